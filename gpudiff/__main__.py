@@ -1,0 +1,56 @@
+"""The gpudiff command: picks one command, imports only what it needs, turns errors into one line."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from gpudiff import __version__
+from gpudiff.model.errors import GpudiffError
+
+COMMANDS = {
+    "subtract": "subtract a PSF-matched template from a science image and list what changed",
+    "run": "start a differencer and an associator on this machine",
+    "differencer": "take frames over ZeroMQ, subtract, hand detections on",
+    "associator": "decide known or new, keep the ledger, publish alerts",
+    "send": "send FITS frames to a running service, with receipts",
+    "simulate": "make a night of frames, templates and truth",
+    "demo": "simulate, run, send, and report what was found",
+    "inspect": "print an alert, draw its cutouts",
+}
+
+
+def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser, with the options of the command that `argv` names (the others only by their one line)."""
+    parser = argparse.ArgumentParser(
+        prog="gpudiff",
+        description="GPU-accelerated, real-time difference imaging for wide-field surveys.",
+        epilog="`gpudiff COMMAND --help` teaches a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"gpudiff {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((word for word in argv if word in COMMANDS), None)
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name == chosen:
+            importlib.import_module(f"gpudiff.cli.{name}").configure(sub)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status: 0, 2 for a bad command line, 3 for input it refuses."""
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = parser_for(argv).parse_args(argv)
+    try:
+        return importlib.import_module(f"gpudiff.cli.{arguments.command}").run(arguments)
+    except GpudiffError as error:
+        print(f"gpudiff {arguments.command}: {error.name}: {error}", file=sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""DetectionBatch: what the differencer hands to the associator for one frame."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gpudiff.model.frame import Observation
+from gpudiff.model.tables import Table
+
+
+@dataclass(frozen=True)
+class DetectionBatch:
+    """All DIASources of one frame, perhaps none: no detection is data too.
+
+    sources : Table of model.tables.DIASOURCE
+    cutouts : (N, 3, S, S) float32: difference, science, matched template round each source, in the science
+        image's unit, NaN beyond the image
+    psf : (P, P) float32, PSF of the difference at the centre of the frame, unit sum
+    wcs : FITS WCS keywords of the science frame
+    fingerprint, steps : provenance up to detection (model.provenance)
+    quality : model.frame.Quality as a dict
+    received_tai, sent_tai : MJD TAI, when the frame had arrived and when this batch left
+    """
+
+    observation: Observation
+    sources: Table
+    cutouts: np.ndarray
+    psf: np.ndarray
+    wcs: dict[str, Any]
+    fingerprint: str
+    steps: tuple[dict[str, Any], ...]
+    quality: dict[str, Any] = field(default_factory=dict)
+    unit: str = "adu"
+    zero_point: float | None = None
+    received_tai: float = float("nan")
+    sent_tai: float = float("nan")

@@ -1,0 +1,141 @@
+"""Configuration: one TOML file, one dataclass a section, every key known and checked."""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from gpudiff.model.errors import BadConfiguration
+from gpudiff.model.provenance import canonical, digest
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """What headers do not say, or say under other names.  Numbers here win over the header's."""
+
+    gain: float = 0.0  # electrons per image unit; 0: from the header
+    read_noise: float = -1.0  # electrons; negative: from the header
+    saturation: float = 0.0  # image units; 0: from the header
+    gain_key: str = "GAIN"
+    read_noise_key: str = "RDNOISE"
+    saturation_key: str = "SATURATE"
+    band_key: str = "FILTER"
+    zero_point_key: str = "MAGZERO"
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """From a frame to an exposure."""
+
+    sky_cell: int = 256  # px, mesh of the sky
+    min_usable_fraction: float = 0.6  # of the pixels; below it the frame is refused
+
+
+@dataclass(frozen=True)
+class Match:
+    """The matching kernel."""
+
+    algorithm: str = "alard-lupton"
+    convolve: str = "auto"  # template | science | auto
+    candidates: int = 600  # stars in the fit, at most
+    candidate_snr: float = 25.0  # peak over sky noise
+    spatial_order: int = 2  # of the kernel over the field, lowered for few stars
+    background_order: int = 2
+    half_width: int = 12  # px, of the kernel
+
+
+@dataclass(frozen=True)
+class Detect:
+    """From the difference to DIASources."""
+
+    threshold: float = 5.0  # sigma
+    decorrelate: bool = True
+
+
+@dataclass(frozen=True)
+class Service:
+    """`gpudiff run` and its two halves."""
+
+    frames: str = "tcp://127.0.0.1:5570"  # where clients send frames
+    detections: str = "ipc://{directory}/detections.ipc"  # differencer to associator
+    workers: int = 0  # 0: one a core
+    credit: int = 4  # frames a client may have in flight
+    lease_s: float = 60.0
+    attempts: int = 3
+    max_frame_bytes: int = 1 << 30
+    association_radius: float = 1.0  # arcsec
+    cutout_size: int = 51  # px, odd
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The whole file."""
+
+    instrument: Instrument = field(default_factory=Instrument)
+    calibrate: Calibrate = field(default_factory=Calibrate)
+    match: Match = field(default_factory=Match)
+    detect: Detect = field(default_factory=Detect)
+    service: Service = field(default_factory=Service)
+
+    def digest(self, *sections: str) -> str:
+        """Hex digest of the named sections: what a provenance step says of its configuration."""
+        return digest(canonical({name: dataclasses.asdict(getattr(self, name)) for name in sections}))
+
+
+CHOICES = {
+    ("match", "convolve"): ("template", "science", "auto"),
+    ("match", "algorithm"): ("alard-lupton",),
+}
+
+
+def load(path: str | Path) -> Configuration:
+    """The configuration in a TOML file.
+
+    Raises BadConfiguration, naming the key, for a file that is absent or not TOML, an unknown section or key,
+    a value of the wrong type or outside its choices.
+    """
+    try:
+        text = Path(path).read_bytes()
+        tables = tomllib.loads(text.decode())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadConfiguration(f"{path}: expected a TOML file: {error}") from None
+    return from_tables(tables, str(path))
+
+
+def from_tables(tables: dict[str, Any], name: str = "configuration") -> Configuration:
+    """The configuration in nested dicts; raises BadConfiguration as `load` does."""
+    sections = get_type_hints(Configuration)
+    made = {}
+    for section, values in tables.items():
+        if section not in sections or not isinstance(values, dict):
+            raise BadConfiguration(f"{name}: [{section}]: expected one of {sorted(sections)}")
+        made[section] = _section(sections[section], section, values, name)
+    return Configuration(**made)
+
+
+def override(configuration: Configuration, section: str, **values: Any) -> Configuration:
+    """The configuration with some values of one section changed, checked as a file's are."""
+    made = _section(type(getattr(configuration, section)), section, values, "command line")
+    changed = {key: getattr(made, key) for key in values}
+    return dataclasses.replace(
+        configuration, **{section: dataclasses.replace(getattr(configuration, section), **changed)}
+    )
+
+
+def _section(kind: type, section: str, values: dict[str, Any], name: str) -> Any:
+    types = get_type_hints(kind)
+    made = {}
+    for key, value in values.items():
+        where = f"{name}: [{section}] {key}"
+        if key not in types:
+            raise BadConfiguration(f"{where}: no such key; expected one of {sorted(types)}")
+        expected = types[key]
+        if expected is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not expected:
+            raise BadConfiguration(f"{where}: expected {expected.__name__}, got {value!r}")
+        if (section, key) in CHOICES and value not in CHOICES[section, key]:
+            raise BadConfiguration(f"{where}: expected one of {CHOICES[section, key]}, got {value!r}")
+        made[key] = value
+    return kind(**made)

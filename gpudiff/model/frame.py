@@ -1,0 +1,171 @@
+"""Frame, Exposure, Difference: an image on its way from the camera to its detections."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gpudiff.model.plane import Plane
+
+
+@dataclass(frozen=True, order=True)
+class FrameId:
+    """What identifies a frame: the same one always gives the same DIASource ids."""
+
+    visit: int
+    snap: int
+    detector: int
+
+    def __str__(self) -> str:
+        return f"{self.visit}/{self.snap}/{self.detector}"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """When and where a frame was taken.  Unknown times and angles are NaN, an unknown band is ''."""
+
+    frame: FrameId
+    band: str = ""
+    mjd_start_tai: float = float("nan")
+    mjd_end_tai: float = float("nan")
+    readout_end_tai: float = float("nan")
+    exposure_s: float = float("nan")
+    boresight_ra: float = float("nan")
+    boresight_dec: float = float("nan")
+    rotation_deg: float = float("nan")
+
+    @property
+    def midpoint_mjd_tai(self) -> float:
+        """Middle of the exposure, MJD TAI; NaN when unknown."""
+        return 0.5 * (self.mjd_start_tai + self.mjd_end_tai)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Pixels as they came from a file or a message: read, not yet judged.
+
+    name : what errors call it (a path, or "frame 12/0/3")
+    image : (H, W) uint16 or float32, any byte order; the science unit is ADU unless the header says otherwise
+    mask : (H, W) int32 in gpudiff's bits (model.mask), or None
+    variance : (H, W) float32, unit of image squared, or None
+    gain : electrons per image unit, or None when nobody said
+    read_noise : electrons, or None
+    saturation : image units, or None
+    wcs : FITS WCS keywords, {} when there is none
+    psf : (K, K), or (n*n, K, K) on an n x n grid of field positions row by row, or None: then it is measured
+    unit : BUNIT
+    zero_point : AB magnitude of one image unit of flux, or None
+    """
+
+    name: str
+    observation: Observation
+    image: np.ndarray
+    mask: np.ndarray | None = None
+    variance: np.ndarray | None = None
+    gain: float | None = None
+    read_noise: float | None = None
+    saturation: float | None = None
+    wcs: dict[str, Any] = field(default_factory=dict)
+    psf: np.ndarray | None = None
+    unit: str = "adu"
+    zero_point: float | None = None
+    digest: str = ""
+    """Hex digest (blake2b-128) of the pixels and of what was said about them; the root of the provenance."""
+
+
+Template = Frame
+"""A template comes as any frame does; `gpudiff.edges.templates` finds the one that covers a science frame."""
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """A frame made ready to be subtracted: sky removed, noise known, unusable pixels named.
+
+    image : (H, W) float32, sky-subtracted; unusable pixels are 0 and masked
+    mask : (H, W) int32
+    sky : Plane, image units; what was subtracted
+    sky_variance : Plane, image units squared: variance of sky and read noise, without the sources' own photons
+    gain : electrons per image unit, for the sources' photons; inf when unknown (their noise is then ignored)
+    noise_correlation : (2k+1, 2k+1) float64 autocorrelation of the sky noise, 1 in the centre; a single 1 for
+        white noise.  A resampled image has correlated noise: its pixels say less than their variances.
+    notes : what the user should know, one line each (how the variance was made, what was masked)
+    """
+
+    frame: Frame
+    image: np.ndarray
+    mask: np.ndarray
+    sky: Plane
+    sky_variance: Plane
+    gain: float
+    noise_correlation: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.image.shape  # type: ignore[return-value]
+
+    @property
+    def name(self) -> str:
+        return self.frame.name
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What a subtraction says about itself: goes to the header, the summary and the ledger.
+
+    Lengths in pixels; `noise_ratio` is std(difference / propagated sigma) on blank sky, `score_std` that of
+    the score there; both are 1 for a good subtraction.
+    """
+
+    convolved: str  # "TEMPLATE" or "SCIENCE"
+    algorithm: str
+    science_fwhm: float
+    template_fwhm: float
+    candidates: int
+    candidates_used: int
+    basis_functions: int
+    spatial_order: int
+    chi2: float
+    """Median reduced chi2 of the kernel candidates that were used."""
+    chi2_held_back: float
+    """The same for candidates left out of the fit (cross-validation); NaN with too few."""
+    kernel_sum: float
+    """Photometric scale: science flux of a source over its template flux, at the centre of the field."""
+    kernel_sum_variation: float
+    """Peak-to-peak relative variation of the kernel sum over the field."""
+    noise_ratio: float
+    score_std: float
+    lost_fraction: float
+    """Share of the pixels that have a value in the science frame but none in the difference."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Science minus PSF-matched template, in the science frame's pixel grid and units.
+
+    image : (H, W) float32, NaN where mask has NO_DATA; noise decorrelated when `decorrelated`
+    variance : (H, W) float32, NaN where NO_DATA
+    mask : (H, W) int32
+    score : (H, W) float32, matched-filter signal to noise; 0 where NO_DATA
+    kernel : (9, K, K) float32, matching kernel at 3 x 3 field positions, rows of y outer, centres of thirds
+    psf : (9, P, P) float32, PSF of `image` at the same places, unit sum
+    matched : (H, W) float32, what was subtracted (for cutouts and plots), or None
+    sources : the DIASource table's columns, see model.tables
+    seconds : stage name -> wall seconds
+    """
+
+    science: Exposure
+    template: Exposure
+    image: np.ndarray
+    variance: np.ndarray
+    mask: np.ndarray
+    score: np.ndarray
+    kernel: np.ndarray
+    psf: np.ndarray
+    decorrelated: bool
+    quality: Quality
+    fingerprint: str
+    """Hex, 32 characters: provenance up to and including this step (model.provenance)."""
+    steps: tuple[dict[str, Any], ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

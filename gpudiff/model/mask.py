@@ -1,0 +1,63 @@
+"""Mask planes: one named bit each, in an int32 image; the names are those Rubin publishes."""
+
+import numpy as np
+
+BITS: dict[str, int] = {
+    "BAD": 0,
+    "SAT": 1,
+    "INTRP": 2,
+    "CR": 3,
+    "EDGE": 4,
+    "DETECTED": 5,
+    "DETECTED_NEGATIVE": 6,
+    "SUSPECT": 7,
+    "NO_DATA": 8,
+    "SAT_TEMPLATE": 9,
+    "HIGH_VARIANCE": 10,
+    "STREAK": 11,
+}
+DESCRIPTIONS: dict[str, str] = {
+    "BAD": "bad pixel in science or template",
+    "SAT": "saturated in the science image",
+    "INTRP": "value was interpolated",
+    "CR": "cosmic ray",
+    "EDGE": "too little of the matching kernel falls on the image",
+    "DETECTED": "positive footprint",
+    "DETECTED_NEGATIVE": "negative footprint",
+    "SUSPECT": "near a saturated or very bright star",
+    "NO_DATA": "no value",
+    "SAT_TEMPLATE": "saturated in the template",
+    "HIGH_VARIANCE": "variance far above the sky's",
+    "STREAK": "satellite streak",
+}
+UNUSABLE = ("BAD", "SAT", "CR", "NO_DATA", "SAT_TEMPLATE", "EDGE")
+"""Planes whose pixels carry no information about the sky."""
+
+
+def bit(*names: str) -> np.int32:
+    """The bits of the named planes, or-ed."""
+    value = 0
+    for name in names:
+        value |= 1 << BITS[name]
+    return np.int32(value)
+
+
+def cards() -> dict[str, int]:
+    """The header keywords MP_* and the bit number of each, as FITS readers of the field expect them."""
+    return {f"MP_{name}": number for name, number in BITS.items()}
+
+
+def translate(mask: np.ndarray, header_bits: dict[str, int]) -> np.ndarray:
+    """A mask in our bits from one in a file's bits.
+
+    mask : (H, W) integer
+    header_bits : plane name -> bit number, from the file's MP_* keywords; empty when the file names none,
+        then any non-zero pixel is BAD.  Planes we do not know are ignored: they say nothing about usability.
+    """
+    if not header_bits:
+        return np.where(mask != 0, bit("BAD"), np.int32(0))
+    out = np.zeros(mask.shape, np.int32)
+    for name, number in header_bits.items():
+        if name in BITS:
+            out |= ((mask >> number) & 1).astype(np.int32) << np.int32(BITS[name])
+    return out

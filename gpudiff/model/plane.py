@@ -1,0 +1,100 @@
+"""Planes that are smooth over the image (sky, sky variance), kept as what they are: a coarse grid."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+
+class Plane(Protocol):
+    """An (H, W) float32 plane, read a rectangle at a time."""
+
+    shape: tuple[int, int]
+
+    def cut(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray: ...
+
+    def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class DensePlane:
+    """A plane stored pixel by pixel."""
+
+    array: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.array.shape  # type: ignore[return-value]
+
+    def cut(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+        """The rectangle [y0:y1, x0:x1]; a view: do not write into it."""
+        return self.array[y0:y1, x0:x1]
+
+    def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Values at whole-pixel positions."""
+        return self.array[y, x]
+
+
+@dataclass(frozen=True)
+class SmoothPlane:
+    """A natural cubic spline through a coarse grid of cell centres: any rectangle is two small products.
+
+    grid : (GY, GX) values at the centres of GY x GX equal cells that tile the image
+    shape : the image's (H, W)
+    """
+
+    grid: np.ndarray
+    shape: tuple[int, int]
+
+    @cached_property
+    def _rows(self) -> np.ndarray:
+        return spline_matrix(self.shape[0], self.grid.shape[0]) @ self.grid.astype(np.float32)
+
+    @cached_property
+    def _columns(self) -> np.ndarray:
+        return np.ascontiguousarray(spline_matrix(self.shape[1], self.grid.shape[1]).T)
+
+    def cut(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+        """The rectangle [y0:y1, x0:x1], (y1 - y0, x1 - x0) float32."""
+        return self._rows[y0:y1] @ self._columns[:, x0:x1]
+
+    def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Values at whole-pixel positions."""
+        return (self._rows[y] * self._columns[:, x].T).sum(-1)
+
+
+def constant(value: float, shape: tuple[int, int]) -> SmoothPlane:
+    """A plane with one value."""
+    return SmoothPlane(np.full((1, 1), value, np.float32), shape)
+
+
+def spline_matrix(pixels: int, cells: int) -> np.ndarray:
+    """(pixels, cells) float32 matrix from cell-centre values to pixel values.
+
+    Natural cubic spline between the centres, straight lines beyond the first and last; linear for fewer than
+    four cells (de Boor, A Practical Guide to Splines, 1978).
+    """
+    centre = (np.arange(pixels) + 0.5) * cells / pixels - 0.5
+    if cells < 4:
+        inside = np.clip(centre, 0, cells - 1)
+        return np.maximum(0, 1 - np.abs(inside[:, None] - np.arange(cells))).astype(np.float32)
+    system = 4 * np.eye(cells) + np.eye(cells, k=1) + np.eye(cells, k=-1)
+    system[0, 1] = system[-1, -2] = 0
+    identity = np.eye(cells)
+    right = np.zeros((cells, cells))
+    right[1:-1] = 6 * (identity[:-2] - 2 * identity[1:-1] + identity[2:])
+    second = np.linalg.solve(system, right)
+    index = np.clip(np.floor(centre).astype(int), 0, cells - 2)
+    t = (centre - index)[:, None]
+    straight = (1 - t) * identity[index] + t * identity[index + 1]
+    bend = (1 - t) * t / 6 * ((2 - t) * second[index] + (1 + t) * second[index + 1])
+    outside = (centre < 0) | (centre > cells - 1)
+    first_slope = identity[1] - identity[0] - second[1] / 6
+    last_slope = identity[-1] - identity[-2] + second[-2] / 6
+    beyond = np.where(
+        (centre < 0)[:, None],
+        identity[0] + centre[:, None] * first_slope,
+        identity[-1] + (centre - (cells - 1))[:, None] * last_slope,
+    )
+    return np.where(outside[:, None], beyond, straight - bend).astype(np.float32)

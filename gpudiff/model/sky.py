@@ -1,0 +1,55 @@
+"""Sky positions: FITS WCS keywords in, (ra, dec) out.  astropy does the work and is imported on first use."""
+
+from typing import Any
+
+import numpy as np
+
+
+class Sky:
+    """Pixel to sky and back by FITS WCS (Greisen & Calabretta 2002); without a celestial WCS all is NaN."""
+
+    def __init__(self, cards: dict[str, Any]):
+        """cards : FITS WCS keywords, {} for none."""
+        self._wcs = None
+        if cards:
+            import warnings
+
+            from astropy.io.fits import Header
+            from astropy.wcs import WCS
+
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                wcs = WCS(Header(cards), relax=True)
+            if wcs.has_celestial:
+                self._wcs = wcs.celestial
+
+    def __bool__(self) -> bool:
+        return self._wcs is not None
+
+    def to_sky(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        """ICRS (ra, dec), degrees, of 0-based pixel positions."""
+        x, y = np.asarray(x, float), np.asarray(y, float)
+        if self._wcs is None:
+            return np.full(x.shape, np.nan), np.full(x.shape, np.nan)
+        ra, dec = self._wcs.all_pix2world(x, y, 0)
+        return np.asarray(ra), np.asarray(dec)
+
+    def to_pixels(self, ra: Any, dec: Any) -> tuple[np.ndarray, np.ndarray]:
+        """0-based pixel positions (x, y) of ICRS degrees; NaN where the projection has none."""
+        ra, dec = np.asarray(ra, float), np.asarray(dec, float)
+        if self._wcs is None:
+            return np.full(ra.shape, np.nan), np.full(ra.shape, np.nan)
+        x, y = self._wcs.all_world2pix(ra, dec, 0, quiet=True)
+        return np.asarray(x), np.asarray(y)
+
+    def jacobian(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """(N, 2, 2) d(ra cos dec, dec) / d(x, y), degrees a pixel."""
+        x, y = np.asarray(x, float), np.asarray(y, float)
+        ra0, dec0 = self.to_sky(x, y)
+        columns = []
+        for dx, dy in ((0.5, 0.0), (0.0, 0.5)):
+            ra1, dec1 = self.to_sky(x - dx, y - dy)
+            ra2, dec2 = self.to_sky(x + dx, y + dy)
+            dra = (ra2 - ra1 + 180) % 360 - 180
+            columns.append(np.stack([dra * np.cos(np.radians(dec0)), dec2 - dec1], -1))
+        return np.stack(columns, -1)

@@ -1,0 +1,176 @@
+"""Tables of DIASources and DIAObjects: named, typed columns under the schema names that Rubin publishes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, NumPy dtype, unit ('' for none) and meaning."""
+
+    name: str
+    dtype: str
+    unit: str
+    description: str
+
+
+class Table:
+    """Equal-length NumPy columns in schema order.  A value: its methods return new tables."""
+
+    def __init__(self, schema: tuple[Column, ...], columns: Mapping[str, Any]):
+        """Raises ValueError on a missing, unknown or unequal column."""
+        names = [c.name for c in schema]
+        if set(names) != set(columns):
+            missing, unknown = sorted(set(names) - set(columns)), sorted(set(columns) - set(names))
+            raise ValueError(f"expected the schema's columns; missing {missing}, unknown {unknown}")
+        self.schema = schema
+        self.columns = {c.name: np.asarray(columns[c.name], dtype=c.dtype) for c in schema}
+        lengths = {len(column) for column in self.columns.values()}
+        if len(lengths) > 1:
+            raise ValueError(f"expected columns of one length, got {sorted(lengths)}")
+
+    @classmethod
+    def empty(cls, schema: tuple[Column, ...]) -> "Table":
+        """No rows."""
+        return cls(schema, {c.name: np.empty(0, c.dtype) for c in schema})
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.columns[name]
+
+    def take(self, rows: Any) -> "Table":
+        """The rows picked by an index array, a slice or a boolean mask."""
+        return Table(self.schema, {name: column[rows] for name, column in self.columns.items()})
+
+    def replace(self, **columns: Any) -> "Table":
+        """The same rows with some columns changed."""
+        return Table(self.schema, {**self.columns, **columns})
+
+    def rows(self) -> Iterable[dict[str, Any]]:
+        """Each row as a dict of Python values."""
+        lists = [column.tolist() for column in self.columns.values()]
+        for values in zip(*lists, strict=True):
+            yield dict(zip(self.columns, values, strict=True))
+
+
+def concatenate(tables: list[Table]) -> Table:
+    """Rows of all the tables, which share a schema; at least one table."""
+    first = tables[0]
+    return Table(first.schema, {n: np.concatenate([t[n] for t in tables]) for n in first.columns})
+
+
+# ---------------------------------------------------------------- DIASource
+FLAGS: dict[str, int] = {
+    "EDGE": 0,
+    "MASKED": 1,
+    "SATURATED": 2,
+    "COSMIC_RAY": 3,
+    "DIPOLE": 4,
+    "BRIGHT_STAR": 5,
+    "NOT_POINT_LIKE": 6,
+    "CENTROID": 7,
+    "POOR_SUBTRACTION": 8,
+    "HIGH_VARIANCE": 9,
+    "STREAK": 10,
+    "ONLY_IN_SCORE": 11,
+}
+FLAG_DESCRIPTIONS: dict[str, str] = {
+    "EDGE": "closer to the edge of the image than the PSF reaches",
+    "MASKED": "an unusable pixel within 4 px",
+    "SATURATED": "a saturated pixel of science or template within reach of the PSF",
+    "COSMIC_RAY": "sharper than the PSF: a cosmic ray or a hot pixel",
+    "DIPOLE": "a positive and a negative lobe: a residual of a star that did not match, or moved",
+    "BRIGHT_STAR": "beside a star so bright that the kernel's own error explains it",
+    "NOT_POINT_LIKE": "neither the PSF nor a trail fits",
+    "CENTROID": "the position fit did not converge; the position is the peak pixel's",
+    "POOR_SUBTRACTION": "the whole subtraction is poor",
+    "HIGH_VARIANCE": "the variance here is far above the sky's",
+    "STREAK": "on a satellite streak",
+    "ONLY_IN_SCORE": "the PSF flux fitted to the difference is below threshold: the score alone exceeds it",
+}
+DO_NOT_ALERT_ALONE = tuple(name for name in FLAGS if name not in ("CENTROID", "HIGH_VARIANCE"))
+
+
+def flag(*names: str) -> np.int64:
+    """The bits of the named source flags, or-ed."""
+    value = 0
+    for name in names:
+        value |= 1 << FLAGS[name]
+    return np.int64(value)
+
+
+def flag_names(value: int) -> list[str]:
+    """The names of the bits that are set."""
+    return [name for name, number in FLAGS.items() if int(value) >> number & 1]
+
+
+_C = Column
+DIASOURCE: tuple[Column, ...] = (
+    _C("diaSourceId", "i8", "", "visit << 24 | detector << 16 | rank in (y, x)"),
+    _C("visit", "i8", "", "visit number"),
+    _C("snap", "i2", "", "snap of the visit"),
+    _C("detector", "i2", "", "detector number"),
+    _C("midpointMjdTai", "f8", "d", "middle of the exposure, MJD TAI; NaN when unknown"),
+    _C("x", "f8", "pixel", "position, first pixel's centre is 0"),
+    _C("y", "f8", "pixel", "position, first pixel's centre is 0"),
+    _C("xErr", "f4", "pixel", "1 sigma"),
+    _C("yErr", "f4", "pixel", "1 sigma"),
+    _C("x_y_Cov", "f4", "pixel2", "covariance of x and y"),
+    _C("ra", "f8", "deg", "right ascension, ICRS; NaN without a WCS"),
+    _C("dec", "f8", "deg", "declination, ICRS; NaN without a WCS"),
+    _C("raErr", "f4", "deg", "1 sigma of ra * cos(dec)"),
+    _C("decErr", "f4", "deg", "1 sigma"),
+    _C("ra_dec_Cov", "f4", "deg2", "covariance of ra * cos(dec) and dec"),
+    _C("psfFlux", "f8", "image unit", "flux of the PSF fitted to the difference, negative for a fading source"),
+    _C("psfFluxErr", "f4", "image unit", "1 sigma, the source's own photons included"),
+    _C("psfChi2", "f4", "", "chi2 of the PSF fit"),
+    _C("psfNdata", "i4", "", "pixels in the PSF fit"),
+    _C("snr", "f4", "", "matched-filter signal to noise at the peak, absolute"),
+    _C("isNegative", "?", "", "fainter than in the template"),
+    _C("isDipole", "?", "", "a dipole fits better than a point source"),
+    _C("trailLength", "f4", "pixel", "length of the trail, 0 for a point source"),
+    _C("trailAngle", "f4", "deg", "angle of the trail from +x to +y"),
+    _C("apFlux", "f8", "image unit", "flux in a circle of one FWHM radius, on the difference"),
+    _C("apFluxErr", "f4", "image unit", "1 sigma"),
+    _C("scienceFlux", "f8", "image unit", "forced PSF flux in the science image"),
+    _C("scienceFluxErr", "f4", "image unit", "1 sigma"),
+    _C("templateFlux", "f8", "image unit", "forced PSF flux in the matched template"),
+    _C("templateFluxErr", "f4", "image unit", "1 sigma"),
+    _C("ixx", "f4", "pixel2", "second moment along x"),
+    _C("iyy", "f4", "pixel2", "second moment along y"),
+    _C("ixy", "f4", "pixel2", "second moment across"),
+    _C("ixxPSF", "f4", "pixel2", "second moment of the PSF along x"),
+    _C("iyyPSF", "f4", "pixel2", "second moment of the PSF along y"),
+    _C("ixyPSF", "f4", "pixel2", "second moment of the PSF across"),
+    _C("flags", "i8", "", "bits, named in the table's metadata"),
+    _C("flagged", "?", "", "do not alert on this alone"),
+)
+
+DIAOBJECT: tuple[Column, ...] = (
+    _C("diaObjectId", "i8", "", "the diaSourceId of the first detection"),
+    _C("ra", "f8", "deg", "weighted mean right ascension, ICRS"),
+    _C("dec", "f8", "deg", "weighted mean declination, ICRS"),
+    _C("raErr", "f4", "deg", "1 sigma of ra * cos(dec)"),
+    _C("decErr", "f4", "deg", "1 sigma"),
+    _C("ra_dec_Cov", "f4", "deg2", "covariance of ra * cos(dec) and dec"),
+    _C("nDiaSources", "i4", "", "detections so far"),
+    _C("firstDiaSourceMjdTai", "f8", "d", "first seen"),
+    _C("lastDiaSourceMjdTai", "f8", "d", "last seen"),
+)
+
+
+def dia_source_ids(visit: int, detector: int, count: int) -> np.ndarray:
+    """(count,) int64 ids of a frame's DIASources, ordered by (y, x): visit << 24 | detector << 16 | n.
+
+    Raises ValueError when a number does not fit: visit < 2**39, detector < 256, count <= 65536.
+    """
+    if not (0 <= visit < 1 << 39 and 0 <= detector < 256 and count <= 1 << 16):
+        raise ValueError(
+            f"expected visit < 2**39, detector < 256, at most 65536 sources; got {visit}, {detector}, {count}"
+        )
+    return (np.int64(visit) << 24 | np.int64(detector) << 16) + np.arange(count, dtype=np.int64)

@@ -1,0 +1,1 @@
+"""Stages, noun in, noun out: calibrate, psf, match, difference, detect, associate, alert."""

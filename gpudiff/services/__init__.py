@@ -1,0 +1,1 @@
+"""Threads, queues and clocks: differencer, associator, publisher, simulator."""
