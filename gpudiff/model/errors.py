@@ -1,29 +1,29 @@
 """Every error gpudiff raises, drawn once.
 
-    GpudiffError
-      InputRejected        the input is wrong and stays wrong: exit status 3, dead letter, never retried
-        UnreadableFile       not FITS, truncated, absent
-        NotAnImage           a cube, a table, an empty HDU
-        WrongShape           shapes that should agree do not
-        NoUsablePixels       too few finite, unmasked pixels
-        ConstantImage        every pixel has the same value
-        BadVariance          zero, negative or non-finite variance
-        BadGain              gain, read noise or saturation that cannot be
-        BadPsf               a PSF that is not one
-        NoOverlap            science and template show different sky
-        NoStars              too few stars to match the PSFs
-        PoorSubtraction      the fit did not reach its own noise; carries the numbers
-        NoTemplate           no template covers the frame
-        BadMessage           a wire message that breaks the contract
-          MissingKey           a required header key is absent
-          ChecksumMismatch     a plane is not what its checksum says
-        BadConfiguration     a key or value of the configuration is wrong
-      TryAgain             the work is good, the moment is not: retried up to three times
-        NoCredit             more frames in flight than the service granted
-        NeighbourLost        the other program did not answer in time
-      MustStop             the program cannot go on: it stops cleanly and hands its work back
-        StoreFailed          the ledger or archive cannot be written (disk full, corrupt)
-        DeviceFailed         a GPU was asked for and cannot be used
+GpudiffError
+  InputRejected        the input is wrong and stays wrong: exit status 3, dead letter, never retried
+    UnreadableFile       not FITS, truncated, absent
+    NotAnImage           a cube, a table, an empty HDU
+    WrongShape           shapes that should agree do not
+    NoUsablePixels       too few finite, unmasked pixels
+    ConstantImage        every pixel has the same value
+    BadVariance          zero, negative or non-finite variance
+    BadGain              gain, read noise or saturation that cannot be
+    BadPsf               a PSF that is not one
+    NoOverlap            science and template show different sky
+    NoStars              too few stars to match the PSFs
+    PoorSubtraction      the fit did not reach its own noise; carries the numbers
+    NoTemplate           no template covers the frame
+    BadMessage           a wire message that breaks the contract
+      MissingKey           a required header key is absent
+      ChecksumMismatch     a plane is not what its checksum says
+    BadConfiguration     a key or value of the configuration is wrong
+  TryAgain             the work is good, the moment is not: retried up to three times
+    NoCredit             more frames in flight than the service granted
+    NeighbourLost        the other program did not answer in time
+  MustStop             the program cannot go on: it stops cleanly and hands its work back
+    StoreFailed          the ledger or archive cannot be written (disk full, corrupt)
+    DeviceFailed         a GPU was asked for and cannot be used
 """
 
 

@@ -84,7 +84,7 @@ class Exposure:
     image : (H, W) float32, sky-subtracted; unusable pixels are 0 and masked
     mask : (H, W) int32
     sky : Plane, image units; what was subtracted
-    sky_variance : Plane, image units squared: variance of sky and read noise, without the sources' own photons
+    sky_variance : Plane, image units squared: sky and read noise, without the sources' own photons
     gain : electrons per image unit, for the sources' photons; inf when unknown (their noise is then ignored)
     noise_correlation : (2k+1, 2k+1) float64 autocorrelation of the sky noise, 1 in the centre; a single 1 for
         white noise.  A resampled image has correlated noise: its pixels say less than their variances.
@@ -102,7 +102,7 @@ class Exposure:
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.image.shape  # type: ignore[return-value]
+        return self.image.shape
 
     @property
     def name(self) -> str:

@@ -25,7 +25,7 @@ class DensePlane:
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.array.shape  # type: ignore[return-value]
+        return self.array.shape
 
     def cut(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """The rectangle [y0:y1, x0:x1]; a view: do not write into it."""

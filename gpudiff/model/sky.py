@@ -45,7 +45,7 @@ class Sky:
     def jacobian(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """(N, 2, 2) d(ra cos dec, dec) / d(x, y), degrees a pixel."""
         x, y = np.asarray(x, float), np.asarray(y, float)
-        ra0, dec0 = self.to_sky(x, y)
+        _, dec0 = self.to_sky(x, y)
         columns = []
         for dx, dy in ((0.5, 0.0), (0.0, 0.5)):
             ra1, dec1 = self.to_sky(x - dx, y - dy)

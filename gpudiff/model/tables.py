@@ -126,7 +126,7 @@ DIASOURCE: tuple[Column, ...] = (
     _C("raErr", "f4", "deg", "1 sigma of ra * cos(dec)"),
     _C("decErr", "f4", "deg", "1 sigma"),
     _C("ra_dec_Cov", "f4", "deg2", "covariance of ra * cos(dec) and dec"),
-    _C("psfFlux", "f8", "image unit", "flux of the PSF fitted to the difference, negative for a fading source"),
+    _C("psfFlux", "f8", "image unit", "flux of the PSF fitted to the difference; negative: fading"),
     _C("psfFluxErr", "f4", "image unit", "1 sigma, the source's own photons included"),
     _C("psfChi2", "f4", "", "chi2 of the PSF fit"),
     _C("psfNdata", "i4", "", "pixels in the PSF fit"),

@@ -1,0 +1,21 @@
+"""Fixtures that every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real frames: GPUDIFF_DATA, or ../shared/data beside the checkout.
+
+    Missing data fails in CI (the environment variable CI is set) and skips elsewhere.
+    """
+    folder = Path(os.environ.get("GPUDIFF_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        message = f"real frames expected in {folder} (set GPUDIFF_DATA)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder
