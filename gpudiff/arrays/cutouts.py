@@ -1,0 +1,46 @@
+"""Square cutouts of an image around given positions."""
+
+import numpy as np
+
+from gpudiff.model.errors import WrongShape
+
+
+def cutouts(image: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
+    """The `size` x `size` pixels around each position; NaN where they lie outside the image.
+
+    image : (H, W) float32, any unit; NaN pixels stay NaN
+    x, y : (N,) float, pixels, the first pixel's centre at (0, 0); N may be 0
+    size : odd, pixels
+    Returns (N, size, size) float32, a new array indexed [n, y, x]. Its centre is the pixel that holds the
+    position, (floor(x + 1/2), floor(y + 1/2)). A position that is not finite lies outside every image.
+    Raises WrongShape for an image that is not two-dimensional, an even size, or x and y of different lengths.
+    """
+    x, y = check(image, x, y, size)
+    offsets = np.arange(size) - size // 2
+    rows, row_inside = pixel_indices(y, offsets, image.shape[0])
+    columns, column_inside = pixel_indices(x, offsets, image.shape[1])
+    inside = row_inside[:, :, None] & column_inside[:, None, :]
+    pixels = np.asarray(image, np.float32)[rows[:, :, None], columns[:, None, :]]
+    return np.where(inside, pixels, np.float32(np.nan))
+
+
+def pixel_indices(position: np.ndarray, offsets: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """(N, S) indices along one axis, brought inside [0, length), and whether each was inside before."""
+    with np.errstate(invalid="ignore"):
+        nearest = np.floor(position + 0.5)
+    outside = length + offsets.size
+    nearest = np.clip(np.nan_to_num(nearest, nan=outside), -outside, outside).astype(np.int64)
+    index = nearest[:, None] + offsets
+    return np.clip(index, 0, length - 1), (index >= 0) & (index < length)
+
+
+def check(image: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """x and y as float64 vectors, or WrongShape."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if image.ndim != 2 or 0 in image.shape:
+        raise WrongShape(f"cutouts: expected an image of shape (H, W), got {image.shape}")
+    if size < 1 or size % 2 == 0:
+        raise WrongShape(f"cutouts: expected an odd size, got {size}")
+    if x.ndim != 1 or x.shape != y.shape:
+        raise WrongShape(f"cutouts: expected x and y of one length, got {x.shape} and {y.shape}")
+    return x, y
