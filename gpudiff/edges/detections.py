@@ -1,0 +1,251 @@
+"""DetectionBatch <-> the message that carries it from the differencer to the associator.
+
+A message is five parts:
+
+    0  b"GDD1"
+    1  header, JSON: what `Header` lists; a NaN is null; unknown keys are ignored
+    2  the DIASources, one Arrow IPC stream with one record batch; the schema's metadata repeat visit,
+       detector and fingerprint so that the part can be read alone
+    3  cutouts, raw '<f4' in C order, shape in the header
+    4  PSF, raw '<f4' in C order, shape in the header
+
+The associator answers with two parts, b"GDA1" and the JSON of `Answer`.
+"""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from gpudiff.model.batch import DetectionBatch
+from gpudiff.model.errors import BadMessage, MissingKey
+from gpudiff.model.frame import FrameId, Observation
+from gpudiff.model.tables import DIASOURCE, Table
+
+MAGIC = b"GDD1"
+ANSWER_MAGIC = b"GDA1"
+OBSERVATION_TIMES = (
+    "mjd_start_tai",
+    "mjd_end_tai",
+    "readout_end_tai",
+    "exposure_s",
+    "boresight_ra",
+    "boresight_dec",
+    "rotation_deg",
+)
+
+
+class Header(msgspec.Struct):
+    """The JSON header.  Every key is required; null stands for a NaN, and for a zero point nobody knows."""
+
+    visit: int
+    snap: int
+    detector: int
+    band: str
+    mjd_start_tai: float | None
+    mjd_end_tai: float | None
+    readout_end_tai: float | None
+    exposure_s: float | None
+    boresight_ra: float | None
+    boresight_dec: float | None
+    rotation_deg: float | None
+    count: int
+    cutouts_shape: list[int]
+    psf_shape: list[int]
+    wcs: dict[str, Any]
+    fingerprint: str
+    steps: list[dict[str, Any]]
+    quality: dict[str, Any]
+    unit: str
+    zero_point: float | None
+    received_tai: float | None
+    sent_tai: float | None
+
+
+class Answer(msgspec.Struct):
+    """What the associator says of one batch.
+
+    frame : (visit, snap, detector), or None when the message did not say
+    status : "committed", "duplicate" (the same frame and fingerprint are in the ledger already) or "failed"
+    alerts, known, new : how many alerts went out, how many sources joined a known object, how many made one
+    error, reason : the error's name and its one line, '' unless failed
+    latency_s : from readout end (or arrival, when that is unknown) to the commit; None when neither is known
+    """
+
+    frame: list[int] | None
+    status: str
+    alerts: int = 0
+    known: int = 0
+    new: int = 0
+    error: str = ""
+    reason: str = ""
+    latency_s: float | None = None
+
+
+def encode(batch: DetectionBatch) -> list[bytes]:
+    """The five parts of the message."""
+    cutouts, psf = batch.cutouts.astype("<f4", copy=False), batch.psf.astype("<f4", copy=False)
+    observation = batch.observation
+    header = Header(
+        visit=observation.frame.visit,
+        snap=observation.frame.snap,
+        detector=observation.frame.detector,
+        band=observation.band,
+        **{name: float(getattr(observation, name)) for name in OBSERVATION_TIMES},
+        count=len(batch.sources),
+        cutouts_shape=list(cutouts.shape),
+        psf_shape=list(psf.shape),
+        wcs=batch.wcs,
+        fingerprint=batch.fingerprint,
+        steps=list(batch.steps),
+        quality=batch.quality,
+        unit=batch.unit,
+        zero_point=batch.zero_point,
+        received_tai=float(batch.received_tai),
+        sent_tai=float(batch.sent_tai),
+    )
+    json = msgspec.json.encode(header, enc_hook=_numpy_scalar)
+    return [MAGIC, json, _encode_sources(batch), cutouts.tobytes(), psf.tobytes()]
+
+
+def decode(parts: list[Any]) -> DetectionBatch:
+    """The batch in a message's parts (bytes or memoryviews); its arrays are read-only views of them.
+
+    Raises MissingKey for an absent header key or column, BadMessage for all else that breaks the contract.
+    """
+    if len(parts) != 5 or bytes(parts[0]) != MAGIC:
+        first = bytes(parts[0])[:16] if parts else b""
+        raise BadMessage(f"detections: expected 5 parts, the first {MAGIC!r}; got {len(parts)}, {first!r}")
+    header = _decode_header(parts[1])
+    frame = FrameId(header.visit, header.snap, header.detector)
+    name = f"detections {frame}"
+    sources = _decode_sources(parts[2], name)
+    _check_ids(sources, frame, header.count, name)
+    cutouts = _decode_array(parts[3], header.cutouts_shape, f"{name}: cutouts")
+    if cutouts.ndim != 4 or cutouts.shape[:2] != (header.count, 3) or cutouts.shape[2] != cutouts.shape[3]:
+        raise BadMessage(f"{name}: cutouts are {cutouts.shape}, expected ({header.count}, 3, S, S)")
+    psf = _decode_array(parts[4], header.psf_shape, f"{name}: psf")
+    if psf.ndim != 2 or psf.shape[0] != psf.shape[1]:
+        raise BadMessage(f"{name}: psf is {psf.shape}, expected (P, P)")
+    times = {key: _or_nan(getattr(header, key)) for key in OBSERVATION_TIMES}
+    return DetectionBatch(
+        observation=Observation(frame, header.band, **times),
+        sources=sources,
+        cutouts=cutouts,
+        psf=psf,
+        wcs=header.wcs,
+        fingerprint=header.fingerprint,
+        steps=tuple(header.steps),
+        quality={key: _or_nan(value) for key, value in header.quality.items()},
+        unit=header.unit,
+        zero_point=header.zero_point,
+        received_tai=_or_nan(header.received_tai),
+        sent_tai=_or_nan(header.sent_tai),
+    )
+
+
+def frame_of(parts: list[Any]) -> list[int] | None:
+    """(visit, snap, detector) of a message that may be broken elsewhere; None when it does not say."""
+    try:
+        header = msgspec.json.decode(parts[1])
+        frame = [header[key] for key in ("visit", "snap", "detector")]
+    except (IndexError, KeyError, TypeError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return frame if all(type(number) is int for number in frame) else None
+
+
+def encode_answer(answer: Answer) -> list[bytes]:
+    """The two parts of an answer."""
+    return [ANSWER_MAGIC, msgspec.json.encode(answer)]
+
+
+def decode_answer(parts: list[Any]) -> Answer:
+    """The answer in a message's parts; raises BadMessage when it is not one."""
+    if len(parts) != 2 or bytes(parts[0]) != ANSWER_MAGIC:
+        raise BadMessage(f"answer: expected 2 parts, the first {ANSWER_MAGIC!r}; got {len(parts)}")
+    try:
+        return msgspec.json.decode(parts[1], type=Answer)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadMessage(f"answer: {error}") from None
+
+
+def _numpy_scalar(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"expected JSON values, got {type(value).__name__}")
+
+
+def _or_nan(value: Any) -> Any:
+    return float("nan") if value is None else value
+
+
+def _encode_sources(batch: DetectionBatch) -> bytes:
+    frame = batch.observation.frame
+    metadata = {"visit": str(frame.visit), "detector": str(frame.detector), "fingerprint": batch.fingerprint}
+    record = pa.RecordBatch.from_pydict({c.name: pa.array(batch.sources[c.name]) for c in DIASOURCE})
+    record = record.replace_schema_metadata(metadata)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, record.schema) as writer:
+        writer.write_batch(record)
+    return sink.getvalue().to_pybytes()
+
+
+def _decode_header(part: Any) -> Header:
+    try:
+        values = msgspec.json.decode(part)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadMessage(f"detections: header is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise BadMessage(f"detections: header: expected a JSON object, got {type(values).__name__}")
+    missing = [key for key in Header.__struct_fields__ if key not in values]
+    if missing:
+        raise MissingKey(f"detections: header lacks {', '.join(missing)}")
+    try:
+        header = msgspec.convert(values, Header)
+    except msgspec.ValidationError as error:
+        raise BadMessage(f"detections: header: {error}") from None
+    if not (0 <= header.visit < 1 << 39 and 0 <= header.snap < 1 << 15 and 0 <= header.detector < 256):
+        frame = (header.visit, header.snap, header.detector)
+        raise BadMessage(f"detections: expected visit < 2**39, snap < 2**15, detector < 256; got {frame}")
+    return header
+
+
+def _decode_sources(part: Any, name: str) -> Table:
+    try:
+        table = pa.ipc.open_stream(part).read_all().combine_chunks()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise BadMessage(f"{name}: sources are not an Arrow stream: {error}") from None
+    missing = [c.name for c in DIASOURCE if c.name not in table.column_names]
+    if missing:
+        raise MissingKey(f"{name}: sources lack {', '.join(missing)}")
+    return Table(DIASOURCE, {c.name: _decode_column(table, c.name, c.dtype, name) for c in DIASOURCE})
+
+
+def _decode_column(table: pa.Table, column: str, dtype: str, name: str) -> np.ndarray:
+    values, expected = table.column(column), pa.from_numpy_dtype(np.dtype(dtype))
+    if values.type != expected or values.null_count:
+        found = f"{values.type} with {values.null_count} nulls"
+        raise BadMessage(f"{name}: column {column}: expected {expected} without nulls, got {found}")
+    return values.to_numpy()
+
+
+def _check_ids(sources: Table, frame: FrameId, count: int, name: str) -> None:
+    ids = sources["diaSourceId"]
+    if len(ids) != count:
+        raise BadMessage(f"{name}: header says {count} sources, the stream has {len(ids)}")
+    if np.any(ids >> 16 != (frame.visit << 8 | frame.detector)) or np.any(np.diff(ids) <= 0):
+        raise BadMessage(f"{name}: expected rising diaSourceIds of this visit and detector")
+    if not np.all(sources["visit"] == frame.visit) or not np.all(sources["detector"] == frame.detector):
+        raise BadMessage(f"{name}: expected the columns visit and detector to agree with the header")
+
+
+def _decode_array(part: Any, shape: list[int], name: str) -> np.ndarray:
+    size = 4
+    for length in shape:
+        size *= length
+    given = memoryview(part).nbytes
+    if any(length < 0 for length in shape) or len(shape) > 4 or size != given:
+        raise BadMessage(f"{name}: {given} bytes do not make {tuple(shape)} of '<f4'")
+    return np.frombuffer(part, "<f4").reshape(shape)

@@ -1,0 +1,136 @@
+"""gpudiff.edges.detections: the message between differencer and associator."""
+
+import dataclasses
+
+import msgspec
+import numpy as np
+import pytest
+from batches import a_batch
+
+from gpudiff.edges import detections
+from gpudiff.edges.detections import Answer, decode, encode
+from gpudiff.model.errors import BadMessage, MissingKey
+
+
+def changed_header(parts: list[bytes], **values) -> list[bytes]:
+    header = {**msgspec.json.decode(parts[1]), **values}
+    return [parts[0], msgspec.json.encode(header), *parts[2:]]
+
+
+def test_a_batch_survives_the_wire():
+    batch = a_batch(3)
+    back = decode(encode(batch))
+    assert back.observation.frame == batch.observation.frame
+    for name, column in batch.sources.columns.items():
+        np.testing.assert_array_equal(back.sources[name], column, err_msg=name)
+        assert back.sources[name].dtype == column.dtype
+    np.testing.assert_array_equal(back.cutouts, batch.cutouts)
+    np.testing.assert_array_equal(back.psf, batch.psf)
+    assert (back.wcs, back.steps, back.fingerprint) == (batch.wcs, batch.steps, batch.fingerprint)
+    assert back.observation.readout_end_tai == batch.observation.readout_end_tai
+
+
+def test_a_batch_without_sources_survives():
+    back = decode(encode(a_batch(0)))
+    assert len(back.sources) == 0
+    assert back.cutouts.shape == (0, 3, 51, 51)
+
+
+def test_unknown_times_stay_nan():
+    batch = a_batch(1)
+    unknown = dataclasses.replace(batch.observation, readout_end_tai=float("nan"))
+    back = decode(
+        encode(dataclasses.replace(batch, observation=unknown, quality={"chi2": np.float32("nan")}))
+    )
+    assert np.isnan(back.observation.readout_end_tai)
+    assert np.isnan(back.quality["chi2"])
+
+
+def test_the_arrow_part_names_its_frame():
+    import pyarrow as pa
+
+    metadata = pa.ipc.open_stream(encode(a_batch(2))[2]).schema.metadata
+    assert metadata == {b"visit": b"7", b"detector": b"4", b"fingerprint": b"ab" * 16}
+
+
+def test_unknown_header_keys_are_ignored():
+    assert len(decode(changed_header(encode(a_batch(2)), moon="full")).sources) == 2
+
+
+def test_a_missing_header_key_is_named():
+    parts = encode(a_batch(2))
+    header = msgspec.json.decode(parts[1])
+    del header["readout_end_tai"]
+    with pytest.raises(MissingKey, match="readout_end_tai"):
+        decode([parts[0], msgspec.json.encode(header), *parts[2:]])
+
+
+def test_a_missing_column_is_named():
+    import pyarrow as pa
+
+    parts = encode(a_batch(2))
+    table = pa.ipc.open_stream(parts[2]).read_all().drop_columns(["snr"])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(MissingKey, match="snr"):
+        decode([*parts[:2], sink.getvalue().to_pybytes(), *parts[3:]])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"visit": "seven"},
+        {"visit": -1},
+        {"visit": 8},
+        {"detector": 300},
+        {"count": 3},
+        {"cutouts_shape": [2, 3, 51, 50]},
+        {"cutouts_shape": [2, 3, -51, -51]},
+        {"psf_shape": [5]},
+        {"steps": [1]},
+    ],
+    ids=str,
+)
+def test_a_wrong_header_value_is_refused(change):
+    with pytest.raises(BadMessage):
+        decode(changed_header(encode(a_batch(2)), **change))
+
+
+@pytest.mark.parametrize("part", range(5))
+def test_a_truncated_part_is_refused(part):
+    parts = encode(a_batch(2))
+    parts[part] = parts[part][: len(parts[part]) // 2]
+    with pytest.raises(BadMessage):
+        decode(parts)
+
+
+@pytest.mark.parametrize(
+    "parts", [[], [b"GDD1"], [b"GDF1", b"{}", b"", b"", b""], [b"GDD1", b"\xff", b"", b"", b""]]
+)
+def test_what_is_not_a_batch_is_refused(parts):
+    with pytest.raises(BadMessage):
+        decode(parts)
+
+
+def test_ids_of_another_frame_are_refused():
+    batch = a_batch(2)
+    foreign = batch.sources.replace(diaSourceId=batch.sources["diaSourceId"] + (1 << 24))
+    with pytest.raises(BadMessage, match="diaSourceIds"):
+        decode(encode(dataclasses.replace(batch, sources=foreign)))
+
+
+def test_the_frame_of_a_broken_batch_can_still_be_named():
+    assert detections.frame_of([b"GDD1", b'{"visit": 1, "snap": 0, "detector": 2}']) == [1, 0, 2]
+    assert detections.frame_of([b"GDD1", b"[1, 2]"]) is None
+    assert detections.frame_of([b"GDD1"]) is None
+
+
+def test_an_answer_survives_the_wire():
+    answer = Answer([7, 0, 4], "committed", alerts=3, known=1, new=2, latency_s=1.5)
+    assert detections.decode_answer(detections.encode_answer(answer)) == answer
+
+
+def test_what_is_not_an_answer_is_refused():
+    with pytest.raises(BadMessage):
+        detections.decode_answer([b"GDA1", b'{"frame": 3}'])
