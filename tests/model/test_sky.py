@@ -1,0 +1,78 @@
+"""Sky positions by FITS WCS, against the projection's own formulas."""
+
+import numpy as np
+import pytest
+
+from gpudiff.model.sky import Sky
+
+SCALE = 0.2 / 3600  # degrees a pixel
+
+
+def tangent(ra: float, dec: float) -> dict:
+    """A north-up TAN WCS with (ra, dec) on 0-based pixel (511, 511)."""
+    return {
+        "CTYPE1": "RA---TAN",
+        "CTYPE2": "DEC--TAN",
+        "CRPIX1": 512.0,
+        "CRPIX2": 512.0,
+        "CRVAL1": ra,
+        "CRVAL2": dec,
+        "CD1_1": -SCALE,
+        "CD1_2": 0.0,
+        "CD2_1": 0.0,
+        "CD2_2": SCALE,
+    }
+
+
+def test_the_reference_pixel_is_the_reference_position():
+    ra, dec = Sky(tangent(150.0, 2.0)).to_sky(511.0, 511.0)  # FITS counts pixels from 1, we from 0
+    assert (float(ra), float(dec)) == pytest.approx((150.0, 2.0), abs=1e-12)
+
+
+def test_positions_are_those_of_the_gnomonic_projection():
+    # Calabretta & Greisen 2002, section 5.1.3: R = 180/pi cot(theta)
+    _, dec = Sky(tangent(150.0, 0.0)).to_sky(511.0, 511.0 + 1000)
+    assert float(dec) == pytest.approx(np.degrees(np.arctan(np.radians(1000 * SCALE))), abs=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("ra", "dec"), [(150.0, 2.0), (0.0, -30.0), (359.9999, 60.0), (80.0, 89.99), (10.0, -89.99)]
+)
+def test_there_and_back_is_the_same_pixel(ra, dec):
+    sky = Sky(tangent(ra, dec))
+    y, x = np.mgrid[0:1024:200, 0:1024:200].astype(float)
+    there_x, there_y = sky.to_pixels(*sky.to_sky(x, y))
+    np.testing.assert_allclose(there_x, x, atol=1e-6)  # px; 2e-7 arcsec, far below any measured position
+    np.testing.assert_allclose(there_y, y, atol=1e-6)
+
+
+def test_the_jacobian_is_the_pixel_scale_turned_and_mirrored():
+    made = Sky(tangent(150.0, 60.0)).jacobian(np.array([511.0]), np.array([511.0]))
+    # 1e-10 of a degree in 5e-5: central differences over one pixel of a smooth projection
+    np.testing.assert_allclose(made, [[[-SCALE, 0], [0, SCALE]]], atol=1e-10)
+
+
+def test_the_jacobian_goes_across_ra_zero():
+    made = Sky(tangent(0.0, 10.0)).jacobian(np.array([511.0, 511.4]), np.array([511.0, 500.0]))
+    np.testing.assert_allclose(
+        made[:, 0, 0], -SCALE, rtol=1e-4
+    )  # projection distortion over 11 px is below that
+
+
+def test_the_jacobian_predicts_where_a_small_step_leads():
+    sky = Sky(tangent(150.0, 45.0))
+    x, y, step = np.array([900.0]), np.array([100.0]), np.array([0.3, -0.2])
+    ra0, dec0 = sky.to_sky(x, y)
+    ra1, dec1 = sky.to_sky(x + step[0], y + step[1])
+    moved = sky.jacobian(x, y)[0] @ step
+    expected = [(ra1 - ra0)[0] * np.cos(np.radians(dec0[0])), (dec1 - dec0)[0]]
+    np.testing.assert_allclose(moved, expected, rtol=1e-3)  # second order over a third of a pixel
+
+
+@pytest.mark.parametrize("cards", [{}, {"CTYPE1": "WAVE", "CRVAL1": 1.0, "CDELT1": 1.0, "CRPIX1": 1.0}])
+def test_without_a_celestial_wcs_there_is_no_sky(cards):
+    sky = Sky(cards)
+    assert not sky
+    for made in (*sky.to_sky([1.0, 2.0], [3.0, 4.0]), *sky.to_pixels([1.0, 2.0], [3.0, 4.0])):
+        assert np.isnan(made).all()
+        assert made.shape == (2,)
