@@ -3,9 +3,16 @@
 fp_k = blake2b-128(fp_{k-1} || canonical JSON of the step's name, code version, configuration digest, inputs)
 """
 
+import dataclasses
 import hashlib
 import json
+import math
 from typing import Any
+
+import numpy as np
+import xxhash
+
+from gpudiff.model.frame import Frame
 
 
 def canonical(value: Any) -> bytes:
@@ -31,3 +38,45 @@ def extend(fingerprint: str, steps: tuple[dict[str, Any], ...] | list[dict[str, 
     for one in steps:
         fingerprint = digest(fingerprint.encode(), canonical(one))
     return fingerprint
+
+
+def frame_digest(frame: Frame) -> str:
+    """Hex blake2b-128 of a frame's pixels and of what was said about them, however the frame came.
+
+    The hashed document is the canonical JSON of `planes` (name -> dtype, shape and xxh3-128 of the bytes,
+    little-endian, C order; the checksums of the wire), gain, read_noise, saturation, wcs and observation.
+    Every number is a float, NaN is null: a header's 512 and 512.0 are one.  The same values as uint16 and as
+    float32 are different planes.  Name, unit and zero point are left out: they change no pixel.
+    """
+    planes = {"image": frame.image, "mask": frame.mask, "variance": frame.variance, "psf": frame.psf}
+    document = {
+        "planes": {name: _plane_digest(plane) for name, plane in planes.items() if plane is not None},
+        "gain": frame.gain,
+        "read_noise": frame.read_noise,
+        "saturation": frame.saturation,
+        "wcs": frame.wcs,
+        "observation": dataclasses.asdict(frame.observation),
+    }
+    return digest(canonical(_plain(document)))
+
+
+def with_digest(frame: Frame) -> Frame:
+    """The frame, carrying its digest."""
+    return dataclasses.replace(frame, digest=frame_digest(frame))
+
+
+def _plane_digest(plane: np.ndarray) -> dict[str, Any]:
+    little = np.ascontiguousarray(plane, dtype=plane.dtype.newbyteorder("<"))
+    checksum = xxhash.xxh3_128_hexdigest(little.data.cast("B") if little.size else b"")
+    return {"dtype": little.dtype.str, "shape": list(plane.shape), "xxh3_128": checksum}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, bool | str) or value is None:
+        return value
+    number = float(value) + 0.0
+    return number if math.isfinite(number) else None

@@ -1,0 +1,232 @@
+"""FITS files to Frames and back: plain, multi-extension, tile-compressed, gzipped."""
+
+import gzip
+import io
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyUserWarning
+
+from gpudiff.edges.atomic import atomically
+from gpudiff.edges.header import Cards, card, electronics, frame_cards, observation, wcs_keywords, zero_point
+from gpudiff.model.config import Instrument
+from gpudiff.model.errors import NotAnImage, UnreadableFile, WrongShape
+from gpudiff.model.frame import Frame
+from gpudiff.model.mask import cards as mask_cards
+from gpudiff.model.mask import translate
+from gpudiff.model.provenance import with_digest
+
+IMAGE, MASK, VARIANCE, PSF = ("IMAGE", "SCI"), ("MASK", "DQ"), ("VARIANCE", "VAR"), ("PSF",)
+BLOCK = 2880
+DAMAGE = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zlib.error, fits.VerifyError)
+"""What astropy raises on bytes that are not what their header says."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One image HDU, read: `array` in native byte order, its own header and the file's primary header."""
+
+    array: np.ndarray
+    header: fits.Header
+    primary: fits.Header
+
+
+def read_frame(
+    path: str | Path,
+    instrument: Instrument = Instrument(),  # noqa: B008  (frozen)
+    *,
+    mask: str | Path | None = None,
+    variance: str | Path | None = None,
+    psf: str | Path | None = None,
+    visit: int | None = None,
+    detector: int | None = None,
+) -> Frame:
+    """The frame in a FITS file, with its digest.
+
+    path : the image is the HDU named IMAGE or SCI, else the first with pixels.  uint16 pixels stay so, all
+        others become float32.  MASK (or DQ), VARIANCE (or VAR) and PSF are taken where the file has them.
+    mask, variance, psf : files that hold these planes instead.  Mask bits are translated by the MP_*
+        keywords; without any, every non-zero pixel is BAD.  A PSF is (K, K) or (n*n, K, K).
+    visit, detector : win over the header.
+
+    Keywords are looked up in the image's header, then in the primary one.
+
+    Raises UnreadableFile for a file that is absent, not FITS or truncated; NotAnImage for a cube, a table or
+    no pixels at all; WrongShape for a mask or variance unlike the image; BadGain, BadConfiguration for
+    metadata that cannot be (edges.header).
+    """
+    name = str(path)
+    planes = _read_planes(path, {"image": IMAGE, "mask": MASK, "variance": VARIANCE, "psf": PSF})
+    for kind, names, other in (("mask", MASK, mask), ("variance", VARIANCE, variance), ("psf", PSF, psf)):
+        if other is not None:
+            planes[kind] = _read_planes(other, {kind: names}, first=kind)[kind]
+    image = planes["image"]
+    for kind in planes.keys() & {"mask", "variance"}:
+        _agree(name, kind, planes[kind].array.shape, image.array.shape)
+    cards = Cards(image.header, image.primary)
+    gain, read_noise, saturation = electronics(cards, instrument, name)
+    frame = Frame(
+        name=name,
+        observation=observation(cards, instrument, name, visit=visit, detector=detector),
+        image=_pixels(image.array),
+        mask=_mask(planes["mask"]) if "mask" in planes else None,
+        variance=planes["variance"].array.astype(np.float32, copy=False) if "variance" in planes else None,
+        psf=planes["psf"].array.astype(np.float32, copy=False) if "psf" in planes else None,
+        gain=gain,
+        read_noise=read_noise,
+        saturation=saturation,
+        wcs=wcs_keywords(cards.headers),
+        unit=str(cards.find("BUNIT") or "adu").strip(),
+        zero_point=zero_point(cards, instrument),
+    )
+    return with_digest(frame)
+
+
+def write_frame(path: str | Path, frame: Frame) -> None:
+    """A multi-extension file IMAGE, MASK, VARIANCE, PSF (those present) that `read_frame` gives back equal.
+
+    The suffix decides: .fits, .fits.gz, or .fits.fz (lossless tile compression).  Raises StoreFailed.
+    """
+    write_hdus(path, frame_cards(frame), frame_planes(frame))
+
+
+def frame_planes(frame: Frame) -> dict[str, tuple[np.ndarray, list[fits.Card]]]:
+    """HDU name -> pixels and cards."""
+    sky = [card(key, value) for key, value in frame.wcs.items()]
+    planes = {"IMAGE": (frame.image, [*sky, card("BUNIT", frame.unit)])}
+    if frame.mask is not None:
+        planes["MASK"] = (frame.mask, [card(key, bit) for key, bit in mask_cards().items()])
+    if frame.variance is not None:
+        planes["VARIANCE"] = (frame.variance, [card("BUNIT", f"{frame.unit}**2")])
+    if frame.psf is not None:
+        planes["PSF"] = (frame.psf, [])
+    return planes
+
+
+def write_hdus(
+    path: str | Path, primary: list[fits.Card], planes: dict[str, tuple[np.ndarray, list[fits.Card]]]
+) -> None:
+    """An empty primary HDU with cards, and one image HDU a plane, whole or not at all; raises StoreFailed."""
+    compressed = str(path).endswith(".fz")
+    hdus: list[Any] = [fits.PrimaryHDU(header=fits.Header(primary))]
+    for name, (array, cards) in planes.items():
+        if compressed and array.ndim == 2:
+            hdu = fits.CompImageHDU(array, compression_type="GZIP_2", quantize_level=0.0, name=name)
+        else:
+            hdu = fits.ImageHDU(array, name=name)
+        hdu.header.extend(cards)
+        hdus.append(hdu)
+    with atomically(path) as temporary:
+        fits.HDUList(hdus).writeto(temporary, overwrite=True)
+
+
+def _read_planes(
+    path: str | Path, wanted: dict[str, tuple[str, ...]], first: str = "image"
+) -> dict[str, Plane]:
+    """The planes of one file: `first` always, the others where an HDU bears one of their names."""
+    try:
+        content, size = _content(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyUserWarning)  # its doubts about the file are errors here
+            with fits.open(content, memmap=False, lazy_load_hdus=False) as hdus:
+                _whole(path, hdus, size)
+                chosen = {kind: _named(hdus, names) for kind, names in wanted.items()}
+                chosen[first] = chosen[first] or _first_image(path, hdus, wanted)
+                primary = hdus[0].header
+                return {kind: _plane(path, hdu, primary, kind) for kind, hdu in chosen.items() if hdu}
+    except FileNotFoundError:
+        raise UnreadableFile(f"{path}: expected a FITS file, found no file") from None
+    except DAMAGE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableFile(
+            f"{path}: expected a whole FITS file, got one that cannot be read: {reason}"
+        ) from None
+
+
+def _content(path: str | Path) -> tuple[Any, int]:
+    """What astropy opens, and how many bytes it holds: the file, or the bytes of a gzipped one."""
+    with open(path, "rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            return path, Path(path).stat().st_size
+        file.seek(0)
+        data = gzip.decompress(file.read())
+    return io.BytesIO(data), len(data)
+
+
+def _whole(path: str | Path, hdus: fits.HDUList, size: int) -> None:
+    """Raises UnreadableFile where a file of `size` bytes ends before its HDUs do."""
+    place = hdus[-1].fileinfo()
+    end = place["datLoc"] + place["datSpan"]
+    if size <= end - BLOCK:  # the last block's padding may be missing
+        raise UnreadableFile(f"{path}: expected {end} bytes, got {size}: the file is truncated")
+    file = place["file"]
+    file.seek(end)
+    if file.read(8) == b"XTENSION":
+        raise UnreadableFile(
+            f"{path}: expected an HDU after {end} bytes, got half a header: the file is truncated"
+        )
+
+
+def _named(hdus: fits.HDUList, names: tuple[str, ...]) -> Any:
+    """The first image HDU with pixels under one of the names, or None."""
+    return next((hdu for hdu in hdus if hdu.name.upper() in names and _has_pixels(hdu)), None)
+
+
+def _first_image(path: str | Path, hdus: fits.HDUList, wanted: dict[str, tuple[str, ...]]) -> Any:
+    """The first image HDU with pixels that is none of the other planes; raises NotAnImage without one."""
+    others = {name for names in wanted.values() for name in names}
+    for hdu in hdus:
+        if _has_pixels(hdu) and hdu.name.upper() not in others:
+            return hdu
+    tables = [hdu.name or "unnamed" for hdu in hdus if not hdu.is_image]
+    found = f"only tables ({', '.join(tables)})" if tables else "no HDU with pixels"
+    raise NotAnImage(f"{path}: expected a 2-D image, found {found}")
+
+
+def _has_pixels(hdu: Any) -> bool:
+    return hdu.is_image and len(hdu.shape) > 0 and 0 not in hdu.shape
+
+
+def _plane(path: str | Path, hdu: Any, primary: fits.Header, kind: str) -> Plane:
+    """The HDU's pixels without degenerate leading axes; raises NotAnImage when it is no plane."""
+    shape = hdu.shape
+    while len(shape) > 2 and shape[0] == 1:
+        shape = shape[1:]
+    if not (len(shape) == 2 or (kind == "psf" and len(shape) == 3)):
+        found = "a cube" if len(shape) > 2 else "one axis"
+        raise NotAnImage(
+            f"{path}: {hdu.name}: expected a 2-D image, found {found} of shape {tuple(hdu.shape)}"
+        )
+    array = np.asarray(hdu.data).reshape(shape)
+    return Plane(array.astype(array.dtype.newbyteorder("="), copy=False), hdu.header.copy(), primary.copy())
+
+
+def _pixels(array: np.ndarray) -> np.ndarray:
+    """uint16 as it is, anything else as float32."""
+    return array if array.dtype == np.uint16 else array.astype(np.float32, copy=False)
+
+
+def _mask(plane: Plane) -> np.ndarray:
+    """(H, W) int32 in gpudiff's bits."""
+    bits = {
+        key[3:]: int(header[key])
+        for header in (plane.primary, plane.header)
+        for key in header
+        if key.startswith("MP_")
+    }
+    array = plane.array
+    if array.dtype.kind == "f":
+        array = np.nan_to_num(array, nan=1).astype(np.int64)
+    if array.dtype.itemsize < 4:
+        array = array.astype(np.int32)
+    return translate(array, bits)
+
+
+def _agree(name: str, kind: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if got != expected:
+        raise WrongShape(f"{name}: {kind} is {got}, expected the image's {expected}")

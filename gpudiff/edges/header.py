@@ -1,0 +1,216 @@
+"""FITS header keywords to what a Frame says of itself, and back."""
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+from astropy.io.fits import Card, Header
+from astropy.io.fits.card import Undefined
+
+from gpudiff.model.config import Instrument
+from gpudiff.model.errors import BadConfiguration, BadGain
+from gpudiff.model.frame import Frame, FrameId, Observation
+
+NAN = float("nan")
+TAI_MJD_ZERO = 2400000.5
+WCS_KEYWORD = re.compile(
+    r"WCSAXES|(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)\d|(CD|PC)\d_\d|(PV|PS)\d_\d+|WAT\d_\d{3}"
+    r"|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|[AB]P?_(ORDER|DMAX|\d_\d)"
+)
+"""WCS keywords of papers I and II, with SIP, TPV and TNX distortions; alternate descriptions are left out."""
+ALIASES = {
+    "RDNOISE": ("RDNOISE", "READNOIS"),
+    "FILTER": ("FILTER", "BAND"),
+    "MAGZERO": ("MAGZERO", "MAGZP", "MAGZPT", "ZEROPT", "PHOTZP", "ZP"),
+}
+"""Other spellings that are tried when Instrument leaves a keyword at its default."""
+LARGEST_GAIN = 1e4  # electrons per image unit; beyond it a header is wrong, not a camera unusual
+
+
+class Cards:
+    """Headers searched in order; undefined values count as absent."""
+
+    def __init__(self, *headers: Header):
+        self.headers = headers
+
+    def find(self, *keys: str) -> Any:
+        """The value of the first keyword that any header defines, or None."""
+        for key in keys:
+            for header in self.headers:
+                value = header.get(key)
+                if value is not None and not isinstance(value, Undefined):
+                    return value
+        return None
+
+    def number(self, *keys: str) -> float:
+        """The first of the keywords that holds a finite number; NaN when none does."""
+        for key in keys:
+            value = self.find(key)
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+                return float(value)
+        return NAN
+
+    def whole(self, *keys: str) -> int:
+        """The first of the keywords that holds a whole number; 0 when none does."""
+        for key in keys:
+            value = self.find(key)
+            if isinstance(value, int) and not isinstance(value, bool):
+                return value
+        return 0
+
+
+def wcs_keywords(headers: Iterable[Header]) -> dict[str, Any]:
+    """The WCS keywords of the first header that has CTYPE1: numbers and strings, {} when none has."""
+    for header in headers:
+        if "CTYPE1" in header:
+            found = {key: header[key] for key in header if WCS_KEYWORD.fullmatch(key)}
+            return {key: value for key, value in found.items() if not isinstance(value, Undefined)}
+    return {}
+
+
+def electronics(
+    cards: Cards, instrument: Instrument, name: str
+) -> tuple[float | None, float | None, float | None]:
+    """Gain, read noise and saturation; None where nobody said.
+
+    Raises BadGain for one that is no number or cannot be: 0 < gain <= 1e4, read noise >= 0, saturation > 0.
+    """
+    gain: Any = instrument.gain or cards.find(*_spellings(instrument.gain_key))
+    noise: Any = instrument.read_noise
+    if noise < 0:
+        noise = cards.find(*_spellings(instrument.read_noise_key))
+    saturation: Any = instrument.saturation or cards.find(*_spellings(instrument.saturation_key))
+    limits = f"electrons per image unit above 0, at most {LARGEST_GAIN:g}"
+    return (
+        _checked(gain, f"{name}: gain: expected {limits}", lambda value: 0 < value <= LARGEST_GAIN),
+        _checked(noise, f"{name}: read noise: expected electrons, 0 or more", lambda value: value >= 0),
+        _checked(saturation, f"{name}: saturation: expected image units above 0", lambda value: value > 0),
+    )
+
+
+def observation(cards: Cards, instrument: Instrument, name: str, **identity: int | None) -> Observation:
+    """Who, when and where; `identity` (visit, detector) wins over the headers.
+
+    Raises BadConfiguration for a visit, snap or detector that a DIASource id cannot hold.
+    """
+    start, end = _times(cards)
+    words = str(cards.find(*_spellings(instrument.band_key)) or "").split()
+    return Observation(
+        frame=_frame_id(cards, name, identity.get("visit"), identity.get("detector")),
+        band=words[0] if words else "",
+        mjd_start_tai=start,
+        mjd_end_tai=end,
+        readout_end_tai=cards.number("RDENDTAI"),
+        exposure_s=cards.number("EXPTIME"),
+        boresight_ra=cards.number("RA"),
+        boresight_dec=cards.number("DEC"),
+        rotation_deg=cards.number("ROTPA"),
+    )
+
+
+def zero_point(cards: Cards, instrument: Instrument) -> float | None:
+    """AB magnitude of one image unit, or None."""
+    value = cards.number(*_spellings(instrument.zero_point_key))
+    return None if math.isnan(value) else value
+
+
+def frame_cards(frame: Frame) -> list[Card]:
+    """The cards from which `observation`, `electronics` and `zero_point` give the frame's values back."""
+    o = frame.observation
+    values = {
+        "VISIT": o.frame.visit,
+        "SNAP": o.frame.snap,
+        "DETECTOR": o.frame.detector,
+        "FILTER": o.band or None,
+        "TIMESYS": "TAI",
+        "MJD-BEG": o.mjd_start_tai,
+        "MJD-END": o.mjd_end_tai,
+        "RDENDTAI": o.readout_end_tai,
+        "EXPTIME": o.exposure_s,
+        "RA": o.boresight_ra,
+        "DEC": o.boresight_dec,
+        "ROTPA": o.rotation_deg,
+        "GAIN": frame.gain,
+        "RDNOISE": frame.read_noise,
+        "SATURATE": frame.saturation,
+        "MAGZERO": frame.zero_point,
+    }
+    return [card(key, value) for key, value in values.items() if value is not None and value == value]
+
+
+def card(key: str, value: Any, comment: str = "") -> Card:
+    """A card that keeps every digit of a float (astropy cuts at 20 characters) and leaves NaN undefined.
+
+    A keyword longer than FITS allows becomes a HIERARCH card.
+    """
+    if len(key) > 8:
+        key = f"HIERARCH {key}"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return Card(key, None, comment)
+        text = repr(float(value)).upper()
+        if len(text) > 20 and len(key) <= 8:
+            return Card.fromstring(f"{key:8}= {text} / {comment}"[:80].ljust(80))
+    return Card(key, value, comment)
+
+
+def _checked(value: Any, expected: str, possible: Callable[[float], bool]) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = NAN if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = NAN
+    if not (math.isfinite(number) and possible(number)):
+        raise BadGain(f"{expected}, got {value!r}")
+    return number
+
+
+def _spellings(key: str) -> tuple[str, ...]:
+    return ALIASES.get(key, (key,))
+
+
+def _frame_id(cards: Cards, name: str, visit: int | None, detector: int | None) -> FrameId:
+    frame = FrameId(
+        visit=cards.whole("VISIT", "EXPID", "OBSID", "EXPNUM") if visit is None else visit,
+        snap=cards.whole("SNAP"),
+        detector=cards.whole("DETECTOR", "CCDNUM", "CCD") if detector is None else detector,
+    )
+    if not (0 <= frame.visit < 1 << 39 and 0 <= frame.snap < 1 << 15 and 0 <= frame.detector < 256):
+        raise BadConfiguration(
+            f"{name}: expected visit below 2**39, snap below 32768, detector below 256, got {frame}"
+        )
+    return frame
+
+
+def _times(cards: Cards) -> tuple[float, float]:
+    """Start and end, MJD TAI.  Without TIMESYS times are UTC (FITS standard 4.0, 9.2.1)."""
+    exposure_days = cards.number("EXPTIME") / 86400
+    start, end = cards.number("MJD-BEG", "MJD-OBS"), cards.number("MJD-END")
+    if math.isnan(start):
+        start = _from_iso(cards.find("DATE-BEG", "DATE-OBS"))
+    if math.isnan(end):
+        end = start + exposure_days
+    if str(cards.find("TIMESYS") or "UTC").strip().upper() == "TAI":
+        return start, end
+    return _utc_to_tai(start), _utc_to_tai(end)
+
+
+def _from_iso(text: Any) -> float:
+    """MJD of an ISO 8601 date and time on its own time scale; NaN when it is none."""
+    try:
+        when = datetime.fromisoformat(str(text).strip().rstrip("Z"))
+    except ValueError:
+        return NAN
+    return (when.replace(tzinfo=None) - datetime(1858, 11, 17)).total_seconds() / 86400
+
+
+def _utc_to_tai(mjd: float) -> float:
+    """ERFA's table of leap seconds; no look-up over the network."""
+    if math.isnan(mjd):
+        return NAN
+    import erfa
+
+    return float(erfa.utctai(TAI_MJD_ZERO, mjd)[1])

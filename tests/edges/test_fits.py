@@ -1,0 +1,279 @@
+"""gpudiff.edges.fits: what a file says becomes a Frame, and what it does not say stays unsaid."""
+
+import dataclasses
+import gzip
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from gpudiff.edges.fits import read_frame, write_frame
+from gpudiff.model.config import Instrument
+from gpudiff.model.errors import (
+    BadConfiguration,
+    BadGain,
+    GpudiffError,
+    NotAnImage,
+    StoreFailed,
+    UnreadableFile,
+    WrongShape,
+)
+from gpudiff.model.frame import Frame, FrameId, Observation
+from gpudiff.model.mask import bit
+from gpudiff.model.provenance import frame_digest
+
+SKY = {
+    "CTYPE1": "RA---TAN",
+    "CTYPE2": "DEC--TAN",
+    "CRVAL1": 316.83664572740003,
+    "CRVAL2": -65.9,
+    "CRPIX1": 32,
+    "CRPIX2": 24.5,
+    "CD1_1": -5.555555555555556e-05,
+    "CD1_2": 0.0,
+    "CD2_1": 0.0,
+    "CD2_2": 5.555555555555556e-05,
+}
+
+
+def pixels(dtype="f4"):
+    return np.random.default_rng(3).normal(1000, 30, (48, 64)).astype(dtype)
+
+
+def whole_frame(**changes) -> Frame:
+    observation = Observation(
+        FrameId(7, 1, 3), "r", 60000.123456789, 60000.2, 60000.3, 30.0, 10.1, -20.0, 5.0
+    )
+    frame = Frame(
+        name="made",
+        observation=observation,
+        image=pixels(),
+        mask=np.where(pixels() > 1060, bit("SAT", "STREAK"), bit("BAD") & 0),
+        variance=np.full((48, 64), 900, np.float32),
+        gain=1.5000000000000002e-05,
+        read_noise=5.0,
+        saturation=60000.0,
+        wcs=SKY,
+        psf=np.ones((4, 9, 9), np.float32) / 81,
+        unit="nJy",
+        zero_point=31.4,
+    )
+    return dataclasses.replace(frame, **changes)
+
+
+def save(path, array, **cards):
+    hdu = fits.PrimaryHDU(array)
+    for key, value in cards.items():
+        hdu.header[key] = value
+    hdu.writeto(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".fits.gz", ".fits.fz"])
+def test_a_written_frame_is_read_back_equal(tmp_path, suffix):
+    frame = whole_frame()
+    write_frame(tmp_path / f"frame{suffix}", frame)
+    back = read_frame(tmp_path / f"frame{suffix}")
+    for plane in ("image", "mask", "variance", "psf"):
+        assert np.array_equal(getattr(back, plane), getattr(frame, plane))
+        assert getattr(back, plane).dtype == getattr(frame, plane).dtype
+    said = ("observation", "gain", "read_noise", "saturation", "wcs", "unit", "zero_point")
+    assert [getattr(back, key) for key in said] == [getattr(frame, key) for key in said]
+    assert back.digest == frame_digest(frame)
+
+
+def test_a_frame_of_which_nothing_is_known_is_read_back_equal(tmp_path):
+    frame = Frame("made", Observation(FrameId(0, 0, 0)), pixels("u2"))
+    write_frame(tmp_path / "bare.fits", frame)
+    back = read_frame(tmp_path / "bare.fits")
+    assert back.image.dtype == np.uint16
+    assert (back.mask, back.variance, back.psf, back.gain, back.wcs) == (None, None, None, None, {})
+    assert np.isnan(back.observation.mjd_start_tai)
+    assert back.digest == frame_digest(frame)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "i4", "i8", ">f4", "f8"])
+def test_other_pixel_types_become_native_float32(tmp_path, dtype):
+    array = np.arange(48 * 64).reshape(48, 64).astype(dtype)
+    image = read_frame(save(tmp_path / "a.fits", array)).image
+    assert image.dtype == np.dtype("=f4")
+    assert np.array_equal(image, array.astype("f4"))
+
+
+def test_a_tile_compressed_file_is_read(tmp_path):
+    array = pixels("i4")
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(array)]).writeto(tmp_path / "a.fits.fz")
+    assert np.array_equal(read_frame(tmp_path / "a.fits.fz").image, array)
+
+
+@pytest.mark.parametrize("names", [("IMAGE", "MASK", "VARIANCE"), ("sci", "dq", "var")])
+def test_planes_are_found_by_name_in_any_order(tmp_path, names):
+    image, mask, variance = (
+        fits.ImageHDU(array, name=name)
+        for array, name in zip((pixels(), pixels("i4"), pixels() ** 2), names, strict=True)
+    )
+    fits.HDUList([fits.PrimaryHDU(), variance, mask, image]).writeto(tmp_path / "a.fits")
+    frame = read_frame(tmp_path / "a.fits")
+    assert np.array_equal(frame.image, pixels())
+    assert np.array_equal(frame.variance, pixels() ** 2)
+    assert (frame.mask == bit("BAD")).all()  # no MP_* cards: any non-zero pixel is bad
+
+
+def test_mask_bits_are_translated_by_the_names_in_the_header(tmp_path):
+    mask = fits.ImageHDU(np.array([[0, 1, 2, 4]], np.uint8), name="MASK")
+    mask.header["MP_CR"], mask.header["MP_SAT"], mask.header["MP_OTHER"] = 0, 1, 2
+    image = fits.ImageHDU(np.zeros((1, 4), "f4"), name="IMAGE")
+    fits.HDUList([fits.PrimaryHDU(), image, mask]).writeto(tmp_path / "a.fits")
+    assert read_frame(tmp_path / "a.fits").mask.tolist() == [[0, bit("CR"), bit("SAT"), 0]]
+
+
+def test_planes_may_lie_in_files_of_their_own(tmp_path):
+    path = save(tmp_path / "a.fits", pixels())
+    mask = save(tmp_path / "m.fits", np.eye(48, 64, dtype="i2"))
+    variance = save(tmp_path / "v.fits", np.ones((48, 64)))
+    psf = save(tmp_path / "p.fits", np.ones((9, 5, 5)))
+    frame = read_frame(path, mask=mask, variance=variance, psf=psf)
+    assert (frame.mask != 0).sum() == 48
+    assert frame.variance.dtype == np.float32
+    assert frame.psf.shape == (9, 5, 5)
+
+
+def test_a_mask_of_another_shape_is_refused(tmp_path):
+    path, mask = save(tmp_path / "a.fits", pixels()), save(tmp_path / "m.fits", np.ones((48, 63), "i2"))
+    with pytest.raises(WrongShape, match=r"a\.fits: mask is \(48, 63\), expected the image's \(48, 64\)"):
+        read_frame(path, mask=mask)
+
+
+def test_keywords_are_looked_up_in_the_image_and_then_in_the_primary_header(tmp_path):
+    primary, image = fits.PrimaryHDU(), fits.ImageHDU(pixels(), name="IMAGE")
+    primary.header.update(GAIN=2.0, VISIT=12, FILTER="i DECam SDSS c0003")
+    image.header.update(GAIN=3.0, DETECTOR="S3-177", CCDNUM=37)
+    fits.HDUList([primary, image]).writeto(tmp_path / "a.fits")
+    frame = read_frame(tmp_path / "a.fits")
+    assert frame.gain == 3.0
+    assert frame.observation.frame == FrameId(12, 0, 37)
+    assert frame.observation.band == "i"
+
+
+def test_numbers_of_the_instrument_win_over_the_header(tmp_path):
+    path = save(tmp_path / "a.fits", pixels(), GAIN=2.0, RDNOISE=5.0, SATURATE=6e4)
+    frame = read_frame(path, Instrument(gain=4.0, read_noise=0.0, saturation=1e5), visit=9, detector=8)
+    assert (frame.gain, frame.read_noise, frame.saturation) == (4.0, 0.0, 1e5)
+    assert frame.observation.frame == FrameId(9, 0, 8)
+
+
+def test_keywords_of_the_instrument_replace_the_usual_ones(tmp_path):
+    path = save(tmp_path / "a.fits", pixels(), GAIN=2.0, GAINA=3.0)
+    assert read_frame(path, Instrument(gain_key="GAINA")).gain == 3.0
+
+
+def test_a_missing_gain_is_not_an_error(tmp_path):
+    assert read_frame(save(tmp_path / "a.fits", pixels())).gain is None
+
+
+@pytest.mark.parametrize(
+    "cards", [{"GAIN": 0}, {"GAIN": -1.5}, {"GAIN": 1e5}, {"GAIN": "n/a"}, {"RDNOISE": -1}, {"SATURATE": 0}]
+)
+def test_absurd_electronics_are_refused(tmp_path, cards):
+    with pytest.raises(BadGain, match=r"a\.fits: .*expected .* got"):
+        read_frame(save(tmp_path / "a.fits", pixels(), **cards))
+
+
+def test_utc_dates_become_tai(tmp_path):
+    path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": "2015-12-27T06:26:24", "EXPTIME": 60.0})
+    observation = read_frame(path).observation
+    # 36 leap seconds in 2015: 06:27:00 TAI; a double holds an MJD to a microsecond
+    assert observation.mjd_start_tai == pytest.approx(57383.26875, abs=1e-10)
+    assert (observation.mjd_end_tai - observation.mjd_start_tai) * 86400 == pytest.approx(60, abs=1e-5)
+
+
+def test_tai_times_are_taken_as_they_are(tmp_path):
+    path = save(tmp_path / "a.fits", pixels(), **{"TIMESYS": "TAI", "MJD-BEG": 60000.25, "MJD-END": 60000.5})
+    observation = read_frame(path).observation
+    assert (observation.mjd_start_tai, observation.mjd_end_tai) == (60000.25, 60000.5)
+
+
+def test_only_celestial_wcs_keywords_are_kept(tmp_path):
+    path = save(
+        tmp_path / "a.fits", pixels(), **SKY, PV1_10=-2.5e-4, A_2_0=1e-6, OBJECT="x", CTYPE1A="LINEAR"
+    )
+    assert read_frame(path).wcs == {**SKY, "PV1_10": -2.5e-4, "A_2_0": 1e-6}
+
+
+def test_a_visit_that_no_source_id_can_hold_is_refused(tmp_path):
+    path = save(tmp_path / "a.fits", pixels())
+    with pytest.raises(BadConfiguration, match=r"2\*\*39"):
+        read_frame(path, visit=1 << 39)
+
+
+def test_a_degenerate_third_axis_is_dropped(tmp_path):
+    assert read_frame(save(tmp_path / "a.fits", pixels()[None])).image.shape == (48, 64)
+
+
+def test_a_cube_is_refused(tmp_path):
+    with pytest.raises(
+        NotAnImage, match=r"a\.fits.*expected a 2-D image, found a cube of shape \(3, 48, 64\)"
+    ):
+        read_frame(save(tmp_path / "a.fits", np.stack([pixels()] * 3)))
+
+
+def test_a_table_is_refused(tmp_path):
+    events = fits.BinTableHDU.from_columns([fits.Column("a", "E", array=np.ones(3))], name="EVENTS")
+    fits.HDUList([fits.PrimaryHDU(), events]).writeto(tmp_path / "a.fits")
+    with pytest.raises(NotAnImage, match=r"a\.fits.*only tables \(EVENTS\)"):
+        read_frame(tmp_path / "a.fits")
+
+
+def test_a_file_without_pixels_is_refused(tmp_path):
+    fits.PrimaryHDU().writeto(tmp_path / "a.fits")
+    with pytest.raises(NotAnImage, match="no HDU with pixels"):
+        read_frame(tmp_path / "a.fits")
+
+
+def test_an_absent_file_is_refused(tmp_path):
+    with pytest.raises(UnreadableFile, match=r"absent\.fits.*found no file"):
+        read_frame(tmp_path / "absent.fits")
+
+
+def test_text_under_a_fits_name_is_refused(tmp_path):
+    (tmp_path / "a.fits").write_text("not FITS\n" * 500)
+    with pytest.raises(UnreadableFile, match=r"a\.fits: expected a whole FITS file"):
+        read_frame(tmp_path / "a.fits")
+
+
+@pytest.mark.parametrize("keep", [0.02, 0.3, 0.5, 0.9, 0.94])
+@pytest.mark.parametrize("suffix", [".fits", ".fits.gz", ".fits.fz"])
+def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path, keep, suffix):
+    path = tmp_path / f"a{suffix}"
+    write_frame(path, whole_frame(psf=None))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data))])
+    with pytest.raises(GpudiffError) as caught:
+        read_frame(path)
+    assert isinstance(caught.value, UnreadableFile)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_padding_of_the_last_block_is_forgiven(tmp_path):
+    path = save(tmp_path / "a.fits", pixels())
+    path.write_bytes(path.read_bytes()[: 2880 + 48 * 64 * 4])
+    assert np.array_equal(read_frame(path).image, pixels())
+
+
+def test_gzip_is_recognised_by_content(tmp_path):
+    path = save(tmp_path / "a.fits", pixels())
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    assert np.array_equal(read_frame(path).image, pixels())
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(StoreFailed, match=r"nowhere/a\.fits: cannot be written: No such file"):
+        write_frame(tmp_path / "nowhere" / "a.fits", whole_frame())
+
+
+def test_real_frames_are_read_with_what_their_headers_say(real_data):
+    frame = read_frame(real_data / "decam_pair" / "input_data__DEC-OBS04a.mini.fits")
+    assert frame.observation.frame.detector == 37
+    assert frame.observation.band == "i"
+    assert frame.gain == pytest.approx(3.984, abs=1e-3)  # header: 3.98404...
+    assert frame.wcs["CTYPE1"] == "RA---TPV"
