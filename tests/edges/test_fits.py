@@ -197,7 +197,7 @@ def test_only_celestial_wcs_keywords_are_kept(tmp_path):
     path = save(
         tmp_path / "a.fits", pixels(), **SKY, PV1_10=-2.5e-4, A_2_0=1e-6, OBJECT="x", CTYPE1A="LINEAR"
     )
-    assert read_frame(path).wcs == {**SKY, "PV1_10": -2.5e-4, "A_2_0": 1e-6}
+    assert set(read_frame(path).wcs) == {*SKY, "PV1_10", "A_2_0"}
 
 
 def test_a_visit_that_no_source_id_can_hold_is_refused(tmp_path):
