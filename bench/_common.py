@@ -1,0 +1,142 @@
+"""What the benchmarks share: simulated pairs, the command under test, a scorer that is not ours, results."""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished command: wall and CPU seconds, peak resident memory."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+    stdout: str
+
+
+def tools() -> Path:
+    """The folder of simpair.py, idealdiff.py and evalpair.py: GPUDIFF_TOOLS, or ../shared/tools.
+
+    Ends the program with status 0 and one line when it is not there: without pairs nothing can be measured.
+    """
+    folder = Path(os.environ.get("GPUDIFF_TOOLS", ROOT.parent / "shared" / "tools"))
+    if not (folder / "simpair.py").is_file():
+        print(f"nothing measured: expected simpair.py in {folder} (set GPUDIFF_TOOLS)")
+        sys.exit(0)
+    return folder
+
+
+def arguments(description: str | None, size: int, seeds: str) -> argparse.ArgumentParser:
+    """The options that all benchmarks have."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--size", type=int, default=size, help="pixels along one side (%(default)s)")
+    parser.add_argument("--seeds", default=seeds, help="comma-separated (%(default)s)")
+    parser.add_argument(
+        "--no-record", action="store_true", help="print only, write nothing to bench/results/"
+    )
+    return parser
+
+
+def timed(command: list[str | Path]) -> Run:
+    """Run a command to its end; raises CalledProcessError with its stderr when it fails."""
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        stdout = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.perf_counter() - start
+    if process.returncode:
+        print(stdout, file=sys.stderr)
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, stdout)
+
+
+def make_pair(folder: Path, size: int, seed: int) -> Path:
+    """Simulate a registered pair into folder/pair-SIZE-SEED, with its perfect-template difference."""
+    pair = folder / f"pair-{size}-{seed}"
+    transients = max(20, round(100 * (size / 2048) ** 2))
+    shape = ["--size", str(size), "--seed", str(seed), "--ntrans", str(transients)]
+    timed([sys.executable, tools() / "simpair.py", "--out", pair, *shape])
+    timed([sys.executable, tools() / "idealdiff.py", pair, pair / "ideal.fits"])
+    return pair
+
+
+def subtract(pair: Path, name: str, *options: str) -> Run:
+    """`gpudiff subtract` on the pair: writes NAME.fits and NAME.ecsv into it."""
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "gpudiff",
+        "subtract",
+        pair / "sci.fits",
+        pair / "ref.fits",
+    ]
+    command += ["--science-mask", pair / "mask_sci.fits", "--template-mask", pair / "mask_ref.fits"]
+    return timed([*command, "-o", pair / f"{name}.fits", "--sources", pair / f"{name}.ecsv", *options])
+
+
+def score(pair: Path, difference: Path, *options: str | Path) -> dict[str, Any]:
+    """What evalpair.py says of a difference."""
+    out = difference.with_suffix(".json")
+    timed(
+        [
+            sys.executable,
+            tools() / "evalpair.py",
+            "--sim",
+            pair,
+            "--diff",
+            difference,
+            "--json",
+            out,
+            *options,
+        ]
+    )
+    return json.loads(out.read_text())
+
+
+def found(text: str) -> tuple[int, int]:
+    """(found, of) from evalpair's "38/40"."""
+    first, of = text.split("/")
+    return int(first), int(of)
+
+
+def record(script: str, document: dict[str, Any]) -> Path:
+    """Write bench/results/DATE-SCRIPT.json with the machine, the date and the commit beside the figures."""
+    now = datetime.datetime.now(datetime.UTC)
+    head = {
+        "benchmark": Path(script).stem,
+        "date": now.isoformat(timespec="seconds"),
+        "commit": commit(),
+        "device": device(),
+        "python": platform.python_version(),
+    }
+    path = ROOT / "bench" / "results" / f"{now:%Y-%m-%d}-{Path(script).stem}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(head | document, indent=1) + "\n")
+    return path
+
+
+def device() -> str:
+    """The processor's name and how many of its cores this process may use."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {len(os.sched_getaffinity(0))} cores"
+
+
+def commit() -> str:
+    """The commit of this checkout, "+" behind it when files of the package differ from it."""
+    git = ["git", "-C", str(ROOT)]
+    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "gpudiff"], check=False)
+    return head.stdout.strip() + ("+" if changed.returncode else "")
