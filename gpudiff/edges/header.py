@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from astropy.io.fits import Card, Header
-from astropy.io.fits.card import Undefined
 
 from gpudiff.model.config import Instrument
 from gpudiff.model.errors import BadConfiguration, BadGain
@@ -20,6 +19,10 @@ WCS_KEYWORD = re.compile(
     r"|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|[AB]P?_(ORDER|DMAX|\d_\d)"
 )
 """WCS keywords of papers I and II, with SIP, TPV and TNX distortions; alternate descriptions are left out."""
+STRUCTURE = re.compile(
+    r"XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS|EXTNAME|T(TYPE|FORM|UNIT|COMM|NULL|SCAL|ZERO|DISP|DIM)\d+"
+)
+"""Keywords that describe a binary table's bytes, not its meaning."""
 ALIASES = {
     "RDNOISE": ("RDNOISE", "READNOIS"),
     "FILTER": ("FILTER", "BAND"),
@@ -40,7 +43,7 @@ class Cards:
         for key in keys:
             for header in self.headers:
                 value = header.get(key)
-                if value is not None and not isinstance(value, Undefined):
+                if value is not None:
                     return value
         return None
 
@@ -66,7 +69,7 @@ def wcs_keywords(headers: Iterable[Header]) -> dict[str, Any]:
     for header in headers:
         if "CTYPE1" in header:
             found = {key: header[key] for key in header if WCS_KEYWORD.fullmatch(key)}
-            return {key: value for key, value in found.items() if not isinstance(value, Undefined)}
+            return {key: value for key, value in found.items() if value is not None}
     return {}
 
 
@@ -143,17 +146,16 @@ def frame_cards(frame: Frame) -> list[Card]:
 def card(key: str, value: Any, comment: str = "") -> Card:
     """A card that keeps every digit of a float (astropy cuts at 20 characters) and leaves NaN undefined.
 
-    A keyword longer than FITS allows becomes a HIERARCH card.
+    A keyword longer than FITS allows becomes a HIERARCH card; a comment that does not fit is cut.
     """
     if len(key) > 8:
         key = f"HIERARCH {key}"
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return Card(key, None, comment)
-        text = repr(float(value)).upper()
-        if len(text) > 20 and len(key) <= 8:
-            return Card.fromstring(f"{key:8}= {text} / {comment}"[:80].ljust(80))
-    return Card(key, value, comment)
+    if isinstance(value, float) and not math.isfinite(value):
+        value = None
+    if isinstance(value, float) and len(repr(value)) > 20:
+        return Card.fromstring(f"{key:8}= {repr(value).upper()} / {comment}"[:80].ljust(80))
+    room = 77 - len(str(Card(key, value)).rstrip())
+    return Card(key, value, comment if key == "HISTORY" else comment[: max(room, 0)])
 
 
 def _checked(value: Any, expected: str, possible: Callable[[float], bool]) -> float | None:

@@ -1,0 +1,79 @@
+"""A Difference to a FITS file that the field's viewers and pipelines read."""
+
+from pathlib import Path
+
+import numpy as np
+from astropy.io.fits import Card
+
+from gpudiff import __version__
+from gpudiff.edges.fits import write_hdus
+from gpudiff.edges.header import card, frame_cards
+from gpudiff.model.frame import Difference
+from gpudiff.model.mask import DESCRIPTIONS
+from gpudiff.model.mask import cards as mask_cards
+from gpudiff.model.tables import Table
+
+
+def write_difference(path: str | Path, difference: Difference, sources: Table) -> None:
+    """Write IMAGE, VARIANCE, MASK, SCORE, KERNEL and PSF, under a primary header that says how good they are.
+
+    IMAGE, VARIANCE, MASK, SCORE : (H, W) with the science frame's WCS; the mask's bits are named by MP_*
+    KERNEL : (9, K, K), PSF : (9, P, P), at the centres of a 3 x 3 grid, rows of y outer
+    path : .fits, .fits.gz, or .fits.fz (lossless tile compression)
+
+    Numbers that are not known (NaN) are undefined cards.  Raises StoreFailed.
+    """
+    write_hdus(path, primary_cards(difference, sources), _planes(difference))
+
+
+def primary_cards(difference: Difference, sources: Table) -> list[Card]:
+    """Whose difference it is, how it was made, how good it is."""
+    q = difference.quality
+    named = [
+        ("SCIENCE", Path(difference.science.name).name, "science image"),
+        ("TEMPLATE", Path(difference.template.name).name, "template image"),
+        ("CONVOLVE", q.convolved, "which image was convolved"),
+        ("DECORR", bool(difference.decorrelated), "noise was decorrelated"),
+        ("ALGORITH", q.algorithm, "matching algorithm"),
+        ("NBASIS", q.basis_functions, "basis functions of the matching kernel"),
+        ("KORDER", q.spatial_order, "spatial order of the matching kernel"),
+        ("KSUM", q.kernel_sum, "photometric scale, science over template"),
+        ("KSUMVAR", q.kernel_sum_variation, "peak-to-peak variation of KSUM over the field"),
+        ("NCAND", q.candidates, "kernel candidates"),
+        ("NUSED", q.candidates_used, "kernel candidates kept by the fit"),
+        ("CHI2", q.chi2, "median reduced chi2 of the candidates used"),
+        ("CHI2HELD", q.chi2_held_back, "the same of candidates held back"),
+        ("FWHMSCI", q.science_fwhm, "[pix] PSF of the science image"),
+        ("FWHMTMP", q.template_fwhm, "[pix] PSF of the template"),
+        ("NOISERAT", q.noise_ratio, "std of difference over sigma, blank sky"),
+        ("SCORESTD", q.score_std, "std of the score, blank sky"),
+        ("LOSTFRAC", q.lost_fraction, "pixels of the science image without a difference"),
+        ("NSOURCES", len(sources), "DIASources, flagged ones included"),
+        ("NFLAGGED", int(sources["flagged"].sum()), "DIASources not to alert on alone"),
+        ("FPRINT", difference.fingerprint, "provenance fingerprint"),
+        ("CREATOR", f"gpudiff {__version__}", ""),
+    ]
+    cards = [card(key, _plain(value), comment) for key, value, comment in named]
+    notes = [*difference.science.notes, *difference.template.notes, *difference.notes]
+    history = [card("HISTORY", note.encode("ascii", "replace").decode()) for note in notes]
+    return [*frame_cards(difference.science.frame), *cards, *history]
+
+
+def _planes(difference: Difference) -> dict[str, tuple[np.ndarray, list[Card]]]:
+    frame = difference.science.frame
+    sky = [card(key, value) for key, value in frame.wcs.items()]
+    unit = card("BUNIT", frame.unit)
+    bits = [card(key, number, DESCRIPTIONS[key[3:]]) for key, number in mask_cards().items()]
+    return {
+        "IMAGE": (difference.image, [*sky, unit]),
+        "VARIANCE": (difference.variance, [*sky, card("BUNIT", f"{frame.unit}**2")]),
+        "MASK": (difference.mask, [*sky, *bits]),
+        "SCORE": (difference.score, [*sky, card("BUNIT", "", "signal to noise")]),
+        "KERNEL": (difference.kernel, []),
+        "PSF": (difference.psf, []),
+    }
+
+
+def _plain(value: object) -> object:
+    """NumPy scalars as Python's."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,79 @@
+"""gpudiff.edges.fits_difference: the file that design and users' scripts rely on."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from gpudiff.edges.fits import read_frame
+from gpudiff.edges.fits_difference import write_difference
+from gpudiff.model.errors import StoreFailed
+from gpudiff.model.mask import bit
+
+
+@pytest.fixture(params=[".fits", ".fits.gz", ".fits.fz"])
+def written(request, tmp_path, made_difference, made_sources):
+    path = tmp_path / f"difference{request.param}"
+    write_difference(path, made_difference, made_sources)
+    with fits.open(path) as hdus:
+        yield hdus
+
+
+def test_every_plane_is_there_as_it_was(written, made_difference):
+    for name in ("IMAGE", "VARIANCE", "MASK", "SCORE", "KERNEL", "PSF"):
+        assert np.array_equal(written[name].data, getattr(made_difference, name.lower()), equal_nan=True)
+
+
+def test_pixels_without_a_value_are_nan_and_have_no_data_set(written):
+    empty = np.isnan(written["IMAGE"].data)
+    bits = written["MASK"].data >> written["MASK"].header["MP_NO_DATA"] & 1
+    assert empty.any()
+    assert np.array_equal(empty, bits == 1)
+
+
+def test_the_primary_header_says_what_was_done_and_how_well(written):
+    header = written[0].header
+    assert (header["CONVOLVE"], header["DECORR"], header["ALGORITH"]) == ("TEMPLATE", True, "alard-lupton")
+    assert (header["KSUM"], header["NOISERAT"], header["NUSED"]) == (1.02, 0.995, 33)
+    assert (header["NSOURCES"], header["NFLAGGED"]) == (3, 1)
+    assert header["FPRINT"] == "0123456789abcdef0123456789abcdef"
+    assert "kernel order lowered to 1: 40 stars" in str(header["HISTORY"])
+
+
+def test_an_unknown_number_is_an_undefined_card(written):
+    assert "CHI2HELD" in written[0].header
+    assert written[0].header["CHI2HELD"] is None
+
+
+def test_the_wcs_is_the_science_frame_s_to_the_last_digit(written, made_difference):
+    for name in ("IMAGE", "VARIANCE", "MASK", "SCORE"):
+        header = written[name].header
+        assert {
+            key: header[key] for key in made_difference.science.frame.wcs
+        } == made_difference.science.frame.wcs
+    assert WCS(written["IMAGE"].header).pixel_to_world_values(79.5, 59.5) == pytest.approx((150.0, 2.2))
+
+
+def test_the_header_obeys_the_standard(written):
+    for hdu in written:
+        hdu.verify("exception")
+
+
+def test_a_difference_reads_back_as_a_frame(tmp_path, made_difference, made_sources):
+    write_difference(tmp_path / "d.fits", made_difference, made_sources)
+    frame = read_frame(tmp_path / "d.fits")
+    assert np.array_equal(frame.image, made_difference.image, equal_nan=True)
+    assert (frame.mask & bit("SAT_TEMPLATE")).any()
+    assert frame.observation.frame == made_difference.science.frame.observation.frame
+
+
+def test_an_interrupted_write_leaves_neither_the_file_nor_a_part(
+    tmp_path, made_difference, made_sources, monkeypatch
+):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gpudiff.edges.fits.fits.HDUList.writeto", full)
+    with pytest.raises(StoreFailed, match=r"d\.fits: cannot be written: No space left on device"):
+        write_difference(tmp_path / "d.fits", made_difference, made_sources)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,96 @@
+"""gpudiff.edges.sources: one table, four formats, the same rows."""
+
+import numpy as np
+import pytest
+
+from gpudiff.edges.sources import read_sources, read_table, write_sources, write_table
+from gpudiff.model.errors import BadConfiguration, StoreFailed, UnreadableFile
+from gpudiff.model.tables import DIASOURCE, FLAGS, Column, Table
+
+SUFFIXES = (".ecsv", ".fits", ".parquet", ".csv")
+
+
+def assert_equal(back: Table, expected: Table) -> None:
+    assert list(back.columns) == list(expected.columns)
+    for name, column in expected.columns.items():
+        assert back[name].dtype == column.dtype
+        assert np.array_equal(back[name], column, equal_nan=column.dtype.kind == "f"), name
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_sources_are_read_back_equal(tmp_path, made_sources, suffix):
+    write_sources(tmp_path / f"s{suffix}", made_sources)
+    assert_equal(read_sources(tmp_path / f"s{suffix}")[0], made_sources)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_no_sources_are_a_table_too(tmp_path, suffix):
+    write_sources(tmp_path / f"s{suffix}", Table.empty(DIASOURCE))
+    assert_equal(read_sources(tmp_path / f"s{suffix}")[0], Table.empty(DIASOURCE))
+
+
+@pytest.mark.parametrize("suffix", [".ecsv", ".fits", ".parquet"])
+def test_metadata_name_the_flag_bits_and_the_rest(tmp_path, made_sources, suffix):
+    write_sources(
+        tmp_path / f"s{suffix}", made_sources, {"unit": "nJy", "visit": 7, "fingerprint": "0a" * 16}
+    )
+    _, meta = read_sources(tmp_path / f"s{suffix}")
+    assert meta["FLAGS"] == FLAGS
+    assert {key: meta[key] for key in ("unit", "visit", "fingerprint")} == {
+        "unit": "nJy",
+        "visit": 7,
+        "fingerprint": "0a" * 16,
+    }
+
+
+@pytest.mark.parametrize("suffix", [".ecsv", ".fits", ".parquet"])
+def test_other_readers_see_units(tmp_path, made_sources, suffix):
+    from astropy.table import Table as AstropyTable
+
+    write_sources(tmp_path / f"s{suffix}", made_sources, {"unit": "nJy"})
+    if suffix == ".parquet":
+        from pyarrow import parquet
+
+        field = parquet.read_schema(tmp_path / f"s{suffix}").field
+        assert (field("ra").metadata[b"unit"], field("psfFlux").metadata[b"unit"]) == (b"deg", b"nJy")
+        return
+    table = AstropyTable.read(tmp_path / f"s{suffix}")
+    assert (str(table["ra"].unit), str(table["psfFlux"].unit), table["flags"].unit) == ("deg", "nJy", None)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_table_of_any_schema_may_hold_words(tmp_path, suffix):
+    schema = (Column("kind", "U10", "", "what it is"), Column("flux", "f8", "adu", "how bright"))
+    table = Table(schema, {"kind": ["variable", "moving"], "flux": [1 / 3, -2.0]})
+    write_table(tmp_path / f"t{suffix}", table)
+    assert_equal(read_table(tmp_path / f"t{suffix}", schema)[0], table)
+
+
+def test_an_unknown_suffix_is_refused_by_the_choices(tmp_path, made_sources):
+    with pytest.raises(BadConfiguration, match=r"s\.txt: .*\.ecsv, \.fits, \.parquet, \.csv, got '\.txt'"):
+        write_sources(tmp_path / "s.txt", made_sources)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_table_of_other_columns_is_refused(tmp_path, suffix):
+    write_table(tmp_path / f"t{suffix}", Table((Column("a", "f8", "", ""),), {"a": [1.0]}))
+    with pytest.raises(UnreadableFile, match="expected the columns of the schema, found no 'diaSourceId'"):
+        read_sources(tmp_path / f"t{suffix}")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_damaged_table_is_refused_in_one_line(tmp_path, suffix):
+    (tmp_path / f"s{suffix}").write_bytes(b"\x00\xff garbage\n" * 20)
+    with pytest.raises(UnreadableFile) as caught:
+        read_sources(tmp_path / f"s{suffix}")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_absent_table_is_refused(tmp_path):
+    with pytest.raises(UnreadableFile, match=r"s\.ecsv: expected a table, found no file"):
+        read_sources(tmp_path / "s.ecsv")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path, made_sources):
+    with pytest.raises(StoreFailed, match=r"nowhere/s\.csv"):
+        write_sources(tmp_path / "nowhere" / "s.csv", made_sources)
