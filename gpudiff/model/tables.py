@@ -161,6 +161,7 @@ DIAOBJECT: tuple[Column, ...] = (
     _C("nDiaSources", "i4", "", "detections so far"),
     _C("firstDiaSourceMjdTai", "f8", "d", "first seen"),
     _C("lastDiaSourceMjdTai", "f8", "d", "last seen"),
+    _C("validityStartMjdTai", "f8", "d", "when this version of the object was made, MJD TAI"),
 )
 
 
