@@ -1,0 +1,105 @@
+"""The README's reference tables, made from the source; `.venv/bin/python tests/readme_tables.py` rewrites them.
+
+Each stands between `<!-- NAME -->` and `<!-- end NAME -->`; test_readme.py compares.
+"""
+
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from gpudiff.model import config, errors, mask, tables
+
+README = Path(__file__).parents[1] / "README.md"
+COMMENT = re.compile(r"^    (\w+): .*?  # (.*)$", re.MULTILINE)
+
+
+def configuration() -> str:
+    """A TOML file with every section, every key, its default and the comment beside it in config.py."""
+    source = Path(config.__file__).read_text()
+    lines = []
+    for section in dataclasses.fields(config.Configuration):
+        kind = section.default_factory
+        body = source.split(f"class {kind.__name__}:")[1].split("@dataclass")[0]
+        comments = dict(COMMENT.findall(body))
+        lines += ["", f"[{section.name}]"]
+        for key in dataclasses.fields(kind):
+            line = f"{key.name} = {json.dumps(key.default)}"
+            lines.append(f"{line:<48}# {comments[key.name]}" if key.name in comments else line)
+    return "\n".join(["```toml", *lines[1:], "```"])
+
+
+def rows(head: tuple[str, ...], body: Iterable[tuple]) -> str:
+    """A Markdown table."""
+    lines = [head, ("---",) * len(head), *body]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def mask_planes() -> str:
+    """Every mask plane, its bit, whether its pixels are unusable, its meaning."""
+    return rows(
+        ("bit", "plane", "usable", "meaning"),
+        (
+            (bit, f"`{name}`", "no" if name in mask.UNUSABLE else "yes", mask.DESCRIPTIONS[name])
+            for name, bit in mask.BITS.items()
+        ),
+    )
+
+
+def source_flags() -> str:
+    """Every source flag, its bit, whether it sets `flagged`, its meaning."""
+    return rows(
+        ("bit", "flag", "sets `flagged`", "meaning"),
+        (
+            (
+                bit,
+                f"`{name}`",
+                "yes" if name in tables.DO_NOT_ALERT_ALONE else "no",
+                tables.FLAG_DESCRIPTIONS[name],
+            )
+            for name, bit in tables.FLAGS.items()
+        ),
+    )
+
+
+def exit_statuses() -> str:
+    """Every exit status and what it says."""
+    said = {
+        0: "done",
+        errors.GpudiffError.exit_status: "good work at a bad moment (no answer, no credit): try again",
+        2: "a bad command line",
+        errors.InputRejected.exit_status: "input that is refused, or a GPU asked for that cannot be used",
+        errors.MustStop.exit_status: "the program cannot go on: disk full, ledger or archive not writable",
+        130: "interrupted from the keyboard",
+    }
+    return rows(("status", "meaning"), said.items())
+
+
+TABLES = {
+    "configuration": configuration,
+    "mask planes": mask_planes,
+    "source flags": source_flags,
+    "exit statuses": exit_statuses,
+}
+
+
+def between(text: str, name: str) -> str:
+    """What stands between the two markers of a table, without the line breaks at its ends."""
+    start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
+    return text.split(start, 1)[1].split(end, 1)[0].strip("\n")
+
+
+def main() -> int:
+    text = README.read_text()
+    for name, made in TABLES.items():
+        start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
+        head, rest = text.split(start, 1)
+        text = f"{head}{start}\n{made()}\n{end}{rest.split(end, 1)[1]}"
+    README.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
