@@ -6,9 +6,9 @@ and of a systematic floor, the cost of calling them one is
     0.5 r^T C^-1 r + 0.5 ln |C|
 
 and the price of calling the source new is -ln(2 pi rho), rho the local density of unrelated objects: both are
-negative log likelihoods of finding an object just there, with the same constant left out (the likelihood ratio
-of Sutherland & Saunders 1992, MNRAS 259, 413).  In a crowded field a source may so be new although an object
-lies within the gate.
+negative log likelihoods of finding an object just there, with the same constant left out (the likelihood
+ratio of Sutherland & Saunders 1992, MNRAS 259, 413).  In a crowded field a source may so be new although an
+object lies within the gate.
 """
 
 import numpy as np
@@ -55,7 +55,7 @@ def associate(sources: Table, known: Table, radius: float, now: float) -> Associ
 
 
 def candidates(sources: Table, known: Table, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Source index, object index and cost of every pair within the gate: three (P,) arrays, rising in source."""
+    """Source index, object index and cost of each pair within the gate: three (P,), rising in source."""
     i, j = zone_join(sources["ra"], sources["dec"], known["ra"], known["dec"], radius)
     source, other = sources.take(i), known.take(j)
     r, turn = separation(source, other)
@@ -80,8 +80,8 @@ def assign(i: np.ndarray, j: np.ndarray, cost: np.ndarray, price: np.ndarray) ->
     """(N,) index of the object of each source, -1 for new: the one-to-one choice with the least total cost.
 
     i, j, cost : (P,) the candidate pairs; price : (N,) of new.
-    Sources that compete for no object are settled at once; the small groups that do, by the assignment problem
-    (Crouse 2016, IEEE TAES 52, 1679) with one column of "new" for each source.
+    Sources that compete for no object are settled at once; the small groups that do, by the assignment
+    problem (Crouse 2016, IEEE TAES 52, 1679) with one column of "new" for each source.
     """
     chosen = np.full(len(price), -1)
     good = cost < price[i]

@@ -54,8 +54,8 @@ def new_objects(sources: Table, now: float) -> Table:
 def update(objects: Table, sources: Table, now: float) -> Table:
     """The objects after one more detection each: row i saw source i.
 
-    Position and covariance are the mean weighted by inverse covariance (the systematic floor left out: it does
-    not average down, so it belongs to the comparison, not to the mean).
+    Position and covariance are the mean weighted by inverse covariance (the systematic floor left out: it
+    does not average down, so it belongs to the comparison, not to the mean).
     """
     r, turn = separation(objects, sources)
     own, theirs = covariance(objects), turn @ covariance(sources) @ turn.swapaxes(1, 2)
