@@ -1,4 +1,4 @@
-"""The README's reference tables, made from the source; `.venv/bin/python tests/readme_tables.py` rewrites them.
+"""The README's reference tables, made from the source; `python tests/readme_tables.py` rewrites them.
 
 Each stands between `<!-- NAME -->` and `<!-- end NAME -->`; test_readme.py compares.
 """
