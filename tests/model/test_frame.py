@@ -1,0 +1,36 @@
+"""Frames: what identifies one, and when it was taken."""
+
+import dataclasses
+import math
+
+import pytest
+
+from gpudiff.model.frame import FrameId, Observation
+
+
+def test_a_frame_is_known_by_visit_snap_and_detector():
+    assert FrameId(12, 0, 3) == FrameId(12, 0, 3)
+    assert len({FrameId(12, 0, 3), FrameId(12, 0, 3), FrameId(12, 1, 3)}) == 2
+
+
+def test_frames_sort_by_visit_then_snap_then_detector():
+    frames = [FrameId(2, 0, 0), FrameId(1, 1, 0), FrameId(1, 0, 9), FrameId(1, 0, 10)]
+    assert sorted(frames) == [FrameId(1, 0, 9), FrameId(1, 0, 10), FrameId(1, 1, 0), FrameId(2, 0, 0)]
+
+
+def test_a_frame_is_written_visit_slash_snap_slash_detector():
+    assert str(FrameId(26112200001, 0, 188)) == "26112200001/0/188"
+
+
+def test_a_frame_does_not_change():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        FrameId(1, 0, 0).visit = 2
+
+
+def test_the_midpoint_is_between_start_and_end():
+    seen = Observation(FrameId(1, 0, 0), mjd_start_tai=61000.0, mjd_end_tai=61000.5)
+    assert seen.midpoint_mjd_tai == 61000.25
+
+
+def test_the_midpoint_of_unknown_times_is_unknown():
+    assert math.isnan(Observation(FrameId(1, 0, 0), mjd_start_tai=61000.0).midpoint_mjd_tai)
