@@ -1,0 +1,112 @@
+"""gpudiff simulate: a night of frames, templates and truth."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from gpudiff.model.scene import FocalPlane, Night, grid
+
+DESCRIPTION = """\
+Simulate a night: visits of one or several fields by a camera of any number of detectors, with templates made
+from earlier epochs, and a table of everything that changed.
+
+  gpudiff simulate --output night --visits 3 --detectors 9 --size 1024
+  gpudiff simulate --output night --focal-plane lsstcam.csv --detectors 21 --size 2048 --fields 2
+
+Writes OUTPUT/frames/<visit>_<detector>.fits, OUTPUT/templates/, truth.ecsv, pointings.csv, simulation.json.
+The same options and seed give the same pixels, however many processes share the work.
+"""
+HELP = {
+    "visits": "exposures of the whole focal plane",
+    "fields": "fields that take turns",
+    "seed": "everything random follows from it",
+    "date": "YYYYMMDD, the start of the visit numbers",
+    "band": "name of the filter",
+    "exposure": "seconds",
+    "interval": "seconds from one visit to the next",
+    "ra": "degrees, of the first field",
+    "dec": "degrees, of the first field",
+    "rotation": "degrees, of the camera",
+    "pixel_scale": "arcsec",
+    "epochs": "earlier exposures averaged in each template",
+    "seeing": "arcsec, median FWHM of the visits",
+    "template_seeing": "arcsec, median FWHM of the templates' epochs",
+    "seeing_spread": "relative, from visit to visit",
+    "seeing_variation": "relative, over the focal plane",
+    "moffat_beta": "wings of the PSF; larger is steeper",
+    "sky": "electrons a pixel and exposure",
+    "sky_gradient": "relative, over the focal plane",
+    "zero_point": "AB magnitude that gives one electron an exposure",
+    "registration": "px, residual registration error",
+    "stars": "per 1024 x 1024 px",
+    "galaxies": "per 1024 x 1024 px",
+    "cosmic_rays": "per 1024 x 1024 px and exposure",
+    "bad_columns": "dead columns per detector",
+    "transients": "new sources per detector, there in every visit",
+    "vanished": "sources per detector that only the template shows",
+    "variables": "variable stars per detector",
+    "moving": "asteroids per detector",
+    "snr_low": "faintest change, signal to noise in median conditions",
+    "snr_high": "brightest change",
+    "mask_cosmic_rays": "give the cosmic rays in the mask",
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    parser.add_argument("--output", "-o", type=Path, required=True, help="folder to write")
+    parser.add_argument("--force", action="store_true", help="replace an earlier simulation in OUTPUT")
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the night, the camera and the work, which `gpudiff demo` shares."""
+    camera = parser.add_argument_group("camera")
+    camera.add_argument(
+        "--focal-plane", type=Path, metavar="CSV", help="sensors: positions, sizes, gain, noise"
+    )
+    camera.add_argument("--detectors", type=int, help="how many (default: 9, or all of the CSV)")
+    camera.add_argument("--size", type=int, help="px a side (default: 1024, or as in the CSV)")
+    night = parser.add_argument_group("night")
+    for field in dataclasses.fields(Night):
+        name = "--" + field.name.replace("_", "-")
+        if field.type is bool:
+            night.add_argument(name, action="store_true", help=HELP[field.name])
+        else:
+            help_text = f"{HELP[field.name]} (default: %(default)s)"
+            night.add_argument(name, type=field.type, default=field.default, help=help_text)
+    parser.add_argument("--processes", type=int, help="default: one a core")
+
+
+def night_of(arguments: argparse.Namespace) -> Night:
+    """The night that the options describe; raises BadConfiguration."""
+    return Night(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Night)})
+
+
+def focal_plane_of(arguments: argparse.Namespace) -> FocalPlane:
+    """The camera that the options describe; raises InputRejected."""
+    if arguments.focal_plane is None:
+        detectors = 9 if arguments.detectors is None else arguments.detectors
+        return grid(detectors, 1024 if arguments.size is None else arguments.size)
+    from gpudiff.edges.focal_plane import read_focal_plane
+
+    return read_focal_plane(arguments.focal_plane, arguments.detectors, arguments.size)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from gpudiff.cli.progress import bar
+    from gpudiff.model.errors import BadConfiguration
+    from gpudiff.services.simulator import simulate
+
+    night, plane = night_of(arguments), focal_plane_of(arguments)
+    if (arguments.output / "frames").exists() and not arguments.force:
+        raise BadConfiguration(f"output: {arguments.output} already holds frames; --force replaces them")
+    with bar("simulating") as progress:
+        made = simulate(night, plane, arguments.output, arguments.processes, progress)
+    changes = made.truth["kind"] != "cosmic-ray"
+    visible = changes & (made.truth["snr"] >= 5)
+    print(
+        f"{arguments.output}: {len(made.frames)} frames, {len(made.templates)} templates; "
+        f"{changes.sum()} changes to see, {visible.sum()} of them with an ideal S/N of 5 or more (truth.ecsv)"
+    )
+    return 0
