@@ -43,6 +43,7 @@ class Match:
     spatial_order: int = 2  # of the kernel over the field, lowered for few stars
     background_order: int = 2
     half_width: int = 12  # px, of the kernel
+    threads: int = 0  # 0: one a core; changes no result
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,11 @@ class Configuration:
     service: Service = field(default_factory=Service)
 
     def digest(self, *sections: str) -> str:
-        """Hex digest of the named sections: what a provenance step says of its configuration."""
-        return digest(canonical({name: dataclasses.asdict(getattr(self, name)) for name in sections}))
+        """Hex digest of the named sections, without what changes no result: for a provenance step."""
+        values = {name: dataclasses.asdict(getattr(self, name)) for name in sections}
+        for section in values.values():
+            section.pop("threads", None)
+        return digest(canonical(values))
 
 
 CHOICES = {

@@ -86,8 +86,8 @@ class Exposure:
     sky : Plane, image units; what was subtracted
     sky_variance : Plane, image units squared: sky and read noise, without the sources' own photons
     gain : electrons per image unit, for the sources' photons; inf when unknown (their noise is then ignored)
-    noise_correlation : (2k+1, 2k+1) float64 autocorrelation of the sky noise, 1 in the centre; a single 1 for
-        white noise.  A resampled image has correlated noise: its pixels say less than their variances.
+    variance_known : True when `sky_variance` follows from a variance plane or from gain and read noise; False
+        when it was measured from the scatter of the sky
     notes : what the user should know, one line each (how the variance was made, what was masked)
     """
 
@@ -97,7 +97,7 @@ class Exposure:
     sky: Plane
     sky_variance: Plane
     gain: float
-    noise_correlation: np.ndarray
+    variance_known: bool
     notes: tuple[str, ...] = ()
 
     @property
@@ -149,8 +149,7 @@ class Difference:
     score : (H, W) float32, matched-filter signal to noise; 0 where NO_DATA
     kernel : (9, K, K) float32, matching kernel at 3 x 3 field positions, rows of y outer, centres of thirds
     psf : (9, P, P) float32, PSF of `image` at the same places, unit sum
-    matched : (H, W) float32, what was subtracted (for cutouts and plots), or None
-    sources : the DIASource table's columns, see model.tables
+    matched : (H, W) float32, the template as it was subtracted, in the science image's unit
     seconds : stage name -> wall seconds
     """
 
@@ -160,6 +159,7 @@ class Difference:
     variance: np.ndarray
     mask: np.ndarray
     score: np.ndarray
+    matched: np.ndarray
     kernel: np.ndarray
     psf: np.ndarray
     decorrelated: bool

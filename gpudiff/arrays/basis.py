@@ -1,0 +1,77 @@
+"""The Alard-Lupton basis: Gaussians times Hermite polynomials, made orthogonal, convolved with stamps.
+
+Alard & Lupton 1998 (ApJ 503, 325); the widths follow the two PSFs (Israel, Hessman & Schuh 2007, AN 328, 16).
+"""
+
+import numpy as np
+
+FULL = ((0.5, 4), (1.0, 4), (2.0, 2), (4.0, 0))
+"""(width over the matching width, degree) of each Gaussian: 37 functions."""
+MEDIUM = ((0.6, 2), (1.2, 2), (2.4, 0))
+SMALL = ((0.8, 2), (1.6, 0))
+
+
+def factors(gaussians: tuple[tuple[float, int], ...], width: float, half: int) -> list[np.ndarray]:
+    """For each Gaussian a (degree + 1, 2 half + 1) array: He_n(t) exp(-t^2 / 2), t = pixel / (factor width)."""
+    pixel = np.arange(-half, half + 1)
+    out = []
+    for factor, degree in gaussians:
+        t = pixel / max(factor * width, 0.45)
+        hermite = [np.polynomial.hermite_e.hermeval(t, np.eye(degree + 1)[n]) for n in range(degree + 1)]
+        out.append(np.array(hermite) * np.exp(-0.5 * t * t))
+    return out
+
+
+def images(basis: list[np.ndarray]) -> np.ndarray:
+    """(B, K, K) the basis functions f_i(x) f_j(y), i + j <= degree, j outer."""
+    return np.array([np.outer(f[j], f[i]) for f in basis for j in range(len(f)) for i in range(len(f) - j)])
+
+
+def orthogonal(functions: np.ndarray, psf: np.ndarray, cut: float = 1e-3) -> np.ndarray:
+    """(M, B) map from the raw functions to M that are orthogonal once convolved with the PSF.
+
+    The first has unit sum, all others sum 0, so that the photometric scale is one coefficient.  Combinations
+    whose convolved norm is below `cut` of the largest are dropped: no star constrains them.
+
+    functions : (B, K, K); psf : (P, P) of the image that will be convolved
+    """
+    size = 1 << int(np.ceil(np.log2(functions.shape[1] + psf.shape[0])))
+    spectrum = np.fft.rfft2(psf, (size, size))
+    seen = np.fft.irfft2(np.fft.rfft2(functions, (size, size)) * spectrum, (size, size))
+    seen = seen.reshape(len(functions), -1)
+    norm = np.linalg.norm(seen, axis=1)
+    vectors, values, _ = np.linalg.svd(seen / norm[:, None], full_matrices=False)
+    keep = values > cut * values[0]
+    mix = (vectors[:, keep] / values[keep]).T / norm
+    sums = np.tensordot(mix, functions.sum((1, 2)), 1)
+    first = int(np.argmax(np.abs(sums)))
+    unit = mix[first] / sums[first]
+    others = [mix[n] - sums[n] * unit for n in range(len(mix)) if n != first]
+    return np.array([unit, *others])
+
+
+def convolve_stamps(stamps: np.ndarray, basis: list[np.ndarray], mix: np.ndarray, size: int) -> np.ndarray:
+    """(N, M, size * size) float32: every stamp convolved with every mixed basis function, by matrix products.
+
+    stamps : (N, S, S) with S = size + K - 1; basis : from `factors`; mix : (M, B) from `orthogonal`
+    """
+    count, side = stamps.shape[:2]
+    across = np.concatenate([_toeplitz(row, side, size) for f in basis for row in f], 1)
+    rows = (stamps.reshape(-1, side) @ across).reshape(count, side, -1, size)
+    rows = np.ascontiguousarray(rows.transpose(0, 2, 3, 1))  # stamp, x function, x, y
+    out, first = [], 0
+    for f in basis:
+        for j in range(len(f)):
+            part = rows[:, first : first + len(f) - j].reshape(-1, side) @ _toeplitz(f[j], side, size)
+            out.append(part.reshape(count, len(f) - j, size * size))
+        first += len(f)
+    mixed = mix.astype(np.float32) @ np.concatenate(out, 1)
+    mixed = mixed.reshape(count, -1, size, size).transpose(0, 1, 3, 2)
+    return np.ascontiguousarray(mixed).reshape(count, -1, size * size)
+
+
+def _toeplitz(function: np.ndarray, inputs: int, outputs: int) -> np.ndarray:
+    matrix = np.zeros((inputs, outputs), np.float32)
+    for column in range(outputs):
+        matrix[column : column + len(function), column] = function[::-1]
+    return matrix

@@ -1,0 +1,127 @@
+"""Saturated stars: found, their cores filled from the wings, the area their wings spoil.
+
+A saturated core that is left empty makes the convolved image too faint for a kernel's width round it; that ring
+is where most false detections of difference imaging lie.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+WING = 20
+"""Half width of the box a star is fitted in, pixels."""
+
+
+@dataclass(frozen=True)
+class SaturatedStar:
+    """One star: centre (y, x), flux from the wings (0 when they could not be fitted), radius of its core."""
+
+    y: float
+    x: float
+    flux: float
+    core: float
+
+
+def groups(saturated: np.ndarray, link: float = 5.0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(y, x) pixels of each cluster of saturated pixels, pixels closer than `link` being together."""
+    y, x = np.nonzero(saturated)
+    if len(y) == 0:
+        return []
+    tree = cKDTree(np.stack([y, x], 1))
+    _, label = connected_components(tree.sparse_distance_matrix(tree, link), directed=False)
+    order = np.argsort(label, kind="stable")
+    borders = np.nonzero(np.diff(label[order]))[0] + 1
+    return [(y[part], x[part]) for part in np.split(order, borders)]
+
+
+def core_of(y: np.ndarray, x: np.ndarray) -> tuple[float, float, float]:
+    """(y, x, radius) of the widest blob of a cluster: the star, whichever way its charge bled."""
+    top, left = y.min(), x.min()
+    box = np.zeros((y.max() - top + 3, x.max() - left + 3), bool)
+    box[y - top + 1, x - left + 1] = True
+    depth = ndimage.distance_transform_edt(box)
+    deepest = depth.max()
+    rows, columns = np.nonzero(depth >= 0.7 * deepest)
+    return float(rows.mean() + top - 1), float(columns.mean() + left - 1), float(deepest)
+
+
+def fit_wings(
+    image: np.ndarray,
+    unusable: np.ndarray,
+    noise2: float,
+    gain: float,
+    centre: tuple[float, float, float],
+    psf: np.ndarray,
+) -> tuple[SaturatedStar, np.ndarray | None, tuple[slice, slice]]:
+    """(star, its model in a box, the box): PSF flux and position from the pixels outside the core.
+
+    image : (H, W) sky-subtracted; psf : (P, P), unit sum; centre : from `core_of`.  The model is None when
+    fewer than 20 usable pixels or a flux that is not positive are left.
+    """
+    y, x, core = centre
+    iy, ix = round(y), round(x)
+    box = (
+        slice(max(0, iy - WING), min(image.shape[0], iy + WING + 1)),
+        slice(max(0, ix - WING), min(image.shape[1], ix + WING + 1)),
+    )
+    data, rows, columns = image[box], *np.mgrid[box]
+    usable = ~unusable[box] & (np.hypot(rows - y, columns - x) < max(9.0, 3 + 2.2 * core))
+    if usable.sum() < 20:
+        return SaturatedStar(y, x, 0.0, core), None, box
+    slope_y, slope_x = np.gradient(psf)
+    flux = 0.0
+    values = data[usable].astype(np.float64)
+    start = y, x
+    for _ in range(5):
+        shape, gy, gx = (_shifted(one, rows - y, columns - x) for one in (psf, slope_y, slope_x))
+        shape, gy, gx = shape[usable], gy[usable], gx[usable]
+        flux = flux or max(float((values * shape).sum() / (shape**2).sum()), 1e-9)
+        weight = 1 / (noise2 + np.maximum(values, 0) / gain + (0.03 * flux * shape) ** 2)
+        design = np.stack([shape, -flux * gy, -flux * gx], 1)
+        matrix = design.T @ (design * weight[:, None])
+        matrix[1, 1] += 16.0
+        matrix[2, 2] += 16.0
+        flux_new, dy, dx = np.linalg.solve(matrix, design.T @ (weight * values))
+        flux = float(flux_new)
+        y += float(np.clip(dy, -0.5, 0.5))
+        x += float(np.clip(dx, -0.5, 0.5))
+        if abs(dy) + abs(dx) < 1e-3 or flux <= 0:
+            break
+    if flux <= 0 or np.hypot(y - start[0], x - start[1]) > core + 2:
+        return SaturatedStar(*start, 0.0, core), None, box
+    return SaturatedStar(y, x, flux, core), flux * _shifted(psf, rows - y, columns - x), box
+
+
+def _shifted(psf: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    half = psf.shape[0] // 2
+    return ndimage.map_coordinates(psf, [rows + half, columns + half], order=3, mode="constant")
+
+
+REACH = 18.0
+"""Pixels from a star to which its wings can spoil the difference."""
+GROW = 4
+"""A detection this close to the spoilt area is on its rim."""
+
+
+def spoilt(
+    matched: np.ndarray, variance: np.ndarray, stars: list[SaturatedStar], share: float = 0.3
+) -> np.ndarray:
+    """(H, W) bool: where `share` of a saturated star's own light would exceed one sigma of the difference."""
+    out = np.zeros(matched.shape, bool)
+    for star in stars:
+        reach = max(REACH, 3 * star.core)
+        edge = int(reach) + GROW + 2
+        iy, ix = round(star.y), round(star.x)
+        box = (
+            slice(max(0, iy - edge), min(out.shape[0], iy + edge + 1)),
+            slice(max(0, ix - edge), min(out.shape[1], ix + edge + 1)),
+        )
+        rows, columns = np.mgrid[box]
+        distance = np.hypot(rows - star.y, columns - star.x)
+        bright = (share * matched[box] > np.sqrt(variance[box])) & (distance < reach)
+        bright |= distance < star.core
+        out[box] |= ndimage.binary_dilation(bright, iterations=GROW)
+    return out

@@ -1,0 +1,72 @@
+"""MatchingKernel and PsfModel: small images that vary over the field as polynomials."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class FieldImage:
+    """A (K, K) image at every position of the field, each of its pixels a polynomial in (u, v).
+
+    coefficients : (P, K, K) float64, one image a term u^i v^j (j outer, i inner, i + j <= order)
+    order : of the polynomial
+    shape : (H, W) of the frame; u = 2x/W - 1, v = 2y/H - 1
+    """
+
+    coefficients: np.ndarray
+    order: int
+    shape: tuple[int, int]
+
+    def terms(self, y: float, x: float) -> np.ndarray:
+        """(P,) values of the polynomial's terms at a pixel position."""
+        u, v = 2.0 * x / self.shape[1] - 1, 2.0 * y / self.shape[0] - 1
+        return np.array([u**i * v**j for j in range(self.order + 1) for i in range(self.order + 1 - j)])
+
+    def at(self, y: float, x: float) -> np.ndarray:
+        """(K, K) float64 image at a pixel position."""
+        return np.tensordot(self.terms(y, x), self.coefficients, 1)
+
+    @property
+    def half(self) -> int:
+        """Half width: K = 2 half + 1."""
+        return self.coefficients.shape[1] // 2
+
+    def at_thirds(self) -> np.ndarray:
+        """(9, K, K) float32 at the centres of a 3 x 3 grid of the frame, rows of y outer."""
+        height, width = self.shape
+        centres = [((2 * j + 1) * height / 6, (2 * i + 1) * width / 6) for j in range(3) for i in range(3)]
+        return np.array([self.at(y, x) for y, x in centres], np.float32)
+
+
+class PsfModel(FieldImage):
+    """A PSF that varies over the field."""
+
+    def at(self, y: float, x: float, half: int | None = None) -> np.ndarray:
+        """(2 half + 1, ...) float64 PSF, unit sum, zero outside the model's inscribed circle."""
+        image = super().at(y, x)
+        own = self.half
+        axis = np.arange(-own, own + 1)
+        image = np.where(np.hypot(axis, axis[:, None]) <= own, image, 0)
+        image = image / image.sum()
+        if half is None or half == own:
+            return image
+        if half > own:
+            return np.pad(image, half - own)
+        return image[own - half : own + half + 1, own - half : own + half + 1]
+
+
+@dataclass(frozen=True)
+class MatchingKernel(FieldImage):
+    """The kernel that takes the convolved image's PSF and photometric scale to the target's.
+
+    background : (Q,) coefficients of the differential background, target minus matched, image units
+    background_order : of its polynomial
+    """
+
+    background: np.ndarray
+    background_order: int
+
+    def sums(self) -> np.ndarray:
+        """(P,) polynomial coefficients of the kernel sum: the photometric scale over the field."""
+        return self.coefficients.sum((1, 2))

@@ -1,0 +1,77 @@
+"""From associated DIASources to what their alerts say, in the published units."""
+
+import numpy as np
+
+from gpudiff import __version__
+from gpudiff.model.alert import ALERT_SOURCE, FLUXES, MOMENTS, NANOJANSKY, AlertBatch
+from gpudiff.model.association import Association
+from gpudiff.model.batch import DetectionBatch
+from gpudiff.model.provenance import extend, step
+from gpudiff.model.sky import Sky
+from gpudiff.model.tables import Table
+
+AB_ZERO_NJY = 3.630780547701013e12
+"""Flux of magnitude 0 in the AB system, nJy: 10**(48.6 / -2.5) erg/s/cm2/Hz (Oke & Gunn 1983)."""
+
+
+def make_alerts(
+    batch: DetectionBatch, association: Association, revision: int, configuration: str, now: float
+) -> AlertBatch:
+    """One alert for each DIASource of the batch.
+
+    revision : see AlertBatch; configuration : digest of what the association depends on; now : MJD TAI
+    Fluxes are nJy when the frame's zero point is known, else they stay in the image's unit; common["fluxUnit"]
+    says which.  Trails and moments are arcsec by the WCS, NaN without one.
+    """
+    fingerprint, _ = provenance(batch, configuration)
+    observation, calibrated = batch.observation, batch.zero_point is not None
+    common = {
+        "band": observation.band or None,
+        "exposureTime": None if np.isnan(observation.exposure_s) else observation.exposure_s,
+        "timeProcessedMjdTai": now,
+        "fluxUnit": NANOJANSKY if calibrated else batch.unit,
+    }
+    return AlertBatch(
+        sources=published(batch),
+        association=association,
+        common=common,
+        cutouts=batch.cutouts,
+        wcs=batch.wcs,
+        image_unit=batch.unit,
+        fingerprint=fingerprint,
+        revision=revision,
+        latency_s=latency(batch, now),
+    )
+
+
+def provenance(batch: DetectionBatch, configuration: str) -> tuple[str, list[dict]]:
+    """The fingerprint with the associator's own steps, and all the steps behind it."""
+    own = [step("associate", __version__, configuration, []), step("encode", __version__, "", [])]
+    return extend(batch.fingerprint, own), [*batch.steps, *own]
+
+
+def reference_time(batch: DetectionBatch) -> float:
+    """When the clock of the latency starts, MJD TAI: the end of readout, or else arrival; NaN when unknown."""
+    end = batch.observation.readout_end_tai
+    return batch.received_tai if np.isnan(end) else end
+
+
+def latency(batch: DetectionBatch, now: float) -> float | None:
+    """Seconds from the reference time to `now`, or None."""
+    start = reference_time(batch)
+    return None if np.isnan(start) else (now - start) * 86400
+
+
+def published(batch: DetectionBatch) -> Table:
+    """The DIASources in published units: Table of model.alert.ALERT_SOURCE."""
+    sources = batch.sources
+    scale = 1.0 if batch.zero_point is None else AB_ZERO_NJY * 10 ** (-0.4 * batch.zero_point)
+    changed = {name: sources[name] * scale for name in FLUXES}
+    jacobian = 3600 * Sky(batch.wcs).jacobian(sources["x"], sources["y"])
+    area = np.abs(np.linalg.det(jacobian))
+    changed |= {name: sources[name] * area for name in MOMENTS}
+    angle = np.radians(sources["trailAngle"])
+    direction = np.einsum("nij,jn->ni", jacobian, np.stack([np.cos(angle), np.sin(angle)]))
+    changed["trailLength"] = sources["trailLength"] * np.hypot(direction[:, 0], direction[:, 1])
+    changed["trailAngle"] = np.degrees(np.arctan2(direction[:, 0], direction[:, 1])) % 180
+    return Table(ALERT_SOURCE, {**sources.columns, **changed})

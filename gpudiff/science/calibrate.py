@@ -1,0 +1,208 @@
+"""From a frame to an exposure: pixels judged, sky removed, noise known."""
+
+import numpy as np
+
+from gpudiff.arrays.mesh import clipped_mesh, robust_sigma, robust_surface
+from gpudiff.arrays.parallel import over
+from gpudiff.model.config import Calibrate, Configuration
+from gpudiff.model.errors import BadGain, BadVariance, ConstantImage, NoUsablePixels, WrongShape
+from gpudiff.model.frame import Exposure, Frame
+from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.plane import DensePlane, Plane, SmoothPlane
+
+SMALLEST = 64
+"""Pixels along an axis; below it there is no room for a sky and stars."""
+NEAR_SATURATION = 0.98
+"""Pixels above this share of the saturation level are not linear."""
+BAND = 128
+"""Rows that one thread works on at a time, so that they stay in cache."""
+
+
+def calibrate(frame: Frame, configuration: Configuration) -> Exposure:
+    """The exposure of a frame.
+
+    The sky is a robust second-order surface: a finer mesh would follow galaxies and add its own noise.  The
+    variance comes from the frame's variance plane, else from gain and read noise where they agree with the
+    scatter of the sky, else from that scatter; `notes` says which.
+
+    Raises WrongShape, NoUsablePixels, ConstantImage, BadGain, BadVariance.
+    """
+    threads = configuration.match.threads
+    _check_shape(frame)
+    _check_numbers(frame)
+    image, mask, notes = _pixels(frame, threads)
+    unusable = (mask & bit(*UNUSABLE)) != 0
+    _check_pixels(frame, image, unusable, configuration.calibrate)
+    level, sigma, sky = _sky(image, unusable, configuration.calibrate)
+    variance, gain, known, said = _noise(frame, image, unusable, sky, level, sigma)
+
+    def subtract_sky(band: slice) -> None:
+        image[band] -= sky.cut(band.start, band.stop, 0, image.shape[1])
+        image[band][unusable[band]] = 0
+
+    over(subtract_sky, bands(image.shape[0]), threads)
+    return Exposure(frame, image, mask, sky, variance, gain, known, (*notes, *said))
+
+
+def bands(height: int) -> list[slice]:
+    """Slices of rows that cover the image."""
+    return [slice(row, min(row + BAND, height)) for row in range(0, height, BAND)]
+
+
+def _check_shape(frame: Frame) -> None:
+    shape = frame.image.shape
+    if len(shape) != 2 or min(shape) < SMALLEST:
+        raise WrongShape(f"{frame.name}: expected an image of at least {SMALLEST} x {SMALLEST}, got {shape}")
+    for plane in ("mask", "variance"):
+        other = getattr(frame, plane)
+        if other is not None and other.shape != shape:
+            raise WrongShape(f'{frame.name}: plane "{plane}" is {other.shape}, expected {shape}')
+
+
+def _check_numbers(frame: Frame) -> None:
+    for name, value, low, high in (
+        ("gain", frame.gain, 1e-6, 1e6),
+        ("read noise", frame.read_noise, 0.0, 1e5),
+        ("saturation", frame.saturation, 1e-30, np.inf),
+    ):
+        if value is not None and not low <= value <= high:
+            raise BadGain(f"{frame.name}: expected a {name} between {low:g} and {high:g}, got {value!r}")
+
+
+def _pixels(frame: Frame, threads: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """A float32 image of its own and a mask with non-finite and saturated pixels marked."""
+    image = np.array(frame.image, dtype=np.float32, order="C")
+    mask = np.zeros(image.shape, np.int32) if frame.mask is None else np.array(frame.mask, np.int32)
+    saturation, notes = frame.saturation, []
+    if saturation is None:
+        saturation = _plateau(image)
+        if saturation is not None:
+            notes.append(f"saturation not given: taken as {saturation:g}, where the brightest pixels pile up")
+    limit = np.float32(saturation * NEAR_SATURATION) if saturation is not None else np.float32(np.inf)
+
+    def mark(band: slice) -> int:
+        bad = ~np.isfinite(image[band])
+        mask[band][image[band] >= limit] |= bit("SAT")
+        mask[band][bad] |= bit("NO_DATA")
+        if frame.variance is not None:
+            with np.errstate(invalid="ignore"):
+                mask[band][~(frame.variance[band] > 0) & (mask[band] == 0)] |= bit("NO_DATA")
+        image[band][bad] = 0
+        return int(bad.sum())
+
+    lost = sum(over(mark, bands(image.shape[0]), threads))
+    if lost:
+        notes.append(f"{lost} non-finite pixels masked")
+    return image, mask, notes
+
+
+def _plateau(image: np.ndarray) -> float | None:
+    """The top value when at least 5 pixels share it, far above the sky: a clipped star; else None."""
+    with np.errstate(invalid="ignore"):
+        top = float(np.nanmax(image)) if np.isfinite(image).any() else 0.0
+    sample = image[::7, ::7]
+    sample = sample[np.isfinite(sample)]
+    if sample.size == 0 or top <= np.median(sample) + 50 * max(robust_sigma(sample), 1e-30):
+        return None
+    return top if int((image == top).sum()) >= 5 else None
+
+
+def _check_pixels(frame: Frame, image: np.ndarray, unusable: np.ndarray, limits: Calibrate) -> None:
+    if frame.variance is not None:
+        with np.errstate(invalid="ignore"):
+            wrong = ~(frame.variance > 0) & np.isfinite(frame.image)
+        if frame.mask is not None:
+            wrong &= (frame.mask & bit(*UNUSABLE)) == 0
+        share = float(wrong.mean())
+        if share > 0.01:
+            raise BadVariance(
+                f"{frame.name}: expected a positive variance, got zero, negative or NaN for {share:.1%} "
+                "of the unmasked pixels"
+            )
+    usable = 1 - float(unusable.mean())
+    if usable < limits.min_usable_fraction:
+        raise NoUsablePixels(
+            f"{frame.name}: expected at least {limits.min_usable_fraction:.0%} finite, unmasked pixels, "
+            f"got {usable:.1%}"
+        )
+    values = image[~unusable]
+    if values.min() == values.max():
+        raise ConstantImage(f"{frame.name}: expected an image, got the value {values[0]:g} in every pixel")
+
+
+def _sky(
+    image: np.ndarray, unusable: np.ndarray, settings: Calibrate
+) -> tuple[np.ndarray, float, SmoothPlane]:
+    """(mesh of levels, noise of a sky pixel, sky)."""
+    cell = int(np.clip(min(image.shape) // 8, 32, settings.sky_cell))
+    level, sigma = clipped_mesh(image, unusable, cell, 4 if cell >= 128 else 1)
+    surface = robust_surface(level)
+    return surface, float(np.nanmedian(sigma)), SmoothPlane(surface, image.shape)
+
+
+def _noise(
+    frame: Frame, image: np.ndarray, unusable: np.ndarray, sky: SmoothPlane, level: np.ndarray, sigma: float
+) -> tuple[Plane, float, bool, list[str]]:
+    """(sky variance, gain for the sources' photons, known, notes)."""
+    if frame.variance is not None:
+        return _from_plane(frame, image, unusable, sky)
+    if frame.gain is not None:
+        read = (frame.read_noise or 0.0) / frame.gain
+        grid = np.maximum(level, 0) / frame.gain + read**2
+        expected = float(np.median(grid))
+        said = f"variance from gain {frame.gain:g} and read noise {frame.read_noise or 0:g} e-"
+        if sigma > 0 and 0.7 < expected / sigma**2 < 1.4:
+            return SmoothPlane(grid, image.shape), frame.gain, True, [said]
+        measured = f"variance of the sky measured ({sigma:.4g} a pixel), not the {expected**0.5:.4g} that gain"
+        note = f"{measured} and read noise give: sky removed before, or pixels resampled"
+        return _flat(sigma, frame), frame.gain, False, [note]
+    gain, said = np.inf, "unknown gain: the sources' own photons are not in the variance"
+    middle = float(np.median(level))
+    if sigma > 0 and 0.02 < middle / sigma**2 < 1e3:
+        gain = middle / sigma**2
+        said = f"gain not given: {gain:.3g} e- a unit estimated from the sky's level and scatter"
+    return _flat(sigma, frame), gain, False, [f"variance measured from the sky ({sigma:.4g} a pixel)", said]
+
+
+def _flat(sigma: float, frame: Frame) -> SmoothPlane:
+    if sigma <= 0:
+        raise ConstantImage(f"{frame.name}: expected a noisy sky, got most pixels at one value")
+    return SmoothPlane(np.full((1, 1), sigma**2), frame.image.shape)
+
+
+def _from_plane(
+    frame: Frame, image: np.ndarray, unusable: np.ndarray, sky: SmoothPlane
+) -> tuple[Plane, float, bool, list[str]]:
+    """The sky's part of a variance plane.
+
+    A pixel's own photons are in such a plane twice, as signal and as noise, and that correlation biases a
+    weighted sum; so the sources' part is taken out here and put back from the model.  Where what is left is
+    not smooth (holes of a coadd) the plane is kept pixel by pixel.
+    """
+    variance = np.asarray(frame.variance, np.float32)
+    height, width = image.shape
+    above = image - sky.cut(0, height, 0, width)
+    base = float(np.median(variance[::3, ::3][~unusable[::3, ::3]]))
+    gain = _photon_gain(above, variance, unusable, base)
+    left = variance - np.maximum(above, 0) / np.float32(gain)
+    cell = int(np.clip(min(image.shape) // 8, 32, 128))
+    grid, _ = clipped_mesh(left, unusable, cell, 2)
+    grid[~np.isfinite(grid)] = np.nanmedian(grid)
+    smooth = SmoothPlane(np.maximum(grid, 0.05 * base), image.shape)
+    plane = smooth.cut(0, height, 0, width)
+    rough = (np.abs(left - plane) > 0.5 * plane + 0.3 * np.maximum(above, 0) / gain) & ~unusable
+    said = f"variance plane given; sources' photons at {gain:.4g} e- a unit"
+    if rough.mean() > 0.002:
+        return DensePlane(np.maximum(left, 0.05 * base)), gain, True, [f"{said}; not smooth, kept as it is"]
+    return smooth, gain, True, [said]
+
+
+def _photon_gain(above: np.ndarray, variance: np.ndarray, unusable: np.ndarray, base: float) -> float:
+    """Electrons a unit: slope of signal against excess variance over the bright pixels; inf where none."""
+    bright = ~unusable & (above > 2 * np.sqrt(base)) & (above > 0)
+    bright &= variance < 1e4 * base
+    if bright.sum() < 50:
+        return np.inf
+    signal, excess = above[bright].astype(np.float64), variance[bright].astype(np.float64) - base
+    slope = float((signal * excess).sum() / (signal**2).sum())
+    return 1 / slope if slope > 1e-9 else np.inf

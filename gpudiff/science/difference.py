@@ -1,0 +1,314 @@
+"""Science minus PSF-matched template, with variance, mask and score."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gpudiff.arrays import saturated
+from gpudiff.arrays.mesh import robust_sigma
+from gpudiff.arrays.parallel import over
+from gpudiff.arrays.polynomial import field as field_coordinate
+from gpudiff.arrays.polynomial import rectangle
+from gpudiff.arrays.score_tiles import Filters, filters, score_tile
+from gpudiff.arrays.subtract_tiles import background_tile, lost_tile, matched_tile, spectra
+from gpudiff.arrays.tiles import Tile, tiles
+from gpudiff.model.config import Configuration
+from gpudiff.model.frame import Difference, Exposure, Quality
+from gpudiff.model.kernel import MatchingKernel, PsfModel
+from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.plane import SmoothPlane
+from gpudiff.science import noise as noises
+from gpudiff.science.match import FIT, KernelFit, match
+from gpudiff.science.pair import Roles, bare, check_pair, roles
+from gpudiff.science.provenance import difference_steps
+from gpudiff.science.psf import psf_of
+from gpudiff.science.saturated import fill_cores
+from gpudiff.science.stars import Stars, find_stars
+
+TILE = 256
+PROFILE = 15
+"""Half width of the PSF that the score filters with, pixels."""
+FWHM = 2.0 * np.sqrt(2 * np.log(2))
+
+
+@dataclass
+class Planes:
+    """What the passes over the pixels fill in, all (H, W)."""
+
+    image: np.ndarray
+    variance: np.ndarray
+    model: np.ndarray
+    lost: np.ndarray
+    sky: SmoothPlane | None = None
+    score: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+
+class Stopwatch:
+    """Wall seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Close a stage that began where the last one ended."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+def difference(science: Exposure, template: Exposure, configuration: Configuration) -> Difference:
+    """The difference of two exposures on one pixel grid.  The exposures' images are used up.
+
+    Raises WrongShape, NoOverlap, NoStars.
+    """
+    settings = configuration.match
+    watch = Stopwatch()
+    notes = check_pair(science, template)
+    margin = settings.half_width + FIT + 1
+    stars = find_stars(science, template, settings, min(margin, min(science.shape) // 6))
+    parts = roles(science, template, stars, settings)
+    psf = psf_of(parts.convolved, stars, "science" if parts.convolves_science else "template")
+    watch.lap("stars and PSF")
+    bright = fill_cores(parts.convolved, psf)
+    watch.lap("saturated stars")
+    fit = match(parts.target, parts.convolved, stars, psf, parts.width, settings)
+    watch.lap("kernel fit")
+    planes = _subtract(parts, fit.kernel, settings.threads)
+    planes.lost |= saturated.spoilt(planes.model, planes.variance, bright)
+    watch.lap("convolve and subtract")
+    seen = noises.measure(planes.image, planes.variance, planes.model, planes.lost, fit.kernel, parts)
+    if seen.calibrated:
+        planes.variance *= np.float32(seen.seen)
+        notes = (*notes, f"variance multiplied by {seen.seen:.3f}, the scatter seen on blank sky")
+    if seen.correlated:
+        notes = (*notes, "the inputs' noise is correlated (resampled or stacked): whitened as measured")
+    made = _filters(fit.kernel, psf, parts, seen, configuration.detect.decorrelate)
+    blank = _score(planes, made, settings.threads)
+    watch.lap("decorrelate and score")
+    quality = _quality(parts, stars, fit, planes, blank, science)
+    steps, fingerprint = difference_steps(science.frame, template.frame, configuration)
+    result = Difference(
+        science=science,
+        template=template,
+        image=planes.image,
+        variance=planes.variance,
+        mask=_mask(science, template, planes),
+        score=planes.score,
+        matched=_matched(parts, fit.kernel, planes),
+        kernel=fit.kernel.at_thirds(),
+        psf=made.thirds,
+        decorrelated=configuration.detect.decorrelate,
+        quality=quality,
+        fingerprint=fingerprint,
+        steps=steps,
+        seconds=watch.seconds,
+        notes=(*science.notes, *(f"template: {note}" for note in template.notes), *notes),
+    )
+    watch.lap("finish")
+    return result
+
+
+# ---------------------------------------------------------------- convolve and subtract
+def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
+    """The plain difference in the science image's unit, a smooth residual sky removed."""
+    pair = bare(parts)
+    shape = parts.target.shape
+    pieces = tiles(shape, TILE, kernel.half)
+    spectrum = spectra(kernel.coefficients, kernel.order, pieces[0].size)
+    planes = Planes(*(np.empty(shape, np.float32) for _ in range(3)), np.empty(shape, bool))
+    columns = sum(tile.y0 == 0 for tile in pieces)
+    cells = np.full((2 * (len(pieces) // columns), 2 * columns), np.nan)
+
+    def work(tile: Tile) -> None:
+        model, variance = matched_tile(pair, spectrum, tile)
+        lost = lost_tile(pair, spectrum, tile)
+        image = pair.target[tile.core] - model
+        image -= background_tile(kernel.background, kernel.background_order, tile)
+        if parts.convolves_science:
+            scale = 1 / _kernel_sum(kernel, tile)
+            image *= -scale
+            model = model * scale
+            variance = variance * scale**2
+        j, i = divmod(tile.index, columns)
+        cells[2 * j : 2 * j + 2, 2 * i : 2 * i + 2] = _quarter_means(image, variance, model, lost)
+        core = tile.core
+        planes.image[core], planes.variance[core] = image, variance
+        planes.model[core], planes.lost[core] = model, lost
+
+    over(work, pieces, threads)
+    planes.sky = _residual_sky(cells, shape)
+    return planes
+
+
+def _kernel_sum(kernel: MatchingKernel, tile: Tile) -> np.ndarray:
+    """(h, w) float32 photometric scale of a tile's core."""
+    u = field_coordinate(np.arange(tile.x0, tile.x1), tile.shape[1])
+    v = field_coordinate(np.arange(tile.y0, tile.y1), tile.shape[0])
+    return rectangle(kernel.sums(), u, v, kernel.order)
+
+
+def _quarter_means(
+    image: np.ndarray, variance: np.ndarray, model: np.ndarray, lost: np.ndarray
+) -> np.ndarray:
+    """(2, 2) mean of the source-free pixels of each quarter, NaN below 100 of them."""
+    use = ~lost & (model**2 < 0.49 * variance) & (image**2 < 9 * variance)
+    out = np.full((2, 2), np.nan)
+    height, width = image.shape
+    for j in range(2):
+        for i in range(2):
+            part = (
+                slice(j * height // 2, (j + 1) * height // 2),
+                slice(i * width // 2, (i + 1) * width // 2),
+            )
+            count = int(use[part].sum())
+            if count > 100:
+                out[j, i] = float(image[part].sum(where=use[part], dtype=np.float64)) / count
+    return out
+
+
+def _residual_sky(cells: np.ndarray, shape: tuple[int, int]) -> SmoothPlane:
+    """3 x 3 medians of the mesh of means, empty cells filled with their median."""
+    known = np.isfinite(cells)
+    filled = np.where(known, cells, np.median(cells[known]) if known.any() else 0.0)
+    wide = np.pad(filled, 1, mode="edge")
+    height, width = cells.shape
+    around = [wide[j : j + height, i : i + width] for j in range(3) for i in range(3)]
+    sky = SmoothPlane(np.median(around, 0), shape)
+    _ = sky._rows, sky._columns  # made once, before threads read them
+    return sky
+
+
+# ---------------------------------------------------------------- decorrelate and score
+@dataclass(frozen=True)
+class Recipe:
+    """What the score pass needs beside the planes."""
+
+    make: Callable[[int], Filters]
+    halo: int
+    thirds: np.ndarray
+    """(9, P, P) float32 PSF of the output at the frame's thirds."""
+
+
+def _filters(
+    kernel: MatchingKernel, psf: PsfModel, parts: Roles, seen: noises.Noise, decorrelate: bool
+) -> Recipe:
+    height, width = kernel.shape
+    whiten_at = noises.whitener(kernel, parts, seen) if decorrelate else None
+    reach = noises.whitening_reach(whiten_at) if whiten_at else 0
+    size = 2 * (PROFILE + 24 + kernel.half) + 2
+
+    def profile_at(u: float, v: float) -> np.ndarray:
+        y, x = (v + 1) * height / 2, (u + 1) * width / 2
+        spectrum = np.fft.rfft2(_centred(psf.at(y, x), size)) * np.fft.rfft2(_centred(kernel.at(y, x), size))
+        spectrum = spectrum / spectrum[0, 0].real
+        if whiten_at:
+            spectrum = spectrum * whiten_at(u, v, size)[0]
+        image = np.fft.irfft2(spectrum, (size, size))
+        index = np.arange(-PROFILE, PROFILE + 1)
+        return image[np.ix_(index, index)]
+
+    thirds = [profile_at(u, v) for v in (-2 / 3, 0, 2 / 3) for u in (-2 / 3, 0, 2 / 3)]
+    return Recipe(
+        lambda side: filters(profile_at, whiten_at, side, reach), reach, np.array(thirds, np.float32)
+    )
+
+
+def _centred(image: np.ndarray, size: int) -> np.ndarray:
+    """A (K, K) image in a periodic square, its middle at [0, 0]."""
+    out = np.zeros((size, size))
+    out[: image.shape[0], : image.shape[1]] = image
+    return np.roll(out, (-(image.shape[0] // 2), -(image.shape[1] // 2)), (0, 1))
+
+
+def _score(planes: Planes, recipe: Recipe, threads: int) -> tuple[np.ndarray, np.ndarray]:
+    """(difference / sigma, score) samples on blank sky; fills in the score, whitens image and variance."""
+    shape = planes.image.shape
+    pieces = tiles(shape, TILE, PROFILE + recipe.halo)
+    made = recipe.make(pieces[0].size)
+    out = Planes(np.empty(shape, np.float32), np.empty(shape, np.float32), planes.model, np.empty(shape, bool))
+    out.score = np.empty(shape, np.float32)
+    samples: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(pieces)
+    assert planes.sky is not None
+
+    def work(tile: Tile) -> None:
+        rows, columns = tile.outer
+        lost, variance = planes.lost[tile.outer], planes.variance[tile.outer]
+        image = planes.image[tile.outer] - planes.sky.cut(rows.start, rows.stop, columns.start, columns.stop)
+        image[lost] = 0
+        scored = score_tile(image, variance, lost, made, tile)
+        core = tile.core
+        out.image[core], out.variance[core] = scored.difference, scored.variance
+        out.score[core], out.lost[core] = scored.score, scored.lost
+        thin = (slice(None, None, 5), slice(None, None, 5))
+        use = noises.blank(
+            scored.difference[thin], scored.variance[thin], planes.model[core][thin], scored.lost[thin]
+        )
+        ratio = scored.difference[thin][use] / np.sqrt(scored.variance[thin][use])
+        samples[tile.index] = ratio, scored.score[thin][use]
+
+    over(work, pieces, threads)
+    planes.image, planes.variance, planes.score, planes.lost = out.image, out.variance, out.score, out.lost
+    planes.image[planes.lost] = np.nan
+    planes.variance[planes.lost] = np.nan
+    return np.concatenate([a for a, _ in samples]), np.concatenate([b for _, b in samples])
+
+
+# ---------------------------------------------------------------- what is said about it
+def _matched(parts: Roles, kernel: MatchingKernel, planes: Planes) -> np.ndarray:
+    """The template as subtracted, in the science image's unit."""
+    if not parts.convolves_science:
+        return planes.model
+    for tile in tiles(parts.target.shape, 1024, 0):
+        planes.model[tile.core] = parts.target.image[tile.core] / _kernel_sum(kernel, tile)
+    return planes.model
+
+
+def _mask(science: Exposure, template: Exposure, planes: Planes) -> np.ndarray:
+    """Science's planes, the template's that matter, and NO_DATA or EDGE where there is no value."""
+    carried = bit("BAD", "INTRP", "SUSPECT", "STREAK")
+    mask = science.mask | (template.mask & carried)
+    mask[(template.mask & bit("SAT", "SAT_TEMPLATE")) != 0] |= bit("SAT_TEMPLATE")
+    usable = (mask & bit(*UNUSABLE)) == 0
+    rim = np.ones(planes.lost.shape, bool)
+    rim[12:-12, 12:-12] = False
+    mask[planes.lost & rim & usable] |= bit("EDGE")
+    mask[planes.lost & ~rim & usable] |= bit("SUSPECT")
+    mask[planes.lost] |= bit("NO_DATA")
+    return mask
+
+
+def _quality(
+    parts: Roles,
+    stars: Stars,
+    fit: KernelFit,
+    planes: Planes,
+    blank: tuple[np.ndarray, np.ndarray],
+    science: Exposure,
+) -> Quality:
+    height, width = science.shape
+    grid = [(y * height, x * width) for y in (0.05, 0.5, 0.95) for x in (0.05, 0.5, 0.95)]
+    sums = np.array([fit.kernel.at(y, x).sum() for y, x in grid])
+    if parts.convolves_science:
+        sums = 1 / sums
+    score = blank[1][np.abs(blank[1]) < 4.5]
+    usable = (science.mask & bit(*UNUSABLE)) == 0
+    return Quality(
+        convolved=parts.name,
+        algorithm="alard-lupton",
+        science_fwhm=FWHM * stars.width("science"),
+        template_fwhm=FWHM * stars.width("template"),
+        candidates=len(stars),
+        candidates_used=int(fit.used.sum()),
+        basis_functions=fit.basis_functions,
+        spatial_order=fit.kernel.order,
+        chi2=fit.chi2,
+        chi2_held_back=fit.chi2_held_back if np.isfinite(fit.chi2_held_back) else float("nan"),
+        kernel_sum=float(sums[4]),
+        kernel_sum_variation=float(np.ptp(sums) / abs(sums[4])),
+        noise_ratio=robust_sigma(blank[0]) if len(blank[0]) else float("nan"),
+        score_std=float(score.std()) if len(score) else float("nan"),
+        lost_fraction=float((planes.lost & usable).sum() / max(usable.sum(), 1)),
+    )

@@ -1,0 +1,271 @@
+"""The matching kernel: fitted to stamps round stars, weighted by the noise, clipped, checked on held-back stars.
+
+Alard & Lupton 1998; spatial variation as in Alard 2000 (A&AS 144, 363), with the kernel sum free to vary.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpudiff.arrays import basis as bases
+from gpudiff.arrays import normal
+from gpudiff.arrays.mesh import robust_sigma
+from gpudiff.arrays.parallel import over
+from gpudiff.arrays.polynomial import field, terms
+from gpudiff.arrays.stamps import stamps
+from gpudiff.model.config import Match
+from gpudiff.model.errors import NoStars
+from gpudiff.model.frame import Exposure
+from gpudiff.model.kernel import MatchingKernel, PsfModel
+from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.science.stars import FEWEST, Stars
+
+FIT = 12
+"""Half width of a stamp, pixels."""
+ROUNDS = 3
+NARROWEST = 0.6
+"""Width of the matching kernel, pixels, below which the basis is not scaled."""
+FLOOR = 0.002
+"""Fraction of a star's flux by which no model is trusted: keeps one bright star from deciding everything."""
+ENOUGH = 100
+"""Stars that carry the full basis at the full spatial order without being asked."""
+
+
+Gaussians = tuple[tuple[float, int], ...]
+
+
+@dataclass(frozen=True)
+class KernelFit:
+    """A fit and what it says about itself."""
+
+    kernel: MatchingKernel
+    used: np.ndarray  # (N,) bool
+    basis_functions: int
+    chi2: float
+    chi2_held_back: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Stamps of the stars, ready to be fitted.
+
+    target : (N, n) float32; convolved : (N, S, S) float32; usable : (N, n) bool
+    sky_variance, photon : variance of a difference pixel = sky_variance[n] + photon * model
+    u, v : (N,) field coordinates
+    """
+
+    target: np.ndarray
+    convolved: np.ndarray
+    usable: np.ndarray
+    sky_variance: np.ndarray
+    photon: float
+    u: np.ndarray
+    v: np.ndarray
+    shape: tuple[int, int]
+
+    def variance(self, model: np.ndarray) -> np.ndarray:
+        """(N, n) of target minus model, with the floor on trust."""
+        bright = np.maximum(model, 0)
+        return self.sky_variance[:, None] + bright * np.float32(self.photon) + (np.float32(FLOOR) * bright) ** 2
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One choice of basis and spatial order."""
+
+    gaussians: Gaussians
+    spatial_order: int
+    background_order: int
+
+
+def match(
+    target: Exposure, convolved: Exposure, stars: Stars, psf: PsfModel, width: float, settings: Match
+) -> KernelFit:
+    """The kernel that takes `convolved` to the PSF and scale of `target`.
+
+    psf : of `convolved`; width : Gaussian width of the kernel to expect, pixels.
+    With fewer than 100 stars the basis and the spatial order are those that predict held-back stars best.
+    Raises NoStars when fewer than 3 stars survive.
+    """
+    half = settings.half_width
+    sample = _sample(target, convolved, stars, half)
+    psf_image = psf.at(target.shape[0] / 2, target.shape[1] / 2)
+    made: dict[Gaussians, Design] = {}
+    choices = _shapes(len(stars), settings)
+    for shape in choices:
+        if shape.gaussians not in made:
+            made[shape.gaussians] = _design(
+                sample, shape.gaussians, psf_image, max(width, NARROWEST), half, settings.threads
+            )
+    best = choices[0]
+    if len(choices) > 1:
+        scores = [_predict(sample, made[s.gaussians], s, settings.threads) for s in choices]
+        best = choices[int(np.argmin(scores))]
+    fit = _fit(sample, made[best.gaussians], best, settings.threads)
+    if fit.used.sum() < FEWEST:
+        raise NoStars(
+            f"{target.name}: expected at least {FEWEST} stars that one matching kernel fits, "
+            f"got {int(fit.used.sum())} of {len(stars)}"
+        )
+    return fit
+
+
+def _shapes(count: int, settings: Match) -> list[Shape]:
+    order, background = settings.spatial_order, settings.background_order
+    if count >= ENOUGH:
+        return [Shape(bases.FULL, order, background)]
+    background = min(background, 0 if count < 12 else 1)
+    highest = min(order, 0 if count < 8 else 1 if count < 25 else 2)
+    sets = (bases.SMALL, bases.MEDIUM, bases.FULL) if count >= 20 else (bases.SMALL, bases.MEDIUM)
+    return [Shape(one, n, background) for one in sets for n in range(highest + 1)]
+
+
+def _sample(target: Exposure, convolved: Exposure, stars: Stars, half: int) -> Sample:
+    y, x = stars.y, stars.x
+    blocked = stamps((convolved.mask & bit(*UNUSABLE)) != 0, y, x, FIT + half)
+    blocked = _any_within(blocked, 2 * half + 1)
+    blocked |= stamps((target.mask & bit(*UNUSABLE)) != 0, y, x, FIT)
+    share = 0.07  # of white noise's variance that a typical matching kernel lets through
+    variance = target.sky_variance.at(y, x) + share * convolved.sky_variance.at(y, x)
+    count = len(y)
+    height, width = target.shape
+    return Sample(
+        stamps(target.image, y, x, FIT).reshape(count, -1),
+        stamps(convolved.image, y, x, FIT + half),
+        ~blocked.reshape(count, -1),
+        variance.astype(np.float32),
+        1 / target.gain + share / convolved.gain,
+        field(x, width),
+        field(y, height),
+        target.shape,
+    )
+
+
+def _any_within(flags: np.ndarray, side: int) -> np.ndarray:
+    """(N, S - side + 1, ...) True where any of the side x side pixels is."""
+    total = np.pad(flags, ((0, 0), (1, 0), (1, 0))).astype(np.int32).cumsum(1).cumsum(2)
+    return (total[:, side:, side:] - total[:, :-side, side:] - total[:, side:, :-side] + total[:, :-side, :-side]) > 0
+
+
+@dataclass(frozen=True)
+class Design:
+    """A basis and the stamps convolved with it.
+
+    functions : (M, K, K) float64; values : (N, M + 1, n) float32, the last all 1 for the background
+    """
+
+    functions: np.ndarray
+    values: np.ndarray
+
+
+def _design(
+    sample: Sample, gaussians: Gaussians, psf: np.ndarray, width: float, half: int, threads: int
+) -> Design:
+    factors = bases.factors(gaussians, width, half)
+    functions = bases.images(factors)
+    mix = bases.orthogonal(functions, psf)
+    count, size = len(sample.target), 2 * FIT + 1
+    values = np.ones((count, len(mix) + 1, size * size), np.float32)
+
+    def convolve(rows: slice) -> None:
+        values[rows, :-1] = bases.convolve_stamps(sample.convolved[rows], factors, mix, size)
+
+    over(convolve, [slice(i, i + 50) for i in range(0, count, 50)], threads)
+    return Design(np.tensordot(mix, functions, 1), values)
+
+
+def _predict(sample: Sample, design: Design, shape: Shape, threads: int) -> float:
+    """How badly the shape predicts stars it was not fitted to: geometric mean of their reduced chi2.
+
+    All stars count, so that a shape cannot win by throwing out what it does not fit; the geometric mean keeps
+    one bright star, or a variable one, from deciding.
+    """
+    kernel_terms = terms(sample.u, sample.v, shape.spatial_order)
+    background_terms = terms(sample.u, sample.v, shape.background_order)
+    state = _round(sample, design, kernel_terms, background_terms, None, threads)
+    state = _round(sample, design, kernel_terms, background_terms, state, threads)
+    return _held_back(state, kernel_terms, background_terms, sample.usable.sum(1))
+
+
+@dataclass(frozen=True)
+class State:
+    """Where the iteration stands: solution, model (N, n), chi2 (N,), stars and pixels in use, equations."""
+
+    solution: np.ndarray
+    model: np.ndarray
+    chi2: np.ndarray
+    used: np.ndarray
+    usable: np.ndarray
+    equations: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _round(
+    sample: Sample,
+    design: Design,
+    kernel_terms: np.ndarray,
+    background_terms: np.ndarray,
+    before: State | None,
+    threads: int,
+) -> State:
+    """One weighted solve and one clipping of stars and pixels."""
+    used = before.used if before else np.ones(len(sample.target), bool)
+    usable = before.usable if before else sample.usable
+    model = before.model if before else np.maximum(sample.target, 0)
+    weights = (usable / sample.variance(model)).astype(np.float32)
+    equations = normal.grams(design.values, sample.target, weights, threads)
+    matrix, vector = normal.assemble(
+        equations[0][used], equations[1][used], kernel_terms[used], background_terms[used]
+    )
+    solution = normal.solve(matrix, vector)
+    local = normal.local(solution, kernel_terms, background_terms).astype(np.float32)
+    model = (local[:, None, :-1] @ design.values[:, :-1])[:, 0]
+    chi = (sample.target - model - local[:, -1:]) / np.sqrt(sample.variance(model))
+    chi2 = np.where(usable, chi**2, 0).sum(1) / np.maximum(usable.sum(1), 1)
+    return State(
+        solution,
+        model,
+        chi2,
+        _clip(chi2, used, usable.mean(1)),
+        sample.usable & (np.abs(chi) < 4.5),
+        equations,
+    )
+
+
+def _fit(sample: Sample, design: Design, shape: Shape, threads: int) -> KernelFit:
+    kernel_terms = terms(sample.u, sample.v, shape.spatial_order)
+    background_terms = terms(sample.u, sample.v, shape.background_order)
+    state = None
+    for _ in range(ROUNDS):
+        state = _round(sample, design, kernel_terms, background_terms, state, threads)
+    assert state is not None
+    functions = len(design.functions)
+    last = functions * kernel_terms.shape[1]
+    mixture = state.solution[:last].reshape(functions, -1).T
+    kernel = MatchingKernel(
+        np.tensordot(mixture, design.functions, 1),
+        shape.spatial_order,
+        sample.shape,
+        state.solution[last:],
+        shape.background_order,
+    )
+    held = _held_back(state, kernel_terms, background_terms, sample.usable.sum(1))
+    return KernelFit(kernel, state.used, functions, float(np.median(state.chi2[state.used])), held)
+
+
+def _clip(chi2: np.ndarray, used: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """Stars whose residual is like the others': variables and blends do not fit any kernel."""
+    middle = np.median(chi2[used])
+    spread = max(robust_sigma(chi2[used]), np.sqrt(2) / (2 * FIT + 1), 0.05 * middle)
+    again = (chi2 < middle + 4 * spread) & (usable > 0.5)
+    return again if again.sum() >= FEWEST else used
+
+
+def _held_back(
+    state: State, kernel_terms: np.ndarray, background_terms: np.ndarray, pixels: np.ndarray
+) -> float:
+    """Geometric mean of the reduced chi2 of held-back stars; inf when too few to leave any out."""
+    count = int(state.used.sum())
+    if count < max(FEWEST, kernel_terms.shape[1] + 2):
+        return np.inf
+    chi2 = normal.held_back(*state.equations, kernel_terms, background_terms, state.used, min(count, 10))
+    return float(np.exp(np.mean(np.log(np.maximum(chi2 / np.maximum(pixels, 1), 1e-3)))))

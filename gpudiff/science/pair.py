@@ -1,0 +1,93 @@
+"""Two exposures as a pair: do they show the same sky, which one is convolved."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpudiff.arrays.subtract_tiles import Pair
+from gpudiff.model.config import Match
+from gpudiff.model.errors import NoOverlap, WrongShape
+from gpudiff.model.frame import Exposure
+from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.sky import Sky
+from gpudiff.science.stars import Stars
+
+SHARPER = 0.98
+"""The science image is convolved when its stars are narrower than this share of the template's."""
+
+
+def check_pair(science: Exposure, template: Exposure) -> tuple[str, ...]:
+    """Notes on the pair's geometry.
+
+    Raises WrongShape when the pixel grids differ in size, NoOverlap when the two WCS put the images on
+    different sky.
+    """
+    if science.shape != template.shape:
+        raise WrongShape(
+            f"{template.name}: expected a template on the science frame's {science.shape} pixel grid, "
+            f"got {template.shape}"
+        )
+    here, there = Sky(science.frame.wcs), Sky(template.frame.wcs)
+    if not (here and there):
+        return ()
+    height, width = science.shape
+    y, x = (a.ravel() for a in np.mgrid[0 : height - 1 : 9j, 0 : width - 1 : 9j])
+    tx, ty = there.to_pixels(*here.to_sky(x, y))
+    with np.errstate(invalid="ignore"):
+        inside = (tx > -0.5) & (tx < width - 0.5) & (ty > -0.5) & (ty < height - 0.5)
+    if not inside.any():
+        raise NoOverlap(
+            f"{template.name}: expected a template of the science frame's sky, got one whose WCS lies "
+            f"{np.nanmedian(np.hypot(tx - x, ty - y)):.0f} px away"
+        )
+    offset = float(np.median(np.hypot(tx - x, ty - y)))
+    if offset > 1:
+        return (f"the WCS disagree by {offset:.1f} px: taken as aligned pixel by pixel all the same",)
+    return ()
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which exposure is convolved to match which."""
+
+    target: Exposure
+    convolved: Exposure
+    target_width: float
+    convolved_width: float
+    name: str
+    """"TEMPLATE" or "SCIENCE": what is convolved."""
+
+    @property
+    def convolves_science(self) -> bool:
+        return self.name == "SCIENCE"
+
+    @property
+    def width(self) -> float:
+        """Gaussian width of the matching kernel to expect, pixels."""
+        return float(np.sqrt(max(self.target_width**2 - self.convolved_width**2, 0)))
+
+
+def roles(science: Exposure, template: Exposure, stars: Stars, settings: Match) -> Roles:
+    """The sharper image is convolved, unless the configuration says which."""
+    wide_science, wide_template = stars.width("science"), stars.width("template")
+    choice = settings.convolve
+    if choice == "auto":
+        choice = "science" if wide_science < SHARPER * wide_template else "template"
+    if choice == "science":
+        return Roles(template, science, wide_template, wide_science, "SCIENCE")
+    return Roles(science, template, wide_science, wide_template, "TEMPLATE")
+
+
+def bare(parts: Roles) -> Pair:
+    """The pair as arrays."""
+    target, convolved = parts.target, parts.convolved
+    return Pair(
+        target.image,
+        convolved.image,
+        (target.mask & bit(*UNUSABLE)) != 0,
+        (convolved.mask & bit(*UNUSABLE)) != 0,
+        target.sky_variance.cut,
+        convolved.sky_variance.cut,
+        target.gain,
+        convolved.gain,
+    )

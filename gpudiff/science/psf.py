@@ -1,0 +1,68 @@
+"""The PSF of an exposure: given with the frame, or measured from its stars."""
+
+import numpy as np
+
+from gpudiff.arrays import psf as pixels
+from gpudiff.arrays.polynomial import field, terms
+from gpudiff.arrays.stamps import stamps
+from gpudiff.model.errors import BadPsf
+from gpudiff.model.frame import Exposure
+from gpudiff.model.kernel import PsfModel
+from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.science.stars import Stars, sky_noise
+
+HALF = 22
+"""Pixels to which the PSF is measured."""
+MOST = 250
+
+
+def psf_of(exposure: Exposure, stars: Stars, which: str) -> PsfModel:
+    """The PSF of `exposure`, which is the "science" or "template" image that `stars` were found in.
+
+    Raises BadPsf for a given PSF that is not a square stack with positive sum.
+    """
+    if exposure.frame.psf is not None:
+        return given(exposure.frame.psf, exposure.shape, exposure.name)
+    return measured(exposure, stars, getattr(stars, which))
+
+
+def given(psf: np.ndarray, shape: tuple[int, int], name: str) -> PsfModel:
+    """A PSF model through given PSFs: (K, K), or (n n, K, K) on an n x n grid over the frame, rows outer."""
+    stack = np.atleast_3d(psf) if psf.ndim != 2 else psf[None]
+    side = round(len(stack) ** 0.5)
+    odd = stack.ndim == 3 and stack.shape[1] == stack.shape[2] and stack.shape[1] % 2 == 1
+    if not odd or side * side != len(stack):
+        raise BadPsf(f"{name}: expected a PSF of (K, K) or (n n, K, K), K odd; got {psf.shape}")
+    if not np.isfinite(stack).all() or (stack.sum((1, 2)) <= 0).any():
+        raise BadPsf(f"{name}: expected a finite PSF with a positive sum")
+    stack = stack / stack.sum((1, 2))[:, None, None]
+    centre = (2 * np.arange(side) + 1) / side - 1
+    v, u = np.meshgrid(centre, centre, indexing="ij")
+    order = min(side - 1, 2)
+    design = terms(u.ravel(), v.ravel(), order)
+    coefficients = np.linalg.lstsq(design, stack.reshape(len(stack), -1), rcond=None)[0]
+    return PsfModel(coefficients.reshape(-1, *stack.shape[1:]), order, shape)
+
+
+def measured(exposure: Exposure, stars: Stars, positions: np.ndarray) -> PsfModel:
+    """A PSF model from the brightest stellar, isolated, unmasked stars; constant for a dozen of them."""
+    unusable = (exposure.mask & bit(*UNUSABLE)) != 0
+    clean = ~stamps(unusable, stars.y, stars.x, 20).reshape(len(stars), -1).any(1)
+    noise = sky_noise(exposure)
+    chosen = np.nonzero(stars.stellar & stars.isolated & clean)[0]
+    if len(chosen) < 5:
+        chosen = np.nonzero(stars.stellar & clean)[0]
+    if len(chosen) < 3:
+        chosen = np.nonzero(stars.stellar)[0]
+    chosen = chosen[np.argsort(-stars.peak[chosen], kind="stable")][:MOST]
+    strong = exposure.image[stars.y[chosen], stars.x[chosen]] > 60 * noise
+    if strong.sum() >= 15:
+        chosen = chosen[strong]
+    y, x, (dy, dx) = stars.y[chosen], stars.x[chosen], positions[:2, chosen]
+    order = 2 if len(chosen) > 40 else 1 if len(chosen) > 12 else 0
+    height, width = exposure.shape
+    half = min(HALF, (min(height, width) - 1) // 4)
+    cut = pixels.centred(exposure.image, y, x, dy, dx, half)
+    design = terms(field(x, width), field(y, height), order)
+    coefficients, _ = pixels.fit(cut, design, np.full(len(chosen), noise))
+    return PsfModel(coefficients, order, exposure.shape)

@@ -1,0 +1,120 @@
+"""Stars seen in both images: candidates for the matching kernel and the PSF."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpudiff.arrays.mesh import robust_sigma
+from gpudiff.arrays.moments import moments
+from gpudiff.arrays.stamps import peaks, stamps
+from gpudiff.model.config import Match
+from gpudiff.model.errors import NoStars
+from gpudiff.model.frame import Exposure
+from gpudiff.model.mask import UNUSABLE, bit
+
+FEWEST = 3
+"""Stars below which no matching kernel can be believed."""
+CELLS = 8
+"""Candidates are spread over CELLS x CELLS parts of the frame, the brightest of each first."""
+
+
+@dataclass(frozen=True)
+class Stars:
+    """Positions in both images.
+
+    y, x : (N,) brightest whole pixel in the science image
+    peak : (N,) science image's value there
+    stellar : (N,) bool: as wide as most in both images
+    isolated : (N,) bool: no neighbour of a tenth of its brightness within 18 px
+    science, template : (3, N) dy, dx, sigma from `arrays.moments`
+    """
+
+    y: np.ndarray
+    x: np.ndarray
+    peak: np.ndarray
+    stellar: np.ndarray
+    isolated: np.ndarray
+    science: np.ndarray
+    template: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def width(self, which: str) -> float:
+        """Median Gaussian width of the brighter stellar half in "science" or "template", pixels."""
+        bright = self.stellar & (self.peak >= np.median(self.peak[self.stellar]))
+        return float(np.median(getattr(self, which)[2][bright]))
+
+
+def find_stars(science: Exposure, template: Exposure, settings: Match, margin: int) -> Stars:
+    """Stars that are unsaturated and unmasked in both images, spread over the frame.
+
+    margin : pixels from the edge that their stamps need.  Raises NoStars for fewer than 3.
+    """
+    noise = sky_noise(science)
+    bad_science, bad_template = _unusable(science), _unusable(template)
+    kept = (np.empty(0, int), np.empty(0, int))
+    for floor in (settings.candidate_snr, 12.0):
+        kept = _candidates(science.image, bad_science, bad_template, floor * noise, margin)
+        if len(kept[0]) >= 200:
+            break
+    y, x = _spread(*kept, science.image, settings.candidates)
+    if len(y):
+        there = stamps(template.image, y, x, 2).reshape(len(y), -1).max(1) > 5 * sky_noise(template)
+        y, x = y[there], x[there]
+    if len(y) < FEWEST:
+        raise NoStars(
+            f"{science.name}: expected at least {FEWEST} unsaturated stars above {floor:g} sigma that the "
+            f"template shows too, got {len(y)}"
+        )
+    return _describe(science, template, y, x)
+
+
+def sky_noise(exposure: Exposure) -> float:
+    """Median noise of a sky pixel, image units."""
+    height, width = exposure.shape
+    rows = np.linspace(0, height - 1, 16).astype(int)
+    return float(np.sqrt(np.median([exposure.sky_variance.cut(r, r + 1, 0, width) for r in rows])))
+
+
+def _unusable(exposure: Exposure) -> np.ndarray:
+    return (exposure.mask & bit(*UNUSABLE)) != 0
+
+
+def _candidates(
+    image: np.ndarray, bad_science: np.ndarray, bad_template: np.ndarray, threshold: float, margin: int
+) -> tuple[np.ndarray, np.ndarray]:
+    y, x = peaks(image, threshold)
+    inside = (y > margin) & (y < image.shape[0] - margin) & (x > margin) & (x < image.shape[1] - margin)
+    y, x = y[inside], x[inside]
+    masked = stamps(bad_template, y, x, 9).reshape(len(y), -1).any(1)
+    masked |= stamps(bad_science, y, x, 5).reshape(len(y), -1).any(1)
+    return y[~masked], x[~masked]
+
+
+def _spread(y: np.ndarray, x: np.ndarray, image: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most `most`: the brightest of every cell, then the second brightest, and so on."""
+    cell = (y * CELLS // image.shape[0]) * CELLS + x * CELLS // image.shape[1]
+    order = np.lexsort((x, y, -image[y, x], cell))
+    first = np.searchsorted(cell[order], cell[order])
+    rank = np.empty(len(y), int)
+    rank[order] = np.arange(len(y)) - first
+    chosen = np.lexsort((x, y, -image[y, x], rank))[:most]
+    return y[chosen], x[chosen]
+
+
+def _describe(science: Exposure, template: Exposure, y: np.ndarray, x: np.ndarray) -> Stars:
+    peak = science.image[y, x]
+    in_science = np.array(moments(stamps(science.image, y, x, 7)))
+    in_template = np.array(moments(stamps(template.image, y, x, 7)))
+    stellar = np.ones(len(y), bool)
+    for width in (in_science[2], in_template[2]):
+        bright = peak >= np.median(peak)
+        middle = np.median(width[bright])
+        stellar &= np.abs(width - middle) < 4 * robust_sigma(width[bright]) + 0.1
+    if stellar.sum() < FEWEST:
+        stellar[:] = True
+    distance2 = (y[:, None] - y).astype(float) ** 2 + (x[:, None] - x) ** 2
+    np.fill_diagonal(distance2, np.inf)
+    isolated = ~((distance2 < 18**2) & (peak > 0.1 * peak[:, None])).any(1)
+    return Stars(y, x, peak, stellar, isolated, in_science, in_template)
