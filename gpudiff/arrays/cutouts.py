@@ -1,8 +1,13 @@
 """Square cutouts of an image around given positions."""
 
+from typing import Any
+
 import numpy as np
 
+from gpudiff.arrays.device import Launcher
 from gpudiff.model.errors import WrongShape
+
+THREADS = 256
 
 
 def cutouts(image: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
@@ -22,6 +27,31 @@ def cutouts(image: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> np.nd
     inside = row_inside[:, :, None] & column_inside[:, None, :]
     pixels = np.asarray(image, np.float32)[rows[:, :, None], columns[:, None, :]]
     return np.where(inside, pixels, np.float32(np.nan))
+
+
+def cutouts_cuda(
+    launcher: Launcher, images: Any, frames: np.ndarray, x: np.ndarray, y: np.ndarray, size: int
+) -> np.ndarray:
+    """The same for a batch of images on a GPU, exactly; the cutouts are on the host.
+
+    images : (B, H, W) float32, on the device or the host
+    frames : (N,) int, the image that each position lies in
+    """
+    x, y = check(images[0], x, y, size)
+    frames = np.asarray(frames)
+    if frames.shape != x.shape or not np.all((frames >= 0) & (frames < len(images))):
+        raise WrongShape(f"cutouts: expected {x.size} frame numbers below {len(images)}, got {frames}")
+    stamps = launcher.empty((x.size, size, size), np.float32)
+    if x.size:
+        places = [
+            launcher.upload(frames, np.int32),
+            launcher.upload(x, np.float64),
+            launcher.upload(y, np.float64),
+        ]
+        sizes = [np.int32(images.shape[2]), np.int32(images.shape[1]), np.int32(size)]
+        arguments = [launcher.upload(images, np.float32), *places, stamps, *sizes]
+        launcher.launch("cutouts", "cutouts", (x.size, 1, 1), (THREADS, 1, 1), arguments)
+    return launcher.download(stamps)
 
 
 def pixel_indices(position: np.ndarray, offsets: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.cutouts import cutouts
+from gpudiff.arrays.cutouts import cutouts, cutouts_cuda
 from gpudiff.model.errors import WrongShape
 
 IMAGE = np.arange(7 * 9, dtype=np.float32).reshape(7, 9)
@@ -39,3 +39,20 @@ def test_no_positions_give_an_empty_stack():
 def test_wrong_shapes_are_refused(shape, count, size):
     with pytest.raises(WrongShape, match="cutouts: expected"):
         cutouts(np.zeros(shape, np.float32), np.zeros(2), np.zeros(count), size)
+
+
+@pytest.mark.parametrize(("batch", "count", "size"), [(1, 1, 1), (1, 40, 51), (9, 30, 5)])
+def test_cuda_body_copies_the_same_pixels(launcher, batch, count, size):
+    rng = np.random.default_rng(batch)
+    images = rng.normal(size=(batch, 37, 53)).astype(np.float32)
+    images[:, 10, ::7] = np.nan
+    frames = rng.integers(0, batch, count)
+    x, y = rng.uniform(-size, 53 + size, count), rng.uniform(-size, 37 + size, count)
+    x[0], y[-1] = (np.nan, 1e300) if count > 1 else (x[0], y[0])
+    expected = [cutouts(images[f], x[i : i + 1], y[i : i + 1], size)[0] for i, f in enumerate(frames)]
+    np.testing.assert_array_equal(cutouts_cuda(launcher, images, frames, x, y, size), expected)
+
+
+def test_cuda_body_refuses_a_frame_that_is_not_there(launcher):
+    with pytest.raises(WrongShape, match="frame numbers below 1"):
+        cutouts_cuda(launcher, IMAGE[None], np.array([1]), np.array([2.0]), np.array([2.0]), 3)

@@ -1,0 +1,305 @@
+"""The one door to a GPU: where arrays live, how CUDA kernels are compiled, kept and launched.
+
+An operation of `arrays` has a NumPy body, `operation(...)`, and where it is hot a CUDA body,
+`operation_cuda(launcher, ...)`, written against `Launcher` alone. Launchers are `Cuda` (CuPy, the default),
+`PyCuda` (the same compiled kernels on the shared primary context), and in the tests one that runs the kernels
+on the CPU. Nothing is imported or started before `device` is asked for a GPU, so a CPU install needs neither
+CuPy nor PyCUDA. `Cuda` and `PyCuda` have not yet been run on a GPU.
+"""
+
+import hashlib
+import importlib.resources
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from gpudiff.model.errors import DeviceFailed
+
+LARGEST_STATIC_SHARED = 48 << 10  # bytes a block may have without asking for more (CUDA C++ guide, 20.7.3)
+
+Size = tuple[int, int, int]
+Compiler = Callable[[str, Sequence[str]], bytes]
+
+
+class Launcher(Protocol):
+    """Memory that CUDA kernels can reach, and a way to start them."""
+
+    name: str
+
+    def upload(self, array: Any, dtype: Any) -> Any:
+        """The array in C order with that dtype in device memory; itself where it is that already."""
+        ...
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Device memory with undefined contents."""
+        ...
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any: ...
+
+    def download(self, array: Any) -> np.ndarray:
+        """A NumPy array with the device array's values, complete: the kernels that write it have ended."""
+        ...
+
+    def launch(
+        self,
+        stem: str,
+        kernel: str,
+        grid: Size,
+        block: Size,
+        arguments: Sequence[Any],
+        shared: int = 0,
+        defines: Sequence[str] = (),
+    ) -> None:
+        """Starts `kernel` of kernels/<stem>.cu, compiled with -D for each of `defines`.
+
+        arguments : device arrays and NumPy scalars of the kernel's exact types
+        shared : bytes of dynamic shared memory a block
+        """
+        ...
+
+
+class Host:
+    """The CPU: arrays are NumPy arrays and operations use their NumPy bodies. It launches nothing."""
+
+    name = "cpu"
+
+    def upload(self, array: Any, dtype: Any) -> np.ndarray:
+        return np.ascontiguousarray(array, dtype)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        return np.empty(shape, dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        return np.zeros(shape, dtype)
+
+    def download(self, array: np.ndarray) -> np.ndarray:
+        return np.asarray(array)
+
+
+class Cuda:
+    """A GPU through CuPy: memory from its pool, kernels on its current stream."""
+
+    def __init__(self, index: int = 0) -> None:
+        self.name = f"cuda:{index}"
+        self.cupy = _cupy(self.name, index)
+        self.device = self.cupy.cuda.Device(index)
+        self.architecture = f"sm_{self.device.compute_capability}"
+        self.kernels: dict[tuple, Any] = {}
+
+    def upload(self, array: Any, dtype: Any) -> Any:
+        with self.device:
+            return self.cupy.ascontiguousarray(self.cupy.asarray(array, dtype))
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        with self.device:
+            return self.cupy.empty(shape, dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        with self.device:
+            return self.cupy.zeros(shape, dtype)
+
+    def download(self, array: Any) -> np.ndarray:
+        with self.device:
+            return self.cupy.asnumpy(array)
+
+    def launch(
+        self,
+        stem: str,
+        kernel: str,
+        grid: Size,
+        block: Size,
+        arguments: Sequence[Any],
+        shared: int = 0,
+        defines: Sequence[str] = (),
+    ) -> None:
+        with self.device:
+            key = (stem, kernel, *defines)
+            if key not in self.kernels:
+                module = self.cupy.RawModule(path=str(cubin(stem, self.architecture, defines)))
+                self.kernels[key] = module.get_function(kernel)
+            function = self.kernels[key]
+            if shared > LARGEST_STATIC_SHARED:
+                function.max_dynamic_shared_size_bytes = shared
+            function(grid, block, tuple(arguments), shared_mem=shared)
+
+
+class PyCuda:
+    """A GPU through PyCUDA, on the primary context that CuPy uses too; only for the thread that made it."""
+
+    def __init__(self, index: int = 0) -> None:
+        self.name = f"cuda:{index}"
+        self.driver, self.gpuarray = _pycuda(self.name)
+        gpus = self.driver.Device.count()
+        if index >= gpus:
+            raise DeviceFailed(f"device {self.name}: this machine has {gpus} GPU(s), numbered from 0")
+        gpu = self.driver.Device(index)
+        self.context = gpu.retain_primary_context()
+        self.context.push()
+        self.architecture = "sm_{}{}".format(*gpu.compute_capability())
+        self.kernels: dict[tuple, Any] = {}
+        self.modules: list[Any] = []  # PyCUDA unloads a module that nobody holds
+
+    def upload(self, array: Any, dtype: Any) -> Any:
+        if isinstance(array, self.gpuarray.GPUArray):
+            return array.astype(dtype) if array.dtype != dtype else array
+        return self.gpuarray.to_gpu(np.ascontiguousarray(array, dtype))
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return self.gpuarray.empty(shape, dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return self.gpuarray.zeros(shape, dtype)
+
+    def download(self, array: Any) -> np.ndarray:
+        return array.get()
+
+    def launch(
+        self,
+        stem: str,
+        kernel: str,
+        grid: Size,
+        block: Size,
+        arguments: Sequence[Any],
+        shared: int = 0,
+        defines: Sequence[str] = (),
+    ) -> None:
+        key = (stem, kernel, *defines)
+        if key not in self.kernels:
+            module = self.driver.module_from_file(str(cubin(stem, self.architecture, defines)))
+            self.modules.append(module)
+            self.kernels[key] = module.get_function(kernel)
+        function = self.kernels[key]
+        if shared > LARGEST_STATIC_SHARED:
+            attribute = self.driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
+            function.set_attribute(attribute, shared)
+        function(*arguments, grid=grid, block=block, shared=shared)
+
+
+def device(name: str, launcher: type[Cuda] | type[PyCuda] = Cuda) -> Host | Cuda | PyCuda:
+    """The device called `name`: "cpu", "cuda" (the first GPU) or "cuda:N".
+
+    Raises DeviceFailed, with one line that says what is missing, for any other name and for a GPU that cannot
+    be used.
+    """
+    if name == "cpu":
+        return Host()
+    match = re.fullmatch(r"cuda(?::(\d+))?", name)
+    if match is None:
+        raise DeviceFailed(f'device "{name}": expected cpu, cuda or cuda:N')
+    return launcher(int(match[1] or 0))
+
+
+def kernel_source(stem: str) -> str:
+    """The text of kernels/<stem>.cu, from the installed package or from a checkout."""
+    installed = Path(str(importlib.resources.files("gpudiff"))) / "kernels"
+    folder = installed if installed.is_dir() else installed.parents[1] / "kernels"
+    path = folder / f"{stem}.cu"
+    if not path.is_file():
+        raise DeviceFailed(f"kernel {stem}: expected its source in {path}")
+    return path.read_text()
+
+
+def cubin(
+    stem: str, architecture: str, defines: Sequence[str] = (), compiler: Compiler | None = None
+) -> Path:
+    """The file of kernels/<stem>.cu compiled for `architecture` ("sm_90"), made on the first call.
+
+    It is kept under $XDG_CACHE_HOME/gpudiff (or ~/.cache/gpudiff), named by what it depends on: source,
+    options with the architecture, compiler.
+    """
+    source = kernel_source(stem)
+    options = [f"--gpu-architecture={architecture}", "--std=c++17", *(f"-D{define}" for define in defines)]
+    compiler = compiler or _compiler()
+    digest = hashlib.sha256(repr((source, options, compiler.__qualname__)).encode()).hexdigest()[:24]
+    path = cache_folder() / f"{stem}-{architecture}-{digest}.cubin"
+    if not path.exists():
+        write_atomically(path, compiler(source, options))
+    return path
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept between runs; made if it is not there."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = root / "gpudiff"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file that other processes see whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    Path(name).replace(path)
+
+
+def compile_with_nvrtc(source: str, options: Sequence[str]) -> bytes:
+    """Machine code by NVRTC, which CuPy finds; needs no driver."""
+    from cupy.cuda import nvrtc
+
+    program = nvrtc.createProgram(source, "kernel.cu", (), ())
+    try:
+        nvrtc.compileProgram(program, tuple(options))
+    except nvrtc.NVRTCError as error:
+        raise DeviceFailed(f"NVRTC refused a kernel: {nvrtc.getProgramLog(program)}") from error
+    return nvrtc.getCUBIN(program)
+
+
+def compile_with_nvcc(source: str, options: Sequence[str]) -> bytes:
+    """Machine code by the toolkit's nvcc on the PATH."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cu"
+        path.write_text(source)
+        command = ["nvcc", "--cubin", *options, "-o", str(path.with_suffix(".cubin")), str(path)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise DeviceFailed(f"nvcc refused a kernel: {done.stderr.strip()}")
+        return path.with_suffix(".cubin").read_bytes()
+
+
+def _compiler() -> Compiler:
+    try:
+        from cupy.cuda import nvrtc
+
+        nvrtc.getVersion()
+    except (ImportError, OSError, RuntimeError) as error:
+        if shutil.which("nvcc") is None:
+            message = 'expected NVRTC (pip install "gpudiff[gpu]") or nvcc on the PATH'
+            raise DeviceFailed(f"no CUDA compiler: {message}, got: {error}") from error
+        return compile_with_nvcc
+    return compile_with_nvrtc
+
+
+def _cupy(name: str, index: int) -> Any:
+    try:
+        import cupy
+    except ImportError as error:
+        raise DeviceFailed(f'device {name}: CuPy is not installed (pip install "gpudiff[gpu]")') from error
+    try:
+        gpus = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise DeviceFailed(f"device {name}: no usable NVIDIA driver ({error})") from error
+    if index >= gpus:
+        raise DeviceFailed(f"device {name}: this machine has {gpus} GPU(s), numbered from 0")
+    return cupy
+
+
+def _pycuda(name: str) -> tuple[Any, Any]:
+    try:
+        import pycuda.driver
+        import pycuda.gpuarray
+    except ImportError as error:
+        message = f'device {name}: PyCUDA cannot be imported (pip install "gpudiff[pycuda]"): {error}'
+        raise DeviceFailed(message) from error
+    try:
+        pycuda.driver.init()
+    except pycuda.driver.Error as error:
+        raise DeviceFailed(f"device {name}: no usable NVIDIA driver ({error})") from error
+    return pycuda.driver, pycuda.gpuarray
