@@ -1,0 +1,188 @@
+"""FrameClient: sends frames to a running service and waits for their receipts."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+from gpudiff.edges import control, wire
+from gpudiff.edges.control import Receipt
+from gpudiff.edges.transport import Dealer
+from gpudiff.model.errors import BadMessage, NeighbourLost
+from gpudiff.model.frame import Frame, FrameId
+
+ATTEMPTS = 3
+PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+"""Before a frame that failed, or had no credit, is sent again: doubled each time."""
+
+
+@dataclass
+class Waiting:
+    """A frame without its final receipt."""
+
+    frame: Frame
+    attempt: int = 0
+    heard: float = 0.0
+    again_at: float = float("inf")
+    pauses: int = 0
+
+    def pause(self) -> None:
+        """Send again later, each time later still."""
+        self.again_at = time.monotonic() + min(PAUSE_S * 2**self.pauses, LONGEST_PAUSE_S)
+        self.pauses += 1
+
+
+class FrameClient:
+    """Sends frames over ZeroMQ; each gets one final receipt, through lost connections and service restarts.
+
+        with FrameClient("tcp://127.0.0.1:5570") as client:
+            receipt = client.send(frame)
+            for receipt in client.send_many(frames):
+                ...
+
+    One thread, no background work: receipts are read while `send` or `send_many` waits.
+    """
+
+    def __init__(self, endpoint: str = "tcp://127.0.0.1:5570", name: str = "client", timeout_s: float = 60.0):
+        """timeout_s : how long the service may say nothing at all before NeighbourLost is raised."""
+        self.endpoint, self.name, self.timeout_s = endpoint, name, timeout_s
+        self.credit, self.lease_s, self.max_frame_bytes = 0, timeout_s, 1 << 62
+        self._dealer = Dealer(endpoint)
+        self._waiting: dict[FrameId, Waiting] = {}
+        self._heard = time.monotonic()
+
+    def __enter__(self) -> "FrameClient":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; frames without a final receipt may or may not have been taken."""
+        self._dealer.close()
+
+    def send(self, frame: Frame) -> Receipt:
+        """The frame's final receipt: done, duplicate or rejected; failed when it failed three times.
+
+        Raises NeighbourLost when the service says nothing for `timeout_s`.
+        """
+        return next(self.send_many([frame]))
+
+    def send_many(self, frames: Iterable[Frame]) -> Iterator[Receipt]:
+        """The final receipts, in the order in which the service finishes.
+
+        At most as many frames are under way as the service granted; the next is taken from `frames` only when
+        there is room for it.  Frames of an earlier call that was not read to its end are given up.
+        Raises NeighbourLost as `send` does.
+        """
+        self._heard = time.monotonic()
+        self._waiting.clear()
+        source = iter(frames)
+        following = next(source, None)
+        if not self.credit and following is not None:
+            self._greet()
+        while following is not None or self._waiting:
+            while following is not None and self._has_room(following):
+                refused = self._start(following)
+                following = next(source, None)
+                if refused:
+                    yield refused
+            yield from self._listen()
+
+    def _has_room(self, frame: Frame) -> bool:
+        return len(self._waiting) < self.credit and frame.observation.frame not in self._waiting
+
+    def _greet(self) -> None:
+        """Say hello until the service answers."""
+        self._dealer.send(control.hello(self.name))
+        while not self.credit:
+            for _ in self._listen():
+                pass
+
+    def _start(self, frame: Frame) -> Receipt | None:
+        """Send a frame for the first time; its rejection when it is larger than the service takes."""
+        identity = frame.observation.frame
+        size = sum(plane.nbytes for plane in (frame.image, frame.mask, frame.variance) if plane is not None)
+        if size > self.max_frame_bytes:
+            reason = f"{frame.name}: expected at most {self.max_frame_bytes} bytes of pixels, got {size}"
+            return _receipt(identity, 1, "rejected", BadMessage(reason))
+        self._waiting[identity] = Waiting(frame)
+        self._send(identity)
+        return None
+
+    def _send(self, identity: FrameId, *, next_attempt: bool = True) -> None:
+        """Put a waiting frame on the wire (again)."""
+        waiting = self._waiting[identity]
+        waiting.attempt = max(1, waiting.attempt + next_attempt)
+        waiting.heard, waiting.again_at = time.monotonic(), float("inf")
+        if not self._dealer.send(wire.encode(waiting.frame, waiting.attempt)):
+            waiting.pause()
+
+    def _listen(self) -> Iterator[Receipt]:
+        """Wait for one message, or until something must be sent again; final receipts come out."""
+        parts = self._dealer.receive(self._patience())
+        if self._dealer.came_back():
+            self._resend(list(self._waiting))
+        if parts is not None:
+            self._heard = time.monotonic()
+            yield from self._understand(control.decode(parts))
+        self._look_at_the_clock()
+
+    def _patience(self) -> float:
+        """Seconds until the next thing is due."""
+        due = [self._heard + self.timeout_s]
+        for waiting in self._waiting.values():
+            due += [waiting.again_at, waiting.heard + self.lease_s]
+        return max(0.0, min(due) - time.monotonic())
+
+    def _understand(self, message: dict) -> Iterator[Receipt]:
+        if message["say"] == "ready":
+            self.credit, self.lease_s = int(message["credit"]), float(message["lease_s"])
+            self.max_frame_bytes = int(message.get("max_frame_bytes", self.max_frame_bytes))
+        elif message["say"] == "receipt":
+            receipt = control.as_receipt(message)
+            waiting = self._waiting.get(receipt.frame) if receipt.frame else None
+            if waiting is not None and receipt.frame is not None:
+                yield from self._file(receipt.frame, waiting, receipt)
+
+    def _file(self, identity: FrameId, waiting: Waiting, receipt: Receipt) -> Iterator[Receipt]:
+        """Note what a receipt says of a waiting frame; it comes out when it is the last."""
+        waiting.heard = time.monotonic()
+        if receipt.status == "failed" and receipt.attempt == waiting.attempt:
+            for_credit = receipt.error == "NoCredit"
+            if receipt.retry and (for_credit or waiting.attempt < ATTEMPTS):
+                waiting.attempt -= for_credit
+                waiting.pause()
+                return
+            del self._waiting[identity]
+            yield receipt
+        elif receipt.final:
+            del self._waiting[identity]
+            yield receipt
+
+    def _look_at_the_clock(self) -> None:
+        """Send again what is due; raise NeighbourLost when the service has been silent for too long."""
+        now = time.monotonic()
+        if now - self._heard >= self.timeout_s:
+            self._waiting.clear()
+            raise NeighbourLost(
+                f"{self.endpoint}: expected an answer within {self.timeout_s:g} s, heard nothing"
+            )
+        for identity in [key for key, one in self._waiting.items() if now >= one.again_at]:
+            self._send(identity)
+        self._resend([key for key, one in self._waiting.items() if now - one.heard >= self.lease_s])
+
+    def _resend(self, frames: list[FrameId]) -> None:
+        """Say hello, then send the frames once more: they, or their receipts, may be lost."""
+        if frames or not self.credit:
+            self._dealer.send(control.hello(self.name))
+        for identity in frames:
+            self._send(identity)
+
+
+def _receipt(frame: FrameId, attempt: int, status: str, error: BadMessage) -> Receipt:
+    return Receipt(
+        frame.visit, frame.snap, frame.detector, attempt, status, error=error.name, reason=str(error)
+    )

@@ -1,0 +1,109 @@
+"""Dead letters: frames that were refused, kept with the reason, so that nothing is lost silently."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from gpudiff.edges.atomic import atomically
+from gpudiff.edges.wire import FRAMES, MAX_HEADER_BYTES
+from gpudiff.model.errors import GpudiffError, StoreFailed, UnreadableFile
+
+Part = bytes | memoryview
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A refused message: `parts` is what came, so it can be sent again once the cause is gone."""
+
+    path: Path
+    error: str
+    reason: str
+    time: str
+    header: Any
+    parts: list[bytes]
+
+
+class DeadLetters:
+    """A folder with two files a letter, both whole or absent:
+
+    NAME.gdf   the parts after the magic and the header, one after the other: the planes' raw bytes
+    NAME.json  error, reason, time (UTC), header (the message's own, as JSON, or as text where it is none),
+               sizes (of every part of the message), file (NAME.gdf); written last, so it never stands alone
+
+    NAME is visit-snap-detector-ERROR, or unknown-CHECKSUM-ERROR for a message without identity: the same
+    letter sent again replaces the first and takes no new room.
+    """
+
+    def __init__(self, folder: Path):
+        """The folder is made where it is absent; raises StoreFailed."""
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreFailed(f"{folder}: cannot be made: {error.strerror}") from None
+
+    def bury(self, parts: Sequence[Part], error: GpudiffError, frame: str = "") -> Path:
+        """The JSON file of the letter just written.
+
+        parts : the message as it came; frame : "visit-snap-detector", '' when it has no identity
+        Raises StoreFailed when the disk is full.
+        """
+        header = bytes(parts[1][:MAX_HEADER_BYTES]) if len(parts) > 1 else b""
+        name = f"{frame or 'unknown-' + _checksum(parts)}-{error.name}"
+        with atomically(self.folder / f"{name}.gdf") as temporary, open(temporary, "wb") as file:
+            for part in parts[2:]:
+                file.write(part)
+        letter = {
+            "error": error.name,
+            "reason": str(error),
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "header": _as_json(header),
+            "magic": bytes(parts[0][:64]).decode("latin-1") if parts else "",
+            "sizes": [len(part) for part in parts],
+            "file": f"{name}.gdf",
+        }
+        with atomically(self.folder / f"{name}.json") as temporary:
+            temporary.write_text(json.dumps(letter, indent=1))
+        return self.folder / f"{name}.json"
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.folder.glob("*.json"))
+
+    def names(self) -> list[Path]:
+        """The letters' JSON files, by name."""
+        return sorted(self.folder.glob("*.json"))
+
+
+def read(path: Path) -> DeadLetter:
+    """The letter whose JSON file is `path`; raises UnreadableFile."""
+    try:
+        letter = json.loads(path.read_text())
+        planes = path.with_suffix(".gdf").read_bytes()
+        header = letter["header"]
+        text = header if isinstance(header, str) else json.dumps(header)
+        parts, start = [FRAMES, text.encode("utf-8", "surrogateescape")], 0
+        for size in letter["sizes"][2:]:
+            parts.append(planes[start : start + size])
+            start += size
+        return DeadLetter(path, letter["error"], letter["reason"], letter["time"], header, parts)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnreadableFile(f"{path}: expected a dead letter: {error!r}") from None
+
+
+def _as_json(header: bytes) -> Any:
+    try:
+        return json.loads(header)
+    except (ValueError, RecursionError):
+        return header.decode("utf-8", "surrogateescape")
+
+
+def _checksum(parts: Sequence[Part]) -> str:
+    checksum = xxhash.xxh3_64()
+    for part in parts:
+        checksum.update(part)
+    return checksum.hexdigest()

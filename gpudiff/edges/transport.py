@@ -1,0 +1,208 @@
+"""Sockets: the only file that knows ZeroMQ.  Messages are lists of parts; received parts are not copied."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from gpudiff.model.errors import BadConfiguration, NeighbourLost
+
+Part = bytes | memoryview
+IPC_PATH_BYTES = 107
+"""Longest path of a Unix socket: sun_path of unix(7), less its final zero."""
+RECONNECT_MS, RECONNECT_MAX_MS = 100, 1000
+LAST_WORDS_MS = 2000
+"""How long receipts sent just before a socket is closed may take to leave."""
+RECEIPTS_WAITING = 1000
+"""Small messages that may wait for a client that does not read; more are dropped, the client asks again."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """One message: who sent it, its parts, and whether parts beyond the limits were thrown away unread."""
+
+    sender: bytes
+    parts: list[memoryview]
+    cut: bool = False
+
+
+class Socket:
+    """What the sockets below share: `close` does not wait, large parts are not copied."""
+
+    def __init__(self, kind: int, **options: int):
+        self._socket: zmq.Socket = zmq.Context.instance().socket(kind)
+        for name, value in {"LINGER": 0, **options}.items():
+            self._socket.setsockopt(getattr(zmq, name), value)
+
+    def close(self) -> None:
+        """Close; what cannot be sent within LINGER is dropped."""
+        self._socket.close()
+
+    def _bind(self, endpoint: str) -> str:
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            self._socket.close()
+            raise BadConfiguration(f"{endpoint}: expected a free endpoint to bind: {error}") from None
+        return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def _connect(self, endpoint: str) -> None:
+        try:
+            self._socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self._socket.close()
+            raise BadConfiguration(f"{endpoint}: expected an endpoint to connect to: {error}") from None
+
+    def _send(self, parts: Sequence[Part]) -> bool:
+        try:
+            self._socket.send_multipart(parts, flags=zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        return True
+
+    def _receive(self) -> list[memoryview] | None:
+        try:
+            return [part.buffer for part in self._socket.recv_multipart(zmq.NOBLOCK, copy=False)]
+        except zmq.Again:
+            return None
+
+
+class Router(Socket):
+    """A bound ROUTER: many clients, each answered by the name ZeroMQ gave its connection."""
+
+    def __init__(self, endpoint: str, backlog: int = 100, max_part_bytes: int = -1):
+        """backlog : messages read ahead a client; max_part_bytes : a larger part ends the connection."""
+        super().__init__(
+            zmq.ROUTER,
+            ROUTER_MANDATORY=1,
+            LINGER=LAST_WORDS_MS,
+            RCVHWM=backlog,
+            SNDHWM=RECEIPTS_WAITING,
+            MAXMSGSIZE=max_part_bytes,
+        )
+        self.endpoint = self._bind(endpoint)
+
+    def receive(self, max_parts: int = 16, max_bytes: int = 1 << 40) -> Received | None:
+        """The next message, or None when there is none; parts beyond a limit are read and thrown away."""
+        try:
+            frame = self._socket.recv(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return None
+        sender, total, cut = frame.bytes, 0, False
+        parts: list[memoryview] = []
+        while frame.more:
+            frame = self._socket.recv(copy=False)
+            total += len(frame)
+            if len(parts) < max_parts and total <= max_bytes:
+                parts.append(frame.buffer)
+            else:
+                cut = True
+        return Received(sender, parts, cut)
+
+    def send(self, client: bytes, parts: Sequence[Part]) -> bool:
+        """Whether the message could be sent: False when the client is gone or does not read."""
+        try:
+            return self._send([client, *parts])
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:
+                return False
+            raise
+
+
+class Dealer(Socket):
+    """A connected DEALER that knows when its connection was lost and came back."""
+
+    def __init__(self, endpoint: str, backlog: int = 1000):
+        super().__init__(
+            zmq.DEALER,
+            SNDHWM=backlog,
+            RECONNECT_IVL=RECONNECT_MS,
+            RECONNECT_IVL_MAX=RECONNECT_MAX_MS,
+        )
+        self.endpoint = endpoint
+        self._monitor = self._socket.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        )
+        self._connect(endpoint)
+        self._lost = False
+
+    def close(self) -> None:
+        self._socket.disable_monitor()
+        super().close()
+
+    def send(self, parts: Sequence[Part]) -> bool:
+        """Whether the message was queued: False when as many as the backlog wait already."""
+        return self._send(parts)
+
+    def receive(self, timeout_s: float) -> list[memoryview] | None:
+        """The next message; None after `timeout_s`, or when the connection changed (see `came_back`)."""
+        ready = wait([self, self._monitor], timeout_s)
+        return self._receive() if self in ready else None
+
+    def came_back(self) -> bool:
+        """Whether the connection was lost and is back since last asked; what was in flight may be lost."""
+        back = False
+        while self._monitor.poll(0):
+            event = recv_monitor_message(self._monitor)["event"]
+            if event == zmq.EVENT_DISCONNECTED:
+                self._lost = True
+            elif self._lost:
+                self._lost, back = False, True
+        return back
+
+
+class Pair(Socket):
+    """One end of a conversation between two: bound by the one, connected by the other."""
+
+    def __init__(self, bind: str = "", connect: str = ""):
+        super().__init__(zmq.PAIR)
+        self.endpoint = self._bind(bind) if bind else connect
+        if connect:
+            self._connect(connect)
+
+    def send(self, parts: Sequence[Part]) -> None:
+        """Queue a message; raises NeighbourLost when the other end does not read."""
+        if not self._send(parts):
+            raise NeighbourLost(f"{self.endpoint}: expected a reader, none takes the message")
+
+    def receive(self, timeout_s: float = 0.0) -> list[memoryview] | None:
+        """The next message, or None after `timeout_s`."""
+        if timeout_s and not wait([self], timeout_s):
+            return None
+        return self._receive()
+
+
+def wait(sources: Iterable[Any], timeout_s: float) -> list[Any]:
+    """Those of the sockets and file descriptors that can be read, [] after `timeout_s`."""
+    poller, by_key = zmq.Poller(), {}
+    for source in sources:
+        key = source._socket if isinstance(source, Socket) else source
+        by_key[key] = source
+        poller.register(key, zmq.POLLIN)
+    return [by_key[key] for key, _ in poller.poll(max(0, int(timeout_s * 1000)))]
+
+
+def endpoint_in(directory: Path, endpoint: str) -> str:
+    """The endpoint with `{directory}` filled in, port 0 as `*`, and a Unix socket's path made short enough.
+
+    A path beyond the system's limit becomes one under the temporary folder, named after the directory, in a
+    folder that only this user can read: every program that is given the same directory finds the same one.
+    """
+    filled = endpoint.replace("{directory}", str(directory.resolve()))
+    if filled.startswith("tcp://") and filled.endswith(":0"):
+        return filled[:-1] + "*"
+    if not filled.startswith("ipc://") or len(os.fsencode(filled[6:])) <= IPC_PATH_BYTES:
+        return filled
+    path = Path(filled[6:])
+    short = hashlib.blake2b(os.fsencode(path.parent), digest_size=8).hexdigest()
+    folder = Path(tempfile.gettempdir()) / f"gpudiff-{os.getuid()}-{short}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
+        raise BadConfiguration(f"{folder}: expected a folder that only this user can read")
+    return f"ipc://{folder / path.name}"

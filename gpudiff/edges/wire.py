@@ -1,0 +1,310 @@
+"""Frame <-> the message `[GDF1, header, plane, ...]` that carries it from a camera client (see WIRE.md)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import xxhash
+
+from gpudiff.model.clock import tai_now
+from gpudiff.model.errors import BadMessage, BadPsf, ChecksumMismatch, MissingKey
+from gpudiff.model.frame import Frame, FrameId, Observation
+from gpudiff.model.provenance import with_digest
+
+FRAMES = b"GDF1"
+MAX_HEADER_BYTES = 4 << 20
+MAX_PARTS = 2 + 3
+DTYPES = {"image": ("<u2", "<f4"), "variance": ("<f4",), "mask": ("<i4",)}
+PSF_SIDE = 512
+"""A PSF beyond this side is a mistake, px."""
+
+Part = bytes | memoryview
+Visit = Annotated[int, msgspec.Meta(ge=0, lt=1 << 39)]
+Snap = Annotated[int, msgspec.Meta(ge=0, lt=1 << 15)]
+Detector = Annotated[int, msgspec.Meta(ge=0, lt=1 << 8)]
+Attempt = Annotated[int, msgspec.Meta(ge=1, lt=1 << 31)]
+
+
+class PlaneHeader(msgspec.Struct):
+    """One entry of `planes`: what the part in the same place holds."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, int]
+    bytes: int
+    xxh3_128: str
+    shm: Any = None
+
+
+class Header(msgspec.Struct, kw_only=True):
+    """The JSON header.  A key without a default is required; None (null) means that nobody knows."""
+
+    visit: Visit
+    snap: Snap
+    detector: Detector
+    band: str | None
+    mjd_start_tai: float | None
+    mjd_end_tai: float | None
+    exposure_s: float | None
+    gain: float | None
+    read_noise: float | None
+    saturation: float | None
+    wcs: dict[str, str | int | float | bool | None] | None
+    planes: list[PlaneHeader]
+    readout_end_tai: float | None = None
+    boresight_ra: float | None = None
+    boresight_dec: float | None = None
+    rotation_deg: float | None = None
+    psf: Any = None
+    unit: str = "adu"
+    zero_point: float | None = None
+    sent_tai: float | None = None
+    attempt: Attempt = 1
+
+    @property
+    def frame(self) -> FrameId:
+        """The frame's identity."""
+        return FrameId(self.visit, self.snap, self.detector)
+
+
+class Identity(msgspec.Struct):
+    """As much of the identity as a broken header still says."""
+
+    visit: Visit | None = None
+    snap: Snap | None = None
+    detector: Detector | None = None
+    attempt: Attempt | None = None
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """A frame message whose header, sizes and checksums are as they should be; its pixels are not yet judged.
+
+    planes : name -> (H, W) little-endian, read-only views of the message's parts
+    """
+
+    header: Header
+    planes: dict[str, np.ndarray]
+
+    @property
+    def frame(self) -> FrameId:
+        """The frame's identity."""
+        return self.header.frame
+
+    @property
+    def checksums(self) -> tuple[str, ...]:
+        """Of all planes in order: equal for equal pixels."""
+        return tuple(plane.xxh3_128 for plane in self.header.planes)
+
+
+def encode(frame: Frame, attempt: int = 1) -> list[Part]:
+    """The parts of the message; planes that are C-ordered and little-endian already are not copied.
+
+    Raises BadMessage for an image that is neither uint16 nor float32.
+    """
+    planes = {"image": frame.image, "variance": frame.variance, "mask": frame.mask}
+    made = {
+        name: _little_endian(name, plane, frame.name) for name, plane in planes.items() if plane is not None
+    }
+    observation = frame.observation
+    header = Header(
+        visit=observation.frame.visit,
+        snap=observation.frame.snap,
+        detector=observation.frame.detector,
+        band=observation.band or None,
+        **{name: _known(getattr(observation, name)) for name in TIMES_AND_ANGLES},
+        gain=frame.gain,
+        read_noise=frame.read_noise,
+        saturation=frame.saturation,
+        wcs=frame.wcs,
+        psf=None if frame.psf is None else frame.psf.tolist(),
+        unit=frame.unit,
+        zero_point=frame.zero_point,
+        planes=[_describe(name, plane) for name, plane in made.items()],
+        sent_tai=tai_now(),
+        attempt=attempt,
+    )
+    return [FRAMES, msgspec.json.encode(header), *(_bytes(plane) for plane in made.values())]
+
+
+def decode(parts: Sequence[Part], max_frame_bytes: int) -> Frame:
+    """The frame in a message, with its digest; its arrays are read-only views of the parts.
+
+    Raises as `open_envelope` does, and BadPsf.
+    """
+    return frame_in(open_envelope(parts, max_frame_bytes))
+
+
+def open_envelope(parts: Sequence[Part], max_frame_bytes: int) -> Envelope:
+    """The message, checked from its magic to its checksums.
+
+    Raises MissingKey for an absent required key, ChecksumMismatch for a plane that was damaged on its way,
+    and BadMessage for everything else that breaks the contract.
+    """
+    if not parts or bytes(parts[0][:5]) != FRAMES:
+        raise BadMessage(
+            f"expected a message that begins with {FRAMES!r}, got {bytes(parts[0][:16]) if parts else b''!r}"
+        )
+    if not 3 <= len(parts) <= MAX_PARTS:
+        raise BadMessage(f"expected {FRAMES!r}, a header and 1 to 3 planes, got {len(parts)} parts")
+    header = decode_header(parts[1])
+    _check_planes(header, parts[2:], max_frame_bytes)
+    planes = {}
+    for plane, part in zip(header.planes, parts[2:], strict=True):
+        found = xxhash.xxh3_128_hexdigest(part)
+        if found != plane.xxh3_128.lower():
+            raise ChecksumMismatch(
+                f"{_plane_name(header, plane)}: xxh3_128 is {found}, expected {plane.xxh3_128}"
+            )
+        array = np.frombuffer(part, plane.dtype).reshape(plane.shape)
+        planes[plane.name] = array if array.flags.aligned else array.copy()
+    return Envelope(header, planes)
+
+
+def frame_in(envelope: Envelope) -> Frame:
+    """The frame in an envelope, with its digest; raises BadPsf."""
+    header = envelope.header
+    name = f"frame {header.frame}"
+    times = {key: _or_nan(getattr(header, key)) for key in TIMES_AND_ANGLES}
+    return with_digest(
+        Frame(
+            name=name,
+            observation=Observation(header.frame, band=header.band or "", **times),
+            image=envelope.planes["image"],
+            mask=envelope.planes.get("mask"),
+            variance=envelope.planes.get("variance"),
+            gain=header.gain,
+            read_noise=header.read_noise,
+            saturation=header.saturation,
+            wcs=header.wcs or {},
+            psf=None if header.psf is None else _decode_psf(header.psf, name),
+            unit=header.unit,
+            zero_point=header.zero_point,
+        )
+    )
+
+
+def decode_header(part: Part) -> Header:
+    """The JSON header; raises MissingKey and BadMessage, naming the key."""
+    if len(part) > MAX_HEADER_BYTES:
+        raise BadMessage(f"header: expected at most {MAX_HEADER_BYTES} bytes, got {len(part)}")
+    try:
+        return msgspec.json.decode(part, type=Header)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if "missing required field" in str(error):
+            raise MissingKey(f"{_who(part)}: header: {error}; null says that a value is unknown") from None
+        raise BadMessage(f"{_who(part)}: header: expected the JSON of WIRE.md: {error}") from None
+
+
+def identity(parts: Sequence[Part]) -> Identity:
+    """What the message says of its frame's identity, however broken the rest is; None where it does not."""
+    if len(parts) < 2 or bytes(parts[0][:5]) != FRAMES or len(parts[1]) > MAX_HEADER_BYTES:
+        return Identity()
+    return _identity(parts[1])
+
+
+TIMES_AND_ANGLES = (
+    "mjd_start_tai",
+    "mjd_end_tai",
+    "readout_end_tai",
+    "exposure_s",
+    "boresight_ra",
+    "boresight_dec",
+    "rotation_deg",
+)
+
+
+def _identity(part: Part) -> Identity:
+    try:
+        values = msgspec.json.decode(part, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Identity()
+    made = {}
+    for key, kind in (("visit", Visit), ("snap", Snap), ("detector", Detector), ("attempt", Attempt)):
+        try:
+            made[key] = msgspec.convert(values.get(key), kind)
+        except msgspec.ValidationError:
+            continue
+    return Identity(**made)
+
+
+def _who(part: Part) -> str:
+    found = _identity(part)
+    if None in (found.visit, found.snap, found.detector):
+        return "frame without identity"
+    return f"frame {found.visit}/{found.snap}/{found.detector}"
+
+
+def _check_planes(header: Header, parts: Sequence[Part], max_frame_bytes: int) -> None:
+    """Names, types, shapes and sizes, before any pixel is read."""
+    name = f"frame {header.frame}"
+    names = [plane.name for plane in header.planes]
+    if "image" not in names or len(set(names)) != len(names) or not set(names) <= set(DTYPES):
+        raise BadMessage(f"{name}: expected planes image and perhaps mask, variance, once each; got {names}")
+    if len(parts) != len(names):
+        raise BadMessage(f"{name}: header lists {len(names)} planes, the message has {len(parts)}")
+    total = sum(len(part) for part in parts)
+    if total > max_frame_bytes:
+        raise BadMessage(f"{name}: expected at most {max_frame_bytes} bytes of pixels, got {total}")
+    shape = next(plane.shape for plane in header.planes if plane.name == "image")
+    for plane, part in zip(header.planes, parts, strict=True):
+        _check_plane(_plane_name(header, plane), plane, shape, len(part))
+
+
+def _check_plane(name: str, plane: PlaneHeader, shape: tuple[int, int], size: int) -> None:
+    if plane.shm is not None:
+        raise BadMessage(
+            f"{name}: shared memory (shm) is not offered by this service: send the pixels as parts"
+        )
+    if plane.dtype not in DTYPES[plane.name]:
+        raise BadMessage(f"{name}: dtype is {plane.dtype!r}, expected one of {DTYPES[plane.name]}")
+    if plane.shape != shape or min(plane.shape) < 1:
+        raise BadMessage(f"{name}: shape is {plane.shape}, expected {shape}, each at least 1")
+    expected = plane.shape[0] * plane.shape[1] * np.dtype(plane.dtype).itemsize
+    if not expected == plane.bytes == size:
+        raise BadMessage(f"{name}: {expected} bytes by its shape, {plane.bytes} by its header, {size} came")
+
+
+def _plane_name(header: Header, plane: PlaneHeader) -> str:
+    return f'frame {header.frame}: plane "{plane.name}"'
+
+
+def _decode_psf(value: Any, name: str) -> np.ndarray:
+    """(K, K) or (n*n, K, K) float32; the nested lists were bounded by the header's size."""
+    try:
+        psf = np.asarray(value, np.float32)
+    except (TypeError, ValueError):
+        raise BadPsf(f"{name}: psf: expected rows of numbers, of one length") from None
+    if psf.ndim not in (2, 3) or psf.shape[-1] != psf.shape[-2] or not 1 <= psf.shape[-1] <= PSF_SIDE:
+        raise BadPsf(f"{name}: psf is {psf.shape}, expected (K, K) or (n*n, K, K)")
+    if not np.isfinite(psf).all():
+        raise BadPsf(f"{name}: psf: expected finite values")
+    return psf
+
+
+def _little_endian(name: str, plane: np.ndarray, frame: str) -> np.ndarray:
+    dtype = np.dtype(plane.dtype).newbyteorder("<")
+    if dtype.str not in DTYPES[name] or plane.ndim != 2:
+        raise BadMessage(f"{frame}: {name} is {plane.dtype} {plane.shape}, expected (H, W) of {DTYPES[name]}")
+    return np.ascontiguousarray(plane, dtype)
+
+
+def _describe(name: str, plane: np.ndarray) -> PlaneHeader:
+    checksum = xxhash.xxh3_128_hexdigest(_bytes(plane))
+    height, width = plane.shape
+    return PlaneHeader(name, plane.dtype.str, (height, width), plane.nbytes, checksum)
+
+
+def _bytes(plane: np.ndarray) -> memoryview:
+    return plane.data.cast("B") if plane.size else memoryview(b"")
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value

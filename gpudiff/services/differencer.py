@@ -1,0 +1,159 @@
+"""The differencer: takes frames from clients, has workers subtract them, sends receipts."""
+
+import json
+import os
+import signal
+from typing import Any
+
+from gpudiff.edges.control import Receipt
+from gpudiff.edges.dead_letters import DeadLetters
+from gpudiff.edges.transport import endpoint_in, wait
+from gpudiff.model.errors import GpudiffError, InputRejected, MustStop, NoTemplate
+from gpudiff.services import worker
+from gpudiff.services.handover import error_named
+from gpudiff.services.intake import Held
+from gpudiff.services.reception import Reception
+from gpudiff.services.settings import Settings
+from gpudiff.services.workers import WorkerPool, WorkerProcess
+
+TURN_S = 1.0
+"""The loop looks at its clocks at least this often."""
+
+
+class Differencer:
+    """One thread that owns the clients' socket, the queue and the workers.
+
+    Every frame gets one final receipt, whatever becomes of the worker that had it.  `run` returns when `stop`
+    was called and all frames in hand are finished; frames unread by then are sent again by their clients.
+    """
+
+    def __init__(self, settings: Settings):
+        """Binds the socket and starts the workers.
+
+        Raises BadConfiguration for an endpoint that cannot be bound, StoreFailed for a directory that cannot
+        be written, NoTemplate for a template folder that is absent.
+        """
+        if not settings.templates.is_dir():
+            raise NoTemplate(f"{settings.templates}: expected a folder of template FITS files")
+        service = settings.configuration.service
+        self.attempts, self.lease_s = service.attempts, service.lease_s
+        self._status_file = settings.directory / "status.json"
+        letters = DeadLetters(settings.directory / "dead")
+        self.reception = Reception(endpoint_in(settings.directory, settings.frames), service, letters)
+        self.endpoint, self.metrics = self.reception.router.endpoint, self.reception.metrics
+        self.intake = self.reception.intake
+        self.pool = WorkerPool(settings)
+        self._wake, self._waker = os.pipe()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Take no more frames, finish those in hand, return from `run`; for any thread or signal handler."""
+        self._stopping = True
+        os.write(self._waker, b"x")
+
+    def stop_on_signals(self) -> None:
+        """Let SIGTERM and SIGINT call `stop`; main thread only."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stop())
+
+    def run(self) -> None:
+        """Serve until stopped; raises MustStop after telling all clients to send their frames again."""
+        try:
+            while not (self._stopping and not self.intake.held):
+                self._turn()
+            self._write_status("stopped")
+        except MustStop as error:
+            self.reception.hand_back(error)
+            raise
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the workers, close the sockets."""
+        self.pool.close()
+        self.reception.close()
+        os.close(self._wake)
+        os.close(self._waker)
+
+    def _turn(self) -> None:
+        """Wait for something to happen, act on it, give idle workers what waits."""
+        workers = list(self.pool.workers)
+        sources: list[Any] = [self._wake, *(one.pair for one in workers), *(one.alive for one in workers)]
+        if not self._stopping:
+            sources.append(self.reception.router)
+        ready = wait(sources, min(TURN_S, self.lease_s / 4))
+        if self._wake in ready:
+            os.read(self._wake, 1 << 10)
+        if self.reception.router in ready:
+            self.reception.listen()
+        for one in workers:
+            if one.pair in ready:
+                self._hear(one)
+            if one.alive in ready:
+                self._bury_worker(one)
+        self._give_work()
+        self.pool.kill_overdue()
+        self.reception.beat()
+        self._write_status("stopping" if self._stopping else "running")
+
+    def _give_work(self) -> None:
+        for one in self.pool.idle():
+            held = self.intake.next()
+            if held is None:
+                return
+            one.work(held)
+
+    def _hear(self, one: WorkerProcess) -> None:
+        """Act on all that a worker has said."""
+        while (message := one.pair.receive()) is not None:
+            said = bytes(message[0])
+            if said == worker.READY:
+                self.pool.made_ready(one)
+            elif said == worker.HANDING:
+                one.handing = True
+            elif one.held is not None:
+                held, one.held = one.held, None
+                values = json.loads(bytes(message[1]))
+                if said == worker.DONE:
+                    self._done(held, values)
+                else:
+                    self._failed(held, values["error"], values["reason"])
+
+    def _done(self, held: Held, values: dict[str, Any]) -> None:
+        """The frame's detections are committed."""
+        self.metrics.stages(values.pop("seconds"))
+        frame = held.frame
+        self.reception.end(held, Receipt(frame.visit, frame.snap, frame.detector, None, **values))
+
+    def _failed(self, held: Held, name: str, reason: str) -> None:
+        """By the error's branch: reject, try again (three times, then reject), or stop.
+
+        An error nobody foresaw is tried again: it may lie in the worker, not in the frame.
+        """
+        kind = error_named(name)
+        if issubclass(kind, MustStop):
+            raise kind(f"frame {held.frame}: {reason}")
+        if issubclass(kind, InputRejected):
+            self.reception.reject(held, kind(reason))
+        elif held.tries < self.attempts:
+            self.intake.again(held)
+        else:
+            self.reception.reject(held, _last(kind, name, reason, held))
+
+    def _bury_worker(self, one: WorkerProcess) -> None:
+        """Start another worker in the place of one that died, and give its frame to the next."""
+        self._hear(one)
+        status = self.pool.replace(one)
+        self.metrics.worker_restarted()
+        if one.held is not None:
+            self._failed(one.held, "NeighbourLost", f"its worker died, exit status {status}")
+
+    def _write_status(self, state: str) -> None:
+        pids = sorted(one.pid for one in self.pool.workers)
+        self.metrics.write(self._status_file, len(self.intake.held), len(self.intake.queue), pids, state)
+
+
+def _last(kind: type[GpudiffError], name: str, reason: str, held: Held) -> GpudiffError:
+    """The error of a frame that failed too often, with its own name where it has one."""
+    said = reason if kind.__name__ == name else f"{name}: {reason}"
+    return kind(f"frame {held.frame}: failed {held.tries} times, at last: {said}")

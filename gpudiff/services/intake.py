@@ -1,0 +1,100 @@
+"""Frames in hand: who sent them, who works on them, what became of them.  No sockets here."""
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from gpudiff.edges.control import Receipt
+from gpudiff.edges.wire import Envelope
+from gpudiff.model.clock import tai_now
+from gpudiff.model.errors import BadMessage, NoCredit
+from gpudiff.model.frame import FrameId
+
+REMEMBERED = 20_000
+"""Finished frames whose receipts are kept, so that a repeat is answered without computing it again."""
+
+
+@dataclass
+class Held:
+    """A frame between its `accepted` and its final receipt.
+
+    parts : the message, as it came; waiters : client -> the attempt it was sent under
+    tries : how often a worker was given it; arrived : time.monotonic()
+    """
+
+    frame: FrameId
+    parts: Sequence[bytes | memoryview]
+    checksums: tuple[str, ...]
+    size: int
+    waiters: dict[bytes, int] = field(default_factory=dict)
+    tries: int = 0
+    arrived: float = field(default_factory=time.monotonic)
+    received_tai: float = field(default_factory=tai_now)
+
+
+class Intake:
+    """The bounded queue between the clients and the workers."""
+
+    def __init__(self, credit: int, max_bytes: int):
+        """credit : frames of one client in hand at a time; max_bytes : of all frames in hand."""
+        self.credit, self.max_bytes = credit, max_bytes
+        self.held: dict[FrameId, Held] = {}
+        self.queue: deque[Held] = deque()
+        self._finished: OrderedDict[FrameId, tuple[tuple[str, ...], Receipt]] = OrderedDict()
+
+    def take(self, client: bytes, envelope: Envelope, parts: Sequence[bytes | memoryview]) -> Receipt:
+        """The receipt for a frame just come: accepted, or duplicate when its very pixels were done before.
+
+        A frame that is in hand already is not queued twice: the client is told of its end, too.
+        Raises NoCredit when the client, or the service, holds all it can; BadMessage when the frame is in
+        hand with other pixels.
+        """
+        frame, attempt = envelope.frame, envelope.header.attempt
+        known = self._finished.get(frame)
+        if known and known[0] == envelope.checksums:
+            return replace(known[1], attempt=attempt, status="duplicate")
+        held = self.held.get(frame)
+        if held is None:
+            held = self._admit(client, envelope, parts)
+        elif held.checksums != envelope.checksums:
+            raise BadMessage(
+                f"frame {frame}: expected the pixels that are in work under this name, got others"
+            )
+        held.waiters[client] = attempt
+        return Receipt(frame.visit, frame.snap, frame.detector, attempt, "accepted")
+
+    def next(self) -> Held | None:
+        """The frame to work on next, its try counted; None when none waits."""
+        if not self.queue:
+            return None
+        held = self.queue.popleft()
+        held.tries += 1
+        return held
+
+    def again(self, held: Held) -> None:
+        """Put a frame back whose worker was lost, or whose moment was wrong: it is next."""
+        self.queue.appendleft(held)
+
+    def finish(self, held: Held, receipt: Receipt) -> None:
+        """Let the frame go; a good end is remembered."""
+        del self.held[held.frame]
+        if receipt.good:
+            self._finished[held.frame] = (held.checksums, receipt)
+            while len(self._finished) > REMEMBERED:
+                self._finished.popitem(last=False)
+
+    def _admit(self, client: bytes, envelope: Envelope, parts: Sequence[bytes | memoryview]) -> Held:
+        frame = envelope.frame
+        if sum(client in held.waiters for held in self.held.values()) >= self.credit:
+            raise NoCredit(f"frame {frame}: expected at most {self.credit} frames of one client in flight")
+        size = sum(len(part) for part in parts)
+        in_hand = sum(held.size for held in self.held.values())
+        if self.held and in_hand + size > self.max_bytes:
+            raise NoCredit(
+                f"frame {frame}: expected {size} bytes of room, {in_hand} of {self.max_bytes} are taken"
+            )
+        held = Held(frame, parts, envelope.checksums, size)
+        self.held[frame] = held
+        self.queue.append(held)
+        return held

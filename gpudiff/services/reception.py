@@ -1,0 +1,155 @@
+"""The clients' side of the differencer: messages in, receipts out, refusals kept as dead letters."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from gpudiff.edges import control, wire
+from gpudiff.edges.control import Receipt
+from gpudiff.edges.dead_letters import DeadLetters
+from gpudiff.edges.transport import Received, Router
+from gpudiff.model.config import Service
+from gpudiff.model.errors import BadMessage, ChecksumMismatch, GpudiffError, InputRejected, MustStop, NoCredit
+from gpudiff.model.frame import FrameId
+from gpudiff.services.intake import Held, Intake
+from gpudiff.services.metrics import Metrics
+
+BEATS_A_LEASE = 3
+"""How often within a lease a client is told that its frame is still in work."""
+MESSAGES_A_TURN = 8
+MEBIBYTE = 1 << 20
+LARGEST_FRAMES = 4
+"""The service holds as many bytes as this many frames of the largest size allowed."""
+
+
+class Reception:
+    """Owns the socket that clients send frames to.  Nothing a client sends makes it raise or grow.
+
+    Raises MustStop, and nothing else, when a dead letter cannot be kept.
+    """
+
+    def __init__(self, endpoint: str, service: Service, dead_letters: DeadLetters):
+        """Binds the endpoint; raises BadConfiguration."""
+        self.service, self.dead_letters = service, dead_letters
+        self.router = Router(
+            endpoint,
+            backlog=service.credit + MESSAGES_A_TURN,
+            max_part_bytes=max(service.max_frame_bytes, wire.MAX_HEADER_BYTES) + MEBIBYTE,
+        )
+        self.intake = Intake(service.credit, LARGEST_FRAMES * service.max_frame_bytes)
+        self.metrics = Metrics(self.router.endpoint)
+        self._beat_at = time.monotonic()
+
+    def listen(self) -> None:
+        """Take in a few of the messages that wait."""
+        for _ in range(MESSAGES_A_TURN):
+            message = self.router.receive(
+                wire.MAX_PARTS, self.service.max_frame_bytes + wire.MAX_HEADER_BYTES
+            )
+            if message is None:
+                return
+            if message.parts and bytes(message.parts[0][:5]) == control.CONTROL:
+                self._answer(message)
+            else:
+                self._take(message)
+
+    def end(self, held: Held, receipt: Receipt) -> None:
+        """Let a frame go with its last receipt, which every client that waits for it gets."""
+        receipt = replace(receipt, latency_s=time.monotonic() - held.arrived)
+        self.metrics.count(receipt)
+        for client, attempt in held.waiters.items():
+            self._send(client, replace(receipt, attempt=attempt))
+        self.intake.finish(held, receipt)
+
+    def reject(self, held: Held, error: GpudiffError) -> None:
+        """Let a frame go as a dead letter."""
+        frame = held.frame
+        self._bury(held.parts, error, wire.Identity(frame.visit, frame.snap, frame.detector))
+        self.end(held, refusal(frame, "rejected", error))
+
+    def hand_back(self, error: GpudiffError) -> None:
+        """Tell all clients to send their frames again, later."""
+        for held in list(self.intake.held.values()):
+            self.end(held, refusal(held.frame, "failed", error))
+
+    def close(self) -> None:
+        """Close the socket once the last receipts are on their way."""
+        self.router.close()
+        self.metrics.close()
+
+    def beat(self) -> None:
+        """Now and then within a lease, tell the clients that their frames are still in work."""
+        now = time.monotonic()
+        if now < self._beat_at:
+            return
+        self._beat_at = now + self.service.lease_s / BEATS_A_LEASE
+        for held in self.intake.held.values():
+            for client, attempt in held.waiters.items():
+                frame = held.frame
+                self._send(client, Receipt(frame.visit, frame.snap, frame.detector, attempt, "busy"))
+
+    def _answer(self, message: Received) -> None:
+        """Say ready to a hello; refuse any other control message."""
+        try:
+            said = control.decode(message.parts)["say"]
+            if said != "hello":
+                raise BadMessage(f"control message: expected hello, got {said[:40]!r}")
+        except BadMessage as error:
+            self._refuse(message, error)
+            return
+        service = self.service
+        self.router.send(
+            message.sender, control.ready(service.credit, service.lease_s, service.max_frame_bytes)
+        )
+
+    def _take(self, message: Received) -> None:
+        """Check a frame message and take the frame in hand, or refuse it by name."""
+        try:
+            if message.cut:
+                size = self.service.max_frame_bytes
+                raise BadMessage(f"expected at most {wire.MAX_PARTS} parts and {size} bytes of pixels")
+            envelope = wire.open_envelope(message.parts, self.service.max_frame_bytes)
+            receipt = self.intake.take(message.sender, envelope, message.parts)
+        except (InputRejected, NoCredit) as error:
+            self._refuse(message, error)
+            return
+        self.metrics.count(receipt)
+        self._send(message.sender, receipt)
+
+    def _refuse(self, message: Received, error: GpudiffError) -> None:
+        """Failed for what another attempt may cure; else rejected, and a dead letter."""
+        identity = wire.identity(message.parts)
+        damaged = isinstance(error, ChecksumMismatch) and (identity.attempt or 1) < self.service.attempts
+        status = "failed" if damaged or isinstance(error, NoCredit) else "rejected"
+        receipt = refusal(identity, status, error)
+        if status == "rejected":
+            try:
+                self._bury(message.parts[:2] if message.cut else message.parts, error, identity)
+            except MustStop as full:
+                self._send(message.sender, refusal(identity, "failed", full))
+                raise
+        self.metrics.count(receipt)
+        self._send(message.sender, receipt)
+
+    def _bury(self, parts: Sequence[bytes | memoryview], error: GpudiffError, who: wire.Identity) -> None:
+        known = None not in (who.visit, who.snap, who.detector)
+        self.dead_letters.bury(parts, error, f"{who.visit}-{who.snap}-{who.detector}" if known else "")
+        self.metrics.dead_letter()
+
+    def _send(self, client: bytes, receipt: Receipt) -> None:
+        """A client that is gone asks again when it is back: nothing is lost with its receipt."""
+        self.router.send(client, control.receipt(receipt))
+
+
+def refusal(frame: wire.Identity | FrameId, status: str, error: GpudiffError) -> Receipt:
+    """The receipt for a frame that failed (send it again) or was rejected (do not)."""
+    return Receipt(
+        frame.visit,
+        frame.snap,
+        frame.detector,
+        getattr(frame, "attempt", None),
+        status,
+        error=error.name,
+        reason=str(error),
+        retry=status == "failed",
+    )

@@ -1,0 +1,45 @@
+"""What a differencer is told when it starts; travels to its workers as JSON."""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gpudiff.model.config import Configuration, from_tables
+
+SUBTRACT = "gpudiff.science.subtract:subtract"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """directory : for status, dead letters and local sockets; templates : a folder of FITS files
+
+    frames, detections : endpoints
+    process : "module:function" that makes (Difference, Table) of (science frame, template, configuration)
+    """
+
+    directory: Path
+    templates: Path
+    frames: str
+    detections: str
+    configuration: Configuration = field(default_factory=Configuration)
+    process: str = SUBTRACT
+
+    @property
+    def workers(self) -> int:
+        """Worker processes: as configured, or one for each core this process may use."""
+        return self.configuration.service.workers or len(os.sched_getaffinity(0))
+
+
+def to_json(settings: Settings) -> str:
+    """The settings as a worker reads them."""
+    return json.dumps(dataclasses.asdict(settings), default=str)
+
+
+def from_json(text: str) -> Settings:
+    """The settings that `to_json` wrote."""
+    values = json.loads(text)
+    configuration = from_tables(values.pop("configuration"))
+    directory, templates = Path(values.pop("directory")), Path(values.pop("templates"))
+    return Settings(directory, templates, configuration=configuration, **values)

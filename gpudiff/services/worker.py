@@ -1,0 +1,111 @@
+"""A worker process: one frame at a time, from its pixels to its committed detections.
+
+Started by services.workers as `python -m gpudiff.services.worker ENDPOINT SETTINGS`.  It says [ready] over
+one socket, takes [work, received_tai, frame message ...] and answers [handing] when only the associator is
+waited for, then [done, JSON] or [error, JSON].  It ends when the differencer does.
+"""
+
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gpudiff.edges import wire
+from gpudiff.edges.templates import TemplateStore
+from gpudiff.edges.transport import Pair
+from gpudiff.model.errors import GpudiffError
+from gpudiff.science.batch import batch
+from gpudiff.services.handover import Handover
+from gpudiff.services.settings import Settings, from_json
+
+LISTEN_S = 60.0
+WORK, STOP = b"work", b"stop"
+READY, HANDING, DONE, ERROR = b"ready", b"handing", b"done", b"error"
+
+
+def main(endpoint: str, settings: str) -> int:
+    """Work until told to stop."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the differencer decides when a worker ends
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    Worker(from_json(settings), Pair(connect=endpoint)).run()
+    return 0
+
+
+def _end_with_parent() -> None:
+    """Standard input is a pipe that the differencer holds open: it ends when the differencer does."""
+    os.read(0, 1)
+    os._exit(0)
+
+
+class Worker:
+    """What one process needs to turn frames into committed detections."""
+
+    def __init__(self, settings: Settings, pair: Pair):
+        self.configuration = settings.configuration
+        self.service = settings.configuration.service
+        self.templates = TemplateStore(settings.templates, self.configuration.instrument)
+        self.process = load(settings.process)
+        self.handover = Handover(settings.detections)
+        self.pair = pair
+
+    def run(self) -> None:
+        """Take work and answer it."""
+        self.pair.send([READY])
+        while True:
+            message = self.pair.receive(LISTEN_S)
+            if message is None:
+                continue
+            if bytes(message[0]) == STOP:
+                return
+            self.pair.send(self.answer(float(bytes(message[1])), message[2:]))
+
+    def answer(self, received_tai: float, parts: Sequence[Any]) -> list[bytes]:
+        """[done, JSON] or [error, JSON] for one frame."""
+        try:
+            return [DONE, json.dumps(self.work(received_tai, parts)).encode()]
+        except GpudiffError as error:
+            return _error(error.name, str(error))
+        except Exception as error:  # a bug must cost one frame, by name, not the service
+            traceback.print_exc()
+            return _error(type(error).__name__, " ".join(str(error).split()))
+
+    def work(self, received_tai: float, parts: Sequence[Any]) -> dict[str, Any]:
+        """What the receipt says of the frame, and the seconds of each stage."""
+        seconds, start = {}, time.perf_counter()
+        frame = wire.decode(parts, self.service.max_frame_bytes)
+        template = self.templates.find(frame)
+        seconds["read"] = time.perf_counter() - start
+        difference, sources = self.process(frame, template, self.configuration)
+        made = batch(difference, sources, self.service.cutout_size, received_tai)
+        self.pair.send([HANDING])
+        start = time.perf_counter()
+        answer = self.handover.commit(made)
+        seconds["commit"] = time.perf_counter() - start
+        return {
+            "status": "duplicate" if answer.status == "duplicate" else "done",
+            "sources": len(sources),
+            "alerts": answer.alerts,
+            "fingerprint": made.fingerprint,
+            "seconds": {**difference.seconds, **seconds},
+        }
+
+
+def load(name: str) -> Callable:
+    """The function "module:function"."""
+    module, function = name.split(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _error(name: str, reason: str) -> list[bytes]:
+    return [ERROR, json.dumps({"error": name, "reason": reason}).encode()]
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,137 @@
+"""The worker processes of a differencer, seen from the differencer."""
+
+import dataclasses
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+from gpudiff.edges.transport import Pair, endpoint_in
+from gpudiff.model.config import override
+from gpudiff.model.errors import MustStop
+from gpudiff.services import worker
+from gpudiff.services.intake import Held
+from gpudiff.services.settings import Settings, to_json
+
+ONE_THREAD = {
+    name: "1"
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+}
+LEAVE_S = 5.0
+"""How long a worker told to stop may take."""
+PATIENCE_LEASES = 5
+"""A frame that takes a worker more leases than these is taken from it."""
+DEATHS_IN_A_ROW = 3
+
+
+class WorkerProcess:
+    """One worker: its process, the socket to it, and the frame it has.
+
+    alive : a file descriptor that becomes readable when the process is gone
+    ready : it has taken its settings; handing : it waits for the associator; since : its frame's start
+    """
+
+    def __init__(self, settings: Settings, endpoint: str):
+        self.held: Held | None = None
+        self.ready, self.handing, self.since = False, False, time.monotonic()
+        self.pair = Pair(bind=endpoint)
+        self.alive, theirs = os.pipe()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gpudiff.services.worker", self.pair.endpoint, to_json(settings)],
+            stdin=subprocess.PIPE,
+            pass_fds=[theirs],
+            env={**os.environ, **ONE_THREAD},
+        )
+        os.close(theirs)
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self.process.pid
+
+    def work(self, held: Held) -> None:
+        """Give it a frame."""
+        self.held, self.handing, self.since = held, False, time.monotonic()
+        self.pair.send([worker.WORK, repr(held.received_tai).encode(), *held.parts])
+
+    def stop(self) -> None:
+        """Ask it to end; one that is not ready yet, or has a frame, is ended by force."""
+        if self.ready and self.held is None:
+            self.pair.send([worker.STOP])
+        else:
+            self.process.kill()
+
+    def close(self, patience_s: float = 0.0) -> int:
+        """End the process, by force after `patience_s`; its exit status."""
+        try:
+            self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        if self.process.stdin:
+            self.process.stdin.close()
+        self.pair.close()
+        os.close(self.alive)
+        return self.process.wait()
+
+
+class WorkerPool:
+    """As many workers as the settings say; one that dies is started anew."""
+
+    def __init__(self, settings: Settings):
+        service = settings.configuration.service
+        threads = settings.configuration.match.threads or max(
+            1, len(os.sched_getaffinity(0)) // settings.workers
+        )
+        self._settings = dataclasses.replace(
+            settings, configuration=override(settings.configuration, "match", threads=threads)
+        )
+        self._limit_s = PATIENCE_LEASES * service.lease_s
+        self._numbers = itertools.count()
+        self._deaths_in_a_row = 0
+        self.restarts = 0
+        self.workers = [self._start() for _ in range(settings.workers)]
+
+    def _start(self) -> WorkerProcess:
+        endpoint = f"ipc://{{directory}}/worker-{next(self._numbers)}.ipc"
+        return WorkerProcess(self._settings, endpoint_in(self._settings.directory, endpoint))
+
+    def idle(self) -> Iterator[WorkerProcess]:
+        """Those that can take a frame."""
+        return (one for one in self.workers if one.ready and one.held is None)
+
+    def made_ready(self, one: WorkerProcess) -> None:
+        """Note that a worker has started."""
+        one.ready, self._deaths_in_a_row = True, 0
+
+    def replace(self, dead: WorkerProcess) -> int:
+        """Start another in a dead worker's place; the dead one's exit status, negative for a signal.
+
+        Raises MustStop when workers die again and again before they are ready.
+        """
+        status = dead.close()
+        self.workers.remove(dead)
+        self._deaths_in_a_row += not dead.ready
+        if self._deaths_in_a_row >= DEATHS_IN_A_ROW:
+            raise MustStop(
+                f"expected workers that start, {DEATHS_IN_A_ROW} died while starting, status {status}"
+            )
+        self.restarts += 1
+        self.workers.append(self._start())
+        return status
+
+    def kill_overdue(self) -> None:
+        """Kill workers that compute on one frame for far too long (waiting for the associator is fine)."""
+        now = time.monotonic()
+        for one in self.workers:
+            if one.held is not None and not one.handing and now - one.since > self._limit_s:
+                one.process.kill()
+
+    def close(self) -> None:
+        """End all of them."""
+        for one in self.workers:
+            one.stop()
+        for one in self.workers:
+            one.close(LEAVE_S)
+        self.workers = []

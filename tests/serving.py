@@ -1,0 +1,221 @@
+"""A differencer with a quick stand-in for the subtraction, and a small associator: for the tests of the service."""
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from batches import WCS, a_sources
+
+from gpudiff.edges import detections
+from gpudiff.edges.fits import write_frame
+from gpudiff.edges.transport import Router, wait
+from gpudiff.model.config import Configuration, override
+from gpudiff.model.errors import BadConfiguration, NeighbourLost, NoUsablePixels
+from gpudiff.model.frame import Difference, Exposure, Frame, FrameId, Observation, Quality
+from gpudiff.model.plane import constant
+from gpudiff.model.tables import Table
+from gpudiff.services.differencer import Differencer
+from gpudiff.services.settings import Settings
+
+SHAPE = (24, 32)
+TIMEOUT_S = 30.0
+"""Of every wait below: a loaded machine starts a worker in seconds, a broken one never."""
+
+
+def a_frame(
+    visit: int = 1, detector: int = 4, unit: str = "adu", fill: float | None = None, **values
+) -> Frame:
+    """A small frame; `unit` tells `quick` what to do with it, `fill` makes all pixels one value."""
+    image = np.random.default_rng(visit).normal(100, 5, SHAPE).astype(np.float32)
+    if fill is not None:
+        image[:] = fill
+    observation = Observation(
+        FrameId(visit, 0, detector), band="r", mjd_start_tai=61000.0, mjd_end_tai=61000.1
+    )
+    return Frame(f"frame {visit}", observation, image, gain=1.5, wcs=dict(WCS), unit=unit, **values)
+
+
+def quick(frame: Frame, template: Frame, configuration: Configuration) -> tuple[Difference, Table]:
+    """What stands in for science.subtract: two sources in each frame, or what the frame's unit asks for."""
+    if not np.isfinite(frame.image).any():
+        raise NoUsablePixels(f"{frame.name}: expected finite pixels, found none")
+    command, _, argument = frame.unit.partition(":")
+    if command == "die" or (command == "die-once" and mark(Path(argument))):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if command == "moment" and mark(Path(argument)):
+        raise NeighbourLost("not now")
+    if command == "never":
+        raise NeighbourLost("never")
+    if command == "bug":
+        raise ZeroDivisionError("a planted bug")
+    if command == "hold":
+        until(Path(argument).exists)
+    visit, detector = frame.observation.frame.visit, frame.observation.frame.detector
+    return a_difference(frame, template), a_sources(2, visit=visit, detector=detector, x=8.0, y=9.0)
+
+
+def mark(path: Path) -> bool:
+    """Whether this is the first time; remembered in a file."""
+    first = not path.exists()
+    path.touch()
+    return first
+
+
+def a_difference(frame: Frame, template: Frame) -> Difference:
+    """Science minus template, pixel by pixel."""
+    mask = np.zeros(frame.image.shape, np.int32)
+    names = [field.name for field in dataclasses.fields(Exposure)]
+    common = {
+        "sky": constant(0, SHAPE),
+        "sky_variance": constant(1, SHAPE),
+        "gain": 1.0,
+        "variance_known": True,
+    }
+
+    def exposure(one: Frame) -> Exposure:
+        values = {"frame": one, "image": one.image, "mask": mask, **common}
+        return Exposure(**{name: values[name] for name in names if name in values})
+
+    numbers = {field.name: 1.0 for field in dataclasses.fields(Quality)}
+    return Difference(
+        science=exposure(frame),
+        template=exposure(template),
+        image=frame.image - template.image,
+        variance=np.ones(SHAPE, np.float32),
+        mask=mask,
+        score=np.zeros(SHAPE, np.float32),
+        matched=template.image,
+        kernel=np.zeros((9, 3, 3), np.float32),
+        psf=np.full((9, 5, 5), 0.04, np.float32),
+        decorrelated=True,
+        quality=Quality(**{**numbers, "convolved": "TEMPLATE", "algorithm": "quick"}),
+        fingerprint=frame.digest,
+        seconds={"difference": 0.001},
+    )
+
+
+class SmallAssociator:
+    """Commits every batch once; `answer` may be replaced to misbehave."""
+
+    def __init__(self, endpoint: str = "tcp://127.0.0.1:*"):
+        self.router = Router(endpoint)
+        self.endpoint = self.router.endpoint
+        self.batches: dict[FrameId, Any] = {}
+        self.received = 0
+        self.answer: Callable[[Any], detections.Answer | None] = self.commit
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def commit(self, batch: Any) -> detections.Answer:
+        """Committed the first time, duplicate from then on."""
+        frame = batch.observation.frame
+        status = "duplicate" if frame in self.batches else "committed"
+        self.batches.setdefault(frame, batch)
+        identity = [frame.visit, frame.snap, frame.detector]
+        return detections.Answer(identity, status, alerts=len(batch.sources), new=len(batch.sources))
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            if not wait([self.router], 0.05):
+                continue
+            message = self.router.receive()
+            if message is not None:
+                self.received += 1
+                answer = self.answer(detections.decode(message.parts))
+                if answer is not None:
+                    self.router.send(message.sender, detections.encode_answer(answer))
+
+    def close(self) -> None:
+        """Stop answering, close the socket."""
+        self._stop.set()
+        self._thread.join(TIMEOUT_S)
+        self.router.close()
+
+
+class Served:
+    """A running differencer; `stop` ends it, `status` reads its status.json."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.differencer = started(settings)
+        self.endpoint = self.differencer.endpoint
+        self.error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.differencer.run()
+        except Exception as error:
+            self.error = error
+
+    def status(self) -> dict[str, Any]:
+        """What status.json says now."""
+        return json.loads((self.settings.directory / "status.json").read_text())
+
+    def stop(self) -> None:
+        """Finish what is in hand, then end."""
+        if self._thread.is_alive():
+            self.differencer.stop()
+            self._thread.join(TIMEOUT_S)
+        assert not self._thread.is_alive()
+
+    def joined(self) -> bool:
+        """Whether it has ended by itself within the time-out."""
+        self._thread.join(TIMEOUT_S)
+        return not self._thread.is_alive()
+
+
+def started(settings: Settings) -> Differencer:
+    """A differencer; waits while the endpoint's last owner still lets go of it."""
+    last = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            return Differencer(settings)
+        except BadConfiguration:
+            if time.monotonic() > last:
+                raise
+            time.sleep(0.05)
+
+
+def settings_in(directory: Path, detections_endpoint: str, **service: Any) -> Settings:
+    """Settings of a small service: one worker, one template that covers every frame here."""
+    templates = directory / "templates"
+    templates.mkdir(exist_ok=True)
+    write_frame(templates / "template.fits", a_frame(visit=0))
+    values = {"workers": 1, "cutout_size": 5, "max_frame_bytes": 1 << 20, **service}
+    configuration = override(Configuration(), "service", **values)
+    return Settings(
+        directory, templates, "tcp://127.0.0.1:*", detections_endpoint, configuration, process="serving:quick"
+    )
+
+
+@contextmanager
+def serving(directory: Path, associator: SmallAssociator, **service: Any) -> Iterator[Served]:
+    """A differencer with `quick` for its subtraction."""
+    with pytest.MonkeyPatch.context() as patch:
+        tests = Path(__file__).parent
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(tests), str(tests.parent)]))
+        served = Served(settings_in(directory, associator.endpoint, **service))
+        try:
+            yield served
+        finally:
+            served.stop()
+
+
+def until(fact: Callable[[], Any]) -> None:
+    """Wait until something is so."""
+    last = time.monotonic() + TIMEOUT_S
+    while not fact():
+        assert time.monotonic() < last, "waited too long"
+        time.sleep(0.02)
