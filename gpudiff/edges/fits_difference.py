@@ -54,8 +54,7 @@ def primary_cards(difference: Difference, sources: Table) -> list[Card]:
         ("CREATOR", f"gpudiff {__version__}", ""),
     ]
     cards = [card(key, _plain(value), comment) for key, value, comment in named]
-    notes = [*difference.science.notes, *difference.template.notes, *difference.notes]
-    history = [card("HISTORY", note.encode("ascii", "replace").decode()) for note in notes]
+    history = [card("HISTORY", note.encode("ascii", "replace").decode()) for note in difference.notes]
     return [*frame_cards(difference.science.frame), *cards, *history]
 
 

@@ -29,7 +29,7 @@ ALIASES = {
     "MAGZERO": ("MAGZERO", "MAGZP", "MAGZPT", "ZEROPT", "PHOTZP", "ZP"),
 }
 """Other spellings that are tried when Instrument leaves a keyword at its default."""
-LARGEST_GAIN = 1e4  # electrons per image unit; beyond it a header is wrong, not a camera unusual
+LARGEST_GAIN = 1e6  # electrons per image unit; beyond it a header is wrong, not an image unusual
 
 
 class Cards:
@@ -78,7 +78,7 @@ def electronics(
 ) -> tuple[float | None, float | None, float | None]:
     """Gain, read noise and saturation; None where nobody said.
 
-    Raises BadGain for one that is no number or cannot be: 0 < gain <= 1e4, read noise >= 0, saturation > 0.
+    Raises BadGain for one that is no number or cannot be: 0 < gain <= 1e6, read noise >= 0, saturation > 0.
     """
     gain: Any = instrument.gain or cards.find(*_spellings(instrument.gain_key))
     noise: Any = instrument.read_noise

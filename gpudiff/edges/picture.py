@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from gpudiff.edges.atomic import atomically
+from gpudiff.edges.words import quality_lines
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.model.tables import Table
@@ -265,31 +266,6 @@ def _numbers(axis: Any, difference: Difference, sources: Table) -> None:
         y = 0.965 - 0.0715 * n
         axis.text(0.0, y, label, fontsize=11, color=FAINT, va="top")
         axis.text(0.36, y, value, fontsize=11, color=INK, va="top")
-
-
-def quality_lines(difference: Difference, sources: Table) -> list[tuple[str, str]]:
-    """What the summary and the picture both say of a subtraction: label and value."""
-    q = difference.quality
-    negative, flagged = sources["isNegative"], sources["flagged"]
-    good = ~flagged
-    found = (
-        f"{(good & ~negative).sum()} positive, {(good & negative).sum()} negative, {flagged.sum()} flagged"
-    )
-    held = "too few to hold back" if np.isnan(q.chi2_held_back) else f"{q.chi2_held_back:.3f} held back"
-    return [
-        ("seeing (FWHM)", f"science {q.science_fwhm:.2f} px, template {q.template_fwhm:.2f} px"),
-        ("convolved", q.convolved.lower()),
-        ("kernel stars", f"{q.candidates_used} used, {q.candidates - q.candidates_used} rejected"),
-        ("kernel", f"{q.algorithm}, {q.basis_functions} functions, spatial order {q.spatial_order}"),
-        ("kernel sum", f"{q.kernel_sum:.4f}, varies by {100 * q.kernel_sum_variation:.2f} % over the field"),
-        ("chi2 of the stars", f"{q.chi2:.3f}, {held}"),
-        ("noise / expected", f"{q.noise_ratio:.3f}"),
-        ("std of the score", f"{q.score_std:.3f}"),
-        ("lost area", f"{100 * q.lost_fraction:.2f} %"),
-        ("decorrelated", "yes" if difference.decorrelated else "no"),
-        ("detections", found),
-        ("fingerprint", difference.fingerprint),
-    ]
 
 
 def block_mean(plane: np.ndarray, step: int) -> np.ndarray:

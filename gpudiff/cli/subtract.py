@@ -1,0 +1,248 @@
+"""gpudiff subtract: two FITS frames in, what changed out."""
+
+import argparse
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from gpudiff.model.config import CHOICES, Configuration
+
+DESCRIPTION = """\
+Subtract a template from a science image: match their PSFs, remove what is common, decorrelate the noise, and
+list what changed.  Both are FITS images on one pixel grid: plain, multi-extension (IMAGE/MASK/VARIANCE or
+SCI/DQ/VAR), tile-compressed (.fz) or gzipped.
+"""
+EPILOG = """\
+examples:
+  gpudiff subtract science.fits template.fits
+      what it would find, on one screen; writes nothing
+  gpudiff subtract science.fits template.fits -o difference.fits --sources sources.ecsv --plot report.png
+      the difference with variance, mask, score and kernel; one row a detection; the picture to look at first
+  gpudiff subtract s.fits.fz t.fits.fz --sources s.parquet --gain 1.6 --read-noise 5 --saturation 60000
+      the header does not say them, or says them wrong
+  gpudiff subtract s.fits t.fits --science-mask s_mask.fits --template-variance t_var.fits -o d.fits.fz
+      planes in files of their own; a losslessly compressed difference
+  gpudiff subtract s.fits t.fits --config survey.toml --convolve template --threshold 6 --json quality.json
+      an instrument's file, fewer and surer detections, the quality numbers for a script
+
+Without a variance plane the variance comes from gain and read noise, else it is measured from the sky; the
+summary's notes say which.  Exit status: 0 done, 2 bad command line, 3 input refused (one line says what was
+expected and what came), 4 the disk would not take it.
+"""
+PLANES = ("mask", "variance", "psf")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description, parser.epilog = DESCRIPTION, EPILOG
+    parser.add_argument(
+        "science", type=Path, metavar="SCIENCE", help="FITS image in which to look for changes"
+    )
+    parser.add_argument("template", type=Path, metavar="TEMPLATE", help="FITS image of the same sky before")
+    _configure_output(parser.add_argument_group("what to write"))
+    _configure_input(parser.add_argument_group("what the files do not say"))
+    _configure_method(parser.add_argument_group("how to subtract"))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from gpudiff.science.subtract import subtract
+
+    start = time.perf_counter()
+    configuration = configuration_of(arguments)
+    check_device(arguments.device)
+    check_outputs(arguments)
+    science, template = read_pair(arguments, configuration)
+    seconds = {"read": time.perf_counter() - start}
+    begun = time.perf_counter()
+    difference, sources = subtract(science, template, configuration)
+    seconds |= _stages(difference.seconds, time.perf_counter() - begun)
+    begun = time.perf_counter()
+    written = write_outputs(arguments, difference, sources)
+    seconds["write"] = time.perf_counter() - begun
+    seconds["total"] = time.perf_counter() - start
+    say(arguments, difference, sources, seconds, written)
+    return 0
+
+
+def configuration_of(arguments: argparse.Namespace) -> Configuration:
+    """The configuration file's, or the defaults, with the command line's values over them.
+
+    Raises BadConfiguration, BadGain.
+    """
+    from gpudiff.model.config import load, override
+
+    check_numbers(arguments)
+    configuration = load(arguments.config) if arguments.config else Configuration()
+    for section, keys in OVERRIDES.items():
+        values = {key: getattr(arguments, key) for key in keys if getattr(arguments, key) is not None}
+        configuration = override(configuration, section, **values)
+    return configuration
+
+
+def check_numbers(arguments: argparse.Namespace) -> None:
+    """Raises BadGain, BadConfiguration for numbers that cannot be; in a file some of them say "not here"."""
+    from gpudiff.model.errors import BadConfiguration, BadGain
+
+    for option, error, lowest in (
+        ("gain", BadGain, "above 0"),
+        ("saturation", BadGain, "above 0"),
+        ("read_noise", BadGain, "0 or more"),
+        ("threshold", BadConfiguration, "above 0"),
+        ("threads", BadConfiguration, "0 or more"),
+    ):
+        value = getattr(arguments, option)
+        if value is not None and not (value > 0 or (value == 0 and lowest == "0 or more")):
+            raise error(f"--{option.replace('_', '-')}: expected a number {lowest}, got {value:g}")
+
+
+OVERRIDES = {
+    "instrument": ("gain", "read_noise", "saturation"),
+    "match": ("algorithm", "convolve", "threads"),
+    "detect": ("threshold", "decorrelate"),
+}
+"""Configuration section -> keys that the command line has options for."""
+
+
+def check_device(name: str) -> None:
+    """Raises DeviceFailed for anything but the CPU, BadConfiguration for what is no device at all."""
+    from gpudiff.model.errors import BadConfiguration, DeviceFailed
+
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise BadConfiguration(f"--device: expected cpu, cuda or cuda:N, got {name!r}")
+    if name != "cpu":
+        raise DeviceFailed(f"--device {name}: this version subtracts on the CPU only; expected --device cpu")
+
+
+def check_outputs(arguments: argparse.Namespace) -> None:
+    """Refuse before the work, not after it: raises BadConfiguration for an output that cannot be written."""
+    from gpudiff.edges.sources import check_suffix
+    from gpudiff.model.errors import BadConfiguration
+
+    suffixes = {"output": (".fits", ".fits.gz", ".fits.fz"), "plot": (".png",)}
+    for option in ("output", "sources", "plot", "json"):
+        path = getattr(arguments, option)
+        if path is None:
+            continue
+        if not path.parent.is_dir():
+            raise BadConfiguration(f"--{option} {path}: expected an existing folder, found no {path.parent}")
+        if option in suffixes and not path.name.lower().endswith(suffixes[option]):
+            choices = ", ".join(suffixes[option])
+            raise BadConfiguration(f"--{option} {path}: expected a name that ends in {choices}")
+    if arguments.sources:
+        check_suffix(arguments.sources)
+    taken = {path.resolve() for path in (arguments.science, arguments.template)}
+    for path in filter(None, (arguments.output, arguments.sources, arguments.plot, arguments.json)):
+        if path.resolve() in taken:
+            raise BadConfiguration(
+                f"{path}: expected a file of its own for each output, not an input or another"
+            )
+        taken.add(path.resolve())
+
+
+def read_pair(arguments: argparse.Namespace, configuration: Configuration) -> tuple[Any, Any]:
+    """Science and template frames with the planes given for each; raises InputRejected."""
+    from gpudiff.edges.fits import read_frame
+
+    def planes(role: str) -> dict[str, Any]:
+        return {plane: getattr(arguments, f"{role}_{plane}") for plane in PLANES}
+
+    identity = {"visit": arguments.visit, "detector": arguments.detector}
+    science = read_frame(arguments.science, configuration.instrument, **planes("science"), **identity)
+    return science, read_frame(arguments.template, configuration.instrument, **planes("template"))
+
+
+def write_outputs(arguments: argparse.Namespace, difference: Any, sources: Any) -> list[str]:
+    """Write what was asked for; the paths.  Raises StoreFailed."""
+    if arguments.output:
+        from gpudiff.edges.fits_difference import write_difference
+
+        write_difference(arguments.output, difference, sources)
+    if arguments.sources:
+        from gpudiff.edges.sources import write_sources
+
+        write_sources(arguments.sources, sources, _meta(difference))
+    if arguments.plot:
+        from gpudiff.edges.picture import write_picture
+
+        write_picture(arguments.plot, difference, sources)
+    return [str(path) for path in (arguments.output, arguments.sources, arguments.plot) if path]
+
+
+def say(
+    arguments: argparse.Namespace,
+    difference: Any,
+    sources: Any,
+    seconds: dict[str, float],
+    written: list[str],
+) -> None:
+    """The summary on standard output and the JSON file, as asked for.  Raises StoreFailed."""
+    from gpudiff.cli.summary import report, summary
+
+    if arguments.json:
+        from gpudiff.edges.atomic import atomically
+
+        with atomically(arguments.json) as temporary:
+            temporary.write_text(json.dumps(report(difference, sources, seconds, written), indent=1) + "\n")
+    if not arguments.quiet:
+        print(summary(difference, sources, seconds, written))
+
+
+def _meta(difference: Any) -> dict[str, Any]:
+    """What the table of sources says of where it came from."""
+    frame = difference.science.frame
+    return {
+        "unit": frame.unit,
+        "science": Path(frame.name).name,
+        "template": Path(difference.template.name).name,
+        "band": frame.observation.band,
+        "fprint": difference.fingerprint,
+    } | ({} if frame.zero_point is None else {"magzero": frame.zero_point})
+
+
+def _stages(seconds: dict[str, float], total: float) -> dict[str, float]:
+    """The engine's stages; what they leave out of the total is calibration and detection."""
+    rest = total - sum(seconds.values())
+    return dict(seconds) if rest < 0.005 else {**seconds, "the rest of the engine": rest}
+
+
+def _configure_output(group: Any) -> None:
+    group.add_argument(
+        "-o", "--output", type=Path, metavar="FITS", help="difference: .fits, .fits.gz, .fits.fz"
+    )
+    group.add_argument("--sources", type=Path, metavar="TABLE", help="detections: .ecsv .fits .parquet .csv")
+    group.add_argument("--plot", type=Path, metavar="PNG", help="report picture")
+    group.add_argument("--json", type=Path, metavar="JSON", help="the quality numbers, for scripts")
+    group.add_argument("--quiet", "-q", action="store_true", help="no summary")
+
+
+def _configure_input(group: Any) -> None:
+    for role in ("science", "template"):
+        for plane in PLANES:
+            of = f"{plane} of the {role} image, a FITS file of its own"
+            group.add_argument(f"--{role}-{plane}", type=Path, metavar="FITS", help=of)
+    group.add_argument("--gain", type=float, metavar="E", help="electrons per image unit, of both images")
+    group.add_argument("--read-noise", type=float, metavar="E", help="electrons, of both images")
+    group.add_argument("--saturation", type=float, metavar="LEVEL", help="image units, of both images")
+    group.add_argument(
+        "--visit", type=int, metavar="N", help="visit number of the science image, for the ids"
+    )
+    group.add_argument("--detector", type=int, metavar="N", help="its detector number")
+    group.add_argument("--config", type=Path, metavar="TOML", help="settings; the options here win over it")
+
+
+def _configure_method(group: Any) -> None:
+    group.add_argument(
+        "--convolve", choices=CHOICES["match", "convolve"], help="default: auto, the sharper one"
+    )
+    group.add_argument("--algorithm", choices=CHOICES["match", "algorithm"], help="default: alard-lupton")
+    group.add_argument("--threshold", type=float, metavar="SIGMA", help="of the detections, default 5")
+    group.add_argument(
+        "--no-decorrelate",
+        dest="decorrelate",
+        action="store_false",
+        default=None,
+        help="leave the noise as the convolution makes it",
+    )
+    group.add_argument("--threads", type=int, metavar="N", help="0, the default: one a core")
+    group.add_argument("--device", default="cpu", metavar="cpu|cuda[:N]", help="this version: cpu")

@@ -1,0 +1,61 @@
+"""What a subtraction says of itself, in words: the summary's lines and the picture's."""
+
+import numpy as np
+
+from gpudiff.model.frame import Difference
+from gpudiff.model.sky import Sky
+from gpudiff.model.tables import Table
+
+
+def quality_lines(difference: Difference, sources: Table) -> list[tuple[str, str]]:
+    """(label, value) of each number that tells how good the difference is."""
+    q = difference.quality
+    held = "too few to hold any back" if np.isnan(q.chi2_held_back) else f"{q.chi2_held_back:.3f} held back"
+    kernel_sum = f"{q.kernel_sum:.4f}, varies by {100 * q.kernel_sum_variation:.2f} % over the field"
+    return [
+        ("seeing (FWHM)", _seeing(difference)),
+        ("convolved", q.convolved.lower()),
+        ("kernel stars", f"{q.candidates_used} used, {q.candidates - q.candidates_used} rejected"),
+        ("kernel", f"{q.algorithm}, {q.basis_functions} functions, spatial order {q.spatial_order}"),
+        ("kernel sum", kernel_sum),
+        ("chi2 of the stars", f"{q.chi2:.3f}, {held}"),
+        ("noise / expected", f"{q.noise_ratio:.3f}"),
+        ("std of the score", f"{q.score_std:.3f}"),
+        ("lost area", f"{100 * q.lost_fraction:.2f} %"),
+        ("decorrelated", "yes" if difference.decorrelated else "no"),
+        ("detections", _detections(sources)),
+        ("fingerprint", difference.fingerprint),
+    ]
+
+
+def counts(sources: Table) -> dict[str, int]:
+    """How many sources are positive, negative (both unflagged) and flagged."""
+    negative, flagged = sources["isNegative"], sources["flagged"]
+    return {
+        "positive": int((~flagged & ~negative).sum()),
+        "negative": int((~flagged & negative).sum()),
+        "flagged": int(flagged.sum()),
+    }
+
+
+def pixel_scale(difference: Difference) -> float:
+    """Arcsec a pixel in the middle of the science frame; NaN without a WCS."""
+    sky = Sky(difference.science.frame.wcs)
+    if not sky:
+        return float("nan")
+    height, width = difference.image.shape
+    jacobian = sky.jacobian(np.array([width / 2]), np.array([height / 2]))[0]
+    return float(np.sqrt(abs(np.linalg.det(jacobian))) * 3600)
+
+
+def _seeing(difference: Difference) -> str:
+    q, scale = difference.quality, pixel_scale(difference)
+    said = []
+    for name, fwhm in (("science", q.science_fwhm), ("template", q.template_fwhm)):
+        arcsec = "" if np.isnan(scale) else f' ({fwhm * scale:.2f}")'
+        said.append(f"{name} {fwhm:.2f} px{arcsec}")
+    return ", ".join(said)
+
+
+def _detections(sources: Table) -> str:
+    return ", ".join(f"{number} {kind}" for kind, number in counts(sources).items())

@@ -1,0 +1,111 @@
+"""Input that cannot be subtracted: exit status 3 and one line of what was expected and what came."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from small_pair import HEADER, SIZE, WCS, images, render, save
+
+from gpudiff.__main__ import main
+
+SCIENCE, TEMPLATE = images()
+SHAPE = (SIZE, SIZE)
+
+
+def refused(capsys, science, template, *options) -> str:
+    """The one line on standard error."""
+    assert main(["subtract", str(science), str(template), *map(str, options)]) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert "expected" in err
+    return err
+
+
+@pytest.fixture
+def good(tmp_path):
+    return save(tmp_path / "good.fits", TEMPLATE)
+
+
+def half_nan() -> np.ndarray:
+    image = SCIENCE.copy()
+    image[: SIZE // 2] = np.nan
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "error"),
+    [
+        (np.full(SHAPE, np.nan, "f4"), "NoUsablePixels"),
+        (half_nan(), "NoUsablePixels"),
+        (np.full(SHAPE, 400, "f4"), "ConstantImage"),
+        (SCIENCE[:, :-3], "WrongShape"),
+        (np.stack([SCIENCE] * 3), "NotAnImage"),
+        (render([], 1.9, 5), "NoStars"),
+    ],
+    ids=["all NaN", "half NaN", "constant", "wrong shape", "cube", "no stars"],
+)
+def test_pixels_that_cannot_be_used_are_refused(tmp_path, capsys, good, image, error):
+    bad = save(tmp_path / "bad.fits", image)
+    for pair in ((bad, good), (good, bad)):
+        line = refused(capsys, *pair)
+        assert f" {error}: " in line
+        assert "bad.fits" in line or error in ("NoStars", "WrongShape")
+
+
+@pytest.mark.parametrize("value", [0.0, -4.0, np.nan])
+def test_a_variance_that_cannot_be_is_refused(tmp_path, capsys, good, value):
+    variance = np.full(SHAPE, value, "f4")
+    bad = save(tmp_path / "bad.fits", SCIENCE, None, VARIANCE=variance)
+    assert " BadVariance: " in refused(capsys, bad, good)
+
+
+def test_a_variance_of_another_shape_is_refused(tmp_path, capsys, good):
+    variance = save(tmp_path / "v.fits", np.ones((SIZE, SIZE - 1), "f4"), {})
+    assert " WrongShape: " in refused(capsys, good, good, "--science-variance", variance)
+
+
+@pytest.mark.parametrize("gain", [0.0, -1.6, 1e9, "unknown"])
+def test_an_absurd_gain_is_refused(tmp_path, capsys, good, gain):
+    bad = save(tmp_path / "bad.fits", SCIENCE, HEADER | WCS | {"GAIN": gain})
+    line = refused(capsys, bad, good)
+    assert " BadGain: " in line
+    assert repr(gain) in line
+
+
+@pytest.mark.parametrize("keep", [0, 1000, 2880, 50000, 150000])
+def test_a_truncated_file_is_refused(tmp_path, capsys, good, keep):
+    bad = save(tmp_path / "bad.fits", SCIENCE)
+    bad.write_bytes(bad.read_bytes()[:keep])
+    assert " UnreadableFile: " in refused(capsys, bad, good)
+
+
+def test_a_text_file_under_a_fits_name_is_refused(tmp_path, capsys, good):
+    (tmp_path / "bad.fits").write_text("x,y\n1,2\n" * 1000)
+    assert " UnreadableFile: " in refused(capsys, tmp_path / "bad.fits", good)
+
+
+def test_an_absent_file_is_refused(tmp_path, capsys, good):
+    assert "absent.fits" in refused(capsys, good, tmp_path / "absent.fits")
+
+
+def test_a_folder_is_refused(tmp_path, capsys, good):
+    assert " UnreadableFile: " in refused(capsys, good, tmp_path)
+
+
+def test_a_table_is_refused(tmp_path, capsys, good):
+    table = fits.BinTableHDU.from_columns([fits.Column("flux", "E", array=np.ones(9))], name="EVENTS")
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(tmp_path / "bad.fits")
+    line = refused(capsys, tmp_path / "bad.fits", good)
+    assert " NotAnImage: " in line
+    assert "EVENTS" in line
+
+
+def test_a_template_of_other_sky_is_refused(tmp_path, capsys, good):
+    elsewhere = save(tmp_path / "elsewhere.fits", TEMPLATE, HEADER | WCS | {"CRVAL1": 151.0})
+    assert " NoOverlap: " in refused(capsys, good, elsewhere)
+
+
+def test_a_missing_gain_is_not_refused(tmp_path, capsys):
+    pair = [str(save(tmp_path / f"{n}.fits", image, {})) for n, image in enumerate((SCIENCE, TEMPLATE))]
+    assert main(["subtract", *pair]) == 0
+    assert "measured from the sky" in capsys.readouterr().out
