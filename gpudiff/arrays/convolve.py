@@ -69,7 +69,7 @@ def convolve_cuda(launcher: Launcher, images: Any, kernels: Any, order: int) -> 
     if len(kernels) != batch or size > LARGEST_KERNEL:
         expected = f"{batch} sets of kernels of at most {LARGEST_KERNEL} pixels"
         raise WrongShape(f"convolve: expected {expected}, got {kernels.shape}")
-    warps = next(w for w in (8, 4, 2) if shared_bytes(size, w) <= SHARED_BUDGET)
+    warps = warps_for(size)
     result = launcher.empty(images.shape, np.float32)
     arrays = [launcher.upload(images, np.float32), launcher.upload(kernels, np.float32), result]
     grid = (-(-width // CELL[1]), -(-height // (CELL[0] * warps)), batch)
@@ -83,6 +83,11 @@ def convolve_cuda(launcher: Launcher, images: Any, kernels: Any, order: int) -> 
         defines=(f"K={size}", f"WARPS={warps}"),
     )
     return result
+
+
+def warps_for(size: int) -> int:
+    """Warps a block: as many as fit into shared memory."""
+    return next(warps for warps in (8, 4, 2) if shared_bytes(size, warps) <= SHARED_BUDGET)
 
 
 def shared_bytes(size: int, warps: int) -> int:

@@ -83,7 +83,7 @@ def launch(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """On the host, counts (B,), and the first `capacity` pixel numbers and scores of each, (B, capacity)."""
     batch, height, width = score.shape
-    warps = next(w for w in (8, 4, 2) if shared_bytes(size, w) <= SHARED_BUDGET)
+    warps = warps_for(size)
     counts = launcher.zeros((batch,), np.int32)
     places = launcher.empty((batch, capacity), np.int32)
     values = launcher.empty((batch, capacity), np.float32)
@@ -105,6 +105,11 @@ def peaks(count: int, places: np.ndarray, values: np.ndarray, width: int) -> Pea
     order = np.argsort(places[:count])
     y, x = np.divmod(places[:count][order].astype(np.int64), width)
     return y, x, values[:count][order]
+
+
+def warps_for(size: int) -> int:
+    """Warps a block: as many as fit into shared memory."""
+    return next(warps for warps in (8, 4, 2) if shared_bytes(size, warps) <= SHARED_BUDGET)
 
 
 def shared_bytes(size: int, warps: int) -> int:

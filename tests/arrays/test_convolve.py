@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.convolve import CELL, check, convolve, convolve_cuda, polynomials, shared_bytes
+from gpudiff.arrays.convolve import CELL, check, convolve, convolve_cuda, polynomials, shared_bytes, warps_for
 from gpudiff.model.errors import WrongShape
 
 
@@ -87,7 +87,7 @@ def test_wrong_shapes_are_refused(image, kernels):
 
 @pytest.mark.parametrize("size", range(1, 64, 2))
 def test_every_kernel_size_fits_into_shared_memory(size):
-    assert shared_bytes(size, 2) <= 96 << 10  # an sm_120 block may have 99 KB
+    assert shared_bytes(size, warps_for(size)) <= 96 << 10  # an sm_120 block may have 99 KB
 
 
 @pytest.mark.parametrize(

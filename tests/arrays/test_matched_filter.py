@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.matched_filter import matched_filter, matched_filter_cuda, shared_bytes
+from gpudiff.arrays.matched_filter import matched_filter, matched_filter_cuda, shared_bytes, warps_for
 from gpudiff.model.errors import BadPsf, WrongShape
 
 
@@ -108,7 +108,7 @@ def test_planes_of_different_shapes_are_refused():
 
 @pytest.mark.parametrize("size", range(1, 64, 2))
 def test_every_psf_size_fits_into_shared_memory(size):
-    assert shared_bytes(size, 2) <= 96 << 10  # an sm_120 block may have 99 KB
+    assert shared_bytes(size, warps_for(size)) <= 96 << 10  # an sm_120 block may have 99 KB
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,124 @@
+"""Compiles every CUDA kernel for every architecture and prints registers, shared memory and spills.
+
+Needs no GPU: NVRTC (`pip install nvidia-cuda-nvrtc`) or nvcc on the PATH. Ends with status 1 if a kernel
+spills registers or uses more of them than its budget.
+"""
+
+import ctypes
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from gpudiff.arrays import convolve, matched_filter
+from gpudiff.arrays.device import kernel_source
+
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
+SIDES = (21, 31, 63)
+
+
+class Build(NamedTuple):
+    """One kernel with its options, the shared memory that its launch asks for, and its register budget."""
+
+    stem: str
+    defines: tuple[str, ...]
+    shared: int
+    budget: int
+
+
+def builds() -> list[Build]:
+    """What is compiled: each kernel, the specialised ones at the sides we use most and at the largest."""
+    found = [Build("cutouts", (), 0, 32)]
+    for stem, letter, shared_bytes, pick in (
+        ("convolve", "K", convolve.shared_bytes, convolve.warps_for),
+        ("matched_filter", "P", matched_filter.shared_bytes, matched_filter.warps_for),
+    ):
+        for side in SIDES:
+            warps = pick(side)
+            defines = (f"{letter}={side}", f"WARPS={warps}")
+            found.append(Build(stem, defines, shared_bytes(side, warps), 64))
+    return found
+
+
+def nvrtc_path() -> Path | None:
+    """The library of the nvidia-cuda-nvrtc wheel, if it is installed."""
+    package = importlib.util.find_spec("nvidia")
+    for folder in package.submodule_search_locations or () if package else ():
+        for path in sorted(Path(folder).glob("**/libnvrtc.so.*")):
+            return path
+    return None
+
+
+def log_of_nvrtc(library: Path, source: str, options: Sequence[str]) -> str:
+    """The compiler's log with ptxas's report."""
+    nvrtc = ctypes.CDLL(str(library))
+    program = ctypes.c_void_p()
+    nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None)
+    words = [*options, "--ptxas-options=-v"]
+    array = (ctypes.c_char_p * len(words))(*(word.encode() for word in words))
+    status = nvrtc.nvrtcCompileProgram(program, len(words), array)
+    size = ctypes.c_size_t()
+    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetProgramLog(program, log)
+    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+    text = log.value.decode()
+    if status:
+        sys.exit(f"NVRTC refused: {text}")
+    return text
+
+
+def log_of_nvcc(source: str, options: Sequence[str]) -> str:
+    """The same by nvcc."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cu"
+        path.write_text(source)
+        command = ["nvcc", "-cubin", "-Xptxas", "-v", *options, "-o", f"{path}.cubin", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"nvcc refused: {done.stderr}")
+    return done.stderr
+
+
+def report(build: Build, architecture: str, library: Path | None) -> tuple[int, int, int]:
+    """Registers a thread, bytes spilled (stores and loads) and bytes of static shared memory."""
+    options = [
+        f"--gpu-architecture={architecture}",
+        "--std=c++17",
+        *(f"-D{define}" for define in build.defines),
+    ]
+    source = kernel_source(build.stem)
+    log = log_of_nvrtc(library, source, options) if library else log_of_nvcc(source, options)
+    registers = max(int(n) for n in re.findall(r"Used (\d+) registers", log))
+    spilled = sum(int(n) for n in re.findall(r"(\d+) bytes spill", log))
+    static = max((int(n) for n in re.findall(r"(\d+) bytes smem", log)), default=0)
+    return registers, spilled, static
+
+
+def main() -> int:
+    library = nvrtc_path()
+    if library is None and shutil.which("nvcc") is None:
+        sys.exit("expected NVRTC (pip install nvidia-cuda-nvrtc) or nvcc on the PATH")
+    print(f"compiler: {library or shutil.which('nvcc')}")
+    print(
+        f"{'kernel':<16}{'options':<16}{'arch':<8}{'registers':>10}{'budget':>8}{'spilled':>9}{'shared':>8}"
+    )
+    failed = 0
+    for build in builds():
+        for architecture in ARCHITECTURES:
+            registers, spilled, static = report(build, architecture, library)
+            bad = spilled > 0 or registers > build.budget
+            failed += bad
+            options, shared = " ".join(build.defines), static + build.shared
+            numbers = f"{registers:>10}{build.budget:>8}{spilled:>9}{shared:>8}"
+            print(f"{build.stem:<16}{options:<16}{architecture:<8}{numbers}{'  FAILS' if bad else ''}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
