@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,11 @@ COMMANDS = {
     "demo": "simulate, run, send, and report what was found",
     "inspect": "print an alert, draw its cutouts",
 }
+
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# gpudiff's own threads work on tiles: BLAS threads beneath them only get in each other's way.
 
 
 def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:

@@ -7,7 +7,8 @@ import numpy as np
 
 FULL = ((0.5, 4), (1.0, 4), (2.0, 2), (4.0, 0))
 """(width over the matching width, degree) of each Gaussian: 37 functions."""
-MEDIUM = ((0.6, 2), (1.2, 2), (2.4, 0))
+LARGE = ((0.7, 4), (1.5, 2), (3.5, 0))
+MEDIUM = ((0.7, 2), (1.4, 2), (3.0, 0))
 SMALL = ((0.8, 2), (1.6, 0))
 
 

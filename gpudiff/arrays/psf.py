@@ -55,3 +55,39 @@ def fit(
         coefficients = np.linalg.lstsq(terms * importance, clean * importance, rcond=None)[0]
         model = terms @ coefficients
     return coefficients.reshape(-1, side, side), kept
+
+
+WING = 12
+"""Radius, pixels, beyond which the PSF is round and the same over the field: stars are too faint to say more."""
+
+
+def clean_wings(coefficients: np.ndarray) -> np.ndarray:
+    """(P, K, K) the same PSF without the light of stars' neighbours.
+
+    Faint neighbours lift the wings of an average star by a pedestal; what the rings at the rim show beyond the
+    power law that the rings at 5 and 9 px continue is taken for it.  Beyond 12 px the PSF is its ring medians.
+    """
+    half = coefficients.shape[1] // 2
+    axis = np.arange(-half, half + 1)
+    radius = np.hypot(axis, axis[:, None])
+    ring = np.minimum(np.rint(radius).astype(int), half)
+    middle = coefficients[0].copy()
+    if half >= WING + 4:
+        outer = (radius > half - 6) & (radius <= half)
+        pedestal = 0.0
+        for _ in range(4):
+            inner, further = (_ring_mean(middle - pedestal, radius, r) for r in (5.0, 9.0))
+            slope = np.log(max(inner, 1e-12) / max(further, 1e-12)) / np.log(9 / 5)
+            expected = max(further, 0.0) * (np.median(radius[outer]) / 9) ** -np.clip(slope, 2.5, 12)
+            pedestal = float(np.median(middle[outer])) - expected
+        middle -= pedestal
+        profile = np.array([np.median(middle[ring == n]) for n in range(half + 1)])
+        profile = np.maximum(profile, 0)
+        middle = np.where(radius > WING, profile[ring], middle)
+    out = coefficients * np.clip(WING + 2 - radius, 0, 1)
+    out[0] = np.where(radius <= half, middle, 0)
+    return out
+
+
+def _ring_mean(image: np.ndarray, radius: np.ndarray, at: float) -> float:
+    return float(np.median(image[np.abs(radius - at) <= 0.7]))

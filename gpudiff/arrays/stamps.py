@@ -26,7 +26,7 @@ def peaks(image: np.ndarray, threshold: float, block: int = 16) -> tuple[np.ndar
         return np.empty(0, int), np.empty(0, int)
     blocks = image[: rows * block, : columns * block].reshape(rows, block, columns, block)
     j, i = np.nonzero(blocks.max(axis=(1, 3)) > threshold)
-    best = blocks[j, :, i, :].reshape(len(j), -1).argmax(1)
+    best = blocks[j, :, i, :].reshape(len(j), block * block).argmax(1)
     y, x = j * block + best // block, i * block + best % block
     inside = (y > 3) & (y < height - 4) & (x > 3) & (x < width - 4)
     y, x = y[inside], x[inside]

@@ -149,6 +149,7 @@ class Difference:
     score : (H, W) float32, matched-filter signal to noise; 0 where NO_DATA
     kernel : (9, K, K) float32, matching kernel at 3 x 3 field positions, rows of y outer, centres of thirds
     psf : (9, P, P) float32, PSF of `image` at the same places, unit sum
+    science_psf, matched_psf : (9, P, P) float32, the same for the science image and for `matched`
     matched : (H, W) float32, the template as it was subtracted, in the science image's unit
     seconds : stage name -> wall seconds
     """
@@ -162,6 +163,8 @@ class Difference:
     matched: np.ndarray
     kernel: np.ndarray
     psf: np.ndarray
+    science_psf: np.ndarray
+    matched_psf: np.ndarray
     decorrelated: bool
     quality: Quality
     fingerprint: str

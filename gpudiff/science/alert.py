@@ -20,8 +20,8 @@ def make_alerts(
     """One alert for each DIASource of the batch.
 
     revision : see AlertBatch; configuration : digest of what the association depends on; now : MJD TAI
-    Fluxes are nJy when the frame's zero point is known, else they stay in the image's unit; common["fluxUnit"]
-    says which.  Trails and moments are arcsec by the WCS, NaN without one.
+    Fluxes are nJy when the frame's zero point is known, else in the image's unit; common["fluxUnit"] says
+    which.  Trails and moments are arcsec by the WCS, NaN without one.
     """
     fingerprint, _ = provenance(batch, configuration)
     observation, calibrated = batch.observation, batch.zero_point is not None
@@ -51,7 +51,7 @@ def provenance(batch: DetectionBatch, configuration: str) -> tuple[str, list[dic
 
 
 def reference_time(batch: DetectionBatch) -> float:
-    """When the clock of the latency starts, MJD TAI: the end of readout, or else arrival; NaN when unknown."""
+    """When the latency starts to count, MJD TAI: the end of readout, or else arrival; NaN when unknown."""
     end = batch.observation.readout_end_tai
     return batch.received_tai if np.isnan(end) else end
 
@@ -68,7 +68,7 @@ def published(batch: DetectionBatch) -> Table:
     scale = 1.0 if batch.zero_point is None else AB_ZERO_NJY * 10 ** (-0.4 * batch.zero_point)
     changed = {name: sources[name] * scale for name in FLUXES}
     jacobian = 3600 * Sky(batch.wcs).jacobian(sources["x"], sources["y"])
-    area = np.abs(np.linalg.det(jacobian))
+    area = np.abs(jacobian[:, 0, 0] * jacobian[:, 1, 1] - jacobian[:, 0, 1] * jacobian[:, 1, 0])
     changed |= {name: sources[name] * area for name in MOMENTS}
     angle = np.radians(sources["trailAngle"])
     direction = np.einsum("nij,jn->ni", jacobian, np.stack([np.cos(angle), np.sin(angle)]))

@@ -153,7 +153,9 @@ def _noise(
         said = f"variance from gain {frame.gain:g} and read noise {frame.read_noise or 0:g} e-"
         if sigma > 0 and 0.7 < expected / sigma**2 < 1.4:
             return SmoothPlane(grid, image.shape), frame.gain, True, [said]
-        measured = f"variance of the sky measured ({sigma:.4g} a pixel), not the {expected**0.5:.4g} that gain"
+        measured = (
+            f"variance of the sky measured ({sigma:.4g} a pixel), not the {expected**0.5:.4g} that gain"
+        )
         note = f"{measured} and read noise give: sky removed before, or pixels resampled"
         return _flat(sigma, frame), frame.gain, False, [note]
     gain, said = np.inf, "unknown gain: the sources' own photons are not in the variance"

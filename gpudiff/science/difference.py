@@ -100,6 +100,8 @@ def difference(science: Exposure, template: Exposure, configuration: Configurati
         matched=_matched(parts, fit.kernel, planes),
         kernel=fit.kernel.at_thirds(),
         psf=made.thirds,
+        science_psf=_unconvolved(psf) if parts.convolves_science else made.plain_thirds,
+        matched_psf=made.plain_thirds,
         decorrelated=configuration.detect.decorrelate,
         quality=quality,
         fingerprint=fingerprint,
@@ -190,6 +192,8 @@ class Recipe:
     halo: int
     thirds: np.ndarray
     """(9, P, P) float32 PSF of the output at the frame's thirds."""
+    plain_thirds: np.ndarray
+    """The same before whitening: the target's PSF, as the kernel makes it."""
 
 
 def _filters(
@@ -200,19 +204,22 @@ def _filters(
     reach = noises.whitening_reach(whiten_at) if whiten_at else 0
     size = 2 * (PROFILE + 24 + kernel.half) + 2
 
-    def profile_at(u: float, v: float) -> np.ndarray:
+    def profile_at(u: float, v: float, white: bool = True) -> np.ndarray:
         y, x = (v + 1) * height / 2, (u + 1) * width / 2
         spectrum = np.fft.rfft2(_centred(psf.at(y, x), size)) * np.fft.rfft2(_centred(kernel.at(y, x), size))
         spectrum = spectrum / spectrum[0, 0].real
-        if whiten_at:
+        if whiten_at and white:
             spectrum = spectrum * whiten_at(u, v, size)[0]
         image = np.fft.irfft2(spectrum, (size, size))
         index = np.arange(-PROFILE, PROFILE + 1)
         return image[np.ix_(index, index)]
 
-    thirds = [profile_at(u, v) for v in (-2 / 3, 0, 2 / 3) for u in (-2 / 3, 0, 2 / 3)]
+    thirds = [(u, v) for v in (-2 / 3, 0, 2 / 3) for u in (-2 / 3, 0, 2 / 3)]
     return Recipe(
-        lambda side: filters(profile_at, whiten_at, side, reach), reach, np.array(thirds, np.float32)
+        lambda side: filters(profile_at, whiten_at, side, reach),
+        reach,
+        np.array([profile_at(u, v) for u, v in thirds], np.float32),
+        np.array([profile_at(u, v, white=False) for u, v in thirds], np.float32),
     )
 
 
@@ -228,7 +235,9 @@ def _score(planes: Planes, recipe: Recipe, threads: int) -> tuple[np.ndarray, np
     shape = planes.image.shape
     pieces = tiles(shape, TILE, PROFILE + recipe.halo)
     made = recipe.make(pieces[0].size)
-    out = Planes(np.empty(shape, np.float32), np.empty(shape, np.float32), planes.model, np.empty(shape, bool))
+    out = Planes(
+        np.empty(shape, np.float32), np.empty(shape, np.float32), planes.model, np.empty(shape, bool)
+    )
     out.score = np.empty(shape, np.float32)
     samples: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(pieces)
     assert planes.sky is not None
@@ -257,6 +266,13 @@ def _score(planes: Planes, recipe: Recipe, threads: int) -> tuple[np.ndarray, np
 
 
 # ---------------------------------------------------------------- what is said about it
+def _unconvolved(psf: PsfModel) -> np.ndarray:
+    """(9, P, P) float32 PSF of the convolved image itself at the frame's thirds."""
+    height, width = psf.shape
+    centres = [((2 * j + 1) * height / 6, (2 * i + 1) * width / 6) for j in range(3) for i in range(3)]
+    return np.array([psf.at(y, x, PROFILE) for y, x in centres], np.float32)
+
+
 def _matched(parts: Roles, kernel: MatchingKernel, planes: Planes) -> np.ndarray:
     """The template as subtracted, in the science image's unit."""
     if not parts.convolves_science:

@@ -27,7 +27,7 @@ NARROWEST = 0.6
 """Width of the matching kernel, pixels, below which the basis is not scaled."""
 FLOOR = 0.002
 """Fraction of a star's flux by which no model is trusted: keeps one bright star from deciding everything."""
-ENOUGH = 100
+ENOUGH = 300
 """Stars that carry the full basis at the full spatial order without being asked."""
 
 
@@ -66,7 +66,9 @@ class Sample:
     def variance(self, model: np.ndarray) -> np.ndarray:
         """(N, n) of target minus model, with the floor on trust."""
         bright = np.maximum(model, 0)
-        return self.sky_variance[:, None] + bright * np.float32(self.photon) + (np.float32(FLOOR) * bright) ** 2
+        return (
+            self.sky_variance[:, None] + bright * np.float32(self.photon) + (np.float32(FLOOR) * bright) ** 2
+        )
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def match(
     """The kernel that takes `convolved` to the PSF and scale of `target`.
 
     psf : of `convolved`; width : Gaussian width of the kernel to expect, pixels.
-    With fewer than 100 stars the basis and the spatial order are those that predict held-back stars best.
+    With fewer than 300 stars the basis and the spatial order are those that predict held-back stars best.
     Raises NoStars when fewer than 3 stars survive.
     """
     half = settings.half_width
@@ -116,7 +118,9 @@ def _shapes(count: int, settings: Match) -> list[Shape]:
         return [Shape(bases.FULL, order, background)]
     background = min(background, 0 if count < 12 else 1)
     highest = min(order, 0 if count < 8 else 1 if count < 25 else 2)
-    sets = (bases.SMALL, bases.MEDIUM, bases.FULL) if count >= 20 else (bases.SMALL, bases.MEDIUM)
+    sets: tuple[Gaussians, ...] = (bases.SMALL, bases.MEDIUM)
+    if count >= 20:
+        sets = (bases.MEDIUM, bases.LARGE, bases.FULL)
     return [Shape(one, n, background) for one in sets for n in range(highest + 1)]
 
 
@@ -144,7 +148,9 @@ def _sample(target: Exposure, convolved: Exposure, stars: Stars, half: int) -> S
 def _any_within(flags: np.ndarray, side: int) -> np.ndarray:
     """(N, S - side + 1, ...) True where any of the side x side pixels is."""
     total = np.pad(flags, ((0, 0), (1, 0), (1, 0))).astype(np.int32).cumsum(1).cumsum(2)
-    return (total[:, side:, side:] - total[:, :-side, side:] - total[:, side:, :-side] + total[:, :-side, :-side]) > 0
+    return (
+        total[:, side:, side:] - total[:, :-side, side:] - total[:, side:, :-side] + total[:, :-side, :-side]
+    ) > 0
 
 
 @dataclass(frozen=True)

@@ -65,4 +65,4 @@ def measured(exposure: Exposure, stars: Stars, positions: np.ndarray) -> PsfMode
     cut = pixels.centred(exposure.image, y, x, dy, dx, half)
     design = terms(field(x, width), field(y, height), order)
     coefficients, _ = pixels.fit(cut, design, np.full(len(chosen), noise))
-    return PsfModel(coefficients, order, exposure.shape)
+    return PsfModel(pixels.clean_wings(coefficients), order, exposure.shape)

@@ -20,9 +20,7 @@ def fill_cores(exposure: Exposure, psf: PsfModel) -> list[SaturatedStar]:
         centre = core_of(y, x)
         iy, ix = (int(np.clip(round(c), 0, n - 1)) for c, n in zip(centre, exposure.shape, strict=False))
         noise2 = float(exposure.sky_variance.at(np.array([iy]), np.array([ix]))[0])
-        star, model, box = fit_wings(
-            exposure.image, unusable, noise2, exposure.gain, centre, psf.at(iy, ix)
-        )
+        star, model, box = fit_wings(exposure.image, unusable, noise2, exposure.gain, centre, psf.at(iy, ix))
         stars.append(star)
         if model is not None:
             near = unusable[box]

@@ -87,8 +87,8 @@ def _candidates(
     y, x = peaks(image, threshold)
     inside = (y > margin) & (y < image.shape[0] - margin) & (x > margin) & (x < image.shape[1] - margin)
     y, x = y[inside], x[inside]
-    masked = stamps(bad_template, y, x, 9).reshape(len(y), -1).any(1)
-    masked |= stamps(bad_science, y, x, 5).reshape(len(y), -1).any(1)
+    masked = stamps(bad_template, y, x, 9).any((1, 2))
+    masked |= stamps(bad_science, y, x, 5).any((1, 2))
     return y[~masked], x[~masked]
 
 

@@ -1,0 +1,103 @@
+"""Point sources measured on stamps: PSF flux and position by weighted least squares, forced flux, aperture."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+
+from gpudiff.arrays.polynomial import field, terms
+
+
+def psf_stamps(
+    coefficients: np.ndarray, order: int, shape: tuple[int, int], y: np.ndarray, x: np.ndarray
+) -> np.ndarray:
+    """(N, K, K) float32 PSF at each position, unit sum.  coefficients : (P, K, K) polynomial over the field."""
+    at = terms(field(x, shape[1]), field(y, shape[0]), order).astype(np.float32)
+    flat = at @ coefficients.reshape(len(coefficients), -1).astype(np.float32)
+    return (flat / flat.sum(1, keepdims=True)).reshape(len(y), *coefficients.shape[1:])
+
+
+def shifted(images: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> np.ndarray:
+    """(N, K, K) images moved by (dy, dx) pixels each, by a phase in Fourier space (band-limited images)."""
+    side = images.shape[-1]
+    size = scipy.fft.next_fast_len(side + 6, real=True)
+    ky, kx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
+    phase = np.exp(-2j * np.pi * (ky * dy[:, None, None] + kx * dx[:, None, None]))
+    out = scipy.fft.irfft2(scipy.fft.rfft2(images, s=(size, size)) * phase, s=(size, size))
+    return out[:, :side, :side].astype(np.float32)
+
+
+@dataclass(frozen=True)
+class PointFit:
+    """dy, dx : offset from the stamp's centre; flux, covariance (N, 3, 3) of (flux, y, x); chi2; pixels;
+    converged : bool, False where the position ran away and was put back to the centre; all (N, ...)."""
+
+    dy: np.ndarray
+    dx: np.ndarray
+    flux: np.ndarray
+    covariance: np.ndarray
+    chi2: np.ndarray
+    pixels: np.ndarray
+    converged: np.ndarray
+    profile: np.ndarray
+    """(N, S, S) the PSF at the fitted position."""
+
+
+def fit_points(data: np.ndarray, weight: np.ndarray, psf: np.ndarray, rounds: int = 5) -> PointFit:
+    """PSF flux and position of one source a stamp, by Gauss-Newton from the stamp's centre.
+
+    data : (N, S, S) float32, finite; weight : (N, S, S) one over the variance, 0 where there is no value
+    psf : (N, S, S) unit-sum PSF, its peak in the middle
+    """
+    count = len(data)
+    dy, dx = np.zeros(count), np.zeros(count)
+    converged = np.ones(count, bool)
+    flux, matrix, profile = np.zeros(count), np.zeros((count, 3, 3)), psf
+    for _ in range(rounds):
+        profile = shifted(psf, dy, dx)
+        slope_y = -0.5 * (np.roll(profile, -1, 1) - np.roll(profile, 1, 1))
+        slope_x = -0.5 * (np.roll(profile, -1, 2) - np.roll(profile, 1, 2))
+        design = np.stack([profile, slope_y, slope_x], 1).reshape(count, 3, -1).astype(np.float64)
+        flat = weight.reshape(count, 1, -1) * design
+        matrix = flat @ design.transpose(0, 2, 1)
+        matrix[:, [0, 1, 2], [0, 1, 2]] += 1e-30 + 1e-9 * np.trace(matrix, axis1=1, axis2=2)[:, None]
+        solution = np.linalg.solve(matrix, (flat @ data.reshape(count, -1, 1)))[..., 0]
+        flux = solution[:, 0]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step = np.where(flux[:, None] != 0, solution[:, 1:] / flux[:, None], 0)
+        step = np.clip(step, -0.7, 0.7)
+        dy, dx = dy + step[:, 0], dx + step[:, 1]
+        away = ~(np.hypot(dy, dx) < 2.5)
+        converged &= ~away
+        dy, dx = np.where(converged, dy, 0), np.where(converged, dx, 0)
+    profile = shifted(psf, dy, dx)
+    flux, _ = forced(data, weight, profile)
+    residual = data - flux[:, None, None] * profile
+    chi2 = (weight * residual**2).sum((1, 2))
+    scale = np.stack([np.ones(count), flux, flux], 1)
+    information = matrix * scale[:, :, None] * scale[:, None]
+    information[:, [1, 2], [1, 2]] += 1e-12
+    covariance = np.linalg.inv(information)
+    return PointFit(dy, dx, flux, covariance, chi2, (weight > 0).sum((1, 2)), converged, profile)
+
+
+def forced(data: np.ndarray, weight: np.ndarray, profile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(flux, error) (N,) of a profile at a known position; NaN where no pixel has a value."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        information = (weight * profile.astype(np.float64) ** 2).sum((1, 2))
+        flux = (weight * profile * data.astype(np.float64)).sum((1, 2)) / information
+        return flux, 1 / np.sqrt(information)
+
+
+def aperture(
+    data: np.ndarray, variance: np.ndarray, dy: np.ndarray, dx: np.ndarray, radius: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(flux, error) (N,) in a circle round the offsets from the stamps' centres, pixels counted whole.
+
+    NaN where a pixel of the circle has no value.
+    """
+    half = data.shape[1] // 2
+    axis = np.arange(-half, half + 1)
+    distance = np.hypot(axis[:, None] - dy[:, None, None], axis - dx[:, None, None])
+    inside = distance <= radius
+    return np.where(inside, data, 0).sum((1, 2)), np.sqrt(np.where(inside, variance, 0).sum((1, 2)))

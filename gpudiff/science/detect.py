@@ -1,0 +1,187 @@
+"""From the difference to DIASources: detected in the score, measured on the difference, judged."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpudiff.arrays.components import extrema
+from gpudiff.arrays.measure import PointFit, aperture, fit_points, forced, psf_stamps, shifted
+from gpudiff.arrays.moments import second_moments
+from gpudiff.arrays.stamps import stamps
+from gpudiff.model.config import Configuration
+from gpudiff.model.frame import Difference
+from gpudiff.model.kernel import PsfModel
+from gpudiff.model.mask import bit
+from gpudiff.model.sky import Sky
+from gpudiff.model.tables import DIASOURCE, DO_NOT_ALERT_ALONE, Table, dia_source_ids, flag
+from gpudiff.science.judge import Shapes, flags_of, trails
+from gpudiff.science.psf import given
+
+BOX = 7
+"""Half width of the stamps sources are measured on, pixels."""
+
+
+def detect(difference: Difference, configuration: Configuration) -> tuple[Difference, Table]:
+    """(the difference with its footprints in the mask, the DIASource table ordered by y, x).
+
+    A DIASource is an extremum of |score| at or above the threshold, of either sign.
+    """
+    y, x = extrema(difference.score, configuration.detect.threshold)
+    marked = _mark(difference, configuration.detect.threshold)
+    if len(y) == 0:
+        return marked, Table.empty(DIASOURCE)
+    cut = _cut(difference, y, x)
+    fit = fit_points(cut.data, cut.weight, cut.psf)
+    columns = _measure(difference, y, x, cut, fit)
+    shapes = Shapes.of(difference, y, x, cut.data, cut.weight, cut.psf, fit)
+    columns["flags"] = flags_of(difference, y, x, columns, fit, shapes, configuration.detect.threshold)
+    columns["isDipole"] = (columns["flags"] & flag("DIPOLE")) != 0
+    columns["flagged"] = (columns["flags"] & flag(*DO_NOT_ALERT_ALONE)) != 0
+    columns["trailLength"], columns["trailAngle"] = trails(shapes)
+    return marked, _table(difference, columns)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """(N, S, S) stamps of the difference: data with 0 for no value, weight, and the PSF there."""
+
+    data: np.ndarray
+    weight: np.ndarray
+    psf: np.ndarray
+
+
+def _cut(difference: Difference, y: np.ndarray, x: np.ndarray) -> Cut:
+    data = stamps(difference.image, y, x, BOX)
+    variance = stamps(difference.variance, y, x, BOX)
+    here = _inside(difference.image.shape, y, x)
+    known = np.isfinite(data) & (variance > 0) & here
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = np.where(known, 1 / variance, 0).astype(np.float32)
+    return Cut(np.where(known, data, 0), weight, profiles(difference, difference.psf, y, x))
+
+
+def _inside(shape: tuple[int, ...], y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(N, S, S) bool: stamp pixels that lie on the image."""
+    offset = np.arange(-BOX, BOX + 1)
+    rows, columns = y[:, None] + offset, x[:, None] + offset
+    rows_in, columns_in = (rows >= 0) & (rows < shape[0]), (columns >= 0) & (columns < shape[1])
+    return rows_in[:, :, None] & columns_in[:, None, :]
+
+
+def profiles(difference: Difference, thirds: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(N, S, S) PSF at each position from one of the difference's (9, P, P) stacks, cut to the stamps."""
+    model: PsfModel = given(thirds, difference.science.shape, difference.science.name)
+    full = psf_stamps(model.coefficients, model.order, model.shape, y, x)
+    edge = full.shape[1] // 2 - BOX
+    return full[:, edge:-edge, edge:-edge] if edge > 0 else full
+
+
+def _mark(difference: Difference, threshold: float) -> Difference:
+    mask = difference.mask.copy()
+    mask[difference.score >= threshold] |= bit("DETECTED")
+    mask[difference.score <= -threshold] |= bit("DETECTED_NEGATIVE")
+    return dataclasses.replace(difference, mask=mask)
+
+
+def _measure(difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, fit: PointFit) -> dict[str, Any]:
+    """The columns that are measured; flux errors include the source's own photons."""
+    own = _own_photons(fit.profile) / difference.science.gain
+    flux_error = np.sqrt(fit.covariance[:, 0, 0] + np.maximum(fit.flux, 0) * own)
+    radius = float(difference.quality.science_fwhm)
+    with np.errstate(divide="ignore"):
+        variance = np.where(cut.weight > 0, 1 / cut.weight, np.nan)
+    ap_flux, ap_error = aperture(
+        np.where(cut.weight > 0, cut.data, np.nan), variance, fit.dy, fit.dx, min(radius, BOX)
+    )
+    science = _forced(difference, y, x, fit, "science")
+    template = _forced(difference, y, x, fit, "matched")
+    return {
+        "x": x + fit.dx,
+        "y": y + fit.dy,
+        "xErr": np.sqrt(fit.covariance[:, 2, 2]),
+        "yErr": np.sqrt(fit.covariance[:, 1, 1]),
+        "x_y_Cov": fit.covariance[:, 1, 2],
+        "psfFlux": fit.flux,
+        "psfFluxErr": flux_error,
+        "psfChi2": fit.chi2,
+        "psfNdata": fit.pixels,
+        "snr": np.abs(difference.score[y, x]),
+        "isNegative": difference.score[y, x] < 0,
+        "apFlux": ap_flux,
+        "apFluxErr": ap_error,
+        "scienceFlux": science[0],
+        "scienceFluxErr": science[1],
+        "templateFlux": template[0],
+        "templateFluxErr": template[1],
+        **_moments(cut, fit),
+    }
+
+
+def _own_photons(profile: np.ndarray) -> np.ndarray:
+    """(N,) sum P^3 / (sum P^2)^2: the variance of a PSF flux by the source's own photons, a unit of flux."""
+    return (profile.astype(float) ** 3).sum((1, 2)) / (profile.astype(float) ** 2).sum((1, 2)) ** 2
+
+
+def _forced(
+    difference: Difference, y: np.ndarray, x: np.ndarray, fit: PointFit, which: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """(flux, error) of the PSF at the fitted position in the science image or in the matched template."""
+    science = difference.science
+    here = _inside(science.shape, y, x)
+    sky = stamps(difference.variance, y, x, BOX)
+    if which == "science":
+        image, thirds = science.image, difference.science_psf
+        usable = (stamps(science.mask, y, x, BOX) & bit("BAD", "SAT", "CR", "NO_DATA")) == 0
+        variance = _science_variance(difference, y, x, stamps(image, y, x, BOX))
+    else:
+        image, thirds = difference.matched, difference.matched_psf
+        usable = np.isfinite(sky)
+        variance = sky
+    usable &= here & (variance > 0)
+    weight = np.where(usable, 1 / np.where(usable, variance, 1), 0)
+    profile = shifted(profiles(difference, thirds, y, x), fit.dy, fit.dx)
+    return forced(np.where(usable, stamps(image, y, x, BOX), 0), weight, profile)
+
+
+def _science_variance(difference: Difference, y: np.ndarray, x: np.ndarray, data: np.ndarray) -> np.ndarray:
+    sky = difference.science.sky_variance.at(y, x)[:, None, None]
+    return sky + np.maximum(data, 0) / np.float32(difference.science.gain)
+
+
+def _moments(cut: Cut, fit: PointFit) -> dict[str, np.ndarray]:
+    """Second moments of source and PSF under one Gaussian weight as wide as the PSF's core."""
+    sign = np.sign(fit.flux)[:, None, None]
+    centred = shifted(cut.data * sign, -fit.dy, -fit.dx)
+    peak = cut.psf[:, BOX, BOX]
+    width = float(np.median(np.sqrt(1 / (2 * np.pi * np.maximum(peak, 1e-6)))))
+    source, psf = second_moments(centred, 1.5 * width), second_moments(cut.psf, 1.5 * width)
+    names = ("ixx", "iyy", "ixy")
+    out = {name: source[:, n] for n, name in enumerate(names)}
+    return out | {f"{name}PSF": psf[:, n] for n, name in enumerate(names)}
+
+
+def _table(difference: Difference, columns: dict[str, Any]) -> Table:
+    """The rows in (y, x) order with identity and sky positions."""
+    order = np.lexsort((columns["x"], columns["y"]))
+    columns = {name: np.asarray(values)[order] for name, values in columns.items()}
+    observation = difference.science.frame.observation
+    frame, count = observation.frame, len(order)
+    sky = Sky(difference.science.frame.wcs)
+    columns["ra"], columns["dec"] = sky.to_sky(columns["x"], columns["y"])
+    jacobian = sky.jacobian(columns["x"], columns["y"])
+    xy = columns["x_y_Cov"]
+    pixel = np.stack([columns["xErr"] ** 2, xy, xy, columns["yErr"] ** 2], -1).reshape(-1, 2, 2)
+    covariance = jacobian @ pixel @ jacobian.transpose(0, 2, 1)
+    columns |= {
+        "raErr": np.sqrt(covariance[:, 0, 0]),
+        "decErr": np.sqrt(covariance[:, 1, 1]),
+        "ra_dec_Cov": covariance[:, 0, 1],
+        "diaSourceId": dia_source_ids(frame.visit, frame.detector, count),
+        "visit": np.full(count, frame.visit),
+        "snap": np.full(count, frame.snap),
+        "detector": np.full(count, frame.detector),
+        "midpointMjdTai": np.full(count, observation.midpoint_mjd_tai),
+    }
+    return Table(DIASOURCE, columns)

@@ -1,0 +1,195 @@
+"""What a detection is not: cosmic ray, dipole, residual of a bright star, edge, masked pixels."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpudiff.arrays.measure import PointFit
+from gpudiff.arrays.moments import second_moments
+from gpudiff.arrays.stamps import peaks, stamps
+from gpudiff.model.frame import Difference
+from gpudiff.model.mask import bit
+from gpudiff.model.tables import flag
+
+MODEL_ERROR = 0.05
+"""Fraction of a source's flux by which the PSF itself may be wrong, pixel by pixel."""
+DIPOLE_SHARE = 0.4
+"""A lobe of the other sign this strong beside a detection makes a dipole."""
+EXCESS = 4.5
+"""Sigmas of chi2 above which a source is not the PSF."""
+NEAR = 4
+"""Pixels within which a spoilt area counts."""
+TOUCHING = 2
+"""Pixels within which an unusable pixel counts: farther out the PSF fit does without it."""
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """How each detection compares with the PSF, all (N,).
+
+    unlike : bool, chi2 of the PSF fit too large for noise, the PSF's own error allowed for
+    sharpness, sharpness_error : peak over its neighbours against the PSF's, 1 for a point source
+    major, minor : second moments along the axes over the PSF's mean one (NaN where the moments fail)
+    angle : of the major axis from +x to +y, degrees; psf_variance : the PSF's mean second moment, pixel^2
+    """
+
+    unlike: np.ndarray
+    sharpness: np.ndarray
+    sharpness_error: np.ndarray
+    major: np.ndarray
+    minor: np.ndarray
+    angle: np.ndarray
+    psf_variance: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        difference: Difference,
+        y: np.ndarray,
+        x: np.ndarray,
+        data: np.ndarray,
+        weight: np.ndarray,
+        psf: np.ndarray,
+        fit: PointFit,
+    ) -> "Shapes":
+        """Shapes from the stamps the sources were measured on."""
+        freedom = np.maximum(fit.pixels - 3, 1)
+        model = fit.flux[:, None, None] * fit.profile
+        allowed = (weight * (MODEL_ERROR * model) ** 2).sum((1, 2))
+        own = (weight**2 * np.abs(model)).sum((1, 2)) / difference.science.gain
+        unlike = fit.chi2 - allowed - own > freedom + EXCESS * np.sqrt(2 * freedom)
+        centre, ring = _core(data), _core(fit.profile)
+        expected = fit.flux * (ring[0] - ring[1])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            sharpness = (centre[0] - centre[1]) / expected
+            noise = np.sqrt(1.125 / np.maximum(weight[:, weight.shape[1] // 2, weight.shape[1] // 2], 1e-30))
+            error = np.abs(noise / expected)
+        return cls(unlike, sharpness, error, *_axes(data, psf, fit))
+
+
+def _core(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(middle pixel, mean of its eight neighbours) of each stamp."""
+    half = images.shape[1] // 2
+    middle = images[:, half, half]
+    block = images[:, half - 1 : half + 2, half - 1 : half + 2].sum((1, 2))
+    return middle, (block - middle) / 8
+
+
+def _axes(data: np.ndarray, psf: np.ndarray, fit: PointFit) -> tuple[np.ndarray, ...]:
+    """(major, minor, angle, psf variance) by moments under a weight that a trail of a few pixels fits in."""
+    half = psf.shape[1] // 2
+    width = np.sqrt(1 / (2 * np.pi * np.maximum(np.median(psf[:, half, half]), 1e-6)))
+    sign = np.sign(fit.flux)[:, None, None]
+    source, point = second_moments(data * sign, 2 * width), second_moments(psf, 2 * width)
+    mean = 0.5 * (point[:, 0] + point[:, 1])
+    xx, yy, xy = source.T
+    middle, spread = 0.5 * (xx + yy), np.hypot(0.5 * (xx - yy), xy)
+    angle = 0.5 * np.degrees(np.arctan2(2 * xy, xx - yy))
+    return (middle + spread) / mean, (middle - spread) / mean, angle, mean
+
+
+def trails(shapes: Shapes) -> tuple[np.ndarray, np.ndarray]:
+    """(length, angle): a uniform trail adds length^2 / 12 to the variance along it; 0 for a point source."""
+    trailed = shapes.unlike & (shapes.major > 1.5) & (shapes.minor > 0.5) & (shapes.minor < 1.6)
+    with np.errstate(invalid="ignore"):
+        length = np.sqrt(12 * np.maximum(shapes.major - shapes.minor, 0) * shapes.psf_variance)
+    return np.where(trailed, length, 0.0), np.where(trailed, shapes.angle, 0.0)
+
+
+def flags_of(
+    difference: Difference,
+    y: np.ndarray,
+    x: np.ndarray,
+    columns: dict[str, Any],
+    fit: PointFit,
+    shapes: Shapes,
+    threshold: float,
+) -> np.ndarray:
+    """(N,) int64 bits of model.tables.FLAGS."""
+    out = np.zeros(len(y), np.int64)
+
+    def mark(name: str, where: np.ndarray) -> None:
+        out[where] |= flag(name)
+
+    height, width = difference.image.shape
+    reach = 2 * difference.quality.science_fwhm
+    mark("EDGE", np.minimum.reduce([y, x, height - 1 - y, width - 1 - x]) < reach)
+    near = stamps(difference.mask, y, x, NEAR).reshape(len(y), -1)
+    beside = stamps(difference.mask, y, x, TOUCHING).reshape(len(y), -1)
+    masked = (beside & bit("NO_DATA", "BAD", "CR", "SAT", "SAT_TEMPLATE") != 0).any(1)
+    mark("MASKED", masked | (near & bit("SUSPECT") != 0).any(1))
+    far = stamps(difference.mask, y, x, 2 * NEAR).reshape(len(y), -1)
+    mark("SATURATED", (far & bit("SAT", "SAT_TEMPLATE") != 0).any(1))
+    mark("STREAK", (near & bit("STREAK") != 0).any(1))
+    mark("CENTROID", ~fit.converged)
+    dipole = _dipoles(difference.score, y, x, difference.quality.science_fwhm)
+    mark("DIPOLE", dipole)
+    sharp = shapes.unlike & _sharper(shapes)
+    mark("COSMIC_RAY", sharp)
+    trailed = trails(shapes)[0] > 0
+    mark("NOT_POINT_LIKE", shapes.unlike & ~sharp & ~trailed)
+    mark("BRIGHT_STAR", _explained(difference, y, x, threshold))
+    weak = np.abs(columns["psfFlux"]) < 0.6 * threshold * columns["psfFluxErr"]
+    mark("ONLY_IN_SCORE", weak | (np.sign(columns["psfFlux"]) != np.sign(difference.score[y, x])))
+    return out
+
+
+def _sharper(shapes: Shapes) -> np.ndarray:
+    """Sharper than the PSF: light in one pixel, or across a track thinner than the PSF."""
+    with np.errstate(invalid="ignore"):
+        thin = ~(shapes.minor > 0.5)
+        return (shapes.sharpness > 3 + 4 * shapes.sharpness_error) | (thin & ~(shapes.sharpness < 0.5))
+
+
+def _dipoles(score: np.ndarray, y: np.ndarray, x: np.ndarray, fwhm: float) -> np.ndarray:
+    """Detections with a lobe of the other sign, 3.5 sigma or more, within about one and a half FWHM."""
+    half = max(3, round(1.5 * fwhm))
+    sign = np.sign(score[y, x])
+    around = stamps(score, y, x, half) * sign[:, None, None]
+    deepest = -around.reshape(len(y), -1).min(1)
+    return (deepest > 3.5) & (deepest > DIPOLE_SHARE * np.abs(score[y, x]))
+
+
+# ---------------------------------------------------------------- bright stars
+def kernel_error(difference: Difference) -> float:
+    """Fraction of a star's signal to noise that the difference leaves at static stars, beyond the noise.
+
+    Measured at the template's stars: the largest |score| within one FWHM, what noise alone makes of it taken
+    out, over the star's own signal to noise; their 80 % quantile, so that most stars are explained and a
+    variable one among them is not.  0 when the kernel is as good as the noise.
+    """
+    y, x, significance = _static_stars(difference)
+    if len(y) == 0:
+        return 0.0
+    half = max(2, round(difference.quality.science_fwhm))
+    worst = np.abs(stamps(difference.score, y, x, half)).reshape(len(y), -1).max(1)
+    excess = np.sqrt(np.maximum(worst**2 - 3.5**2, 0))
+    return float(np.median(excess / significance))
+
+
+def _static_stars(difference: Difference) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(y, x, signal to noise) of the matched template's stars above 50 sigma that the difference covers."""
+    matched = np.where(np.isfinite(difference.image), difference.matched, 0)
+    middle = float(np.nanmedian(difference.variance[::7, ::7]))
+    y, x = peaks(matched, 5 * np.sqrt(middle))
+    covered = np.isfinite(stamps(difference.image, y, x, 4)).reshape(len(y), -1).all(1)
+    y, x = y[covered], x[covered]
+    significance = _significance(difference, y, x)
+    bright = significance > 50
+    return y[bright], x[bright], significance[bright]
+
+
+def _significance(difference: Difference, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(N,) signal to noise that the brightest template pixel within 3 px would have as a star."""
+    psf = difference.psf[4].astype(float)
+    plain = difference.matched_psf[4].astype(float)
+    flux = np.maximum(stamps(difference.matched, y, x, 3).reshape(len(y), -1).max(1), 0) / plain.max()
+    variance = np.nan_to_num(difference.variance[y, x], nan=np.inf)
+    return flux * np.sqrt((psf**2).sum() / variance)
+
+
+def _explained(difference: Difference, y: np.ndarray, x: np.ndarray, threshold: float) -> np.ndarray:
+    """Detections that the kernel's error at a star beneath them explains."""
+    star = kernel_error(difference) * _significance(difference, y, x)
+    return np.abs(difference.score[y, x]) < threshold * np.sqrt(1 + star**2)
