@@ -12,6 +12,7 @@ A message is five parts:
 The associator answers with two parts, b"GDA1" and the JSON of `Answer`.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -120,6 +121,7 @@ def decode(parts: list[Any]) -> DetectionBatch:
     header = _decode_header(parts[1])
     frame = FrameId(header.visit, header.snap, header.detector)
     name = f"detections {frame}"
+    _check_wcs(header.wcs, name)
     sources = _decode_sources(parts[2], name)
     _check_ids(sources, frame, header.count, name)
     cutouts = _decode_array(parts[3], header.cutouts_shape, f"{name}: cutouts")
@@ -209,6 +211,12 @@ def _decode_header(part: Any) -> Header:
         frame = (header.visit, header.snap, header.detector)
         raise BadMessage(f"detections: expected visit < 2**39, snap < 2**15, detector < 256; got {frame}")
     return header
+
+
+def _check_wcs(wcs: dict[str, Any], name: str) -> None:
+    for key, value in wcs.items():
+        if not re.fullmatch("[A-Z0-9_-]{1,8}", key) or not isinstance(value, str | int | float):
+            raise BadMessage(f"{name}: wcs: expected FITS keywords and values, got {key!r}: {value!r}")
 
 
 def _decode_sources(part: Any, name: str) -> Table:

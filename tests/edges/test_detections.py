@@ -89,6 +89,8 @@ def test_a_missing_column_is_named():
         {"cutouts_shape": [2, 3, -51, -51]},
         {"psf_shape": [5]},
         {"steps": [1]},
+        {"wcs": {"CRPIX1": [1.0]}},
+        {"wcs": {"crpix 1\n": 1.0}},
     ],
     ids=str,
 )

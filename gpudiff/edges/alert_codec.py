@@ -1,0 +1,174 @@
+"""Alerts <-> Avro bytes.  A DIASource is encoded once, when it is stored; alerts are spliced from such bytes.
+
+Avro (specification 1.11) writes a record as its fields one after the other, without tags or lengths.  So the
+bytes of an alert are the bytes of its parts: `splice` writes exactly what a general encoder would, from
+records that were encoded before.
+"""
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import fastavro
+
+from gpudiff.edges.alert_schema import (
+    FLAG_FIELDS,
+    REQUIRED,
+    alert_schema,
+    dia_object_schema,
+    dia_source_schema,
+)
+from gpudiff.edges.cutout_fits import write_cutouts
+from gpudiff.model.alert import AlertBatch
+from gpudiff.model.errors import BadMessage
+from gpudiff.model.tables import FLAGS, Table
+
+NULL, VALUE = b"\x00", b"\x02"
+"""Which branch of a union ["null", T] follows: 0 and 1 as Avro's zigzag integers."""
+NOT_MEASURED = {"trailNdata": 0, "dipoleNdata": 0, "bboxSize": 0}
+NOT_MEASURED |= {f"{band}_psfFluxNdata": 0 for band in "ugrizy"}
+
+
+def encode_sources(alerts: AlertBatch) -> list[bytes]:
+    """The diaSource record of each DIASource of a frame: what the ledger keeps, and later alerts repeat."""
+    columns = nullable(alerts.sources)
+    columns["diaObjectId"] = alerts.association.object_ids.tolist()
+    flags = alerts.sources["flags"]
+    for field, name in FLAG_FIELDS.items():
+        columns[field] = ((flags >> FLAGS[name]) & 1).astype(bool).tolist()
+    shared = {**NOT_MEASURED, **alerts.common}
+    return _encode_rows(_parsed("diaSource"), columns, shared)
+
+
+def encode_objects(objects: Table) -> list[bytes]:
+    """The diaObject record of each row."""
+    return _encode_rows(_parsed("diaObject"), nullable(objects), NOT_MEASURED)
+
+
+def encode_alerts(
+    alerts: AlertBatch, sources: Sequence[bytes], history: Sequence[Sequence[bytes]]
+) -> Iterable[bytes]:
+    """The alert of each DIASource, one after the other.
+
+    sources : `encode_sources` of the same batch; history : the stored diaSource records of each one's object
+    """
+    x, y = alerts.sources["x"], alerts.sources["y"]
+    cutouts = write_cutouts(alerts.cutouts, x, y, alerts.wcs, alerts.image_unit)
+    objects = encode_objects(alerts.association.objects)
+    ids = alerts.sources["diaSourceId"].tolist()
+    tails = _tails(alerts)
+    for parts in zip(ids, sources, history, objects, cutouts, tails, strict=True):
+        yield splice(*parts)
+
+
+def splice(
+    dia_source_id: int,
+    source: bytes,
+    history: Sequence[bytes],
+    dia_object: bytes,
+    cutouts: Sequence[bytes],
+    tail: bytes,
+) -> bytes:
+    """One alert's bytes from those of its parts, in the order of the schema's fields.
+
+    cutouts : difference, science, template; tail : association and provenance
+    """
+    earlier = [VALUE, long(len(history)), *history, NULL] if history else [NULL]
+    stamps = [part for cutout in cutouts for part in (VALUE, long(len(cutout)), cutout)]
+    no_reason_no_target, no_forced = NULL + NULL, NULL
+    return b"".join(
+        [
+            long(dia_source_id),
+            no_reason_no_target,
+            source,
+            *earlier,
+            no_forced,
+            VALUE,
+            dia_object,
+            *stamps,
+            tail,
+        ]
+    )
+
+
+def decode_alert(data: bytes, schema: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The alert in its bytes, as nested dicts; raises BadMessage when they are not one.
+
+    schema : the one it was written in, ours when None
+    """
+    written = _parsed("alert") if schema is None else fastavro.parse_schema(schema)
+    try:
+        alert: Any = fastavro.schemaless_reader(io.BytesIO(data), written, None)
+    except (EOFError, ValueError, IndexError, UnicodeDecodeError, MemoryError, OverflowError) as error:
+        raise BadMessage(f"alert: {len(data)} bytes do not decode: {type(error).__name__} {error}") from None
+    return alert
+
+
+def long(value: int) -> bytes:
+    """An Avro long: zigzag, seven bits a byte, least significant first."""
+    rest = value << 1 if value >= 0 else (-value << 1) - 1
+    out = bytearray()
+    while rest > 0x7F:
+        out.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    out.append(rest)
+    return bytes(out)
+
+
+def nullable(table: Table) -> dict[str, list[Any]]:
+    """The columns as lists of Python values, with None for NaN where the schema allows null."""
+    columns = {}
+    for name, column in table.columns.items():
+        values = column.tolist()
+        if column.dtype.kind == "f" and name not in REQUIRED:
+            values = [None if value != value else value for value in values]
+        columns[name] = values
+    return columns
+
+
+def _tails(alerts: AlertBatch) -> Iterable[bytes]:
+    association = alerts.association
+    rows = zip(
+        association.known.tolist(),
+        association.probability.tolist(),
+        association.runner_up.tolist(),
+        strict=True,
+    )
+    schema = _parsed("alert")["fields"]
+    kinds = {field["name"]: field["type"] for field in schema[-2:]}
+    provenance = _encode(
+        kinds["provenance"],
+        {
+            "fingerprint": bytes.fromhex(alerts.fingerprint),
+            "revision": alerts.revision,
+            "latency_s": alerts.latency_s,
+        },
+    )
+    for known, probability, runner_up in rows:
+        values = {"known": known, "probability": probability, "runnerUpDiaObjectId": runner_up or None}
+        yield _encode(kinds["association"], values) + provenance
+
+
+def _encode_rows(schema: Any, columns: dict[str, list[Any]], shared: dict[str, Any]) -> list[bytes]:
+    names = list(columns)
+    return [
+        _encode(schema, {**shared, **dict(zip(names, values, strict=True))})
+        for values in zip(*columns.values(), strict=True)
+    ]
+
+
+def _encode(schema: Any, record: dict[str, Any]) -> bytes:
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, schema, record)
+    return out.getvalue()
+
+
+@cache
+def _parsed(name: str) -> Any:
+    made: dict[str, Callable[[], dict[str, Any]]] = {
+        "alert": alert_schema,
+        "diaSource": dia_source_schema,
+        "diaObject": dia_object_schema,
+    }
+    return fastavro.parse_schema(made[name]())

@@ -1,0 +1,150 @@
+"""The Avro schema of an alert: a superset, by field name, of the one that Rubin publishes (version 11.1).
+
+Names and types are those of the public standard, so that a Rubin reader resolves our records; which values we
+have comes from model.tables.  What we do not measure is null, or 0 where the standard has no null.  Our own
+fields come after the standard's.
+"""
+
+import hashlib
+import json
+from functools import cache
+from typing import Any
+
+from gpudiff.model.alert import ALERT_SOURCE
+from gpudiff.model.tables import DIAOBJECT, Column
+
+NAMESPACE = "gpudiff.v1_0"
+AVRO = {"i8": "long", "i4": "int", "i2": "int", "f8": "double", "f4": "float", "?": "boolean"}
+NARROW = ("x", "y", "psfFlux", "apFlux", "scienceFlux", "templateFlux")
+"""Double with us, float in the standard: Avro resolves float to double but not the other way."""
+_REQUIRED = (
+    "diaSourceId visit detector midpointMjdTai ra dec x y psfNdata trailNdata dipoleNdata bboxSize "
+    "timeProcessedMjdTai diaObjectId validityStartMjdTai nDiaSources snap flags flagged fluxUnit"
+)
+REQUIRED = frozenset([*_REQUIRED.split(), *(f"{band}_psfFluxNdata" for band in "ugrizy")])
+"""Never null; the others may be."""
+
+SOURCE_OTHERS = {
+    "long": "diaObjectId ssObjectId parentDiaSourceId",
+    "float": "exposureTime psfLnL trailFlux trailFluxErr trailRaErr trailDecErr trailLengthErr trailAngleErr "
+    "trailChi2 dipoleMeanFlux dipoleMeanFluxErr dipoleFluxDiff dipoleFluxDiffErr dipoleLength dipoleAngle "
+    "dipoleChi2 extendedness reliability",
+    "double": "trailRa trailDec timeProcessedMjdTai timeWithdrawnMjdTai",
+    "int": "trailNdata trailAlgorithm dipoleNdata bboxSize",
+    "string": "reliabilityVersion band",
+    "boolean": "centroid_flag apFlux_flag apFlux_flag_apertureTruncated psfFlux_flag psfFlux_flag_edge "
+    "psfFlux_flag_noGoodPixels trail_flag_edge trail_flag forced_PsfFlux_flag forced_PsfFlux_flag_edge "
+    "forced_PsfFlux_flag_noGoodPixels shape_flag shape_flag_no_pixels shape_flag_not_contained "
+    "shape_flag_parent_source dipoleFitAttempted pixelFlags pixelFlags_bad pixelFlags_cr pixelFlags_crCenter "
+    "pixelFlags_edge pixelFlags_nodata pixelFlags_nodataCenter pixelFlags_interpolated "
+    "pixelFlags_interpolatedCenter pixelFlags_offimage pixelFlags_saturated pixelFlags_saturatedCenter "
+    "pixelFlags_suspect pixelFlags_suspectCenter pixelFlags_streak pixelFlags_streakCenter "
+    "pixelFlags_injected pixelFlags_injectedCenter pixelFlags_injected_template "
+    "pixelFlags_injected_templateCenter glint_trail",
+}
+"""The standard's DIASource fields that are not columns of ours, by type."""
+OWN_SOURCE_COLUMNS = ("snap", "flags", "flagged", "x_y_Cov")
+FLAG_FIELDS = {
+    "centroid_flag": "CENTROID",
+    "pixelFlags_bad": "MASKED",
+    "pixelFlags_cr": "COSMIC_RAY",
+    "pixelFlags_edge": "EDGE",
+    "pixelFlags_saturated": "SATURATED",
+    "pixelFlags_streak": "STREAK",
+    "pixelFlags_suspect": "BRIGHT_STAR",
+}
+"""The standard's flags that follow from one of ours (model.tables.FLAGS)."""
+BAND_FLOATS = (
+    "psfFluxMean psfFluxMeanErr psfFluxSigma fpFluxMean fpFluxMeanErr scienceFluxMean scienceFluxMeanErr "
+    "psfFluxMin psfFluxMax psfFluxMaxSlope psfFluxErrMean"
+)
+"""The standard's DIAObject fields that exist once a band."""
+FORCED = (
+    "diaForcedSourceId:long diaObjectId:long ra:double dec:double visit:long detector:int psfFlux:float? "
+    "psfFluxErr:float? midpointMjdTai:double scienceFlux:float? scienceFluxErr:float? band:string? "
+    "timeProcessedMjdTai:double timeWithdrawnMjdTai:double?"
+)
+
+
+def dia_source_schema() -> dict[str, Any]:
+    """One detection: our columns, the standard's other fields, and our own at the end."""
+    ours = {c.name: _from_column(c) for c in ALERT_SOURCE}
+    others = [_field(name, kind) for kind, names in SOURCE_OTHERS.items() for name in names.split()]
+    shared = [field for name, field in ours.items() if name not in OWN_SOURCE_COLUMNS]
+    own = [ours[name] for name in OWN_SOURCE_COLUMNS]
+    unit = _field("fluxUnit", "string", "unit of the fluxes: nJy, or the image's when it is not calibrated")
+    return _record("diaSource", [*shared, *others, *own, unit])
+
+
+def dia_object_schema() -> dict[str, Any]:
+    """One object: our columns, and the standard's fields for each band."""
+    bands = [_field(f"{band}_{name}", "float") for band in "ugrizy" for name in BAND_FLOATS.split()]
+    counts = [_field(f"{band}_psfFluxNdata", "int", "points in the means; 0: none made") for band in "ugrizy"]
+    return _record("diaObject", [*map(_from_column, DIAOBJECT), *bands, *counts])
+
+
+@cache
+def alert_schema() -> dict[str, Any]:
+    """The whole alert, with the records inside it."""
+    forced = [_field(name, kind.rstrip("?"), null="?" in kind) for name, _, kind in _split(FORCED)]
+    fields = [
+        _field("diaSourceId", "long", "unique identifier of the detection"),
+        _field("observation_reason", "string"),
+        _field("target_name", "string"),
+        {"name": "diaSource", "type": dia_source_schema()},
+        _optional("prvDiaSources", {"type": "array", "items": f"{NAMESPACE}.diaSource"}),
+        _optional("prvDiaForcedSources", {"type": "array", "items": _record("diaForcedSource", forced)}),
+        _optional("diaObject", dia_object_schema()),
+        {"name": "ssSource", "type": "null", "default": None},
+        {"name": "mpc_orbits", "type": "null", "default": None},
+        *(_optional(f"cutout{name}", "bytes", "FITS") for name in ("Difference", "Science", "Template")),
+        _optional("association", _record("association", _association_fields())),
+        _optional("provenance", _record("provenance", _provenance_fields())),
+    ]
+    return _record("alert", fields)
+
+
+def fingerprint(schema: dict[str, Any]) -> str:
+    """Hex digest of a schema: the ledger and the archive say by it which schema a record was written in."""
+    return hashlib.blake2b(json.dumps(schema).encode(), digest_size=8).hexdigest()
+
+
+def _association_fields() -> list[dict[str, Any]]:
+    return [
+        _field("known", "boolean", "joined an object that was known before", null=False),
+        _field("probability", "double", "of this choice, given the candidates within the gate", null=False),
+        _field("runnerUpDiaObjectId", "long", "the next best candidate"),
+    ]
+
+
+def _provenance_fields() -> list[dict[str, Any]]:
+    digest = {"type": "fixed", "name": f"{NAMESPACE}.fingerprint", "size": 16}
+    return [
+        {"name": "fingerprint", "type": digest, "doc": "blake2b-128 over all steps, frame to alert"},
+        _field("revision", "int", "0, and one more each time other software repeats the frame", null=False),
+        _field("latency_s", "double", "from the end of readout to the encoding of this alert"),
+    ]
+
+
+def _record(name: str, fields: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"type": "record", "name": f"{NAMESPACE}.{name}", "fields": fields}
+
+
+def _from_column(column: Column) -> dict[str, Any]:
+    kind = "float" if column.name in NARROW else AVRO[column.dtype]
+    unit = f" [{column.unit}]" if column.unit else ""
+    return _field(column.name, kind, column.description + unit)
+
+
+def _field(name: str, kind: str, doc: str = "", null: bool | None = None) -> dict[str, Any]:
+    if null is None:
+        null = name not in REQUIRED
+    return _optional(name, kind, doc) if null else {"name": name, "type": kind, "doc": doc}
+
+
+def _optional(name: str, kind: Any, doc: str = "") -> dict[str, Any]:
+    return {"name": name, "type": ["null", kind], "default": None, "doc": doc}
+
+
+def _split(text: str) -> list[tuple[str, str, str]]:
+    return [word.partition(":") for word in text.split()]

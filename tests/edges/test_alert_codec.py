@@ -1,0 +1,156 @@
+"""gpudiff.edges.alert_codec: alerts as Avro, spliced from records encoded once."""
+
+import io
+from pathlib import Path
+
+import fastavro
+import numpy as np
+import pytest
+from astropy.io import fits
+from batches import a_batch
+from lsst.alert.packet import Schema, get_schema_path
+
+from gpudiff.edges import alert_codec
+from gpudiff.edges.alert_schema import alert_schema
+from gpudiff.model.errors import BadMessage
+from gpudiff.model.tables import DIAOBJECT, Table, flag
+from gpudiff.science.alert import make_alerts
+from gpudiff.science.associate import associate
+from gpudiff.science.objects import new_objects
+
+NOW = 61020.0
+
+
+def encoded(count: int = 2, known: bool = True, history=(), **columns):
+    """The alerts of a batch, as bytes."""
+    batch = a_batch(count, **columns)
+    before = new_objects(a_batch(count, visit=1, **columns).sources, 61001.0)
+    found = associate(batch.sources, before if known else Table.empty(DIAOBJECT), 1.0, NOW)
+    alerts = make_alerts(batch, found, 0, "", NOW)
+    sources = alert_codec.encode_sources(alerts)
+    return list(alert_codec.encode_alerts(alerts, sources, [list(history)] * count)), sources
+
+
+def rubin(major: int, minor: int) -> dict:
+    """The schema that Rubin publishes, with its records written out where they are first used."""
+    path = Path(get_schema_path(major, minor)) / f"lsst.v{major}_{minor}.alert.avsc"
+    return Schema.from_file(str(path)).definition
+
+
+@pytest.mark.parametrize("value", [0, 1, -1, 63, 64, -64, -65, 2**40, 2**63 - 1, -(2**63)])
+def test_a_long_is_what_avro_says(value):
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, "long", value)
+    assert alert_codec.long(value) == out.getvalue()
+
+
+@pytest.mark.parametrize("depth", [0, 1, 70])
+def test_a_spliced_alert_is_what_a_general_encoder_writes(depth):
+    (data, _), _ = encoded(history=encoded()[1][:1] * depth)
+    alert = alert_codec.decode_alert(data)
+    assert len(alert["prvDiaSources"] or []) == depth
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(alert_schema()), alert)
+    assert out.getvalue() == data
+
+
+def test_an_alert_says_what_its_source_says():
+    batch = a_batch(2)
+    alert = alert_codec.decode_alert(encoded()[0][1])
+    source = alert["diaSource"]
+    for name in batch.sources.columns:
+        if name in ("trailAngle", "ixx", "iyy", "ixy"):
+            continue
+        assert source[name] == pytest.approx(batch.sources[name][1], rel=1e-6), name
+    assert alert["diaSourceId"] == source["diaSourceId"] == batch.sources["diaSourceId"][1]
+    assert (source["band"], source["fluxUnit"]) == ("r", "adu")
+    assert source["timeProcessedMjdTai"] == NOW
+
+
+def test_a_known_object_comes_with_its_counts():
+    alert = alert_codec.decode_alert(encoded()[0][0])
+    assert alert["diaObject"]["nDiaSources"] == 2
+    assert alert["diaSource"]["diaObjectId"] == alert["diaObject"]["diaObjectId"] == (1 << 24 | 4 << 16)
+    assert alert["association"]["known"] is True
+    assert alert_codec.decode_alert(encoded(known=False)[0][0])["association"]["known"] is False
+
+
+def test_fluxes_are_nanojansky_when_the_zero_point_is_known():
+    source = alert_codec.decode_alert(encoded(zero_point=31.4)[0][0])["diaSource"]
+    assert source["fluxUnit"] == "nJy"
+    assert source["psfFlux"] == pytest.approx(1000 * 10**0, rel=1e-4)  # 31.4 is 1 nJy to 1e-4: 8.9 + 2.5 * 9
+
+
+def test_what_is_unknown_is_null():
+    source = alert_codec.decode_alert(encoded(psfChi2=np.nan)[0][0])["diaSource"]
+    assert source["psfChi2"] is None
+    assert source["reliability"] is None
+
+
+def test_flags_are_told_in_the_words_of_the_standard_too():
+    source = alert_codec.decode_alert(encoded(flags=flag("SATURATED", "EDGE"), flagged=True)[0][0])[
+        "diaSource"
+    ]
+    assert source["pixelFlags_saturated"]
+    assert source["pixelFlags_edge"]
+    assert not source["pixelFlags_cr"]
+    assert source["flagged"]
+
+
+def test_the_provenance_is_sixteen_bytes():
+    provenance = alert_codec.decode_alert(encoded()[0][0])["provenance"]
+    assert len(provenance["fingerprint"]) == 16
+    assert provenance["revision"] == 0
+    assert provenance["latency_s"] == pytest.approx((NOW - 61007.0002) * 86400, rel=1e-6)
+
+
+def test_cutouts_are_fits_of_difference_science_and_template():
+    batch, alert = a_batch(2), alert_codec.decode_alert(encoded()[0][1])
+    for kind, name in enumerate(("cutoutDifference", "cutoutScience", "cutoutTemplate")):
+        np.testing.assert_array_equal(fits.getdata(io.BytesIO(alert[name])), batch.cutouts[1, kind])
+
+
+@pytest.mark.parametrize("version", [(9, 0), (10, 0), (11, 0), (11, 1)])
+def test_a_rubin_reader_reads_our_alerts(version):
+    reader = rubin(*version)
+    history = encoded()[1][:1] * 3
+    (data, _), _ = encoded(history=history)
+    schema = fastavro.parse_schema(alert_schema())
+    read = fastavro.schemaless_reader(io.BytesIO(data), schema, reader)
+    own = alert_codec.decode_alert(data)
+    assert read["diaSource"]["psfFlux"] == own["diaSource"]["psfFlux"]
+    assert [s["ra"] for s in read["prvDiaSources"]] == [own["diaSource"]["ra"]] * 3
+    assert read["diaObject"]["nDiaSources"] == 2
+    assert read["cutoutScience"] == own["cutoutScience"]
+    assert "provenance" not in read
+
+
+def test_every_field_of_the_rubin_schema_is_ours_too():
+    theirs = rubin(11, 1)
+
+    def names(schema):
+        return {field["name"]: field["type"] for field in schema["fields"]}
+
+    def record(schema, name):
+        kind = names(schema)[name]
+        return next(one for one in (kind if isinstance(kind, list) else [kind]) if isinstance(one, dict))
+
+    assert not set(names(theirs)) - set(names(alert_schema()))
+    for part in ("diaSource", "diaObject"):
+        ours = names(record(alert_schema(), part))
+        for name, kind in names(record(theirs, part)).items():
+            plain = {k for k in (kind if isinstance(kind, list) else [kind]) if k != "null"}
+            mine = {k for k in (ours[name] if isinstance(ours[name], list) else [ours[name]]) if k != "null"}
+            assert mine == plain or (mine, plain) == ({"float"}, {"double"}), name
+            assert isinstance(kind, list) or not isinstance(ours[name], list), name
+
+
+@pytest.mark.parametrize("size", [0, 1, 10, 400, 10000])
+def test_a_cut_alert_is_refused(size):
+    with pytest.raises(BadMessage):
+        alert_codec.decode_alert(encoded()[0][0][:size])
+
+
+def test_a_source_without_a_position_can_be_alerted():
+    alert = alert_codec.decode_alert(encoded(ra=np.nan, dec=np.nan)[0][0])
+    assert np.isnan(alert["diaSource"]["ra"])

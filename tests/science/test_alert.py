@@ -1,0 +1,63 @@
+"""gpudiff.science.alert: what an alert says, in published units."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from batches import a_batch
+
+from gpudiff.model.provenance import extend
+from gpudiff.science.alert import latency, provenance, published
+
+SCALE = 5.5e-5 * 3600
+"""Arcsec a pixel of the batches' WCS, whose axes are turned by 0.1 degrees."""
+
+
+def test_a_zero_point_turns_fluxes_into_nanojansky():
+    made = published(a_batch(1, zero_point=8.9, psfFluxErr=1e-3))  # magnitude 8.9 is 1 Jy (AB)
+    assert made["psfFlux"][0] == pytest.approx(1000e9, rel=2e-3)  # 8.9 is rounded
+    assert made["psfFluxErr"][0] == pytest.approx(1e6, rel=2e-3)
+
+
+def test_without_a_zero_point_fluxes_stay():
+    batch = a_batch(2)
+    np.testing.assert_array_equal(published(batch)["psfFlux"], batch.sources["psfFlux"])
+
+
+@pytest.mark.parametrize(("angle", "bearing"), [(90.0, 0.0), (0.0, 90.0), (45.0, 135.0)])
+def test_a_trail_is_told_in_arcsec_from_north_to_east(angle, bearing):
+    # x runs west in this WCS: a trail along +x is one along east
+    made = published(a_batch(1, trailLength=10.0, trailAngle=angle))
+    assert made["trailLength"][0] == pytest.approx(10 * SCALE, rel=1e-3)
+    assert (made["trailAngle"][0] - bearing + 90) % 180 - 90 == pytest.approx(0, abs=0.2)  # turned by 0.1
+
+
+def test_moments_are_told_in_square_arcsec():
+    assert published(a_batch(1, ixx=4.0))["ixx"][0] == pytest.approx(4 * SCALE**2, rel=1e-3)
+
+
+def test_without_a_wcs_arcsec_are_unknown():
+    made = published(dataclasses.replace(a_batch(1, trailLength=3.0), wcs={}))
+    assert np.isnan(made["trailLength"][0])
+
+
+def test_no_sources_are_published_as_none():
+    assert len(published(a_batch(0))) == 0
+
+
+def test_the_fingerprint_follows_from_the_one_before():
+    batch = a_batch(1)
+    fingerprint, steps = provenance(batch, "c" * 32)
+    assert [step["step"] for step in steps] == ["calibrate", "associate", "encode"]
+    assert fingerprint == extend(batch.fingerprint, steps[1:])
+    assert fingerprint != provenance(batch, "d" * 32)[0]
+
+
+def test_latency_counts_from_readout_end_or_else_arrival_or_is_unknown():
+    batch = a_batch(1)
+    unread = dataclasses.replace(batch.observation, readout_end_tai=np.nan)
+    arrived = dataclasses.replace(batch, observation=unread)
+    now = 61007.001
+    assert latency(batch, now) == pytest.approx(0.0008 * 86400, abs=1e-3)  # MJD resolves a microsecond
+    assert latency(arrived, now) == pytest.approx(0.0007 * 86400, abs=1e-3)
+    assert latency(dataclasses.replace(arrived, received_tai=np.nan), now) is None
