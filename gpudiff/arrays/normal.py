@@ -89,8 +89,13 @@ def held_back(
     for k in range(folds):
         out = fold == k
         drop = out & used
-        part, part_vector = assemble(gram[drop], right[drop], kernel_terms[drop], background_terms[drop])
-        solution = solve(total - part, vector - part_vector)
+        if not out.any():
+            continue
+        rest, rest_vector = total, vector
+        if drop.any():
+            part, part_vector = assemble(gram[drop], right[drop], kernel_terms[drop], background_terms[drop])
+            rest, rest_vector = total - part, vector - part_vector
+        solution = solve(rest, rest_vector)
         c = local(solution, kernel_terms[out], background_terms[out])
         quadratic = np.einsum("nf,nfg,ng->n", c, gram[out], c, optimize=True)
         chi2[out] = power[out] - 2 * (c * right[out]).sum(1) + quadratic

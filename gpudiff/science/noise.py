@@ -11,10 +11,12 @@ from gpudiff.arrays.tiles import tiles
 from gpudiff.model.kernel import MatchingKernel
 from gpudiff.science.pair import Roles
 
-REACH = 5
+REACH = 8
 """Pixels over which the noise of an image may be correlated (resampling, stacking)."""
 SAMPLE = 16
 """Tiles that are looked at."""
+RATIO = 0.1, 10.0
+"""How far from the predicted power spectrum the noise may be believed to be."""
 
 
 @dataclass(frozen=True)
@@ -22,18 +24,31 @@ class Noise:
     """Noise of the plain difference.
 
     seen : variance on blank sky over the propagated one
-    extra : (2 REACH + 1)^2 autocorrelation beyond the predicted one, in units of a pixel's variance; zeros when
-        the images' noise is white, as propagation assumes
+    spectrum : (2 REACH + 1)^2 autocorrelation, window applied, seen and predicted: their spectra's ratio tells
+        what the kernel does not explain; None when the images' noise is white, as propagation assumes
     calibrated : True when the propagated variance is to be multiplied by `seen`
     """
 
     seen: float
-    extra: np.ndarray
+    spectrum: tuple[np.ndarray, np.ndarray] | None
     calibrated: bool
 
     @property
     def correlated(self) -> bool:
-        return bool(self.extra.any())
+        return self.spectrum is not None
+
+    def ratio(self, size: int) -> np.ndarray:
+        """(size, size // 2 + 1) power spectrum seen over predicted."""
+        assert self.spectrum is not None
+        seen, predicted = (extra_power(one, size) for one in self.spectrum)
+        return np.clip(seen / np.maximum(predicted, 1e-6), *RATIO)
+
+
+def _window() -> np.ndarray:
+    """Parzen's lag window, whose spectrum is never negative (Priestley 1981, section 6.2.3)."""
+    lag = np.abs(np.arange(-REACH, REACH + 1)) / (REACH + 1)
+    one = np.where(lag <= 0.5, 1 - 6 * lag**2 * (1 - lag), 2 * (1 - lag) ** 3)
+    return one[:, None] * one
 
 
 def sky_variances(parts: Roles, y: float, x: float) -> tuple[float, float]:
@@ -58,8 +73,7 @@ def measure(
 ) -> Noise:
     """The noise seen on blank sky against the propagated one.
 
-    Correlation that the kernel does not explain comes from inputs that were resampled or stacked; only what
-    stands out of the estimate's own error is kept.
+    Correlation that the kernel does not explain comes from inputs that were resampled or stacked.
     """
     pieces = tiles(image.shape, 256, 0)
     pieces = pieces[:: max(1, len(pieces) // SAMPLE)]
@@ -78,16 +92,15 @@ def measure(
         seen += number * found
         expected += number * predicted / predicted[REACH, REACH]
         count += number
-    if count == 0:
-        return Noise(1.0, np.zeros_like(seen), False)
-    level = float(seen[REACH, REACH] / count)
-    extra = seen / seen[REACH, REACH] - expected / count
-    error = 1 / np.sqrt(count)
-    extra[np.abs(extra) < 2.5 * error] = 0
-    if np.abs(extra).max() < max(0.015, 5 * error):
-        extra[:] = 0
     known = parts.target.variance_known and parts.convolved.variance_known
-    return Noise(level, extra, bool(extra.any()) or not known)
+    if count == 0:
+        return Noise(1.0, None, False)
+    level = float(seen[REACH, REACH] / count)
+    seen, expected = seen / seen[REACH, REACH], expected / expected[REACH, REACH]
+    off = np.abs(seen - expected)[REACH - 2 : REACH + 3, REACH - 2 : REACH + 3].max()
+    if off < max(0.02, 5 / np.sqrt(count)):
+        return Noise(level, None, not known)
+    return Noise(level, (seen * _window(), expected * _window()), True)
 
 
 def whitener(
@@ -103,11 +116,9 @@ def whitener(
         y, x = (v + 1) * height / 2, (u + 1) * width / 2
         a, b = sky_variances(parts, y, x)
         power = noise_power(kernel.at(y, x), a, b, size)
-        level = mean_power(power, size)
         if noise.correlated:
-            power = power + level * extra_power(noise.extra, size)
-            power = np.maximum(power, 0.03 * level)
-            level = mean_power(power, size)
+            power = power * noise.ratio(size)
+        level = mean_power(power, size)
         return np.sqrt(power[0, 0] / power), float(power[0, 0] / level)
 
     return whiten_at
