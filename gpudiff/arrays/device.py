@@ -7,6 +7,7 @@ on the CPU. Nothing is imported or started before `device` is asked for a GPU, s
 CuPy nor PyCUDA. `Cuda` and `PyCuda` have not yet been run on a GPU.
 """
 
+import atexit
 import hashlib
 import importlib.resources
 import os
@@ -142,6 +143,7 @@ class PyCuda:
         gpu = self.driver.Device(index)
         self.context = gpu.retain_primary_context()
         self.context.push()
+        atexit.register(self.context.pop)  # PyCUDA aborts the program if one is left
         self.architecture = "sm_{}{}".format(*gpu.compute_capability())
         self.kernels: dict[tuple, Any] = {}
         self.modules: list[Any] = []  # PyCUDA unloads a module that nobody holds
