@@ -58,7 +58,7 @@ def convolve_cuda(launcher: Launcher, images: Any, kernels: Any, order: int) -> 
 
     images : (B, H, W) float32, on the device or the host
     kernels : (B, P, K, K) float32, K at most 63
-    Returns (B, H, W) float32 on the device. Sums of K^2 products in float32 err by a few 1e-7 of
+    Returns (B, H, W) float32 on the device. Sums of K^2 products in float32 err by at most a few 1e-6 of
     sum |kernel| |image|. A kernel constant over CELL errs, against one exact at every pixel, by at most its
     change over 8 rows and 16 columns: 5e-3 of a star's peak where the peak changes by 40 % over 1024 columns,
     a quarter of that over 4096.
