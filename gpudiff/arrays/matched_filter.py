@@ -59,8 +59,9 @@ def matched_filter_cuda(
 
     differences, variances : (B, H, W) float32, on the device or the host
     psfs : (B, P, P), host, P at most 63
-    The list has the order of (y, x), whatever order the device found it in. The sums err by at most a few 1e-6 of
-    sum |psf d / v| (2e-6 for 21 pixels, 4e-6 for 63), so a pixel nearer than that to the threshold may fall on the other side of it.
+    The list has the order of (y, x), whatever order the device found it in. The sums err by at most a few
+    1e-6 of sum |psf d / v| (2e-6 for 21 pixels, 4e-6 for 63): a pixel nearer than that to the threshold may
+    fall on the other side of it.
     """
     batch, height, width = differences.shape
     if len(psfs) != batch or psfs.shape[-1] > LARGEST_PSF:
