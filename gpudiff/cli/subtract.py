@@ -203,7 +203,7 @@ def _meta(difference: Any) -> dict[str, Any]:
 def _stages(seconds: dict[str, float], total: float) -> dict[str, float]:
     """The engine's stages; what they leave out of the total is calibration and detection."""
     rest = total - sum(seconds.values())
-    return dict(seconds) if rest < 0.005 else {**seconds, "the rest of the engine": rest}
+    return dict(seconds) if rest < 0.005 else {**seconds, "calibrate and detect": rest}
 
 
 def _configure_output(group: Any) -> None:

@@ -19,7 +19,7 @@ def summary(difference: Difference, sources: Table, seconds: dict[str, float], w
         ("template", _of(difference.template)),
         *quality_lines(difference, sources),
         *(("note", note) for note in difference.notes),
-        *(("written", path) for path in written),
+        *([("written", ", ".join(written))] if written else []),
         ("seconds", _times(seconds)),
     ]
     return "\n".join(f"{label:<{LABEL}} {value}" for label, value in lines)

@@ -95,6 +95,8 @@ def made_difference() -> Difference:
         matched=stars.astype("f4"),
         kernel=kernel / kernel.sum((1, 2), keepdims=True),
         psf=kernel / kernel.sum((1, 2), keepdims=True),
+        science_psf=kernel / kernel.sum((1, 2), keepdims=True),
+        matched_psf=kernel / kernel.sum((1, 2), keepdims=True),
         decorrelated=True,
         quality=Quality(
             convolved="TEMPLATE",
