@@ -18,7 +18,15 @@ import readme_tables
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PORT = "5570"
+ON_A_FREE_PORT = """
+gpudiff() {
+    case $1 in
+        run) exec gpudiff "$@" --frames tcp://127.0.0.1:5570 ;;
+        send) command gpudiff "$@" --to tcp://127.0.0.1:5570 ;;
+        *) command gpudiff "$@" ;;
+    esac
+}
+"""
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NOT_RUN = ("make", "pip", "docker")
 TIMEOUT_S = 240
@@ -37,13 +45,13 @@ def lines_of(command: str) -> list[list[str]]:
 
 def script() -> str:
     """The sh and python blocks as one bash script; what it leaves running is stopped and waited for."""
-    parts = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT"]
+    parts = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT", ON_A_FREE_PORT]
     for name, body in BLOCK.findall(README):
         if name == "sh":
             parts += [line for line in body.splitlines() if line.split(" ")[0] not in NOT_RUN]
         elif name == "python":
             parts.append(f"python - <<'PYTHON'\n{body}PYTHON")
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts).replace("5570", free_port()) + "\n"
 
 
 def free_port() -> str:
