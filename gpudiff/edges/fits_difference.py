@@ -47,6 +47,7 @@ def primary_cards(difference: Difference, sources: Table) -> list[Card]:
         ("FWHMTMP", q.template_fwhm, "[pix] PSF of the template"),
         ("NOISERAT", q.noise_ratio, "std of difference over sigma, blank sky"),
         ("SCORESTD", q.score_std, "std of the score, blank sky"),
+        ("SCORESCL", q.score_scale, "what the score was divided by; flux errors times it"),
         ("LOSTFRAC", q.lost_fraction, "pixels of the science image without a difference"),
         ("NSOURCES", len(sources), "DIASources, flagged ones included"),
         ("NFLAGGED", int(sources["flagged"].sum()), "DIASources not to alert on alone"),

@@ -11,6 +11,7 @@ def quality_lines(difference: Difference, sources: Table) -> list[tuple[str, str
     """(label, value) of each number that tells how good the difference is."""
     q = difference.quality
     held = "too few to hold any back" if np.isnan(q.chi2_held_back) else f"{q.chi2_held_back:.3f} held back"
+    scaled = "" if q.score_scale == 1 else f", once divided by {q.score_scale:.3f}"
     kernel_sum = f"{q.kernel_sum:.4f}, varies by {100 * q.kernel_sum_variation:.2f} % over the field"
     return [
         ("seeing (FWHM)", _seeing(difference)),
@@ -20,7 +21,7 @@ def quality_lines(difference: Difference, sources: Table) -> list[tuple[str, str
         ("kernel sum", kernel_sum),
         ("chi2 of the stars", f"{q.chi2:.3f}, {held}"),
         ("noise / expected", f"{q.noise_ratio:.3f}"),
-        ("std of the score", f"{q.score_std:.3f}"),
+        ("std of the score", f"{q.score_std:.3f}{scaled}"),
         ("lost area", f"{100 * q.lost_fraction:.2f} %"),
         ("decorrelated", "yes" if difference.decorrelated else "no"),
         ("detections", _detections(sources)),

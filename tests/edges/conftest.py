@@ -97,6 +97,7 @@ def made_difference() -> Difference:
         psf=kernel / kernel.sum((1, 2), keepdims=True),
         science_psf=kernel / kernel.sum((1, 2), keepdims=True),
         matched_psf=kernel / kernel.sum((1, 2), keepdims=True),
+        template_psf=kernel / kernel.sum((1, 2), keepdims=True),
         decorrelated=True,
         quality=Quality(
             convolved="TEMPLATE",
@@ -113,6 +114,7 @@ def made_difference() -> Difference:
             kernel_sum_variation=0.01,
             noise_ratio=0.995,
             score_std=1.01,
+            score_scale=1.05,
             lost_fraction=0.002,
         ),
         fingerprint="0123456789abcdef0123456789abcdef",
