@@ -1,17 +1,24 @@
-"""One progress bar for every command that takes a while."""
+"""Progress bars, one a piece of work, for commands that take a while."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
-def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A function (done, total) that moves a bar on standard error; silent where that is no terminal."""
+def bars(*works: str) -> Iterator[list[Callable[[int, int], None]]]:
+    """For each piece of work a function (done, total) that moves its bar on standard error."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
     columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+
+        def mover(task: TaskID) -> Callable[[int, int], None]:
+            def move(done: int, total: int) -> None:
+                if not progress.tasks[task].started:
+                    progress.start_task(task)
+                progress.update(task, completed=done, total=total)
+
+            return move
+
+        yield [mover(progress.add_task(work, total=None, start=False)) for work in works]

@@ -62,9 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the night, the camera and the work, which `gpudiff demo` shares."""
     camera = parser.add_argument_group("camera")
-    camera.add_argument(
-        "--focal-plane", type=Path, metavar="CSV", help="sensors: positions, sizes, gain, noise"
-    )
+    camera.add_argument("--focal-plane", type=Path, metavar="CSV", help="sensors: positions, sizes, gain, noise")
     camera.add_argument("--detectors", type=int, help="how many (default: 9, or all of the CSV)")
     camera.add_argument("--size", type=int, help="px a side (default: 1024, or as in the CSV)")
     night = parser.add_argument_group("night")
@@ -94,14 +92,14 @@ def focal_plane_of(arguments: argparse.Namespace) -> FocalPlane:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from gpudiff.cli.progress import bar
+    from gpudiff.cli.progress import bars
     from gpudiff.model.errors import BadConfiguration
     from gpudiff.services.simulator import simulate
 
     night, plane = night_of(arguments), focal_plane_of(arguments)
     if (arguments.output / "frames").exists() and not arguments.force:
         raise BadConfiguration(f"output: {arguments.output} already holds frames; --force replaces them")
-    with bar("simulating") as progress:
+    with bars("simulating") as (progress,):
         made = simulate(night, plane, arguments.output, arguments.processes, progress)
     changes = made.truth["kind"] != "cosmic-ray"
     visible = changes & (made.truth["snr"] >= 5)

@@ -1,0 +1,82 @@
+"""Cutouts as small grey pictures, inside the page itself."""
+
+import base64
+import io
+import struct
+import zlib
+
+import numpy as np
+
+GAP = 2
+MISSING = 20
+"""Grey level of pixels without a value."""
+
+
+def triple(cutouts: tuple[bytes | None, ...]) -> str:
+    """A data: URI of a PNG with science, template and difference side by side.
+
+    cutouts : FITS files of the three, or None
+    Science and template share one asinh stretch; the difference has its own, mid-grey for zero.
+    """
+    science, template, difference = (_pixels(one) for one in cutouts)
+    both = np.concatenate([science.ravel(), template.ravel()])
+    panels = [_positive(science, both), _positive(template, both), _signed(difference)]
+    height = max(p.shape[0] for p in panels)
+    gap = np.full((height, GAP), 128, np.uint8)
+    padded = [np.pad(p, ((0, height - p.shape[0]), (0, 0)), constant_values=MISSING) for p in panels]
+    return png(np.concatenate([padded[0], gap, padded[1], gap, padded[2]], axis=1)[::-1])
+
+
+def png(grey: np.ndarray) -> str:
+    """A data: URI of an 8-bit grey PNG (ISO/IEC 15948); grey : (H, W) uint8, first row on top."""
+    height, width = grey.shape
+    rows = np.zeros((height, width + 1), np.uint8)
+    rows[:, 1:] = grey
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows.tobytes(), 9)),
+        (b"IEND", b""),
+    ]
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    return "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + body).decode()
+
+
+def _pixels(cutout: bytes | None) -> np.ndarray:
+    """The image in a FITS file, float64; a field of NaN for none."""
+    from astropy.io import fits
+
+    if cutout is None:
+        return np.full((51, 51), np.nan)
+    with fits.open(io.BytesIO(cutout)) as hdus:
+        image = next(hdu.data for hdu in hdus if hdu.is_image and hdu.data is not None)
+        return np.asarray(image, float)
+
+
+def _scatter(values: np.ndarray) -> tuple[float, float]:
+    """Median and robust sigma of what is finite."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return 0.0, 1.0
+    median = float(np.median(finite))
+    return median, max(float(1.4826 * np.median(np.abs(finite - median))), 1e-12)
+
+
+def _positive(image: np.ndarray, both: np.ndarray) -> np.ndarray:
+    median, sigma = _scatter(both)
+    top = np.nanmax(np.append((both - median) / sigma, 12.0))
+    stretched = np.arcsinh((image - median) / sigma / 2 + 1) / np.arcsinh(top / 2 + 1)
+    return _grey(0.08 + 0.92 * stretched)
+
+
+def _signed(image: np.ndarray) -> np.ndarray:
+    _, sigma = _scatter(image)
+    top = np.nanmax(np.append(np.abs(image) / sigma, 10.0))
+    return _grey(0.5 + 0.5 * np.arcsinh(image / sigma / 3) / np.arcsinh(top / 3))
+
+
+def _grey(share: np.ndarray) -> np.ndarray:
+    levels = np.nan_to_num(np.clip(share, 0, 1) * 255, nan=MISSING)
+    return levels.astype(np.uint8)

@@ -1,0 +1,153 @@
+"""The demo: simulate a night, run the real service on it as a child process, see what it found."""
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpudiff.edges.client import FrameClient
+from gpudiff.edges.control import Receipt
+from gpudiff.edges.fits import read_frame
+from gpudiff.edges.published import read_alerts
+from gpudiff.edges.truth import read_truth
+from gpudiff.model.clock import tai_now
+from gpudiff.model.demo import Demo, FrameRecord
+from gpudiff.model.errors import BadConfiguration, NeighbourLost
+from gpudiff.model.frame import Frame, FrameId
+from gpudiff.model.scene import FocalPlane, Night
+from gpudiff.science.night import visits
+from gpudiff.science.recovery import recover
+from gpudiff.services.child import child
+from gpudiff.services.simulator import simulate
+
+Progress = Callable[[int, int], None]
+READY = "ready: "
+
+
+def run_demo(
+    night: Night,
+    plane: FocalPlane,
+    folder: Path,
+    simulating: Progress,
+    sending: Progress,
+    processes: int | None = None,
+) -> Demo:
+    """The whole demo, under `folder`.
+
+    The service works in folder/service; what it prints goes to folder/service.log.  Raises BadConfiguration
+    for a folder that holds something else, NeighbourLost when the service does not start or falls silent.
+    """
+    clear(folder)
+    started = time.monotonic()
+    made = simulate(night, plane, folder, processes, simulating)
+    simulated = time.monotonic()
+    service = folder / "service"
+    arguments = ["run", "--directory", str(service), "--templates", str(folder / "templates")]
+    with child([*arguments, "--frames", "tcp://127.0.0.1:*"], folder / "service.log", READY) as running:
+        ready = time.monotonic()
+        records = send(endpoint(running.ready), made.frames, sending)
+        sent = time.monotonic()
+        status = running.stop()
+    lost = {(one.visit, one.detector): one.reason or one.status for one in records if not one.good}
+    alerts, cutouts = read_alerts(service / "alerts")
+    return Demo(
+        night,
+        plane,
+        tuple(visits(night)),
+        tuple(records),
+        recover(read_truth(folder / "truth.ecsv"), alerts, lost),
+        cutouts,
+        {"simulation": simulated - started, "start": ready - simulated, "frames": sent - ready},
+        status,
+    )
+
+
+def clear(folder: Path) -> None:
+    """Remove an earlier demo; raises BadConfiguration when the folder holds anything else."""
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not _is_ours(folder))):
+        raise BadConfiguration(f"output: expected a new or empty folder, or an earlier demo's, got {folder}")
+    shutil.rmtree(folder / "service", ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    return (folder / "simulation.json").exists() or (folder / "frames").is_dir()
+
+
+def endpoint(ready: str) -> str:
+    """Where the service takes frames, from the line `ready: frames ENDPOINT directory DIR`."""
+    words = ready.split()
+    if "frames" not in words[:-1]:
+        raise NeighbourLost(f"gpudiff run: expected 'ready: frames ENDPOINT directory DIR', got {ready!r}")
+    return words[words.index("frames") + 1]
+
+
+def send(address: str, paths: tuple[Path, ...], progress: Progress) -> list[FrameRecord]:
+    """Every frame, its readout ended when it is sent; the final receipts, in the order in which they come."""
+    ends: dict[FrameId, float] = {}
+    records: list[FrameRecord] = []
+    progress(0, len(paths))
+    with FrameClient(address, "demo") as client:
+        for receipt in client.send_many(_read_out(paths, ends)):
+            records.append(_record(receipt, ends))
+            progress(len(records), len(paths))
+    return records
+
+
+def _read_out(paths: tuple[Path, ...], ends: dict[FrameId, float]) -> Iterator[Frame]:
+    """The frames on disk, each as if its last pixel had come this moment; `ends` notes when."""
+    for path in paths:
+        frame = read_frame(path)
+        now = tai_now()
+        ends[frame.observation.frame] = now
+        observation = dataclasses.replace(frame.observation, readout_end_tai=now)
+        yield dataclasses.replace(frame, observation=observation, digest="")
+
+
+def _record(receipt: Receipt, ends: dict[FrameId, float]) -> FrameRecord:
+    identity = receipt.frame
+    if identity is None:
+        raise NeighbourLost(f"gpudiff run: expected a receipt with the frame's name, got {receipt}")
+    return FrameRecord(
+        identity.visit,
+        identity.detector,
+        receipt.status,
+        receipt.sources or 0,
+        receipt.alerts or 0,
+        (tai_now() - ends[identity]) * 86400,
+        " ".join(part for part in (receipt.error, receipt.reason) if part),
+    )
+
+
+def recorded(demo: Demo) -> dict[str, Any]:
+    """The demo's figures for a program to read (demo.json)."""
+    r = demo.recovery
+    flagged = r.alerts["flagged"]
+    return {
+        "injected": len(r.truth),
+        "detectable": int(r.detectable.sum()),
+        "found": int((r.found & r.detectable).sum()),
+        "only_flagged": int((r.only_flagged & r.detectable).sum()),
+        "missed": int(r.missed.sum()),
+        "false": int((r.false & ~flagged).sum()),
+        "false_flagged": int((r.false & flagged).sum()),
+        "alerts": len(r.alerts),
+        "known": int(r.alerts["known"].sum()),
+        "association_right": r.right,
+        "association_wrong": r.wrong,
+        "latency_s": _rounded(r.alerts["latency_s"]),
+        "receipt_s": _rounded(np.array([one.answered_s for one in demo.frames])),
+        "seconds": {name: round(value, 2) for name, value in demo.seconds.items()},
+        "problems": demo.problems,
+    }
+
+
+def _rounded(values: np.ndarray) -> dict[str, float | None]:
+    from gpudiff.model.demo import latency
+
+    names = ("median", "p98", "max")
+    return {n: (None if np.isnan(v) else round(v, 3)) for n, v in zip(names, latency(values), strict=True)}
