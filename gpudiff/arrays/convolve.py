@@ -15,9 +15,7 @@ LARGEST_KERNEL = 63
 SHARED_BUDGET = 96 << 10  # bytes a block: what sm_120 offers, the least of the architectures we compile for
 
 
-def convolve(
-    image: np.ndarray, kernels: np.ndarray, order: int, cell: tuple[int, int] = (1, 1)
-) -> np.ndarray:
+def convolve(image: np.ndarray, kernels: np.ndarray, order: int, cell: tuple[int, int] = (1, 1)) -> np.ndarray:
     """The image convolved with sum_p poly_p(u, v) kernels[p]; zero beyond its edges.
 
     image : (H, W) float32; a pixel that is not finite makes every pixel whose kernel reaches it NaN

@@ -208,9 +208,7 @@ def kernel_source(stem: str) -> str:
     return path.read_text()
 
 
-def cubin(
-    stem: str, architecture: str, defines: Sequence[str] = (), compiler: Compiler | None = None
-) -> Path:
+def cubin(stem: str, architecture: str, defines: Sequence[str] = (), compiler: Compiler | None = None) -> Path:
     """The file of kernels/<stem>.cu compiled for `architecture` ("sm_90"), made on the first call.
 
     It is kept under $XDG_CACHE_HOME/gpudiff (or ~/.cache/gpudiff), named by what it depends on: source,

@@ -21,9 +21,7 @@ def centred(image: np.ndarray, y: np.ndarray, x: np.ndarray, dy: np.ndarray, dx:
     return scipy.fft.irfft2(spectrum, s=(size, size))[:, :side, :side]
 
 
-def fit(
-    stars: np.ndarray, terms: np.ndarray, noise: np.ndarray, rounds: int = 4
-) -> tuple[np.ndarray, np.ndarray]:
+def fit(stars: np.ndarray, terms: np.ndarray, noise: np.ndarray, rounds: int = 4) -> tuple[np.ndarray, np.ndarray]:
     """(coefficients (P, K, K), kept (N,) bool): the PSF's polynomial, pixels and stars that disagree clipped.
 
     stars : (N, K, K) from `centred`; terms : (N, P) field polynomial; noise : (N,) sky sigma

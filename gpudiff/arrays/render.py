@@ -138,9 +138,7 @@ def add_galaxies(
             out += height[:, None, None] * np.exp(_quadratic(-0.5 * _form(shape, determinant), dx, dy))
         return out
 
-    _draw(
-        image, x, y, np.hypot(reach(galaxy, flux, wide, faintest), reach(psf, flux, size, faintest)), profile
-    )
+    _draw(image, x, y, np.hypot(reach(galaxy, flux, wide, faintest), reach(psf, flux, size, faintest)), profile)
 
 
 def stamp(x: float, y: float, shape: np.ndarray, mixture: Mixture, half: int) -> np.ndarray:

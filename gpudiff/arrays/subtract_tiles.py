@@ -100,9 +100,7 @@ def matched_tile(pair: Pair, spectrum: Spectra, tile: Tile) -> tuple[np.ndarray,
     product = np.empty((4, forward.size), np.complex64)
     count = 3 if spectrum.order else 1
     np.matmul(rows[:count], spectrum.kernel.view(np.float32), out=product[:count].view(np.float32))
-    np.matmul(
-        square_terms[None], spectrum.power.view(np.float32), out=product[count : count + 1].view(np.float32)
-    )
+    np.matmul(square_terms[None], spectrum.power.view(np.float32), out=product[count : count + 1].view(np.float32))
     used = product[: count + 1]
     used *= forward
     planes = scipy.fft.irfft2(used.reshape(count + 1, size, -1), s=(size, size), overwrite_x=True)

@@ -135,6 +135,9 @@ class Quality:
     """Peak-to-peak relative variation of the kernel sum over the field."""
     noise_ratio: float
     score_std: float
+    score_scale: float
+    """What the score was divided by to make it so; 1 where the noise of both images was known.  Flux errors
+    are multiplied by it."""
     lost_fraction: float
     """Share of the pixels that have a value in the science frame but none in the difference."""
 
@@ -149,7 +152,7 @@ class Difference:
     score : (H, W) float32, matched-filter signal to noise; 0 where NO_DATA
     kernel : (9, K, K) float32, matching kernel at 3 x 3 field positions, rows of y outer, centres of thirds
     psf : (9, P, P) float32, PSF of `image` at the same places, unit sum
-    science_psf, matched_psf : (9, P, P) float32, the same for the science image and for `matched`
+    science_psf, template_psf, matched_psf : (9, P, P) float32, the same for science, template and `matched`
     matched : (H, W) float32, the template as it was subtracted, in the science image's unit
     seconds : stage name -> wall seconds
     """
@@ -164,6 +167,7 @@ class Difference:
     kernel: np.ndarray
     psf: np.ndarray
     science_psf: np.ndarray
+    template_psf: np.ndarray
     matched_psf: np.ndarray
     decorrelated: bool
     quality: Quality

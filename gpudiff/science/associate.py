@@ -102,9 +102,7 @@ def assign(i: np.ndarray, j: np.ndarray, cost: np.ndarray, price: np.ndarray) ->
     return chosen
 
 
-def _assign_group(
-    chosen: np.ndarray, i: np.ndarray, j: np.ndarray, cost: np.ndarray, price: np.ndarray
-) -> None:
+def _assign_group(chosen: np.ndarray, i: np.ndarray, j: np.ndarray, cost: np.ndarray, price: np.ndarray) -> None:
     sources, row = np.unique(i, return_inverse=True)
     objects, column = np.unique(j, return_inverse=True)
     matrix = np.full((len(sources), len(objects) + len(sources)), FORBIDDEN)

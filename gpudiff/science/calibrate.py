@@ -130,9 +130,7 @@ def _check_pixels(frame: Frame, image: np.ndarray, unusable: np.ndarray, limits:
         raise ConstantImage(f"{frame.name}: expected an image, got the value {values[0]:g} in every pixel")
 
 
-def _sky(
-    image: np.ndarray, unusable: np.ndarray, settings: Calibrate
-) -> tuple[np.ndarray, float, SmoothPlane]:
+def _sky(image: np.ndarray, unusable: np.ndarray, settings: Calibrate) -> tuple[np.ndarray, float, SmoothPlane]:
     """(mesh of levels, noise of a sky pixel, sky)."""
     cell = int(np.clip(min(image.shape) // 8, 32, settings.sky_cell))
     level, sigma = clipped_mesh(image, unusable, cell, 4 if cell >= 128 else 1)
@@ -153,9 +151,7 @@ def _noise(
         said = f"variance from gain {frame.gain:g} and read noise {frame.read_noise or 0:g} e-"
         if sigma > 0 and 0.7 < expected / sigma**2 < 1.4:
             return SmoothPlane(grid, image.shape), frame.gain, True, [said]
-        measured = (
-            f"variance of the sky measured ({sigma:.4g} a pixel), not the {expected**0.5:.4g} that gain"
-        )
+        measured = f"variance of the sky measured ({sigma:.4g} a pixel), not the {expected**0.5:.4g} that gain"
         note = f"{measured} and read noise give: sky removed before, or pixels resampled"
         return _flat(sigma, frame), frame.gain, False, [note]
     gain, said = np.inf, "unknown gain: the sources' own photons are not in the variance"

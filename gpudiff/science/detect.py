@@ -57,6 +57,7 @@ def _cut(difference: Difference, y: np.ndarray, x: np.ndarray) -> Cut:
     variance = stamps(difference.variance, y, x, BOX)
     here = _inside(difference.image.shape, y, x)
     known = np.isfinite(data) & (variance > 0) & here
+    variance = variance * np.float32(difference.quality.score_scale**2)
     with np.errstate(divide="ignore", invalid="ignore"):
         weight = np.where(known, 1 / variance, 0).astype(np.float32)
     return Cut(np.where(known, data, 0), weight, profiles(difference, difference.psf, y, x))

@@ -12,14 +12,16 @@ from gpudiff.arrays.parallel import over
 from gpudiff.arrays.polynomial import field as field_coordinate
 from gpudiff.arrays.polynomial import rectangle
 from gpudiff.arrays.score_tiles import Filters, filters, score_tile
+from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.subtract_tiles import background_tile, lost_tile, matched_tile, spectra
 from gpudiff.arrays.tiles import Tile, tiles
-from gpudiff.model.config import Configuration
+from gpudiff.model.config import Configuration, Match
 from gpudiff.model.frame import Difference, Exposure, Quality
 from gpudiff.model.kernel import MatchingKernel, PsfModel
 from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.model.plane import SmoothPlane
 from gpudiff.science import noise as noises
+from gpudiff.science.cosmic_rays import mark_cosmic_rays
 from gpudiff.science.match import FIT, KernelFit, match
 from gpudiff.science.pair import Roles, bare, check_pair, roles
 from gpudiff.science.provenance import difference_steps
@@ -67,11 +69,12 @@ def difference(science: Exposure, template: Exposure, configuration: Configurati
     settings = configuration.match
     watch = Stopwatch()
     notes = check_pair(science, template)
-    margin = settings.half_width + FIT + 1
-    stars = find_stars(science, template, settings, min(margin, min(science.shape) // 6))
+    stars, own, found = _clean_stars(science, template, settings)
+    if any(found):
+        notes = (*notes, f"cosmic-ray and hot pixels found: {found[0]} in science, {found[1]} in template")
     parts = roles(science, template, stars, settings)
-    psf = psf_of(parts.convolved, stars, "science" if parts.convolves_science else "template")
-    watch.lap("stars and PSF")
+    psf = own["science" if parts.convolves_science else "template"]
+    watch.lap("stars, PSFs, cosmic rays")
     bright = fill_cores(parts.convolved, psf)
     watch.lap("saturated stars")
     fit = match(parts.target, parts.convolved, stars, psf, parts.width, settings)
@@ -87,8 +90,9 @@ def difference(science: Exposure, template: Exposure, configuration: Configurati
         notes = (*notes, "the inputs' noise is correlated (resampled or stacked): whitened as measured")
     made = _filters(fit.kernel, psf, parts, seen, configuration.detect.decorrelate)
     blank = _score(planes, made, settings.threads)
+    scale = noises.normalise(planes.score, blank[1]) if seen.calibrated else 1.0
     watch.lap("decorrelate and score")
-    quality = _quality(parts, stars, fit, planes, blank, science)
+    quality = _quality(parts, stars, fit, planes, (blank[0], blank[1] / scale), scale, science)
     steps, fingerprint = difference_steps(science.frame, template.frame, configuration)
     result = Difference(
         science=science,
@@ -100,7 +104,8 @@ def difference(science: Exposure, template: Exposure, configuration: Configurati
         matched=_matched(parts, fit.kernel, planes),
         kernel=fit.kernel.at_thirds(),
         psf=made.thirds,
-        science_psf=_unconvolved(psf) if parts.convolves_science else made.plain_thirds,
+        science_psf=made.plain_thirds if not parts.convolves_science else _cropped(psf),
+        template_psf=made.plain_thirds if parts.convolves_science else _cropped(psf),
         matched_psf=made.plain_thirds,
         decorrelated=configuration.detect.decorrelate,
         quality=quality,
@@ -113,6 +118,25 @@ def difference(science: Exposure, template: Exposure, configuration: Configurati
     return result
 
 
+def _clean_stars(
+    science: Exposure, template: Exposure, settings: Match
+) -> tuple[Stars, dict[str, PsfModel], list[int]]:
+    """(stars, PSF of "science" and "template", cosmic-ray pixels found in each).
+
+    Hot pixels look like stars to a first search; when some do, stars and PSFs are made again without them.
+    """
+    images = {"science": science, "template": template}
+    margin = min(settings.half_width + FIT + 1, min(science.shape) // 6)
+    stars = find_stars(science, template, settings, margin)
+    psfs = {name: psf_of(image, stars, name) for name, image in images.items()}
+    found = [mark_cosmic_rays(image, psfs[name]) for name, image in images.items()]
+    struck = (stamps(science.mask | template.mask, stars.y, stars.x, 2) & bit("CR")) != 0
+    if struck.any():
+        stars = find_stars(science, template, settings, margin)
+        psfs = {name: psf_of(image, stars, name) for name, image in images.items()}
+    return stars, psfs, found
+
+
 # ---------------------------------------------------------------- convolve and subtract
 def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
     """The plain difference in the science image's unit, a smooth residual sky removed."""
@@ -120,7 +144,12 @@ def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
     shape = parts.target.shape
     pieces = tiles(shape, TILE, kernel.half)
     spectrum = spectra(kernel.coefficients, kernel.order, pieces[0].size)
-    planes = Planes(*(np.empty(shape, np.float32) for _ in range(3)), np.empty(shape, bool))
+    planes = Planes(
+        np.empty(shape, np.float32),
+        np.empty(shape, np.float32),
+        np.empty(shape, np.float32),
+        np.empty(shape, bool),
+    )
     columns = sum(tile.y0 == 0 for tile in pieces)
     cells = np.full((2 * (len(pieces) // columns), 2 * columns), np.nan)
 
@@ -152,9 +181,7 @@ def _kernel_sum(kernel: MatchingKernel, tile: Tile) -> np.ndarray:
     return rectangle(kernel.sums(), u, v, kernel.order)
 
 
-def _quarter_means(
-    image: np.ndarray, variance: np.ndarray, model: np.ndarray, lost: np.ndarray
-) -> np.ndarray:
+def _quarter_means(image: np.ndarray, variance: np.ndarray, model: np.ndarray, lost: np.ndarray) -> np.ndarray:
     """(2, 2) mean of the source-free pixels of each quarter, NaN below 100 of them."""
     use = ~lost & (model**2 < 0.49 * variance) & (image**2 < 9 * variance)
     out = np.full((2, 2), np.nan)
@@ -196,9 +223,7 @@ class Recipe:
     """The same before whitening: the target's PSF, as the kernel makes it."""
 
 
-def _filters(
-    kernel: MatchingKernel, psf: PsfModel, parts: Roles, seen: noises.Noise, decorrelate: bool
-) -> Recipe:
+def _filters(kernel: MatchingKernel, psf: PsfModel, parts: Roles, seen: noises.Noise, decorrelate: bool) -> Recipe:
     height, width = kernel.shape
     whiten_at = noises.whitener(kernel, parts, seen) if decorrelate else None
     reach = noises.whitening_reach(whiten_at) if whiten_at else 0
@@ -235,17 +260,16 @@ def _score(planes: Planes, recipe: Recipe, threads: int) -> tuple[np.ndarray, np
     shape = planes.image.shape
     pieces = tiles(shape, TILE, PROFILE + recipe.halo)
     made = recipe.make(pieces[0].size)
-    out = Planes(
-        np.empty(shape, np.float32), np.empty(shape, np.float32), planes.model, np.empty(shape, bool)
-    )
+    out = Planes(np.empty(shape, np.float32), np.empty(shape, np.float32), planes.model, np.empty(shape, bool))
     out.score = np.empty(shape, np.float32)
     samples: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(pieces)
-    assert planes.sky is not None
+    sky = planes.sky
+    assert sky is not None
 
     def work(tile: Tile) -> None:
         rows, columns = tile.outer
         lost, variance = planes.lost[tile.outer], planes.variance[tile.outer]
-        image = planes.image[tile.outer] - planes.sky.cut(rows.start, rows.stop, columns.start, columns.stop)
+        image = planes.image[tile.outer] - sky.cut(rows.start, rows.stop, columns.start, columns.stop)
         image[lost] = 0
         scored = score_tile(image, variance, lost, made, tile)
         core = tile.core
@@ -266,7 +290,7 @@ def _score(planes: Planes, recipe: Recipe, threads: int) -> tuple[np.ndarray, np
 
 
 # ---------------------------------------------------------------- what is said about it
-def _unconvolved(psf: PsfModel) -> np.ndarray:
+def _cropped(psf: PsfModel) -> np.ndarray:
     """(9, P, P) float32 PSF of the convolved image itself at the frame's thirds."""
     height, width = psf.shape
     centres = [((2 * j + 1) * height / 6, (2 * i + 1) * width / 6) for j in range(3) for i in range(3)]
@@ -302,6 +326,7 @@ def _quality(
     fit: KernelFit,
     planes: Planes,
     blank: tuple[np.ndarray, np.ndarray],
+    scale: float,
     science: Exposure,
 ) -> Quality:
     height, width = science.shape
@@ -326,5 +351,6 @@ def _quality(
         kernel_sum_variation=float(np.ptp(sums) / abs(sums[4])),
         noise_ratio=robust_sigma(blank[0]) if len(blank[0]) else float("nan"),
         score_std=float(score.std()) if len(score) else float("nan"),
+        score_scale=scale,
         lost_fraction=float((planes.lost & usable).sum() / max(usable.sum(), 1)),
     )

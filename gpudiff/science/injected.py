@@ -108,9 +108,7 @@ def _ideal(
     column, row = round(float(c["x"][n])), round(float(c["y"][n]))
     shape = view.psf_shape(x[:1], y[:1])[0]
     mixture = moffat_mixture(night.moffat_beta)
-    profile = sum(
-        f * stamp(a - column, b - row, shape, mixture, half) for a, b, f in zip(x, y, flux, strict=True)
-    )
+    profile = sum(f * stamp(a - column, b - row, shape, mixture, half) for a, b, f in zip(x, y, flux, strict=True))
     y0, x0 = max(0, row - half), max(0, column - half)
     inside = (slice(y0, row + half + 1), slice(x0, column + half + 1))
     height, width = mean[inside].shape

@@ -29,12 +29,14 @@ class Shapes:
     """How each detection compares with the PSF, all (N,).
 
     unlike : bool, chi2 of the PSF fit too large for noise, the PSF's own error allowed for
+    pointed : bool, one or two pixels alone explain the light better than the PSF does
     sharpness, sharpness_error : peak over its neighbours against the PSF's, 1 for a point source
     major, minor : second moments along the axes over the PSF's mean one (NaN where the moments fail)
     angle : of the major axis from +x to +y, degrees; psf_variance : the PSF's mean second moment, pixel^2
     """
 
     unlike: np.ndarray
+    pointed: np.ndarray
     sharpness: np.ndarray
     sharpness_error: np.ndarray
     major: np.ndarray
@@ -65,7 +67,33 @@ class Shapes:
             sharpness = (centre[0] - centre[1]) / expected
             noise = np.sqrt(1.125 / np.maximum(weight[:, weight.shape[1] // 2, weight.shape[1] // 2], 1e-30))
             error = np.abs(noise / expected)
-        return cls(unlike, sharpness, error, *_axes(data, psf, fit))
+        pointed = _pointed(data, weight, fit)
+        return cls(unlike, pointed, sharpness, error, *_axes(data, psf, fit))
+
+
+def _pointed(data: np.ndarray, weight: np.ndarray, fit: PointFit) -> np.ndarray:
+    """(N,) bool: the best pixel, or pair of neighbours, near the middle is more significant than the PSF flux.
+
+    chi2 falls by the square of a model's significance, so the more significant model is the better one; it
+    must also exceed what the PSF puts there by 3 sigma.
+    """
+    half = data.shape[1] // 2
+    sign = np.sign(fit.flux)[:, None, None]
+    root = np.sqrt(weight)
+    seen, expected = data * sign * root, np.abs(fit.flux)[:, None, None] * fit.profile * root
+    best, model = np.zeros(len(data)), np.zeros(len(data))
+    for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1), (1, -1)):
+        count = 1 if dy == dx == 0 else 2
+        for j in (half - 1, half, half + 1):
+            for i in (half - 1, half, half + 1):
+                both = [
+                    image[:, j, i] + (image[:, j + dy, i + dx] if count == 2 else 0) for image in (seen, expected)
+                ]
+                better = both[0] / count**0.5 > best
+                best = np.where(better, both[0] / count**0.5, best)
+                model = np.where(better, both[1] / count**0.5, model)
+    significance = np.abs(fit.flux) * np.sqrt((weight * fit.profile.astype(float) ** 2).sum((1, 2)))
+    return (best > significance) & (best > model + 3)
 
 
 def _core(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -125,7 +153,7 @@ def flags_of(
     mark("CENTROID", ~fit.converged)
     dipole = _dipoles(difference.score, y, x, difference.quality.science_fwhm)
     mark("DIPOLE", dipole)
-    sharp = shapes.unlike & _sharper(shapes)
+    sharp = shapes.pointed | (shapes.unlike & _sharper(shapes))
     mark("COSMIC_RAY", sharp)
     trailed = trails(shapes)[0] > 0
     mark("NOT_POINT_LIKE", shapes.unlike & ~sharp & ~trailed)

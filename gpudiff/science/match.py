@@ -66,9 +66,7 @@ class Sample:
     def variance(self, model: np.ndarray) -> np.ndarray:
         """(N, n) of target minus model, with the floor on trust."""
         bright = np.maximum(model, 0)
-        return (
-            self.sky_variance[:, None] + bright * np.float32(self.photon) + (np.float32(FLOOR) * bright) ** 2
-        )
+        return self.sky_variance[:, None] + bright * np.float32(self.photon) + (np.float32(FLOOR) * bright) ** 2
 
 
 @dataclass(frozen=True)
@@ -266,12 +264,13 @@ def _clip(chi2: np.ndarray, used: np.ndarray, usable: np.ndarray) -> np.ndarray:
     return again if again.sum() >= FEWEST else used
 
 
-def _held_back(
-    state: State, kernel_terms: np.ndarray, background_terms: np.ndarray, pixels: np.ndarray
-) -> float:
+def _held_back(state: State, kernel_terms: np.ndarray, background_terms: np.ndarray, pixels: np.ndarray) -> float:
     """Geometric mean of the reduced chi2 of held-back stars; inf when too few to leave any out."""
     count = int(state.used.sum())
     if count < max(FEWEST, kernel_terms.shape[1] + 2):
         return np.inf
     chi2 = normal.held_back(*state.equations, kernel_terms, background_terms, state.used, min(count, 10))
-    return float(np.exp(np.mean(np.log(np.maximum(chi2 / np.maximum(pixels, 1), 1e-3)))))
+    seen = pixels > 0.5 * (2 * FIT + 1) ** 2
+    if not seen.any():
+        return np.inf
+    return float(np.exp(np.mean(np.log(np.maximum(chi2[seen] / pixels[seen], 1e-3)))))

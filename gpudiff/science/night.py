@@ -55,9 +55,7 @@ def field_centres(night: Night) -> list[tuple[float, float]]:
     return [((night.ra + n * step) % 360.0, night.dec) for n in range(night.fields)]
 
 
-def weather(
-    night: Night, seeing: float, rng: np.random.Generator, registration: float | None = None
-) -> Weather:
+def weather(night: Night, seeing: float, rng: np.random.Generator, registration: float | None = None) -> Weather:
     """One exposure's weather, drawn round the night's medians."""
     shift = night.registration if registration is None else registration
     variation = night.seeing_variation

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpudiff.arrays.correlation import autocorrelation, of_kernel
+from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.score_tiles import extra_power, mean_power, noise_power, reach_of
 from gpudiff.arrays.tiles import tiles
 from gpudiff.model.kernel import MatchingKernel
@@ -128,3 +129,16 @@ def whitening_reach(whiten_at: Callable[[float, float, int], tuple[np.ndarray, f
     """Pixels of halo that whitening needs: all but 1e-6 of the filter's energy, at most 24."""
     psi = np.fft.irfft2(whiten_at(0.0, 0.0, 96)[0], (96, 96))
     return int(np.clip(reach_of(psi, 1e-6), 4, 24))
+
+
+def normalise(score: np.ndarray, blank: np.ndarray) -> float:
+    """What the score was divided by, in place: its scatter on blank sky.
+
+    For inputs whose noise was measured and not known: then the whole score is as good as that measurement.
+    1 where there is too little blank sky to tell.
+    """
+    if len(blank) < 500:
+        return 1.0
+    scale = robust_sigma(blank)
+    score /= np.float32(scale)
+    return scale

@@ -90,9 +90,7 @@ def rebuild(sources: Table, owner: np.ndarray, now: float) -> Table:
         turn = np.flatnonzero(rank == n)
         at = row[turn]
         objects = Table(DIAOBJECT, {name: column[at] for name, column in columns.items()})
-        made = (
-            update(objects, sources.take(turn), now) if n else first.take(turn).replace(diaObjectId=ids[at])
-        )
+        made = update(objects, sources.take(turn), now) if n else first.take(turn).replace(diaObjectId=ids[at])
         for name, column in made.columns.items():
             columns[name][at] = column
     return Table(DIAOBJECT, columns)

@@ -1,0 +1,23 @@
+"""Cosmic rays and hot pixels of an exposure."""
+
+from gpudiff.arrays.cosmic_rays import cosmic_rays, fill
+from gpudiff.model.frame import Exposure
+from gpudiff.model.kernel import PsfModel
+from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.science.stars import sky_noise
+
+
+def mark_cosmic_rays(exposure: Exposure, psf: PsfModel) -> int:
+    """How many pixels were newly given the CR plane; unusable pixels of the image are filled from round them.
+
+    Filled, because a matching kernel reaches into them: a hole in a star would be a hole in its match.
+    """
+    height, width = exposure.shape
+    unusable = (exposure.mask & bit(*UNUSABLE)) != 0
+    found = cosmic_rays(
+        exposure.image, unusable, sky_noise(exposure), exposure.gain, psf.at(height / 2, width / 2)
+    )
+    exposure.mask[found] |= bit("CR")
+    isolated = (found | unusable) & ((exposure.mask & bit("SAT", "NO_DATA")) == 0)
+    fill(exposure.image, isolated)
+    return int(found.sum())
