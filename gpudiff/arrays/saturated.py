@@ -116,8 +116,8 @@ def spoilt(
         edge = int(reach) + GROW + 2
         iy, ix = round(star.y), round(star.x)
         box = (
-            slice(max(0, iy - edge), min(out.shape[0], iy + edge + 1)),
-            slice(max(0, ix - edge), min(out.shape[1], ix + edge + 1)),
+            slice(max(0, iy - edge), min(matched.shape[0], iy + edge + 1)),
+            slice(max(0, ix - edge), min(matched.shape[1], ix + edge + 1)),
         )
         rows, columns = np.mgrid[box]
         distance = np.hypot(rows - star.y, columns - star.x)

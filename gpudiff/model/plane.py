@@ -10,7 +10,8 @@ import numpy as np
 class Plane(Protocol):
     """An (H, W) float32 plane, read a rectangle at a time."""
 
-    shape: tuple[int, int]
+    @property
+    def shape(self) -> tuple[int, int]: ...
 
     def cut(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray: ...
 
