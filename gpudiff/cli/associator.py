@@ -1,0 +1,39 @@
+"""gpudiff associator: decide known or new, keep the ledger, publish alerts."""
+
+import argparse
+import signal
+from pathlib import Path
+
+from gpudiff.model.config import Configuration, load
+
+DESCRIPTION = """\
+Takes detections from differencers over ZeroMQ. In DIR it keeps ledger.sqlite (detections, objects, states),
+alerts/VISIT.avro (one Avro file a visit) and dead/ (messages it refused, with the reason). Prints one line,
+`ready: detections ENDPOINT`, when it takes detections. Stops on SIGTERM or Ctrl-C, after the batch in hand.
+"""
+EXAMPLE = "example: gpudiff associator --directory night --detections tcp://127.0.0.1:5571"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLE
+    parser.add_argument("--directory", type=Path, required=True, metavar="DIR", help="where results are kept")
+    parser.add_argument("--detections", metavar="ENDPOINT", help="where differencers connect to")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration, TOML")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT; 0."""
+    from gpudiff.services.associator import serve
+
+    configuration = load(arguments.config) if arguments.config else Configuration()
+    endpoint = arguments.detections or configuration.service.detections
+    told: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda which, _: told.append(which))
+    serve(arguments.directory, endpoint, configuration, _ready, lambda: bool(told))
+    return 0
+
+
+def _ready(endpoint: str) -> None:
+    print(f"ready: detections {endpoint}", flush=True)

@@ -1,0 +1,75 @@
+"""gpudiff.edges.archive: container files that any Avro reader reads, cut to what counts before they grow."""
+
+import fastavro
+import pytest
+
+from gpudiff.edges import archive
+from gpudiff.edges.alert_codec import long
+from gpudiff.model.errors import StoreFailed, UnreadableFile
+
+SCHEMA = {"type": "record", "name": "one", "fields": [{"name": "n", "type": "long"}]}
+
+
+def numbers(path) -> list[int]:
+    with open(path, "rb") as file:
+        return [record["n"] for record in fastavro.reader(file)]
+
+
+def put(path, size: int, *values: int) -> int:
+    return archive.append(path, size, SCHEMA, [long(value) for value in values])
+
+
+def test_appended_blocks_are_read_by_fastavro(tmp_path):
+    path = tmp_path / "7.avro"
+    size = put(path, put(path, 0, 1, 2, 3), 4)
+    assert numbers(path) == [1, 2, 3, 4]
+    assert path.stat().st_size == size
+    assert [record["n"] for record in archive.read(path)] == [1, 2, 3, 4]
+
+
+def test_what_does_not_count_is_cut_off(tmp_path):
+    path = tmp_path / "7.avro"
+    size = put(path, 0, 1)
+    put(path, size, 2)  # never noted: the program died
+    put(path, size, 2, 3)
+    assert numbers(path) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 17, 18])
+def test_a_torn_tail_is_cut_off(tmp_path, cut):
+    path = tmp_path / "7.avro"
+    size = put(path, 0, 1)
+    torn = put(path, size, 2, 3) - cut
+    with open(path, "r+b") as file:
+        file.truncate(max(torn, size))
+    put(path, size, 2, 3)
+    assert numbers(path) == [1, 2, 3]
+
+
+def test_a_torn_first_block_is_written_anew(tmp_path):
+    path = tmp_path / "7.avro"
+    path.write_bytes(b"Obj\x01half a header")
+    put(path, 0, 1)
+    assert numbers(path) == [1]
+
+
+def test_a_file_shorter_than_what_counts_is_refused(tmp_path):
+    path = tmp_path / "7.avro"
+    size = put(path, 0, 1)
+    with open(path, "r+b") as file:
+        file.truncate(size - 1)
+    with pytest.raises(StoreFailed, match=r"7\.avro"):
+        put(path, size, 2)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(StoreFailed):
+        put(tmp_path / "nowhere" / "7.avro", 0, 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"SIMPLE  =   T", b"Obj\x01half"])
+def test_what_is_not_a_container_file_is_refused(tmp_path, content):
+    path = tmp_path / "7.avro"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableFile):
+        list(archive.read(path))
