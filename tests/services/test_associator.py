@@ -1,0 +1,266 @@
+"""gpudiff.services.associator: every batch once, whatever is repeated, broken or killed."""
+
+import dataclasses
+from pathlib import Path
+
+import fastavro
+import numpy as np
+import pytest
+from batches import a_batch
+
+from gpudiff.edges import archive
+from gpudiff.edges.alert_codec import decode_alert
+from gpudiff.edges.detections import encode
+from gpudiff.model.batch import DetectionBatch
+from gpudiff.model.config import Configuration
+from gpudiff.model.errors import StoreFailed
+from gpudiff.services.associator import Associator
+
+NOW = 61030.0
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL: nobody catches it."""
+
+
+def start(directory: Path) -> Associator:
+    return Associator(directory, Configuration(), clock=lambda: NOW)
+
+
+@pytest.fixture
+def associator(tmp_path):
+    made = start(tmp_path)
+    yield made
+    made.close()
+
+
+def archived(directory: Path, name: str = "*.avro") -> list[dict]:
+    """All alerts in the archive's files, read as any user would."""
+    found = []
+    for path in sorted((directory / "alerts").glob(name)):
+        with open(path, "rb") as file:
+            found += list(fastavro.reader(file))
+    return found
+
+
+def ids(alerts: list[dict]) -> list[tuple[int, int]]:
+    return [(alert["diaSourceId"], alert["provenance"]["revision"]) for alert in alerts]
+
+
+def test_a_first_visit_makes_new_objects_and_alerts(associator, tmp_path):
+    answer = associator.take(a_batch(3))
+    assert (answer.frame, answer.status) == ([7, 0, 4], "committed")
+    assert (answer.alerts, answer.known, answer.new) == (3, 0, 3)
+    assert answer.latency_s == pytest.approx((NOW - 61007.0002) * 86400)
+    alerts = archived(tmp_path, "7.avro")
+    assert [alert["diaSourceId"] for alert in alerts] == a_batch(3).sources["diaSourceId"].tolist()
+    assert {alert["prvDiaSources"] for alert in alerts} == {None}
+
+
+def test_a_second_visit_of_the_same_sky_joins_the_first_and_carries_its_history(associator, tmp_path):
+    associator.take(a_batch(3))
+    answer = associator.take(a_batch(3, visit=8))
+    assert (answer.known, answer.new) == (3, 0)
+    for first, second in zip(archived(tmp_path, "7.avro"), archived(tmp_path, "8.avro"), strict=True):
+        assert second["prvDiaSources"] == [first["diaSource"]]
+        assert second["diaObject"]["diaObjectId"] == first["diaSourceId"]
+        assert second["diaObject"]["nDiaSources"] == 2
+
+
+def test_objects_are_known_after_a_restart(tmp_path):
+    associator = start(tmp_path)
+    associator.take(a_batch(3))
+    associator.close()
+    again = start(tmp_path)
+    assert again.take(a_batch(3, visit=8)).known == 3
+    again.close()
+
+
+def test_a_frame_sent_twice_changes_nothing(associator, tmp_path):
+    first = associator.take(a_batch(3))
+    before = archived(tmp_path)
+    again = associator.take(a_batch(3))
+    assert again.status == "duplicate"
+    assert (again.alerts, again.known, again.new) == (first.alerts, first.known, first.new)
+    assert again.latency_s == pytest.approx(first.latency_s)
+    assert archived(tmp_path) == before
+    assert len(associator.ledger.sources(7)) == 3
+
+
+def test_other_software_makes_a_new_revision(associator, tmp_path):
+    associator.take(a_batch(3))
+    answer = associator.take(a_batch(2, fingerprint="cd" * 16))
+    assert (answer.status, answer.known, answer.new) == ("committed", 0, 2)
+    assert [revision for _, revision in ids(archived(tmp_path))] == [0, 0, 0, 1, 1]
+    assert associator.ledger.objects()["nDiaSources"].tolist() == [1, 1]
+    assert len(associator.sky) == 2
+
+
+def test_a_new_revision_does_not_count_twice_in_objects_that_others_share(associator):
+    associator.take(a_batch(2))
+    associator.take(a_batch(2, visit=8))
+    answer = associator.take(a_batch(2, visit=8, fingerprint="cd" * 16))
+    assert answer.known == 2
+    assert associator.ledger.objects()["nDiaSources"].tolist() == [2, 2]
+
+
+def test_an_object_keeps_its_name_when_the_frame_that_named_it_moves_elsewhere(associator):
+    associator.take(a_batch(1))
+    associator.take(a_batch(1, visit=8))
+    answer = associator.take(a_batch(1, fingerprint="cd" * 16, ra=200.0))
+    assert answer.new == 1
+    objects = associator.ledger.objects()
+    assert objects["nDiaSources"].tolist() == [1, 1]
+    assert objects["diaObjectId"].tolist() == [7 << 24 | 4 << 16, 7 << 24 | 4 << 16 | 0xFFFF]
+    np.testing.assert_allclose(objects["ra"], [150.0, 200.0])
+
+
+def test_a_frame_without_detections_is_committed_and_read_back_as_done(associator):
+    assert associator.take(a_batch(0)).status == "committed"
+    assert associator.take(a_batch(0)).status == "duplicate"
+
+
+def test_sources_without_a_sky_position_become_new_objects_and_are_counted(associator):
+    batch = dataclasses.replace(a_batch(2, ra=np.nan, dec=np.nan), wcs={})
+    assert associator.take(batch).new == 2
+    assert associator.take(dataclasses.replace(batch, fingerprint="cd" * 16)).new == 2
+    assert associator.counts["unplaced"] == 4
+
+
+def test_the_provenance_steps_are_stored_once(associator, tmp_path):
+    associator.take(a_batch(1))
+    associator.take(a_batch(1, visit=8))
+    prints = {alert["provenance"]["fingerprint"].hex() for alert in archived(tmp_path)}
+    assert len(prints) == 1
+    steps = associator.ledger.steps(prints.pop())
+    assert [step["step"] for step in steps] == ["calibrate", "associate", "encode"]
+
+
+# ---------------------------------------------------------------- bad messages
+@pytest.mark.parametrize(
+    ("parts", "error"),
+    [
+        ([b"nonsense"], "BadMessage"),
+        ([b"GDD1", b"{}", b"", b"", b""], "MissingKey"),
+        (encode(a_batch(1))[:4], "BadMessage"),
+    ],
+    ids=["nonsense", "empty-header", "short"],
+)
+def test_a_bad_message_is_refused_by_name_counted_and_kept(associator, parts, error):
+    answer = associator.answer(parts)
+    assert (answer.status, answer.error) == ("failed", error)
+    assert associator.counts[error] == 1
+    assert len(associator.dead) == 1
+    assert associator.answer(encode(a_batch(1))).status == "committed"
+
+
+def test_a_message_that_trips_the_code_up_is_kept_and_the_next_one_taken(associator):
+    bad = dataclasses.replace(a_batch(1), unit="über\n")
+    answer = associator.answer(encode(bad))
+    assert (answer.status, answer.frame) == ("failed", [7, 0, 4])
+    assert len(associator.dead) == 1
+    assert associator.answer(encode(a_batch(1))).status == "committed"
+    assert len(associator.sky) == len(associator.ledger.objects()) == 1
+
+
+def test_a_message_beyond_the_limit_is_refused(associator):
+    assert associator.answer(encode(a_batch(1))[:2], cut=True).error == "BadMessage"
+
+
+# ---------------------------------------------------------------- owner
+def test_a_directory_has_one_owner(associator, tmp_path):
+    with pytest.raises(StoreFailed, match="owns"):
+        start(tmp_path)
+
+
+def test_an_archive_file_the_ledger_does_not_know_is_not_touched(associator, tmp_path):
+    foreign = tmp_path / "alerts" / "7.avro"
+    foreign.write_bytes(b"somebody's alerts")
+    with pytest.raises(StoreFailed, match="does not know"):
+        associator.take(a_batch(1))
+    assert foreign.read_bytes() == b"somebody's alerts"
+
+
+# ---------------------------------------------------------------- crashes
+STEPS = ("_store_sources", "_store_alerts", "_store_counts", "pending", "new_archive_file", "published")
+"""The ledger's steps in the order in which a batch takes them."""
+
+
+def crash_at(associator: Associator, name: str, after: bool) -> None:
+    """Make one step of the ledger die, before or after it did its work."""
+    step = getattr(associator.ledger, name)
+
+    def dying(*arguments):
+        if after:
+            step(*arguments)
+        raise Killed
+
+    setattr(associator.ledger, name, dying)
+
+
+def sent_until_answered(directory: Path, batches: list[DetectionBatch], **crash) -> list[str]:
+    """What the answers were, with a crash while the second batch is taken, and a repeat after it."""
+    associator, answers = start(directory), []
+    for n, batch in enumerate(batches):
+        if n == 1:
+            crash_at(associator, **crash)
+            with pytest.raises(Killed):
+                associator.take(batch)
+            associator.close()
+            associator = start(directory)
+        answers.append(associator.take(batch).status)
+    associator.close()
+    return answers
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("name", STEPS)
+def test_a_crash_at_any_step_loses_nothing_and_doubles_nothing(tmp_path, name, after):
+    batches = [a_batch(2), a_batch(3, visit=8), a_batch(2, visit=9)]
+    undisturbed = start(tmp_path / "calm")
+    for batch in batches:
+        undisturbed.take(batch)
+    undisturbed.close()
+    sent_until_answered(tmp_path / "crashed", batches, name=name, after=after)
+    assert archived(tmp_path / "crashed") == archived(tmp_path / "calm")
+
+
+@pytest.mark.parametrize("torn", [0, 1, 100, 40000, -1])
+def test_a_torn_archive_is_made_whole_at_the_next_start(tmp_path, monkeypatch, torn):
+    associator = start(tmp_path)
+    associator.take(a_batch(2))
+    append = archive.append
+
+    def dying(path, size, *rest):
+        full = append(path, size, *rest)
+        with open(path, "r+b") as file:
+            file.truncate(full if torn < 0 else size + torn)
+        raise Killed
+
+    monkeypatch.setattr(archive, "append", dying)
+    with pytest.raises(Killed):
+        associator.take(a_batch(3, detector=5))
+    associator.close()
+    monkeypatch.setattr(archive, "append", append)
+    again = start(tmp_path)
+    assert again.take(a_batch(3, detector=5)).status == "duplicate"
+    again.close()
+    expected = [*a_batch(2).sources["diaSourceId"], *a_batch(3, detector=5).sources["diaSourceId"]]
+    assert ids(archived(tmp_path)) == [(int(one), 0) for one in expected]
+
+
+def test_alerts_left_in_the_outbox_are_published_at_the_next_start(tmp_path):
+    associator = start(tmp_path)
+    crash_at(associator, "pending", after=False)
+    with pytest.raises(Killed):
+        associator.take(a_batch(2))
+    waiting = [decode_alert(one.alert) for one in pending(associator)]
+    associator.close()
+    assert archived(tmp_path) == []
+    start(tmp_path).close()
+    assert archived(tmp_path) == waiting
+
+
+def pending(associator: Associator):
+    del associator.ledger.pending
+    return associator.ledger.pending()
