@@ -60,7 +60,7 @@ def context(demo: Demo) -> dict[str, Any]:
         "outlines": [_outline(demo, detector) for detector in demo.plane.detectors],
         "groups": [group for group in (_group(demo, *key) for key in GROUPS) if group["total"]],
         "missed": _missed(r),
-        "false": [_false_card(demo, n) for n in order[:SHOWN]],
+        "false_cards": [_false_card(demo, n) for n in order[:SHOWN]],
         "false_total": int(unflagged.sum()),
         "false_flagged": _flag_counts(r),
         "rejected": [frame for frame in demo.frames if not frame.good],

@@ -19,8 +19,9 @@ def triple(cutouts: tuple[bytes | None, ...]) -> str:
     Science and template share one asinh stretch; the difference has its own, mid-grey for zero.
     """
     science, template, difference = (_pixels(one) for one in cutouts)
-    both = np.concatenate([science.ravel(), template.ravel()])
-    panels = [_positive(science, both), _positive(template, both), _signed(difference)]
+    sigma = max(_scatter(science)[1], _scatter(template)[1])
+    bright = np.nanmax(np.append(np.append(science, template) / sigma, 12.0))
+    panels = [_positive(science, sigma, bright), _positive(template, sigma, bright), _signed(difference)]
     height = max(p.shape[0] for p in panels)
     gap = np.full((height, GAP), 128, np.uint8)
     padded = [np.pad(p, ((0, height - p.shape[0]), (0, 0)), constant_values=MISSING) for p in panels]
@@ -64,11 +65,10 @@ def _scatter(values: np.ndarray) -> tuple[float, float]:
     return median, max(float(1.4826 * np.median(np.abs(finite - median))), 1e-12)
 
 
-def _positive(image: np.ndarray, both: np.ndarray) -> np.ndarray:
-    median, sigma = _scatter(both)
-    top = np.nanmax(np.append((both - median) / sigma, 12.0))
-    stretched = np.arcsinh((image - median) / sigma / 2 + 1) / np.arcsinh(top / 2 + 1)
-    return _grey(0.08 + 0.92 * stretched)
+def _positive(image: np.ndarray, sigma: float, bright: float) -> np.ndarray:
+    """Grey levels from 2.5 sigma below the cutout's own sky to `bright` sigma."""
+    sky, _ = _scatter(image)
+    return _grey(np.arcsinh((image - sky) / sigma / 2.5 + 1) / np.arcsinh(bright / 2.5 + 1))
 
 
 def _signed(image: np.ndarray) -> np.ndarray:

@@ -144,7 +144,7 @@ class Night:
     sky_gradient: float = 0.06
     zero_point: float = 32.0
     registration: float = 0.05
-    stars: float = 900.0
+    stars: float = 1200.0
     galaxies: float = 250.0
     cosmic_rays: float = 20.0
     bad_columns: int = 2

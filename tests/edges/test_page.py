@@ -107,7 +107,12 @@ def test_every_object_found_has_one_card(demo):
 def test_the_false_alerts_are_shown_with_their_flags(demo):
     shown = context(demo)
     assert shown["false_total"] == 2
-    assert shown["false"][0]["names"] == "CENTROID"
+    assert shown["false_cards"][0]["names"] == "CENTROID"
+
+
+def test_the_page_names_the_false_alerts(page):
+    assert "2 unflagged alerts where nothing was put in." in page.text
+    assert page.text.count("CENTROID") == 2
 
 
 def test_the_completeness_counts_every_change_once(demo):
