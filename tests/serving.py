@@ -1,4 +1,4 @@
-"""A differencer with a quick stand-in for the subtraction, and a small associator: for the tests of the service."""
+"""A differencer with a quick stand-in for the subtraction, and a small associator, for tests."""
 
 import dataclasses
 import json
@@ -31,16 +31,12 @@ TIMEOUT_S = 30.0
 """Of every wait below: a loaded machine starts a worker in seconds, a broken one never."""
 
 
-def a_frame(
-    visit: int = 1, detector: int = 4, unit: str = "adu", fill: float | None = None, **values
-) -> Frame:
+def a_frame(visit: int = 1, detector: int = 4, unit: str = "adu", fill: float | None = None, **values) -> Frame:
     """A small frame; `unit` tells `quick` what to do with it, `fill` makes all pixels one value."""
     image = np.random.default_rng(visit).normal(100, 5, SHAPE).astype(np.float32)
     if fill is not None:
         image[:] = fill
-    observation = Observation(
-        FrameId(visit, 0, detector), band="r", mjd_start_tai=61000.0, mjd_end_tai=61000.1
-    )
+    observation = Observation(FrameId(visit, 0, detector), band="r", mjd_start_tai=61000.0, mjd_end_tai=61000.1)
     return Frame(f"frame {visit}", observation, image, gain=1.5, wcs=dict(WCS), unit=unit, **values)
 
 
@@ -73,34 +69,26 @@ def mark(path: Path) -> bool:
 def a_difference(frame: Frame, template: Frame) -> Difference:
     """Science minus template, pixel by pixel."""
     mask = np.zeros(frame.image.shape, np.int32)
-    names = [field.name for field in dataclasses.fields(Exposure)]
-    common = {
-        "sky": constant(0, SHAPE),
-        "sky_variance": constant(1, SHAPE),
-        "gain": 1.0,
-        "variance_known": True,
-    }
-
-    def exposure(one: Frame) -> Exposure:
-        values = {"frame": one, "image": one.image, "mask": mask, **common}
-        return Exposure(**{name: values[name] for name in names if name in values})
-
-    numbers = {field.name: 1.0 for field in dataclasses.fields(Quality)}
-    return Difference(
-        science=exposure(frame),
-        template=exposure(template),
+    plain = {"mask": mask, "sky": constant(0, SHAPE), "sky_variance": constant(1, SHAPE), "gain": 1.0}
+    return made(
+        Difference,
+        science=made(Exposure, frame=frame, image=frame.image, **plain),
+        template=made(Exposure, frame=template, image=template.image, **plain),
         image=frame.image - template.image,
-        variance=np.ones(SHAPE, np.float32),
         mask=mask,
-        score=np.zeros(SHAPE, np.float32),
         matched=template.image,
-        kernel=np.zeros((9, 3, 3), np.float32),
         psf=np.full((9, 5, 5), 0.04, np.float32),
         decorrelated=True,
-        quality=Quality(**{**numbers, "convolved": "TEMPLATE", "algorithm": "quick"}),
+        quality=made(Quality, convolved="TEMPLATE", algorithm="quick"),
         fingerprint=frame.digest,
+        steps=(),
         seconds={"difference": 0.001},
     )
+
+
+def made(noun: type, **values: Any) -> Any:
+    """A noun of which the service needs only some fields; the others are 0."""
+    return noun(**{field.name: values.get(field.name, 0) for field in dataclasses.fields(noun)})
 
 
 class SmallAssociator:
@@ -147,7 +135,7 @@ class Served:
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        self.differencer = started(settings)
+        self.differencer: Differencer = bound(lambda: Differencer(settings))
         self.endpoint = self.differencer.endpoint
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -176,16 +164,19 @@ class Served:
         return not self._thread.is_alive()
 
 
-def started(settings: Settings) -> Differencer:
-    """A differencer; waits while the endpoint's last owner still lets go of it."""
-    last = time.monotonic() + TIMEOUT_S
-    while True:
+def bound(make: Callable[[], Any]) -> Any:
+    """What `make` makes at an endpoint, once the endpoint's last owner has let go of it."""
+    made: list[Any] = []
+
+    def free() -> bool:
         try:
-            return Differencer(settings)
+            made.append(make())
         except BadConfiguration:
-            if time.monotonic() > last:
-                raise
-            time.sleep(0.05)
+            return False
+        return True
+
+    until(free)
+    return made[0]
 
 
 def settings_in(directory: Path, detections_endpoint: str, **service: Any) -> Settings:

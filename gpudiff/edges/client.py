@@ -167,9 +167,7 @@ class FrameClient:
         now = time.monotonic()
         if now - self._heard >= self.timeout_s:
             self._waiting.clear()
-            raise NeighbourLost(
-                f"{self.endpoint}: expected an answer within {self.timeout_s:g} s, heard nothing"
-            )
+            raise NeighbourLost(f"{self.endpoint}: expected an answer within {self.timeout_s:g} s, heard nothing")
         for identity in [key for key, one in self._waiting.items() if now >= one.again_at]:
             self._send(identity)
         self._resend([key for key, one in self._waiting.items() if now - one.heard >= self.lease_s])
@@ -183,6 +181,4 @@ class FrameClient:
 
 
 def _receipt(frame: FrameId, attempt: int, status: str, error: BadMessage) -> Receipt:
-    return Receipt(
-        frame.visit, frame.snap, frame.detector, attempt, status, error=error.name, reason=str(error)
-    )
+    return Receipt(frame.visit, frame.snap, frame.detector, attempt, status, error=error.name, reason=str(error))

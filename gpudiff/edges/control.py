@@ -72,7 +72,7 @@ def ready(credit: int, lease_s: float, max_frame_bytes: int) -> list[bytes]:
 def receipt(value: Receipt) -> list[bytes]:
     """A receipt; what is None is left out, but for the identity, which is null."""
     identity = ("visit", "snap", "detector", "attempt", "status")
-    said = {k: v for k, v in asdict(value).items() if k in identity or v not in (None, False)}
+    said = {k: v for k, v in asdict(value).items() if k in identity or (v is not None and v is not False)}
     if not math.isfinite(said.get("latency_s", 0.0)):
         del said["latency_s"]
     return _encode({"say": "receipt", **said})

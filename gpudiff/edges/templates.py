@@ -77,9 +77,7 @@ class TemplateStore:
         if not changed and present.keys() == self._scanned.keys():
             return False
         keep = [entry for entry in self.entries if entry.path in present and entry.path not in changed]
-        self.unreadable = {
-            path: why for path, why in self.unreadable.items() if path in present.keys() - changed
-        }
+        self.unreadable = {path: why for path, why in self.unreadable.items() if path in present.keys() - changed}
         for path in sorted(changed):
             self._loaded.pop(path, None)
             try:
@@ -155,9 +153,7 @@ def _sample(frame: Frame) -> tuple[np.ndarray, np.ndarray] | None:
 def _vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     """(N, 3) unit vectors."""
     ra_rad, dec_rad = np.radians(ra), np.radians(dec)
-    return np.stack(
-        [np.cos(dec_rad) * np.cos(ra_rad), np.cos(dec_rad) * np.sin(ra_rad), np.sin(dec_rad)], axis=-1
-    )
+    return np.stack([np.cos(dec_rad) * np.cos(ra_rad), np.cos(dec_rad) * np.sin(ra_rad), np.sin(dec_rad)], axis=-1)
 
 
 def _looked_for(frame: Frame) -> str:
@@ -180,9 +176,7 @@ def _read_entry(path: Path, instrument: Instrument) -> Entry:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with fits.open(path) as hdus:
-            images = [
-                hdu for hdu in hdus if hdu.is_image and len(hdu.shape) >= 2 and hdu.name not in NOT_IMAGES
-            ]
+            images = [hdu for hdu in hdus if hdu.is_image and len(hdu.shape) >= 2 and hdu.name not in NOT_IMAGES]
             if not images:
                 raise NotAnImage(f"{path}: expected a 2-D image, found none")
             image = next((hdu for hdu in images if hdu.name in IMAGE), images[0])

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,11 +127,9 @@ class Dealer(Socket):
             RECONNECT_IVL_MAX=RECONNECT_MAX_MS,
         )
         self.endpoint = endpoint
-        self._monitor = self._socket.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-        )
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self._lost = self._back = False
         self._connect(endpoint)
-        self._lost = False
 
     def close(self) -> None:
         self._socket.disable_monitor()
@@ -141,20 +140,31 @@ class Dealer(Socket):
         return self._send(parts)
 
     def receive(self, timeout_s: float) -> list[memoryview] | None:
-        """The next message; None after `timeout_s`, or when the connection changed (see `came_back`)."""
-        ready = wait([self, self._monitor], timeout_s)
-        return self._receive() if self in ready else None
+        """The next message; None after `timeout_s`, or as soon as a lost connection came back."""
+        last = time.monotonic() + timeout_s
+        while not self._back:
+            ready = wait([self, self._monitor], last - time.monotonic())
+            if self._monitor in ready:
+                self._watch()
+            if self in ready:
+                return self._receive()
+            if not ready:
+                break
+        return None
 
     def came_back(self) -> bool:
         """Whether the connection was lost and is back since last asked; what was in flight may be lost."""
-        back = False
+        self._watch()
+        back, self._back = self._back, False
+        return back
+
+    def _watch(self) -> None:
         while self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)["event"]
             if event == zmq.EVENT_DISCONNECTED:
                 self._lost = True
             elif self._lost:
-                self._lost, back = False, True
-        return back
+                self._lost, self._back = False, True
 
 
 class Pair(Socket):

@@ -106,9 +106,7 @@ def encode(frame: Frame, attempt: int = 1) -> list[Part]:
     Raises BadMessage for an image that is neither uint16 nor float32.
     """
     planes = {"image": frame.image, "variance": frame.variance, "mask": frame.mask}
-    made = {
-        name: _little_endian(name, plane, frame.name) for name, plane in planes.items() if plane is not None
-    }
+    made = {name: _little_endian(name, plane, frame.name) for name, plane in planes.items() if plane is not None}
     observation = frame.observation
     header = Header(
         visit=observation.frame.visit,
@@ -156,9 +154,7 @@ def open_envelope(parts: Sequence[Part], max_frame_bytes: int) -> Envelope:
     for plane, part in zip(header.planes, parts[2:], strict=True):
         found = xxhash.xxh3_128_hexdigest(part)
         if found != plane.xxh3_128.lower():
-            raise ChecksumMismatch(
-                f"{_plane_name(header, plane)}: xxh3_128 is {found}, expected {plane.xxh3_128}"
-            )
+            raise ChecksumMismatch(f"{_plane_name(header, plane)}: xxh3_128 is {found}, expected {plane.xxh3_128}")
         array = np.frombuffer(part, plane.dtype).reshape(plane.shape)
         planes[plane.name] = array if array.flags.aligned else array.copy()
     return Envelope(header, planes)
@@ -256,9 +252,7 @@ def _check_planes(header: Header, parts: Sequence[Part], max_frame_bytes: int) -
 
 def _check_plane(name: str, plane: PlaneHeader, shape: tuple[int, int], size: int) -> None:
     if plane.shm is not None:
-        raise BadMessage(
-            f"{name}: shared memory (shm) is not offered by this service: send the pixels as parts"
-        )
+        raise BadMessage(f"{name}: shared memory (shm) is not offered by this service: send the pixels as parts")
     if plane.dtype not in DTYPES[plane.name]:
         raise BadMessage(f"{name}: dtype is {plane.dtype!r}, expected one of {DTYPES[plane.name]}")
     if plane.shape != shape or min(plane.shape) < 1:

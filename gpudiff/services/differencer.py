@@ -45,6 +45,7 @@ class Differencer:
         self.pool = WorkerPool(settings)
         self._wake, self._waker = os.pipe()
         self._stopping = False
+        self._write_status("starting")
 
     def stop(self) -> None:
         """Take no more frames, finish those in hand, return from `run`; for any thread or signal handler."""

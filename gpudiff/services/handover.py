@@ -6,7 +6,7 @@ from gpudiff.edges.detections import Answer, decode_answer, encode
 from gpudiff.edges.transport import Dealer
 from gpudiff.model import errors
 from gpudiff.model.batch import DetectionBatch
-from gpudiff.model.errors import GpudiffError, NeighbourLost
+from gpudiff.model.errors import GpudiffError, TryAgain
 
 SILENCE_S = 30.0
 """Without an answer the batch is sent again: the associator absorbs repeats."""
@@ -53,6 +53,6 @@ def _judged(answer: Answer) -> Answer:
 
 
 def error_named(name: str) -> type[GpudiffError]:
-    """The error of model.errors with this name; NeighbourLost for one nobody knows."""
+    """The error of model.errors with this name; TryAgain for one nobody knows."""
     found = vars(errors).get(name)
-    return found if isinstance(found, type) and issubclass(found, GpudiffError) else NeighbourLost
+    return found if isinstance(found, type) and issubclass(found, GpudiffError) else TryAgain

@@ -58,9 +58,7 @@ class Intake:
         if held is None:
             held = self._admit(client, envelope, parts)
         elif held.checksums != envelope.checksums:
-            raise BadMessage(
-                f"frame {frame}: expected the pixels that are in work under this name, got others"
-            )
+            raise BadMessage(f"frame {frame}: expected the pixels that are in work under this name, got others")
         held.waiters[client] = attempt
         return Receipt(frame.visit, frame.snap, frame.detector, attempt, "accepted")
 

@@ -33,9 +33,7 @@ class Metrics:
         self._server: Any = None
         self.registry = registry = CollectorRegistry()
         self._frames_total = Total("gpudiff_frames", "receipts by status", ["status"], registry=registry)
-        self._rejections = Total(
-            "gpudiff_rejections", "rejected frames by error", ["error"], registry=registry
-        )
+        self._rejections = Total("gpudiff_rejections", "rejected frames by error", ["error"], registry=registry)
         self._dead_letters = Total("gpudiff_dead_letters", "frames kept as dead letters", registry=registry)
         self._restarts = Total("gpudiff_worker_restarts", "workers started again", registry=registry)
         self._stages = Histogram(

@@ -43,9 +43,7 @@ class Reception:
     def listen(self) -> None:
         """Take in a few of the messages that wait."""
         for _ in range(MESSAGES_A_TURN):
-            message = self.router.receive(
-                wire.MAX_PARTS, self.service.max_frame_bytes + wire.MAX_HEADER_BYTES
-            )
+            message = self.router.receive(wire.MAX_PARTS, self.service.max_frame_bytes + wire.MAX_HEADER_BYTES)
             if message is None:
                 return
             if message.parts and bytes(message.parts[0][:5]) == control.CONTROL:
@@ -98,9 +96,7 @@ class Reception:
             self._refuse(message, error)
             return
         service = self.service
-        self.router.send(
-            message.sender, control.ready(service.credit, service.lease_s, service.max_frame_bytes)
-        )
+        self.router.send(message.sender, control.ready(service.credit, service.lease_s, service.max_frame_bytes))
 
     def _take(self, message: Received) -> None:
         """Check a frame message and take the frame in hand, or refuse it by name."""

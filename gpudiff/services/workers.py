@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from gpudiff.edges.transport import Pair, endpoint_in
 from gpudiff.model.config import override
@@ -16,8 +17,7 @@ from gpudiff.services.intake import Held
 from gpudiff.services.settings import Settings, to_json
 
 ONE_THREAD = {
-    name: "1"
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 }
 LEAVE_S = 5.0
 """How long a worker told to stop may take."""
@@ -72,6 +72,7 @@ class WorkerProcess:
         if self.process.stdin:
             self.process.stdin.close()
         self.pair.close()
+        Path(self.pair.endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
         os.close(self.alive)
         return self.process.wait()
 
@@ -81,9 +82,7 @@ class WorkerPool:
 
     def __init__(self, settings: Settings):
         service = settings.configuration.service
-        threads = settings.configuration.match.threads or max(
-            1, len(os.sched_getaffinity(0)) // settings.workers
-        )
+        threads = settings.configuration.match.threads or max(1, len(os.sched_getaffinity(0)) // settings.workers)
         self._settings = dataclasses.replace(
             settings, configuration=override(settings.configuration, "match", threads=threads)
         )
@@ -114,9 +113,7 @@ class WorkerPool:
         self.workers.remove(dead)
         self._deaths_in_a_row += not dead.ready
         if self._deaths_in_a_row >= DEATHS_IN_A_ROW:
-            raise MustStop(
-                f"expected workers that start, {DEATHS_IN_A_ROW} died while starting, status {status}"
-            )
+            raise MustStop(f"expected workers that start, {DEATHS_IN_A_ROW} died while starting, status {status}")
         self.restarts += 1
         self.workers.append(self._start())
         return status

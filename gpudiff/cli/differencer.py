@@ -1,0 +1,55 @@
+"""gpudiff differencer: frames in over ZeroMQ, detections out."""
+
+import argparse
+from pathlib import Path
+
+DESCRIPTION = """\
+Take frames from clients, subtract the template that covers each, and hand the detections to an associator.
+
+  gpudiff differencer --directory DIR --templates TEMPLATES --detections tcp://127.0.0.1:5571
+
+Prints `ready: frames ENDPOINT` when clients may connect.  SIGTERM finishes the frames in hand.
+DIR/status.json counts what became of all frames; DIR/dead keeps those that were refused, with the reason.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    add_options(parser)
+    parser.add_argument("--detections", metavar="ENDPOINT", help="where the associator listens")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that `gpudiff run` shares."""
+    parser.add_argument("--directory", type=Path, required=True, help="for all that the service writes")
+    parser.add_argument("--templates", type=Path, required=True, help="folder of template FITS files")
+    parser.add_argument("--frames", metavar="ENDPOINT", help="where clients send frames; port 0 for a free one")
+    parser.add_argument("--workers", type=int, help="worker processes (default: one a core)")
+    parser.add_argument("--config", type=Path, help="TOML file")
+    parser.add_argument("--metrics", type=int, metavar="PORT", help="serve Prometheus counters on this port")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from gpudiff.model.config import Configuration, load, override
+    from gpudiff.services.differencer import Differencer
+    from gpudiff.services.settings import Settings
+
+    configuration = load(arguments.config) if arguments.config else Configuration()
+    if arguments.workers is not None:
+        configuration = override(configuration, "service", workers=arguments.workers)
+    service = configuration.service
+    differencer = Differencer(
+        Settings(
+            directory=arguments.directory,
+            templates=arguments.templates,
+            frames=arguments.frames or service.frames,
+            detections=arguments.detections or service.detections,
+            configuration=configuration,
+        )
+    )
+    differencer.stop_on_signals()
+    if arguments.metrics is not None:
+        differencer.metrics.serve(arguments.metrics)
+    print(f"ready: frames {differencer.endpoint}", flush=True)
+    differencer.run()
+    return 0

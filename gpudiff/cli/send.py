@@ -1,0 +1,106 @@
+"""gpudiff send: FITS frames to a running service, with receipts."""
+
+import argparse
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gpudiff.edges.control import Receipt
+    from gpudiff.model.config import Configuration
+    from gpudiff.model.frame import Frame
+
+DESCRIPTION = """\
+Send FITS frames to a running service and wait until the detections of each are committed.
+
+  gpudiff send night/*.fits
+  gpudiff send science.fits --to tcp://camera-hall:5570 --visit 12
+
+Exit status 0 when every frame is done (or was done before), 3 when one was refused, 1 when the service did
+not answer.  Frames without VISIT in their headers need --visit: one visit, snap and detector are one frame.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    parser.add_argument("frames", type=Path, nargs="+", metavar="FRAMES", help="FITS files")
+    parser.add_argument("--to", metavar="ENDPOINT", help="where the service takes frames")
+    parser.add_argument("--config", type=Path, help="TOML file")
+    parser.add_argument("--visit", type=int, help="visit of the first frame, counted up for the next ones")
+    parser.add_argument("--detector", type=int, help="detector of all frames")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="longest silence of the service")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from gpudiff.cli.progress import bars
+    from gpudiff.edges.client import FrameClient
+    from gpudiff.model.config import Configuration, load
+
+    configuration = load(arguments.config) if arguments.config else Configuration()
+    endpoint = arguments.to or configuration.service.frames
+    tally, start = Tally(), time.monotonic()
+    with (
+        FrameClient(endpoint, name="gpudiff send", timeout_s=arguments.timeout) as client,
+        bars("sending") as (move,),
+    ):
+        for receipt in client.send_many(readable(arguments, configuration, tally)):
+            tally.add(receipt)
+            move(tally.total, len(arguments.frames))
+    print(tally.summary(time.monotonic() - start))
+    return 3 if tally.bad else 0
+
+
+class Tally:
+    """What became of the frames so far."""
+
+    def __init__(self) -> None:
+        self.receipts: list[Receipt] = []
+        self.unreadable = 0
+
+    @property
+    def total(self) -> int:
+        """Frames that are through."""
+        return len(self.receipts) + self.unreadable
+
+    @property
+    def bad(self) -> int:
+        """Frames that are neither done nor duplicates."""
+        return self.unreadable + sum(not receipt.good for receipt in self.receipts)
+
+    def add(self, receipt: "Receipt") -> None:
+        """Count a final receipt; say so when the frame was refused."""
+        self.receipts.append(receipt)
+        if not receipt.good:
+            print(f"{receipt.frame}: {receipt.status}: {receipt.error}: {receipt.reason}")
+
+    def refuse(self, error: Exception) -> None:
+        """Count and name a file that is no frame."""
+        self.unreadable += 1
+        print(f"not sent: {type(error).__name__}: {error}")
+
+    def summary(self, seconds: float) -> str:
+        """One line."""
+        done = [receipt for receipt in self.receipts if receipt.status == "done"]
+        duplicates = sum(receipt.status == "duplicate" for receipt in self.receipts)
+        sources, alerts = (sum(getattr(one, key) or 0 for one in done) for key in ("sources", "alerts"))
+        text = f"{self.total} frames in {seconds:.1f} s: {len(done)} done, {duplicates} duplicate, "
+        text += f"{self.bad} refused; {sources} sources, {alerts} alerts"
+        waits = sorted(receipt.latency_s for receipt in done if receipt.latency_s is not None)
+        if waits:
+            text += f"; arrival to commit {statistics.median(waits):.2f} s median, {waits[-1]:.2f} s at most"
+        return text
+
+
+def readable(arguments: argparse.Namespace, configuration: "Configuration", tally: Tally) -> Iterator["Frame"]:
+    """The frames in the files that are frames, each read when its turn comes."""
+    from gpudiff.edges.fits import read_frame
+    from gpudiff.model.errors import InputRejected
+
+    for number, path in enumerate(arguments.frames):
+        visit = None if arguments.visit is None else arguments.visit + number
+        try:
+            yield read_frame(path, configuration.instrument, visit=visit, detector=arguments.detector)
+        except InputRejected as error:
+            tally.refuse(error)

@@ -1,0 +1,154 @@
+"""gpudiff.edges.client: FrameClient against a service that says exactly what the test wants."""
+
+import threading
+import time
+
+import pytest
+from serving import TIMEOUT_S, a_frame, until
+
+from gpudiff.edges import control, wire
+from gpudiff.edges.client import FrameClient
+from gpudiff.edges.control import Receipt
+from gpudiff.edges.transport import Router, wait
+from gpudiff.model.errors import NeighbourLost
+
+
+class Script:
+    """A service whose answer to each frame is `answers(identity)`: (status, extras) pairs."""
+
+    def __init__(self, answers, credit=2, lease_s=60.0, max_frame_bytes=1 << 20):
+        self.answers, self.ready = answers, (credit, lease_s, max_frame_bytes)
+        self.router = Router("tcp://127.0.0.1:*")
+        self.endpoint = self.router.endpoint
+        self.seen: list[tuple[int, int]] = []
+
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        while not self._stop.is_set():
+            if wait([self.router], 0.05) and (message := self.router.receive()):
+                if bytes(message.parts[0]) == control.CONTROL:
+                    self.router.send(message.sender, control.ready(*self.ready))
+                else:
+                    self._frame(message)
+
+    def _frame(self, message):
+        who = wire.identity(message.parts)
+        self.seen.append((who.visit, who.attempt))
+        for status, extras in self.answers(who):
+            receipt = Receipt(who.visit, who.snap, who.detector, who.attempt, status, **extras)
+            self.router.send(message.sender, control.receipt(receipt))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join(TIMEOUT_S)
+        self.router.close()
+
+
+DONE = [("accepted", {}), ("done", {"sources": 2, "alerts": 1, "fingerprint": "ab"})]
+
+
+def test_the_final_receipt_comes_back():
+    with Script(lambda who: DONE) as script, FrameClient(script.endpoint, timeout_s=TIMEOUT_S) as client:
+        receipt = client.send(a_frame(5))
+    assert (receipt.visit, receipt.status, receipt.sources, receipt.alerts) == (5, "done", 2, 1)
+
+
+def test_every_frame_of_many_gets_its_receipt():
+    with Script(lambda who: DONE) as script, FrameClient(script.endpoint, timeout_s=TIMEOUT_S) as client:
+        receipts = list(client.send_many(a_frame(visit) for visit in range(20)))
+    assert sorted(receipt.visit for receipt in receipts) == list(range(20))
+
+
+def test_no_more_frames_are_taken_than_the_credit_allows():
+    taken = []
+
+    def frames():
+        for visit in range(6):
+            taken.append(visit)
+            yield a_frame(visit)
+
+    held = threading.Event()
+    with Script(lambda who: DONE if held.wait(TIMEOUT_S) else [], credit=2) as script:
+        client = FrameClient(script.endpoint, timeout_s=TIMEOUT_S)
+        thread = threading.Thread(target=lambda: list(client.send_many(frames())), daemon=True)
+        thread.start()
+        until(lambda: len(taken) >= 3)  # two under way, the third in hand
+        assert len(taken) == 3
+        held.set()
+        thread.join(TIMEOUT_S)
+        client.close()
+    assert len(taken) == 6
+
+
+def test_a_failed_frame_is_sent_again_with_the_next_attempt():
+    def answers(who):
+        return DONE if who.attempt == 3 else [("failed", {"error": "ChecksumMismatch", "retry": True})]
+
+    with Script(answers) as script, FrameClient(script.endpoint, timeout_s=TIMEOUT_S) as client:
+        assert client.send(a_frame(5)).status == "done"
+    assert script.seen == [(5, 1), (5, 2), (5, 3)]
+
+
+def test_the_third_failure_is_the_last():
+    answer = [("failed", {"error": "ChecksumMismatch", "retry": True})]
+    with Script(lambda who: answer) as script, FrameClient(script.endpoint, timeout_s=TIMEOUT_S) as client:
+        assert client.send(a_frame(5)).status == "failed"
+    assert script.seen == [(5, 1), (5, 2), (5, 3)]
+
+
+def test_want_of_credit_is_no_attempt():
+    refusals = iter(range(2))
+
+    def answers(who):
+        more = next(refusals, None) is not None
+        return [("failed", {"error": "NoCredit", "retry": True})] if more else DONE
+
+    with Script(answers) as script, FrameClient(script.endpoint, timeout_s=TIMEOUT_S) as client:
+        assert client.send(a_frame(5)).status == "done"
+    assert script.seen == [(5, 1)] * 3
+
+
+def test_a_frame_nothing_is_heard_of_is_sent_again_after_the_lease():
+    def answers(who):
+        return DONE if who.attempt == 2 else []
+
+    with Script(answers, lease_s=0.2) as script, FrameClient(script.endpoint, timeout_s=TIMEOUT_S) as client:
+        assert client.send(a_frame(5)).status == "done"
+    assert script.seen == [(5, 1), (5, 2)]
+
+
+def test_a_service_that_never_answers_is_a_lost_neighbour():
+    start = time.monotonic()
+    with FrameClient("tcp://127.0.0.1:9", timeout_s=0.3) as client, pytest.raises(NeighbourLost, match=r"0\.3 s"):
+        client.send(a_frame(5))
+    assert time.monotonic() - start < TIMEOUT_S
+
+
+def test_a_frame_larger_than_the_service_takes_is_not_sent():
+    script = Script(lambda who: DONE, max_frame_bytes=100)
+    with script, FrameClient(script.endpoint, timeout_s=TIMEOUT_S) as client:
+        receipt = client.send(a_frame(5))
+    assert (receipt.status, receipt.error, script.seen) == ("rejected", "BadMessage", [])
+
+
+def test_two_frames_of_one_name_are_sent_one_after_the_other():
+    with Script(lambda who: DONE) as script, FrameClient(script.endpoint, timeout_s=TIMEOUT_S) as client:
+        receipts = list(client.send_many([a_frame(5), a_frame(5)]))
+    assert len(receipts) == 2
+
+
+def test_nothing_to_send_needs_no_service():
+    with FrameClient("tcp://127.0.0.1:9", timeout_s=TIMEOUT_S) as client:
+        assert list(client.send_many([])) == []
+
+
+def test_gpudiff_offers_the_client_by_its_name():
+    import gpudiff
+
+    assert gpudiff.FrameClient is FrameClient

@@ -1,0 +1,63 @@
+"""gpudiff.edges.dead_letters: refused frames, kept with the reason."""
+
+import pytest
+from serving import a_frame
+
+from gpudiff.edges import wire
+from gpudiff.edges.dead_letters import DeadLetters, read
+from gpudiff.model.errors import BadMessage, NoStars, StoreFailed, UnreadableFile
+
+
+@pytest.fixture
+def letters(tmp_path) -> DeadLetters:
+    return DeadLetters(tmp_path / "dead")
+
+
+def test_a_letter_says_the_error_and_the_reason(letters):
+    letter = read(letters.bury(wire.encode(a_frame()), NoStars("expected 5 stars, found 2"), "1-0-4"))
+    assert (letter.error, letter.reason) == ("NoStars", "expected 5 stars, found 2")
+
+
+def test_a_letter_holds_the_frame_so_that_it_can_be_sent_again(letters):
+    parts = wire.encode(a_frame())
+    letter = read(letters.bury(parts, NoStars("few"), "1-0-4"))
+    assert wire.decode(letter.parts, 1 << 20).digest == wire.decode(parts, 1 << 20).digest
+
+
+def test_a_header_that_is_no_json_is_kept_as_it_came(letters):
+    letter = read(letters.bury([b"GDF1", b"\xff{ no", b"12"], BadMessage("no JSON")))
+    assert letter.parts == [b"GDF1", b"\xff{ no", b"12"]
+
+
+def test_the_same_letter_takes_room_once(letters):
+    for _ in range(3):
+        letters.bury([b"GDF1", b"{", b"12"], BadMessage("no JSON"))
+    assert len(letters) == 1
+
+
+def test_different_letters_are_kept_apart(letters):
+    letters.bury([b"GDF1", b"{", b"12"], BadMessage("no JSON"))
+    letters.bury([b"GDF1", b"{", b"13"], BadMessage("no JSON"))
+    assert len(letters.names()) == 2
+
+
+def test_a_message_without_parts_has_a_letter_too(letters):
+    assert read(letters.bury([], BadMessage("nothing came"))).error == "BadMessage"
+
+
+def test_a_folder_that_cannot_be_written_is_a_failed_store(tmp_path):
+    (tmp_path / "dead").write_text("a file where the folder should be")
+    with pytest.raises(StoreFailed):
+        DeadLetters(tmp_path / "dead")
+
+
+def test_a_letter_that_cannot_be_kept_is_a_failed_store(letters):
+    letters.folder.rmdir()
+    with pytest.raises(StoreFailed):
+        letters.bury(wire.encode(a_frame()), NoStars("few"), "1-0-4")
+
+
+def test_a_file_that_is_no_letter_is_refused(tmp_path):
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(UnreadableFile):
+        read(tmp_path / "x.json")

@@ -1,0 +1,77 @@
+"""gpudiff/edges/WIRE.md: what it says is what the service does."""
+
+import json
+import re
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from serving import SmallAssociator, a_frame, serving
+
+from gpudiff.edges import wire
+from gpudiff.model.mask import BITS
+
+TEXT = (files("gpudiff") / "edges" / "WIRE.md").read_text()
+
+
+def code(language: str) -> str:
+    """The one block of code in a language."""
+    (block,) = re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+    return block
+
+
+def test_the_frame_shown_byte_by_byte_is_a_frame():
+    pixels = bytes.fromhex("64 00 65 00 66 00 ff ff")
+    frame = wire.decode([b"GDF1", code("json").strip().encode(), pixels], 8)
+    np.testing.assert_array_equal(frame.image, [[100, 101], [102, 65535]])
+
+
+def test_the_lengths_shown_are_those_of_the_parts():
+    length = len(code("json").strip())
+    assert f"part 1, {length} bytes" in TEXT
+    assert f"`03 {' '.join(f'{byte:02x}' for byte in length.to_bytes(8, 'big'))}` before part 1" in TEXT
+
+
+def test_every_key_of_the_header_is_in_the_tables():
+    keys = [*wire.Header.__struct_fields__, *wire.PlaneHeader.__struct_fields__]
+    assert [key for key in keys if f"`{key}`" not in TEXT] == []
+
+
+def test_required_keys_are_those_the_table_calls_required():
+    rows = re.findall(r"^\| (`.*?) \| \S+ \| (yes|no)", TEXT, re.MULTILINE)
+    said = {key: answer == "yes" for keys, answer in rows for key in re.findall(r"`(\w+)`", keys)}
+    optional = set(wire.Header.__struct_fields__[-len(wire.Header.__struct_defaults__) :])
+    assert said == {key: key not in optional for key in wire.Header.__struct_fields__}
+
+
+def test_every_mask_bit_is_named_with_its_number():
+    assert [name for name, bit in BITS.items() if f"{name} {bit}" not in " ".join(TEXT.split())] == []
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    associator = SmallAssociator()
+    with serving(tmp_path_factory.mktemp("document"), associator) as served:
+        yield served
+    associator.close()
+
+
+def test_the_client_in_the_document_sends_a_frame(service):
+    names: dict = {}
+    exec(code("python"), names)
+    parts = wire.encode(a_frame(5))
+    header = json.loads(parts[1])
+    planes = [
+        (p["name"], p["dtype"], p["shape"], bytes(b)) for p, b in zip(header["planes"], parts[2:], strict=True)
+    ]
+    del header["planes"]
+    receipts = [names["send"](service.endpoint, header, planes) for _ in range(2)]
+    assert [receipt["status"] for receipt in receipts] == ["done", "duplicate"]
+    assert receipts[0]["sources"] == 2
+
+
+def test_the_client_in_the_document_hears_of_a_rejection(service):
+    names: dict = {}
+    exec(code("python"), names)
+    receipt = names["send"](service.endpoint, {"visit": 1, "snap": 0, "detector": 2}, [])
+    assert (receipt["status"], receipt["error"], receipt["visit"]) == ("rejected", "BadMessage", 1)

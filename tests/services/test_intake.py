@@ -1,0 +1,100 @@
+"""gpudiff.services.intake: frames in hand."""
+
+import numpy as np
+import pytest
+from serving import SHAPE, a_frame
+
+from gpudiff.edges import wire
+from gpudiff.edges.control import Receipt
+from gpudiff.model.errors import BadMessage, NoCredit
+from gpudiff.services.intake import Intake
+
+SIZE = 4 * SHAPE[0] * SHAPE[1]
+
+
+def take(intake: Intake, client: bytes, visit: int, attempt: int = 1, fill=None) -> Receipt:
+    """The receipt for a frame that comes from a client."""
+    parts = wire.encode(a_frame(visit, fill=fill), attempt)
+    return intake.take(client, wire.open_envelope(parts, 1 << 20), parts)
+
+
+def finish(intake: Intake, visit: int, status: str = "done") -> None:
+    """End the frame that is next."""
+    intake.finish(intake.next(), Receipt(visit, 0, 4, None, status, alerts=3))
+
+
+def test_a_new_frame_is_accepted_and_queued():
+    intake = Intake(2, 1 << 20)
+    assert take(intake, b"a", 1).status == "accepted"
+    assert intake.next().frame.visit == 1
+    assert intake.next() is None
+
+
+def test_a_client_holds_no_more_than_its_credit():
+    intake = Intake(2, 1 << 20)
+    take(intake, b"a", 1)
+    take(intake, b"a", 2)
+    with pytest.raises(NoCredit, match="at most 2"):
+        take(intake, b"a", 3)
+    assert take(intake, b"b", 3).status == "accepted"
+
+
+def test_credit_comes_back_with_the_end_of_a_frame():
+    intake = Intake(1, 1 << 20)
+    take(intake, b"a", 1)
+    finish(intake, 1)
+    assert take(intake, b"a", 2).status == "accepted"
+
+
+def test_the_service_holds_no_more_bytes_than_it_may():
+    intake = Intake(9, 3 * SIZE)
+    take(intake, b"a", 1)
+    take(intake, b"b", 2)
+    with pytest.raises(NoCredit, match="bytes of room"):
+        take(intake, b"c", 3)
+
+
+def test_a_frame_sent_again_while_in_hand_is_queued_once_and_told_to_both():
+    intake = Intake(2, 1 << 20)
+    take(intake, b"a", 1)
+    take(intake, b"b", 1, attempt=2)
+    assert intake.next().waiters == {b"a": 1, b"b": 2}
+    assert intake.next() is None
+
+
+def test_other_pixels_under_a_name_in_hand_are_refused():
+    intake = Intake(2, 1 << 20)
+    take(intake, b"a", 1)
+    with pytest.raises(BadMessage, match="1/0/4"):
+        take(intake, b"a", 1, fill=3.0)
+
+
+def test_a_finished_frame_is_a_duplicate_with_its_first_receipt():
+    intake = Intake(2, 1 << 20)
+    take(intake, b"a", 1)
+    finish(intake, 1)
+    receipt = take(intake, b"b", 1, attempt=2)
+    assert (receipt.status, receipt.attempt, receipt.alerts) == ("duplicate", 2, 3)
+    assert not intake.held
+
+
+def test_a_rejected_frame_may_come_again():
+    intake = Intake(2, 1 << 20)
+    take(intake, b"a", 1)
+    finish(intake, 1, "rejected")
+    assert take(intake, b"a", 1).status == "accepted"
+
+
+def test_a_frame_put_back_is_next_and_its_tries_are_counted():
+    intake = Intake(3, 1 << 20)
+    take(intake, b"a", 1)
+    take(intake, b"a", 2)
+    held = intake.next()
+    intake.again(held)
+    assert intake.next() is held
+    assert held.tries == 2
+
+
+def test_a_frame_larger_than_all_room_is_taken_when_nothing_else_is_in_hand():
+    intake = Intake(3, 10)
+    assert take(intake, b"a", 1, fill=np.nan).status == "accepted"
