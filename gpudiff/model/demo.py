@@ -1,5 +1,7 @@
 """What one run of `gpudiff demo` was and did."""
 
+import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,10 +61,7 @@ class Demo:
         expected = len(self.visits) * len(self.plane.detectors)
         good = sum(frame.good for frame in self.frames)
         if good != expected:
-            reasons = sorted({frame.reason or frame.status for frame in self.frames if not frame.good})
-            found.append(
-                f"{expected - good} of {expected} frames were not taken: {'; '.join(reasons) or 'no receipt'}"
-            )
+            found.append(f"{expected - good} of {expected} frames were not taken: {_reasons(self.frames)}")
         promised = sum(frame.alerts for frame in self.frames)
         if promised != len(self.recovery.alerts):
             found.append(f"receipts promise {promised} alerts, the archive holds {len(self.recovery.alerts)}")
@@ -74,6 +73,13 @@ class Demo:
         if self.service_status != 0:
             found.append(f"the service stopped with exit status {self.service_status}")
         return found
+
+
+def _reasons(frames: tuple[FrameRecord, ...]) -> str:
+    """The three most frequent reasons, each once, without the frames' names."""
+    counts = Counter(re.sub(r"frame \d+/\d+/\d+: ", "", f.reason or f.status) for f in frames if not f.good)
+    listed = [f"{reason} ({count} times)" for reason, count in counts.most_common(3)]
+    return "; ".join(listed) or "no receipt"
 
 
 def latency(values: np.ndarray) -> tuple[float, float, float]:

@@ -12,12 +12,12 @@ BESIDE_PX = 12.0
 MARGINAL_SNR = 6.0
 
 
-def recover(truth: Table, alerts: Table, lost: dict[tuple[int, int], str] | None = None) -> Recovery:
+def recover(truth: Table, alerts: Table, lost: frozenset[tuple[int, int]] = frozenset()) -> Recovery:
     """Truth and alerts matched frame by frame, one to one, unflagged alerts first, then the nearest pairs.
 
     truth : Table of TRUTH; its cosmic rays only serve to explain false alerts
     alerts : Table of PUBLISHED
-    lost : (visit, detector) -> reason, of the frames that the service did not take
+    lost : (visit, detector) of the frames that the service did not take
     """
     rays = truth.take(truth["kind"] == "cosmic-ray")
     changes = truth.take(truth["kind"] != "cosmic-ray")
@@ -35,7 +35,7 @@ def recover(truth: Table, alerts: Table, lost: dict[tuple[int, int], str] | None
         detectable,
         right,
         wrong,
-        _why_missed(changes, alert_of, lost or {}),
+        _why_missed(changes, alert_of, lost),
         _why_false(changes, rays, alerts, truth_of),
     )
 
@@ -84,7 +84,7 @@ def _associations(changes: Table, alerts: Table, alert_of: np.ndarray) -> tuple[
     return right, wrong
 
 
-def _why_missed(changes: Table, alert_of: np.ndarray, lost: dict[tuple[int, int], str]) -> np.ndarray:
+def _why_missed(changes: Table, alert_of: np.ndarray, lost: frozenset[tuple[int, int]]) -> np.ndarray:
     """(T,) str."""
     why = [""] * len(changes)
     for n, row in enumerate(changes.rows()):
@@ -92,7 +92,7 @@ def _why_missed(changes: Table, alert_of: np.ndarray, lost: dict[tuple[int, int]
             continue
         frame = (row["visit"], row["detector"])
         if frame in lost:
-            why[n] = f"its frame was not taken: {lost[frame]}"
+            why[n] = "its frame was not taken"
         elif row["usable"] < 0.9:
             why[n] = f"{1 - row['usable']:.0%} of it lies on bad or saturated pixels"
         elif row["snr"] < MARGINAL_SNR:

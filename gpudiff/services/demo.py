@@ -52,7 +52,7 @@ def run_demo(
         records = send(endpoint(running.ready), made.frames, sending)
         sent = time.monotonic()
         status = running.stop()
-    lost = {(one.visit, one.detector): one.reason or one.status for one in records if not one.good}
+    lost = frozenset((one.visit, one.detector) for one in records if not one.good)
     alerts, cutouts = read_alerts(service / "alerts")
     return Demo(
         night,

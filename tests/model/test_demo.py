@@ -48,6 +48,15 @@ def test_what_went_wrong_is_named(values, problem):
     assert only.startswith(problem)
 
 
+def test_the_same_reason_is_named_once():
+    many = tuple(
+        FrameRecord(1, n, "rejected", 0, 0, 1.0, f"NoStars frame 1/0/{n}: expected 5 stars, got 2")
+        for n in range(9)
+    )
+    said = dataclasses.replace(demo(changes=0, seen=0), frames=many).problems[0]
+    assert said.endswith("frames were not taken: NoStars expected 5 stars, got 2 (9 times)")
+
+
 def test_a_frame_without_a_receipt_is_a_problem():
     assert "no receipt" in dataclasses.replace(demo(), frames=()).problems[0]
 
