@@ -41,6 +41,8 @@ class PointFit:
     converged: np.ndarray
     profile: np.ndarray
     """(N, S, S) the PSF at the fitted position."""
+    seen: np.ndarray
+    """Share of sum(P^2) on pixels with a value."""
 
 
 def fit_points(data: np.ndarray, weight: np.ndarray, psf: np.ndarray, rounds: int = 5) -> PointFit:
@@ -78,7 +80,9 @@ def fit_points(data: np.ndarray, weight: np.ndarray, psf: np.ndarray, rounds: in
     information = matrix * scale[:, :, None] * scale[:, None]
     information[:, [1, 2], [1, 2]] += 1e-12
     covariance = np.linalg.inv(information)
-    return PointFit(dy, dx, flux, covariance, chi2, (weight > 0).sum((1, 2)), converged, profile)
+    square = profile.astype(np.float64) ** 2
+    seen = np.where(weight > 0, square, 0).sum((1, 2)) / square.sum((1, 2))
+    return PointFit(dy, dx, flux, covariance, chi2, (weight > 0).sum((1, 2)), converged, profile, seen)
 
 
 def forced(data: np.ndarray, weight: np.ndarray, profile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -43,6 +43,8 @@ class Planes:
     variance: np.ndarray
     model: np.ndarray
     lost: np.ndarray
+    faint: float
+    """Sigmas below which `model` is sky (science.noise.faintness)."""
     sky: SmoothPlane | None = None
     score: np.ndarray = field(default_factory=lambda: np.empty(0))
 
@@ -144,12 +146,7 @@ def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
     shape = parts.target.shape
     pieces = tiles(shape, TILE, kernel.half)
     spectrum = spectra(kernel.coefficients, kernel.order, pieces[0].size)
-    planes = Planes(
-        np.empty(shape, np.float32),
-        np.empty(shape, np.float32),
-        np.empty(shape, np.float32),
-        np.empty(shape, bool),
-    )
+    planes = Planes(*_empty(shape), np.empty(shape, bool), noises.faintness(kernel, parts))
     columns = sum(tile.y0 == 0 for tile in pieces)
     cells = np.full((2 * (len(pieces) // columns), 2 * columns), np.nan)
 
@@ -164,7 +161,7 @@ def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
             model = model * scale
             variance = variance * scale**2
         j, i = divmod(tile.index, columns)
-        cells[2 * j : 2 * j + 2, 2 * i : 2 * i + 2] = _quarter_means(image, variance, model, lost)
+        cells[2 * j : 2 * j + 2, 2 * i : 2 * i + 2] = _quarter_means(image, variance, model, lost, planes.faint)
         core = tile.core
         planes.image[core], planes.variance[core] = image, variance
         planes.model[core], planes.lost[core] = model, lost
@@ -174,6 +171,10 @@ def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
     return planes
 
 
+def _empty(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.float32)
+
+
 def _kernel_sum(kernel: MatchingKernel, tile: Tile) -> np.ndarray:
     """(h, w) float32 photometric scale of a tile's core."""
     u = field_coordinate(np.arange(tile.x0, tile.x1), tile.shape[1])
@@ -181,9 +182,11 @@ def _kernel_sum(kernel: MatchingKernel, tile: Tile) -> np.ndarray:
     return rectangle(kernel.sums(), u, v, kernel.order)
 
 
-def _quarter_means(image: np.ndarray, variance: np.ndarray, model: np.ndarray, lost: np.ndarray) -> np.ndarray:
+def _quarter_means(
+    image: np.ndarray, variance: np.ndarray, model: np.ndarray, lost: np.ndarray, faint: float
+) -> np.ndarray:
     """(2, 2) mean of the source-free pixels of each quarter, NaN below 100 of them."""
-    use = ~lost & (model**2 < 0.49 * variance) & (image**2 < 9 * variance)
+    use = noises.blank(image, variance, model, lost, faint + 0.4) & (image**2 < 9 * variance)
     out = np.full((2, 2), np.nan)
     height, width = image.shape
     for j in range(2):
@@ -260,8 +263,8 @@ def _score(planes: Planes, recipe: Recipe, threads: int) -> tuple[np.ndarray, np
     shape = planes.image.shape
     pieces = tiles(shape, TILE, PROFILE + recipe.halo)
     made = recipe.make(pieces[0].size)
-    out = Planes(np.empty(shape, np.float32), np.empty(shape, np.float32), planes.model, np.empty(shape, bool))
-    out.score = np.empty(shape, np.float32)
+    white, level, score = _empty(shape)
+    gone = np.empty(shape, bool)
     samples: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(pieces)
     sky = planes.sky
     assert sky is not None
@@ -273,17 +276,21 @@ def _score(planes: Planes, recipe: Recipe, threads: int) -> tuple[np.ndarray, np
         image[lost] = 0
         scored = score_tile(image, variance, lost, made, tile)
         core = tile.core
-        out.image[core], out.variance[core] = scored.difference, scored.variance
-        out.score[core], out.lost[core] = scored.score, scored.lost
+        white[core], level[core] = scored.difference, scored.variance
+        score[core], gone[core] = scored.score, scored.lost
         thin = (slice(None, None, 5), slice(None, None, 5))
         use = noises.blank(
-            scored.difference[thin], scored.variance[thin], planes.model[core][thin], scored.lost[thin]
+            scored.difference[thin],
+            scored.variance[thin],
+            planes.model[core][thin],
+            scored.lost[thin],
+            planes.faint,
         )
         ratio = scored.difference[thin][use] / np.sqrt(scored.variance[thin][use])
         samples[tile.index] = ratio, scored.score[thin][use]
 
     over(work, pieces, threads)
-    planes.image, planes.variance, planes.score, planes.lost = out.image, out.variance, out.score, out.lost
+    planes.image, planes.variance, planes.score, planes.lost = white, level, score, gone
     planes.image[planes.lost] = np.nan
     planes.variance[planes.lost] = np.nan
     return np.concatenate([a for a, _ in samples]), np.concatenate([b for _, b in samples])

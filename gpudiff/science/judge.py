@@ -20,8 +20,8 @@ EXCESS = 4.5
 """Sigmas of chi2 above which a source is not the PSF."""
 NEAR = 4
 """Pixels within which a spoilt area counts."""
-TOUCHING = 2
-"""Pixels within which an unusable pixel counts: farther out the PSF fit does without it."""
+UNSEEN = 0.15
+"""Share of a source's information on unusable pixels above which it is not trusted alone."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,9 @@ def flags_of(
     reach = 2 * difference.quality.science_fwhm
     mark("EDGE", np.minimum.reduce([y, x, height - 1 - y, width - 1 - x]) < reach)
     near = stamps(difference.mask, y, x, NEAR).reshape(len(y), -1)
-    beside = stamps(difference.mask, y, x, TOUCHING).reshape(len(y), -1)
+    beside = stamps(difference.mask, y, x, 1).reshape(len(y), -1)
     masked = (beside & bit("NO_DATA", "BAD", "CR", "SAT", "SAT_TEMPLATE") != 0).any(1)
-    mark("MASKED", masked | (near & bit("SUSPECT") != 0).any(1))
+    mark("MASKED", masked | (fit.seen < 1 - UNSEEN) | (near & bit("SUSPECT") != 0).any(1))
     far = stamps(difference.mask, y, x, 2 * NEAR).reshape(len(y), -1)
     mark("SATURATED", (far & bit("SAT", "SAT_TEMPLATE") != 0).any(1))
     mark("STREAK", (near & bit("STREAK") != 0).any(1))
@@ -167,7 +167,9 @@ def _sharper(shapes: Shapes) -> np.ndarray:
     """Sharper than the PSF: light in one pixel, or across a track thinner than the PSF."""
     with np.errstate(invalid="ignore"):
         thin = ~(shapes.minor > 0.5)
-        return (shapes.sharpness > 3 + 4 * shapes.sharpness_error) | (thin & ~(shapes.sharpness < 0.5))
+        return (shapes.sharpness > 3 + 4 * shapes.sharpness_error) | (
+            thin & (shapes.sharpness > 1 + 2 * shapes.sharpness_error)
+        )
 
 
 def _dipoles(score: np.ndarray, y: np.ndarray, x: np.ndarray, fwhm: float) -> np.ndarray:

@@ -59,9 +59,23 @@ def sky_variances(parts: Roles, y: float, x: float) -> tuple[float, float]:
     return float(parts.target.sky_variance.at(*where)[0]), float(parts.convolved.sky_variance.at(*where)[0])
 
 
-def blank(image: np.ndarray, variance: np.ndarray, model: np.ndarray, lost: np.ndarray) -> np.ndarray:
-    """Bool: pixels of sky alone, where the matched template is below 0.3 sigma and nothing stands out."""
-    return ~lost & (model**2 < 0.09 * variance) & (image**2 < 20 * variance)
+def faintness(kernel: MatchingKernel, parts: Roles) -> float:
+    """Sigmas of the difference below which the convolved image says "sky": 0.3 and 2.5 sigma of its own noise.
+
+    The convolved image's noise is in the difference too: a limit without room for it would pick the pixels
+    where both happen to be small.
+    """
+    height, width = kernel.shape
+    a, b = sky_variances(parts, height / 2, width / 2)
+    own = b * float((kernel.at(height / 2, width / 2) ** 2).sum())
+    return 0.3 + 2.5 * float(np.sqrt(own / (a + own)))
+
+
+def blank(
+    image: np.ndarray, variance: np.ndarray, model: np.ndarray, lost: np.ndarray, faint: float
+) -> np.ndarray:
+    """Bool: pixels of sky alone: the convolved image below `faint` sigma, and nothing that stands out."""
+    return ~lost & (model**2 < np.float32(faint**2) * variance) & (image**2 < 20 * variance)
 
 
 def measure(
@@ -78,10 +92,11 @@ def measure(
     """
     pieces = tiles(image.shape, 256, 0)
     pieces = pieces[:: max(1, len(pieces) // SAMPLE)]
+    faint = faintness(kernel, parts)
     seen, expected, count = np.zeros((2 * REACH + 1,) * 2), np.zeros((2 * REACH + 1,) * 2), 0
     for tile in pieces:
         core = tile.core
-        use = blank(image[core], variance[core], model[core], lost[core])
+        use = blank(image[core], variance[core], model[core], lost[core], faint)
         number = int(use.sum())
         if number < 500:
             continue
