@@ -25,7 +25,7 @@ def autocorrelation(values: np.ndarray, use: np.ndarray, reach: int) -> tuple[np
 
 def of_kernel(kernel: np.ndarray, reach: int) -> np.ndarray:
     """(2 reach + 1)^2 autocorrelation of white unit noise after convolution with a kernel."""
-    size = 2 * kernel.shape[0]
+    size = kernel.shape[0] + max(kernel.shape[0], reach)
     power = np.abs(np.fft.rfft2(kernel, (size, size))) ** 2
     full = np.fft.irfft2(power, (size, size))
     index = np.arange(-reach, reach + 1)

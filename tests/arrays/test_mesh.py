@@ -1,0 +1,76 @@
+"""Sky level and noise in the cells of a mesh."""
+
+import numpy as np
+
+from gpudiff.arrays.mesh import clipped_mesh, edges, robust_sigma, robust_surface
+
+
+def noisy(shape=(256, 320), level=500.0, sigma=9.0, seed=1):
+    return np.random.default_rng(seed).normal(level, sigma, shape).astype(np.float32)
+
+
+def test_cells_tile_the_axis():
+    borders = edges(1000, 256)
+    assert borders[0] == 0
+    assert borders[-1] == 1000
+    assert len(borders) == 5
+
+
+def test_level_and_sigma_of_blank_sky_are_the_skys():
+    level, sigma = clipped_mesh(noisy(), np.zeros((256, 320), bool), 64)
+    # 4096 px a cell: the level to 9 / 64 times 2 (the mode amplifies), sigma by a quantile to 2 %, 4 sigma.
+    np.testing.assert_allclose(level, 500, atol=1.2)
+    np.testing.assert_allclose(sigma, 9, rtol=0.08)
+
+
+def test_stars_on_a_tenth_of_the_pixels_lift_the_level_by_less_than_a_fifth_of_sigma():
+    image = noisy()
+    stars = np.random.default_rng(2).random(image.shape) < 0.1
+    image[stars] += 400
+    level, _ = clipped_mesh(image, np.zeros(image.shape, bool), 64)
+    # Light 44 sigma above the sky is clipped; what stays is the shift of the median of the first rounds.
+    assert np.abs(level - 500).max() < 0.2 * 9
+
+
+def test_unusable_pixels_do_not_count():
+    image, bad = noisy(), np.zeros((256, 320), bool)
+    image[:, ::2], bad[:, ::2] = 1e6, True
+    level, _ = clipped_mesh(image, bad, 64)
+    np.testing.assert_allclose(level, 500, atol=1.8)  # half the pixels: sqrt 2 more noise than above
+
+
+def test_a_cell_without_usable_pixels_is_nan():
+    bad = np.zeros((256, 320), bool)
+    bad[:64, :64] = True
+    level, sigma = clipped_mesh(noisy(), bad, 64)
+    assert np.isnan(level[0, 0])
+    assert np.isnan(sigma[0, 0])
+    assert np.isfinite(level).sum() == level.size - 1
+
+
+def test_a_surface_leaves_out_cells_full_of_galaxy():
+    v, u = np.mgrid[-1:1:8j, -1:1:8j]
+    truth = 100 + 3 * u - 2 * v + u * v
+    level = truth + np.random.default_rng(3).normal(0, 0.1, truth.shape)
+    level[3:5, 3:5] += 50
+    # Noise 0.1 through 6 terms on 60 cells: 0.1 * sqrt(6 / 60) in the mean, three times that at the corners.
+    np.testing.assert_allclose(robust_surface(level), truth, atol=0.2)
+
+
+def test_a_surface_bridges_empty_cells():
+    v, u = np.mgrid[-1:1:6j, -1:1:6j]
+    level = 10 + u + v
+    level[2, 2] = np.nan
+    np.testing.assert_allclose(robust_surface(level), 10 + u + v, atol=1e-6)  # exact but for rounding
+
+
+def test_a_small_mesh_is_a_constant():
+    assert np.ptp(robust_surface(np.array([[1.0, 2.0], [3.0, 4.0]]))) < 1e-12
+
+
+def test_robust_sigma_ignores_a_tenth_of_outliers():
+    values = np.random.default_rng(4).normal(0, 2, 20000)
+    values[:2000] += 100
+    # 10 % on one side move the median by 0.14 sigma and the deviation by about 12 %.
+    assert 2 < robust_sigma(values) < 2 * 1.2
+    assert robust_sigma(np.empty(0)) == 0

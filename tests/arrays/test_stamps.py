@@ -1,0 +1,43 @@
+"""Squares cut out of an image, and quick peaks."""
+
+import numpy as np
+
+from gpudiff.arrays.stamps import peaks, stamps
+
+
+def test_a_stamp_is_the_square_round_its_position():
+    image = np.arange(200.0).reshape(10, 20)
+    np.testing.assert_array_equal(stamps(image, np.array([4]), np.array([7]), 2)[0], image[2:7, 5:10])
+
+
+def test_beyond_the_image_the_edge_is_repeated():
+    image = np.arange(12.0).reshape(3, 4)
+    corner = stamps(image, np.array([0]), np.array([3]), 1)[0]
+    np.testing.assert_array_equal(corner, [[2, 3, 3], [2, 3, 3], [6, 7, 7]])
+
+
+def test_no_positions_give_no_stamps():
+    assert stamps(np.zeros((5, 5)), np.empty(0, int), np.empty(0, int), 2).shape == (0, 5, 5)
+
+
+def test_peaks_are_the_maxima_above_the_threshold():
+    image = np.zeros((64, 70), np.float32)
+    image[20, 30], image[20, 31], image[50, 10], image[40, 60] = 10, 9, 7, 3
+    y, x = peaks(image, 5)
+    assert set(zip(y.tolist(), x.tolist(), strict=True)) == {(20, 30), (50, 10)}
+
+
+def test_a_star_across_a_block_border_is_one_peak():
+    image = np.zeros((64, 64), np.float32)
+    image[15, 15], image[15, 16], image[16, 16] = 10, 9, 8
+    assert [a.tolist() for a in peaks(image, 5)] == [[15], [15]]
+
+
+def test_peaks_within_4_px_of_the_edge_are_left_out():
+    image = np.zeros((64, 64), np.float32)
+    image[3, 30] = image[30, 60] = image[30, 30] = 10
+    assert [a.tolist() for a in peaks(image, 5)] == [[30], [30]]
+
+
+def test_an_image_smaller_than_a_block_has_no_peaks():
+    assert len(peaks(np.full((9, 9), 10, np.float32), 5)[0]) == 0
