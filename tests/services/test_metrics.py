@@ -1,0 +1,64 @@
+"""gpudiff.services.metrics: what the service counts."""
+
+import json
+import urllib.request
+
+import pytest
+from serving import TIMEOUT_S
+
+from gpudiff.edges.control import Receipt
+from gpudiff.model.errors import StoreFailed
+from gpudiff.services.metrics import Metrics
+
+DONE = Receipt(7, 0, 4, 1, "done", sources=5, alerts=3, latency_s=0.5)
+REJECTED = Receipt(8, 0, 4, 1, "rejected", error="NoStars", reason="few")
+
+
+@pytest.fixture
+def metrics():
+    metrics = Metrics("tcp://127.0.0.1:7")
+    yield metrics
+    metrics.close()
+
+
+def written(metrics: Metrics, file) -> dict:
+    """What status.json says."""
+    metrics.write(file, in_flight=2, queued=1, workers=[11], state="running")
+    return json.loads(file.read_text())
+
+
+def test_status_counts_receipts_and_what_they_carry(metrics, tmp_path):
+    for receipt in (DONE, DONE, REJECTED):
+        metrics.count(receipt)
+    status = written(metrics, tmp_path / "status.json")
+    assert (status["done"], status["rejected"], status["alerts"]) == (2, {"NoStars": 1}, 6)
+    assert (status["in_flight"], status["queued"], status["workers"]) == (2, 1, [11])
+
+
+def test_status_is_not_written_again_when_nothing_changed(metrics, tmp_path):
+    written(metrics, tmp_path / "status.json")
+    (tmp_path / "status.json").write_text("{}")
+    assert written(metrics, tmp_path / "status.json") == {}
+    metrics.dead_letter()
+    assert written(metrics, tmp_path / "status.json")["dead_letters"] == 1
+
+
+def test_a_status_that_cannot_be_written_is_a_failed_store(metrics, tmp_path):
+    with pytest.raises(StoreFailed):
+        written(metrics, tmp_path / "absent" / "status.json")
+
+
+def test_prometheus_reads_the_counters_under_stable_names(metrics):
+    port = metrics.serve(0)
+    metrics.count(DONE)
+    metrics.count(REJECTED)
+    metrics.stages({"difference": 0.2})
+    metrics.dead_letter()
+    metrics.worker_restarted()
+    text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT_S).read().decode()
+    assert 'gpudiff_frames_total{status="done"} 1.0' in text
+    assert 'gpudiff_rejections_total{error="NoStars"} 1.0' in text
+    assert "gpudiff_dead_letters_total 1.0" in text
+    assert "gpudiff_worker_restarts_total 1.0" in text
+    assert "gpudiff_alert_latency_seconds_sum 0.5" in text
+    assert 'gpudiff_stage_seconds_count{stage="difference"} 1.0' in text

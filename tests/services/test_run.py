@@ -1,0 +1,140 @@
+"""gpudiff.services.run: the two programs of `gpudiff run`, started, watched and stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving import TIMEOUT_S, a_frame, until
+
+from gpudiff.edges.client import FrameClient
+from gpudiff.edges.fits import write_frame
+from gpudiff.model.errors import BadConfiguration, GpudiffError, InputRejected, MustStop, NeighbourLost
+from gpudiff.services.run import DEATHS, Options, Program, Supervisor, differencer_command
+
+
+def program(code: str) -> Program:
+    """A child that runs a line of Python."""
+    return Program("child", "frames", "tcp://127.0.0.1:*", lambda endpoint: [sys.executable, "-c", code])
+
+
+def test_a_child_is_ready_when_it_says_so_and_its_endpoint_is_known():
+    child = program("print('ready: frames tcp://127.0.0.1:7', flush=True); input()")
+    child.start()
+    assert child.endpoint == "tcp://127.0.0.1:7"
+    assert child.end(TIMEOUT_S) == 1  # its standard input is empty
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(2, BadConfiguration), (3, InputRejected), (4, MustStop), (1, NeighbourLost)]
+)
+def test_a_child_that_cannot_start_gives_the_error_of_its_exit_status(status, error):
+    with pytest.raises(GpudiffError, match=f"exit status {status}") as raised:
+        program(f"raise SystemExit({status})").start()
+    assert type(raised.value) is error
+
+
+def test_a_child_may_die_now_and_then_but_not_again_and_again():
+    child = program("")
+    assert [child.may_start_again() for _ in range(DEATHS)] == [True] * (DEATHS - 1) + [False]
+
+
+def test_deaths_long_ago_are_forgotten():
+    child = program("")
+    child.deaths = [-1e6] * DEATHS
+    assert child.may_start_again()
+
+
+def test_options_reach_the_differencer(tmp_path):
+    options = Options(tmp_path, tmp_path / "t", "tcp://a", "tcp://b", workers=3, metrics=9000)
+    words = differencer_command(options, "tcp://127.0.0.1:5", "tcp://127.0.0.1:6")
+    assert words[1:4] == ["-m", "gpudiff", "differencer"]
+    assert " ".join(words[8:]) == (
+        "--frames tcp://127.0.0.1:5 --detections tcp://127.0.0.1:6 --workers 3 --metrics 9000"
+    )
+
+
+def test_two_supervisors_of_one_directory_are_refused(tmp_path):
+    options = Options(tmp_path, tmp_path, "tcp://127.0.0.1:*", "tcp://127.0.0.1:*")
+    first = Supervisor(options)
+    with pytest.raises(BadConfiguration, match="no other"):
+        Supervisor(options)
+    del first
+
+
+class Running:
+    """`gpudiff run` as a process of its own, with one template and one worker."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory / "night"
+        templates = directory / "templates"
+        templates.mkdir()
+        write_frame(templates / "template.fits", a_frame(visit=0))
+        command = [sys.executable, "-m", "gpudiff", "run", "--directory", str(self.directory), "--workers", "1"]
+        command += ["--templates", str(templates), "--frames", "tcp://127.0.0.1:0"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.ready = self.process.stdout.readline().split()
+        self.endpoint = self.ready[2]
+
+    def children(self) -> list[int]:
+        """Process ids of the differencer and the associator."""
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(word) for word in path.read_text().split()]
+
+    def status(self) -> dict:
+        """What status.json says."""
+        return json.loads((self.directory / "status.json").read_text())
+
+
+@pytest.fixture
+def running(tmp_path) -> Iterator[Running]:
+    running = Running(tmp_path)
+    yield running
+    running.process.kill()
+    running.process.communicate(timeout=TIMEOUT_S)
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether none of the processes is there any more."""
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_run_says_where_it_takes_frames_answers_and_stops_cleanly(running):
+    assert running.ready[:2] == ["ready:", "frames"]
+    assert running.ready[3:] == ["directory", str(running.directory)]
+    with FrameClient(running.endpoint, timeout_s=TIMEOUT_S) as client:
+        assert client.send(a_frame(1)).status == "rejected"  # too small to subtract
+    children = running.children()
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(TIMEOUT_S) == 0
+    assert gone(children)
+    assert running.status()["state"] == "stopped"
+
+
+def test_children_that_are_killed_are_started_again_at_the_same_endpoint(running):
+    before = running.children()
+    with FrameClient(running.endpoint, timeout_s=TIMEOUT_S) as client:
+        client.send(a_frame(1))
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        assert client.send(a_frame(2)).status == "rejected"  # too small to subtract
+    until(lambda: len(running.children()) == 2)
+    assert not set(before) & set(running.children())
+
+
+def test_children_end_when_run_is_killed(running):
+    children = running.children()
+    running.process.kill()
+    running.process.wait(TIMEOUT_S)
+    until(lambda: gone(children))
+
+
+def test_a_template_folder_that_is_absent_is_refused_with_status_3(tmp_path):
+    command = [sys.executable, "-m", "gpudiff", "run", "--directory", str(tmp_path), "--templates", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 3
+    assert "NoTemplate" in done.stderr
