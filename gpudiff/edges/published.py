@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gpudiff.model.errors import UnreadableFile
+from gpudiff.edges import archive
 from gpudiff.model.recovery import PUBLISHED
 from gpudiff.model.tables import Table
 
@@ -16,18 +16,11 @@ def read_alerts(folder: Path) -> tuple[Table, list[tuple[bytes | None, ...]]]:
     """The alerts in every .avro file of `folder`, as a Table of PUBLISHED, and their cutouts in FITS.
 
     An alert that stands there several times counts once, the last time.  The cutouts are those of science,
-    template and difference.  Raises UnreadableFile for a file that is no Avro container or holds no alerts.
+    template and difference.  Raises UnreadableFile for a file that is no Avro container.
     """
-    import fastavro
-
     rows: dict[int, dict[str, Any]] = {}
     for path in sorted(folder.glob("*.avro")):
-        try:
-            with open(path, "rb") as file:
-                found: Any = fastavro.reader(file)
-                rows.update((alert["diaSourceId"], alert) for alert in found)
-        except (OSError, ValueError, KeyError, EOFError, TypeError) as error:
-            raise UnreadableFile(f"{path}: expected an Avro file of alerts: {error}") from None
+        rows.update((alert["diaSourceId"], alert) for alert in archive.read(path))
     alerts = [rows[key] for key in sorted(rows)]
     columns = {c.name: np.array([_value(alert, c.name) for alert in alerts], c.dtype) for c in PUBLISHED}
     return Table(PUBLISHED, columns), [tuple(alert[name] for name in CUTOUTS) for alert in alerts]

@@ -14,8 +14,7 @@ def write_truth(path: str | Path, truth: Table) -> None:
     from astropy.table import Table as AstropyTable
 
     columns = [
-        Column(truth[c.name], name=c.name, unit=c.unit or None, description=c.description)
-        for c in truth.schema
+        Column(truth[c.name], name=c.name, unit=c.unit or None, description=c.description) for c in truth.schema
     ]
     with atomically(path) as temporary:
         AstropyTable(columns).write(temporary, format="ascii.ecsv")

@@ -2,8 +2,7 @@
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -40,8 +39,8 @@ class Demo:
     """Everything the report shows.
 
     cutouts : for each alert of `recovery`, the FITS files of science, template and difference
-    seconds : wall time of each part; service : the line with which it said it was ready
-    problems : what went wrong, one line each; empty when the demo really worked
+    seconds : wall time of each part; service_status : exit status of the service
+    stored : DIASources in the ledger, summed over its objects
     """
 
     night: Night
@@ -52,7 +51,7 @@ class Demo:
     cutouts: list[tuple[bytes | None, ...]]
     seconds: dict[str, float]
     service_status: int
-    facts: dict[str, Any] = field(default_factory=dict)
+    stored: int
 
     @property
     def problems(self) -> list[str]:
@@ -65,6 +64,10 @@ class Demo:
         promised = sum(frame.alerts for frame in self.frames)
         if promised != len(self.recovery.alerts):
             found.append(f"receipts promise {promised} alerts, the archive holds {len(self.recovery.alerts)}")
+        if self.stored != len(self.recovery.alerts):
+            found.append(
+                f"the ledger holds {self.stored} DIASources, the archive {len(self.recovery.alerts)} alerts"
+            )
         if not self.recovery.detectable.any():
             found.append("no detectable change was put in, so nothing was tried")
         elif self.recovery.share_found < MIN_FOUND:

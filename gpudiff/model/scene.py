@@ -26,9 +26,7 @@ TRUTH: tuple[Column, ...] = (
     _C("ra", "f8", "deg", "true right ascension, ICRS"),
     _C("dec", "f8", "deg", "true declination, ICRS"),
     _C("flux", "f8", "adu", "science minus template, in this frame's units; negative: fading"),
-    _C(
-        "snr", "f8", "", "signal to noise of a perfect matched filter on this frame with a noiseless template"
-    ),
+    _C("snr", "f8", "", "signal to noise of a perfect matched filter on this frame with a noiseless template"),
     _C(
         "usable",
         "f4",

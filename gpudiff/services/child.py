@@ -1,16 +1,19 @@
 """A gpudiff command run as a child process: waited for until ready, and gone whatever happens."""
 
+import ctypes
 import queue
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from gpudiff.model.errors import NeighbourLost
+
+PR_SET_PDEATHSIG = 1
 
 
 class Child:
@@ -29,6 +32,7 @@ class Child:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            preexec_fn=_ending_with_its_parent(),
         )
         self._lines: queue.Queue[str | None] = queue.Queue()
         assert self._process.stdout is not None
@@ -77,6 +81,14 @@ class Child:
             status = self._process.wait()
         self._reader.join(5.0)
         return status
+
+
+def _ending_with_its_parent() -> Callable[[], None] | None:
+    """What the child does first: ask Linux for SIGTERM when its parent dies, however it dies (prctl(2))."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 @contextmanager

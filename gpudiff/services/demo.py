@@ -12,6 +12,7 @@ import numpy as np
 from gpudiff.edges.client import FrameClient
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.fits import read_frame
+from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.edges.published import read_alerts
 from gpudiff.edges.truth import read_truth
 from gpudiff.model.clock import tai_now
@@ -19,6 +20,7 @@ from gpudiff.model.demo import Demo, FrameRecord
 from gpudiff.model.errors import BadConfiguration, NeighbourLost
 from gpudiff.model.frame import Frame, FrameId
 from gpudiff.model.scene import FocalPlane, Night
+from gpudiff.model.tables import Table
 from gpudiff.science.night import visits
 from gpudiff.science.recovery import recover
 from gpudiff.services.child import child
@@ -63,7 +65,17 @@ def run_demo(
         cutouts,
         {"simulation": simulated - started, "start": ready - simulated, "frames": sent - ready},
         status,
+        int(objects(service / "ledger.sqlite")["nDiaSources"].sum()),
     )
+
+
+def objects(ledger: Path) -> Table:
+    """The DIAObjects in a ledger; raises StoreFailed where there is none."""
+    reader = LedgerReader(ledger)
+    try:
+        return reader.objects()
+    finally:
+        reader.close()
 
 
 def clear(folder: Path) -> None:

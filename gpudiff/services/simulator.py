@@ -130,9 +130,7 @@ def _write_pointings(path: Path, night: Night, planned: list[Visit]) -> None:
         )
         for v in planned:
             seeing = round(v.weather.fwhm * night.pixel_scale, 4)
-            out.writerow(
-                [v.number, v.mjd_start, night.exposure, night.band, v.ra, v.dec, night.rotation, seeing]
-            )
+            out.writerow([v.number, v.mjd_start, night.exposure, night.band, v.ra, v.dec, night.rotation, seeing])
 
 
 def _write_summary(path: Path, night: Night, plane: FocalPlane, planned: list[Visit]) -> None:

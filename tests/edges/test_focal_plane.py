@@ -16,9 +16,7 @@ def test_the_lsst_camera_is_read(real_data):
 
 def test_sensors_are_cut_about_their_centres(tmp_path):
     path = tmp_path / "camera.csv"
-    path.write_text(
-        HEADER + "4,A,4072,4000,0.01,-10,20,0,1.5,6,90000\n5,B,4072,4000,0.01,30,20,0,1.5,6,90000\n"
-    )
+    path.write_text(HEADER + "4,A,4072,4000,0.01,-10,20,0,1.5,6,90000\n5,B,4072,4000,0.01,30,20,0,1.5,6,90000\n")
     plane = read_focal_plane(path, count=1, size=512)
     (only,) = plane.detectors
     assert (only.number, only.width, only.height, only.x_mm, only.y_mm) == (4, 512, 512, -10, 20)

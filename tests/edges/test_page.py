@@ -54,7 +54,9 @@ def demo():
     frames = tuple(FrameRecord(v.number, d.number, "done", 1, 1, 1.0) for v in planned for d in PLANE.detectors)
     frames = (*frames[:-1], FrameRecord(planned[1].number, 1, "rejected", 0, 0, 1.0, "NoStars <b>& more</b>"))
     cutouts = [(None, None, None)] * len(rows)
-    return Demo(NIGHT, PLANE, tuple(planned), frames, recover(truth, alerts), cutouts, {"simulation": 1.0}, 0)
+    return Demo(
+        NIGHT, PLANE, tuple(planned), frames, recover(truth, alerts), cutouts, {"simulation": 1.0}, 0, len(rows)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def test_no_alerts_are_no_rows(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"not avro at all"])
 def test_another_file_is_refused_by_name(tmp_path, content):
     (tmp_path / "1.avro").write_bytes(content)
-    with pytest.raises(UnreadableFile, match=r"1\.avro: expected an Avro file of alerts"):
+    with pytest.raises(UnreadableFile, match=r"1\.avro: expected an Avro container file"):
         read_alerts(tmp_path)
 
 

@@ -25,7 +25,13 @@ def demo(changes=4, seen=4, frame=None, **values):
     alerts |= {"x": 20.0 * np.arange(seen), "visit": np.ones(seen), "latency_s": np.arange(seen)}
     recovery = recover(Table(TRUTH, columns), Table(PUBLISHED, alerts))
     frames = (frame or FrameRecord(1, 0, "done", seen, seen, 1.0),)
-    full = {"cutouts": [(None,) * 3] * seen, "seconds": {"frames": 1.0}, "service_status": 0, **values}
+    full = {
+        "cutouts": [(None,) * 3] * seen,
+        "seconds": {"frames": 1.0},
+        "service_status": 0,
+        "stored": seen,
+        **values,
+    }
     return Demo(NIGHT, grid(1, 256), tuple(visits(NIGHT)), frames, recovery, **full)
 
 
@@ -40,6 +46,7 @@ def test_a_demo_that_found_everything_has_no_problems():
         ({"frame": FrameRecord(1, 0, "rejected", 0, 4, 1.0, "NoStars")}, "1 of 1 frames were not taken: NoStars"),
         ({"frame": FrameRecord(1, 0, "done", 4, 5, 1.0)}, "receipts promise 5 alerts, the archive holds 4"),
         ({"service_status": -9}, "the service stopped with exit status -9"),
+        ({"stored": 3}, "the ledger holds 3 DIASources, the archive 4 alerts"),
         ({"changes": 0, "seen": 0}, "no detectable change"),
     ],
 )

@@ -85,16 +85,12 @@ def test_the_ideal_signal_to_noise_is_that_of_a_fit_of_the_true_psf():
     fluxes = []
     for seed in range(12):
         frame, truth = exposed(dataclasses.replace(night, seed=seed))
-        view = expose.View(
-            DETECTOR, PLANE.radius_mm, visits(dataclasses.replace(night, seed=seed))[0].weather
-        )
+        view = expose.View(DETECTOR, PLANE.radius_mm, visits(dataclasses.replace(night, seed=seed))[0].weather)
         for row in (row for row in truth.rows() if row["kind"] == "transient"):
             at = np.array([row["x"]]), np.array([row["y"]])
             image = frame.image * 1.6 - view.sky()
             x0, y0 = round(row["x"]), round(row["y"])
-            p = render.stamp(
-                row["x"] - x0, row["y"] - y0, view.psf_shape(*at)[0], expose.moffat_mixture(3.5), 12
-            )
+            p = render.stamp(row["x"] - x0, row["y"] - y0, view.psf_shape(*at)[0], expose.moffat_mixture(3.5), 12)
             seen = image[y0 - 12 : y0 + 13, x0 - 12 : x0 + 13]
             variance = view.sky()[0, 0] + p * row["flux"] * 1.6 + 36
             fitted = (p * seen / variance).sum() / (p * p / variance).sum()

@@ -1,4 +1,5 @@
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -79,3 +80,25 @@ def test_a_parent_that_is_asked_to_terminate_takes_its_child_with_it(tmp_path):
         parent.terminate()
         assert parent.wait(20) == 128 + signal.SIGTERM
     assert not alive(pid)
+
+
+def test_a_parent_that_is_killed_takes_its_child_with_it(tmp_path):
+    ending = tmp_path / "ended"
+    code = (
+        "import signal, sys; from pathlib import Path\n"
+        f"def end(*_): Path({str(ending)!r}).write_text('asked'); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end); print('ready: here', flush=True); signal.pause()"
+    )
+    parent_code = (
+        "import subprocess, signal; from pathlib import Path; from gpudiff.services import child as m\n"
+        "real = subprocess.Popen\n"
+        "m.subprocess.Popen = lambda words, **kw: real([words[0], '-c', words[3]], **kw)\n"
+        f"one = m.Child([{code!r}], Path({str(tmp_path / 'log')!r}), 'ready: ', 20)\n"
+        "print(one._process.pid, flush=True); signal.pause()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent_code], stdout=subprocess.PIPE, text=True) as parent:
+        watched = os.pidfd_open(int(parent.stdout.readline()))
+        parent.kill()
+        assert select.select([watched], [], [], 20)[0]
+        os.close(watched)
+    assert ending.read_text() == "asked"
