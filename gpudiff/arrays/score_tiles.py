@@ -136,7 +136,7 @@ def score_tile(
     spectrum *= profile.reshape(2, size, -1)
     both = tile.cut(scipy.fft.irfft2(spectrum, s=(size, size), overwrite_x=True), made.half)
     core = _core(tile)
-    floor = np.float32(1e-3 * max(float(np.median(both[1][::8, ::8])), 1e-30))
+    floor = np.float32(1e-5 * max(float(np.median(both[1][::8, ::8])), 1e-30))  # far above float32 rounding
     gone = lost[core] | (both[1] < floor)
     information = np.maximum(both[1], floor)
     score = np.where(gone, 0, both[0] / np.sqrt(information))

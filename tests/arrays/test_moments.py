@@ -33,7 +33,7 @@ def test_noise_moves_the_centre_by_what_theory_says():
     rng = np.random.default_rng(1)
     stamps = gaussian(flux=2000.0) + rng.normal(0, 3.0, (400, 25, 25))
     dy, _, _ = moments(stamps)
-    # Least error of a centroid: sigma * sqrt(8 pi) sigma_pix sigma / flux = 0.030 px; a tenth for the scatter of 400.
+    # Least error of a centroid, sqrt(8 pi) sigma^2 noise / flux, is 0.030 px; a tenth for the scatter of 400.
     assert 0.027 < dy.std() < 0.04
 
 

@@ -1,0 +1,63 @@
+"""The Alard-Lupton basis."""
+
+import numpy as np
+from scipy.signal import convolve2d
+
+from gpudiff.arrays import basis
+
+
+def psf(sigma=1.5, half=10):
+    axis = np.arange(-half, half + 1)
+    image = np.exp(-0.5 * (axis[:, None] ** 2 + axis**2) / sigma**2)
+    return image / image.sum()
+
+
+def test_a_gaussian_of_degree_n_has_n_plus_1_times_n_plus_2_over_2_functions():
+    counts = [len(basis.images(basis.factors(one, 1.5, 9))) for one in (basis.FULL, basis.LARGE, basis.SMALL)]
+    assert counts == [15 + 15 + 6 + 1, 15 + 6 + 1, 6 + 1]
+
+
+def test_a_function_is_the_product_of_its_factors_x_inner():
+    (factor,) = basis.factors(((1.0, 1),), 2.0, 6)
+    functions = basis.images([factor])
+    # Degree 1: 1, x, y; t = pixel / 2.
+    t = np.arange(-6, 7) / 2
+    bell = np.exp(-0.5 * t**2)
+    np.testing.assert_allclose(functions[1], np.outer(bell, t * bell), atol=1e-12)
+    np.testing.assert_allclose(functions[2], np.outer(t * bell, bell), atol=1e-12)
+
+
+def test_only_the_first_function_carries_flux():
+    functions = basis.images(basis.factors(basis.FULL, 1.2, 12))
+    made = np.tensordot(basis.orthogonal(functions, psf()), functions, 1)
+    np.testing.assert_allclose(made.sum((1, 2)), [1] + [0] * (len(made) - 1), atol=1e-9)
+
+
+def test_convolved_with_the_psf_the_normal_matrix_is_well_conditioned():
+    functions = basis.images(basis.factors(basis.FULL, 1.2, 12))
+    made = np.tensordot(basis.orthogonal(functions, psf()), functions, 1)
+    seen = np.array([convolve2d(one, psf()).ravel() for one in made])
+    # Orthogonal but for the share of the first function taken out of the others: 1e3 instead of 1e10.
+    gram = seen[1:] @ seen[1:].T
+    scale = np.sqrt(np.diag(gram))
+    assert np.linalg.cond(gram / scale[:, None] / scale) < 1e4
+
+
+def test_functions_that_no_star_can_tell_apart_are_dropped():
+    functions = basis.images(basis.factors(basis.SMALL, 1.5, 9))
+    doubled = np.concatenate([functions, functions[:3] * 2])
+    assert len(basis.orthogonal(doubled, psf())) <= len(functions)
+
+
+def test_convolved_stamps_are_those_of_a_plain_convolution():
+    rng = np.random.default_rng(1)
+    size, half = 11, 5
+    stamps = rng.normal(size=(3, size + 2 * half, size + 2 * half)).astype(np.float32)
+    factors = basis.factors(basis.MEDIUM, 1.4, half)
+    functions = basis.images(factors)
+    mix = rng.normal(size=(4, len(functions)))
+    found = basis.convolve_stamps(stamps, factors, mix, size)
+    mixed = np.tensordot(mix, functions, 1)
+    expected = [[convolve2d(s, f, mode="valid").ravel() for f in mixed] for s in stamps.astype(float)]
+    # float32 sums of 121 products of order 10.
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
