@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
 from gpudiff.edges.atomic import atomically
+from gpudiff.edges.fits_structure import check_structure
 from gpudiff.edges.header import Cards, card, electronics, frame_cards, observation, wcs_keywords, zero_point
 from gpudiff.model.config import Instrument
 from gpudiff.model.errors import NotAnImage, UnreadableFile, WrongShape
@@ -22,7 +24,6 @@ from gpudiff.model.mask import translate
 from gpudiff.model.provenance import with_digest
 
 IMAGE, MASK, VARIANCE, PSF = ("IMAGE", "SCI"), ("MASK", "DQ"), ("VARIANCE", "VAR"), ("PSF",)
-BLOCK = 2880
 DAMAGE = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zlib.error, fits.VerifyError)
 """What astropy raises on bytes that are not what their header says."""
 
@@ -125,16 +126,13 @@ def write_hdus(
         fits.HDUList(hdus).writeto(temporary, overwrite=True)
 
 
-def _read_planes(
-    path: str | Path, wanted: dict[str, tuple[str, ...]], first: str = "image"
-) -> dict[str, Plane]:
+def _read_planes(path: str | Path, wanted: dict[str, tuple[str, ...]], first: str = "image") -> dict[str, Plane]:
     """The planes of one file: `first` always, the others where an HDU bears one of their names."""
     try:
-        content, size = _content(path)
+        content = _content(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyUserWarning)  # its doubts about the file are errors here
             with fits.open(content, memmap=False, lazy_load_hdus=False) as hdus:
-                _whole(path, hdus, size)
                 chosen = {kind: _named(hdus, names) for kind, names in wanted.items()}
                 chosen[first] = chosen[first] or _first_image(path, hdus, wanted)
                 primary = hdus[0].header
@@ -148,28 +146,17 @@ def _read_planes(
         ) from None
 
 
-def _content(path: str | Path) -> tuple[Any, int]:
-    """What astropy opens, and how many bytes it holds: the file, or the bytes of a gzipped one."""
+def _content(path: str | Path) -> Any:
+    """What astropy opens: the file, or the bytes of a gzipped one.  Raises UnreadableFile as check_structure."""
     with open(path, "rb") as file:
         if file.read(2) != b"\x1f\x8b":
-            return path, Path(path).stat().st_size
+            check_structure(path, file, os.fstat(file.fileno()).st_size)
+            return path
         file.seek(0)
-        data = gzip.decompress(file.read())
-    return io.BytesIO(data), len(data)
-
-
-def _whole(path: str | Path, hdus: fits.HDUList, size: int) -> None:
-    """Raises UnreadableFile where a file of `size` bytes ends before its HDUs do."""
-    place = hdus[-1].fileinfo()
-    end = place["datLoc"] + place["datSpan"]
-    if size <= end - BLOCK:  # the last block's padding may be missing
-        raise UnreadableFile(f"{path}: expected {end} bytes, got {size}: the file is truncated")
-    file = place["file"]
-    file.seek(end)
-    if file.read(8) == b"XTENSION":
-        raise UnreadableFile(
-            f"{path}: expected an HDU after {end} bytes, got half a header: the file is truncated"
-        )
+        data = io.BytesIO(gzip.decompress(file.read()))
+    check_structure(path, data, data.getbuffer().nbytes)
+    data.seek(0)
+    return data
 
 
 def _named(hdus: fits.HDUList, names: tuple[str, ...]) -> Any:
@@ -199,9 +186,7 @@ def _plane(path: str | Path, hdu: Any, primary: fits.Header, kind: str) -> Plane
         shape = shape[1:]
     if not (len(shape) == 2 or (kind == "psf" and len(shape) == 3)):
         found = "a cube" if len(shape) > 2 else "one axis"
-        raise NotAnImage(
-            f"{path}: {hdu.name}: expected a 2-D image, found {found} of shape {tuple(hdu.shape)}"
-        )
+        raise NotAnImage(f"{path}: {hdu.name}: expected a 2-D image, found {found} of shape {tuple(hdu.shape)}")
     array = np.asarray(hdu.data).reshape(shape)
     return Plane(array.astype(array.dtype.newbyteorder("="), copy=False), hdu.header.copy(), primary.copy())
 

@@ -1,0 +1,63 @@
+"""A look at a FITS file's headers before a library believes them."""
+
+import math
+from pathlib import Path
+from typing import BinaryIO
+
+from gpudiff.model.errors import UnreadableFile
+
+BLOCK, CARD = 2880, 80
+MOST = 999  # axes of an image, columns of a table (FITS standard 4.0, 4.4.1 and 7.2.1)
+COUNTED = ("NAXIS", "ZNAXIS", "TFIELDS")
+LONGEST_HEADER = 10_000  # blocks; none of the largest surveys' is near it
+
+
+def check_structure(path: str | Path, file: BinaryIO, size: int) -> None:
+    """Walk the headers of an open file of `size` bytes.
+
+    Raises UnreadableFile where a header counts more axes or columns than FITS allows, for a reader would loop
+    over them all, and where the file ends inside a header or before the pixels that a header promises (the
+    padding of the last block may be missing).  What follows the last HDU is nobody's business.
+    """
+    place = 0
+    while place < size:
+        file.seek(place)
+        header = _header(path, file, place)
+        if header is None:
+            return
+        cards, length = header
+        for key in COUNTED:
+            if cards.get(key, 0) > MOST:
+                raise UnreadableFile(f"{path}: {key}: expected at most {MOST}, got {cards[key]}")
+        data = _data_bytes(cards)
+        end = place + length + -(-data // BLOCK) * BLOCK
+        if place + length + data > size:
+            raise UnreadableFile(f"{path}: expected {end} bytes, got {size}: the file is truncated")
+        place = end
+
+
+def _header(path: str | Path, file: BinaryIO, place: int) -> tuple[dict[str, int], int] | None:
+    """(cards with whole numbers, length in bytes) of the header that begins here; None when none does."""
+    cards: dict[str, int] = {}
+    for blocks in range(1, LONGEST_HEADER):
+        block = file.read(BLOCK)
+        if blocks == 1 and not block.startswith((b"SIMPLE  =", b"XTENSION=")):
+            return None
+        for start in range(0, len(block), CARD):
+            key, value = block[start : start + 8].rstrip(), block[start + 10 : start + 30].strip()
+            if key == b"END":
+                return cards, blocks * BLOCK
+            if value.lstrip(b"-").isdigit():
+                cards.setdefault(key.decode("latin-1"), int(value))
+        if len(block) < BLOCK:
+            break
+    raise UnreadableFile(f"{path}: expected the END of the header that begins at byte {place}: truncated?")
+
+
+def _data_bytes(cards: dict[str, int]) -> int:
+    """Bytes of the data that follow a header (FITS standard 4.0, equation 2), without padding."""
+    axes = [max(cards.get(f"NAXIS{n}", 0), 0) for n in range(1, cards.get("NAXIS", 0) + 1)]
+    if not axes:
+        return 0
+    items = math.prod(axes) + cards.get("PCOUNT", 0)
+    return max(abs(cards.get("BITPIX", 8)) // 8 * cards.get("GCOUNT", 1) * items, 0)
