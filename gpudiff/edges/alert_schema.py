@@ -104,9 +104,16 @@ def alert_schema() -> dict[str, Any]:
     return _record("alert", fields)
 
 
-def fingerprint(schema: dict[str, Any]) -> str:
-    """Hex digest of a schema: the ledger and the archive say by it which schema a record was written in."""
-    return hashlib.blake2b(json.dumps(schema).encode(), digest_size=8).hexdigest()
+@cache
+def schema_text() -> str:
+    """The alert's schema as JSON, as it is stored beside what is written in it."""
+    return json.dumps(alert_schema())
+
+
+@cache
+def schema_fingerprint() -> str:
+    """Hex digest of the schema: by it ledger and archive say in which schema a record was written."""
+    return hashlib.blake2b(schema_text().encode(), digest_size=8).hexdigest()
 
 
 def _association_fields() -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ behind it, half a block or a whole one, is gone before the same alerts are writt
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,11 +19,11 @@ from gpudiff.model.errors import StoreFailed, UnreadableFile
 MAGIC = b"Obj\x01"
 
 
-def append(path: Path, size: int, schema: dict[str, Any], alerts: Sequence[bytes]) -> int:
+def append(path: Path, size: int, schema: str, alerts: Sequence[bytes]) -> int:
     """The new size of the file, once its first `size` bytes and the alerts after them are on disk.
 
     path : made when it is not there; size : what counts of it, 0 for a new file; the rest is cut off
-    alerts : encoded in `schema`, at least one; they make one block
+    schema : JSON; alerts : encoded in it; they make one block
     Raises StoreFailed when the file is shorter than `size` or cannot be written.
     """
     marker = sync_marker(schema, path.name)
@@ -48,9 +47,9 @@ def append(path: Path, size: int, schema: dict[str, Any], alerts: Sequence[bytes
     return size + len(data)
 
 
-def header(schema: dict[str, Any], marker: bytes) -> bytes:
+def header(schema: str, marker: bytes) -> bytes:
     """The start of a container file (Avro specification 1.11, "Object Container Files")."""
-    metadata = {"avro.schema": json.dumps(schema).encode(), "avro.codec": b"null"}
+    metadata = {"avro.schema": schema.encode(), "avro.codec": b"null"}
     pairs = b"".join(_bytes(name.encode()) + _bytes(value) for name, value in metadata.items())
     return MAGIC + long(len(metadata)) + pairs + long(0) + marker
 
@@ -61,9 +60,9 @@ def block(alerts: Sequence[bytes], marker: bytes) -> bytes:
     return long(len(alerts)) + long(len(data)) + data + marker
 
 
-def sync_marker(schema: dict[str, Any], name: str) -> bytes:
+def sync_marker(schema: str, name: str) -> bytes:
     """The 16 bytes after each block of a file: the same whenever the file is opened again."""
-    return hashlib.blake2b(json.dumps(schema).encode() + name.encode(), digest_size=16).digest()
+    return hashlib.blake2b(schema.encode() + name.encode(), digest_size=16).digest()
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:

@@ -28,7 +28,7 @@ def write_cutouts(
     """
     count, kinds, size, _ = cutouts.shape
     pixels = cutouts.astype(">f4").reshape(count, kinds, size * size)
-    headers = [_header(kind, size, wcs, unit) for kind in KINDS]
+    headers = _headers(size, wcs, unit)
     padding = b"\0" * (-size * size * 4 % BLOCK)
     for n in range(count):
         reference = b""
@@ -43,24 +43,19 @@ def write_cutouts(
         )  # type: ignore[misc]
 
 
-def _header(kind: str, size: int, wcs: dict[str, Any], unit: str) -> tuple[bytes, bytes]:
-    """What comes before the two CRPIX cards (none without a WCS), and after, filled up to a block."""
+def _headers(size: int, wcs: dict[str, Any], unit: str) -> list[tuple[bytes, bytes]]:
+    """For each kind what comes before the CRPIX cards (none without a WCS), and after, to a block's end."""
     from astropy.io.fits import Header
 
-    start = Header()
-    start["SIMPLE"] = True
-    start["BITPIX"] = -32
-    start["NAXIS"] = 2
-    start["NAXIS1"] = size
-    start["NAXIS2"] = size
-    start["EXTNAME"] = kind.upper()
-    start["BUNIT"] = unit
-    rest = Header([(key, value) for key, value in wcs.items() if key not in OWN_CARDS])
-    first, second = (_cards(header) for header in (start, rest))
+    world = _cards(Header([(key, value) for key, value in wcs.items() if key not in OWN_CARDS]))
     moved = 160 if wcs else 0
-    end = b"END".ljust(80)
-    length = len(first) + moved + len(second) + len(end)
-    return first, second + end + b" " * (-length % BLOCK)
+    headers = []
+    for kind in KINDS:
+        image = {"SIMPLE": True, "BITPIX": -32, "NAXIS": 2, "NAXIS1": size, "NAXIS2": size}
+        start = _cards(Header([*image.items(), ("EXTNAME", kind.upper()), ("BUNIT", unit)]))
+        rest = world + b"END".ljust(80)
+        headers.append((start, rest + b" " * (-(len(start) + moved + len(rest)) % BLOCK)))
+    return headers
 
 
 def _cards(header: Any) -> bytes:

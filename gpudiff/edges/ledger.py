@@ -36,7 +36,7 @@ class Commit:
     records : the encoded diaSource of each; alerts : the encoded alert of each, made as they are stored
     withdrawn, rebuilt : ids of the objects that lose detections of the frame's earlier revision, and those of
         them that have others left, as they are without
-    schema, schema_fingerprint : of the alerts; steps : behind `alert_fingerprint`
+    schema, schema_fingerprint : of the alerts, JSON and its digest; steps : behind `alert_fingerprint`
     reference_tai : start of the latency, NaN when unknown; now : MJD TAI
     """
 
@@ -50,7 +50,7 @@ class Commit:
     alerts: Iterable[bytes]
     withdrawn: Sequence[int]
     rebuilt: Table
-    schema: dict[str, Any]
+    schema: str
     schema_fingerprint: str
     alert_fingerprint: str
     steps: Sequence[dict[str, Any]]
@@ -173,7 +173,7 @@ class Ledger(LedgerReader):
             raise BadMessage(f"detections {what.frame}: a diaSourceId is taken by another frame") from None
 
     def _store_alerts(self, what: Commit) -> None:
-        schema = (what.schema_fingerprint, json.dumps(what.schema))
+        schema = (what.schema_fingerprint, what.schema)
         self._db.execute(insert("alert_schema", 2, "INSERT OR IGNORE"), schema)
         steps = (what.alert_fingerprint, json.dumps(list(what.steps)))
         self._db.execute(insert("provenance", 2, "INSERT OR IGNORE"), steps)

@@ -134,12 +134,12 @@ class LedgerReader:
         rows = self._rows("SELECT seq, visit, schema, alert FROM outbox ORDER BY seq LIMIT ?", (limit,))
         return [Pending(*row) for row in rows]
 
-    def schema(self, fingerprint: str) -> dict[str, Any]:
-        """The schema of stored alerts, by its fingerprint."""
+    def schema(self, fingerprint: str) -> str:
+        """The schema of stored alerts, JSON, by its fingerprint."""
         rows = self._rows("SELECT schema FROM alert_schema WHERE fingerprint = ?", (fingerprint,))
         if not rows:
             raise StoreFailed(f"{self.path}: no alert schema {fingerprint}")
-        return json.loads(rows[0]["schema"])
+        return rows[0]["schema"]
 
     def archive_files(self, visit: int) -> dict[str, ArchiveFile]:
         """The archive files of a visit, by the fingerprint of their schema."""

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from gpudiff.edges import alert_codec, detections
-from gpudiff.edges.alert_schema import alert_schema
-from gpudiff.edges.alert_schema import fingerprint as schema_fingerprint
+from gpudiff.edges.alert_schema import schema_fingerprint, schema_text
 from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.detections import Answer
 from gpudiff.edges.ledger import Commit, Ledger
@@ -129,7 +128,6 @@ class Associator:
         records = alert_codec.encode_sources(alerts)
         ids = found.object_ids.tolist()
         past = self.ledger.history(ids, frame, batch.observation.midpoint_mjd_tai)
-        schema = alert_schema()
         self.ledger.commit(
             Commit(
                 frame=frame,
@@ -142,8 +140,8 @@ class Associator:
                 alerts=alert_codec.encode_alerts(alerts, records, [past.get(one, []) for one in ids]),
                 withdrawn=revision.withdrawn,
                 rebuilt=revision.rebuilt,
-                schema=schema,
-                schema_fingerprint=schema_fingerprint(schema),
+                schema=schema_text(),
+                schema_fingerprint=schema_fingerprint(),
                 alert_fingerprint=alerts.fingerprint,
                 steps=provenance(batch, settings)[1],
                 reference_tai=reference_time(batch),

@@ -72,7 +72,7 @@ def test_an_alert_that_is_not_there_is_refused(alerts, capsys, which):
 
 def test_an_empty_file_has_no_alerts(tmp_path, capsys):
     path = tmp_path / "none.avro"
-    append(path, 0, {"type": "string"}, [])
+    append(path, 0, '{"type": "string"}', [])
     assert said(capsys, path) == ["no alerts"]
 
 

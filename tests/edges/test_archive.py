@@ -7,7 +7,7 @@ from gpudiff.edges import archive
 from gpudiff.edges.alert_codec import long
 from gpudiff.model.errors import StoreFailed, UnreadableFile
 
-SCHEMA = {"type": "record", "name": "one", "fields": [{"name": "n", "type": "long"}]}
+SCHEMA = '{"type": "record", "name": "one", "fields": [{"name": "n", "type": "long"}]}'
 
 
 def numbers(path) -> list[int]:

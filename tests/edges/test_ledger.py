@@ -15,7 +15,7 @@ from gpudiff.model.frame import FrameId
 from gpudiff.model.tables import DIAOBJECT, Table
 from gpudiff.science.objects import new_objects
 
-SCHEMA = {"type": "string"}
+SCHEMA = '{"type": "string"}'
 
 
 def a_commit(count: int = 2, visit: int = 7, detector: int = 4, **values) -> Commit:
