@@ -1,0 +1,115 @@
+"""Cosmic rays and hot pixels in one image."""
+
+import numpy as np
+import pytest
+
+from gpudiff.arrays.cosmic_rays import cosmic_rays, fill
+
+
+def psf(sigma=1.7):
+    axis = np.arange(-8, 9)
+    image = np.exp(-0.5 * (axis[:, None] ** 2 + axis**2) / sigma**2)
+    return image / image.sum()
+
+
+def sky(shape=(200, 200), sigma=10.0, seed=1):
+    return np.random.default_rng(seed).normal(0, sigma, shape).astype(np.float32)
+
+
+def with_stars(count=60, seed=2, sigma=1.7, flux=(2e3, 3e5)):
+    """Stars between pixels, with their photons' noise (gain 1), on sky of 10."""
+    rng = np.random.default_rng(seed)
+    image = np.zeros((300, 300))
+    rows, columns = np.mgrid[:300, :300]
+    for y, x, logarithm in rng.uniform((12, 12, np.log(flux[0])), (288, 288, np.log(flux[1])), (count, 3)):
+        image += np.exp(logarithm - ((rows - y) ** 2 + (columns - x) ** 2) / (2 * sigma**2)) / (
+            2 * np.pi * sigma**2
+        )
+    return (rng.poisson(image) + rng.normal(0, 10, image.shape)).astype(np.float32)
+
+
+def find(image, unusable=None, sigma=1.7):
+    unusable = np.zeros(image.shape, bool) if unusable is None else unusable
+    return cosmic_rays(image, unusable, 10.0, 1.0, psf(sigma))
+
+
+def test_a_hot_pixel_is_found_alone():
+    image = sky()
+    image[50, 60] = 400
+    found = find(image)
+    assert found[50, 60]
+    assert found.sum() == 1
+
+
+@pytest.mark.parametrize("sigma", [1.3, 1.7, 2.5])
+def test_stars_are_not_cosmic_rays(sigma):
+    assert find(with_stars(sigma=sigma), sigma=sigma).sum() == 0
+
+
+def test_blank_sky_has_none():
+    # 6 sigma: one pixel in 1e9.
+    assert find(sky((1000, 1000))).sum() == 0
+
+
+def test_a_track_is_found_along_its_length():
+    image = sky()
+    for n in range(25):
+        image[80 + n // 2, 60 + n] += 500
+    found = find(image)
+    assert sum(found[80 + n // 2, 60 + n] for n in range(25)) >= 23
+    assert found.sum() <= 27
+
+
+def test_a_cosmic_ray_on_a_star_is_found_and_the_star_stays():
+    image = with_stars(count=0)
+    rows, columns = np.mgrid[:300, :300]
+    image += 3000 * np.exp(-((rows - 150) ** 2 + (columns - 150) ** 2) / (2 * 1.7**2)).astype(np.float32)
+    image[152, 153] += 6000
+    found = find(image)
+    assert found[152, 153]
+    assert not found[149:152, 149:152].any()
+    assert found.sum() <= 6  # a found pixel counts as dark, so its neighbours on the star's flank may go with it
+
+
+def test_a_cosmic_ray_at_the_border_does_not_break_it():
+    image = sky()
+    image[0, 0] = image[199, 100] = image[100, 1] = 500
+    found = find(image)
+    assert found[100, 1]
+    assert found.shape == image.shape
+
+
+def test_unusable_pixels_are_not_reported():
+    image, bad = sky(), np.zeros((200, 200), bool)
+    image[50, 60], bad[50, 60] = 1e5, True
+    assert not find(image, bad).any()
+
+
+def test_unknown_gain_is_no_photon_noise():
+    image = sky()
+    image[50, 60] = 400
+    assert cosmic_rays(image, np.zeros(image.shape, bool), 10.0, np.inf, psf())[50, 60]
+
+
+def test_holes_are_filled_from_round_them():
+    rows, columns = np.mgrid[:40, :40]
+    image = (100 + 2.0 * rows - columns).astype(np.float32)
+    truth, holes = image.copy(), np.zeros((40, 40), bool)
+    holes[10:13, 20:22] = holes[30, 5] = True
+    image[holes] = -1e6
+    fill(image, holes)
+    np.testing.assert_allclose(image, truth, atol=2)  # a slope of 2 a pixel
+    np.testing.assert_array_equal(image[~holes], truth[~holes])
+
+
+def test_holes_at_the_corner_are_filled_from_inside():
+    image, holes = np.full((20, 20), 7, np.float32), np.zeros((20, 20), bool)
+    image[:2, :2], holes[:2, :2] = 1e9, True
+    fill(image, holes)
+    np.testing.assert_array_equal(image, 7)
+
+
+def test_an_image_of_holes_alone_ends():
+    image = np.ones((12, 12), np.float32)
+    fill(image, np.ones((12, 12), bool))
+    np.testing.assert_array_equal(image, 1)

@@ -1,0 +1,116 @@
+"""Point sources measured on stamps."""
+
+import numpy as np
+import pytest
+
+from gpudiff.arrays.measure import aperture, fit_points, forced, psf_stamps, shifted
+
+HALF = 7
+
+
+def star(dy=0.0, dx=0.0, flux=1.0, sigma=1.8, half=HALF):
+    dy, dx, flux = (np.atleast_1d(np.asarray(a, float))[:, None, None] for a in (dy, dx, flux))
+    rows, columns = np.mgrid[-half : half + 1, -half : half + 1]
+    return (
+        flux * np.exp(-((rows - dy) ** 2 + (columns - dx) ** 2) / (2 * sigma**2)) / (2 * np.pi * sigma**2)
+    ).astype(np.float32)
+
+
+def noisy(count=800, flux=400.0, variance=9.0, seed=1):
+    rng = np.random.default_rng(seed)
+    dy, dx = rng.uniform(-0.5, 0.5, (2, count))
+    data = star(dy, dx, np.full(count, flux)) + rng.normal(0, variance**0.5, (count, 15, 15)).astype(np.float32)
+    return data, np.full(data.shape, 1 / variance, np.float32), np.repeat(star(), count, 0), dy, dx
+
+
+def test_an_image_is_shifted_towards_larger_y_and_x():
+    moved = shifted(star(), np.array([0.7]), np.array([-0.4]))
+    np.testing.assert_allclose(moved, star(0.7, -0.4), atol=3e-4)  # light beyond the stamp's edge wraps
+
+
+def test_a_noiseless_source_is_fitted_exactly():
+    dy, dx, flux = np.array([0.4, -0.3, 1.3]), np.array([-0.2, 0.5, -0.8]), np.array([1000.0, -500.0, 30.0])
+    fit = fit_points(star(dy, dx, flux), np.ones((3, 15, 15), np.float32), np.repeat(star(), 3, 0))
+    np.testing.assert_allclose(fit.flux, flux, rtol=2e-3)  # the stamp cuts the light at 3.9 sigma
+    np.testing.assert_allclose([fit.dy, fit.dx], [dy, dx], atol=5e-3)
+    assert fit.converged.all()
+
+
+def test_flux_errors_are_those_of_the_scatter():
+    data, weight, psf, *_ = noisy()
+    fit = fit_points(data, weight, psf)
+    pull = (fit.flux - 400) / np.sqrt(fit.covariance[:, 0, 0])
+    # 800 pulls: 3.5 % in the mean, 2.5 % in the scatter, four sigma; a position fitted along adds half a sigma
+    # over the signal to noise of 21, squared: 0.05.
+    assert abs(pull.mean()) < 0.14 + 0.05
+    assert pull.std() == pytest.approx(1, abs=0.1)
+
+
+def test_position_errors_are_those_of_the_scatter_and_belong_to_their_axis():
+    data, weight, psf, dy, dx = noisy()
+    weight[:, ::2] *= 0.2  # rows known less well: y and x differ
+    data[:, ::2] += np.random.default_rng(2).normal(0, 6.0, data[:, ::2].shape)
+    fit = fit_points(data, weight, psf)
+    for offset, truth, axis in ((fit.dy, dy, 1), (fit.dx, dx, 2)):
+        pull = (offset - truth) / np.sqrt(fit.covariance[:, axis, axis])
+        assert pull.std() == pytest.approx(1, abs=0.12)
+
+
+def test_chi2_is_the_number_of_pixels_less_three():
+    data, weight, psf, *_ = noisy()
+    fit = fit_points(data, weight, psf)
+    assert (fit.pixels == 225).all()
+    # 800 chi2 of 222 freedoms: sqrt(444 / 800) is 0.75, four sigma.
+    assert fit.chi2.mean() == pytest.approx(222, abs=3)
+
+
+def test_pixels_of_no_weight_do_not_count():
+    data, weight = star(0.2, 0.1, 800.0), np.ones((1, 15, 15), np.float32)
+    data[0, 5, 6] = data[0, 8, 8] = 1e6
+    weight[0, 5, 6] = weight[0, 8, 8] = 0
+    fit = fit_points(data, weight, star())
+    assert fit.flux[0] == pytest.approx(800, rel=2e-3)
+    assert fit.pixels[0] == 223
+
+
+def test_a_source_far_from_the_middle_does_not_converge():
+    fit = fit_points(star(4.0, 4.0, 1000.0), np.ones((1, 15, 15), np.float32), star())
+    assert not fit.converged[0]
+    assert (fit.dy[0], fit.dx[0]) == (0, 0)
+
+
+def test_a_stamp_without_any_weight_gives_no_crash_and_no_number():
+    fit = fit_points(np.zeros((1, 15, 15), np.float32), np.zeros((1, 15, 15), np.float32), star())
+    assert np.isnan(fit.flux[0])
+    assert fit.pixels[0] == 0
+
+
+def test_a_forced_flux_is_unbiased_and_its_error_true():
+    rng = np.random.default_rng(4)
+    data = star(flux=np.full(1500, 12.0)) + rng.normal(0, 3, (1500, 15, 15))
+    flux, error = forced(data, np.full(data.shape, 1 / 9), np.repeat(star(), 1500, 0))
+    assert (flux - 12).mean() == pytest.approx(0, abs=4 * error[0] / 1500**0.5)
+    assert flux.std() == pytest.approx(error[0], rel=0.08)  # 1500 samples, four sigma
+
+
+def test_an_aperture_sums_the_pixels_of_its_circle():
+    data, variance = np.ones((1, 15, 15)), np.full((1, 15, 15), 4.0)
+    flux, error = aperture(data, variance, np.zeros(1), np.zeros(1), 2.0)
+    assert flux[0] == 13
+    assert error[0] == pytest.approx(np.sqrt(13 * 4))
+
+
+def test_an_aperture_with_a_hole_is_nan_and_one_beside_it_is_not():
+    data = np.ones((2, 15, 15))
+    data[0, 7, 8] = data[1, 0, 0] = np.nan
+    flux, _ = aperture(data, np.ones_like(data), np.zeros(2), np.zeros(2), 2.0)
+    assert np.isnan(flux[0])
+    assert flux[1] == 13
+
+
+def test_psf_stamps_follow_the_field_with_unit_sum():
+    coefficients = np.array([star()[0], 0.2 * star(sigma=3.0)[0], np.zeros((15, 15))])
+    found = psf_stamps(coefficients, 1, (100, 200), np.array([10, 10]), np.array([0, 199]))
+    np.testing.assert_allclose(found.sum((1, 2)), 1, rtol=1e-5)
+    left = coefficients[0] - coefficients[1]
+    np.testing.assert_allclose(found[0], left / left.sum(), atol=1e-6)
