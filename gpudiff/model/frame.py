@@ -136,8 +136,7 @@ class Quality:
     noise_ratio: float
     score_std: float
     score_scale: float
-    """What the score was divided by to make it so; 1 where the noise of both images was known.  Flux errors
-    are multiplied by it."""
+    """By how much flux errors exceed what VARIANCE alone gives: noise that is still correlated over a PSF."""
     lost_fraction: float
     """Share of the pixels that have a value in the science frame but none in the difference."""
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gpudiff.arrays import saturated
-from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.polynomial import field as field_coordinate
 from gpudiff.arrays.polynomial import rectangle
@@ -43,8 +42,8 @@ class Planes:
     variance: np.ndarray
     model: np.ndarray
     lost: np.ndarray
-    faint: float
-    """Sigmas below which `model` is sky (science.noise.faintness)."""
+    blank: np.ndarray
+    """Sky alone (science.noise.sky_only)."""
     sky: SmoothPlane | None = None
     score: np.ndarray = field(default_factory=lambda: np.empty(0))
 
@@ -84,7 +83,7 @@ def difference(science: Exposure, template: Exposure, configuration: Configurati
     planes = _subtract(parts, fit.kernel, settings.threads)
     planes.lost |= saturated.spoilt(planes.model, planes.variance, bright)
     watch.lap("convolve and subtract")
-    seen = noises.measure(planes.image, planes.variance, planes.model, planes.lost, fit.kernel, parts)
+    seen = noises.measure(planes.image, planes.variance, planes.blank & ~planes.lost, fit.kernel, parts)
     if seen.calibrated:
         planes.variance *= np.float32(seen.seen)
         notes = (*notes, f"variance multiplied by {seen.seen:.3f}, the scatter seen on blank sky")
@@ -92,9 +91,13 @@ def difference(science: Exposure, template: Exposure, configuration: Configurati
         notes = (*notes, "the inputs' noise is correlated (resampled or stacked): whitened as measured")
     made = _filters(fit.kernel, psf, parts, seen, configuration.detect.decorrelate)
     blank = _score(planes, made, settings.threads)
-    scale = noises.normalise(planes.score, blank[1]) if seen.calibrated else 1.0
+    scale = (1.0, 1.0)
+    if seen.calibrated and len(blank[0]) >= noises.ENOUGH:
+        scale = noises.scatter(blank[0]), noises.scatter(blank[1])
+        planes.variance *= np.float32(scale[0] ** 2)
+        planes.score /= np.float32(scale[1])
     watch.lap("decorrelate and score")
-    quality = _quality(parts, stars, fit, planes, (blank[0], blank[1] / scale), scale, science)
+    quality = _quality(parts, stars, fit, planes, blank, scale, science)
     steps, fingerprint = difference_steps(science.frame, template.frame, configuration)
     result = Difference(
         science=science,
@@ -146,8 +149,9 @@ def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
     shape = parts.target.shape
     pieces = tiles(shape, TILE, kernel.half)
     spectrum = spectra(kernel.coefficients, kernel.order, pieces[0].size)
-    planes = Planes(*_empty(shape), np.empty(shape, bool), noises.faintness(kernel, parts))
+    planes = Planes(*_empty(shape), np.empty(shape, bool), np.empty(shape, bool))
     columns = sum(tile.y0 == 0 for tile in pieces)
+    limit = noises.sky_limit(kernel, parts)
     cells = np.full((2 * (len(pieces) // columns), 2 * columns), np.nan)
 
     def work(tile: Tile) -> None:
@@ -160,11 +164,12 @@ def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
             image *= -scale
             model = model * scale
             variance = variance * scale**2
+        blank = noises.sky_only(model, variance, lost, limit)
         j, i = divmod(tile.index, columns)
-        cells[2 * j : 2 * j + 2, 2 * i : 2 * i + 2] = _quarter_means(image, variance, model, lost, planes.faint)
+        cells[2 * j : 2 * j + 2, 2 * i : 2 * i + 2] = _quarter_means(image, variance, blank)
         core = tile.core
         planes.image[core], planes.variance[core] = image, variance
-        planes.model[core], planes.lost[core] = model, lost
+        planes.model[core], planes.lost[core], planes.blank[core] = model, lost, blank
 
     over(work, pieces, threads)
     planes.sky = _residual_sky(cells, shape)
@@ -182,11 +187,9 @@ def _kernel_sum(kernel: MatchingKernel, tile: Tile) -> np.ndarray:
     return rectangle(kernel.sums(), u, v, kernel.order)
 
 
-def _quarter_means(
-    image: np.ndarray, variance: np.ndarray, model: np.ndarray, lost: np.ndarray, faint: float
-) -> np.ndarray:
-    """(2, 2) mean of the source-free pixels of each quarter, NaN below 100 of them."""
-    use = noises.blank(image, variance, model, lost, faint + 0.4) & (image**2 < 9 * variance)
+def _quarter_means(image: np.ndarray, variance: np.ndarray, blank: np.ndarray) -> np.ndarray:
+    """(2, 2) mean of the blank pixels of each quarter, NaN below 100 of them."""
+    use = blank & (image**2 < 9 * variance)
     out = np.full((2, 2), np.nan)
     height, width = image.shape
     for j in range(2):
@@ -279,13 +282,7 @@ def _score(planes: Planes, recipe: Recipe, threads: int) -> tuple[np.ndarray, np
         white[core], level[core] = scored.difference, scored.variance
         score[core], gone[core] = scored.score, scored.lost
         thin = (slice(None, None, 5), slice(None, None, 5))
-        use = noises.blank(
-            scored.difference[thin],
-            scored.variance[thin],
-            planes.model[core][thin],
-            scored.lost[thin],
-            planes.faint,
-        )
+        use = planes.blank[core][thin] & ~scored.lost[thin]
         ratio = scored.difference[thin][use] / np.sqrt(scored.variance[thin][use])
         samples[tile.index] = ratio, scored.score[thin][use]
 
@@ -333,7 +330,7 @@ def _quality(
     fit: KernelFit,
     planes: Planes,
     blank: tuple[np.ndarray, np.ndarray],
-    scale: float,
+    scale: tuple[float, float],
     science: Exposure,
 ) -> Quality:
     height, width = science.shape
@@ -341,7 +338,6 @@ def _quality(
     sums = np.array([fit.kernel.at(y, x).sum() for y, x in grid])
     if parts.convolves_science:
         sums = 1 / sums
-    score = blank[1][np.abs(blank[1]) < 4.5]
     usable = (science.mask & bit(*UNUSABLE)) == 0
     return Quality(
         convolved=parts.name,
@@ -356,8 +352,8 @@ def _quality(
         chi2_held_back=fit.chi2_held_back if np.isfinite(fit.chi2_held_back) else float("nan"),
         kernel_sum=float(sums[4]),
         kernel_sum_variation=float(np.ptp(sums) / abs(sums[4])),
-        noise_ratio=robust_sigma(blank[0]) if len(blank[0]) else float("nan"),
-        score_std=float(score.std()) if len(score) else float("nan"),
-        score_scale=scale,
+        noise_ratio=noises.scatter(blank[0]) / scale[0],
+        score_std=noises.scatter(blank[1]) / scale[1],
+        score_scale=scale[1] / scale[0],
         lost_fraction=float((planes.lost & usable).sum() / max(usable.sum(), 1)),
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from gpudiff.arrays.correlation import autocorrelation, of_kernel
 from gpudiff.arrays.mesh import robust_sigma
@@ -14,6 +15,8 @@ from gpudiff.science.pair import Roles
 
 REACH = 8
 """Pixels over which the noise of an image may be correlated (resampling, stacking)."""
+ENOUGH = 500
+"""Pixels of blank sky below which its scatter says nothing."""
 SAMPLE = 16
 """Tiles that are looked at."""
 RATIO = 0.1, 10.0
@@ -59,30 +62,38 @@ def sky_variances(parts: Roles, y: float, x: float) -> tuple[float, float]:
     return float(parts.target.sky_variance.at(*where)[0]), float(parts.convolved.sky_variance.at(*where)[0])
 
 
-def faintness(kernel: MatchingKernel, parts: Roles) -> float:
-    """Sigmas of the difference below which the convolved image says "sky": 0.3 and 2.5 sigma of its own noise.
+MEAN = 7
+"""Side of the square, pixels, over which the convolved image is averaged to see whether it shows sky."""
 
-    The convolved image's noise is in the difference too: a limit without room for it would pick the pixels
-    where both happen to be small.
+
+def sky_limit(kernel: MatchingKernel, parts: Roles) -> float:
+    """Sigmas of the difference below which that average says "sky": 0.4, and 2.5 sigma of its own noise.
+
+    The convolved image's noise is in the difference too: a limit without room for it would pick pixels where
+    both happen to be small, and make the difference look quieter than it is.
     """
     height, width = kernel.shape
     a, b = sky_variances(parts, height / 2, width / 2)
-    own = b * float((kernel.at(height / 2, width / 2) ** 2).sum())
-    return 0.3 + 2.5 * float(np.sqrt(own / (a + own)))
+    image = kernel.at(height / 2, width / 2)
+    averaged = ndimage.uniform_filter(np.pad(image, MEAN), MEAN, mode="constant")
+    own = b * float((averaged**2).sum())
+    return 0.4 + 2.5 * float(np.sqrt(own / (a + b * float((image**2).sum()))))
 
 
-def blank(
-    image: np.ndarray, variance: np.ndarray, model: np.ndarray, lost: np.ndarray, faint: float
-) -> np.ndarray:
-    """Bool: pixels of sky alone: the convolved image below `faint` sigma, and nothing that stands out."""
-    return ~lost & (model**2 < np.float32(faint**2) * variance) & (image**2 < 20 * variance)
+def sky_only(model: np.ndarray, variance: np.ndarray, lost: np.ndarray, limit: float) -> np.ndarray:
+    """Bool: pixels where the convolved image shows sky alone: its 7 x 7 mean is below `limit` sigma."""
+    mean = ndimage.uniform_filter(model, MEAN, mode="nearest")
+    return ~lost & (mean**2 < np.float32(limit**2) * variance)
+
+
+OUTLIER = 4.5
+"""Sigmas beyond which a pixel of blank sky is left out of statistics."""
 
 
 def measure(
     image: np.ndarray,
     variance: np.ndarray,
-    model: np.ndarray,
-    lost: np.ndarray,
+    blank: np.ndarray,
     kernel: MatchingKernel,
     parts: Roles,
 ) -> Noise:
@@ -92,13 +103,12 @@ def measure(
     """
     pieces = tiles(image.shape, 256, 0)
     pieces = pieces[:: max(1, len(pieces) // SAMPLE)]
-    faint = faintness(kernel, parts)
     seen, expected, count = np.zeros((2 * REACH + 1,) * 2), np.zeros((2 * REACH + 1,) * 2), 0
     for tile in pieces:
         core = tile.core
-        use = blank(image[core], variance[core], model[core], lost[core], faint)
+        use = blank[core] & (image[core] ** 2 < OUTLIER**2 * variance[core])
         number = int(use.sum())
-        if number < 500:
+        if number < ENOUGH:
             continue
         ratio = np.where(use, image[core] / np.sqrt(variance[core]), 0)
         found, _ = autocorrelation(ratio, use, REACH)
@@ -146,14 +156,16 @@ def whitening_reach(whiten_at: Callable[[float, float, int], tuple[np.ndarray, f
     return int(np.clip(reach_of(psi, 1e-6), 4, 24))
 
 
-def normalise(score: np.ndarray, blank: np.ndarray) -> float:
-    """What the score was divided by, in place: its scatter on blank sky.
+def scatter(values: np.ndarray) -> float:
+    """Standard deviation of a sample of blank sky, clipped at 3 sigma and corrected for that; NaN below ENOUGH."""
+    if len(values) < ENOUGH:
+        return float("nan")
+    sigma = robust_sigma(values)
+    for _ in range(5):
+        kept = values[np.abs(values) < 3 * sigma]
+        sigma = float(kept.std()) / CLIPPED
+    return sigma
 
-    For inputs whose noise was measured and not known: then the whole score is as good as that measurement.
-    1 where there is too little blank sky to tell.
-    """
-    if len(blank) < 500:
-        return 1.0
-    scale = robust_sigma(blank)
-    score /= np.float32(scale)
-    return scale
+
+CLIPPED = 0.98658
+"""Standard deviation of a unit normal clipped at 3 sigma."""
