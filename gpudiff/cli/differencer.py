@@ -1,6 +1,7 @@
 """gpudiff differencer: frames in over ZeroMQ, detections out."""
 
 import argparse
+import sys
 from pathlib import Path
 
 DESCRIPTION = """\
@@ -49,7 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     differencer.stop_on_signals()
     if arguments.metrics is not None:
-        differencer.metrics.serve(arguments.metrics)
+        port = differencer.metrics.serve(arguments.metrics)
+        print(f"counters: http://127.0.0.1:{port}/metrics", file=sys.stderr)
     print(f"ready: frames {differencer.endpoint}", flush=True)
     differencer.run()
     return 0

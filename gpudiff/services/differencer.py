@@ -3,12 +3,13 @@
 import json
 import os
 import signal
+import time
 from typing import Any
 
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.transport import endpoint_in, wait
-from gpudiff.model.errors import GpudiffError, InputRejected, MustStop, NoTemplate
+from gpudiff.model.errors import GpudiffError, InputRejected, MustStop, NeighbourLost, NoTemplate
 from gpudiff.services import worker
 from gpudiff.services.handover import error_named
 from gpudiff.services.intake import Held
@@ -24,7 +25,8 @@ class Differencer:
     """One thread that owns the clients' socket, the queue and the workers.
 
     Every frame gets one final receipt, whatever becomes of the worker that had it.  `run` returns when `stop`
-    was called and all frames in hand are finished; frames unread by then are sent again by their clients.
+    was called and all frames in hand are finished, or none moves for a lease; frames unread or unfinished by then
+    are sent again by their clients.
     """
 
     def __init__(self, settings: Settings):
@@ -45,11 +47,12 @@ class Differencer:
         self.pool = WorkerPool(settings)
         self._wake, self._waker = os.pipe()
         self._stopping = False
+        self._moved = time.monotonic()
         self._write_status("starting")
 
     def stop(self) -> None:
         """Take no more frames, finish those in hand, return from `run`; for any thread or signal handler."""
-        self._stopping = True
+        self._stopping, self._moved = True, time.monotonic()
         os.write(self._waker, b"x")
 
     def stop_on_signals(self) -> None:
@@ -60,8 +63,9 @@ class Differencer:
     def run(self) -> None:
         """Serve until stopped; raises MustStop after telling all clients to send their frames again."""
         try:
-            while not (self._stopping and not self.intake.held):
+            while not (self._stopping and (not self.intake.held or self._stuck())):
                 self._turn()
+            self.reception.hand_back(NeighbourLost("the service stopped before the frame was finished"))
             self._write_status("stopped")
         except MustStop as error:
             self.reception.hand_back(error)
@@ -75,6 +79,10 @@ class Differencer:
         self.reception.close()
         os.close(self._wake)
         os.close(self._waker)
+
+    def _stuck(self) -> bool:
+        """Whether no frame has come to an end for a whole lease, as when the associator is gone for good."""
+        return time.monotonic() - self._moved > self.lease_s
 
     def _turn(self) -> None:
         """Wait for something to happen, act on it, give idle workers what waits."""
@@ -113,7 +121,7 @@ class Differencer:
             elif said == worker.HANDING:
                 one.handing = True
             elif one.held is not None:
-                held, one.held = one.held, None
+                held, one.held, self._moved = one.held, None, time.monotonic()
                 values = json.loads(bytes(message[1]))
                 if said == worker.DONE:
                     self._done(held, values)

@@ -84,7 +84,9 @@ class WorkerPool:
         service = settings.configuration.service
         threads = settings.configuration.match.threads or max(1, len(os.sched_getaffinity(0)) // settings.workers)
         self._settings = dataclasses.replace(
-            settings, configuration=override(settings.configuration, "match", threads=threads)
+            settings,
+            detections=endpoint_in(settings.directory, settings.detections),
+            configuration=override(settings.configuration, "match", threads=threads),
         )
         self._limit_s = PATIENCE_LEASES * service.lease_s
         self._numbers = itertools.count()

@@ -302,6 +302,21 @@ def test_stopping_finishes_the_frames_in_hand(tmp_path, associator):
         raw.dealer.close()
 
 
+def test_a_frame_that_cannot_be_finished_is_handed_back_when_the_service_stops(tmp_path):
+    associator = SmallAssociator()
+    associator.answer = lambda batch: None
+    with serving(tmp_path, associator, lease_s=1.0) as served:
+        raw = Raw(served.endpoint)
+        raw.dealer.send(wire.encode(a_frame(415)))
+        until(lambda: associator.received)
+        served.differencer.stop()
+        receipt = raw.receipt()
+        assert (receipt.status, receipt.error, receipt.retry) == ("failed", "NeighbourLost", True)
+        assert served.joined()
+        raw.dealer.close()
+    associator.close()
+
+
 def test_an_associator_that_is_away_is_waited_for(tmp_path):
     first = SmallAssociator()
     first.answer = lambda batch: None

@@ -99,8 +99,16 @@ def running(tmp_path) -> Iterator[Running]:
 
 
 def gone(pids: list[int]) -> bool:
-    """Whether none of the processes is there any more."""
-    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    """Whether all of the processes have ended (a zombie has: it only waits to be counted)."""
+    return not any(alive(pid) for pid in pids)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_run_says_where_it_takes_frames_answers_and_stops_cleanly(running):
@@ -119,11 +127,13 @@ def test_children_that_are_killed_are_started_again_at_the_same_endpoint(running
     before = running.children()
     with FrameClient(running.endpoint, timeout_s=TIMEOUT_S) as client:
         client.send(a_frame(1))
+        workers = running.status()["workers"]
         for pid in before:
             os.kill(pid, signal.SIGKILL)
         assert client.send(a_frame(2)).status == "rejected"  # too small to subtract
     until(lambda: len(running.children()) == 2)
     assert not set(before) & set(running.children())
+    until(lambda: gone(workers))
 
 
 def test_children_end_when_run_is_killed(running):
