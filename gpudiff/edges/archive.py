@@ -41,7 +41,7 @@ def append(path: Path, size: int, schema: str, alerts: Sequence[bytes]) -> int:
             file.flush()
             os.fsync(descriptor)
         if not size:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except OSError as error:
         raise StoreFailed(f"{path}: {error.strerror}") from None
     return size + len(data)
@@ -81,7 +81,8 @@ def _bytes(value: bytes) -> bytes:
     return long(len(value)) + value
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder last: a new file is only safe once its folder is on disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -40,8 +40,7 @@ def associate(sources: Table, known: Table, radius: float, now: float) -> Associ
     A known object becomes the weighted mean of its position and the source's.  A new one has the source's
     position and its diaSourceId as diaObjectId.  A source without a sky position is new.
     """
-    i, j, cost = candidates(sources, known, radius)
-    price = price_of_new(sources, known, radius)
+    i, j, cost, price = candidates(sources, known, radius)
     chosen = assign(i, j, cost, price)
     runner_up, probability = judge(i, j, cost, price, chosen)
     objects = new_objects(sources, now)
@@ -54,26 +53,26 @@ def associate(sources: Table, known: Table, radius: float, now: float) -> Associ
     return Association(chosen >= 0, ids[runner_up], probability, Table(DIAOBJECT, columns))
 
 
-def candidates(sources: Table, known: Table, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Source index, object index and cost of each pair within the gate: three (P,), rising in source."""
-    i, j = zone_join(sources["ra"], sources["dec"], known["ra"], known["dec"], radius)
-    source, other = sources.take(i), known.take(j)
-    r, turn = separation(source, other)
-    total = covariance(source) + turn @ covariance(other) @ turn.swapaxes(1, 2) + FLOOR**2 * np.eye(2)
-    chi2 = np.einsum("ni,ni->n", r, np.linalg.solve(total, r[:, :, None])[:, :, 0])
-    return i, j, 0.5 * chi2 + 0.5 * np.log(np.linalg.det(total))
+def candidates(
+    sources: Table, known: Table, radius: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Every pair within the gate, and what it costs to pair nobody.
 
-
-def price_of_new(sources: Table, known: Table, radius: float) -> np.ndarray:
-    """(N,) the cost of calling each source new: -ln(2 pi density), density in objects per square arcsec.
-
-    The density is (1 + n) over the area of the neighbourhood, n the objects in it but beyond the gate: those
-    within may be the source itself.  The 1 keeps an empty sky finite.
+    Source index, object index and cost of each pair: three (P,), rising in source; and (N,) the price of
+    calling each source new, -ln(2 pi density), density in objects per square arcsec.  The density is (1 + n)
+    over the area of the neighbourhood, n the objects in it but beyond the gate: those within may be the source
+    itself.  The 1 keeps an empty sky finite.
     """
-    near, _ = zone_join(sources["ra"], sources["dec"], known["ra"], known["dec"], NEIGHBOURHOOD)
-    gated, _ = zone_join(sources["ra"], sources["dec"], known["ra"], known["dec"], radius)
-    count = np.bincount(near, minlength=len(sources)) - np.bincount(gated, minlength=len(sources))
-    return -np.log(2 * (1 + count) / NEIGHBOURHOOD**2)
+    i, j = zone_join(sources["ra"], sources["dec"], known["ra"], known["dec"], max(NEIGHBOURHOOD, radius))
+    r, turn = separation(sources.take(i), known.take(j))
+    gated = np.hypot(r[:, 0], r[:, 1]) <= radius
+    unrelated = np.bincount(i[~gated], minlength=len(sources))
+    price = -np.log(2 * (1 + unrelated) / NEIGHBOURHOOD**2)
+    i, j, r, turn = i[gated], j[gated], r[gated], turn[gated]
+    theirs = turn @ covariance(known.take(j)) @ turn.swapaxes(1, 2)
+    total = covariance(sources.take(i)) + theirs + FLOOR**2 * np.eye(2)
+    chi2 = np.einsum("ni,ni->n", r, np.linalg.solve(total, r[:, :, None])[:, :, 0])
+    return i, j, 0.5 * chi2 + 0.5 * np.log(np.linalg.det(total)), price
 
 
 def assign(i: np.ndarray, j: np.ndarray, cost: np.ndarray, price: np.ndarray) -> np.ndarray:

@@ -206,6 +206,9 @@ def serve(
     endpoint : to bind; ready : called with the endpoint once batches are taken; stopping : asked every second
     and after each batch.  Batches that still wait in the socket are their senders' to repeat.
     """
+    import astropy.io.fits
+    import astropy.wcs  # noqa: F401  # now, not in the first frame's latency
+
     associator = Associator(directory, configuration)
     try:
         router = Router(endpoint_in(directory, endpoint))

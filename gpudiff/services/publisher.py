@@ -22,6 +22,7 @@ class Publisher:
         self.ledger, self.folder, self.clock = ledger, folder, clock
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            archive.sync_folder(folder.parent)
         except OSError as error:
             raise StoreFailed(f"{folder}: {error.strerror}") from None
 
