@@ -4,28 +4,24 @@ import gzip
 import io
 import os
 import warnings
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyUserWarning
 
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.fits_structure import check_structure
 from gpudiff.edges.header import Cards, card, electronics, frame_cards, observation, wcs_keywords, zero_point
 from gpudiff.model.config import Instrument
-from gpudiff.model.errors import NotAnImage, UnreadableFile, WrongShape
+from gpudiff.model.errors import GpudiffError, NotAnImage, UnreadableFile, WrongShape
 from gpudiff.model.frame import Frame
 from gpudiff.model.mask import cards as mask_cards
 from gpudiff.model.mask import translate
 from gpudiff.model.provenance import with_digest
 
 IMAGE, MASK, VARIANCE, PSF = ("IMAGE", "SCI"), ("MASK", "DQ"), ("VARIANCE", "VAR"), ("PSF",)
-DAMAGE = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zlib.error, fits.VerifyError)
-"""What astropy raises on bytes that are not what their header says."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +65,10 @@ def read_frame(
     image = planes["image"]
     for kind in planes.keys() & {"mask", "variance"}:
         _agree(name, kind, planes[kind].array.shape, image.array.shape)
-    cards = Cards(image.header, image.primary)
-    gain, read_noise, saturation = electronics(cards, instrument, name)
-    frame = Frame(
-        name=name,
-        observation=observation(cards, instrument, name, visit=visit, detector=detector),
-        image=_pixels(image.array),
-        mask=_mask(planes["mask"]) if "mask" in planes else None,
-        variance=planes["variance"].array.astype(np.float32, copy=False) if "variance" in planes else None,
-        psf=planes["psf"].array.astype(np.float32, copy=False) if "psf" in planes else None,
-        gain=gain,
-        read_noise=read_noise,
-        saturation=saturation,
-        wcs=wcs_keywords(cards.headers),
-        unit=str(cards.find("BUNIT") or "adu").strip(),
-        zero_point=zero_point(cards, instrument),
-    )
-    return with_digest(frame)
+    try:
+        return with_digest(_frame(name, planes, instrument, visit, detector))
+    except fits.VerifyError as error:
+        raise UnreadableFile(f"{name}: expected FITS header cards, got: {' '.join(str(error).split())}") from None
 
 
 def write_frame(path: str | Path, frame: Frame) -> None:
@@ -126,12 +109,35 @@ def write_hdus(
         fits.HDUList(hdus).writeto(temporary, overwrite=True)
 
 
+def _frame(
+    name: str, planes: dict[str, Plane], instrument: Instrument, visit: int | None, detector: int | None
+) -> Frame:
+    """The frame, without its digest, of planes that agree in shape."""
+    image = planes["image"]
+    cards = Cards(image.header, image.primary)
+    gain, read_noise, saturation = electronics(cards, instrument, name)
+    return Frame(
+        name=name,
+        observation=observation(cards, instrument, name, visit=visit, detector=detector),
+        image=_pixels(image.array),
+        mask=_mask(planes["mask"]) if "mask" in planes else None,
+        variance=planes["variance"].array.astype(np.float32, copy=False) if "variance" in planes else None,
+        psf=planes["psf"].array.astype(np.float32, copy=False) if "psf" in planes else None,
+        gain=gain,
+        read_noise=read_noise,
+        saturation=saturation,
+        wcs=wcs_keywords(cards.headers),
+        unit=str(cards.find("BUNIT") or "adu").strip(),
+        zero_point=zero_point(cards, instrument),
+    )
+
+
 def _read_planes(path: str | Path, wanted: dict[str, tuple[str, ...]], first: str = "image") -> dict[str, Plane]:
     """The planes of one file: `first` always, the others where an HDU bears one of their names."""
     try:
         content = _content(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyUserWarning)  # its doubts about the file are errors here
+            warnings.simplefilter("ignore")  # doubts about the file are errors here
             with fits.open(content, memmap=False, lazy_load_hdus=False) as hdus:
                 chosen = {kind: _named(hdus, names) for kind, names in wanted.items()}
                 chosen[first] = chosen[first] or _first_image(path, hdus, wanted)
@@ -139,7 +145,9 @@ def _read_planes(path: str | Path, wanted: dict[str, tuple[str, ...]], first: st
                 return {kind: _plane(path, hdu, primary, kind) for kind, hdu in chosen.items() if hdu}
     except FileNotFoundError:
         raise UnreadableFile(f"{path}: expected a FITS file, found no file") from None
-    except DAMAGE as error:
+    except GpudiffError:
+        raise
+    except Exception as error:  # a damaged file makes astropy raise any of a dozen kinds
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableFile(
             f"{path}: expected a whole FITS file, got one that cannot be read: {reason}"

@@ -9,6 +9,7 @@ from gpudiff.model.errors import UnreadableFile
 BLOCK, CARD = 2880, 80
 MOST = 999  # axes of an image, columns of a table (FITS standard 4.0, 4.4.1 and 7.2.1)
 COUNTED = ("NAXIS", "ZNAXIS", "TFIELDS")
+NEVER_NEGATIVE = ("NAXIS", "ZNAXIS", "TFIELDS", "PCOUNT", "GCOUNT", "ZPCOUNT", "ZGCOUNT", "ZTILE")
 LONGEST_HEADER = 10_000  # blocks; none of the largest surveys' is near it
 
 
@@ -26,14 +27,22 @@ def check_structure(path: str | Path, file: BinaryIO, size: int) -> None:
         if header is None:
             return
         cards, length = header
-        for key in COUNTED:
-            if cards.get(key, 0) > MOST:
-                raise UnreadableFile(f"{path}: {key}: expected at most {MOST}, got {cards[key]}")
+        _check_counts(path, cards)
         data = _data_bytes(cards)
         end = place + length + -(-data // BLOCK) * BLOCK
         if place + length + data > size:
             raise UnreadableFile(f"{path}: expected {end} bytes, got {size}: the file is truncated")
         place = end
+
+
+def _check_counts(path: str | Path, cards: dict[str, int]) -> None:
+    """Raises UnreadableFile for counts that no header may have: readers loop over them, or for ever."""
+    for key in COUNTED:
+        if cards.get(key, 0) > MOST:
+            raise UnreadableFile(f"{path}: {key}: expected at most {MOST}, got {cards[key]}")
+    for key, value in cards.items():
+        if value < 0 and key.rstrip("0123456789") in NEVER_NEGATIVE:
+            raise UnreadableFile(f"{path}: {key}: expected 0 or more, got {value}")
 
 
 def _header(path: str | Path, file: BinaryIO, place: int) -> tuple[dict[str, int], int] | None:
@@ -44,10 +53,10 @@ def _header(path: str | Path, file: BinaryIO, place: int) -> tuple[dict[str, int
         if blocks == 1 and not block.startswith((b"SIMPLE  =", b"XTENSION=")):
             return None
         for start in range(0, len(block), CARD):
-            key, value = block[start : start + 8].rstrip(), block[start + 10 : start + 30].strip()
+            key, value = block[start : start + 8].rstrip(), block[start + 10 : start + CARD].split(b"/")[0].strip()
             if key == b"END":
                 return cards, blocks * BLOCK
-            if value.lstrip(b"-").isdigit():
+            if value.lstrip(b"+-").isdigit() and len(value) < 20:
                 cards.setdefault(key.decode("latin-1"), int(value))
         if len(block) < BLOCK:
             break
