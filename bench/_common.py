@@ -42,9 +42,7 @@ def arguments(description: str | None, size: int, seeds: str) -> argparse.Argume
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--size", type=int, default=size, help="pixels along one side (%(default)s)")
     parser.add_argument("--seeds", default=seeds, help="comma-separated (%(default)s)")
-    parser.add_argument(
-        "--no-record", action="store_true", help="print only, write nothing to bench/results/"
-    )
+    parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
     return parser
 
 

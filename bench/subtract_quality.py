@@ -47,9 +47,7 @@ def score_std(path: Path) -> float:
     """Robust standard deviation of the score where there is no detection."""
     with fits.open(path) as hdus:
         score, mask = hdus["SCORE"].data, hdus["MASK"].data
-        names = {
-            name: hdus["MASK"].header[f"MP_{name}"] for name in ("DETECTED", "DETECTED_NEGATIVE", "NO_DATA")
-        }
+        names = {name: hdus["MASK"].header[f"MP_{name}"] for name in ("DETECTED", "DETECTED_NEGATIVE", "NO_DATA")}
     usable = score[(mask & sum(1 << bit for bit in names.values())) == 0]
     return float(1.4826 * np.median(np.abs(usable - np.median(usable))))
 

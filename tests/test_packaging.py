@@ -74,9 +74,7 @@ def test_a_plain_install_asks_for_no_cuda_package(metadata):
     ],
 )
 def test_an_extra_asks_for_its_package(metadata, extra, package):
-    asked = [
-        one for one in metadata.get_all("Requires-Dist") if re.search(f"extra == ['\"]{extra}['\"]", one)
-    ]
+    asked = [one for one in metadata.get_all("Requires-Dist") if re.search(f"extra == ['\"]{extra}['\"]", one)]
     assert any(one.startswith(package) for one in asked)
 
 

@@ -79,7 +79,7 @@ def test_every_command_runs(tmp_path, real_data):
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    for made in ("difference.fits", "sources.ecsv", "report.png"):
+    for made in ("difference.fits", "sources.ecsv", "report.png", "alert.png"):
         assert (here / made).stat().st_size > 0
     assert list(here.glob("service/**/*.avro"))
 

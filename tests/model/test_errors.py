@@ -25,9 +25,7 @@ def test_the_drawing_is_the_tree():
 
 
 def test_all_refused_input_ends_with_exit_status_three():
-    refused = [
-        c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.InputRejected)
-    ]
+    refused = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.InputRejected)]
     assert {c.exit_status for c in refused} == {3}
 
 

@@ -54,9 +54,7 @@ def test_the_jacobian_is_the_pixel_scale_turned_and_mirrored():
 
 def test_the_jacobian_goes_across_ra_zero():
     made = Sky(tangent(0.0, 10.0)).jacobian(np.array([511.0, 511.4]), np.array([511.0, 500.0]))
-    np.testing.assert_allclose(
-        made[:, 0, 0], -SCALE, rtol=1e-4
-    )  # projection distortion over 11 px is below that
+    np.testing.assert_allclose(made[:, 0, 0], -SCALE, rtol=1e-4)  # projection distortion over 11 px is below that
 
 
 def test_the_jacobian_predicts_where_a_small_step_leads():

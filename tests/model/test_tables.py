@@ -85,9 +85,7 @@ def test_ids_of_the_largest_frame_are_positive_and_distinct():
     assert len(np.unique(ids)) == 1 << 16
 
 
-@pytest.mark.parametrize(
-    ("visit", "detector", "count"), [(1 << 39, 0, 1), (-1, 0, 1), (0, 256, 1), (0, 0, 65537)]
-)
+@pytest.mark.parametrize(("visit", "detector", "count"), [(1 << 39, 0, 1), (-1, 0, 1), (0, 256, 1), (0, 0, 65537)])
 def test_numbers_too_large_for_an_id_are_refused(visit, detector, count):
     with pytest.raises(ValueError, match="visit < 2\\*\\*39"):
         dia_source_ids(visit, detector, count)
