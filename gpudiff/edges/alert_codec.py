@@ -19,13 +19,12 @@ from gpudiff.edges.alert_schema import (
     dia_object_schema,
     dia_source_schema,
 )
+from gpudiff.edges.avro_rows import NULL, VALUE, encode_rows, long
 from gpudiff.edges.cutout_fits import write_cutouts
 from gpudiff.model.alert import AlertBatch
 from gpudiff.model.errors import BadMessage
 from gpudiff.model.tables import FLAGS, Table
 
-NULL, VALUE = b"\x00", b"\x02"
-"""Which branch of a union ["null", T] follows: 0 and 1 as Avro's zigzag integers."""
 NOT_MEASURED = {"trailNdata": 0, "dipoleNdata": 0, "bboxSize": 0}
 NOT_MEASURED |= {f"{band}_psfFluxNdata": 0 for band in "ugrizy"}
 
@@ -38,12 +37,12 @@ def encode_sources(alerts: AlertBatch) -> list[bytes]:
     for field, name in FLAG_FIELDS.items():
         columns[field] = ((flags >> FLAGS[name]) & 1).astype(bool).tolist()
     shared = {**NOT_MEASURED, **alerts.common}
-    return _encode_rows(_parsed("diaSource"), columns, shared)
+    return encode_rows(_parsed("diaSource"), columns, shared)
 
 
 def encode_objects(objects: Table) -> list[bytes]:
     """The diaObject record of each row."""
-    return _encode_rows(_parsed("diaObject"), nullable(objects), NOT_MEASURED)
+    return encode_rows(_parsed("diaObject"), nullable(objects), NOT_MEASURED)
 
 
 def encode_alerts(
@@ -105,17 +104,6 @@ def decode_alert(data: bytes, schema: dict[str, Any] | None = None) -> dict[str,
     return alert
 
 
-def long(value: int) -> bytes:
-    """An Avro long: zigzag, seven bits a byte, least significant first."""
-    rest = value << 1 if value >= 0 else (-value << 1) - 1
-    out = bytearray()
-    while rest > 0x7F:
-        out.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
-
-
 def nullable(table: Table) -> dict[str, list[Any]]:
     """The columns as lists of Python values, with None for NaN where the schema allows null."""
     columns = {}
@@ -127,41 +115,23 @@ def nullable(table: Table) -> dict[str, list[Any]]:
     return columns
 
 
-def _tails(alerts: AlertBatch) -> Iterable[bytes]:
-    association = alerts.association
-    rows = zip(
-        association.known.tolist(),
-        association.probability.tolist(),
-        association.runner_up.tolist(),
-        strict=True,
-    )
-    schema = _parsed("alert")["fields"]
-    kinds = {field["name"]: field["type"] for field in schema[-2:]}
-    provenance = _encode(
-        kinds["provenance"],
-        {
-            "fingerprint": bytes.fromhex(alerts.fingerprint),
-            "revision": alerts.revision,
-            "latency_s": alerts.latency_s,
-        },
-    )
-    for known, probability, runner_up in rows:
-        values = {"known": known, "probability": probability, "runnerUpDiaObjectId": runner_up or None}
-        yield _encode(kinds["association"], values) + provenance
-
-
-def _encode_rows(schema: Any, columns: dict[str, list[Any]], shared: dict[str, Any]) -> list[bytes]:
-    names = list(columns)
-    return [
-        _encode(schema, {**shared, **dict(zip(names, values, strict=True))})
-        for values in zip(*columns.values(), strict=True)
-    ]
-
-
-def _encode(schema: Any, record: dict[str, Any]) -> bytes:
+def _tails(alerts: AlertBatch) -> list[bytes]:
+    """The last two fields of each alert: association, and the provenance that all share."""
+    found = alerts.association
+    columns = {
+        "known": found.known.tolist(),
+        "probability": found.probability.tolist(),
+        "runnerUpDiaObjectId": [one or None for one in found.runner_up.tolist()],
+    }
     out = io.BytesIO()
-    fastavro.schemaless_writer(out, schema, record)
-    return out.getvalue()
+    fields = {field["name"]: field["type"] for field in _parsed("alert")["fields"][-2:]}
+    origin = {
+        "fingerprint": bytes.fromhex(alerts.fingerprint),
+        "revision": alerts.revision,
+        "latency_s": alerts.latency_s,
+    }
+    fastavro.schemaless_writer(out, fields["provenance"], origin)
+    return [VALUE + row + out.getvalue() for row in encode_rows(fields["association"][1], columns, {})]
 
 
 @cache

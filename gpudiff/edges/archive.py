@@ -13,7 +13,7 @@ from typing import Any
 
 import fastavro
 
-from gpudiff.edges.alert_codec import long
+from gpudiff.edges.avro_rows import long
 from gpudiff.model.errors import StoreFailed, UnreadableFile
 
 MAGIC = b"Obj\x01"

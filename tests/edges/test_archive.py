@@ -4,7 +4,7 @@ import fastavro
 import pytest
 
 from gpudiff.edges import archive
-from gpudiff.edges.alert_codec import long
+from gpudiff.edges.avro_rows import long
 from gpudiff.model.errors import StoreFailed, UnreadableFile
 
 SCHEMA = '{"type": "record", "name": "one", "fields": [{"name": "n", "type": "long"}]}'
