@@ -86,7 +86,8 @@ def _pixels(frame: Frame, threads: int) -> tuple[np.ndarray, np.ndarray, list[st
         mask[band][bad] |= bit("NO_DATA")
         if frame.variance is not None:
             with np.errstate(invalid="ignore"):
-                mask[band][~(frame.variance[band] > 0) & (mask[band] == 0)] |= bit("NO_DATA")
+                known = (frame.variance[band] > 0) & np.isfinite(frame.variance[band])
+            mask[band][~known & ((mask[band] & bit(*UNUSABLE)) == 0)] |= bit("NO_DATA")
         image[band][bad] = 0
         return int(bad.sum())
 
@@ -196,9 +197,12 @@ def _from_plane(
 
 
 def _photon_gain(above: np.ndarray, variance: np.ndarray, unusable: np.ndarray, base: float) -> float:
-    """Electrons a unit: slope of signal against excess variance over the bright pixels; inf where none."""
-    bright = ~unusable & (above > 2 * np.sqrt(base)) & (above > 0)
-    bright &= variance < 1e4 * base
+    """Electrons a unit: slope of signal against excess variance over the bright pixels; inf where none.
+
+    Bright by the pixel's own variance: the noise of a shallow part of the image is not light.
+    """
+    with np.errstate(invalid="ignore"):
+        bright = ~unusable & (above > 5 * np.sqrt(variance)) & (variance < 1e4 * base)
     if bright.sum() < 50:
         return np.inf
     signal, excess = above[bright].astype(np.float64), variance[bright].astype(np.float64) - base

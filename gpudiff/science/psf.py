@@ -11,9 +11,12 @@ from gpudiff.model.kernel import PsfModel
 from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.science.stars import Stars, sky_noise
 
-HALF = 22
-"""Pixels to which the PSF is measured."""
+HALF = 22, 32
+"""Least and greatest radius to which the PSF is measured, pixels; between them 5 FWHM."""
+LARGEST = 40
+"""Pixels to which a given PSF is kept."""
 MOST = 250
+"""Stars that are used, at most."""
 
 
 def psf_of(exposure: Exposure, stars: Stars, which: str) -> PsfModel:
@@ -27,12 +30,17 @@ def psf_of(exposure: Exposure, stars: Stars, which: str) -> PsfModel:
 
 
 def given(psf: np.ndarray, shape: tuple[int, int], name: str) -> PsfModel:
-    """A PSF model through given PSFs: (K, K), or (n n, K, K) on an n x n grid over the frame, rows outer."""
+    """A PSF model through given PSFs: (K, K), or (n n, K, K) on an n x n grid over the frame, rows outer.
+
+    Cut to 81 x 81 when larger.  Raises BadPsf.
+    """
     stack = np.atleast_3d(psf) if psf.ndim != 2 else psf[None]
     side = round(len(stack) ** 0.5)
     odd = stack.ndim == 3 and stack.shape[1] == stack.shape[2] and stack.shape[1] % 2 == 1
-    if not odd or side * side != len(stack):
-        raise BadPsf(f"{name}: expected a PSF of (K, K) or (n n, K, K), K odd; got {psf.shape}")
+    if not odd or side * side != len(stack) or stack.shape[1] < 3 or side == 0:
+        raise BadPsf(f"{name}: expected a PSF of (K, K) or (n n, K, K), K odd, 3 or more; got {psf.shape}")
+    beyond = max(stack.shape[1] // 2 - LARGEST, 0)
+    stack = stack[:, beyond : stack.shape[1] - beyond, beyond : stack.shape[2] - beyond]
     if not np.isfinite(stack).all() or (stack.sum((1, 2)) <= 0).any():
         raise BadPsf(f"{name}: expected a finite PSF with a positive sum")
     stack = stack / stack.sum((1, 2))[:, None, None]
@@ -61,7 +69,8 @@ def measured(exposure: Exposure, stars: Stars, positions: np.ndarray) -> PsfMode
     y, x, (dy, dx) = stars.y[chosen], stars.x[chosen], positions[:2, chosen]
     order = 2 if len(chosen) > 40 else 1 if len(chosen) > 12 else 0
     height, width = exposure.shape
-    half = min(HALF, (min(height, width) - 1) // 4)
+    half = int(np.clip(np.ceil(12 * np.median(positions[2, chosen])), *HALF))
+    half = min(half, (min(height, width) - 1) // 4)
     cut = pixels.centred(exposure.image, y, x, dy, dx, half)
     design = terms(field(x, width), field(y, height), order)
     coefficients, _ = pixels.fit(cut, design, np.full(len(chosen), noise))

@@ -1,0 +1,237 @@
+"""From a frame to an exposure."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from gpudiff.model.config import Configuration, override
+from gpudiff.model.errors import BadGain, BadVariance, ConstantImage, NoUsablePixels, WrongShape
+from gpudiff.model.frame import Frame, FrameId, Observation
+from gpudiff.model.mask import bit
+from gpudiff.science.calibrate import calibrate
+
+SKY, GAIN, READ = 300.0, 2.0, 5.0
+VARIANCE = SKY / GAIN + (READ / GAIN) ** 2
+CONFIGURATION = Configuration()
+
+
+def pixels(shape=(256, 256), seed=1):
+    """Sky with photon and read noise."""
+    rng = np.random.default_rng(seed)
+    return ((rng.poisson(SKY * GAIN, shape) + rng.normal(0, READ, shape)) / GAIN).astype(np.float32)
+
+
+def frame(image=None, **values):
+    image = pixels() if image is None else image
+    values = {"gain": GAIN, "read_noise": READ} | values
+    return Frame("a.fits", Observation(FrameId(1, 0, 2)), image, **values)
+
+
+def sky_variance(exposure):
+    height, width = exposure.shape
+    return exposure.sky_variance.cut(0, height, 0, width)
+
+
+def star(shape=(256, 256), y=120, x=130, flux=2e5, sigma=2.0):
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    return flux * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * sigma**2)) / (2 * np.pi * sigma**2)
+
+
+# ---------------------------------------------------------------- sky
+def test_the_sky_is_removed():
+    made = calibrate(frame(), CONFIGURATION)
+    # 65,536 pixels of sigma 12.5: 0.05; the mode triples it.
+    assert abs(np.median(made.image)) < 0.5
+    assert made.sky.cut(0, 256, 0, 256).mean() == pytest.approx(SKY, abs=0.5)
+
+
+def test_a_sky_gradient_is_removed():
+    ramp = np.linspace(0, 60, 256, dtype=np.float32)
+    made = calibrate(frame(pixels() + ramp), CONFIGURATION)
+    assert abs(np.median(made.image[:, :30])) < 1.5  # 7,680 pixels of sigma 12.5, and the surface's own error
+    assert abs(np.median(made.image[:, -30:])) < 1.5
+
+
+def test_the_frame_itself_is_not_changed():
+    given = frame(mask=np.zeros((256, 256), np.int32))
+    given.image[3, 4] = np.nan
+    before = given.image.copy()
+    calibrate(given, CONFIGURATION)
+    np.testing.assert_array_equal(given.image, before)
+    assert not given.mask.any()
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", ">f4", "<f8"])
+def test_any_byte_order_and_integer_pixels_are_taken(dtype):
+    made = calibrate(frame(np.maximum(pixels(), 0).astype(dtype)), CONFIGURATION)
+    assert made.image.dtype == np.float32
+    assert made.image.dtype.isnative
+    assert abs(np.median(made.image)) < 1  # whole numbers
+
+
+# ---------------------------------------------------------------- variance
+def test_variance_from_gain_and_read_noise_says_so():
+    made = calibrate(frame(), CONFIGURATION)
+    np.testing.assert_allclose(sky_variance(made), VARIANCE, rtol=0.01)
+    assert made.gain == GAIN
+    assert made.variance_known
+    assert "variance from gain 2 and read noise 5 e-" in made.notes
+
+
+def test_a_sky_that_was_removed_before_has_its_scatter_measured():
+    made = calibrate(frame(pixels() - SKY), CONFIGURATION)
+    np.testing.assert_allclose(sky_variance(made), VARIANCE, rtol=0.05)
+    assert not made.variance_known
+    assert any("measured" in note and "sky removed before" in note for note in made.notes)
+
+
+def test_without_gain_the_variance_is_measured_and_the_gain_estimated():
+    made = calibrate(frame(gain=None, read_noise=None), CONFIGURATION)
+    np.testing.assert_allclose(sky_variance(made), VARIANCE, rtol=0.05)
+    assert made.gain == pytest.approx(SKY / VARIANCE, rel=0.06)
+    assert not made.variance_known
+    assert any("variance measured from the sky" in note for note in made.notes)
+    assert any("gain not given" in note for note in made.notes)
+
+
+def test_without_gain_and_sky_the_gain_is_unknown_and_that_is_said():
+    made = calibrate(frame(pixels() - SKY, gain=None, read_noise=None), CONFIGURATION)
+    assert made.gain == np.inf
+    assert any("unknown gain" in note for note in made.notes)
+
+
+def test_a_variance_plane_is_used_without_the_sources_photons():
+    light = star()
+    plane = (VARIANCE + light / GAIN).astype(np.float32)
+    rng = np.random.default_rng(3)
+    image = pixels() + (light + rng.normal(0, np.sqrt(light / GAIN))).astype(np.float32)
+    made = calibrate(frame(image, variance=plane, gain=None), CONFIGURATION)
+    np.testing.assert_allclose(sky_variance(made), VARIANCE, rtol=0.05)
+    assert made.gain == pytest.approx(GAIN, rel=0.05)
+    assert made.variance_known
+    assert any("variance plane given" in note for note in made.notes)
+
+
+def test_a_variance_plane_with_holes_is_kept_pixel_by_pixel():
+    plane = np.full((256, 256), VARIANCE, np.float32)
+    plane[:, 100:140] *= 4
+    made = calibrate(frame(variance=plane), CONFIGURATION)
+    np.testing.assert_allclose(sky_variance(made), plane, rtol=1e-6)  # no light, so nothing is taken out of it
+    assert any("kept as it is" in note for note in made.notes)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
+def test_a_few_pixels_of_impossible_variance_have_no_data(value):
+    plane = np.full((256, 256), VARIANCE, np.float32)
+    plane[20:24, 30:34] = value
+    made = calibrate(frame(variance=plane), CONFIGURATION)
+    assert (made.mask[20:24, 30:34] & bit("NO_DATA")).all()
+    assert (made.mask != 0).sum() == 16
+    assert np.isfinite(sky_variance(made)).all()
+
+
+def test_impossible_variance_under_a_harmless_mask_plane_has_no_data_too():
+    plane, mask = np.full((256, 256), VARIANCE, np.float32), np.zeros((256, 256), np.int32)
+    plane[:, 100:140] *= 4
+    plane[50, 60], mask[50, 60] = np.nan, bit("DETECTED")
+    made = calibrate(frame(variance=plane, mask=mask), CONFIGURATION)
+    assert made.mask[50, 60] & bit("NO_DATA")
+
+
+# ---------------------------------------------------------------- mask
+def test_pixels_that_are_not_finite_are_masked_and_counted():
+    image = pixels()
+    image[5, 6], image[7, 8], image[9, 10] = np.nan, np.inf, -np.inf
+    made = calibrate(frame(image), CONFIGURATION)
+    assert sorted(zip(*np.nonzero(made.mask & bit("NO_DATA")), strict=True)) == [(5, 6), (7, 8), (9, 10)]
+    assert np.isfinite(made.image).all()
+    assert "3 non-finite pixels masked" in made.notes
+
+
+def test_saturated_pixels_are_masked_from_the_level_given():
+    image = pixels() + star(flux=2e6).astype(np.float32)
+    made = calibrate(frame(image, saturation=30000.0), CONFIGURATION)
+    assert (made.mask[image >= 30000] & bit("SAT")).all()
+    assert not (made.mask[image < 29000] & bit("SAT")).any()  # pixels from 98 % of it on are not linear
+    assert (made.image[image >= 30000] == 0).all()
+
+
+def test_a_plateau_of_the_brightest_pixels_is_taken_for_saturation_and_said():
+    image = np.minimum(pixels() + star(flux=2e6).astype(np.float32), 40000)
+    made = calibrate(frame(image), CONFIGURATION)
+    assert (made.mask[image == 40000] & bit("SAT")).all()
+    assert any("saturation not given: taken as 40000" in note for note in made.notes)
+
+
+def test_a_bright_star_without_a_plateau_is_not_saturated():
+    made = calibrate(frame(pixels() + star(flux=2e6).astype(np.float32)), CONFIGURATION)
+    assert not (made.mask & bit("SAT")).any()
+
+
+def test_a_given_mask_is_carried_and_its_bad_pixels_are_not_sky():
+    image, mask = pixels(), np.zeros((256, 256), np.int32)
+    image[:, :60], mask[:, :60] = 1e5, bit("BAD")
+    made = calibrate(frame(image, mask=mask, saturation=2e5), CONFIGURATION)
+    np.testing.assert_array_equal(made.mask, mask)
+    assert abs(np.median(made.image[:, 70:])) < 0.5
+
+
+# ---------------------------------------------------------------- refusals
+def refused(error, match, given, configuration=CONFIGURATION):
+    with pytest.raises(error, match=match) as caught:
+        calibrate(given, configuration)
+    message = str(caught.value)
+    assert message.startswith("a.fits: ")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("shape", [(63, 300), (300, 63), (3, 200, 200), (500,)])
+def test_an_image_too_small_or_not_flat_is_refused(shape):
+    refused(WrongShape, "expected an image of at least 64 x 64", frame(np.ones(shape, np.float32)))
+
+
+@pytest.mark.parametrize("plane", ["mask", "variance"])
+def test_planes_of_another_shape_are_refused(plane):
+    given = frame(**{plane: np.ones((256, 255), np.float32 if plane == "variance" else np.int32)})
+    refused(WrongShape, plane, given)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"gain": 0.0}, {"gain": -1.0}, {"gain": np.nan}, {"gain": 1e9}, {"read_noise": -1.0}, {"saturation": 0.0}],
+)
+def test_numbers_that_cannot_be_are_refused(values):
+    refused(BadGain, "expected a", frame(**values))
+
+
+@pytest.mark.parametrize("rows", [256, 128])
+def test_an_image_of_nan_is_refused(rows):
+    image = pixels()
+    image[:rows] = np.nan
+    refused(NoUsablePixels, "expected at least 60%", frame(image))
+
+
+def test_how_much_must_be_usable_is_configured():
+    image = pixels()
+    image[:128] = np.nan
+    lenient = override(CONFIGURATION, "calibrate", min_usable_fraction=0.4)
+    assert np.isfinite(calibrate(frame(image), lenient).image).all()
+
+
+@pytest.mark.parametrize("gain", [None, GAIN])
+def test_a_constant_image_is_refused(gain):
+    refused(ConstantImage, "expected", frame(np.full((256, 256), 7, np.float32), gain=gain))
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, np.nan])
+def test_a_variance_plane_that_cannot_be_is_refused(value):
+    refused(BadVariance, "positive variance", frame(variance=np.full((256, 256), value, np.float32)))
+
+
+def test_threads_change_nothing():
+    given = frame(pixels((500, 400)))
+    one, two = (calibrate(given, override(CONFIGURATION, "match", threads=n)) for n in (1, 2))
+    for name in ("image", "mask"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    assert dataclasses.astuple(one)[6:] == dataclasses.astuple(two)[6:]

@@ -1,0 +1,102 @@
+"""Stars seen in both images."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from gpudiff.model.errors import NoStars
+from gpudiff.model.mask import bit
+from gpudiff.science.stars import find_stars, sky_noise
+
+MARGIN = 25
+
+
+def found(maker, pair, **match):
+    settings = maker.settings(**match).match
+    return find_stars(*maker.exposures(pair), settings, MARGIN)
+
+
+def matched(stars, truth):
+    """Row of the true star nearest to each one found, and its distance."""
+    distance = np.hypot(stars.y[:, None] - truth[:, 0], stars.x[:, None] - truth[:, 1])
+    return distance.argmin(1), distance.min(1)
+
+
+@pytest.fixture(scope="module")
+def pair(maker):
+    return maker.pair(stars=90, seed=11)
+
+
+def test_bright_stars_are_found_and_nothing_else(maker, pair):
+    stars = found(maker, pair)
+    rows, distance = matched(stars, pair.stars)
+    assert distance.max() < 1.8  # the brightest pixel of a faint star may be its neighbour
+    inside = ((pair.stars[:, :2] > MARGIN + 1) & (pair.stars[:, :2] < 383 - MARGIN - 1)).all(1)
+    assert set(np.nonzero(inside & (pair.stars[:, 2] > 2e4))[0]) <= set(rows)
+
+
+def test_no_star_is_nearer_to_the_edge_than_its_stamp_needs(maker, pair):
+    stars = found(maker, pair)
+    assert min(stars.y.min(), stars.x.min()) > MARGIN
+    assert max(stars.y.max(), stars.x.max()) < 384 - MARGIN
+
+
+def test_their_widths_are_those_of_the_two_images(maker, pair):
+    stars = found(maker, pair)
+    # The width grows by 3 % towards the edge; the median is that of the centre to a few 0.1 %.
+    assert stars.width("science") * 2.3548 == pytest.approx(4.6, rel=0.02)
+    assert stars.width("template") * 2.3548 == pytest.approx(3.6, rel=0.02)
+
+
+def test_a_star_that_the_template_lacks_is_no_candidate(maker):
+    pair = maker.pair(stars=60, transients=6, snr=(200.0, 300.0), seed=12)
+    new = pair.changes[pair.changes[:, 2] > 0]
+    assert matched(found(maker, pair), new)[1].min() > 5
+
+
+def test_saturated_and_masked_stars_are_no_candidates(maker):
+    pair = maker.pair(stars=60, seed=13, saturation=4000.0)
+    science, template = maker.exposures(pair)
+    template.mask[pair.template.image > 2500] |= bit("BAD")
+    stars = find_stars(science, template, maker.settings().match, MARGIN)
+    assert pair.science.image[stars.y, stars.x].max() < 4000
+    assert not template.mask[stars.y, stars.x].any()
+
+
+def test_they_are_spread_over_the_frame(maker, pair):
+    stars = found(maker, pair, candidates=40)
+    assert len(stars) == 40
+    quarter = (stars.y > 192) * 2 + (stars.x > 192)
+    assert np.bincount(quarter, minlength=4).min() >= 5
+
+
+def test_a_galaxy_is_not_stellar_and_a_close_pair_not_isolated(maker):
+    pair = maker.pair(stars=50, seed=14, extra=[[100, 100, 5e4], [100, 113, 3e4]])
+    rows, columns = np.mgrid[:384, :384]
+    galaxy = 400 * np.exp(-np.hypot(rows - 200, columns - 200) / 6)
+    planes = {
+        name: dataclasses.replace(
+            getattr(pair, name), image=(getattr(pair, name).image + galaxy).astype(np.float32)
+        )
+        for name in ("science", "template")
+    }
+    stars = found(maker, dataclasses.replace(pair, **planes))
+    at = {(100, 100): stars.isolated, (200, 200): stars.stellar}
+    for (y, x), flag in at.items():
+        near = np.hypot(stars.y - y, stars.x - x) < 3
+        assert not flag[near].any()
+    assert stars.stellar.mean() > 0.8
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_fewer_than_three_stars_are_refused(maker, count):
+    pair = maker.pair(stars=0, extra=np.array([[150, 160, 8e4], [250, 200, 8e4]])[:count], seed=15)
+    with pytest.raises(NoStars, match=f"science: expected at least 3 .* got {count}"):
+        found(maker, pair)
+
+
+def test_sky_noise_is_that_of_a_pixel(maker, pair):
+    science, _ = maker.exposures(pair)
+    expected = np.sqrt(300 / maker.gain + (maker.read_noise / maker.gain) ** 2)
+    assert sky_noise(science) == pytest.approx(expected, rel=0.01)
