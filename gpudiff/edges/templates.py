@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from gpudiff.edges.fits import DAMAGE, IMAGE, MASK, PSF, VARIANCE, read_frame
+from gpudiff.edges.fits import IMAGE, MASK, PSF, VARIANCE, read_frame
 from gpudiff.edges.header import Cards, observation, wcs_keywords
 from gpudiff.model.config import Instrument
-from gpudiff.model.errors import GpudiffError, NotAnImage, NoTemplate
+from gpudiff.model.errors import NotAnImage, NoTemplate
 from gpudiff.model.frame import Frame, FrameId
 from gpudiff.model.sky import Sky
 
@@ -82,7 +82,7 @@ class TemplateStore:
             self._loaded.pop(path, None)
             try:
                 keep.append(_read_entry(path, self.instrument))
-            except (GpudiffError, *DAMAGE) as error:
+            except Exception as error:  # as in edges.fits: astropy raises any of a dozen kinds
                 self.unreadable[path] = str(error)
         self.entries = sorted(keep, key=lambda entry: entry.path)
         self._scanned = present
