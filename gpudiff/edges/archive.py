@@ -27,8 +27,7 @@ def append(path: Path, size: int, schema: str, alerts: Sequence[bytes]) -> int:
     Raises StoreFailed when the file is shorter than `size` or cannot be written.
     """
     marker = sync_marker(schema, path.name)
-    data = b"" if size else header(schema, marker)
-    data += block(alerts, marker)
+    data = [*([] if size else [header(schema, marker)]), *block(alerts, marker)]
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         with open(descriptor, "r+b") as file:
@@ -37,14 +36,14 @@ def append(path: Path, size: int, schema: str, alerts: Sequence[bytes]) -> int:
                 raise StoreFailed(f"{path}: expected at least {size} bytes, got {found}")
             file.truncate(size)
             file.seek(size)
-            file.write(data)
+            file.writelines(data)
             file.flush()
             os.fsync(descriptor)
         if not size:
             sync_folder(path.parent)
     except OSError as error:
         raise StoreFailed(f"{path}: {error.strerror}") from None
-    return size + len(data)
+    return size + sum(map(len, data))
 
 
 def header(schema: str, marker: bytes) -> bytes:
@@ -54,10 +53,9 @@ def header(schema: str, marker: bytes) -> bytes:
     return MAGIC + long(len(metadata)) + pairs + long(0) + marker
 
 
-def block(alerts: Sequence[bytes], marker: bytes) -> bytes:
-    """Count, size, records, marker."""
-    data = b"".join(alerts)
-    return long(len(alerts)) + long(len(data)) + data + marker
+def block(alerts: Sequence[bytes], marker: bytes) -> list[bytes]:
+    """Count, size, records, marker; not joined, as alerts are large."""
+    return [long(len(alerts)) + long(sum(map(len, alerts))), *alerts, marker]
 
 
 def sync_marker(schema: str, name: str) -> bytes:
