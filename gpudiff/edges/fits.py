@@ -15,11 +15,12 @@ from gpudiff.edges.atomic import atomically
 from gpudiff.edges.fits_structure import check_structure
 from gpudiff.edges.header import Cards, card, electronics, frame_cards, observation, wcs_keywords, zero_point
 from gpudiff.model.config import Instrument
-from gpudiff.model.errors import GpudiffError, NotAnImage, UnreadableFile, WrongShape
+from gpudiff.model.errors import BadWcs, GpudiffError, NotAnImage, UnreadableFile, WrongShape
 from gpudiff.model.frame import Frame
 from gpudiff.model.mask import cards as mask_cards
 from gpudiff.model.mask import translate
 from gpudiff.model.provenance import with_digest
+from gpudiff.model.sky import Sky
 
 IMAGE, MASK, VARIANCE, PSF = ("IMAGE", "SCI"), ("MASK", "DQ"), ("VARIANCE", "VAR"), ("PSF",)
 
@@ -54,7 +55,7 @@ def read_frame(
     Keywords are looked up in the image's header, then in the primary one.
 
     Raises UnreadableFile for a file that is absent, not FITS or truncated; NotAnImage for a cube, a table or
-    no pixels at all; WrongShape for a mask or variance unlike the image; BadGain, BadConfiguration for
+    no pixels at all; WrongShape for a mask or variance unlike the image; BadGain, BadWcs, BadConfiguration for
     metadata that cannot be (edges.header).
     """
     name = str(path)
@@ -66,7 +67,11 @@ def read_frame(
     for kind in planes.keys() & {"mask", "variance"}:
         _agree(name, kind, planes[kind].array.shape, image.array.shape)
     try:
-        return with_digest(_frame(name, planes, instrument, visit, detector))
+        frame = _frame(name, planes, instrument, visit, detector)
+        Sky(frame.wcs)
+        return with_digest(frame)
+    except BadWcs as error:
+        raise BadWcs(f"{name}: {error}") from None
     except fits.VerifyError as error:
         raise UnreadableFile(f"{name}: expected FITS header cards, got: {' '.join(str(error).split())}") from None
 

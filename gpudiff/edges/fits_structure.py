@@ -10,6 +10,8 @@ BLOCK, CARD = 2880, 80
 MOST = 999  # axes of an image, columns of a table (FITS standard 4.0, 4.4.1 and 7.2.1)
 COUNTED = ("NAXIS", "ZNAXIS", "TFIELDS")
 NEVER_NEGATIVE = ("NAXIS", "ZNAXIS", "TFIELDS", "PCOUNT", "GCOUNT", "ZPCOUNT", "ZGCOUNT", "ZTILE")
+RICE = {b"BLOCKSIZE": (b"16", b"32"), b"BYTEPIX": (b"1", b"2", b"4", b"8")}
+"""What the tile decompressor's settings may be (FITS standard 4.0, table 37); others crash it."""
 LONGEST_HEADER = 10_000  # blocks; none of the largest surveys' is near it
 
 
@@ -46,8 +48,12 @@ def _check_counts(path: str | Path, cards: dict[str, int]) -> None:
 
 
 def _header(path: str | Path, file: BinaryIO, place: int) -> tuple[dict[str, int], int] | None:
-    """(cards with whole numbers, length in bytes) of the header that begins here; None when none does."""
+    """(cards with whole numbers, length in bytes) of the header that begins here; None when none does.
+
+    Raises UnreadableFile for a header without an end, or settings that the decompressor does not survive.
+    """
     cards: dict[str, int] = {}
+    settings: dict[bytes, bytes] = {}
     for blocks in range(1, LONGEST_HEADER):
         block = file.read(BLOCK)
         if blocks == 1 and not block.startswith((b"SIMPLE  =", b"XTENSION=")):
@@ -55,12 +61,24 @@ def _header(path: str | Path, file: BinaryIO, place: int) -> tuple[dict[str, int
         for start in range(0, len(block), CARD):
             key, value = block[start : start + 8].rstrip(), block[start + 10 : start + CARD].split(b"/")[0].strip()
             if key == b"END":
+                _check_settings(path, settings)
                 return cards, blocks * BLOCK
+            if key.startswith((b"ZNAME", b"ZVAL")):
+                settings[key] = value.strip(b"' ")
             if value.lstrip(b"+-").isdigit() and len(value) < 20:
                 cards.setdefault(key.decode("latin-1"), int(value))
         if len(block) < BLOCK:
             break
     raise UnreadableFile(f"{path}: expected the END of the header that begins at byte {place}: truncated?")
+
+
+def _check_settings(path: str | Path, settings: dict[bytes, bytes]) -> None:
+    for key, name in settings.items():
+        allowed = RICE.get(name) if key.startswith(b"ZNAME") else None
+        value = settings.get(b"ZVAL" + key[5:], b"")
+        if allowed and value not in allowed:
+            choices, got = b", ".join(allowed).decode(), value.decode("latin-1")
+            raise UnreadableFile(f"{path}: tile compression's {name.decode()}: expected {choices}, got {got!r}")
 
 
 def _data_bytes(cards: dict[str, int]) -> int:

@@ -10,6 +10,7 @@ GpudiffError
     BadVariance          zero, negative or non-finite variance
     BadGain              gain, read noise or saturation that cannot be
     BadPsf               a PSF that is not one
+    BadWcs               WCS keywords that no projection follows from
     NoOverlap            science and template show different sky
     NoStars              too few stars to match the PSFs
     PoorSubtraction      the fit did not reach its own noise; carries the numbers
@@ -71,6 +72,10 @@ class BadGain(InputRejected):
 
 
 class BadPsf(InputRejected):
+    pass
+
+
+class BadWcs(InputRejected):
     pass
 
 

@@ -4,12 +4,14 @@ from typing import Any
 
 import numpy as np
 
+from gpudiff.model.errors import BadWcs
+
 
 class Sky:
     """Pixel to sky and back by FITS WCS (Greisen & Calabretta 2002); without a celestial WCS all is NaN."""
 
     def __init__(self, cards: dict[str, Any]):
-        """cards : FITS WCS keywords, {} for none."""
+        """cards : FITS WCS keywords, {} for none.  Raises BadWcs for keywords that no projection follows from."""
         self._wcs = None
         if cards:
             import warnings
@@ -19,7 +21,12 @@ class Sky:
 
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                wcs = WCS(Header(cards), relax=True)
+                try:
+                    wcs = WCS(Header(cards), relax=True)
+                    wcs.wcs.set()
+                except Exception as error:  # wcslib has a kind for each mistake, astropy some more
+                    reason = " ".join(str(error).split())
+                    raise BadWcs(f"expected a FITS WCS, got keywords that make none: {reason}") from None
             if wcs.has_celestial:
                 self._wcs = wcs.celestial
 

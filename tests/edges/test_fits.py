@@ -12,6 +12,7 @@ from gpudiff.model.config import Instrument
 from gpudiff.model.errors import (
     BadConfiguration,
     BadGain,
+    BadWcs,
     GpudiffError,
     NotAnImage,
     StoreFailed,
@@ -41,9 +42,7 @@ def pixels(dtype="f4"):
 
 
 def whole_frame(**changes) -> Frame:
-    observation = Observation(
-        FrameId(7, 1, 3), "r", 60000.123456789, 60000.2, 60000.3, 30.0, 10.1, -20.0, 5.0
-    )
+    observation = Observation(FrameId(7, 1, 3), "r", 60000.123456789, 60000.2, 60000.3, 30.0, 10.1, -20.0, 5.0)
     frame = Frame(
         name="made",
         observation=observation,
@@ -194,10 +193,46 @@ def test_tai_times_are_taken_as_they_are(tmp_path):
 
 
 def test_only_celestial_wcs_keywords_are_kept(tmp_path):
-    path = save(
-        tmp_path / "a.fits", pixels(), **SKY, PV1_10=-2.5e-4, A_2_0=1e-6, OBJECT="x", CTYPE1A="LINEAR"
-    )
+    path = save(tmp_path / "a.fits", pixels(), **SKY, PV1_10=-2.5e-4, A_2_0=1e-6, OBJECT="x", CTYPE1A="LINEAR")
     assert set(read_frame(path).wcs) == {*SKY, "PV1_10", "A_2_0"}
+
+
+@pytest.mark.parametrize("card", [{"CTYPE1": 5}, {"CTYPE2": "DEC--SIN"}, {"CUNIT1": "parsec"}])
+def test_a_wcs_that_is_none_is_refused(tmp_path, card):
+    with pytest.raises(BadWcs, match=r"a\.fits: expected a FITS WCS, got"):
+        read_frame(save(tmp_path / "a.fits", pixels(), **(SKY | card)))
+
+
+@pytest.mark.parametrize("card", [("NAXIS", 9999999999999), ("GCOUNT", -1), ("PCOUNT", -2880), ("NAXIS1", -64)])
+def test_counts_that_would_keep_a_reader_busy_for_ever_are_refused(tmp_path, card):
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(pixels())]).writeto(tmp_path / "a.fits")
+    data = (tmp_path / "a.fits").read_bytes()
+    place = data.index(card[0].encode().ljust(8), 2880)
+    line = f"{card[0]:8}= {card[1]:>20}".ljust(80).encode()
+    (tmp_path / "a.fits").write_bytes(data[:place] + line + data[place + 80 :])
+    with pytest.raises(UnreadableFile, match=f"{card[0]}: expected .* got {card[1]}"):
+        read_frame(tmp_path / "a.fits")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_file_with_damaged_bytes_is_read_or_refused_in_one_line(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    hdu = fits.CompImageHDU(pixels(), header=fits.Header(SKY | {"GAIN": 1.5}))
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(tmp_path / "a.fits")
+    data = bytearray((tmp_path / "a.fits").read_bytes())
+    for place in rng.integers(0, 8640, 10):
+        data[place] = rng.choice(list(b"0123456789-.'TFE /=\x00\xff"))
+    (tmp_path / "a.fits").write_bytes(data)
+    assert said_of(tmp_path / "a.fits").count("\n") == 0
+
+
+def said_of(path) -> str:
+    """The error's line, or "read"; any other kind of error is a failure."""
+    try:
+        read_frame(path)
+    except GpudiffError as error:
+        return str(error)
+    return "read"
 
 
 def test_a_visit_that_no_source_id_can_hold_is_refused(tmp_path):
@@ -211,9 +246,7 @@ def test_a_degenerate_third_axis_is_dropped(tmp_path):
 
 
 def test_a_cube_is_refused(tmp_path):
-    with pytest.raises(
-        NotAnImage, match=r"a\.fits.*expected a 2-D image, found a cube of shape \(3, 48, 64\)"
-    ):
+    with pytest.raises(NotAnImage, match=r"a\.fits.*expected a 2-D image, found a cube of shape \(3, 48, 64\)"):
         read_frame(save(tmp_path / "a.fits", np.stack([pixels()] * 3)))
 
 
