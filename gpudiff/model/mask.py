@@ -56,8 +56,10 @@ def translate(mask: np.ndarray, header_bits: dict[str, int]) -> np.ndarray:
     """
     if not header_bits:
         return np.where(mask != 0, bit("BAD"), np.int32(0))
-    out = np.zeros(mask.shape, np.int32)
+    same = [name for name, number in header_bits.items() if BITS.get(name) == number]
+    kept = mask.dtype.type(int(bit(*same)) & int(np.iinfo(mask.dtype).max))
+    out = (mask & kept).astype(np.int32, copy=False)  # one pass over a mask of our own
     for name, number in header_bits.items():
-        if name in BITS:
+        if name in BITS and name not in same:
             out |= ((mask >> number) & 1).astype(np.int32) << np.int32(BITS[name])
     return out
