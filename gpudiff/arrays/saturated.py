@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 WING = 20
-"""Half width of the box a star is fitted in, pixels."""
+"""Least half width of the box a star is fitted in, pixels; else it is the PSF's."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,10 @@ def fit_wings(
     """
     y, x, core = centre
     iy, ix = round(y), round(x)
+    wing = max(WING, psf.shape[0] // 2 - 2)
     box = (
-        slice(max(0, iy - WING), min(image.shape[0], iy + WING + 1)),
-        slice(max(0, ix - WING), min(image.shape[1], ix + WING + 1)),
+        slice(max(0, iy - wing), min(image.shape[0], iy + wing + 1)),
+        slice(max(0, ix - wing), min(image.shape[1], ix + wing + 1)),
     )
     data, rows, columns = image[box], *np.mgrid[box]
     usable = ~unusable[box] & (np.hypot(rows - y, columns - x) < max(9.0, 3 + 2.2 * core))
@@ -111,18 +112,18 @@ def _shifted(psf: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarr
 
 
 REACH = 18.0
-"""Pixels from a star to which its wings can spoil the difference."""
+"""Pixels from a star, or 4.3 FWHM if that is more, to which its wings can spoil the difference."""
 GROW = 4
 """A detection this close to the spoilt area is on its rim."""
 
 
 def spoilt(
-    matched: np.ndarray, variance: np.ndarray, stars: list[SaturatedStar], share: float = 0.3
+    matched: np.ndarray, variance: np.ndarray, stars: list[SaturatedStar], fwhm: float, share: float = 0.3
 ) -> np.ndarray:
     """(H, W) bool: where `share` of a saturated star's own light would exceed one sigma of the difference."""
     out = np.zeros(matched.shape, bool)
     for star in stars:
-        reach = max(REACH, 3 * star.core)
+        reach = max(REACH, 4.3 * fwhm, 3 * star.core)
         edge = int(reach) + GROW + 2
         iy, ix = round(star.y), round(star.x)
         box = (

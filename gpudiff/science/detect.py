@@ -19,8 +19,8 @@ from gpudiff.model.tables import DIASOURCE, DO_NOT_ALERT_ALONE, Table, dia_sourc
 from gpudiff.science.judge import Shapes, flags_of, trails
 from gpudiff.science.psf import given
 
-BOX = 7
-"""Half width of the stamps sources are measured on, pixels."""
+BOX = 7, 14
+"""Least and greatest half width of the stamps sources are measured on, pixels; between them 1.6 FWHM."""
 
 
 def detect(difference: Difference, configuration: Configuration) -> tuple[Difference, Table]:
@@ -28,7 +28,8 @@ def detect(difference: Difference, configuration: Configuration) -> tuple[Differ
 
     A DIASource is an extremum of |score| at or above the threshold, of either sign.
     """
-    y, x = extrema(difference.score, configuration.detect.threshold)
+    fwhm = difference.quality.science_fwhm
+    y, x = extrema(difference.score, configuration.detect.threshold, fwhm)
     marked = _mark(difference, configuration.detect.threshold)
     if len(y) == 0:
         return marked, Table.empty(DIASOURCE)
@@ -53,9 +54,10 @@ class Cut:
 
 
 def _cut(difference: Difference, y: np.ndarray, x: np.ndarray) -> Cut:
-    data = stamps(difference.image, y, x, BOX)
-    variance = stamps(difference.variance, y, x, BOX)
-    here = _inside(difference.image.shape, y, x)
+    box = box_of(difference)
+    data = stamps(difference.image, y, x, box)
+    variance = stamps(difference.variance, y, x, box)
+    here = _inside(difference.image.shape, y, x, box)
     known = np.isfinite(data) & (variance > 0) & here
     variance = variance * np.float32(difference.quality.score_scale**2)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -63,9 +65,14 @@ def _cut(difference: Difference, y: np.ndarray, x: np.ndarray) -> Cut:
     return Cut(np.where(known, data, 0), weight, profiles(difference, difference.psf, y, x))
 
 
-def _inside(shape: tuple[int, ...], y: np.ndarray, x: np.ndarray) -> np.ndarray:
+def box_of(difference: Difference) -> int:
+    """Half width of the stamps sources are measured on, pixels."""
+    return int(np.clip(np.ceil(1.6 * difference.quality.science_fwhm), *BOX))
+
+
+def _inside(shape: tuple[int, ...], y: np.ndarray, x: np.ndarray, box: int) -> np.ndarray:
     """(N, S, S) bool: stamp pixels that lie on the image."""
-    offset = np.arange(-BOX, BOX + 1)
+    offset = np.arange(-box, box + 1)
     rows, columns = y[:, None] + offset, x[:, None] + offset
     rows_in, columns_in = (rows >= 0) & (rows < shape[0]), (columns >= 0) & (columns < shape[1])
     return rows_in[:, :, None] & columns_in[:, None, :]
@@ -75,7 +82,7 @@ def profiles(difference: Difference, thirds: np.ndarray, y: np.ndarray, x: np.nd
     """(N, S, S) PSF at each position from one of the difference's (9, P, P) stacks, cut to the stamps."""
     model: PsfModel = given(thirds, difference.science.shape, difference.science.name)
     full = psf_stamps(model.coefficients, model.order, model.shape, y, x)
-    edge = full.shape[1] // 2 - BOX
+    edge = full.shape[1] // 2 - box_of(difference)
     return full[:, edge:-edge, edge:-edge] if edge > 0 else full
 
 
@@ -94,7 +101,7 @@ def _measure(difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, fit
     with np.errstate(divide="ignore"):
         variance = np.where(cut.weight > 0, 1 / cut.weight, np.nan)
     ap_flux, ap_error = aperture(
-        np.where(cut.weight > 0, cut.data, np.nan), variance, fit.dy, fit.dx, min(radius, BOX)
+        np.where(cut.weight > 0, cut.data, np.nan), variance, fit.dy, fit.dx, min(radius, cut.data.shape[1] // 2)
     )
     science = _forced(difference, y, x, fit, "science")
     template = _forced(difference, y, x, fit, "matched")
@@ -130,12 +137,13 @@ def _forced(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(flux, error) of the PSF at the fitted position in the science image or in the matched template."""
     science = difference.science
-    here = _inside(science.shape, y, x)
-    sky = stamps(difference.variance, y, x, BOX)
+    box = box_of(difference)
+    here = _inside(science.shape, y, x, box)
+    sky = stamps(difference.variance, y, x, box)
     if which == "science":
         image, thirds = science.image, difference.science_psf
-        usable = (stamps(science.mask, y, x, BOX) & bit("BAD", "SAT", "CR", "NO_DATA")) == 0
-        variance = _science_variance(difference, y, x, stamps(image, y, x, BOX))
+        usable = (stamps(science.mask, y, x, box) & bit("BAD", "SAT", "CR", "NO_DATA")) == 0
+        variance = _science_variance(difference, y, x, stamps(image, y, x, box))
     else:
         image, thirds = difference.matched, difference.matched_psf
         usable = np.isfinite(sky)
@@ -143,7 +151,7 @@ def _forced(
     usable &= here & (variance > 0)
     weight = np.where(usable, 1 / np.where(usable, variance, 1), 0)
     profile = shifted(profiles(difference, thirds, y, x), fit.dy, fit.dx)
-    return forced(np.where(usable, stamps(image, y, x, BOX), 0), weight, profile)
+    return forced(np.where(usable, stamps(image, y, x, box), 0), weight, profile)
 
 
 def _science_variance(difference: Difference, y: np.ndarray, x: np.ndarray, data: np.ndarray) -> np.ndarray:
@@ -155,7 +163,8 @@ def _moments(cut: Cut, fit: PointFit) -> dict[str, np.ndarray]:
     """Second moments of source and PSF under one Gaussian weight as wide as the PSF's core."""
     sign = np.sign(fit.flux)[:, None, None]
     centred = shifted(cut.data * sign, -fit.dy, -fit.dx)
-    peak = cut.psf[:, BOX, BOX]
+    half = cut.psf.shape[1] // 2
+    peak = cut.psf[:, half, half]
     width = float(np.median(np.sqrt(1 / (2 * np.pi * np.maximum(peak, 1e-6)))))
     source, psf = second_moments(centred, 1.5 * width), second_moments(cut.psf, 1.5 * width)
     names = ("ixx", "iyy", "ixy")

@@ -21,7 +21,7 @@ from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.model.plane import SmoothPlane
 from gpudiff.science import noise as noises
 from gpudiff.science.cosmic_rays import mark_cosmic_rays
-from gpudiff.science.match import FIT, KernelFit, match
+from gpudiff.science.match import KernelFit, match
 from gpudiff.science.pair import Roles, bare, check_pair, roles
 from gpudiff.science.provenance import difference_steps
 from gpudiff.science.psf import psf_of
@@ -29,8 +29,10 @@ from gpudiff.science.saturated import fill_cores
 from gpudiff.science.stars import Stars, find_stars
 
 TILE = 256
-PROFILE = 15
-"""Half width of the PSF that the score filters with, pixels."""
+PROFILE = 15, 30
+"""Least and greatest half width of the PSF that the score filters with, pixels; between them 3.5 FWHM."""
+MARGIN = 15
+"""Pixels from the edge within which a star does not help to match."""
 FWHM = 2.0 * np.sqrt(2 * np.log(2))
 
 
@@ -78,10 +80,10 @@ def difference(science: Exposure, template: Exposure, configuration: Configurati
     watch.lap("stars, PSFs, cosmic rays")
     bright = fill_cores(parts.convolved, psf)
     watch.lap("saturated stars")
-    fit = match(parts.target, parts.convolved, stars, psf, parts.width, settings)
+    fit = match(parts.target, parts.convolved, stars, psf, parts.widths, settings)
     watch.lap("kernel fit")
     planes = _subtract(parts, fit.kernel, settings.threads)
-    planes.lost |= saturated.spoilt(planes.model, planes.variance, bright)
+    planes.lost |= saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width)
     watch.lap("convolve and subtract")
     seen = noises.measure(planes.image, planes.variance, planes.blank & ~planes.lost, fit.kernel, parts)
     if seen.calibrated:
@@ -109,8 +111,8 @@ def difference(science: Exposure, template: Exposure, configuration: Configurati
         matched=_matched(parts, fit.kernel, planes),
         kernel=fit.kernel.at_thirds(),
         psf=made.thirds,
-        science_psf=made.plain_thirds if not parts.convolves_science else _cropped(psf),
-        template_psf=made.plain_thirds if parts.convolves_science else _cropped(psf),
+        science_psf=made.plain_thirds if not parts.convolves_science else _cropped(psf, made.thirds.shape[1] // 2),
+        template_psf=made.plain_thirds if parts.convolves_science else _cropped(psf, made.thirds.shape[1] // 2),
         matched_psf=made.plain_thirds,
         decorrelated=configuration.detect.decorrelate,
         quality=quality,
@@ -131,7 +133,7 @@ def _clean_stars(
     Hot pixels look like stars to a first search; when some do, stars and PSFs are made again without them.
     """
     images = {"science": science, "template": template}
-    margin = min(settings.half_width + FIT + 1, min(science.shape) // 6)
+    margin = min(MARGIN, min(science.shape) // 6)
     stars = find_stars(science, template, settings, margin)
     psfs = {name: psf_of(image, stars, name) for name, image in images.items()}
     found = [mark_cosmic_rays(image, psfs[name]) for name, image in images.items()]
@@ -233,7 +235,8 @@ def _filters(kernel: MatchingKernel, psf: PsfModel, parts: Roles, seen: noises.N
     height, width = kernel.shape
     whiten_at = noises.whitener(kernel, parts, seen) if decorrelate else None
     reach = noises.whitening_reach(whiten_at) if whiten_at else 0
-    size = 2 * (PROFILE + 24 + kernel.half) + 2
+    half = int(np.clip(np.ceil(3.5 * FWHM * parts.widths[0]), *PROFILE))
+    size = 2 * (half + 24 + kernel.half) + 2
 
     def profile_at(u: float, v: float, white: bool = True) -> np.ndarray:
         y, x = (v + 1) * height / 2, (u + 1) * width / 2
@@ -242,7 +245,7 @@ def _filters(kernel: MatchingKernel, psf: PsfModel, parts: Roles, seen: noises.N
         if whiten_at and white:
             spectrum = spectrum * whiten_at(u, v, size)[0]
         image = np.fft.irfft2(spectrum, (size, size))
-        index = np.arange(-PROFILE, PROFILE + 1)
+        index = np.arange(-half, half + 1)
         return image[np.ix_(index, index)]
 
     thirds = [(u, v) for v in (-2 / 3, 0, 2 / 3) for u in (-2 / 3, 0, 2 / 3)]
@@ -264,7 +267,7 @@ def _centred(image: np.ndarray, size: int) -> np.ndarray:
 def _score(planes: Planes, recipe: Recipe, threads: int) -> tuple[np.ndarray, np.ndarray]:
     """(difference / sigma, score) samples on blank sky; fills in the score, whitens image and variance."""
     shape = planes.image.shape
-    pieces = tiles(shape, TILE, PROFILE + recipe.halo)
+    pieces = tiles(shape, TILE, recipe.thirds.shape[1] // 2 + recipe.halo)
     made = recipe.make(pieces[0].size)
     white, level, score = _empty(shape)
     gone = np.empty(shape, bool)
@@ -294,11 +297,11 @@ def _score(planes: Planes, recipe: Recipe, threads: int) -> tuple[np.ndarray, np
 
 
 # ---------------------------------------------------------------- what is said about it
-def _cropped(psf: PsfModel) -> np.ndarray:
+def _cropped(psf: PsfModel, half: int) -> np.ndarray:
     """(9, P, P) float32 PSF of the convolved image itself at the frame's thirds."""
     height, width = psf.shape
     centres = [((2 * j + 1) * height / 6, (2 * i + 1) * width / 6) for j in range(3) for i in range(3)]
-    return np.array([psf.at(y, x, PROFILE) for y, x in centres], np.float32)
+    return np.array([psf.at(y, x, half) for y, x in centres], np.float32)
 
 
 def _matched(parts: Roles, kernel: MatchingKernel, planes: Planes) -> np.ndarray:

@@ -20,8 +20,10 @@ from gpudiff.model.kernel import MatchingKernel, PsfModel
 from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.science.stars import FEWEST, Stars
 
-FIT = 12
-"""Half width of a stamp, pixels."""
+STAMP = 12, 24
+"""Least and greatest half width of a stamp, pixels; between them two FWHM of the target."""
+WIDEST = 31
+"""Greatest half width of a kernel, pixels; below it the kernel reaches nine widths, for the wings of stars."""
 ROUNDS = 3
 NARROWEST = 0.6
 """Width of the matching kernel, pixels, below which the basis is not scaled."""
@@ -63,6 +65,11 @@ class Sample:
     v: np.ndarray
     shape: tuple[int, int]
 
+    @property
+    def side(self) -> int:
+        """Pixels along a stamp."""
+        return round(self.target.shape[1] ** 0.5)
+
     def variance(self, model: np.ndarray) -> np.ndarray:
         """(N, n) of target minus model, with the floor on trust."""
         bright = np.maximum(model, 0)
@@ -79,24 +86,30 @@ class Shape:
 
 
 def match(
-    target: Exposure, convolved: Exposure, stars: Stars, psf: PsfModel, width: float, settings: Match
+    target: Exposure,
+    convolved: Exposure,
+    stars: Stars,
+    psf: PsfModel,
+    widths: tuple[float, float],
+    settings: Match,
 ) -> KernelFit:
     """The kernel that takes `convolved` to the PSF and scale of `target`.
 
-    psf : of `convolved`; width : Gaussian width of the kernel to expect, pixels.
+    psf : of `convolved`; widths : Gaussian widths of target and convolved stars, pixels.
     With fewer than 300 stars the basis and the spatial order are those that predict held-back stars best.
     Raises NoStars when fewer than 3 stars survive.
     """
-    half = settings.half_width
-    sample = _sample(target, convolved, stars, half)
+    width = max(np.sqrt(max(widths[0] ** 2 - widths[1] ** 2, 0.0)), NARROWEST)
+    half = int(np.clip(np.ceil(9 * width), settings.half_width, WIDEST))
+    half = min(half, (min(target.shape) - 1) // 8)
+    reach = int(np.clip(np.ceil(4.7 * widths[0]), *STAMP))
+    sample = _sample(target, convolved, stars, half, reach)
     psf_image = psf.at(target.shape[0] / 2, target.shape[1] / 2)
     made: dict[Gaussians, Design] = {}
     choices = _shapes(len(stars), settings)
     for shape in choices:
         if shape.gaussians not in made:
-            made[shape.gaussians] = _design(
-                sample, shape.gaussians, psf_image, max(width, NARROWEST), half, settings.threads
-            )
+            made[shape.gaussians] = _design(sample, shape.gaussians, psf_image, width, half, settings.threads)
     best = choices[0]
     if len(choices) > 1:
         scores = [_predict(sample, made[s.gaussians], s, settings.threads) for s in choices]
@@ -122,18 +135,18 @@ def _shapes(count: int, settings: Match) -> list[Shape]:
     return [Shape(one, n, background) for one in sets for n in range(highest + 1)]
 
 
-def _sample(target: Exposure, convolved: Exposure, stars: Stars, half: int) -> Sample:
+def _sample(target: Exposure, convolved: Exposure, stars: Stars, half: int, fit: int) -> Sample:
     y, x = stars.y, stars.x
-    blocked = stamps((convolved.mask & bit(*UNUSABLE)) != 0, y, x, FIT + half)
-    blocked = _any_within(blocked, 2 * half + 1)
-    blocked |= stamps((target.mask & bit(*UNUSABLE)) != 0, y, x, FIT)
+    blocked = stamps((convolved.mask & bit(*UNUSABLE)) != 0, y, x, fit + half)
+    blocked = _any_within(blocked | _outside(target.shape, y, x, fit + half), 2 * half + 1)
+    blocked |= stamps((target.mask & bit(*UNUSABLE)) != 0, y, x, fit)
     share = 0.07  # of white noise's variance that a typical matching kernel lets through
     variance = target.sky_variance.at(y, x) + share * convolved.sky_variance.at(y, x)
     count = len(y)
     height, width = target.shape
     return Sample(
-        stamps(target.image, y, x, FIT).reshape(count, -1),
-        stamps(convolved.image, y, x, FIT + half),
+        stamps(target.image, y, x, fit).reshape(count, -1),
+        stamps(convolved.image, y, x, fit + half),
         ~blocked.reshape(count, -1),
         variance.astype(np.float32),
         1 / target.gain + share / convolved.gain,
@@ -141,6 +154,14 @@ def _sample(target: Exposure, convolved: Exposure, stars: Stars, half: int) -> S
         field(y, height),
         target.shape,
     )
+
+
+def _outside(shape: tuple[int, int], y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
+    """(N, 2 half + 1, ...) True where a stamp's pixel lies beyond the image."""
+    offset = np.arange(-half, half + 1)
+    rows, columns = y[:, None] + offset, x[:, None] + offset
+    rows_out, columns_out = (rows < 0) | (rows >= shape[0]), (columns < 0) | (columns >= shape[1])
+    return rows_out[:, :, None] | columns_out[:, None, :]
 
 
 def _any_within(flags: np.ndarray, side: int) -> np.ndarray:
@@ -168,7 +189,7 @@ def _design(
     factors = bases.factors(gaussians, width, half)
     functions = bases.images(factors)
     mix = bases.orthogonal(functions, psf)
-    count, size = len(sample.target), 2 * FIT + 1
+    count, size = len(sample.target), sample.side
     values = np.ones((count, len(mix) + 1, size * size), np.float32)
 
     def convolve(rows: slice) -> None:
@@ -229,7 +250,7 @@ def _round(
         solution,
         model,
         chi2,
-        _clip(chi2, used, usable.mean(1)),
+        _clip(chi2, used, usable.mean(1), sample.side),
         sample.usable & (np.abs(chi) < 4.5),
         equations,
     )
@@ -256,10 +277,10 @@ def _fit(sample: Sample, design: Design, shape: Shape, threads: int) -> KernelFi
     return KernelFit(kernel, state.used, functions, float(np.median(state.chi2[state.used])), held)
 
 
-def _clip(chi2: np.ndarray, used: np.ndarray, usable: np.ndarray) -> np.ndarray:
+def _clip(chi2: np.ndarray, used: np.ndarray, usable: np.ndarray, side: int) -> np.ndarray:
     """Stars whose residual is like the others': variables and blends do not fit any kernel."""
     middle = np.median(chi2[used])
-    spread = max(robust_sigma(chi2[used]), np.sqrt(2) / (2 * FIT + 1), 0.05 * middle)
+    spread = max(robust_sigma(chi2[used]), np.sqrt(2) / side, 0.05 * middle)
     again = (chi2 < middle + 4 * spread) & (usable > 0.5)
     return again if again.sum() >= FEWEST else used
 
@@ -270,7 +291,7 @@ def _held_back(state: State, kernel_terms: np.ndarray, background_terms: np.ndar
     if count < max(FEWEST, kernel_terms.shape[1] + 2):
         return np.inf
     chi2 = normal.held_back(*state.equations, kernel_terms, background_terms, state.used, min(count, 10))
-    seen = pixels > 0.5 * (2 * FIT + 1) ** 2
+    seen = pixels > 0.5 * pixels.max()
     if not seen.any():
         return np.inf
     return float(np.exp(np.mean(np.log(np.maximum(chi2[seen] / pixels[seen], 1e-3)))))

@@ -19,6 +19,9 @@ ENOUGH = 500
 """Pixels of blank sky below which its scatter says nothing."""
 SAMPLE = 16
 """Tiles that are looked at."""
+CORRELATED = {True: 0.08, False: 0.03}
+"""Unexplained correlation within 2 px that says the inputs were resampled, where their variances are known to
+fit white noise and where not.  Residuals of faint stars give up to 0.03."""
 RATIO = 0.1, 10.0
 """How far from the predicted power spectrum the noise may be believed to be."""
 
@@ -124,7 +127,7 @@ def measure(
     level = float(seen[REACH, REACH] / count)
     seen, expected = seen / seen[REACH, REACH], expected / expected[REACH, REACH]
     off = np.abs(seen - expected)[REACH - 2 : REACH + 3, REACH - 2 : REACH + 3].max()
-    if off < max(0.02, 5 / np.sqrt(count)):
+    if off < max(CORRELATED[known], 5 / np.sqrt(count)):
         return Noise(level, None, not known)
     return Noise(level, (seen * _window(), expected * _window()), True)
 

@@ -62,9 +62,9 @@ class Roles:
         return self.name == "SCIENCE"
 
     @property
-    def width(self) -> float:
-        """Gaussian width of the matching kernel to expect, pixels."""
-        return float(np.sqrt(max(self.target_width**2 - self.convolved_width**2, 0)))
+    def widths(self) -> tuple[float, float]:
+        """Gaussian widths of target and convolved stars, pixels."""
+        return self.target_width, self.convolved_width
 
 
 def roles(science: Exposure, template: Exposure, stars: Stars, settings: Match) -> Roles:

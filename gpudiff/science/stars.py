@@ -103,10 +103,18 @@ def _spread(y: np.ndarray, x: np.ndarray, image: np.ndarray, most: int) -> tuple
     return y[chosen], x[chosen]
 
 
+def _moments(exposure: Exposure, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(3, N) dy, dx, sigma, measured on stamps of three widths or more."""
+    for half in (7, 14, 24):
+        found = np.array(moments(stamps(exposure.image, y, x, half), start=half / 3.5))
+        if np.median(found[2]) < half / 3:
+            break
+    return found
+
+
 def _describe(science: Exposure, template: Exposure, y: np.ndarray, x: np.ndarray) -> Stars:
     peak = science.image[y, x]
-    in_science = np.array(moments(stamps(science.image, y, x, 7)))
-    in_template = np.array(moments(stamps(template.image, y, x, 7)))
+    in_science, in_template = _moments(science, y, x), _moments(template, y, x)
     stellar = np.ones(len(y), bool)
     for width in (in_science[2], in_template[2]):
         bright = peak >= np.median(peak)
