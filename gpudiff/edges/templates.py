@@ -10,6 +10,7 @@ import numpy as np
 from astropy.io import fits
 
 from gpudiff.edges.fits import IMAGE, MASK, PSF, VARIANCE, read_frame
+from gpudiff.edges.fits_structure import check_structure
 from gpudiff.edges.header import Cards, observation, wcs_keywords
 from gpudiff.model.config import Instrument
 from gpudiff.model.errors import NotAnImage, NoTemplate
@@ -20,6 +21,7 @@ SUFFIXES = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fts")
 SAMPLES = 8
 """A footprint is judged on SAMPLES x SAMPLES points of the science frame."""
 CACHE_BYTES = 2 << 30
+GZIP = b"\x1f\x8b"
 NOT_IMAGES = (*MASK, *VARIANCE, *PSF)
 
 
@@ -31,12 +33,8 @@ class Entry:
     band: str
     frame: FrameId
     shape: tuple[int, int]
-    wcs: dict
-
-    @cached_property
-    def sky(self) -> Sky:
-        """Its WCS; false when it has none."""
-        return Sky(self.wcs)
+    sky: Sky
+    """Its WCS; false when it has none."""
 
     @cached_property
     def circle(self) -> tuple[np.ndarray, float]:
@@ -83,7 +81,7 @@ class TemplateStore:
             try:
                 keep.append(_read_entry(path, self.instrument))
             except Exception as error:  # as in edges.fits: astropy raises any of a dozen kinds
-                self.unreadable[path] = str(error)
+                self.unreadable[path] = f"{type(error).__name__}: {error}"
         self.entries = sorted(keep, key=lambda entry: entry.path)
         self._scanned = present
         return True
@@ -172,7 +170,10 @@ def _is_fits(path: Path) -> bool:
 
 
 def _read_entry(path: Path, instrument: Instrument) -> Entry:
-    """The index entry of a file, from its headers alone; raises NotAnImage."""
+    """The index entry of a file, from its headers alone; raises NotAnImage, BadWcs, and what astropy does."""
+    with open(path, "rb") as file:
+        if file.read(2) != GZIP:
+            check_structure(path, file, path.stat().st_size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with fits.open(path) as hdus:
@@ -183,7 +184,7 @@ def _read_entry(path: Path, instrument: Instrument) -> Entry:
             headers = (image.header.copy(), hdus[0].header.copy())
             height, width = image.shape[-2:]
     seen = observation(Cards(*headers), instrument, str(path))
-    return Entry(path, seen.band, seen.frame, (height, width), wcs_keywords(headers))
+    return Entry(path, seen.band, seen.frame, (height, width), Sky(wcs_keywords(headers)))
 
 
 def _bytes(frame: Frame) -> int:

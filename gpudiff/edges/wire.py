@@ -95,9 +95,10 @@ class Envelope:
         return self.header.frame
 
     @property
-    def checksums(self) -> tuple[str, ...]:
-        """Of all planes in order: equal for equal pixels."""
-        return tuple(plane.xxh3_128 for plane in self.header.planes)
+    def content(self) -> str:
+        """Checksum of all that the message says but when, and how often, it was sent."""
+        said = msgspec.structs.replace(self.header, sent_tai=None, attempt=1)
+        return xxhash.xxh3_128_hexdigest(msgspec.json.encode(said, order="deterministic"))
 
 
 def encode(frame: Frame, attempt: int = 1) -> list[Part]:

@@ -10,11 +10,10 @@ from gpudiff.edges.control import Receipt
 from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.transport import endpoint_in, wait
 from gpudiff.model.errors import GpudiffError, InputRejected, MustStop, NeighbourLost, NoTemplate
-from gpudiff.services import worker
 from gpudiff.services.handover import error_named
 from gpudiff.services.intake import Held
 from gpudiff.services.reception import Reception
-from gpudiff.services.settings import Settings
+from gpudiff.services.settings import DONE, HANDING, READY, Settings
 from gpudiff.services.workers import WorkerPool, WorkerProcess
 
 TURN_S = 1.0
@@ -116,14 +115,14 @@ class Differencer:
         """Act on all that a worker has said."""
         while (message := one.pair.receive()) is not None:
             said = bytes(message[0])
-            if said == worker.READY:
+            if said == READY:
                 self.pool.made_ready(one)
-            elif said == worker.HANDING:
+            elif said == HANDING:
                 one.handing = True
             elif one.held is not None:
                 held, one.held, self._moved = one.held, None, time.monotonic()
                 values = json.loads(bytes(message[1]))
-                if said == worker.DONE:
+                if said == DONE:
                     self._done(held, values)
                 else:
                     self._failed(held, values["error"], values["reason"])

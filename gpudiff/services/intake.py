@@ -19,13 +19,14 @@ REMEMBERED = 20_000
 class Held:
     """A frame between its `accepted` and its final receipt.
 
-    parts : the message, as it came; waiters : client -> the attempt it was sent under
+    parts : the message, as it came; content : its checksum (wire.Envelope)
+    waiters : client -> the attempt it was sent under
     tries : how often a worker was given it; arrived : time.monotonic()
     """
 
     frame: FrameId
     parts: Sequence[bytes | memoryview]
-    checksums: tuple[str, ...]
+    content: str
     size: int
     waiters: dict[bytes, int] = field(default_factory=dict)
     tries: int = 0
@@ -41,24 +42,26 @@ class Intake:
         self.credit, self.max_bytes = credit, max_bytes
         self.held: dict[FrameId, Held] = {}
         self.queue: deque[Held] = deque()
-        self._finished: OrderedDict[FrameId, tuple[tuple[str, ...], Receipt]] = OrderedDict()
+        self._finished: OrderedDict[FrameId, tuple[str, Receipt]] = OrderedDict()
 
     def take(self, client: bytes, envelope: Envelope, parts: Sequence[bytes | memoryview]) -> Receipt:
-        """The receipt for a frame just come: accepted, or duplicate when its very pixels were done before.
+        """The receipt for a frame just come: accepted, or duplicate when the very same was done before.
 
         A frame that is in hand already is not queued twice: the client is told of its end, too.
         Raises NoCredit when the client, or the service, holds all it can; BadMessage when the frame is in
-        hand with other pixels.
+        hand with other pixels, or other words about them.
         """
         frame, attempt = envelope.frame, envelope.header.attempt
         known = self._finished.get(frame)
-        if known and known[0] == envelope.checksums:
+        if known and known[0] == envelope.content:
             return replace(known[1], attempt=attempt, status="duplicate")
         held = self.held.get(frame)
         if held is None:
             held = self._admit(client, envelope, parts)
-        elif held.checksums != envelope.checksums:
-            raise BadMessage(f"frame {frame}: expected the pixels that are in work under this name, got others")
+        elif held.content != envelope.content:
+            raise BadMessage(
+                f"frame {frame}: expected the very frame that is in work under this name, got another"
+            )
         held.waiters[client] = attempt
         return Receipt(frame.visit, frame.snap, frame.detector, attempt, "accepted")
 
@@ -78,7 +81,7 @@ class Intake:
         """Let the frame go; a good end is remembered."""
         del self.held[held.frame]
         if receipt.good:
-            self._finished[held.frame] = (held.checksums, receipt)
+            self._finished[held.frame] = (held.content, receipt)
             while len(self._finished) > REMEMBERED:
                 self._finished.popitem(last=False)
 
@@ -92,7 +95,7 @@ class Intake:
             raise NoCredit(
                 f"frame {frame}: expected {size} bytes of room, {in_hand} of {self.max_bytes} are taken"
             )
-        held = Held(frame, parts, envelope.checksums, size)
+        held = Held(frame, parts, envelope.content, size)
         self.held[frame] = held
         self.queue.append(held)
         return held

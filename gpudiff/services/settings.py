@@ -9,6 +9,10 @@ from pathlib import Path
 from gpudiff.model.config import Configuration, from_tables
 
 SUBTRACT = "gpudiff.science.subtract:subtract"
+WORK, STOP = b"work", b"stop"
+"""What a differencer says to a worker (services.worker)."""
+READY, HANDING, DONE, ERROR = b"ready", b"handing", b"done", b"error"
+"""What a worker says to its differencer."""
 
 
 @dataclass(frozen=True)

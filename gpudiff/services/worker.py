@@ -22,11 +22,9 @@ from gpudiff.edges.transport import Pair
 from gpudiff.model.errors import GpudiffError
 from gpudiff.science.batch import batch
 from gpudiff.services.handover import Handover
-from gpudiff.services.settings import Settings, from_json
+from gpudiff.services.settings import DONE, ERROR, HANDING, READY, STOP, Settings, from_json
 
 LISTEN_S = 60.0
-WORK, STOP = b"work", b"stop"
-READY, HANDING, DONE, ERROR = b"ready", b"handing", b"done", b"error"
 
 
 def main(endpoint: str, settings: str) -> int:

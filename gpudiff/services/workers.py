@@ -11,10 +11,9 @@ from pathlib import Path
 
 from gpudiff.edges.transport import Pair, endpoint_in
 from gpudiff.model.config import override
-from gpudiff.model.errors import MustStop
-from gpudiff.services import worker
+from gpudiff.model.errors import MustStop, NeighbourLost
 from gpudiff.services.intake import Held
-from gpudiff.services.settings import Settings, to_json
+from gpudiff.services.settings import STOP, WORK, Settings, to_json
 
 ONE_THREAD = {
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -54,13 +53,20 @@ class WorkerProcess:
     def work(self, held: Held) -> None:
         """Give it a frame."""
         self.held, self.handing, self.since = held, False, time.monotonic()
-        self.pair.send([worker.WORK, repr(held.received_tai).encode(), *held.parts])
+        self._tell([WORK, repr(held.received_tai).encode(), *held.parts])
 
     def stop(self) -> None:
         """Ask it to end; one that is not ready yet, or has a frame, is ended by force."""
         if self.ready and self.held is None:
-            self.pair.send([worker.STOP])
+            self._tell([STOP])
         else:
+            self.process.kill()
+
+    def _tell(self, parts: list[bytes | memoryview]) -> None:
+        """Send a message; a worker that does not take it is ending, and its end will be noticed."""
+        try:
+            self.pair.send(parts)
+        except NeighbourLost:
             self.process.kill()
 
     def close(self, patience_s: float = 0.0) -> int:

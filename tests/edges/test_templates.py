@@ -100,6 +100,13 @@ def test_a_file_that_is_no_image_is_left_out_by_name(tmp_path):
     assert list(templates.unreadable) == [tmp_path / "notes.fits"]
 
 
+def test_a_template_whose_wcs_is_none_is_left_out(tmp_path):
+    bad = dataclasses.replace(frame(), wcs={**WCS, "CD1_1": 0.0, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 0.0})
+    templates = store(tmp_path, a=bad, b=frame())
+    assert found(templates, frame()) == "b.fits"
+    assert "BadWcs" in templates.unreadable[tmp_path / "a.fits"]
+
+
 def test_loaded_templates_are_kept_within_the_bytes_given(tmp_path):
     store(tmp_path, a=frame(), b=frame(shift=1000))
     templates = TemplateStore(tmp_path, cache_bytes=40 * 50 * 4)

@@ -1,5 +1,7 @@
 """gpudiff.services.intake: frames in hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from serving import SHAPE, a_frame
@@ -76,6 +78,14 @@ def test_a_finished_frame_is_a_duplicate_with_its_first_receipt():
     receipt = take(intake, b"b", 1, attempt=2)
     assert (receipt.status, receipt.attempt, receipt.alerts) == ("duplicate", 2, 3)
     assert not intake.held
+
+
+def test_the_same_pixels_with_another_gain_are_not_a_duplicate():
+    intake = Intake(2, 1 << 20)
+    take(intake, b"a", 1)
+    finish(intake, 1)
+    parts = wire.encode(dataclasses.replace(a_frame(1), gain=2.5))
+    assert intake.take(b"a", wire.open_envelope(parts, 1 << 20), parts).status == "accepted"
 
 
 def test_a_rejected_frame_may_come_again():
