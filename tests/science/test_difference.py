@@ -1,0 +1,179 @@
+"""Science minus matched template."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from gpudiff.model.errors import NoStars
+from gpudiff.model.mask import bit
+
+PLANES = ("image", "variance", "mask", "score", "matched", "kernel", "psf", "science_psf", "template_psf")
+
+
+def residuals(done):
+    """Light left within 6 px of each star put in, over the star's flux."""
+    out = []
+    for y, x, flux in done.pair.stars:
+        box = tuple(slice(round(c) - 6, round(c) + 7) for c in (y, x))
+        cut = done.difference.image[box]
+        if cut.shape == (13, 13) and np.isfinite(cut).all():
+            out.append((cut.sum() / flux, np.sqrt(done.difference.variance[box].sum()) / flux))
+    return np.array(out).T
+
+
+def test_static_stars_leave_nothing_but_noise(done):
+    left, error = residuals(done)
+    # 80 stars: mean 0.11 sigma, scatter 8 %; the PSF flux of bright ones is known to 0.3 % through the kernel.
+    assert abs((left / np.hypot(error, 0.003)).mean()) < 0.6
+    assert (left / np.hypot(error, 0.003)).std() < 1.35
+
+
+@pytest.mark.parametrize(
+    ("fwhm", "choice", "expected"),
+    [
+        ((4.6, 3.8), "template", "TEMPLATE"),
+        ((4.6, 3.8), "auto", "TEMPLATE"),
+        ((3.8, 4.6), "science", "SCIENCE"),
+        ((3.8, 4.6), "auto", "SCIENCE"),
+        ((4.2, 4.2), "template", "TEMPLATE"),
+        ((4.2, 4.2), "science", "SCIENCE"),
+    ],
+)
+def test_each_direction_gives_a_clean_difference_in_science_units(maker, fwhm, choice, expected):
+    done = maker.run(maker.pair(fwhm=fwhm, scale=1.4, seed=71), convolve=choice)
+    made = done.difference
+    assert made.quality.convolved == expected
+    assert made.quality.kernel_sum == pytest.approx(1.4, rel=0.02)  # 80 stars, and the fit's wings
+    ratio = (made.image / np.sqrt(made.variance))[done.away()]
+    assert ratio.std() == pytest.approx(1, abs=0.03)  # 60,000 pixels: 0.3 % a sigma
+    assert len(done.unflagged_false()) == 0
+
+
+def test_a_direction_against_the_seeing_is_taken_when_asked_for(maker):
+    done = maker.run(maker.pair(fwhm=(3.8, 4.6), seed=71), convolve="template")
+    assert done.difference.quality.convolved == "TEMPLATE"
+    # A kernel would have to deconvolve: it cannot, and stars leave rings.
+    assert len(done.unflagged_false()) <= 2
+
+
+def test_fluxes_are_in_science_units_whatever_is_convolved(maker):
+    pair = maker.pair(fwhm=(3.6, 4.6), scale=1.6, transients=24, snr=(20.0, 60.0), seed=72)
+    done = maker.run(pair)
+    rows = done.nearest()
+    ratio = done.sources["psfFlux"][rows[rows >= 0]] / pair.changes[rows >= 0, 2]
+    # A mean of 20 fluxes of 20 sigma or more: 1 %.
+    assert (rows >= 0).mean() > 0.9
+    assert np.median(ratio) == pytest.approx(1, abs=0.04)
+
+
+def test_no_data_is_set_exactly_where_there_is_no_value(maker):
+    def damage(image):
+        image[100, 110] = image[200:215, 220:240] = np.nan
+
+    for fwhm in ((4.6, 3.6), (3.6, 4.6)):
+        made = maker.run(maker.pair(seed=73, fwhm=fwhm).with_science(damage)).difference
+        no_data = (made.mask & bit("NO_DATA")) != 0
+        np.testing.assert_array_equal(np.isnan(made.image), no_data)
+        np.testing.assert_array_equal(np.isnan(made.variance), no_data)
+        assert (made.score[no_data] == 0).all()
+        assert np.isfinite(made.score).all()
+        assert no_data[207, 230]
+
+
+def test_a_hole_of_the_template_has_no_value_and_its_surroundings_no_false_detection(maker):
+    pair = maker.pair(seed=74)
+    image = pair.template.image.copy()
+    image[180:210, 150:190] = np.nan
+    done = maker.run(dataclasses.replace(pair, template=dataclasses.replace(pair.template, image=image)))
+    assert np.isnan(done.difference.image[185:205, 155:185]).all()
+    assert np.isfinite(done.difference.image[120:150, 150:190]).all()
+    assert len(done.unflagged_false()) == 0
+
+
+def test_masks_of_both_frames_are_carried(maker):
+    pair = maker.pair(seed=75)
+    masks = [np.zeros((384, 384), np.int32) for _ in range(2)]
+    masks[0][100, 100], masks[1][150, 150:153] = bit("INTRP"), bit("STREAK")
+    frames = {
+        name: dataclasses.replace(getattr(pair, name), mask=mask)
+        for name, mask in zip(("science", "template"), masks, strict=True)
+    }
+    made = maker.run(dataclasses.replace(pair, **frames)).difference
+    assert made.mask[100, 100] & bit("INTRP")
+    assert (made.mask[150, 150:153] & bit("STREAK")).all()
+    assert np.isfinite(made.image[150, 150])
+
+
+def test_threads_change_no_bit(maker, done):
+    two = maker.run(done.pair, threads=2)
+    for name in PLANES:
+        np.testing.assert_array_equal(getattr(done.difference, name), getattr(two.difference, name))
+    for name in done.sources.columns:
+        np.testing.assert_array_equal(done.sources[name], two.sources[name])
+    assert two.difference.fingerprint == done.difference.fingerprint
+
+
+@pytest.mark.parametrize("shape", [(301, 257), (128, 128), (150, 400)])
+def test_any_size_of_image_is_subtracted(maker, shape):
+    pair = maker.pair(seed=76, size=400, stars=110)
+    cut = {
+        name: dataclasses.replace(getattr(pair, name), image=getattr(pair, name).image[: shape[0], : shape[1]])
+        for name in ("science", "template")
+    }
+    made = maker.run(dataclasses.replace(pair, **cut)).difference
+    assert made.image.shape == shape
+    inner = made.image[30:-30, 30:-30] / np.sqrt(made.variance[30:-30, 30:-30])
+    assert np.isfinite(inner).all()
+    # Stars included: their residuals are below a sigma a pixel.
+    assert inner[np.abs(inner) < 4.5].std() == pytest.approx(1, abs=0.06)
+
+
+def test_tile_borders_cannot_be_seen(maker):
+    made = maker.run(maker.pair(seed=77, size=512, stars=120, widen=0.08)).difference
+    ratio = made.image / np.sqrt(made.variance)
+    # Columns' means over 440 rows scatter by 0.05; a tile's border would be a step of many columns.
+    means = np.nanmean(np.where(np.abs(ratio) < 5, ratio, np.nan)[36:-36, 36:-36], axis=0)
+    smooth = np.convolve(means, np.ones(20) / 20, mode="valid")
+    assert np.abs(smooth[20:] - smooth[:-20]).max() < 0.09
+
+
+def test_psfs_of_difference_and_images_have_unit_sum_and_true_widths(done):
+    made = done.difference
+    for stack in (made.psf, made.science_psf, made.template_psf, made.matched_psf):
+        assert stack.shape[0] == 9
+        np.testing.assert_allclose(stack.sum((1, 2)), 1, atol=0.02)  # cut at 15 px
+    assert made.matched_psf[4].max() == pytest.approx(made.science_psf[4].max(), rel=0.02)
+    assert made.template_psf[4].max() > 1.3 * made.science_psf[4].max()
+
+
+def test_given_psfs_are_used(maker):
+    pair = maker.pair(seed=78, transients=12)
+    axis = np.arange(-15, 16)
+    psfs = [np.exp(-0.5 * (axis[:, None] ** 2 + axis**2) / (f / 2.3548) ** 2) for f in (4.6, 3.6)]
+    frames = {
+        "science": dataclasses.replace(pair.science, psf=psfs[0]),
+        "template": dataclasses.replace(pair.template, psf=np.array([psfs[1]] * 9)),
+    }
+    done = maker.run(dataclasses.replace(pair, **frames))
+    expected = psfs[1] / psfs[1].sum()
+    middle = done.difference.template_psf.shape[1] // 2
+    found = done.difference.template_psf[4][middle - 9 : middle + 10, middle - 9 : middle + 10]
+    np.testing.assert_allclose(found, expected[6:25, 6:25], atol=1e-3 * expected.max())
+    assert (done.nearest() >= 0).all()
+
+
+def test_the_notes_of_both_exposures_are_passed_on(done):
+    assert "variance from gain 1.5 and read noise 6 e-" in done.difference.notes
+    assert "template: variance from gain 1.5 and read noise 6 e-" in done.difference.notes
+
+
+def test_frames_without_stars_are_refused(maker):
+    with pytest.raises(NoStars):
+        maker.run(maker.pair(stars=0, seed=79))
+
+
+def test_quality_counts_what_was_lost(done):
+    usable = np.isfinite(done.pair.science.image)
+    lost = np.isnan(done.difference.image) & usable
+    assert done.difference.quality.lost_fraction == pytest.approx(lost.sum() / usable.sum(), abs=1e-6)

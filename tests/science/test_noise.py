@@ -1,0 +1,82 @@
+"""What is said and done about the noise of a difference."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.ndimage import shift
+
+from gpudiff.arrays.correlation import autocorrelation
+
+CORRELATED = "correlated"
+
+
+def away_std(done, plane):
+    values = plane[done.away()]
+    return values[np.abs(values) < 4.5].std()
+
+
+def over_sigma(done):
+    return done.difference.image / np.sqrt(done.difference.variance)
+
+
+@pytest.mark.parametrize("fwhm", [(4.6, 3.6), (3.6, 4.6), (4.2, 4.2)], ids=["wider", "sharper", "equal"])
+@pytest.mark.parametrize("seed", [61, 62])
+def test_known_white_noise_is_left_as_propagated(maker, fwhm, seed):
+    done = maker.run(maker.pair(fwhm=fwhm, seed=seed))
+    assert not [note for note in done.difference.notes if CORRELATED in note or "multiplied" in note]
+    # 60,000 pixels away from stars: 0.3 % a sigma for the difference; the score's are correlated: 1.5 %.
+    assert away_std(done, over_sigma(done)) == pytest.approx(1, abs=0.02)
+    assert away_std(done, done.difference.score) == pytest.approx(1, abs=0.05)
+
+
+def test_decorrelation_makes_the_difference_white(done):
+    made = done.difference
+    values = np.where(done.away(), made.image, 0) / np.sqrt(np.nan_to_num(made.variance, nan=1.0))
+    found, _ = autocorrelation(values, done.away(), 2)
+    found[2, 2] = 0
+    # 60,000 pixels: 0.4 % a sigma; 5 for the worst of 24, and a kernel that varies within a tile.
+    assert np.abs(found).max() < 0.025
+
+
+def test_without_decorrelation_neighbours_stay_correlated_and_the_score_normal(maker, done):
+    plain = maker.run(done.pair, decorrelate=False)
+    assert not plain.difference.decorrelated
+    use = plain.away()
+    values = np.where(use, plain.difference.image, 0) / np.sqrt(np.nan_to_num(plain.difference.variance, nan=1.0))
+    found, _ = autocorrelation(values, use, 1)
+    assert found[1, 2] > 0.03
+    assert away_std(plain, over_sigma(plain)) == pytest.approx(1, abs=0.02)
+
+
+def resampled(image):
+    """Half a pixel aside by linear interpolation: what a stacking program does to noise."""
+    return shift(image.astype(float), (0.5, 0.5), order=1, mode="nearest").astype(np.float32)
+
+
+def test_resampled_inputs_are_noticed_and_their_score_is_normal_all_the_same(maker):
+    pair = maker.pair(seed=63)
+    template = dataclasses.replace(pair.template, image=resampled(pair.template.image))
+    science = dataclasses.replace(pair.science, image=resampled(pair.science.image))
+    done = maker.run(dataclasses.replace(pair, science=science, template=template))
+    assert any(CORRELATED in note for note in done.difference.notes)
+    # The scatter is measured on a fifth of a fifth of the pixels.
+    assert away_std(done, done.difference.score) == pytest.approx(1, abs=0.07)
+    assert away_std(done, over_sigma(done)) == pytest.approx(1, abs=0.04)
+
+
+def test_a_gain_that_was_never_said_gives_a_difference_as_good_as_the_measured_noise(maker):
+    pair = maker.pair(seed=64)
+    frames = {
+        name: dataclasses.replace(getattr(pair, name), gain=None, read_noise=None)
+        for name in ("science", "template")
+    }
+    done = maker.run(dataclasses.replace(pair, **frames))
+    assert any("multiplied by" in note for note in done.difference.notes)
+    assert away_std(done, over_sigma(done)) == pytest.approx(1, abs=0.03)
+    assert len(done.unflagged_false()) == 0
+
+
+def test_the_quality_says_what_the_pixels_say(done):
+    assert done.difference.quality.noise_ratio == pytest.approx(away_std(done, over_sigma(done)), abs=0.04)
+    assert done.difference.quality.score_std == pytest.approx(away_std(done, done.difference.score), abs=0.05)
