@@ -117,6 +117,7 @@ def record(script: str, document: dict[str, Any]) -> Path:
         "date": now.isoformat(timespec="seconds"),
         "commit": commit(),
         "device": device(),
+        "load_average": os.getloadavg()[0],  # above the runs' own: the machine was shared, times are too long
         "python": platform.python_version(),
     }
     path = ROOT / "bench" / "results" / f"{now:%Y-%m-%d}-{Path(script).stem}.json"
