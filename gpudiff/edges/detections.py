@@ -152,7 +152,7 @@ def frame_of(parts: list[Any]) -> list[int] | None:
     try:
         header = msgspec.json.decode(parts[1])
         frame = [header[key] for key in ("visit", "snap", "detector")]
-    except (IndexError, KeyError, TypeError, msgspec.DecodeError, UnicodeDecodeError):
+    except (LookupError, TypeError, RecursionError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return frame if all(type(number) is int for number in frame) else None
 
@@ -196,7 +196,7 @@ def _encode_sources(batch: DetectionBatch) -> bytes:
 def _decode_header(part: Any) -> Header:
     try:
         values = msgspec.json.decode(part)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(f"detections: header is not JSON: {error}") from None
     if not isinstance(values, dict):
         raise BadMessage(f"detections: header: expected a JSON object, got {type(values).__name__}")

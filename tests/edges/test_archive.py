@@ -1,5 +1,7 @@
 """gpudiff.edges.archive: container files that any Avro reader reads, cut to what counts before they grow."""
 
+import resource
+
 import fastavro
 import pytest
 
@@ -65,6 +67,21 @@ def test_a_file_shorter_than_what_counts_is_refused(tmp_path):
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(StoreFailed):
         put(tmp_path / "nowhere" / "7.avro", 0, 1)
+
+
+def test_a_full_disk_is_named_and_the_next_append_makes_it_good(tmp_path):
+    path = tmp_path / "7.avro"
+    size = put(path, 0, 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, hard))  # a full disk: the write stops half-way
+    try:
+        with pytest.raises(StoreFailed, match=r"7\.avro"):
+            put(path, size, *range(100))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.stat().st_size > size
+    put(path, size, 2)
+    assert numbers(path) == [1, 2]
 
 
 @pytest.mark.parametrize("content", [b"", b"SIMPLE  =   T", b"Obj\x01half"])

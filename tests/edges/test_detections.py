@@ -39,9 +39,7 @@ def test_a_batch_without_sources_survives():
 def test_unknown_times_stay_nan():
     batch = a_batch(1)
     unknown = dataclasses.replace(batch.observation, readout_end_tai=float("nan"))
-    back = decode(
-        encode(dataclasses.replace(batch, observation=unknown, quality={"chi2": np.float32("nan")}))
-    )
+    back = decode(encode(dataclasses.replace(batch, observation=unknown, quality={"chi2": np.float32("nan")})))
     assert np.isnan(back.observation.readout_end_tai)
     assert np.isnan(back.quality["chi2"])
 
@@ -108,7 +106,14 @@ def test_a_truncated_part_is_refused(part):
 
 
 @pytest.mark.parametrize(
-    "parts", [[], [b"GDD1"], [b"GDF1", b"{}", b"", b"", b""], [b"GDD1", b"\xff", b"", b"", b""]]
+    "parts",
+    [
+        [],
+        [b"GDD1"],
+        [b"GDF1", b"{}", b"", b"", b""],
+        [b"GDD1", b"\xff", b"", b"", b""],
+        [b"GDD1", b"[" * 99999, b"", b"", b""],
+    ],
 )
 def test_what_is_not_a_batch_is_refused(parts):
     with pytest.raises(BadMessage):
@@ -126,6 +131,7 @@ def test_the_frame_of_a_broken_batch_can_still_be_named():
     assert detections.frame_of([b"GDD1", b'{"visit": 1, "snap": 0, "detector": 2}']) == [1, 0, 2]
     assert detections.frame_of([b"GDD1", b"[1, 2]"]) is None
     assert detections.frame_of([b"GDD1"]) is None
+    assert detections.frame_of([b"GDD1", b"[" * 99999]) is None
 
 
 def test_an_answer_survives_the_wire():
