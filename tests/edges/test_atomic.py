@@ -1,0 +1,34 @@
+"""gpudiff.edges.atomic: whole or not at all."""
+
+import pytest
+
+from gpudiff.edges.atomic import atomically
+from gpudiff.model.errors import StoreFailed
+
+
+def test_what_was_written_stands_under_the_name(tmp_path):
+    with atomically(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(ZeroDivisionError), atomically(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        _ = 1 / 0
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_the_suffix_is_kept_for_writers_that_go_by_it(tmp_path):
+    with atomically(tmp_path / "a.fits.gz") as temporary:
+        assert temporary.name.endswith("a.fits.gz")
+        temporary.touch()
+
+
+def test_a_disk_that_is_full_is_named_with_the_path(tmp_path):
+    with (
+        pytest.raises(StoreFailed, match=r"a\.txt: cannot be written: No space left"),
+        atomically(tmp_path / "a.txt"),
+    ):
+        raise OSError(28, "No space left on device")
