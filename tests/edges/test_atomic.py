@@ -12,11 +12,15 @@ def test_what_was_written_stands_under_the_name(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
+def half_written(path):
+    path.write_text("half")
+    raise ZeroDivisionError
+
+
 def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
     (tmp_path / "a.txt").write_text("old")
     with pytest.raises(ZeroDivisionError), atomically(tmp_path / "a.txt") as temporary:
-        temporary.write_text("half")
-        _ = 1 / 0
+        half_written(temporary)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
