@@ -21,9 +21,8 @@ def over_sigma(done):
 
 
 @pytest.mark.parametrize("fwhm", [(4.6, 3.6), (3.6, 4.6), (4.2, 4.2)], ids=["wider", "sharper", "equal"])
-@pytest.mark.parametrize("seed", [61, 62])
-def test_known_white_noise_is_left_as_propagated(maker, fwhm, seed):
-    done = maker.run(maker.pair(fwhm=fwhm, seed=seed))
+def test_known_white_noise_is_left_as_propagated(maker, fwhm):
+    done = maker.run(maker.pair(fwhm=fwhm, seed=61))
     assert not [note for note in done.difference.notes if CORRELATED in note or "multiplied" in note]
     # 60,000 pixels away from stars: 0.3 % a sigma for the difference; the score's are correlated: 1.5 %.
     assert away_std(done, over_sigma(done)) == pytest.approx(1, abs=0.02)
