@@ -101,7 +101,7 @@ def test_a_file_that_is_no_image_is_left_out_by_name(tmp_path):
 
 
 def test_a_template_whose_wcs_is_none_is_left_out(tmp_path):
-    bad = dataclasses.replace(frame(), wcs={**WCS, "CD1_1": 0.0, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 0.0})
+    bad = dataclasses.replace(frame(), wcs={**WCS, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--SIN"})
     templates = store(tmp_path, a=bad, b=frame())
     assert found(templates, frame()) == "b.fits"
     assert "BadWcs" in templates.unreadable[tmp_path / "a.fits"]

@@ -139,6 +139,7 @@ BAD = {
     "too many parts": (lambda: [*changed(206), *[b""] * 50], "BadMessage"),
     "a third wrong checksum": (lambda: changed(207, 3, plane={"xxh3_128": "0" * 32}), "ChecksumMismatch"),
     "a PSF that is none": (lambda: changed(208, psf=[[1, 2]]), "BadPsf"),
+    "a WCS that is none": (lambda: changed(209, wcs={"CTYPE1": 5}), "BadWcs"),
 }
 
 
