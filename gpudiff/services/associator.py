@@ -5,6 +5,7 @@ before the answer makes the sender repeat the batch, and the ledger absorbs the 
 """
 
 import fcntl
+import json
 import os
 import traceback
 from collections import Counter
@@ -17,6 +18,7 @@ import numpy as np
 
 from gpudiff.edges import alert_codec, detections
 from gpudiff.edges.alert_schema import schema_fingerprint, schema_text
+from gpudiff.edges.atomic import atomically
 from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.detections import Answer
 from gpudiff.edges.ledger import Commit, Ledger
@@ -50,13 +52,14 @@ class Revision:
 
 
 class Associator:
-    """The owner of a directory: ledger.sqlite, alerts/, dead/ and a lock that keeps others out."""
+    """The owner of a directory: ledger.sqlite, alerts/, dead/, associator.json, and a lock against others."""
 
     def __init__(self, directory: Path, configuration: Configuration, clock: Callable[[], float] = tai_now):
         """Publishes what an earlier run left in the outbox.  Raises StoreFailed, also when the directory has
         an owner already."""
         self.configuration, self.clock = configuration, clock
         self.counts: Counter[str] = Counter()
+        self.directory = directory
         self._lock = own(directory)
         self.ledger = Ledger(directory / "ledger.sqlite")
         self.publisher = Publisher(self.ledger, directory / "alerts", clock)
@@ -89,6 +92,13 @@ class Associator:
             answer = self._refuse(parts, BadMessage(f"detections: {type(error).__name__} at {place}: {error}"))
         self.counts[answer.status] += 1
         return answer
+
+    def report(self, state: str, endpoint: str) -> None:
+        """Write associator.json: state, process id, endpoint, objects known, and what was counted since the
+        start: committed, duplicate, failed, each error by name, unplaced sources, unheard answers."""
+        status = {"state": state, "pid": os.getpid(), "detections": endpoint, "objects": len(self.sky)}
+        with atomically(self.directory / "associator.json") as temporary:
+            temporary.write_text(json.dumps({**status, "counts": self.counts}, indent=1))
 
     def take(self, batch: DetectionBatch) -> Answer:
         """Associate, commit and publish one batch; a repeat changes nothing."""
@@ -213,6 +223,7 @@ def serve(
     try:
         router = Router(endpoint_in(directory, endpoint))
         try:
+            associator.report("ready", router.endpoint)
             ready(router.endpoint)
             while not stopping():
                 message = router.receive(max_bytes=MAX_BYTES)
@@ -222,6 +233,8 @@ def serve(
                 answer = associator.answer(message.parts, message.cut)
                 if not router.send(message.sender, detections.encode_answer(answer)):
                     associator.counts["unheard"] += 1
+                associator.report("ready", router.endpoint)
+            associator.report("stopped", router.endpoint)
         finally:
             router.close()
     finally:

@@ -1,5 +1,6 @@
 """gpudiff associator: the real process, told to stop, and killed."""
 
+import json
 import os
 import random
 import signal
@@ -91,11 +92,15 @@ def test_a_bad_message_is_answered_and_the_service_goes_on(started):
     assert second.status == "committed"
 
 
-def test_sigterm_ends_it_cleanly(started):
+def test_sigterm_ends_it_cleanly_and_the_counts_stay(started, tmp_path):
     process, dealer = started
     dealer.send(encode(a_batch(1)))
-    list(answers(dealer, 1))
+    dealer.send([b"nonsense"])
+    list(answers(dealer, 2))
     assert end(process, signal.SIGTERM) == 0
+    status = json.loads((tmp_path / "associator.json").read_text())
+    assert status["state"] == "stopped"
+    assert status["counts"] == {"committed": 1, "failed": 1, "BadMessage": 1, "unplaced": 0}
 
 
 def test_a_second_associator_in_the_directory_is_refused(started, tmp_path):
