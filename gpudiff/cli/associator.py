@@ -9,8 +9,8 @@ from gpudiff.model.config import Configuration, load
 DESCRIPTION = """\
 Takes detections from differencers over ZeroMQ. In DIR it keeps ledger.sqlite (detections, objects, states),
 alerts/VISIT.avro (one Avro file a visit), dead/ (messages it refused, with the reason) and associator.json
-(what it counted). Prints one line,
-`ready: detections ENDPOINT`, when it takes detections. Stops on SIGTERM or Ctrl-C, after the batch in hand.
+(what it counted). Prints one line, `ready: detections ENDPOINT`, when it takes detections. Stops on SIGTERM
+or Ctrl-C, after the batch in hand.
 """
 EXAMPLE = "example: gpudiff associator --directory night --detections tcp://127.0.0.1:5571"
 
