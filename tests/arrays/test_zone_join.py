@@ -57,9 +57,7 @@ def test_a_pair_at_the_pole_is_found_across_it():
 
 
 def test_positions_that_are_not_finite_are_in_no_pair():
-    i, _ = zone_join(
-        np.array([np.nan, 1.0]), np.array([0.0, np.nan]), np.array([1.0, np.nan]), np.zeros(2), 5.0
-    )
+    i, _ = zone_join(np.array([np.nan, 1.0]), np.array([0.0, np.nan]), np.array([1.0, np.nan]), np.zeros(2), 5.0)
     assert i.size == 0
 
 

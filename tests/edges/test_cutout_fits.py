@@ -71,7 +71,4 @@ def test_a_file_is_whole_blocks():
 
 
 def test_no_cutouts_make_no_files():
-    assert (
-        list(write_cutouts(np.zeros((0, 3, 51, 51), np.float32), np.zeros(0), np.zeros(0), CARDS, "adu"))
-        == []
-    )
+    assert list(write_cutouts(np.zeros((0, 3, 51, 51), np.float32), np.zeros(0), np.zeros(0), CARDS, "adu")) == []

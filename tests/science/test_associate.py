@@ -23,9 +23,7 @@ def at(east, north, **columns) -> Table:
 
 def known_at(east, north, **columns) -> Table:
     """Objects some arcsec from (0, 0), ids 1, 2, 3 ..."""
-    return new_objects(at(east, north, visit=1, **columns), 61001.0).replace(
-        diaObjectId=np.arange(len(east)) + 1
-    )
+    return new_objects(at(east, north, visit=1, **columns), 61001.0).replace(diaObjectId=np.arange(len(east)) + 1)
 
 
 NOTHING = Table.empty(DIAOBJECT)
