@@ -93,7 +93,7 @@ def test_light_that_is_not_there_gives_no_model():
 
 def test_the_spoilt_area_is_round_the_star_and_nowhere_else():
     matched = star((120, 120), 60, 60, 5e6).astype(np.float32) + star((120, 120), 20, 100, 5e6).astype(np.float32)
-    area = spoilt(matched, np.full((120, 120), 100, np.float32), [SaturatedStar(60.0, 60.0, 5e6, 6.0)])
+    area = spoilt(matched, np.full((120, 120), 100, np.float32), [SaturatedStar(60.0, 60.0, 5e6, 6.0)], 5.2)
     assert area[60, 60]
     assert area[60, 67]
     assert not area[:30].any()
@@ -101,7 +101,7 @@ def test_the_spoilt_area_is_round_the_star_and_nowhere_else():
 
 
 def test_without_saturated_stars_nothing_is_spoilt():
-    assert not spoilt(np.full((50, 50), 1e6, np.float32), np.ones((50, 50), np.float32), []).any()
+    assert not spoilt(np.full((50, 50), 1e6, np.float32), np.ones((50, 50), np.float32), [], 5.2).any()
 
 
 def test_groups_are_those_of_all_pairs_of_pixels():
