@@ -76,6 +76,7 @@ def difference(science: Exposure, template: Exposure, configuration: Configurati
     if any(found):
         notes = (*notes, f"cosmic-ray and hot pixels found: {found[0]} in science, {found[1]} in template")
     parts = roles(science, template, stars, settings)
+    notes = (*notes, *parts.notes)
     psf = own["science" if parts.convolves_science else "template"]
     watch.lap("stars, PSFs, cosmic rays")
     bright = fill_cores(parts.convolved, psf)

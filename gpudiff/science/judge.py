@@ -16,6 +16,8 @@ MODEL_ERROR = 0.05
 """Fraction of a source's flux by which the PSF itself may be wrong, pixel by pixel."""
 DIPOLE_SHARE = 0.4
 """A lobe of the other sign this strong beside a detection makes a dipole."""
+CORE = 0.05
+"""Share of the PSF's peak above which a pixel tells what shape the source has; farther out are its neighbours."""
 EXCESS = 4.5
 """Sigmas of chi2 above which a source is not the PSF."""
 NEAR = 4
@@ -56,11 +58,13 @@ class Shapes:
         fit: PointFit,
     ) -> "Shapes":
         """Shapes from the stamps the sources were measured on."""
-        freedom = np.maximum(fit.pixels - 3, 1)
+        inner = np.where(fit.profile > CORE * fit.profile.max((1, 2), keepdims=True), weight, 0)
+        freedom = np.maximum((inner > 0).sum((1, 2)) - 3, 1)
         model = fit.flux[:, None, None] * fit.profile
-        allowed = (weight * (MODEL_ERROR * model) ** 2).sum((1, 2))
-        own = (weight**2 * np.abs(model)).sum((1, 2)) / difference.science.gain
-        unlike = fit.chi2 - allowed - own > freedom + EXCESS * np.sqrt(2 * freedom)
+        chi2 = (inner * (data - model) ** 2).sum((1, 2))
+        allowed = (inner * (MODEL_ERROR * model) ** 2).sum((1, 2))
+        own = (inner**2 * np.abs(model)).sum((1, 2)) / difference.science.gain
+        unlike = chi2 - allowed - own > freedom + EXCESS * np.sqrt(2 * freedom)
         centre, ring = _core(data), _core(fit.profile)
         expected = fit.flux * (ring[0] - ring[1])
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -3,6 +3,7 @@
 Alard & Lupton 1998; spatial variation as in Alard 2000 (A&AS 144, 363), with the kernel sum free to vary.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,8 @@ NARROWEST = 0.6
 """Width of the matching kernel, pixels, below which the basis is not scaled."""
 FLOOR = 0.002
 """Fraction of a star's flux by which no model is trusted: keeps one bright star from deciding everything."""
+SKY = 0.5
+"""Squared signal to noise of a pixel of the convolved image at which it counts half in the fit."""
 ENOUGH = 300
 """Stars that carry the full basis at the full spatial order without being asked."""
 
@@ -52,6 +55,7 @@ class Sample:
     """Stamps of the stars, ready to be fitted.
 
     target : (N, n) float32; convolved : (N, S, S) float32; usable : (N, n) bool
+    own_variance : (N, n) float32, variance of a pixel of the convolved image
     sky_variance, photon : variance of a difference pixel = sky_variance[n] + photon * model
     u, v : (N,) field coordinates
     """
@@ -59,11 +63,21 @@ class Sample:
     target: np.ndarray
     convolved: np.ndarray
     usable: np.ndarray
+    own_variance: np.ndarray
     sky_variance: np.ndarray
     photon: float
     u: np.ndarray
     v: np.ndarray
     shape: tuple[int, int]
+
+    def trust(self, model: np.ndarray) -> np.ndarray:
+        """(N, n) in [0, 1]: how much of a pixel of the convolved image is light rather than its own noise.
+
+        Noise in what is convolved pulls the fit to kernels that smooth it away; where there is no light there
+        is nothing to learn about the kernel and all of that pull.
+        """
+        light = model**2
+        return light / (light + SKY * self.own_variance + 1e-30)
 
     @property
     def side(self) -> int:
@@ -144,10 +158,13 @@ def _sample(target: Exposure, convolved: Exposure, stars: Stars, half: int, fit:
     variance = target.sky_variance.at(y, x) + share * convolved.sky_variance.at(y, x)
     count = len(y)
     height, width = target.shape
+    light = np.maximum(stamps(convolved.image, y, x, fit), 0)
+    own = convolved.sky_variance.at(y, x)[:, None, None] + light / np.float32(convolved.gain)
     return Sample(
         stamps(target.image, y, x, fit).reshape(count, -1),
         stamps(convolved.image, y, x, fit + half),
         ~blocked.reshape(count, -1),
+        own.reshape(count, -1).astype(np.float32),
         variance.astype(np.float32),
         1 / target.gain + share / convolved.gain,
         field(x, width),
@@ -202,25 +219,30 @@ def _design(
 def _predict(sample: Sample, design: Design, shape: Shape, threads: int) -> float:
     """How badly the shape predicts stars it was not fitted to: geometric mean of their reduced chi2.
 
-    All stars count, so that a shape cannot win by throwing out what it does not fit; the geometric mean keeps
-    one bright star, or a variable one, from deciding.
+    All stars and pixels count, so that a shape cannot win by throwing out what it does not fit; the geometric
+    mean keeps one bright star, or a variable one, from deciding.
     """
     kernel_terms = terms(sample.u, sample.v, shape.spatial_order)
     background_terms = terms(sample.u, sample.v, shape.background_order)
-    state = _round(sample, design, kernel_terms, background_terms, None, threads)
-    state = _round(sample, design, kernel_terms, background_terms, state, threads)
-    return _held_back(state, kernel_terms, background_terms, sample.usable.sum(1))
+    state: State | None = None
+    for _ in range(2):
+        state = _round(sample, design, kernel_terms, background_terms, state, threads)
+        state = dataclasses.replace(state, usable=sample.usable)
+    assert state is not None
+    return _held_back(state, kernel_terms, background_terms)
 
 
 @dataclass(frozen=True)
 class State:
-    """Where the iteration stands: solution, model (N, n), chi2 (N,), stars and pixels in use, equations."""
+    """Where the iteration stands: solution, model (N, n), chi2 (N,), stars and pixels in use, equations,
+    and the chi2 (N,) to expect from the equations' weights."""
 
     solution: np.ndarray
     model: np.ndarray
     chi2: np.ndarray
     used: np.ndarray
     usable: np.ndarray
+    freedom: np.ndarray
     equations: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -236,7 +258,8 @@ def _round(
     used = before.used if before else np.ones(len(sample.target), bool)
     usable = before.usable if before else sample.usable
     model = before.model if before else np.maximum(sample.target, 0)
-    weights = (usable / sample.variance(model)).astype(np.float32)
+    trust = usable * sample.trust(model)
+    weights = (trust / sample.variance(model)).astype(np.float32)
     equations = normal.grams(design.values, sample.target, weights, threads)
     matrix, vector = normal.assemble(
         equations[0][used], equations[1][used], kernel_terms[used], background_terms[used]
@@ -252,6 +275,7 @@ def _round(
         chi2,
         _clip(chi2, used, usable.mean(1), sample.side),
         sample.usable & (np.abs(chi) < 4.5),
+        trust.sum(1),
         equations,
     )
 
@@ -273,7 +297,7 @@ def _fit(sample: Sample, design: Design, shape: Shape, threads: int) -> KernelFi
         state.solution[last:],
         shape.background_order,
     )
-    held = _held_back(state, kernel_terms, background_terms, sample.usable.sum(1))
+    held = _held_back(state, kernel_terms, background_terms)
     return KernelFit(kernel, state.used, functions, float(np.median(state.chi2[state.used])), held)
 
 
@@ -285,13 +309,13 @@ def _clip(chi2: np.ndarray, used: np.ndarray, usable: np.ndarray, side: int) -> 
     return again if again.sum() >= FEWEST else used
 
 
-def _held_back(state: State, kernel_terms: np.ndarray, background_terms: np.ndarray, pixels: np.ndarray) -> float:
+def _held_back(state: State, kernel_terms: np.ndarray, background_terms: np.ndarray) -> float:
     """Geometric mean of the reduced chi2 of held-back stars; inf when too few to leave any out."""
     count = int(state.used.sum())
     if count < max(FEWEST, kernel_terms.shape[1] + 2):
         return np.inf
     chi2 = normal.held_back(*state.equations, kernel_terms, background_terms, state.used, min(count, 10))
-    seen = pixels > 0.5 * pixels.max()
+    seen = state.freedom > 0.3 * np.median(state.freedom)
     if not seen.any():
         return np.inf
-    return float(np.exp(np.mean(np.log(np.maximum(chi2[seen] / pixels[seen], 1e-3)))))
+    return float(np.exp(np.mean(np.log(np.maximum(chi2[seen] / state.freedom[seen], 1e-3)))))

@@ -12,7 +12,7 @@ from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.model.sky import Sky
 from gpudiff.science.stars import Stars
 
-SHARPER = 0.98
+SHARPER = 0.9
 """The science image is convolved when its stars are narrower than this share of the template's."""
 
 
@@ -60,6 +60,16 @@ class Roles:
     @property
     def convolves_science(self) -> bool:
         return self.name == "SCIENCE"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about the choice."""
+        if self.target_width > SHARPER * self.convolved_width:
+            return ()
+        return (
+            f"the {self.name.lower()} is convolved though its stars are wider ({self.convolved_width:.2f} px "
+            f"against {self.target_width:.2f}): the kernel has to sharpen it, at the cost of noise and rings",
+        )
 
     @property
     def widths(self) -> tuple[float, float]:
