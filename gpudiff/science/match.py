@@ -126,8 +126,8 @@ def match(
             made[shape.gaussians] = _design(sample, shape.gaussians, psf_image, width, half, settings.threads)
     best = choices[0]
     if len(choices) > 1:
-        scores = [_predict(sample, made[s.gaussians], s, settings.threads) for s in choices]
-        best = choices[int(np.argmin(scores))]
+        losses = [_predict(sample, made[s.gaussians], s, settings.threads) for s in choices]
+        best = choices[_simplest(losses, [_unknowns(made[s.gaussians], s) for s in choices])]
     fit = _fit(sample, made[best.gaussians], best, settings.threads)
     if fit.used.sum() < FEWEST:
         raise NoStars(
@@ -216,11 +216,29 @@ def _design(
     return Design(np.tensordot(mix, functions, 1), values)
 
 
-def _predict(sample: Sample, design: Design, shape: Shape, threads: int) -> float:
-    """How badly the shape predicts stars it was not fitted to: geometric mean of their reduced chi2.
+def _unknowns(design: Design, shape: Shape) -> int:
+    order = shape.spatial_order
+    return len(design.functions) * (order + 1) * (order + 2) // 2
 
-    All stars and pixels count, so that a shape cannot win by throwing out what it does not fit; the geometric
-    mean keeps one bright star, or a variable one, from deciding.
+
+def _simplest(losses: list[np.ndarray], unknowns: list[int]) -> int:
+    """The choice with the fewest unknowns that is not worse than the best by more than its standard error.
+
+    losses : for each choice the log chi2 of every held-back star (Hastie, Tibshirani & Friedman 2009, 7.10)
+    """
+    best = losses[int(np.argmin([loss.mean() for loss in losses]))]
+    for n in np.argsort(unknowns, kind="stable"):
+        worse = losses[n] - best
+        if worse.mean() <= worse.std() / np.sqrt(len(worse)):
+            return int(n)
+    raise AssertionError("the best choice is as good as itself")
+
+
+def _predict(sample: Sample, design: Design, shape: Shape, threads: int) -> np.ndarray:
+    """(N,) how badly the shape predicts stars it was not fitted to: log of their reduced chi2.
+
+    All stars and pixels count, so that a shape cannot win by throwing out what it does not fit; the
+    logarithm keeps one bright star, or a variable one, from deciding.
     """
     kernel_terms = terms(sample.u, sample.v, shape.spatial_order)
     background_terms = terms(sample.u, sample.v, shape.background_order)
@@ -297,7 +315,7 @@ def _fit(sample: Sample, design: Design, shape: Shape, threads: int) -> KernelFi
         state.solution[last:],
         shape.background_order,
     )
-    held = _held_back(state, kernel_terms, background_terms)
+    held = float(np.exp(_held_back(state, kernel_terms, background_terms).mean()))
     return KernelFit(kernel, state.used, functions, float(np.median(state.chi2[state.used])), held)
 
 
@@ -309,13 +327,12 @@ def _clip(chi2: np.ndarray, used: np.ndarray, usable: np.ndarray, side: int) -> 
     return again if again.sum() >= FEWEST else used
 
 
-def _held_back(state: State, kernel_terms: np.ndarray, background_terms: np.ndarray) -> float:
-    """Geometric mean of the reduced chi2 of held-back stars; inf when too few to leave any out."""
+def _held_back(state: State, kernel_terms: np.ndarray, background_terms: np.ndarray) -> np.ndarray:
+    """(N,) log reduced chi2 of each star when held back, at least log 1e-3; inf when too few to leave any out."""
     count = int(state.used.sum())
     if count < max(FEWEST, kernel_terms.shape[1] + 2):
-        return np.inf
+        return np.full(len(state.used), np.inf)
     chi2 = normal.held_back(*state.equations, kernel_terms, background_terms, state.used, min(count, 10))
     seen = state.freedom > 0.3 * np.median(state.freedom)
-    if not seen.any():
-        return np.inf
-    return float(np.exp(np.mean(np.log(np.maximum(chi2[seen] / state.freedom[seen], 1e-3)))))
+    reduced = np.where(seen, chi2 / np.maximum(state.freedom, 1e-9), 1)
+    return np.log(np.maximum(reduced, 1e-3))
