@@ -36,9 +36,7 @@ PLANES = ("mask", "variance", "psf")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.add_argument(
-        "science", type=Path, metavar="SCIENCE", help="FITS image in which to look for changes"
-    )
+    parser.add_argument("science", type=Path, metavar="SCIENCE", help="FITS image in which to look for changes")
     parser.add_argument("template", type=Path, metavar="TEMPLATE", help="FITS image of the same sky before")
     _configure_output(parser.add_argument_group("what to write"))
     _configure_input(parser.add_argument_group("what the files do not say"))
@@ -134,9 +132,7 @@ def check_outputs(arguments: argparse.Namespace) -> None:
     taken = {path.resolve() for path in (arguments.science, arguments.template)}
     for path in filter(None, (arguments.output, arguments.sources, arguments.plot, arguments.json)):
         if path.resolve() in taken:
-            raise BadConfiguration(
-                f"{path}: expected a file of its own for each output, not an input or another"
-            )
+            raise BadConfiguration(f"{path}: expected a file of its own for each output, not an input or another")
         taken.add(path.resolve())
 
 
@@ -207,9 +203,7 @@ def _stages(seconds: dict[str, float], total: float) -> dict[str, float]:
 
 
 def _configure_output(group: Any) -> None:
-    group.add_argument(
-        "-o", "--output", type=Path, metavar="FITS", help="difference: .fits, .fits.gz, .fits.fz"
-    )
+    group.add_argument("-o", "--output", type=Path, metavar="FITS", help="difference: .fits, .fits.gz, .fits.fz")
     group.add_argument("--sources", type=Path, metavar="TABLE", help="detections: .ecsv .fits .parquet .csv")
     group.add_argument("--plot", type=Path, metavar="PNG", help="report picture")
     group.add_argument("--json", type=Path, metavar="JSON", help="the quality numbers, for scripts")
@@ -224,17 +218,13 @@ def _configure_input(group: Any) -> None:
     group.add_argument("--gain", type=float, metavar="E", help="electrons per image unit, of both images")
     group.add_argument("--read-noise", type=float, metavar="E", help="electrons, of both images")
     group.add_argument("--saturation", type=float, metavar="LEVEL", help="image units, of both images")
-    group.add_argument(
-        "--visit", type=int, metavar="N", help="visit number of the science image, for the ids"
-    )
+    group.add_argument("--visit", type=int, metavar="N", help="visit number of the science image, for the ids")
     group.add_argument("--detector", type=int, metavar="N", help="its detector number")
     group.add_argument("--config", type=Path, metavar="TOML", help="settings; the options here win over it")
 
 
 def _configure_method(group: Any) -> None:
-    group.add_argument(
-        "--convolve", choices=CHOICES["match", "convolve"], help="default: auto, the sharper one"
-    )
+    group.add_argument("--convolve", choices=CHOICES["match", "convolve"], help="default: auto, the sharper one")
     group.add_argument("--algorithm", choices=CHOICES["match", "algorithm"], help="default: alard-lupton")
     group.add_argument("--threshold", type=float, metavar="SIGMA", help="of the detections, default 5")
     group.add_argument(

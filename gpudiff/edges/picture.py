@@ -35,9 +35,7 @@ def write_picture(path: str | Path, difference: Difference, sources: Table) -> N
 
     def row(low: float, high: float, columns: int, **more: Any) -> Any:
         """A row of the page, its edges in inches from the bottom."""
-        return figure.add_gridspec(
-            1, columns, bottom=low / page, top=high / page, left=0.025, right=0.985, **more
-        )
+        return figure.add_gridspec(1, columns, bottom=low / page, top=high / page, left=0.025, right=0.985, **more)
 
     over = row(page - ABOVE_IN - tall, page - ABOVE_IN, 4, wspace=0.06)
     under = row(BELOW_IN, BELOW_IN + LOWER_IN, 3, width_ratios=(1.0, 1.45, 1.75), wspace=0.16)

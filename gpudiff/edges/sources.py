@@ -68,9 +68,7 @@ def check_suffix(path: str | Path) -> None:
 def _format(path: str | Path) -> tuple[Callable, Callable]:
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
-        raise BadConfiguration(
-            f"{path}: expected a table's suffix, one of {', '.join(FORMATS)}, got {suffix!r}"
-        )
+        raise BadConfiguration(f"{path}: expected a table's suffix, one of {', '.join(FORMATS)}, got {suffix!r}")
     return FORMATS[suffix]
 
 

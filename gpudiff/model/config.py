@@ -42,7 +42,7 @@ class Match:
     candidate_snr: float = 25.0  # peak over sky noise
     spatial_order: int = 2  # of the kernel over the field, lowered for few stars
     background_order: int = 2
-    half_width: int = 12  # px, of the kernel
+    half_width: int = 12  # px, of the kernel at the least; a wide kernel gets more
     threads: int = 0  # 0: one a core; changes no result
 
 

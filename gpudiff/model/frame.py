@@ -113,8 +113,9 @@ class Exposure:
 class Quality:
     """What a subtraction says about itself: goes to the header, the summary and the ledger.
 
-    Lengths in pixels; `noise_ratio` is std(difference / propagated sigma) on blank sky, `score_std` that of
-    the score there; both are 1 for a good subtraction.
+    Lengths in pixels; `noise_ratio` is std(difference / propagated sigma) on blank sky, before the variance was
+    rescaled where the inputs' noise was measured and not known (the notes say so); `score_std` is that of the
+    score as it is.  Both are 1 for a good subtraction of images whose noise is known.
     """
 
     convolved: str  # "TEMPLATE" or "SCIENCE"

@@ -16,8 +16,9 @@ from gpudiff.model.kernel import PsfModel
 from gpudiff.model.mask import bit
 from gpudiff.model.sky import Sky
 from gpudiff.model.tables import DIASOURCE, DO_NOT_ALERT_ALONE, Table, dia_source_ids, flag
-from gpudiff.science.judge import Shapes, flags_of, trails
+from gpudiff.science.judge import Shapes, flags_of
 from gpudiff.science.psf import given
+from gpudiff.science.trails import find_trails
 
 BOX = 7, 14
 """Least and greatest half width of the stamps sources are measured on, pixels; between them 1.6 FWHM."""
@@ -37,11 +38,16 @@ def detect(difference: Difference, configuration: Configuration) -> tuple[Differ
     fit = fit_points(cut.data, cut.weight, cut.psf)
     columns = _measure(difference, y, x, cut, fit)
     shapes = Shapes.of(difference, y, x, cut.data, cut.weight, cut.psf, fit)
-    columns["flags"] = flags_of(difference, y, x, columns, fit, shapes, configuration.detect.threshold)
+    trails = find_trails(difference, y, x, shapes)
+    trailed = trails.length > 0
+    columns["flags"] = flags_of(difference, y, x, columns, fit, shapes, trailed, configuration.detect.threshold)
     columns["isDipole"] = (columns["flags"] & flag("DIPOLE")) != 0
     columns["flagged"] = (columns["flags"] & flag(*DO_NOT_ALERT_ALONE)) != 0
-    columns["trailLength"], columns["trailAngle"] = trails(shapes)
-    return marked, _table(difference, columns)
+    columns["trailLength"], columns["trailAngle"] = trails.length, trails.angle
+    columns["x"] = np.where(trailed, x + trails.dx, columns["x"])
+    columns["y"] = np.where(trailed, y + trails.dy, columns["y"])
+    kept = ~trails.doubled
+    return marked, _table(difference, {name: values[kept] for name, values in columns.items()})
 
 
 @dataclass(frozen=True)

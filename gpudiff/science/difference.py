@@ -94,13 +94,13 @@ def difference(science: Exposure, template: Exposure, configuration: Configurati
         notes = (*notes, "the inputs' noise is correlated (resampled or stacked): whitened as measured")
     made = _filters(fit.kernel, psf, parts, seen, configuration.detect.decorrelate)
     blank = _score(planes, made, settings.threads)
-    scale = (1.0, 1.0)
+    scale, before = (1.0, 1.0), 1.0
     if seen.calibrated and len(blank[0]) >= noises.ENOUGH:
-        scale = noises.scatter(blank[0]), noises.scatter(blank[1])
+        scale, before = (noises.scatter(blank[0]), noises.scatter(blank[1])), float(np.sqrt(seen.seen))
         planes.variance *= np.float32(scale[0] ** 2)
         planes.score /= np.float32(scale[1])
     watch.lap("decorrelate and score")
-    quality = _quality(parts, stars, fit, planes, blank, scale, science)
+    quality = _quality(parts, stars, fit, planes, blank, scale, before, science)
     steps, fingerprint = difference_steps(science.frame, template.frame, configuration)
     result = Difference(
         science=science,
@@ -272,6 +272,7 @@ def _score(planes: Planes, recipe: Recipe, threads: int) -> tuple[np.ndarray, np
     made = recipe.make(pieces[0].size)
     white, level, score = _empty(shape)
     gone = np.empty(shape, bool)
+    step = int(np.clip(np.sqrt(white.size / 2e5), 1, 5))
     samples: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(pieces)
     sky = planes.sky
     assert sky is not None
@@ -285,7 +286,7 @@ def _score(planes: Planes, recipe: Recipe, threads: int) -> tuple[np.ndarray, np
         core = tile.core
         white[core], level[core] = scored.difference, scored.variance
         score[core], gone[core] = scored.score, scored.lost
-        thin = (slice(None, None, 5), slice(None, None, 5))
+        thin = (slice(None, None, step), slice(None, None, step))
         use = planes.blank[core][thin] & ~scored.lost[thin]
         ratio = scored.difference[thin][use] / np.sqrt(scored.variance[thin][use])
         samples[tile.index] = ratio, scored.score[thin][use]
@@ -324,6 +325,8 @@ def _mask(science: Exposure, template: Exposure, planes: Planes) -> np.ndarray:
     rim[12:-12, 12:-12] = False
     mask[planes.lost & rim & usable] |= bit("EDGE")
     mask[planes.lost & ~rim & usable] |= bit("SUSPECT")
+    filled = ~planes.lost & ((mask & bit("NO_DATA")) != 0)
+    mask[filled] = (mask[filled] & ~bit("NO_DATA")) | bit("INTRP")
     mask[planes.lost] |= bit("NO_DATA")
     return mask
 
@@ -335,6 +338,7 @@ def _quality(
     planes: Planes,
     blank: tuple[np.ndarray, np.ndarray],
     scale: tuple[float, float],
+    before: float,
     science: Exposure,
 ) -> Quality:
     height, width = science.shape
@@ -356,7 +360,7 @@ def _quality(
         chi2_held_back=fit.chi2_held_back if np.isfinite(fit.chi2_held_back) else float("nan"),
         kernel_sum=float(sums[4]),
         kernel_sum_variation=float(np.ptp(sums) / abs(sums[4])),
-        noise_ratio=noises.scatter(blank[0]) / scale[0],
+        noise_ratio=noises.scatter(blank[0]) * before,
         score_std=noises.scatter(blank[1]) / scale[1],
         score_scale=scale[1] / scale[0],
         lost_fraction=float((planes.lost & usable).sum() / max(usable.sum(), 1)),

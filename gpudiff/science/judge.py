@@ -34,7 +34,7 @@ class Shapes:
     pointed : bool, one or two pixels alone explain the light better than the PSF does
     sharpness, sharpness_error : peak over its neighbours against the PSF's, 1 for a point source
     major, minor : second moments along the axes over the PSF's mean one (NaN where the moments fail)
-    angle : of the major axis from +x to +y, degrees; psf_variance : the PSF's mean second moment, pixel^2
+    angle : of the major axis from +x to +y, degrees
     """
 
     unlike: np.ndarray
@@ -44,7 +44,6 @@ class Shapes:
     major: np.ndarray
     minor: np.ndarray
     angle: np.ndarray
-    psf_variance: np.ndarray
 
     @classmethod
     def of(
@@ -109,7 +108,7 @@ def _core(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _axes(data: np.ndarray, psf: np.ndarray, fit: PointFit) -> tuple[np.ndarray, ...]:
-    """(major, minor, angle, psf variance) by moments under a weight that a trail of a few pixels fits in."""
+    """(major, minor, angle) by moments under a weight that a trail of a few pixels fits in."""
     half = psf.shape[1] // 2
     width = np.sqrt(1 / (2 * np.pi * np.maximum(np.median(psf[:, half, half]), 1e-6)))
     sign = np.sign(fit.flux)[:, None, None]
@@ -118,15 +117,7 @@ def _axes(data: np.ndarray, psf: np.ndarray, fit: PointFit) -> tuple[np.ndarray,
     xx, yy, xy = source.T
     middle, spread = 0.5 * (xx + yy), np.hypot(0.5 * (xx - yy), xy)
     angle = 0.5 * np.degrees(np.arctan2(2 * xy, xx - yy))
-    return (middle + spread) / mean, (middle - spread) / mean, angle, mean
-
-
-def trails(shapes: Shapes) -> tuple[np.ndarray, np.ndarray]:
-    """(length, angle): a uniform trail adds length^2 / 12 to the variance along it; 0 for a point source."""
-    trailed = shapes.unlike & (shapes.major > 1.5) & (shapes.minor > 0.5) & (shapes.minor < 1.6)
-    with np.errstate(invalid="ignore"):
-        length = np.sqrt(12 * np.maximum(shapes.major - shapes.minor, 0) * shapes.psf_variance)
-    return np.where(trailed, length, 0.0), np.where(trailed, shapes.angle, 0.0)
+    return (middle + spread) / mean, (middle - spread) / mean, angle
 
 
 def flags_of(
@@ -136,6 +127,7 @@ def flags_of(
     columns: dict[str, Any],
     fit: PointFit,
     shapes: Shapes,
+    trailed: np.ndarray,
     threshold: float,
 ) -> np.ndarray:
     """(N,) int64 bits of model.tables.FLAGS."""
@@ -157,9 +149,8 @@ def flags_of(
     mark("CENTROID", ~fit.converged)
     dipole = _dipoles(difference.score, y, x, difference.quality.science_fwhm)
     mark("DIPOLE", dipole)
-    sharp = shapes.pointed | (shapes.unlike & _sharper(shapes))
+    sharp = ~trailed & (shapes.pointed | (shapes.unlike & _sharper(shapes)))
     mark("COSMIC_RAY", sharp)
-    trailed = trails(shapes)[0] > 0
     mark("NOT_POINT_LIKE", shapes.unlike & ~sharp & ~trailed)
     mark("BRIGHT_STAR", _explained(difference, y, x, threshold))
     weak = np.abs(columns["psfFlux"]) < 0.6 * threshold * columns["psfFluxErr"]

@@ -160,15 +160,15 @@ def whitening_reach(whiten_at: Callable[[float, float, int], tuple[np.ndarray, f
 
 
 def scatter(values: np.ndarray) -> float:
-    """Standard deviation of a sample of blank sky, clipped at 3 sigma and corrected for that; NaN below ENOUGH."""
+    """Standard deviation of blank sky, clipped at 3.5 sigma and corrected for that; NaN below ENOUGH pixels."""
     if len(values) < ENOUGH:
         return float("nan")
     sigma = robust_sigma(values)
     for _ in range(5):
-        kept = values[np.abs(values) < 3 * sigma]
+        kept = values[np.abs(values) < 3.5 * sigma]
         sigma = float(kept.std()) / CLIPPED
     return sigma
 
 
-CLIPPED = 0.98658
-"""Standard deviation of a unit normal clipped at 3 sigma."""
+CLIPPED = 0.99694
+"""Standard deviation of a unit normal clipped at 3.5 sigma."""

@@ -36,9 +36,10 @@ def check_pair(science: Exposure, template: Exposure) -> tuple[str, ...]:
     with np.errstate(invalid="ignore"):
         inside = (tx > -0.5) & (tx < width - 0.5) & (ty > -0.5) & (ty < height - 0.5)
     if not inside.any():
+        away = np.hypot(tx - x, ty - y)
+        distance = f"{np.median(away):.0f} px away" if np.isfinite(away).all() else "on the far side of the sky"
         raise NoOverlap(
-            f"{template.name}: expected a template of the science frame's sky, got one whose WCS lies "
-            f"{np.nanmedian(np.hypot(tx - x, ty - y)):.0f} px away"
+            f"{template.name}: expected a template of the science frame's sky, got one whose WCS lies {distance}"
         )
     offset = float(np.median(np.hypot(tx - x, ty - y)))
     if offset > 1:
