@@ -16,7 +16,7 @@ from gpudiff.model.kernel import PsfModel
 from gpudiff.model.mask import bit
 from gpudiff.model.sky import Sky
 from gpudiff.model.tables import DIASOURCE, DO_NOT_ALERT_ALONE, Table, dia_source_ids, flag
-from gpudiff.science.judge import Shapes, flags_of
+from gpudiff.science.judge import Shapes, flags_of, poor
 from gpudiff.science.psf import given
 from gpudiff.science.trails import find_trails
 
@@ -32,6 +32,8 @@ def detect(difference: Difference, configuration: Configuration) -> tuple[Differ
     fwhm = difference.quality.science_fwhm
     y, x = extrema(difference.score, configuration.detect.threshold, fwhm)
     marked = _mark(difference, configuration.detect.threshold)
+    if wrong := poor(difference.quality):
+        marked = dataclasses.replace(marked, notes=(*marked.notes, f"POOR SUBTRACTION: {wrong}"))
     if len(y) == 0:
         return marked, Table.empty(DIASOURCE)
     cut = _cut(difference, y, x)

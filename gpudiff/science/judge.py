@@ -8,7 +8,7 @@ import numpy as np
 from gpudiff.arrays.measure import PointFit
 from gpudiff.arrays.moments import second_moments
 from gpudiff.arrays.stamps import peaks, stamps
-from gpudiff.model.frame import Difference
+from gpudiff.model.frame import Difference, Quality
 from gpudiff.model.mask import bit
 from gpudiff.model.tables import flag
 
@@ -22,6 +22,8 @@ EXCESS = 4.5
 """Sigmas of chi2 above which a source is not the PSF."""
 NEAR = 4
 """Pixels within which a spoilt area counts."""
+HIGH = 9.0
+"""Variance over the frame's median that is called high: three times the noise."""
 UNSEEN = 0.15
 """Share of a source's information on unusable pixels above which it is not trusted alone."""
 
@@ -153,6 +155,9 @@ def flags_of(
     mark("COSMIC_RAY", sharp)
     mark("NOT_POINT_LIKE", shapes.unlike & ~sharp & ~trailed)
     mark("BRIGHT_STAR", _explained(difference, y, x, threshold))
+    middle = float(np.nanmedian(difference.variance[::7, ::7]))
+    mark("HIGH_VARIANCE", difference.variance[y, x] > HIGH * middle)
+    mark("POOR_SUBTRACTION", np.full(len(y), bool(poor(difference.quality))))
     weak = np.abs(columns["psfFlux"]) < 0.6 * threshold * columns["psfFluxErr"]
     mark("ONLY_IN_SCORE", weak | (np.sign(columns["psfFlux"]) != np.sign(difference.score[y, x])))
     return out
@@ -174,6 +179,18 @@ def _dipoles(score: np.ndarray, y: np.ndarray, x: np.ndarray, fwhm: float) -> np
     around = stamps(score, y, x, half) * sign[:, None, None]
     deepest = -around.reshape(len(y), -1).min(1)
     return (deepest > 3.5) & (deepest > DIPOLE_SHARE * np.abs(score[y, x]))
+
+
+def poor(quality: Quality) -> str:
+    """What is wrong with the whole subtraction, with the number; '' when nothing is.
+
+    A score that is not unit normal on blank sky, or stars that the kernel does not fit.
+    """
+    if not 0.85 < quality.score_std < 1.15:
+        return f"the score's scatter on blank sky is {quality.score_std:.2f}, not 1"
+    if quality.chi2 > 5:
+        return f"the matching kernel does not fit its stars: reduced chi2 {quality.chi2:.1f}"
+    return ""
 
 
 # ---------------------------------------------------------------- bright stars

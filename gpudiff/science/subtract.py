@@ -2,13 +2,18 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 
 from gpudiff.model.config import Configuration
-from gpudiff.model.frame import Difference, Frame
+from gpudiff.model.frame import Difference, Exposure, Frame
 from gpudiff.model.tables import Table
 from gpudiff.science.calibrate import calibrate
 from gpudiff.science.detect import detect
 from gpudiff.science.difference import difference
+
+ALGORITHMS: dict[str, Callable[[Exposure, Exposure, Configuration], Difference]] = {"alard-lupton": difference}
+"""What `match.algorithm` may say (model.config.CHOICES has the same names): two exposures on one pixel grid in,
+their difference out."""
 
 
 def subtract(science: Frame, template: Frame, configuration: Configuration) -> tuple[Difference, Table]:
@@ -19,7 +24,7 @@ def subtract(science: Frame, template: Frame, configuration: Configuration) -> t
     start = time.perf_counter()
     exposures = calibrate(science, configuration), calibrate(template, configuration)
     calibrated = time.perf_counter()
-    made = difference(*exposures, configuration)
+    made = ALGORITHMS[configuration.match.algorithm](*exposures, configuration)
     differenced = time.perf_counter()
     marked, sources = detect(made, configuration)
     seconds = {
