@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from batches import WCS, a_sources
 
-from gpudiff.edges import detections
+from gpudiff.edges import control, detections
+from gpudiff.edges.control import Receipt
 from gpudiff.edges.fits import write_frame
-from gpudiff.edges.transport import Router, wait
+from gpudiff.edges.transport import Dealer, Router, wait
 from gpudiff.model.config import Configuration, override
 from gpudiff.model.errors import BadConfiguration, NeighbourLost, NoUsablePixels
 from gpudiff.model.frame import Difference, Exposure, Frame, FrameId, Observation, Quality
@@ -162,6 +163,26 @@ class Served:
         """Whether it has ended by itself within the time-out."""
         self._thread.join(TIMEOUT_S)
         return not self._thread.is_alive()
+
+
+class Raw:
+    """A client that sends what it likes."""
+
+    def __init__(self, endpoint: str):
+        self.dealer = Dealer(endpoint)
+
+    def ask(self, parts: list) -> Receipt:
+        """The first receipt that is more than `accepted` or `busy`."""
+        self.dealer.send(parts)
+        return self.receipt()
+
+    def receipt(self) -> Receipt:
+        while True:
+            message = self.dealer.receive(TIMEOUT_S)
+            assert message is not None
+            receipt = control.as_receipt(control.decode(message))
+            if receipt.status not in ("accepted", "busy"):
+                return receipt
 
 
 def bound(make: Callable[[], Any]) -> Any:

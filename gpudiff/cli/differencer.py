@@ -9,7 +9,7 @@ Take frames from clients, subtract the template that covers each, and hand the d
 
   gpudiff differencer --directory DIR --templates TEMPLATES --detections tcp://127.0.0.1:5571
 
-Prints `ready: frames ENDPOINT` when clients may connect.  SIGTERM finishes the frames in hand.
+Prints `ready: frames ENDPOINT` when all its workers can take a frame.  SIGTERM finishes the frames in hand.
 DIR/status.json counts what became of all frames; DIR/dead keeps those that were refused, with the reason.
 """
 
@@ -52,6 +52,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.metrics is not None:
         port = differencer.metrics.serve(arguments.metrics)
         print(f"counters: http://127.0.0.1:{port}/metrics", file=sys.stderr)
-    print(f"ready: frames {differencer.endpoint}", flush=True)
-    differencer.run()
+    differencer.run(lambda endpoint: print(f"ready: frames {endpoint}", flush=True))
     return 0

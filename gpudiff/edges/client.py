@@ -73,29 +73,32 @@ class FrameClient:
     def send_many(self, frames: Iterable[Frame]) -> Iterator[Receipt]:
         """The final receipts, in the order in which the service finishes.
 
-        At most as many frames are under way as the service granted; the next is taken from `frames` only when
-        there is room for it.  Frames of an earlier call that was not read to its end are given up.
+        At most as many frames are under way as the service granted, and the next is taken from `frames` only when
+        it can be sent (the first one before the service is greeted, so that none to send needs no service).
+        While `frames` makes one wait, as a camera does, no receipt comes out either.
+        Frames of an earlier call that was not read to its end are given up.
         Raises NeighbourLost as `send` does.
         """
-        self._heard = time.monotonic()
         self._waiting.clear()
         source = iter(frames)
-        following = next(source, None)
+        following = None if self.credit else next(source, None)
         if not self.credit and following is not None:
             self._greet()
-        while following is not None or self._waiting:
-            while following is not None and self._has_room(following):
-                refused = self._start(following)
-                following = next(source, None)
+        while True:
+            while len(self._waiting) < self.credit:
+                following = following or next(source, None)
+                if following is None or following.observation.frame in self._waiting:
+                    break
+                refused, following = self._start(following), None
                 if refused:
                     yield refused
+            if not self._waiting:
+                return
             yield from self._listen()
-
-    def _has_room(self, frame: Frame) -> bool:
-        return len(self._waiting) < self.credit and frame.observation.frame not in self._waiting
 
     def _greet(self) -> None:
         """Say hello until the service answers."""
+        self._heard = time.monotonic()
         self._dealer.send(control.hello(self.name))
         while not self.credit:
             for _ in self._listen():
@@ -108,6 +111,8 @@ class FrameClient:
         if size > self.max_frame_bytes:
             reason = f"{frame.name}: expected at most {self.max_frame_bytes} bytes of pixels, got {size}"
             return _receipt(identity, 1, "rejected", BadMessage(reason))
+        if not self._waiting:
+            self._heard = time.monotonic()  # nobody was asked anything until now
         self._waiting[identity] = Waiting(frame)
         self._send(identity)
         return None
@@ -125,10 +130,11 @@ class FrameClient:
         parts = self._dealer.receive(self._patience())
         if self._dealer.came_back():
             self._resend(list(self._waiting))
-        if parts is not None:
+        if parts is None:
+            self._look_at_the_clock()
+        else:
             self._heard = time.monotonic()
             yield from self._understand(control.decode(parts))
-        self._look_at_the_clock()
 
     def _patience(self) -> float:
         """Seconds until the next thing is due."""
@@ -166,8 +172,12 @@ class FrameClient:
         """Send again what is due; raise NeighbourLost when the service has been silent for too long."""
         now = time.monotonic()
         if now - self._heard >= self.timeout_s:
+            count = len(self._waiting)
             self._waiting.clear()
-            raise NeighbourLost(f"{self.endpoint}: expected an answer within {self.timeout_s:g} s, heard nothing")
+            raise NeighbourLost(
+                f"{self.endpoint}: expected an answer within {self.timeout_s:g} s, heard nothing; "
+                f"{count} frames have no final receipt"
+            )
         for identity in [key for key, one in self._waiting.items() if now >= one.again_at]:
             self._send(identity)
         self._resend([key for key, one in self._waiting.items() if now - one.heard >= self.lease_s])

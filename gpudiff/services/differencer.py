@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 from gpudiff.edges.control import Receipt
@@ -46,6 +47,7 @@ class Differencer:
         self.pool = WorkerPool(settings)
         self._wake, self._waker = os.pipe()
         self._stopping = False
+        self._ready: Callable[[str], None] | None = None
         self._moved = time.monotonic()
         self._write_status("starting")
 
@@ -59,11 +61,16 @@ class Differencer:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
 
-    def run(self) -> None:
-        """Serve until stopped; raises MustStop after telling all clients to send their frames again."""
+    def run(self, ready: Callable[[str], None] = lambda endpoint: None) -> None:
+        """Serve until stopped; raises MustStop after telling all clients to send their frames again.
+
+        ready : called with the endpoint once every worker can take a frame, so that no frame waits for a start
+        """
+        self._ready = ready
         try:
             while not (self._stopping and (not self.intake.held or self._stuck())):
                 self._turn()
+                self._announce()
             self.reception.hand_back(NeighbourLost("the service stopped before the frame was finished"))
             self._write_status("stopped")
         except MustStop as error:
@@ -78,6 +85,13 @@ class Differencer:
         self.reception.close()
         os.close(self._wake)
         os.close(self._waker)
+
+    def _announce(self) -> None:
+        """Say once that all workers are ready."""
+        say = self._ready
+        if say is not None and all(one.ready for one in self.pool.workers):
+            self._ready = None
+            say(self.endpoint)
 
     def _stuck(self) -> bool:
         """Whether no frame has come to an end for a whole lease, as when the associator is gone for good."""

@@ -65,7 +65,7 @@ def test_every_frame_of_many_gets_its_receipt():
     assert sorted(receipt.visit for receipt in receipts) == list(range(20))
 
 
-def test_no_more_frames_are_taken_than_the_credit_allows():
+def test_a_frame_is_taken_only_when_it_can_be_sent():
     taken = []
 
     def frames():
@@ -78,8 +78,8 @@ def test_no_more_frames_are_taken_than_the_credit_allows():
         client = FrameClient(script.endpoint, timeout_s=TIMEOUT_S)
         thread = threading.Thread(target=lambda: list(client.send_many(frames())), daemon=True)
         thread.start()
-        until(lambda: len(taken) >= 3)  # two under way, the third in hand
-        assert len(taken) == 3
+        until(lambda: script.seen)
+        assert taken == [0, 1]
         held.set()
         thread.join(TIMEOUT_S)
         client.close()
@@ -128,6 +128,41 @@ def test_a_service_that_never_answers_is_a_lost_neighbour():
     with FrameClient("tcp://127.0.0.1:9", timeout_s=0.3) as client, pytest.raises(NeighbourLost, match=r"0\.3 s"):
         client.send(a_frame(5))
     assert time.monotonic() - start < TIMEOUT_S
+
+
+def test_a_service_that_dies_for_good_is_noticed_by_its_endpoint():
+    with Script(lambda who: [("accepted", {})]) as script:
+        client = FrameClient(script.endpoint, timeout_s=1.0)
+        stopped = threading.Thread(target=lambda: (until(lambda: script.seen), script.__exit__()), daemon=True)
+        stopped.start()
+        start = time.monotonic()
+        with pytest.raises(NeighbourLost, match=f"{script.endpoint}.* heard nothing; 2 frames have no final"):
+            list(client.send_many([a_frame(5), a_frame(6)]))
+    assert time.monotonic() - start < TIMEOUT_S
+    client.close()
+
+
+def test_frames_that_come_seldom_are_not_taken_for_a_silent_service():
+    def frames():
+        for visit in range(2):
+            if visit:
+                time.sleep(0.7)  # longer than timeout_s: a camera between two exposures
+            yield a_frame(visit)
+
+    with Script(lambda who: DONE) as script, FrameClient(script.endpoint, timeout_s=0.5) as client:
+        assert len(list(client.send_many(frames()))) == 2
+
+
+def test_receipts_that_wait_unread_keep_a_frame_from_being_sent_again():
+    def frames():
+        yield a_frame(0)
+        time.sleep(0.7)  # longer than the lease
+        yield a_frame(1)
+
+    script = Script(lambda who: DONE, lease_s=0.5)
+    with script, FrameClient(script.endpoint, timeout_s=TIMEOUT_S) as client:
+        list(client.send_many(frames()))
+    assert script.seen == [(0, 1), (1, 1)]
 
 
 def test_a_frame_larger_than_the_service_takes_is_not_sent():

@@ -4,20 +4,20 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from serving import TIMEOUT_S, Served, SmallAssociator, a_frame, bound, serving, until
+from serving import TIMEOUT_S, Raw, Served, SmallAssociator, a_frame, bound, serving, settings_in, until
 
 from gpudiff.edges import control, dead_letters, wire
 from gpudiff.edges.client import FrameClient
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.detections import Answer
-from gpudiff.edges.transport import Dealer
 from gpudiff.model.errors import NoTemplate, StoreFailed
 from gpudiff.model.frame import FrameId
 from gpudiff.services.differencer import Differencer
-from gpudiff.services.settings import Settings
+from gpudiff.services.settings import SUBTRACT, Settings
 
 
 @pytest.fixture(scope="module")
@@ -38,26 +38,6 @@ def service(tmp_path_factory, associator):
 def client(service):
     with FrameClient(service.endpoint, timeout_s=TIMEOUT_S) as client:
         yield client
-
-
-class Raw:
-    """A client that sends what it likes."""
-
-    def __init__(self, endpoint: str):
-        self.dealer = Dealer(endpoint)
-
-    def ask(self, parts: list) -> Receipt:
-        """The first receipt that is more than `accepted` or `busy`."""
-        self.dealer.send(parts)
-        return self.receipt()
-
-    def receipt(self) -> Receipt:
-        while True:
-            message = self.dealer.receive(TIMEOUT_S)
-            assert message is not None
-            receipt = control.as_receipt(control.decode(message))
-            if receipt.status not in ("accepted", "busy"):
-                return receipt
 
 
 @pytest.fixture
@@ -354,6 +334,21 @@ def test_a_dead_letter_that_cannot_be_kept_stops_the_service_and_says_so(tmp_pat
         assert served.joined()
         assert isinstance(served.error, StoreFailed)
         raw.dealer.close()
+
+
+def test_ready_is_said_once_when_every_worker_is(tmp_path, associator):
+    settings = settings_in(tmp_path, associator.endpoint, workers=2)
+    served, ready = Differencer(replace(settings, process=SUBTRACT)), []
+    thread = threading.Thread(target=served.run, args=[lambda endpoint: ready.append((endpoint, states()))])
+
+    def states() -> list[bool]:
+        return [one.ready for one in served.pool.workers]
+
+    thread.start()
+    until(lambda: ready)
+    served.stop()
+    thread.join(TIMEOUT_S)
+    assert ready == [(served.endpoint, [True, True])]
 
 
 def test_workers_end_with_the_service_and_leave_nothing(tmp_path, associator):
