@@ -9,14 +9,14 @@ APART = 4.5
 """Pixels, or FWHM if that is more, within which two extrema, of either sign, are one detection."""
 SHADOW = 15.0
 """Pixels, or four FWHM, within which the wings of a bright detection make fainter extrema."""
-SHADOW_SHARE = 0.04
+SHADOW_SHARE = 0.02
 
 
 def extrema(score: np.ndarray, threshold: float, fwhm: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """(y, x) int64 of the detections, brightest first.
 
     A detection is a pixel whose |score| is at least `threshold` and the largest within 5 x 5; of those closer
-    than 4.5 px (or one FWHM), and of those in the wings of one 25 times as significant, the brightest stands
+    than 4.5 px (or one FWHM), and of those in the wings of one 50 times as significant, the brightest stands
     for all.
     Equal scores are ordered by (y, x), so the list is the same from run to run.
     score : (H, W) float32, no NaN

@@ -5,7 +5,6 @@ star's if, along some direction, the mean of its two opposite neighbours is too 
 """
 
 import numpy as np
-from scipy import ndimage
 
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 FLOOR = 6.0
@@ -85,21 +84,28 @@ def _neighbours(shape: tuple[int, ...], y: np.ndarray, x: np.ndarray) -> tuple[n
     return _inside(shape, *np.divmod(np.unique(flat), shape[1]))
 
 
+ROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
+
+
 def fill(image: np.ndarray, holes: np.ndarray) -> None:
-    """Overwrite small holes in place with the mean of the pixels round them, from the rim inwards."""
-    if not holes.any():
-        return
+    """Overwrite small holes in place with the mean of the pixels round them, from the rim inwards.
+
+    What is farther than 8 pixels from the rim of its hole is left as it is.
+    """
     left = holes.copy()
+    y, x = np.nonzero(left)
     for _ in range(8):
-        y, x = np.nonzero(left & ndimage.binary_dilation(~left))
         if len(y) == 0:
             return
         total, count = np.zeros(len(y)), np.zeros(len(y))
-        for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)):
+        for dy, dx in ROUND:
             j, i = np.clip(y + dy, 0, image.shape[0] - 1), np.clip(x + dx, 0, image.shape[1] - 1)
             known = ~left[j, i]
             total += np.where(known, image[j, i], 0)
             count += known
-        some = count > 0
-        image[y[some], x[some]] = total[some] / count[some]
-        left[y[some], x[some]] = False
+        rim = count > 0
+        if not rim.any():
+            return
+        image[y[rim], x[rim]] = total[rim] / count[rim]
+        left[y[rim], x[rim]] = False
+        y, x = y[~rim], x[~rim]

@@ -11,6 +11,7 @@ from gpudiff.arrays.measure import PointFit, aperture, fit_points, forced, psf_s
 from gpudiff.arrays.moments import second_moments
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.config import Configuration
+from gpudiff.model.errors import PoorSubtraction
 from gpudiff.model.frame import Difference
 from gpudiff.model.kernel import PsfModel
 from gpudiff.model.mask import bit
@@ -23,11 +24,15 @@ from gpudiff.science.trails import find_trails
 BOX = 7, 14
 """Least and greatest half width of the stamps sources are measured on, pixels; between them 1.6 FWHM."""
 
+MOST = 65536
+"""Detections that a frame's ids have room for."""
+
 
 def detect(difference: Difference, configuration: Configuration) -> tuple[Difference, Table]:
     """(the difference with its footprints in the mask, the DIASource table ordered by y, x).
 
     A DIASource is an extremum of |score| at or above the threshold, of either sign.
+    Raises PoorSubtraction for more than 65,536 of them.
     """
     fwhm = difference.quality.science_fwhm
     y, x = extrema(difference.score, configuration.detect.threshold, fwhm)
@@ -36,6 +41,10 @@ def detect(difference: Difference, configuration: Configuration) -> tuple[Differ
         marked = dataclasses.replace(marked, notes=(*marked.notes, f"POOR SUBTRACTION: {wrong}"))
     if len(y) == 0:
         return marked, Table.empty(DIASOURCE)
+    if len(y) > MOST:
+        raise PoorSubtraction(
+            f"{difference.science.name}: expected at most {MOST} detections, got {len(y)}: no match to the template"
+        )
     cut = _cut(difference, y, x)
     fit = fit_points(cut.data, cut.weight, cut.psf)
     columns = _measure(difference, y, x, cut, fit)

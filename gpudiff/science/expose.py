@@ -1,6 +1,7 @@
 """A simulated exposure: the sky of a detector seen through the weather, as a Frame with its truth."""
 
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from gpudiff.model.frame import Frame, FrameId, Observation
 from gpudiff.model.mask import bit
 from gpudiff.model.scene import Catalogue, Detector, FocalPlane, Night, Visit
 from gpudiff.model.tables import Table, concatenate
-from gpudiff.science.injected import before, on_visit, trails, truth_of, truth_of_rays
+from gpudiff.science.injected import before, on_visit, trails, truth_of, truth_of_light
 from gpudiff.science.night import BAD_COLUMNS, NOISE, TEMPLATE_NOISE, epochs, field_centres, generator
 from gpudiff.science.view import View, wcs
 
@@ -26,7 +27,17 @@ def frame(
     """
     view = View(detector, plane.radius_mm, visit.weather)
     changes = on_visit(night, sky, visit, view)
-    mean = scene(night, sky, view, changes)
+    return developed(night, visit, view, changes, scene(night, sky, view, changes))
+
+
+def developed(
+    night: Night, visit: Visit, view: View, changes: dict[str, np.ndarray], mean: np.ndarray
+) -> tuple[Frame, Table]:
+    """What the camera makes of the light that falls on it, and the truth about it.
+
+    mean : (H, W) float32, electrons expected; changes : those among it (science.injected.on_visit)
+    """
+    detector = view.detector
     electrons, mask, rays = _read_out(night, visit, detector, mean)
     made = Frame(
         name=f"frame {FrameId(visit.number, 0, detector.number)}",
@@ -40,7 +51,8 @@ def frame(
         zero_point=_zero_point(night, detector, view),
     )
     truth = truth_of(night, visit, view, changes, mean, mask != 0, made.wcs)
-    return made, concatenate([truth, truth_of_rays(visit, view, rays, mean, made)])
+    noise = float(np.sqrt(np.median(mean) + detector.read_noise**2))
+    return made, concatenate([truth, truth_of_light("cosmic-ray", made, rays, noise)])
 
 
 def _read_out(
@@ -61,22 +73,27 @@ def _read_out(
 
 
 def template(night: Night, plane: FocalPlane, sky: Catalogue, field: int, detector: Detector) -> Frame:
-    """The mean of the field's earlier epochs on one detector, float32 ADU, with the gain of all of them.
+    """The mean of the field's earlier epochs on one detector, float32 ADU, with the gain of all of them."""
+    views = [View(detector, plane.radius_mm, weather) for weather in epochs(night, field)]
+    means = (scene(night, sky, view, before(sky, view)) for view in views)
+    return stacked(night, field, views, means)
 
-    A pixel that saturates in any epoch is masked SAT.  `gain` and `read_noise` are those of a single frame
+
+def stacked(night: Night, field: int, views: Sequence[View], means: Iterable[np.ndarray]) -> Frame:
+    """The mean of exposures of one detector, float32 ADU.
+
+    means : (H, W) float32, the electrons expected in each exposure
+    A pixel that saturates in any of them is masked SAT.  `gain` and `read_noise` are those of a single frame
     that has the mean's noise: N times the gain, sqrt(N) times the read noise.
     """
-    mean = np.zeros((detector.height, detector.width), np.float32)
-    saturated = np.zeros(mean.shape, bool)
+    detector, count = views[0].detector, len(views)
     full = detector.saturation * detector.gain
-    past = epochs(night, field)
-    for weather in past:
-        view = View(detector, plane.radius_mm, weather)
-        one = scene(night, sky, view, before(sky, view))
-        saturated |= one >= full
-        mean += np.minimum(one, full) / len(past)
+    mean, saturated = np.float32(0), np.bool_(False)
+    for one in means:
+        saturated = saturated | (one >= full)
+        mean = mean + np.minimum(one, full) / np.float32(count)
     rng = generator(night, TEMPLATE_NOISE, field, detector.number)
-    electrons = add_noise(mean, len(past), detector.read_noise, rng)
+    electrons = add_noise(mean, count, detector.read_noise, rng)
     saturated = bleed(electrons, saturated, full)
     ra, dec = field_centres(night)[field]
     return Frame(
@@ -84,20 +101,18 @@ def template(night: Night, plane: FocalPlane, sky: Catalogue, field: int, detect
         observation=Observation(
             FrameId(0, 0, detector.number),
             night.band,
-            exposure_s=night.exposure * len(past),
+            exposure_s=night.exposure * count,
             boresight_ra=ra,
             boresight_dec=dec,
             rotation_deg=night.rotation,
         ),
         image=electrons / np.float32(detector.gain),
         mask=np.where(saturated, bit("SAT"), np.int32(0)),
-        gain=detector.gain * len(past),
-        read_noise=detector.read_noise * math.sqrt(len(past)),
+        gain=detector.gain * count,
+        read_noise=detector.read_noise * math.sqrt(count),
         saturation=detector.saturation,
         wcs=wcs(night, ra, dec, detector),
-        zero_point=float(
-            np.mean([_zero_point(night, detector, View(detector, plane.radius_mm, w)) for w in past])
-        ),
+        zero_point=float(np.mean([_zero_point(night, detector, view) for view in views])),
     )
 
 
@@ -152,7 +167,7 @@ def _add_galaxies(
     image: np.ndarray, view: View, psf: Mixture, faintest: float, index: int, galaxies: dict[str, np.ndarray]
 ) -> None:
     g = {name: column[galaxies["index"] == index] for name, column in galaxies.items()}
-    c, s = np.cos(g["angle"]), np.sin(g["angle"])
+    c, s = np.cos(g["angle"] - view.turn_rad), np.sin(g["angle"] - view.turn_rad)
     long, short = g["radius"] ** 2, (g["radius"] * g["axis_ratio"]) ** 2
     shape = np.stack([long * c * c + short * s * s, long * s * s + short * c * c, (long - short) * c * s], -1)
     x, y = view.moved(g["x"], g["y"])

@@ -30,10 +30,11 @@ def on_visit(night: Night, sky: Catalogue, visit: Visit, view: View) -> dict[str
 
 
 def before(sky: Catalogue, view: View) -> dict[str, np.ndarray]:
-    """The changes as one of the templates' epochs saw them: only what has since vanished."""
+    """The changes as an exposure before any of them saw the sky: only what has since vanished."""
     c = dict(sky.changes)
     gone = c["kind"] == "vanished"
     c["drawn"] = np.where(gone, -c["flux"] * view.transparency(c["x"], c["y"]), 0.0)
+    c["x"], c["y"] = view.moved(c["x"], c["y"])
     return c
 
 
@@ -119,29 +120,39 @@ def _ideal(
     return abs(c["flux"][n]) * math.sqrt(signal), float((seen**2)[good].sum() / (profile**2).sum())
 
 
-def truth_of_rays(visit: Visit, view: View, rays: np.ndarray, mean: np.ndarray, made: Frame) -> Table:
-    """Truth rows of the cosmic rays: not of the sky, but worth knowing when one is called a source."""
-    x, y, electrons = rays.T
+def truth_of_light(
+    kind: str,
+    made: Frame,
+    light: np.ndarray,
+    noise: float,
+    length: np.ndarray | float = 0.0,
+    angle: np.ndarray | float = 0.0,
+) -> Table:
+    """Truth rows of what is not of the sky, but worth knowing when it is called a source.
+
+    light : (N, 3) x, y of the middle and electrons; noise : electrons, what its signal to noise is against
+    length, angle : px and degrees, of what is long
+    """
+    x, y, electrons = light.T
     ra, dec = Sky(made.wcs).to_sky(x, y)
-    count = len(rays)
-    noise = np.sqrt(np.median(mean) + view.detector.read_noise**2)
+    count = len(light)
     return Table(
         TRUTH,
         {
             "objectId": np.zeros(count, "i8"),
-            "kind": np.full(count, "cosmic-ray"),
+            "kind": np.full(count, kind),
             "place": np.full(count, ""),
-            "visit": np.full(count, visit.number),
-            "detector": np.full(count, view.detector.number),
+            "visit": np.full(count, made.observation.frame.visit),
+            "detector": np.full(count, made.observation.frame.detector),
             "midpointMjdTai": np.full(count, made.observation.midpoint_mjd_tai),
             "x": x,
             "y": y,
             "ra": ra,
             "dec": dec,
-            "flux": electrons / view.detector.gain,
+            "flux": electrons / (made.gain or 1.0),
             "snr": electrons / noise,
             "usable": np.ones(count),
-            "trailLength": np.zeros(count),
-            "trailAngle": np.zeros(count),
+            "trailLength": np.broadcast_to(length, count),
+            "trailAngle": np.broadcast_to(angle, count),
         },
     )

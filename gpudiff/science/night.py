@@ -12,7 +12,7 @@ import numpy as np
 from gpudiff.arrays.render import moffat_mixture, noise_area
 from gpudiff.model.scene import Catalogue, Detector, Night, Visit, Weather
 
-WEATHER, EPOCH, SKY, NOISE, TEMPLATE_NOISE, BAD_COLUMNS = range(6)
+WEATHER, EPOCH, SKY, NOISE, TEMPLATE_NOISE, BAD_COLUMNS, ARTEFACTS = range(7)
 BORDER = 60
 """px beyond the sensor's edge in which stars are drawn too: their light reaches in."""
 MARGIN = 20
@@ -88,7 +88,7 @@ def power_law(rng: np.random.Generator, count: int, low: float, high: float, slo
 
 def _stars(night: Night, detector: Detector, rng: np.random.Generator) -> dict[str, np.ndarray]:
     count = rng.poisson(night.stars * detector.megapixels(BORDER))
-    faint = _sky_limit(night)
+    faint = sky_limit(night)
     return {
         "x": rng.uniform(-BORDER, detector.width + BORDER, count),
         "y": rng.uniform(-BORDER, detector.height + BORDER, count),
@@ -99,7 +99,7 @@ def _stars(night: Night, detector: Detector, rng: np.random.Generator) -> dict[s
 def _galaxies(night: Night, detector: Detector, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Counts rise as f^-0.9; brighter ones are larger; a quarter are ellipticals (Sersic index 4)."""
     count = rng.poisson(night.galaxies * detector.megapixels(BORDER))
-    faint = 5 * _sky_limit(night)
+    faint = 5 * sky_limit(night)
     flux = power_law(rng, count, faint, 800 * faint, 0.9)
     arcsec = 0.35 * (flux / faint) ** 0.27 * np.exp(rng.normal(0, 0.25, count))
     return {
@@ -113,7 +113,7 @@ def _galaxies(night: Night, detector: Detector, rng: np.random.Generator) -> dic
     }
 
 
-def _sky_limit(night: Night) -> float:
+def sky_limit(night: Night) -> float:
     """Electrons of a point source at S/N 1 in median conditions with a read noise of 6 electrons."""
     area = noise_area(moffat_mixture(night.moffat_beta), night.seeing / night.pixel_scale)
     return math.sqrt(area * (night.sky + 36))
@@ -127,7 +127,7 @@ def _changes(
     galaxies: dict[str, np.ndarray],
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-    limit = _sky_limit(night)
+    limit = sky_limit(night)
     variables = _variables(night, detector, stars, limit, rng)
     taken = [(v["x"], v["y"]) for v in variables]
     rows = []

@@ -25,7 +25,7 @@ class Stars:
     y, x : (N,) brightest whole pixel in the science image
     peak : (N,) science image's value there
     stellar : (N,) bool: as wide as most in both images
-    isolated : (N,) bool: no neighbour of a tenth of its brightness within 18 px
+    isolated : (N,) bool: no other candidate of a tenth of its brightness within 18 px
     science, template : (3, N) dy, dx, sigma from `arrays.moments`
     """
 

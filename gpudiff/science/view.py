@@ -16,6 +16,8 @@ class View:
     detector: Detector
     radius_mm: float
     weather: Weather
+    turn_rad: float = 0.0
+    """Angle from the detector's +x to that of the grid that is drawn on."""
 
     def normal(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """(u, v) in the focal plane, about -1 to 1."""
@@ -39,7 +41,8 @@ class View:
     def moved(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """Where a source that belongs at (x, y) lies: the registration error added."""
         u, v = self.normal(x, y)
-        dx, dy = self.weather.shift @ np.stack([np.ones_like(u), u, v])
+        terms = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v])
+        dx, dy = self.weather.shift @ terms[: self.weather.shift.shape[1]]
         return x + dx, y + dy
 
     def sky(self) -> np.ndarray:

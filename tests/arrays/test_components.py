@@ -48,11 +48,11 @@ def test_a_plateau_is_one_detection():
     assert listed(score) == [(20, 20)]
 
 
-def test_a_faint_extremum_in_the_wings_of_one_25_times_brighter_is_its_wing():
+def test_a_faint_extremum_in_the_wings_of_one_50_times_brighter_is_its_wing():
     score = np.zeros((80, 80), np.float32)
-    score[40, 40], score[40, 50], score[40, 58] = 200, 7, 7
+    score[40, 40], score[40, 50], score[40, 58] = 400, 7, 7
     assert listed(score) == [(40, 40), (40, 58)]
-    score[40, 40] = 100
+    score[40, 40] = 300
     assert len(listed(score)) == 3
 
 
