@@ -43,7 +43,7 @@ def detect(difference: Difference, configuration: Configuration) -> tuple[Differ
         return marked, Table.empty(DIASOURCE)
     if len(y) > MOST:
         raise PoorSubtraction(
-            f"{difference.science.name}: expected at most {MOST} detections, got {len(y)}: no match to the template"
+            f"{difference.science.name}: expected at most {MOST} detections, got {len(y)}: the match failed"
         )
     cut = _cut(difference, y, x)
     fit = fit_points(cut.data, cut.weight, cut.psf)

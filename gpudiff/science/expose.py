@@ -139,15 +139,30 @@ def _zero_point(night: Night, detector: Detector, view: View) -> float:
 
 def scene(night: Night, sky: Catalogue, view: View, changes: dict[str, np.ndarray]) -> np.ndarray:
     """(H, W) float32 electrons expected: sky, stars, galaxies and what changes."""
+    return with_changes(night, view, static_sky(night, sky, view), changes)
+
+
+def static_sky(night: Night, sky: Catalogue, view: View) -> np.ndarray:
+    """(H, W) float32 electrons expected of the sky, the stars and the galaxies."""
     image = view.sky()
-    psf = moffat_mixture(night.moffat_beta)
-    faintest = 0.02 * math.sqrt(night.sky / (night.epochs + 1))
+    psf, faintest = moffat_mixture(night.moffat_beta), _faintest(night)
     _add_points(image, view, psf, faintest, sky.stars["x"], sky.stars["y"], sky.stars["flux"])
     for index in (1, 4):
         _add_galaxies(image, view, psf, 2 * faintest, index, sky.galaxies)
+    return image
+
+
+def with_changes(night: Night, view: View, static: np.ndarray, changes: dict[str, np.ndarray]) -> np.ndarray:
+    """A copy of `static` (H, W) float32 electrons with what changes drawn, nowhere below 0."""
+    image = static.copy()
     x, y, flux = trails(night, changes, np.flatnonzero(changes["drawn"]))
-    add_stars(image, x, y, flux, view.psf_shape(x, y), psf, faintest / 4)
+    add_stars(image, x, y, flux, view.psf_shape(x, y), moffat_mixture(night.moffat_beta), _faintest(night) / 4)
     return np.maximum(image, 0, out=image)
+
+
+def _faintest(night: Night) -> float:
+    """Electrons a pixel out to which stars are drawn."""
+    return 0.02 * math.sqrt(night.sky / (night.epochs + 1))
 
 
 def _add_points(

@@ -55,7 +55,7 @@ class Sample:
     """Stamps of the stars, ready to be fitted.
 
     target : (N, n) float32; convolved : (N, S, S) float32; usable : (N, n) bool
-    own_variance : (N, n) float32, variance of a pixel of the convolved image
+    own_variance : (N, n) float32, variance of a pixel of the convolved image, in the target's unit
     sky_variance, photon : variance of a difference pixel = sky_variance[n] + photon * model
     u, v : (N,) field coordinates
     """
@@ -154,8 +154,9 @@ def _sample(target: Exposure, convolved: Exposure, stars: Stars, half: int, fit:
     blocked = stamps((convolved.mask & bit(*UNUSABLE)) != 0, y, x, fit + half)
     blocked = _any_within(blocked | _outside(target.shape, y, x, fit + half), 2 * half + 1)
     blocked |= stamps((target.mask & bit(*UNUSABLE)) != 0, y, x, fit)
+    scale = _flux_ratio(target, convolved, stars)
     share = 0.07  # of white noise's variance that a typical matching kernel lets through
-    variance = target.sky_variance.at(y, x) + share * convolved.sky_variance.at(y, x)
+    variance = target.sky_variance.at(y, x) + share * scale**2 * convolved.sky_variance.at(y, x)
     count = len(y)
     height, width = target.shape
     light = np.maximum(stamps(convolved.image, y, x, fit), 0)
@@ -164,13 +165,20 @@ def _sample(target: Exposure, convolved: Exposure, stars: Stars, half: int, fit:
         stamps(target.image, y, x, fit).reshape(count, -1),
         stamps(convolved.image, y, x, fit + half),
         ~blocked.reshape(count, -1),
-        own.reshape(count, -1).astype(np.float32),
+        (scale**2 * own).reshape(count, -1).astype(np.float32),
         variance.astype(np.float32),
-        1 / target.gain + share / convolved.gain,
+        1 / target.gain + share * scale / convolved.gain,
         field(x, width),
         field(y, height),
         target.shape,
     )
+
+
+def _flux_ratio(target: Exposure, convolved: Exposure, stars: Stars) -> float:
+    """Flux of the stars in the target over that in the convolved image, the median star's."""
+    flux = [stamps(image, stars.y, stars.x, 7).sum((1, 2)) for image in (target.image, convolved.image)]
+    good = (flux[0] > 0) & (flux[1] > 0)
+    return float(np.median(flux[0][good] / flux[1][good])) if good.any() else 1.0
 
 
 def _outside(shape: tuple[int, int], y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
