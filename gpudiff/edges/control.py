@@ -13,6 +13,7 @@ CONTROL = b"GDC1"
 FINAL = ("done", "duplicate", "rejected")
 STATUSES = ("accepted", "busy", "failed", *FINAL)
 MAX_BYTES = 1 << 16
+REASON_CHARACTERS = 1000
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class Receipt:
     def good(self) -> bool:
         """Whether the frame's detections are committed."""
         return self.status in ("done", "duplicate")
+
+
+def one_line(reason: str) -> str:
+    """A reason as receipts give it: one line of no more than REASON_CHARACTERS, whatever the sender wrote."""
+    return " ".join(reason.split())[:REASON_CHARACTERS]
 
 
 def hello(client: str) -> list[bytes]:

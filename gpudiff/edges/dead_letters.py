@@ -10,6 +10,7 @@ from typing import Any
 import xxhash
 
 from gpudiff.edges.atomic import atomically
+from gpudiff.edges.control import one_line
 from gpudiff.edges.wire import FRAMES, MAX_HEADER_BYTES
 from gpudiff.model.errors import GpudiffError, StoreFailed, UnreadableFile
 
@@ -60,7 +61,7 @@ class DeadLetters:
                 file.write(part)
         letter = {
             "error": error.name,
-            "reason": str(error),
+            "reason": one_line(str(error)),
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "header": _as_json(header),
             "magic": bytes(parts[0][:64]).decode("latin-1") if parts else "",

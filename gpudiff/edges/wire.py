@@ -1,6 +1,7 @@
 """Frame <-> the message `[GDF1, header, plane, ...]` that carries it from a camera client (see WIRE.md)."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -193,7 +194,8 @@ def decode_header(part: Part) -> Header:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if "missing required field" in str(error):
             raise MissingKey(f"{_who(part)}: header: {error}; null says that a value is unknown") from None
-        raise BadMessage(f"{_who(part)}: header: expected the JSON of WIRE.md: {error}") from None
+        came = _what_came(part, str(error))
+        raise BadMessage(f"{_who(part)}: header: expected the JSON of WIRE.md: {error}{came}") from None
 
 
 def identity(parts: Sequence[Part]) -> Identity:
@@ -226,6 +228,20 @@ def _identity(part: Part) -> Identity:
         except msgspec.ValidationError:
             continue
     return Identity(**made)
+
+
+def _what_came(part: Part, error: str) -> str:
+    """ " = VALUE" of the place in the header that msgspec names at the end of its error; '' when it names none."""
+    place = re.search(r"at `\$([\w.\[\]]+)`$", error)
+    if place is None:
+        return ""
+    try:
+        value = msgspec.json.decode(part)
+        for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", place.group(1)):
+            value = value[key] if key else value[int(index)]
+        return f" = {value!r:.60}"
+    except (msgspec.DecodeError, LookupError, TypeError, ValueError, RecursionError):
+        return ""
 
 
 def _who(part: Part) -> str:

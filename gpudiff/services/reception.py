@@ -146,6 +146,6 @@ def refusal(frame: wire.Identity | FrameId, status: str, error: GpudiffError) ->
         getattr(frame, "attempt", None),
         status,
         error=error.name,
-        reason=str(error),
+        reason=control.one_line(str(error)),
         retry=status == "failed",
     )

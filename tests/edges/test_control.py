@@ -54,3 +54,7 @@ def test_a_broken_control_message_is_refused(parts):
 def test_a_receipt_of_unknown_status_is_refused():
     with pytest.raises(BadMessage, match="lost"):
         control.as_receipt({"say": "receipt", "status": "lost"})
+
+
+def test_a_reason_is_one_short_line():
+    assert control.one_line("two\n lines " + "x" * 5000) == "two lines " + "x" * 990

@@ -219,6 +219,21 @@ def test_a_psf_that_is_none_is_refused(psf):
         wire.decode(message(psf=psf), LIMIT)
 
 
+@pytest.mark.parametrize(
+    ("changes", "came"),
+    [({"visit": -3}, "= -3"), ({"gain": "much"}, "= 'much'"), ({"planes": [{"name": 5}]}, "= 5")],
+)
+def test_a_value_of_a_wrong_type_is_shown(changes, came):
+    with pytest.raises(BadMessage, match=came):
+        wire.decode(message(**changes), LIMIT)
+
+
+@pytest.mark.parametrize("header", [b'{"visit": "x", broken', b'{"visit": "x", "visit": 1, "a": ' + b"9" * 9999])
+def test_a_wrong_type_in_a_broken_header_is_refused_too(header):
+    with pytest.raises(BadMessage, match="Expected `int`, got `str`"):
+        wire.decode([b"GDF1", header, b""], LIMIT)
+
+
 def test_identity_is_read_from_a_header_that_lacks_the_rest():
     found = wire.identity([b"GDF1", b'{"visit": 7, "snap": 0, "detector": 300, "attempt": 2}'])
     assert (found.visit, found.snap, found.detector, found.attempt) == (7, 0, None, 2)
