@@ -76,7 +76,6 @@ def _cut(difference: Difference, y: np.ndarray, x: np.ndarray) -> Cut:
     variance = stamps(difference.variance, y, x, box)
     here = _inside(difference.image.shape, y, x, box)
     known = np.isfinite(data) & (variance > 0) & here
-    variance = variance * np.float32(difference.quality.score_scale**2)
     with np.errstate(divide="ignore", invalid="ignore"):
         weight = np.where(known, 1 / variance, 0).astype(np.float32)
     return Cut(np.where(known, data, 0), weight, profiles(difference, difference.psf, y, x))
@@ -113,7 +112,8 @@ def _mark(difference: Difference, threshold: float) -> Difference:
 def _measure(difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, fit: PointFit) -> dict[str, Any]:
     """The columns that are measured; flux errors include the source's own photons."""
     own = _own_photons(fit.profile) / difference.science.gain
-    flux_error = np.sqrt(fit.covariance[:, 0, 0] + np.maximum(fit.flux, 0) * own)
+    covariance = fit.covariance * difference.quality.score_scale**2
+    flux_error = np.sqrt(covariance[:, 0, 0] + np.maximum(fit.flux, 0) * own)
     radius = float(difference.quality.science_fwhm)
     with np.errstate(divide="ignore"):
         variance = np.where(cut.weight > 0, 1 / cut.weight, np.nan)
@@ -125,9 +125,9 @@ def _measure(difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, fit
     return {
         "x": x + fit.dx,
         "y": y + fit.dy,
-        "xErr": np.sqrt(fit.covariance[:, 2, 2]),
-        "yErr": np.sqrt(fit.covariance[:, 1, 1]),
-        "x_y_Cov": fit.covariance[:, 1, 2],
+        "xErr": np.sqrt(covariance[:, 2, 2]),
+        "yErr": np.sqrt(covariance[:, 1, 1]),
+        "x_y_Cov": covariance[:, 1, 2],
         "psfFlux": fit.flux,
         "psfFluxErr": flux_error,
         "psfChi2": fit.chi2,
@@ -135,7 +135,7 @@ def _measure(difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, fit
         "snr": np.abs(difference.score[y, x]),
         "isNegative": difference.score[y, x] < 0,
         "apFlux": ap_flux,
-        "apFluxErr": ap_error,
+        "apFluxErr": ap_error * difference.quality.score_scale,
         "scienceFlux": science[0],
         "scienceFluxErr": science[1],
         "templateFlux": template[0],

@@ -18,7 +18,7 @@ DIPOLE_SHARE = 0.4
 """A lobe of the other sign this strong beside a detection makes a dipole."""
 CORE = 0.05
 """Share of the PSF's peak above which a pixel tells what shape the source has; farther out are its neighbours."""
-EXCESS = 4.5
+EXCESS = 6.0
 """Sigmas of chi2 above which a source is not the PSF."""
 NEAR = 4
 """Pixels within which a spoilt area counts."""

@@ -59,7 +59,7 @@ def _fit(difference: Difference, y: int, x: int, angle: float) -> Trail:
     inside = inside & (columns >= 0) & (columns < difference.image.shape[1])
     data, variance = (stamps(plane, *at, HALF)[0] for plane in (difference.image, difference.variance))
     known = inside & np.isfinite(data) & (variance > 0)
-    weight = np.where(known, 1 / np.where(known, variance, 1), 0) / difference.quality.score_scale**2
+    weight = np.where(known, 1 / np.where(known, variance, 1), 0)
     model = given(difference.psf, difference.science.shape, difference.science.name)
     psf = psf_stamps(model.coefficients, model.order, model.shape, *at)[0]
     return fit_trail(np.where(known, data, 0), weight, psf, angle)
