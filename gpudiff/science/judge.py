@@ -12,8 +12,9 @@ from gpudiff.model.frame import Difference, Quality
 from gpudiff.model.mask import bit
 from gpudiff.model.tables import flag
 
-MODEL_ERROR = 0.05
-"""Fraction of a source's flux by which the PSF itself may be wrong, pixel by pixel."""
+UNEXPLAINED = 0.15
+"""Share of a source's squared signal to noise that the PSF must leave unexplained before it is called unlike it:
+in a bright source even a PSF wrong by a few percent is noticed."""
 DIPOLE_SHARE = 0.4
 """A lobe of the other sign this strong beside a detection makes a dipole."""
 CORE = 0.05
@@ -32,13 +33,14 @@ UNSEEN = 0.15
 class Shapes:
     """How each detection compares with the PSF, all (N,).
 
-    unlike : bool, chi2 of the PSF fit too large for noise, the PSF's own error allowed for
+    noticed : bool, chi2 of the PSF fit too large for noise; unlike : bool, and by a good part of the source
     pointed : bool, one or two pixels alone explain the light better than the PSF does
     sharpness, sharpness_error : peak over its neighbours against the PSF's, 1 for a point source
     major, minor : second moments along the axes over the PSF's mean one (NaN where the moments fail)
     angle : of the major axis from +x to +y, degrees
     """
 
+    noticed: np.ndarray
     unlike: np.ndarray
     pointed: np.ndarray
     sharpness: np.ndarray
@@ -63,9 +65,11 @@ class Shapes:
         freedom = np.maximum((inner > 0).sum((1, 2)) - 3, 1)
         model = fit.flux[:, None, None] * fit.profile
         chi2 = (inner * (data - model) ** 2).sum((1, 2))
-        allowed = (inner * (MODEL_ERROR * model) ** 2).sum((1, 2))
+        power = (inner * model**2).sum((1, 2))
         own = (inner**2 * np.abs(model)).sum((1, 2)) / difference.science.gain
-        unlike = chi2 - allowed - own > freedom + EXCESS * np.sqrt(2 * freedom)
+        excess = chi2 - own - freedom
+        noticed = excess > EXCESS * np.sqrt(2 * freedom)
+        unlike = noticed & (excess > UNEXPLAINED * power)
         centre, ring = _core(data), _core(fit.profile)
         expected = fit.flux * (ring[0] - ring[1])
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -73,7 +77,7 @@ class Shapes:
             noise = np.sqrt(1.125 / np.maximum(weight[:, weight.shape[1] // 2, weight.shape[1] // 2], 1e-30))
             error = np.abs(noise / expected)
         pointed = _pointed(data, weight, fit)
-        return cls(unlike, pointed, sharpness, error, *_axes(data, psf, fit))
+        return cls(noticed, unlike, pointed, sharpness, error, *_axes(data, psf, fit))
 
 
 def _pointed(data: np.ndarray, weight: np.ndarray, fit: PointFit) -> np.ndarray:

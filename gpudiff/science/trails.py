@@ -37,7 +37,7 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
     count = len(y)
     found = Trails(np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count, bool))
     with np.errstate(invalid="ignore"):
-        candidates = shapes.unlike & ~shapes.pointed & (shapes.major > 1.4) & (shapes.minor > 0.4)
+        candidates = shapes.noticed & ~shapes.pointed & (shapes.major > 1.4) & (shapes.minor > 0.4)
     for n in np.nonzero(candidates)[0]:
         if found.doubled[n]:
             continue
