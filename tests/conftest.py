@@ -10,6 +10,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # as the command does, before NumPy is loaded: BLAS threads slow a subtraction tenfold on a busy machine
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Ragged arrays are errors.  Said here: in pyproject.toml it would load NumPy before the lines above."""
+    config.addinivalue_line("filterwarnings", "error::numpy.exceptions.VisibleDeprecationWarning")
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real frames: GPUDIFF_DATA, or ../shared/data beside the checkout.

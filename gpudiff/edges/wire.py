@@ -177,7 +177,7 @@ def frame_in(envelope: Envelope) -> Frame:
             gain=header.gain,
             read_noise=header.read_noise,
             saturation=header.saturation,
-            wcs=header.wcs or {},
+            wcs={key: value for key, value in (header.wcs or {}).items() if value is not None},
             psf=None if header.psf is None else _decode_psf(header.psf, name),
             unit=header.unit,
             zero_point=header.zero_point,

@@ -213,6 +213,11 @@ def test_a_header_that_is_no_json_object_is_refused(header):
         wire.decode([b"GDF1", header, b"12"], LIMIT)
 
 
+def test_a_wcs_keyword_without_a_value_counts_as_absent():
+    frame = wire.decode(message(wcs={**WCS, "LONPOLE": None}), LIMIT)
+    assert frame.wcs == WCS
+
+
 @pytest.mark.parametrize("psf", [5, [[1, 2]], [[1, 2], [3]], [["a"]], [], {"a": 1}, [[None]]])
 def test_a_psf_that_is_none_is_refused(psf):
     with pytest.raises(BadPsf):

@@ -1,0 +1,185 @@
+"""Hundreds of damaged messages to a differencer in a process of its own: all answered, none leaves a trace."""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving import TIMEOUT_S, Raw, SmallAssociator
+from small_pair import GAIN, WCS, images, save
+
+from gpudiff.edges import control, wire
+from gpudiff.model.frame import Frame, FrameId, Observation
+from gpudiff.services.child import Child
+
+SCIENCE, TEMPLATE = images()
+COUNT, WARM_UP = 300, 60
+GROWTH_BYTES = 30 << 20
+"""A frame and its header are 0.2 MB: a service that kept a third of the messages would grow by more."""
+ODD: list[Any] = [
+    *(
+        None,
+        True,
+        -1,
+        0,
+        1,
+        255,
+        256,
+        1 << 39,
+        1 << 63,
+        10**40,
+        0.5,
+        -1e308,
+        1e-308,
+        1e308,
+        "",
+        "x",
+        "<f8",
+        "\x00\n",
+    ),
+    *(
+        [],
+        [[]],
+        [1, 2, 3],
+        [[0.0]],
+        [[1e38, 1], [1, -1e38]],
+        {},
+        {"CTYPE1": "RA---TAN"},
+        {"a": [1]},
+        "x" * 100_000,
+    ),
+]
+"""Values that a key hardly expects."""
+
+
+def message(visit: int) -> list[bytes]:
+    """A good frame, as it goes over the wire."""
+    observation = Observation(FrameId(visit, 0, 3), mjd_start_tai=61000.0, mjd_end_tai=61000.1)
+    frame = Frame("frame", observation, SCIENCE, gain=GAIN, read_noise=5.0, saturation=6e4, wcs=dict(WCS))
+    return [bytes(part) for part in wire.encode(frame)]
+
+
+# ------------------------------------------------------------------ damage
+def odd_value(parts: list[bytes], rng: random.Random) -> None:
+    """A key of the header holds something else."""
+    header = json.loads(parts[1])
+    header[rng.choice([*wire.Header.__struct_fields__])] = rng.choice(ODD)
+    parts[1] = json.dumps(header).encode()
+
+
+def odd_wcs(parts: list[bytes], rng: random.Random) -> None:
+    """A WCS keyword holds something else, or is not there."""
+    header = json.loads(parts[1])
+    key, value = rng.choice(sorted(header["wcs"])), rng.choice([*ODD, ...])
+    header["wcs"][key] = value
+    header["wcs"] = {key: value for key, value in header["wcs"].items() if value is not ...}
+    parts[1] = json.dumps(header).encode()
+
+
+def odd_plane(parts: list[bytes], rng: random.Random) -> None:
+    """A key of the image's description holds something else."""
+    header = json.loads(parts[1])
+    header["planes"][0][rng.choice([*wire.PlaneHeader.__struct_fields__])] = rng.choice(ODD)
+    parts[1] = json.dumps(header).encode()
+
+
+def lost_key(parts: list[bytes], rng: random.Random) -> None:
+    """A key of the header is not there."""
+    header = json.loads(parts[1])
+    del header[rng.choice(sorted(header))]
+    parts[1] = json.dumps(header).encode()
+
+
+def flipped(parts: list[bytes], rng: random.Random) -> None:
+    """A few bytes of a part are others."""
+    part = rng.randrange(len(parts))
+    made = bytearray(parts[part])
+    for _ in range(rng.choice([1, 1, 2, 9])):
+        made[rng.randrange(len(made))] = rng.randrange(256)
+    parts[part] = bytes(made)
+
+
+def cut(parts: list[bytes], rng: random.Random) -> None:
+    """A part ends early."""
+    part = rng.randrange(len(parts))
+    parts[part] = parts[part][: rng.randrange(len(parts[part]))]
+
+
+def shuffled(parts: list[bytes], rng: random.Random) -> None:
+    """A part is lost, comes twice, or in another's place."""
+    rng.choice([parts.pop, parts.reverse, lambda: parts.append(parts[-1]), lambda: parts.insert(0, parts[1])])()
+
+
+def control_message(parts: list[bytes], rng: random.Random) -> None:
+    """Words instead of a frame."""
+    said = rng.choice([b'{"say": "hello"}', b'{"say": 5}', b"[", b"", b'{"say": "receipt"}', b"{" * 70_000])
+    parts[:] = [b"GDC1", said]
+
+
+DAMAGE: list[Callable[[list[bytes], random.Random], None]] = [
+    *(odd_value, odd_wcs, odd_plane, lost_key, flipped, cut, shuffled, control_message),
+]
+
+
+# ------------------------------------------------------------------ the service
+@dataclass(frozen=True)
+class Remote:
+    """A differencer in a process of its own."""
+
+    directory: Path
+    endpoint: str
+
+    def status(self) -> dict[str, Any]:
+        """What status.json says."""
+        return json.loads((self.directory / "status.json").read_text())
+
+    def memory(self) -> int:
+        """Bytes that the differencer and its workers hold (VmRSS of proc(5))."""
+        status = self.status()
+        pids = [status["pid"], *status["workers"]]
+        lines = [line for pid in pids for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
+        return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+@pytest.fixture
+def remote(tmp_path) -> Iterator[Remote]:
+    (tmp_path / "templates").mkdir()
+    save(tmp_path / "templates" / "template.fits", TEMPLATE)
+    associator = SmallAssociator()
+    words = ["differencer", "--directory", str(tmp_path), "--templates", str(tmp_path / "templates")]
+    words += ["--workers", "1", "--frames", "tcp://127.0.0.1:0", "--detections", associator.endpoint]
+    running = Child(words, tmp_path / "log", "ready: ", TIMEOUT_S)
+    yield Remote(tmp_path, running.ready.split()[2])
+    assert running.stop() == 0
+    associator.close()
+
+
+def answer(raw: Raw, parts: list[bytes]) -> dict[str, Any]:
+    """The last word on a message: ready, or a receipt that is more than `accepted` and `busy`."""
+    raw.dealer.send(parts)
+    while True:
+        said = raw.dealer.receive(TIMEOUT_S)
+        assert said is not None, "no answer"
+        words = control.decode(said)
+        if words.get("status") not in ("accepted", "busy"):
+            return words
+
+
+def test_every_damaged_message_is_answered_and_the_service_neither_grows_nor_ends(remote):
+    rng, raw, statuses, memory = random.Random(20261122), Raw(remote.endpoint), set(), 0
+    for number in range(COUNT):
+        parts = message(number)
+        rng.choice(DAMAGE)(parts, rng)
+        said = answer(raw, parts)
+        statuses.add(said.get("status", said["say"]))
+        assert "failed 3 times" not in said.get("reason", ""), said  # an error that nobody foresaw
+        if number == WARM_UP:
+            memory = remote.memory()
+    assert statuses == {"ready", "rejected", "failed", "done"}
+    assert answer(raw, message(COUNT))["status"] == "done"
+    assert remote.memory() - memory < GROWTH_BYTES
+    assert remote.status()["worker_restarts"] == 0
+    raw.dealer.close()
