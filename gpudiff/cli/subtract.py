@@ -96,7 +96,7 @@ def check_numbers(arguments: argparse.Namespace) -> None:
 
 OVERRIDES = {
     "instrument": ("gain", "read_noise", "saturation"),
-    "match": ("algorithm", "convolve", "threads"),
+    "match": ("algorithm", "align", "convolve", "threads"),
     "detect": ("threshold", "decorrelate"),
 }
 """Configuration section -> keys that the command line has options for."""
@@ -224,6 +224,11 @@ def _configure_input(group: Any) -> None:
 
 
 def _configure_method(group: Any) -> None:
+    group.add_argument(
+        "--align",
+        choices=CHOICES["match", "align"],
+        help="how the template comes onto the science grid; default: auto, by WCS when the stars agree",
+    )
     group.add_argument("--convolve", choices=CHOICES["match", "convolve"], help="default: auto, the sharper one")
     group.add_argument("--algorithm", choices=CHOICES["match", "algorithm"], help="default: alard-lupton")
     group.add_argument("--threshold", type=float, metavar="SIGMA", help="of the detections, default 5")

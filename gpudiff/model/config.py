@@ -37,6 +37,7 @@ class Match:
     """The matching kernel."""
 
     algorithm: str = "alard-lupton"
+    align: str = "auto"  # wcs | stars | none | auto: how the template comes onto the science frame's pixel grid
     convolve: str = "auto"  # template | science | auto
     candidates: int = 600  # stars in the fit, at most
     candidate_snr: float = 25.0  # peak over sky noise
@@ -88,6 +89,7 @@ class Configuration:
 
 
 CHOICES = {
+    ("match", "align"): ("auto", "wcs", "stars", "none"),
     ("match", "convolve"): ("template", "science", "auto"),
     ("match", "algorithm"): ("alard-lupton",),
 }

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from gpudiff.model.config import Configuration
 from gpudiff.model.frame import Difference, Exposure, Frame
 from gpudiff.model.tables import Table
+from gpudiff.science.align import align
 from gpudiff.science.calibrate import calibrate
 from gpudiff.science.detect import detect
 from gpudiff.science.difference import difference
@@ -24,11 +25,14 @@ def subtract(science: Frame, template: Frame, configuration: Configuration) -> t
     start = time.perf_counter()
     exposures = calibrate(science, configuration), calibrate(template, configuration)
     calibrated = time.perf_counter()
-    made = ALGORITHMS[configuration.match.algorithm](*exposures, configuration)
+    aligned = align(*exposures, configuration)
+    in_place = time.perf_counter()
+    made = ALGORITHMS[configuration.match.algorithm](exposures[0], aligned, configuration)
     differenced = time.perf_counter()
     marked, sources = detect(made, configuration)
     seconds = {
         "calibrate": calibrated - start,
+        "align": in_place - calibrated,
         **made.seconds,
         "detect": time.perf_counter() - differenced,
     }

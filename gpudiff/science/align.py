@@ -1,0 +1,278 @@
+"""A template brought onto the science frame's pixel grid, by its WCS or by the stars in both."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpudiff.arrays.resample import Lattice, Place, lattice, resample
+from gpudiff.model.config import Configuration, Match
+from gpudiff.model.errors import NoOverlap, WrongShape
+from gpudiff.model.frame import Exposure
+from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.plane import DensePlane, Plane, SmoothPlane
+from gpudiff.model.sky import Sky
+from gpudiff.science.asterisms import Fit, agreement, bright_stars, refined, similar
+from gpudiff.science.cosmic_rays import mark_cosmic_rays
+from gpudiff.science.psf import psf_of
+from gpudiff.science.saturated import fill_cores
+from gpudiff.science.stars import find_stars
+
+AGREE = 0.1
+"""Pixels up to which two WCS are one."""
+TAKEN_UP = 0.4
+"""Pixels up to which the matching kernel takes up an offset; resampling would cost noise and time for nothing."""
+CELL = 128
+"""Pixels of the mesh on which smooth planes are resampled."""
+FAR = 1e9
+MARGIN = 15
+"""Pixels from the template's edge within which a star does not help to measure its PSF."""
+
+
+def align(science: Exposure, template: Exposure, configuration: Configuration) -> Exposure:
+    """The template on the science frame's pixel grid, its notes saying what was done; itself where nothing was.
+
+    `match.align` says how.  "none": the pixel grids are taken as aligned.  "wcs": the WCS of both are believed.
+    "stars": a map is fitted to the stars in both.  "auto": grids of one shape without two WCS, or whose WCS
+    agree within 0.1 px, are taken as aligned; otherwise the stars say whether pixel grids or WCS are to be
+    believed, and a map is fitted to them when neither is.
+
+    A resampled template keeps flux, gain, and the digest of what it was made from; pixels it does not cover are
+    NO_DATA.  Its sky variance is that of white noise with the same power on the scale of a star, and counts as
+    measured: noise of neighbouring pixels is correlated, which the difference looks at and whitens.
+
+    Raises WrongShape for grids of two shapes where there is nothing to go by, NoOverlap when science and
+    template show different sky or their stars cannot be brought together.
+    """
+    choice = configuration.match.align
+    here, there = Sky(science.frame.wcs), Sky(template.frame.wcs)
+    if choice == "none" or (choice == "auto" and not (here and there)):
+        return _as_it_is(science, template)
+    if choice == "stars":
+        plan = _by_stars(science, template)
+    else:
+        plan = _by_wcs(science, template, here, there, check=choice == "auto")
+    if plan.place is None:
+        return _placed(science, template, *plan.notes)
+    return _resampled(science, _filled(template, configuration.match), plan, configuration.match.threads)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Where in the template each science pixel lies, None where it lies at the same place; what to say of it."""
+
+    place: Place | None
+    note: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (self.note,) if self.note else ()
+
+
+def _as_it_is(science: Exposure, template: Exposure) -> Exposure:
+    if science.shape == template.shape:
+        return _placed(science, template)
+    raise WrongShape(
+        f"{template.name}: expected a template on the science frame's {science.shape} pixel grid, or a WCS in "
+        f"both to bring it there, got {template.shape}"
+    )
+
+
+def _placed(science: Exposure, template: Exposure, *notes: str) -> Exposure:
+    """The template with the science frame's WCS, which is where it lies."""
+    frame = dataclasses.replace(template.frame, wcs=science.frame.wcs)
+    return dataclasses.replace(template, frame=frame, notes=(*template.notes, *notes))
+
+
+# ---------------------------------------------------------------- which map
+def _by_wcs(science: Exposure, template: Exposure, here: Sky, there: Sky, check: bool) -> _Plan:
+    if not (here and there):
+        raise WrongShape(f"{(template if here else science).name}: expected a WCS to align by, got none")
+    place = _through(here, there, science, template)
+    same = science.shape == template.shape
+    off = _difference(place, science.shape)
+    if same and off < AGREE:
+        return _Plan(None)
+    if not check:
+        return _Plan(place, f"resampled by WCS, {off:.2f} px from the science grid")
+    return _checked(science, template, place, off)
+
+
+def _checked(science: Exposure, template: Exposure, place: Place, off: float) -> _Plan:
+    """What the stars say of the two WCS, which differ by `off` px."""
+    mine, its = bright_stars(science), bright_stars(template)
+    by_wcs = agreement(place, mine, its, template.shape)
+    same = science.shape == template.shape
+    as_is = agreement(_identity, mine, its, template.shape) if same else None
+    said = f"the WCS differ by {off:.2f} px"
+    if as_is and as_is.holds and _good_as_it_is(as_is, by_wcs):
+        return _Plan(None, f"{said}; {as_is.said} pixel by pixel: taken as aligned")
+    if by_wcs.holds:
+        return _finished(place, by_wcs, science, template, f"{said}: resampled by WCS; {by_wcs.said}")
+    if min(len(mine), len(its)) < Fit.FEWEST:
+        return _Plan(place, f"{said}: resampled by WCS, unchecked: {len(mine)} and {len(its)} bright stars")
+    if as_is and as_is.holds:
+        return _finished(_identity, as_is, science, template, f"{said}; {as_is.said} pixel by pixel")
+    found = similar(mine, its, template.shape)
+    if found is None:
+        tried = f"by WCS {by_wcs.said}" + (f", pixel by pixel {as_is.said}" if as_is else "")
+        raise NoOverlap(f"{template.name}: expected the science frame's stars, got a template where {tried}")
+    return _finished(found.place, found.fit, science, template, f"{said}, wrongly: resampled by stars")
+
+
+def _good_as_it_is(as_is: Fit, by_wcs: Fit) -> bool:
+    """Whether the pixel grids are as good as the WCS, or good enough for the matching kernel."""
+    if as_is.count < 0.7 * by_wcs.count:
+        return False
+    return as_is.residual < TAKEN_UP or (by_wcs.holds and as_is.residual < 1.2 * by_wcs.residual)
+
+
+def _by_stars(science: Exposure, template: Exposure) -> _Plan:
+    mine, its = bright_stars(science), bright_stars(template)
+    found = similar(mine, its, template.shape)
+    if found is None:
+        raise NoOverlap(
+            f"{template.name}: expected the science frame's stars, got {len(its)} bright ones among which no "
+            f"pattern of its {len(mine)} was found"
+        )
+    return _finished(found.place, found.fit, science, template, "resampled by stars")
+
+
+def _finished(place: Place, fit: Fit, science: Exposure, template: Exposure, note: str) -> _Plan:
+    """The plan with what the stars still see amiss taken out of the map."""
+    place, after = refined(
+        place, fit, bright_stars(science), bright_stars(template), science.shape, template.shape
+    )
+    if after is fit:
+        return _Plan(place, note)
+    return _Plan(place, f"{note}, {after.residual:.2f} px after a map of order {after.order} was fitted to them")
+
+
+def _identity(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(y, float), np.asarray(x, float)
+
+
+def _difference(place: Place, shape: tuple[int, int]) -> float:
+    """Median distance, pixels, between science pixels and where they lie in the template."""
+    y, x = (a.ravel() for a in np.mgrid[0 : shape[0] - 1 : 9j, 0 : shape[1] - 1 : 9j])
+    ty, tx = place(y, x)
+    return float(np.median(np.hypot(ty - y, tx - x)))
+
+
+def _through(here: Sky, there: Sky, science: Exposure, template: Exposure) -> Place:
+    """The map through the sky; far away where the way back does not lead to the same pixel.
+
+    A distortion's inverse is good over its own image only.  Raises NoOverlap where no science pixel lies in
+    the template.
+    """
+
+    def place(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        tx, ty = there.to_pixels(*here.to_sky(x, y))
+        with np.errstate(invalid="ignore"):
+            back_x, back_y = here.to_pixels(*there.to_sky(tx, ty))
+            good = np.hypot(back_x - x, back_y - y) < 0.05
+        return _continued(ty, good, y, x), _continued(tx, good, y, x)
+
+    height, width = template.shape
+    y, x = (a.ravel() for a in np.mgrid[0 : science.shape[0] - 1 : 17j, 0 : science.shape[1] - 1 : 17j])
+    tx, ty = there.to_pixels(*here.to_sky(x, y))
+    with np.errstate(invalid="ignore"):
+        inside = (tx > -0.5) & (tx < width - 0.5) & (ty > -0.5) & (ty < height - 0.5)
+    if not inside.any():
+        away = np.hypot(tx - 0.5 * width, ty - 0.5 * height)
+        distance = f"{np.median(away):.0f} px away" if np.isfinite(away).all() else "on the far side of the sky"
+        raise NoOverlap(
+            f"{template.name}: expected a template of the science frame's sky, got one whose WCS lies {distance}"
+        )
+    return place
+
+
+def _continued(values: np.ndarray, good: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Values with those that are not good replaced by a plane through the good ones."""
+    if good.all():
+        return values
+    if good.sum() < 3:
+        return np.full(values.shape, -FAR)
+    design = np.stack([np.ones(y.shape), y, x], -1)
+    plane = np.linalg.lstsq(design[good], values[good], rcond=None)[0]
+    return np.where(good, values, design @ plane)
+
+
+# ---------------------------------------------------------------- the template read off
+def _filled(template: Exposure, settings: Match) -> Exposure:
+    """The template with cosmic rays marked, holes and saturated cores filled, on the pixels it was taken with.
+
+    Resampled cosmic rays would look like stars, and holes would ring.  Raises NoStars.
+    """
+    stars = find_stars(template, template, settings, min(MARGIN, min(template.shape) // 6))
+    psf = psf_of(template, stars, "template")
+    found = mark_cosmic_rays(template, psf)
+    fill_cores(template, psf)
+    if found == 0:
+        return template
+    note = f"{found} cosmic-ray and hot pixels found before it was resampled"
+    return dataclasses.replace(template, notes=(*template.notes, note))
+
+
+def _resampled(science: Exposure, template: Exposure, plan: _Plan, threads: int) -> Exposure:
+    assert plan.place is not None
+    places = lattice(plan.place, science.shape)
+    stars = bright_stars(template)
+    unusable = (template.mask & bit(*UNUSABLE)) != 0
+    sigma = stars.width if len(stars) else 1.4
+    image, lost, mask = resample(template.image, unusable, template.mask, places, sigma, threads)
+    mask[~lost] &= ~bit(*UNUSABLE)
+    mask[lost & ((mask & bit(*UNUSABLE)) == 0)] |= bit("NO_DATA")
+    if lost.all():
+        raise NoOverlap(f"{template.name}: expected a template of the science frame's sky, got no pixel of it")
+    notes = (*plan.notes, *_psf_note(template), *_cover_note(lost))
+    frame = dataclasses.replace(template.frame, wcs=science.frame.wcs, psf=None)
+    return dataclasses.replace(
+        template,
+        frame=frame,
+        image=image,
+        mask=mask,
+        sky=_carried(template.sky, places),
+        sky_variance=_carried(template.sky_variance, places),
+        variance_known=False,
+        notes=(*template.notes, *notes),
+    )
+
+
+def _psf_note(template: Exposure) -> tuple[str, ...]:
+    return () if template.frame.psf is None else ("its PSF is measured anew on the resampled pixels",)
+
+
+def _cover_note(lost: np.ndarray) -> tuple[str, ...]:
+    share = float(lost.mean())
+    return (f"covers {1 - share:.0%} of the science frame",) if share > 0.05 else ()
+
+
+def _carried(plane: Plane, places: Lattice) -> Plane:
+    """A plane at the lattice's positions, times area: a level in flux a pixel, or the power of white noise."""
+    if isinstance(plane, SmoothPlane):
+        return _carried_smooth(plane, places)
+    out = np.empty(places.shape, np.float32)
+    for row in range(0, places.shape[0], CELL):
+        y, x, area = places.cut(row, min(row + CELL, places.shape[0]), 0, places.shape[1])
+        out[row : row + CELL] = plane.at(*_whole(y, x, plane.shape)) * area
+    return DensePlane(out)
+
+
+def _carried_smooth(plane: SmoothPlane, places: Lattice) -> SmoothPlane:
+    cells = [max(4, round(n / CELL)) for n in places.shape]
+    rows, columns = (
+        np.rint((np.arange(cell) + 0.5) * n / cell - 0.5).astype(int)
+        for n, cell in zip(places.shape, cells, strict=True)
+    )
+    y, x, area = (
+        places.rows[rows] @ grid @ places.columns[:, columns] for grid in (places.y, places.x, places.area)
+    )
+    row, column = _whole(y, x, plane.shape)
+    return SmoothPlane(plane.at(row.ravel(), column.ravel()).reshape(y.shape) * area, places.shape)
+
+
+def _whole(y: np.ndarray, x: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest pixels, those outside moved to the edge."""
+    row, column = (np.rint(np.clip(a, 0, n - 1)).astype(int) for a, n in zip((y, x), shape, strict=True))
+    return row, column
