@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gpudiff.edges.control import Receipt
     from gpudiff.model.config import Configuration
-    from gpudiff.model.frame import Frame
+    from gpudiff.model.frame import Frame, FrameId
 
 DESCRIPTION = """\
 Send FITS frames to a running service and wait until the detections of each are committed.
@@ -96,11 +96,20 @@ class Tally:
 def readable(arguments: argparse.Namespace, configuration: "Configuration", tally: Tally) -> Iterator["Frame"]:
     """The frames in the files that are frames, each read when its turn comes."""
     from gpudiff.edges.fits import read_frame
-    from gpudiff.model.errors import InputRejected
+    from gpudiff.model.errors import BadMessage, InputRejected
 
+    sent: dict[FrameId, tuple[Path, str]] = {}
     for number, path in enumerate(arguments.frames):
         visit = None if arguments.visit is None else arguments.visit + number
         try:
-            yield read_frame(path, configuration.instrument, visit=visit, detector=arguments.detector)
+            frame = read_frame(path, configuration.instrument, visit=visit, detector=arguments.detector)
+            first, digest = sent.setdefault(frame.observation.frame, (path, frame.digest))
+            if digest != frame.digest:
+                raise BadMessage(
+                    f"{path}: expected one frame a (visit, snap, detector), but it is {frame.observation.frame} "
+                    f"as {first} is: give --visit"
+                )
         except InputRejected as error:
             tally.refuse(error)
+        else:
+            yield frame

@@ -57,6 +57,13 @@ def test_visit_numbers_count_up_from_the_one_given(send, tmp_path, capsys, servi
     assert "2 done" in capsys.readouterr().out
 
 
+def test_two_files_that_say_they_are_one_frame_are_not_both_sent(send, tmp_path, capsys):
+    write_frame(tmp_path / "a.fits", a_frame(70))
+    write_frame(tmp_path / "b.fits", a_frame(70, fill=3.0))
+    assert send(tmp_path / "a.fits", tmp_path / "b.fits") == 3
+    assert "b.fits: expected one frame a (visit, snap, detector)" in capsys.readouterr().out
+
+
 def test_a_service_that_does_not_answer_gives_status_1(tmp_path, capsys):
     write_frame(tmp_path / "1.fits", a_frame(1))
     assert main(["send", str(tmp_path / "1.fits"), "--to", "tcp://127.0.0.1:9", "--timeout", "0.2"]) == 1
