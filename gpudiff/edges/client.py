@@ -86,6 +86,7 @@ class FrameClient:
             self._greet()
         while True:
             while len(self._waiting) < self.credit:
+                yield from self._catch_up()
                 following = following or next(source, None)
                 if following is None or following.observation.frame in self._waiting:
                     break
@@ -133,6 +134,12 @@ class FrameClient:
         if parts is None:
             self._look_at_the_clock()
         else:
+            self._heard = time.monotonic()
+            yield from self._understand(control.decode(parts))
+
+    def _catch_up(self) -> Iterator[Receipt]:
+        """Final receipts that have come already."""
+        while (parts := self._dealer.receive(0.0)) is not None:
             self._heard = time.monotonic()
             yield from self._understand(control.decode(parts))
 

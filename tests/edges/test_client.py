@@ -153,6 +153,24 @@ def test_frames_that_come_seldom_are_not_taken_for_a_silent_service():
         assert len(list(client.send_many(frames()))) == 2
 
 
+def test_receipts_come_out_between_frames_that_come_seldom():
+    came, before_the_last = [], []
+
+    def frames():
+        for visit in range(20):
+            until(lambda visit=visit: len(script.seen) == visit)
+            before_the_last[:] = came
+            yield a_frame(visit)
+
+    with (
+        Script(lambda who: DONE, credit=100) as script,
+        FrameClient(script.endpoint, timeout_s=TIMEOUT_S) as client,
+    ):
+        for receipt in client.send_many(frames()):
+            came.append(receipt.visit)
+    assert len(before_the_last) > 0
+
+
 def test_receipts_that_wait_unread_keep_a_frame_from_being_sent_again():
     def frames():
         yield a_frame(0)
