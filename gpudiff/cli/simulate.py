@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from gpudiff.model.hard_scene import SCENES
 from gpudiff.model.scene import FocalPlane, Night, grid
 
 DESCRIPTION = """\
@@ -13,8 +14,12 @@ from earlier epochs, and a table of everything that changed.
   gpudiff simulate --output night --visits 3 --detectors 9 --size 1024
   gpudiff simulate --output night --focal-plane lsstcam.csv --detectors 21 --size 2048 --fields 2
 
+  gpudiff simulate --scene streak --output pair --size 1024 --seed 7
+
 Writes OUTPUT/frames/<visit>_<detector>.fits, OUTPUT/templates/, truth.ecsv, pointings.csv, simulation.json.
-The same options and seed give the same pixels, however many processes share the work.
+The same options and seed give the same pixels, however many processes share the work.  With --scene, one hard
+pair: science.fits, template.fits, truth.ecsv, and perfect.fits, the difference that a noiseless template of
+the same seeing would give; options of the night that are not at their defaults win over the scene's.
 """
 HELP = {
     "visits": "exposures of the whole focal plane",
@@ -56,6 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.add_argument("--output", "-o", type=Path, required=True, help="folder to write")
     parser.add_argument("--force", action="store_true", help="replace an earlier simulation in OUTPUT")
+    parser.add_argument("--scene", metavar="NAME", choices=list(SCENES), help=f"one of {', '.join(SCENES)}")
     add_options(parser)
 
 
@@ -92,6 +98,31 @@ def focal_plane_of(arguments: argparse.Namespace) -> FocalPlane:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    return _night(arguments) if arguments.scene is None else _pair(arguments)
+
+
+def _pair(arguments: argparse.Namespace) -> int:
+    from gpudiff.model.errors import BadConfiguration
+    from gpudiff.model.hard_scene import hard_scene, night_of_scene
+    from gpudiff.services.hard_pair import simulate_pair
+
+    if (arguments.output / "science.fits").exists() and not arguments.force:
+        raise BadConfiguration(f"output: {arguments.output} already holds a pair; --force replaces it")
+    for name in ("detectors", "focal_plane"):
+        if getattr(arguments, name) is not None:
+            raise BadConfiguration(f"{name}: expected none with --scene, which has one detector")
+    scene, size = hard_scene(arguments.scene), 1024 if arguments.size is None else arguments.size
+    pair = simulate_pair(scene, night_of_scene(scene, night_of(arguments), size), size, arguments.output)
+    of_sky = pair.truth["objectId"] > 0
+    visible = of_sky & (pair.truth["snr"] >= 5)
+    print(
+        f"{arguments.output}: {scene.meaning}; {of_sky.sum()} changes to see, "
+        f"{visible.sum()} of them with an ideal S/N of 5 or more (truth.ecsv)"
+    )
+    return 0
+
+
+def _night(arguments: argparse.Namespace) -> int:
     from gpudiff.cli.progress import bars
     from gpudiff.model.errors import BadConfiguration
     from gpudiff.services.simulator import simulate

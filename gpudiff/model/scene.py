@@ -15,8 +15,8 @@ SMALLEST_DETECTOR = 128
 
 _C = Column
 TRUTH: tuple[Column, ...] = (
-    _C("objectId", "i8", "", "the same number in every visit; 0 for a cosmic ray"),
-    _C("kind", "U10", "", "transient, vanished, variable, moving or cosmic-ray"),
+    _C("objectId", "i8", "", "the same number in every visit; 0 for what is not of the sky"),
+    _C("kind", "U10", "", "transient, vanished, variable, moving; cosmic-ray, hot-pixel, streak, glint"),
     _C("place", "U9", "", "field, host, near-star, or '' where it does not apply"),
     _C("visit", "i8", "", "visit number"),
     _C("detector", "i2", "", "detector number"),
@@ -217,7 +217,7 @@ class Weather:
     ellipticity : (2, 4), e1 and e2 of 1, u, v, uv
     transparency : electrons against the nominal; transparency_terms : relative, of u, v, uv
     sky : electrons a pixel; sky_terms : relative, of u, v, u^2 + v^2
-    shift : (2, 3) px, registration error in x and y of 1, u, v
+    shift : (2, 3 or 6) px, registration error in x and y of 1, u, v (and u^2, uv, v^2)
     """
 
     fwhm: float

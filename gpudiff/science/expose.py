@@ -88,7 +88,7 @@ def stacked(night: Night, field: int, views: Sequence[View], means: Iterable[np.
     """
     detector, count = views[0].detector, len(views)
     full = detector.saturation * detector.gain
-    mean, saturated = np.float32(0), np.bool_(False)
+    mean, saturated = np.zeros((1, 1), np.float32), np.zeros((1, 1), bool)  # the first one gives the shape
     for one in means:
         saturated = saturated | (one >= full)
         mean = mean + np.minimum(one, full) / np.float32(count)

@@ -34,3 +34,18 @@ def test_an_earlier_simulation_is_replaced_only_by_force(tmp_path, capsys):
     assert main(again) == 3
     assert "--force replaces them" in capsys.readouterr().err
     assert main([*again, "--force"]) == 0
+
+
+def test_a_scene_is_one_pair_with_its_truth(tmp_path, capsys):
+    again = ["simulate", "--scene", "streak", "--output", str(tmp_path), "--size", "128"]
+    assert main(again) == 0
+    assert "two satellite streaks" in capsys.readouterr().out
+    names = {"science.fits", "template.fits", "perfect.fits", "truth.ecsv"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert main(again) == 3
+    assert "--force replaces it" in capsys.readouterr().err
+
+
+def test_a_scene_has_one_detector(tmp_path, capsys):
+    assert main(["simulate", "--scene", "streak", "--output", str(tmp_path), "--detectors", "4"]) == 3
+    assert "detectors: expected none with --scene" in capsys.readouterr().err

@@ -1,0 +1,218 @@
+"""Judges a subtraction by the truth of a simulated pair: found, false, how honest the noise is."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+from scipy.ndimage import binary_dilation, zoom
+from scipy.signal import fftconvolve
+
+from gpudiff.arrays.components import extrema
+from gpudiff.model.mask import UNUSABLE, bit
+
+NEAR, NEAR_VARIABLE = 3.0, 6.0
+"""px within which a detection belongs to a change; a variable star's residual is forgiven a little more."""
+UNUSABLE_SHARE = 0.5
+"""Of the PSF on unusable pixels, above which nobody is asked to find a change."""
+ARTEFACT = int(bit("STREAK", "SUSPECT"))
+
+
+@dataclass(frozen=True)
+class Detections:
+    """x, y : px; negative : bool; all (N,)."""
+
+    x: np.ndarray
+    y: np.ndarray
+    negative: np.ndarray
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What changed (`sky`), which of it anyone should find (`asked`), and the perfect difference's planes."""
+
+    sky: Table
+    asked: np.ndarray
+    image: np.ndarray
+    variance: np.ndarray
+    mask: np.ndarray
+    psf: np.ndarray
+
+    @classmethod
+    def read(cls, pair: Path) -> "Truth":
+        """From truth.ecsv and perfect.fits of `gpudiff simulate --scene`."""
+        rows = Table.read(pair / "truth.ecsv", fill_values=None)
+        sky = rows[np.asarray(rows["objectId"]) > 0]
+        with fits.open(pair / "perfect.fits") as hdus:
+            planes = [np.asarray(hdus[name].data) for name in ("IMAGE", "VARIANCE", "MASK", "PSF")]
+        y, x = (np.rint(np.asarray(sky[axis])).astype(int) for axis in "yx")
+        on_artefact = binary_dilation(planes[2] & ARTEFACT, iterations=3)[y, x]
+        asked = (np.asarray(sky["usable"]) > UNUSABLE_SHARE) & ~on_artefact
+        return cls(sky, asked, *planes)
+
+    def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """(changes, N) px from each change, a trail being a line."""
+        angle = np.radians(np.asarray(self.sky["trailAngle"], float))[:, None]
+        dx = x[None] - np.asarray(self.sky["x"])[:, None]
+        dy = y[None] - np.asarray(self.sky["y"])[:, None]
+        along = dx * np.cos(angle) + dy * np.sin(angle)
+        half = np.asarray(self.sky["trailLength"], float)[:, None] / 2
+        return np.hypot(along - np.clip(along, -half, half), dy * np.cos(angle) - dx * np.sin(angle))
+
+    def hits(self, detections: Detections) -> np.ndarray:
+        """(changes, N) bool: the detection is that change, by place and sign."""
+        fading = np.asarray(self.sky["flux"])[:, None] < 0
+        return (self.distance(detections.x, detections.y) <= NEAR) & (detections.negative[None] == fading)
+
+
+def perfect_detections(truth: Truth, threshold: float = 5.0) -> Detections:
+    """What the same rule finds by a matched filter with the true PSF and noise in the perfect difference."""
+    score = _matched_filter(truth)
+    width = float(np.sqrt((truth.psf[4] > 0.5 * truth.psf[4].max()).sum() * 4 / np.pi))
+    y, x = extrema(score, threshold, width)
+    return Detections(x.astype(float), y.astype(float), score[y, x] < 0)
+
+
+def _matched_filter(truth: Truth) -> np.ndarray:
+    """(H, W) float32 signal to noise; the PSF is that of the ninth of the image."""
+    weight = np.where(truth.mask & int(bit(*UNUSABLE)), 0, 1 / truth.variance)
+    height, width = weight.shape
+    half = truth.psf.shape[1] // 2
+    out = np.zeros(weight.shape, np.float32)
+    padded, data = (np.pad(plane, half) for plane in (weight, weight * truth.image))
+    for n, psf in enumerate(truth.psf):
+        rows = slice(n // 3 * height // 3, (n // 3 + 1) * height // 3)
+        columns = slice(n % 3 * width // 3, (n % 3 + 1) * width // 3)
+        wide = (slice(rows.start, rows.stop + 2 * half), slice(columns.start, columns.stop + 2 * half))
+        turned = psf[::-1, ::-1].astype(float)
+        signal, power = fftconvolve(data[wide], turned, "valid"), fftconvolve(padded[wide], turned**2, "valid")
+        out[rows, columns] = np.where(power > 1e-9 * power.max(), signal / np.sqrt(np.abs(power) + 1e-30), 0)
+    return out
+
+
+def counts(truth: Truth, detections: Detections) -> dict[str, Any]:
+    """found (of the changes asked for), false (near nothing), false_on_artefact, and where the false ones are."""
+    away = truth.distance(detections.x, detections.y)
+    variable = np.asarray(truth.sky["kind"]) == "variable"
+    explained = (away <= np.where(variable, NEAR_VARIABLE, NEAR + 1)[:, None]).any(0)
+    spoilt = binary_dilation(truth.mask & ARTEFACT, iterations=5)
+    on = spoilt[np.rint(detections.y).astype(int), np.rint(detections.x).astype(int)]
+    false = ~explained & ~on
+    hit = truth.hits(detections).any(1)
+    return {
+        "found": int((hit & truth.asked).sum()),
+        "asked": int(truth.asked.sum()),
+        "false": int(false.sum()),
+        "false_on_artefact": int((~explained & on).sum()),
+        "false_rows": np.flatnonzero(~explained),
+        "missed_rows": np.flatnonzero(truth.asked & ~hit),
+    }
+
+
+def fluxes(truth: Truth, rows: Table) -> dict[str, list[float]]:
+    """flux / true flux - 1 above S/N 15, and (flux - true) / error above S/N 8, of point sources found."""
+    hit = truth.hits(_detections(rows))
+    ratio, pull = [], []
+    for change in np.flatnonzero(hit.any(1) & (np.asarray(truth.sky["trailLength"]) < 1.5)):
+        row = rows[int(np.flatnonzero(hit[change])[0])]
+        true, snr = float(truth.sky["flux"][change]), float(truth.sky["snr"][change])
+        if snr > 8 and truth.asked[change]:
+            pull.append((float(row["psfFlux"]) - true) / float(row["psfFluxErr"]))
+        if snr > 15 and truth.asked[change]:
+            ratio.append(float(row["psfFlux"]) / true - 1)
+    return {"ratio": ratio, "pull": pull}
+
+
+def trails(truth: Truth, rows: Table) -> dict[str, list[float]]:
+    """Of each trail of 5 px and more: detections on it, relative error of its length, error of its angle (deg)."""
+    hit = truth.hits(_detections(rows))
+    out: dict[str, list[float]] = {"detections": [], "length": [], "angle": []}
+    for change in np.flatnonzero((np.asarray(truth.sky["trailLength"]) >= 5) & truth.asked):
+        on = np.flatnonzero(hit[change])
+        out["detections"].append(len(on))
+        if len(on) == 1:
+            true = truth.sky[int(change)]
+            turned = float(rows["trailAngle"][on[0]]) - float(true["trailAngle"])
+            out["length"].append(float(rows["trailLength"][on[0]]) / float(true["trailLength"]) - 1)
+            out["angle"].append(abs((turned + 90) % 180 - 90))
+    return out
+
+
+def noise(truth: Truth, difference: Path) -> dict[str, float]:
+    """Spread of the score on blank sky and on the light of stars, and the percentage of pixels newly lost."""
+    with fits.open(difference) as hdus:
+        score = np.asarray(hdus["SCORE"].data)
+        gone = (hdus["MASK"].data >> hdus["MASK"].header["MP_NO_DATA"] & 1).astype(bool)
+    usable = (truth.mask & int(bit(*UNUSABLE))) == 0
+    quiet = ~gone & ~binary_dilation(truth.mask != 0, iterations=6) & ~_near_changes(truth)
+    light = truth.variance / _floor(truth.variance)
+    return {
+        "score_std": _spread(score[quiet & (light < 1.04)]),
+        "score_std_on_stars": _spread(score[quiet & (light > 1.5)]),
+        "lost_percent": 100 * float((gone & usable).mean()),
+    }
+
+
+def _floor(variance: np.ndarray, cell: int = 64) -> np.ndarray:
+    """(H, W) what the variance is between the stars: the lowest tenth of each cell."""
+    rows, columns = (max(1, side // cell) for side in variance.shape)
+    grid = [
+        [np.percentile(part, 10) for part in np.array_split(band, columns, axis=1)]
+        for band in np.array_split(variance, rows, axis=0)
+    ]
+    factor = variance.shape[0] / rows, variance.shape[1] / columns
+    return zoom(np.array(grid), factor, order=1, grid_mode=True, mode="nearest")
+
+
+def _near_changes(truth: Truth, radius: int = 14) -> np.ndarray:
+    """(H, W) bool: within reach of something that changed."""
+    out = np.zeros(truth.mask.shape, bool)
+    for row in truth.sky:
+        reach = radius + int(row["trailLength"] / 2)
+        y, x = round(row["y"]), round(row["x"])
+        out[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = True
+    return out
+
+
+def _spread(values: np.ndarray) -> float:
+    """Robust standard deviation; NaN of fewer than 500 values."""
+    if len(values) < 500:
+        return float("nan")
+    return float(1.4826 * np.median(np.abs(values - np.median(values))))
+
+
+def _detections(rows: Table) -> Detections:
+    return Detections(*(np.asarray(rows[name], float) for name in "xy"), np.asarray(rows["isNegative"], bool))
+
+
+def unflagged(path: Path) -> Table:
+    """The rows of a DIASource table to alert on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of units that astropy does not know
+        rows = Table.read(path)
+    return rows[~np.asarray(rows["flagged"], bool)]
+
+
+def judge(pair: Path, difference: Path, sources: Path) -> dict[str, Any]:
+    """All figures of one subtraction; where the first dozen false and missed ones are."""
+    truth, rows = Truth.read(pair), unflagged(sources)
+    ours, perfect = counts(truth, _detections(rows)), counts(truth, perfect_detections(truth))
+    false, missed = ours.pop("false_rows")[:12], ours.pop("missed_rows")[:12]
+    perfect_missed = set(perfect.pop("missed_rows").tolist())
+    perfect.pop("false_rows")
+    return {
+        **ours,
+        "perfect": perfect,
+        **noise(truth, difference),
+        "fluxes": fluxes(truth, rows),
+        "trails": trails(truth, rows),
+        "false_at": [[round(float(rows[name][n]), 1) for name in ("x", "y", "snr")] for n in false],
+        "missed_at": [
+            [str(truth.sky["kind"][n]), *(round(float(truth.sky[name][n]), 1) for name in ("x", "y", "snr"))]
+            for n in missed
+            if n not in perfect_missed
+        ],
+    }
