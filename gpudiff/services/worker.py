@@ -29,6 +29,8 @@ LISTEN_S = 60.0
 
 def main(endpoint: str, settings: str) -> int:
     """Work until told to stop."""
+    import astropy.wcs  # noqa: F401  # now, not in the first frame's latency
+
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the differencer decides when a worker ends
     threading.Thread(target=_end_with_parent, daemon=True).start()

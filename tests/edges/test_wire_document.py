@@ -9,6 +9,7 @@ import pytest
 from serving import SmallAssociator, a_frame, serving
 
 from gpudiff.edges import wire
+from gpudiff.model import clock, errors
 from gpudiff.model.mask import BITS
 
 TEXT = (files("gpudiff") / "edges" / "WIRE.md").read_text()
@@ -46,6 +47,16 @@ def test_required_keys_are_those_the_table_calls_required():
 
 def test_every_mask_bit_is_named_with_its_number():
     assert [name for name, bit in BITS.items() if f"{name} {bit}" not in " ".join(TEXT.split())] == []
+
+
+def test_the_time_shown_is_the_clocks():
+    assert f"{clock.UNIX_EPOCH_MJD:g} + (t + {clock.TAI_MINUS_UTC_S:g}) / 86400" in TEXT
+
+
+def test_every_error_that_is_named_exists():
+    names = set(re.findall(r"`([A-Z][a-z]+[A-Z]\w+)`", TEXT))
+    assert {"MissingKey", "NoCredit", "BadWcs"} < names
+    assert names <= vars(errors).keys()
 
 
 @pytest.fixture(scope="module")
