@@ -13,6 +13,7 @@ from scipy.signal import fftconvolve
 
 from gpudiff.arrays.components import extrema
 from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.tables import flag_names
 
 NEAR, NEAR_VARIABLE = 3.0, 6.0
 """px within which a detection belongs to a change; a variable star's residual is forgiven a little more."""
@@ -188,20 +189,20 @@ def _detections(rows: Table) -> Detections:
     return Detections(*(np.asarray(rows[name], float) for name in "xy"), np.asarray(rows["isNegative"], bool))
 
 
-def unflagged(path: Path) -> Table:
-    """The rows of a DIASource table to alert on."""
+def read_sources(path: Path) -> Table:
+    """A DIASource table as `gpudiff subtract` wrote it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of units that astropy does not know
-        rows = Table.read(path)
-    return rows[~np.asarray(rows["flagged"], bool)]
+        return Table.read(path)
 
 
 def judge(pair: Path, difference: Path, sources: Path) -> dict[str, Any]:
-    """All figures of one subtraction; where the first dozen false and missed ones are."""
-    truth, rows = Truth.read(pair), unflagged(sources)
+    """All figures of one subtraction; where the first dozen false and missed ones are, and why missed."""
+    truth, all_rows = Truth.read(pair), read_sources(sources)
+    rows = all_rows[~np.asarray(all_rows["flagged"], bool)]
     ours, perfect = counts(truth, _detections(rows)), counts(truth, perfect_detections(truth))
-    false, missed = ours.pop("false_rows")[:12], ours.pop("missed_rows")[:12]
-    perfect_missed = set(perfect.pop("missed_rows").tolist())
+    false, missed = ours.pop("false_rows")[:12], ours.pop("missed_rows")
+    missed = np.setdiff1d(missed, perfect.pop("missed_rows"))[:12]
     perfect.pop("false_rows")
     return {
         **ours,
@@ -210,9 +211,13 @@ def judge(pair: Path, difference: Path, sources: Path) -> dict[str, Any]:
         "fluxes": fluxes(truth, rows),
         "trails": trails(truth, rows),
         "false_at": [[round(float(rows[name][n]), 1) for name in ("x", "y", "snr")] for n in false],
-        "missed_at": [
-            [str(truth.sky["kind"][n]), *(round(float(truth.sky[name][n]), 1) for name in ("x", "y", "snr"))]
-            for n in missed
-            if n not in perfect_missed
-        ],
+        "missed_at": [_missed(truth, int(n), all_rows) for n in missed],
     }
+
+
+def _missed(truth: Truth, change: int, rows: Table) -> list[Any]:
+    """Kind, x, y, ideal S/N of a change, and the flags of its detection, or "not detected"."""
+    of = truth.sky[change]
+    on = np.flatnonzero(truth.hits(_detections(rows))[change])
+    why = " ".join(flag_names(rows["flags"][on[0]])) if len(on) else "not detected"
+    return [str(of["kind"]), *(round(float(of[name]), 1) for name in ("x", "y", "snr")), why]

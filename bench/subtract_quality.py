@@ -5,6 +5,7 @@ true PSF and noise finds in science minus its own noiseless static sky.  `on` co
 glints, spikes, halos and ghosts.  Medians over the seeds; the flux figures are of all seeds together.
 """
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -26,17 +27,17 @@ ROW = (
 )
 
 
-def measure(folder: Path, scene: str, size: int, seed: int, options: list[str]) -> dict[str, Any]:
-    """One pair's figures, or the words with which it was refused."""
+def measure(folder: Path, scene: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """One pair's figures, or the exit status with which it was refused."""
     pair = folder / f"{scene}-{seed}"
     gpudiff: list[str | Path] = [sys.executable, "-m", "gpudiff"]
-    shape = ["--size", str(size), "--seed", str(seed)]
+    shape = ["--size", str(options.size), "--seed", str(seed), *options.simulate.split()]
     if not (pair / "perfect.fits").exists():
         common.timed([*gpudiff, "simulate", "--scene", scene, "--output", pair, *shape, "--force"])
     outputs = ["-o", pair / "difference.fits", "--sources", pair / "sources.ecsv"]
     try:
         files = [pair / "science.fits", pair / "template.fits"]
-        run = common.timed([*gpudiff, "subtract", *files, *outputs, *options])
+        run = common.timed([*gpudiff, "subtract", *files, *outputs, *options.subtract.split()])
     except subprocess.CalledProcessError as error:
         return {"scene": scene, "seed": seed, "refused": error.returncode}
     judged = quality.judge(pair, pair / "difference.fits", pair / "sources.ecsv")
@@ -97,22 +98,21 @@ def main() -> int:
     parser.add_argument(
         "--keep", type=Path, metavar="FOLDER", help="leave pairs and differences there; pairs found there are used"
     )
-    parser.add_argument("--subtract", default="", metavar="OPTIONS", help="options for gpudiff subtract")
+    parser.add_argument("--subtract", default="", metavar="OPTIONS", help="for gpudiff subtract")
+    parser.add_argument("--simulate", default="", metavar="OPTIONS", help="for gpudiff simulate")
     options = parser.parse_args()
     print(f"{common.device()}; {options.size} x {options.size} px; seeds {options.seeds}\n{HEAD}")
     rows, table = [], []
     for scene in options.scenes.split(","):
         with tempfile.TemporaryDirectory() as folder:
             here = options.keep or Path(folder)
-            mine = [
-                measure(here, scene, options.size, int(seed), options.subtract.split())
-                for seed in options.seeds.split(",")
-            ]
+            mine = [measure(here, scene, int(seed), options) for seed in options.seeds.split(",")]
         rows += mine
         table.append(summary(scene, mine))
         show(table[-1])
+    said = {"simulate": options.simulate, "subtract": options.subtract}
     if not options.no_record:
-        print(common.record(__file__, {"size": options.size, "summary": table, "pairs": rows}))
+        print(common.record(__file__, {"size": options.size, "options": said, "summary": table, "pairs": rows}))
     return 0
 
 
