@@ -78,14 +78,15 @@ def _lattice(place: Place, shape: tuple[int, int], step: int) -> Lattice:
     return Lattice(rows, columns.T, y, x, area, float(nodes[0][1]), float(np.hypot(*off).max()))
 
 
-def weights(sigma: float) -> np.ndarray:
+def weights(width: float) -> np.ndarray:
     """(PHASES + 1, TAPS) float32: what pixels -3 to 4 count for a value at a fraction of a pixel after pixel 0.
 
-    Least squares over the spatial frequencies that a PSF of Gaussian width `sigma` px passes, with unit sum
-    (Laakso et al. 1996, IEEE Signal Processing 13, 30, section 3).  A star of FWHM 3.3 px errs by 9e-4 of its
-    peak at most, where Lanczos's windows of order 3 and 4 err by 5.9e-3 and 3.2e-3: they ripple at the low
-    frequencies, where stars have their light.
+    Least squares, with unit sum, over the spatial frequencies that a PSF of Gaussian width `width` px passes and
+    somewhat more, as PSFs have cores (Laakso et al. 1996, IEEE Signal Processing 13, 30, section 3).  A star of
+    FWHM 3.3 px errs by 9e-4 of its peak at most, where Lanczos's windows of order 3 and 4 err by 5.9e-3 and
+    3.2e-3: they ripple at low frequencies, where stars have their light.
     """
+    sigma = float(np.clip(0.8 * width, 0.6, 1.2))
     tap = np.arange(TAPS) - (TAPS // 2 - 1.0)
     phase = np.arange(PHASES + 1) / PHASES
     frequency = np.linspace(-0.5, 0.5, 401)
@@ -102,8 +103,18 @@ def weights(sigma: float) -> np.ndarray:
     return np.linalg.solve(system, right)[:TAPS].T.astype(np.float32)
 
 
+def flaw(sigma: float) -> float:
+    """The greatest error of a Gaussian star of width `sigma` px under `resample`, as a share of its peak."""
+    table = weights(sigma)[:: PHASES // 32].astype(float)
+    phase = np.linspace(0, 1, len(table))
+    tap = np.arange(TAPS) - (TAPS // 2 - 1.0)
+    centre = np.linspace(-4, 4, 65)
+    made = table @ np.exp(-0.5 * ((tap[:, None] - centre) / sigma) ** 2)
+    return float(np.abs(made - np.exp(-0.5 * ((phase[:, None] - centre) / sigma) ** 2)).max())
+
+
 def resample(
-    image: np.ndarray, bad: np.ndarray, mask: np.ndarray, places: Lattice, sigma: float = 1.1, threads: int = 0
+    image: np.ndarray, bad: np.ndarray, mask: np.ndarray, places: Lattice, sigma: float = 1.4, threads: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(values, lost, mask) of an image at every position of a lattice, flux kept: values times `area`.
 
@@ -115,7 +126,7 @@ def resample(
     would have helped to form.
     Returns (h, w) float32, bool and int32 of the lattice's shape.
     """
-    source = _Source.of(image, bad, mask, weights(float(np.clip(0.8 * sigma, 0.6, 1.2))))
+    source = _Source.of(image, bad, mask, weights(sigma))
     shape = places.shape
     out, lost, bits = np.zeros(shape, np.float32), np.ones(shape, bool), np.zeros(shape, np.int32)
     corners = [(y, x) for y in range(0, shape[0], SIDE) for x in range(0, shape[1], SIDE)]

@@ -89,6 +89,8 @@ class Exposure:
     variance_known : True when `sky_variance` follows from a variance plane or from gain and read noise; False
         when it was measured from the scatter of the sky
     notes : what the user should know, one line each (how the variance was made, what was masked)
+    resampled : True when the pixels were interpolated from another grid: their noise is correlated, and cosmic
+        rays were looked for before, on the pixels they struck
     """
 
     frame: Frame
@@ -99,6 +101,7 @@ class Exposure:
     gain: float
     variance_known: bool
     notes: tuple[str, ...] = ()
+    resampled: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:

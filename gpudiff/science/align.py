@@ -4,19 +4,20 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
-from gpudiff.arrays.resample import Lattice, Place, lattice, resample
+from gpudiff.arrays.resample import Lattice, Place, flaw, lattice, resample
 from gpudiff.model.config import Configuration, Match
 from gpudiff.model.errors import NoOverlap, WrongShape
 from gpudiff.model.frame import Exposure
 from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.model.plane import DensePlane, Plane, SmoothPlane
 from gpudiff.model.sky import Sky
-from gpudiff.science.asterisms import Fit, agreement, bright_stars, refined, similar
+from gpudiff.science.asterisms import BrightStars, Fit, agreement, bright_stars, refined, similar
 from gpudiff.science.cosmic_rays import mark_cosmic_rays
 from gpudiff.science.psf import psf_of
 from gpudiff.science.saturated import fill_cores
-from gpudiff.science.stars import find_stars
+from gpudiff.science.stars import find_stars, sky_noise
 
 AGREE = 0.1
 """Pixels up to which two WCS are one."""
@@ -25,6 +26,8 @@ TAKEN_UP = 0.4
 CELL = 128
 """Pixels of the mesh on which smooth planes are resampled."""
 FAR = 1e9
+NEXT = 7
+"""Pixels along the square in which a bright star's interpolation error may be a detection."""
 MARGIN = 15
 """Pixels from the template's edge within which a star does not help to measure its PSF."""
 
@@ -54,7 +57,8 @@ def align(science: Exposure, template: Exposure, configuration: Configuration) -
         plan = _by_wcs(science, template, here, there, check=choice == "auto")
     if plan.place is None:
         return _placed(science, template, *plan.notes)
-    return _resampled(science, _filled(template, configuration.match), plan, configuration.match.threads)
+    filled, sigma = _filled(template, configuration.match)
+    return _resampled(science, filled, sigma, plan, configuration.match.threads)
 
 
 @dataclass(frozen=True)
@@ -100,24 +104,26 @@ def _by_wcs(science: Exposure, template: Exposure, here: Sky, there: Sky, check:
 
 def _checked(science: Exposure, template: Exposure, place: Place, off: float) -> _Plan:
     """What the stars say of the two WCS, which differ by `off` px."""
-    mine, its = bright_stars(science), bright_stars(template)
-    by_wcs = agreement(place, mine, its, template.shape)
-    same = science.shape == template.shape
-    as_is = agreement(_identity, mine, its, template.shape) if same else None
+    stars = _Stars(bright_stars(science), bright_stars(template), science.shape, template.shape)
+    by_wcs = stars.under(place)
+    as_is = stars.under(_identity) if science.shape == template.shape else None
     said = f"the WCS differ by {off:.2f} px"
     if as_is and as_is.holds and _good_as_it_is(as_is, by_wcs):
         return _Plan(None, f"{said}; {as_is.said} pixel by pixel: taken as aligned")
     if by_wcs.holds:
-        return _finished(place, by_wcs, science, template, f"{said}: resampled by WCS; {by_wcs.said}")
-    if min(len(mine), len(its)) < Fit.FEWEST:
-        return _Plan(place, f"{said}: resampled by WCS, unchecked: {len(mine)} and {len(its)} bright stars")
+        return stars.finished(place, by_wcs, f"{said}: resampled by WCS; {by_wcs.said}")
+    if min(len(stars.mine), len(stars.its)) < Fit.FEWEST:
+        seen = f"{len(stars.mine)} and {len(stars.its)} bright stars"
+        return _Plan(place, f"{said}: resampled by WCS, unchecked: {seen}")
     if as_is and as_is.holds:
-        return _finished(_identity, as_is, science, template, f"{said}; {as_is.said} pixel by pixel")
-    found = similar(mine, its, template.shape)
+        return stars.finished(
+            _identity, as_is, f"{said}, wrongly: resampled by stars; {as_is.said} pixel by pixel"
+        )
+    found = similar(stars.mine, stars.its, template.shape)
     if found is None:
         tried = f"by WCS {by_wcs.said}" + (f", pixel by pixel {as_is.said}" if as_is else "")
         raise NoOverlap(f"{template.name}: expected the science frame's stars, got a template where {tried}")
-    return _finished(found.place, found.fit, science, template, f"{said}, wrongly: resampled by stars")
+    return stars.finished(found.place, found.fit, f"{said}, wrongly: resampled by stars; {found.fit.said}")
 
 
 def _good_as_it_is(as_is: Fit, by_wcs: Fit) -> bool:
@@ -128,24 +134,36 @@ def _good_as_it_is(as_is: Fit, by_wcs: Fit) -> bool:
 
 
 def _by_stars(science: Exposure, template: Exposure) -> _Plan:
-    mine, its = bright_stars(science), bright_stars(template)
-    found = similar(mine, its, template.shape)
+    stars = _Stars(bright_stars(science), bright_stars(template), science.shape, template.shape)
+    found = similar(stars.mine, stars.its, template.shape)
     if found is None:
         raise NoOverlap(
-            f"{template.name}: expected the science frame's stars, got {len(its)} bright ones among which no "
-            f"pattern of its {len(mine)} was found"
+            f"{template.name}: expected the science frame's stars, got {len(stars.its)} bright ones among which "
+            f"no pattern of its {len(stars.mine)} was found"
         )
-    return _finished(found.place, found.fit, science, template, "resampled by stars")
+    return stars.finished(found.place, found.fit, f"resampled by stars; {found.fit.said}")
 
 
-def _finished(place: Place, fit: Fit, science: Exposure, template: Exposure, note: str) -> _Plan:
-    """The plan with what the stars still see amiss taken out of the map."""
-    place, after = refined(
-        place, fit, bright_stars(science), bright_stars(template), science.shape, template.shape
-    )
-    if after is fit:
-        return _Plan(place, note)
-    return _Plan(place, f"{note}, {after.residual:.2f} px after a map of order {after.order} was fitted to them")
+@dataclass(frozen=True)
+class _Stars:
+    """The bright stars of science frame and template, and the shapes of the two."""
+
+    mine: BrightStars
+    its: BrightStars
+    shape: tuple[int, int]
+    template_shape: tuple[int, int]
+
+    def under(self, place: Place) -> Fit:
+        return agreement(place, self.mine, self.its, self.template_shape)
+
+    def finished(self, place: Place, fit: Fit, note: str) -> _Plan:
+        """The plan with what the stars still see amiss taken out of the map."""
+        place, after = refined(place, fit, self.mine, self.its, self.shape, self.template_shape)
+        if after is fit:
+            return _Plan(place, note)
+        return _Plan(
+            place, f"{note}, {after.residual:.2f} px after a map of order {after.order} was fitted to them"
+        )
 
 
 def _identity(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -199,30 +217,30 @@ def _continued(values: np.ndarray, good: np.ndarray, y: np.ndarray, x: np.ndarra
 
 
 # ---------------------------------------------------------------- the template read off
-def _filled(template: Exposure, settings: Match) -> Exposure:
-    """The template with cosmic rays marked, holes and saturated cores filled, on the pixels it was taken with.
+def _filled(template: Exposure, settings: Match) -> tuple[Exposure, float]:
+    """The template with cosmic rays marked, holes and saturated cores filled; the width of its stars, pixels.
 
-    Resampled cosmic rays would look like stars, and holes would ring.  Raises NoStars.
+    Before it is resampled: cosmic rays would look like stars, and holes would ring.  Raises NoStars.
     """
     stars = find_stars(template, template, settings, min(MARGIN, min(template.shape) // 6))
     psf = psf_of(template, stars, "template")
     found = mark_cosmic_rays(template, psf)
     fill_cores(template, psf)
+    width = stars.width("template")
     if found == 0:
-        return template
+        return template, width
     note = f"{found} cosmic-ray and hot pixels found before it was resampled"
-    return dataclasses.replace(template, notes=(*template.notes, note))
+    return dataclasses.replace(template, notes=(*template.notes, note)), width
 
 
-def _resampled(science: Exposure, template: Exposure, plan: _Plan, threads: int) -> Exposure:
+def _resampled(science: Exposure, template: Exposure, sigma: float, plan: _Plan, threads: int) -> Exposure:
     assert plan.place is not None
     places = lattice(plan.place, science.shape)
-    stars = bright_stars(template)
     unusable = (template.mask & bit(*UNUSABLE)) != 0
-    sigma = stars.width if len(stars) else 1.4
     image, lost, mask = resample(template.image, unusable, template.mask, places, sigma, threads)
     mask[~lost] &= ~bit(*UNUSABLE)
     mask[lost & ((mask & bit(*UNUSABLE)) == 0)] |= bit("NO_DATA")
+    mask[_flawed(image, sky_noise(template), flaw(sigma))] |= bit("SUSPECT")
     if lost.all():
         raise NoOverlap(f"{template.name}: expected a template of the science frame's sky, got no pixel of it")
     notes = (*plan.notes, *_psf_note(template), *_cover_note(lost))
@@ -235,8 +253,14 @@ def _resampled(science: Exposure, template: Exposure, plan: _Plan, threads: int)
         sky=_carried(template.sky, places),
         sky_variance=_carried(template.sky_variance, places),
         variance_known=False,
+        resampled=True,
         notes=(*template.notes, *notes),
     )
+
+
+def _flawed(image: np.ndarray, noise: float, share: float) -> np.ndarray:
+    """Bool: pixels next to so bright a star that the interpolation's error may stand out of the noise."""
+    return np.asarray(ndimage.maximum_filter(image, NEXT) * np.float32(share) > noise)
 
 
 def _psf_note(template: Exposure) -> tuple[str, ...]:

@@ -11,7 +11,10 @@ def mark_cosmic_rays(exposure: Exposure, psf: PsfModel) -> int:
     """How many pixels were newly given the CR plane; unusable pixels of the image are filled from round them.
 
     Filled, because a matching kernel reaches into them: a hole in a star would be a hole in its match.
+    Resampled pixels are left alone: interpolation blurs cosmic rays into stars and sharpens undersampled stars.
     """
+    if exposure.resampled:
+        return 0
     height, width = exposure.shape
     unusable = (exposure.mask & bit(*UNUSABLE)) != 0
     found = cosmic_rays(
