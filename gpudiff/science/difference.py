@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gpudiff.arrays import saturated
+from gpudiff.arrays import residual_sky, saturated
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.polynomial import field as field_coordinate
 from gpudiff.arrays.polynomial import rectangle
@@ -46,7 +46,6 @@ class Planes:
     lost: np.ndarray
     blank: np.ndarray
     """Sky alone (science.noise.sky_only)."""
-    sky: SmoothPlane | None = None
     score: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
@@ -155,7 +154,8 @@ def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
     planes = Planes(*_empty(shape), np.empty(shape, bool), np.empty(shape, bool))
     columns = sum(tile.y0 == 0 for tile in pieces)
     limit = noises.sky_limit(kernel, parts)
-    cells = np.full((2 * (len(pieces) // columns), 2 * columns), np.nan)
+    side = residual_sky.CELLS
+    cells = np.zeros((2, 2, side * (len(pieces) // columns), side * columns))
 
     def work(tile: Tile) -> None:
         model, variance = matched_tile(pair, spectrum, tile)
@@ -169,13 +169,19 @@ def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
             variance = variance * scale**2
         blank = noises.sky_only(model, variance, lost, limit)
         j, i = divmod(tile.index, columns)
-        cells[2 * j : 2 * j + 2, 2 * i : 2 * i + 2] = _quarter_means(image, variance, blank)
+        sums = residual_sky.cell_sums(image, blank & (image**2 < 9 * variance))
+        cells[:, :, side * j : side * (j + 1), side * i : side * (i + 1)] = sums
         core = tile.core
         planes.image[core], planes.variance[core] = image, variance
         planes.model[core], planes.lost[core], planes.blank[core] = model, lost, blank
 
     over(work, pieces, threads)
-    planes.sky = _residual_sky(cells, shape)
+    sky = _residual_sky(cells, shape)
+
+    def subtract_sky(tile: Tile) -> None:
+        planes.image[tile.core] -= sky.cut(tile.y0, tile.y1, tile.x0, tile.x1)
+
+    over(subtract_sky, pieces, threads)
     return planes
 
 
@@ -190,32 +196,18 @@ def _kernel_sum(kernel: MatchingKernel, tile: Tile) -> np.ndarray:
     return rectangle(kernel.sums(), u, v, kernel.order)
 
 
-def _quarter_means(image: np.ndarray, variance: np.ndarray, blank: np.ndarray) -> np.ndarray:
-    """(2, 2) mean of the blank pixels of each quarter, NaN below 100 of them."""
-    use = blank & (image**2 < 9 * variance)
-    out = np.full((2, 2), np.nan)
-    height, width = image.shape
-    for j in range(2):
-        for i in range(2):
-            part = (
-                slice(j * height // 2, (j + 1) * height // 2),
-                slice(i * width // 2, (i + 1) * width // 2),
-            )
-            count = int(use[part].sum())
-            if count > 100:
-                out[j, i] = float(image[part].sum(where=use[part], dtype=np.float64)) / count
-    return out
-
-
 def _residual_sky(cells: np.ndarray, shape: tuple[int, int]) -> SmoothPlane:
-    """3 x 3 medians of the mesh of means, empty cells filled with their median."""
-    known = np.isfinite(cells)
-    filled = np.where(known, cells, np.median(cells[known]) if known.any() else 0.0)
-    wide = np.pad(filled, 1, mode="edge")
-    height, width = cells.shape
-    around = [wide[j : j + height, i : i + width] for j in range(3) for i in range(3)]
-    sky = SmoothPlane(np.median(around, 0), shape)
-    _ = sky._rows, sky._columns  # made once, before threads read them
+    """The smooth sky left in the difference, as fine as the difference itself shows that it must be."""
+    rows, columns = cells.shape[2:]
+    y = ((np.arange(rows) + 0.5) * shape[0] / rows).astype(int)
+    x = ((np.arange(columns) + 0.5) * shape[1] / columns).astype(int)
+
+    def predict(grid: np.ndarray) -> np.ndarray:
+        plane = SmoothPlane(grid, shape)
+        return plane.at(np.repeat(y, columns), np.tile(x, rows)).reshape(rows, columns)
+
+    sky = SmoothPlane(residual_sky.level(cells.sum(0), residual_sky.choose(cells, predict)), shape)
+    sky.cut(0, 1, 0, 1)  # its matrices are made once, before threads read them
     return sky
 
 
@@ -274,14 +266,10 @@ def _score(planes: Planes, recipe: Recipe, threads: int) -> tuple[np.ndarray, np
     gone = np.empty(shape, bool)
     step = int(np.clip(np.sqrt(white.size / 2e5), 1, 5))
     samples: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(pieces)
-    sky = planes.sky
-    assert sky is not None
 
     def work(tile: Tile) -> None:
-        rows, columns = tile.outer
         lost, variance = planes.lost[tile.outer], planes.variance[tile.outer]
-        image = planes.image[tile.outer] - sky.cut(rows.start, rows.stop, columns.start, columns.stop)
-        image[lost] = 0
+        image = np.where(lost, np.float32(0), planes.image[tile.outer])
         scored = score_tile(image, variance, lost, made, tile)
         core = tile.core
         white[core], level[core] = scored.difference, scored.variance
