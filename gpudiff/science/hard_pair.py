@@ -16,8 +16,9 @@ from gpudiff.science.injected import before, on_visit, truth_of_light
 from gpudiff.science.night import ARTEFACTS, MARGIN, catalogue, epochs, generator, sky_limit, visits
 from gpudiff.science.view import OwnGrid, View
 
-FAINT, USABLE = 60.0, (150.0, 6000.0)
-"""Where stars are few: signal to noise of the brightest of the useless ones, and of the useful ones."""
+FAINT, USABLE = 20.0, (150.0, 6000.0)
+"""Where stars are few: signal to noise of the brightest of the useless ones (in a deep template three times as
+much), and of the useful ones."""
 
 
 def hard_pair(scene: HardScene, night: Night, size: int) -> HardPair:
