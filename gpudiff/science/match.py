@@ -74,9 +74,12 @@ class Sample:
         """(N, n) in [0, 1]: how much of a pixel of the convolved image is light rather than its own noise.
 
         Noise in what is convolved pulls the fit to kernels that smooth it away; where there is no light there
-        is nothing to learn about the kernel and all of that pull.
+        is nothing to learn about the kernel and all of that pull.  The light is the mean star's, scaled: a
+        weight that followed the pixel's own noise would bias the kernel sum.
         """
-        light = model**2
+        flux = np.maximum(model.sum(1), 0)
+        profile = np.maximum(model.sum(0), 0) / max(float(flux.sum()), 1e-30)
+        light = (flux[:, None] * profile) ** 2
         return light / (light + SKY * self.own_variance + 1e-30)
 
     @property
@@ -127,7 +130,7 @@ def match(
     best = choices[0]
     if len(choices) > 1:
         losses = [_predict(sample, made[s.gaussians], s, settings.threads) for s in choices]
-        best = choices[_simplest(losses, [_unknowns(made[s.gaussians], s) for s in choices])]
+        best = choices[_simplest(losses, [_unknowns(made[s.gaussians], s) for s in choices], len(stars))]
     fit = _fit(sample, made[best.gaussians], best, settings.threads)
     if fit.used.sum() < FEWEST:
         raise NoStars(
@@ -146,7 +149,7 @@ def _shapes(count: int, settings: Match) -> list[Shape]:
     sets: tuple[Gaussians, ...] = (bases.SMALL, bases.MEDIUM)
     if count >= 20:
         sets = (bases.MEDIUM, bases.LARGE, bases.FULL)
-    return [Shape(one, n, background) for one in sets for n in range(highest + 1)]
+    return [Shape(one, n, background) for n in range(highest + 1) for one in sets]
 
 
 def _sample(target: Exposure, convolved: Exposure, stars: Stars, half: int, fit: int) -> Sample:
@@ -229,16 +232,25 @@ def _unknowns(design: Design, shape: Shape) -> int:
     return len(design.functions) * (order + 1) * (order + 2) // 2
 
 
-def _simplest(losses: list[np.ndarray], unknowns: list[int]) -> int:
-    """The choice with the fewest unknowns that is not worse than the best by more than its standard error.
+TOLERANCE = 0.25
+"""Standard errors by which a simpler choice may predict worse: few, for it is the brightest stars, a handful among
+all, that a basis too small shows at."""
+UNKNOWNS_A_STAR = 2.0
+"""Above it the fit follows the noise of its stars."""
+
+
+def _simplest(losses: list[np.ndarray], unknowns: list[int], stars: int) -> int:
+    """The choice with the fewest unknowns that predicts as well as the best, of those the stars can carry.
 
     losses : for each choice the log chi2 of every held-back star (Hastie, Tibshirani & Friedman 2009, 7.10)
     """
-    best = losses[int(np.argmin([loss.mean() for loss in losses]))]
-    for n in np.argsort(unknowns, kind="stable"):
+    order = [int(n) for n in np.argsort(unknowns, kind="stable")]
+    carried = [n for n in order if unknowns[n] <= UNKNOWNS_A_STAR * stars] or order[:1]
+    best = losses[min(carried, key=lambda n: losses[n].mean())]
+    for n in carried:
         worse = losses[n] - best
-        if worse.mean() <= worse.std() / np.sqrt(len(worse)):
-            return int(n)
+        if worse.mean() <= TOLERANCE * worse.std() / np.sqrt(len(worse)):
+            return n
     raise AssertionError("the best choice is as good as itself")
 
 
