@@ -11,8 +11,8 @@ from gpudiff.model.config import CHOICES, Configuration
 
 DESCRIPTION = """\
 Subtract a template from a science image: match their PSFs, remove what is common, decorrelate the noise, and
-list what changed.  Both are FITS images on one pixel grid: plain, multi-extension (IMAGE/MASK/VARIANCE or
-SCI/DQ/VAR), tile-compressed (.fz) or gzipped.
+list what changed.  Both are FITS images: plain, multi-extension (IMAGE/MASK/VARIANCE or SCI/DQ/VAR),
+tile-compressed (.fz) or gzipped.  A template on a pixel grid of its own is resampled onto the science image's.
 """
 EPILOG = """\
 examples:
@@ -26,6 +26,8 @@ examples:
       planes in files of their own; a losslessly compressed difference
   gpudiff subtract s.fits t.fits --config survey.toml --convolve template --threshold 6 --json quality.json
       an instrument's file, fewer and surer detections, the quality numbers for a script
+  gpudiff subtract s.fits t.fits --align stars
+      the template lies on another pixel grid and no WCS says how
 
 Without a variance plane the variance comes from gain and read noise, else it is measured from the sky; the
 summary's notes say which.  Exit status: 0 done, 2 bad command line, 3 input refused (one line says what was

@@ -57,6 +57,13 @@ def test_pixel_grids_of_two_shapes_without_a_wcs_are_refused(tmp_path, capsys, g
         assert " WrongShape: " in refused(capsys, *pair)
 
 
+def test_pixel_grids_of_two_shapes_are_not_taken_as_aligned(tmp_path, capsys, good):
+    narrow = save(tmp_path / "narrow.fits", SCIENCE[:, :-3])
+    assert " WrongShape: " in refused(capsys, narrow, good, "--align", "none")
+    assert main(["subtract", str(narrow), str(good), "--align", "auto"]) == 0
+    assert "resampled by WCS" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("value", [0.0, -4.0, np.nan])
 def test_a_variance_that_cannot_be_is_refused(tmp_path, capsys, good, value):
     variance = np.full(SHAPE, value, "f4")
