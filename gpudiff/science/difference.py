@@ -20,6 +20,7 @@ from gpudiff.model.kernel import MatchingKernel, PsfModel
 from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.model.plane import SmoothPlane
 from gpudiff.science import noise as noises
+from gpudiff.science.calibrate import bands
 from gpudiff.science.cosmic_rays import mark_cosmic_rays
 from gpudiff.science.match import KernelFit, match
 from gpudiff.science.pair import Roles, bare, check_pair, roles
@@ -31,6 +32,8 @@ from gpudiff.science.stars import Stars, find_stars
 TILE = 256
 PROFILE = 15, 30
 """Least and greatest half width of the PSF that the score filters with, pixels; between them 3.5 FWHM."""
+RIM = 12
+"""Pixels from the edge within which a pixel without a value is lost to the edge."""
 MARGIN = 15
 """Pixels from the edge within which a star does not help to match."""
 FWHM = 2.0 * np.sqrt(2 * np.log(2))
@@ -106,7 +109,7 @@ def difference(science: Exposure, template: Exposure, configuration: Configurati
         template=template,
         image=planes.image,
         variance=planes.variance,
-        mask=_mask(science, template, planes),
+        mask=_mask(science, template, planes, settings.threads),
         score=planes.score,
         matched=_matched(parts, fit.kernel, planes),
         kernel=fit.kernel.at_thirds(),
@@ -135,8 +138,13 @@ def _clean_stars(
     images = {"science": science, "template": template}
     margin = min(MARGIN, min(science.shape) // 6)
     stars = find_stars(science, template, settings, margin)
-    psfs = {name: psf_of(image, stars, name) for name, image in images.items()}
-    found = [mark_cosmic_rays(image, psfs[name]) for name, image in images.items()]
+
+    def describe(name: str) -> tuple[PsfModel, int]:
+        psf = psf_of(images[name], stars, name)
+        return psf, mark_cosmic_rays(images[name], psf)
+
+    described = over(describe, images, settings.threads)
+    psfs, found = dict(zip(images, (psf for psf, _ in described), strict=True)), [count for _, count in described]
     struck = (stamps(science.mask | template.mask, stars.y, stars.x, 2) & bit("CR")) != 0
     if struck.any():
         stars = find_stars(science, template, settings, margin)
@@ -303,20 +311,30 @@ def _matched(parts: Roles, kernel: MatchingKernel, planes: Planes) -> np.ndarray
     return planes.model
 
 
-def _mask(science: Exposure, template: Exposure, planes: Planes) -> np.ndarray:
+def _mask(science: Exposure, template: Exposure, planes: Planes, threads: int) -> np.ndarray:
     """Science's planes, the template's that matter, and NO_DATA or EDGE where there is no value."""
     carried = bit("BAD", "INTRP", "SUSPECT", "STREAK")
-    mask = science.mask | (template.mask & carried)
-    mask[(template.mask & bit("SAT", "SAT_TEMPLATE")) != 0] |= bit("SAT_TEMPLATE")
-    usable = (mask & bit(*UNUSABLE)) == 0
-    rim = np.ones(planes.lost.shape, bool)
-    rim[12:-12, 12:-12] = False
-    mask[planes.lost & rim & usable] |= bit("EDGE")
-    mask[planes.lost & ~rim & usable] |= bit("SUSPECT")
-    filled = ~planes.lost & ((mask & bit("NO_DATA")) != 0)
-    mask[filled] = (mask[filled] & ~bit("NO_DATA")) | bit("INTRP")
-    mask[planes.lost] |= bit("NO_DATA")
-    return mask
+    height, width = science.shape
+    out = np.empty((height, width), np.int32)
+    rim = np.ones(width, bool)
+    rim[RIM:-RIM] = False
+
+    def work(band: slice) -> None:
+        mask = science.mask[band] | (template.mask[band] & carried)
+        mask[(template.mask[band] & bit("SAT", "SAT_TEMPLATE")) != 0] |= bit("SAT_TEMPLATE")
+        lost = planes.lost[band]
+        usable = lost & ((mask & bit(*UNUSABLE)) == 0)
+        rows = np.arange(band.start, band.stop)
+        edge = rim | ((rows < RIM) | (rows >= height - RIM))[:, None]
+        mask[usable & edge] |= bit("EDGE")
+        mask[usable & ~edge] |= bit("SUSPECT")
+        filled = ~lost & ((mask & bit("NO_DATA")) != 0)
+        mask[filled] = (mask[filled] & ~bit("NO_DATA")) | bit("INTRP")
+        mask[lost] |= bit("NO_DATA")
+        out[band] = mask
+
+    over(work, bands(height), threads)
+    return out
 
 
 def _quality(
