@@ -11,7 +11,7 @@ from gpudiff.model.tables import Table
 
 PAIR: dict[str, Any] = {
     "visits": 1,
-    "epochs": 5,
+    "epochs": 10,
     "seeing": 0.84,
     "template_seeing": 0.66,
     "seeing_spread": 0.0,
@@ -61,7 +61,7 @@ class HardScene:
 
 
 SCENES: dict[str, HardScene] = {
-    "standard": HardScene("template sharper than the science image, five epochs deep, registered to 0.05 px"),
+    "standard": HardScene("template sharper than the science image, ten epochs deep, registered to 0.05 px"),
     "science-sharper": HardScene(
         "science image sharper than the template", {"seeing": 0.64, "template_seeing": 0.86}
     ),

@@ -91,9 +91,9 @@ def test_the_images_are_as_sharp_as_the_scene_says(name, science, template):
 
 
 def test_a_template_of_one_exposure_is_as_noisy_as_one():
-    one, five = made("single-template"), made("standard")
+    one, ten = made("single-template"), made("standard")
     assert one.template.gain == one.science.gain
-    assert five.template.gain == pytest.approx(5 * five.science.gain)
+    assert ten.template.gain == pytest.approx(10 * ten.science.gain)
 
 
 def test_a_crowded_field_has_light_nearly_everywhere():
