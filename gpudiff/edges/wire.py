@@ -21,12 +21,17 @@ MAX_PARTS = 2 + 3
 DTYPES = {"image": ("<u2", "<f4"), "variance": ("<f4",), "mask": ("<i4",)}
 PSF_SIDE = 512
 """A PSF beyond this side is a mistake, px."""
-
 Part = bytes | memoryview
 Visit = Annotated[int, msgspec.Meta(ge=0, lt=1 << 39)]
 Snap = Annotated[int, msgspec.Meta(ge=0, lt=1 << 15)]
 Detector = Annotated[int, msgspec.Meta(ge=0, lt=1 << 8)]
 Attempt = Annotated[int, msgspec.Meta(ge=1, lt=1 << 31)]
+Days = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Magnitude = Annotated[float, msgspec.Meta(ge=-50, le=50)]
+Band = Annotated[str, msgspec.Meta(max_length=68, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
+Unit = Annotated[str, msgspec.Meta(max_length=68, pattern=r"\A[ -~]*\Z")]
+"""Bounds beyond which a value is a mistake, and would not fit an alert."""
 
 
 class PlaneHeader(msgspec.Struct):
@@ -46,23 +51,23 @@ class Header(msgspec.Struct, kw_only=True):
     visit: Visit
     snap: Snap
     detector: Detector
-    band: str | None
-    mjd_start_tai: float | None
-    mjd_end_tai: float | None
-    exposure_s: float | None
+    band: Band | None
+    mjd_start_tai: Days | None
+    mjd_end_tai: Days | None
+    exposure_s: Seconds | None
     gain: float | None
     read_noise: float | None
     saturation: float | None
     wcs: dict[str, str | int | float | bool | None] | None
     planes: list[PlaneHeader]
-    readout_end_tai: float | None = None
+    readout_end_tai: Days | None = None
     boresight_ra: float | None = None
     boresight_dec: float | None = None
     rotation_deg: float | None = None
     psf: Any = None
-    unit: str = "adu"
-    zero_point: float | None = None
-    sent_tai: float | None = None
+    unit: Unit = "adu"
+    zero_point: Magnitude | None = None
+    sent_tai: Days | None = None
     attempt: Attempt = 1
 
     @property
@@ -163,9 +168,12 @@ def open_envelope(parts: Sequence[Part], max_frame_bytes: int) -> Envelope:
 
 
 def frame_in(envelope: Envelope) -> Frame:
-    """The frame in an envelope, with its digest; raises BadPsf."""
+    """The frame in an envelope, with its digest; raises BadPsf.  Of `wcs` only the keywords of a WCS are kept."""
+    from gpudiff.edges.header import WCS_KEYWORD
+
     header = envelope.header
     name = f"frame {header.frame}"
+    wcs = (header.wcs or {}).items()
     times = {key: _or_nan(getattr(header, key)) for key in TIMES_AND_ANGLES}
     return with_digest(
         Frame(
@@ -177,7 +185,7 @@ def frame_in(envelope: Envelope) -> Frame:
             gain=header.gain,
             read_noise=header.read_noise,
             saturation=header.saturation,
-            wcs={key: value for key, value in (header.wcs or {}).items() if value is not None},
+            wcs={key: value for key, value in wcs if value is not None and WCS_KEYWORD.fullmatch(key)},
             psf=None if header.psf is None else _decode_psf(header.psf, name),
             unit=header.unit,
             zero_point=header.zero_point,

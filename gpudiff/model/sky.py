@@ -1,10 +1,16 @@
 """Sky positions: FITS WCS keywords in, (ra, dec) out.  astropy does the work and is imported on first use."""
 
+import math
+import re
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from gpudiff.model.errors import BadWcs
+
+NUMBERS = re.compile(r"(CRPIX|CRVAL|CDELT|CROTA)\d|(CD|PC)\d_\d|PV\d_\d+|(LON|LAT)POLE")
+"""Keywords without whose numbers there is no projection; wcslib takes text in their place for 0."""
 
 
 class Sky:
@@ -13,6 +19,7 @@ class Sky:
     def __init__(self, cards: dict[str, Any]):
         """cards : FITS WCS keywords, {} for none.  Raises BadWcs for keywords that no projection follows from."""
         self._wcs = None
+        _check_numbers(cards)
         if cards:
             import warnings
 
@@ -60,3 +67,10 @@ class Sky:
             dra = (ra2 - ra1 + 180) % 360 - 180
             columns.append(np.stack([dra * np.cos(np.radians(dec0)), dec2 - dec1], -1))
         return np.stack(columns, -1)
+
+
+def _check_numbers(cards: dict[str, Any]) -> None:
+    for key, value in cards.items():
+        number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        if not number and NUMBERS.fullmatch(key):
+            raise BadWcs(f"expected a FITS WCS, got {key} = {value!r:.40}, which is no number")

@@ -213,9 +213,22 @@ def test_a_header_that_is_no_json_object_is_refused(header):
         wire.decode([b"GDF1", header, b"12"], LIMIT)
 
 
-def test_a_wcs_keyword_without_a_value_counts_as_absent():
-    frame = wire.decode(message(wcs={**WCS, "LONPOLE": None}), LIMIT)
+def test_of_the_wcs_only_keywords_of_one_with_a_value_are_kept():
+    frame = wire.decode(message(wcs={**WCS, "LONPOLE": None, "NAXIS1": 4096, "SIMPLE": False, "no key": 1}), LIMIT)
     assert frame.wcs == WCS
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *[(key, 1e300) for key in ("mjd_start_tai", "mjd_end_tai", "readout_end_tai", "sent_tai", "exposure_s")],
+        *[("exposure_s", -1), ("zero_point", 99), ("zero_point", -1e308)],
+        *[("unit", "\n"), ("unit", "µJy"), ("unit", "x" * 69), ("band", "\0"), ("band", "r" * 69)],
+    ],
+)
+def test_a_value_that_no_alert_could_hold_is_refused(key, value):
+    with pytest.raises(BadMessage, match=f"\\$.{key}"):
+        wire.decode(message(**{key: value}), LIMIT)
 
 
 @pytest.mark.parametrize("psf", [5, [[1, 2]], [[1, 2], [3]], [["a"]], [], {"a": 1}, [[None]]])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from gpudiff.model.errors import BadWcs
 from gpudiff.model.sky import Sky
 
 SCALE = 0.2 / 3600  # degrees a pixel
@@ -74,3 +75,10 @@ def test_without_a_celestial_wcs_there_is_no_sky(cards):
     for made in (*sky.to_sky([1.0, 2.0], [3.0, 4.0]), *sky.to_pixels([1.0, 2.0], [3.0, 4.0])):
         assert np.isnan(made).all()
         assert made.shape == (2,)
+
+
+@pytest.mark.parametrize("value", ["512", True, float("nan")])
+@pytest.mark.parametrize("key", ["CRPIX1", "CRVAL2", "CD1_1", "PV2_1", "LONPOLE"])
+def test_a_keyword_that_needs_a_number_and_has_none_is_refused(key, value):
+    with pytest.raises(BadWcs, match=f"{key} = {value!r}"):
+        Sky({**tangent(150.0, 2.0), key: value})

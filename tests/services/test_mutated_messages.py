@@ -1,4 +1,4 @@
-"""Hundreds of damaged messages to a differencer in a process of its own: all answered, none leaves a trace."""
+"""Hundreds of damaged messages to `gpudiff run`: all are answered, none leaves a trace."""
 
 import json
 import random
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving import TIMEOUT_S, Raw, SmallAssociator
+from serving import TIMEOUT_S, Raw
 from small_pair import GAIN, WCS, field, render, save
 
 from gpudiff.edges import control, wire
@@ -133,7 +133,7 @@ DAMAGE: list[Callable[[list[bytes], random.Random], None]] = [
 # ------------------------------------------------------------------ the service
 @dataclass(frozen=True)
 class Remote:
-    """A differencer in a process of its own."""
+    """`gpudiff run` in a directory."""
 
     directory: Path
     endpoint: str
@@ -142,10 +142,14 @@ class Remote:
         """What status.json says."""
         return json.loads((self.directory / "status.json").read_text())
 
+    def associator(self) -> dict[str, Any]:
+        """What associator.json says."""
+        return json.loads((self.directory / "associator.json").read_text())
+
     def memory(self) -> int:
-        """Bytes that the differencer and its workers hold (VmRSS of proc(5))."""
+        """Bytes that differencer, workers and associator hold (VmRSS of proc(5))."""
         status = self.status()
-        pids = [status["pid"], *status["workers"]]
+        pids = [status["pid"], self.associator()["pid"], *status["workers"]]
         lines = [line for pid in pids for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
         return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
@@ -154,13 +158,11 @@ class Remote:
 def remote(tmp_path) -> Iterator[Remote]:
     (tmp_path / "templates").mkdir()
     save(tmp_path / "templates" / "template.fits", TEMPLATE)
-    associator = SmallAssociator()
-    words = ["differencer", "--directory", str(tmp_path), "--templates", str(tmp_path / "templates")]
-    words += ["--workers", "1", "--frames", "tcp://127.0.0.1:0", "--detections", associator.endpoint]
+    words = ["run", "--directory", str(tmp_path / "night"), "--templates", str(tmp_path / "templates")]
+    words += ["--workers", "1", "--frames", "tcp://127.0.0.1:0"]
     running = Child(words, tmp_path / "log", "ready: ", TIMEOUT_S)
-    yield Remote(tmp_path, running.ready.split()[2])
+    yield Remote(tmp_path / "night", running.ready.split()[2])
     assert running.stop() == 0
-    associator.close()
 
 
 def answer(raw: Raw, parts: list[bytes]) -> dict[str, Any]:
@@ -188,4 +190,5 @@ def test_every_damaged_message_is_answered_and_the_service_neither_grows_nor_end
     assert answer(raw, message(COUNT))["status"] == "done"
     assert remote.memory() - memory < GROWTH_BYTES
     assert remote.status()["worker_restarts"] == 0
+    assert "failed" not in remote.associator()["counts"]  # what it cannot store is refused before
     raw.dealer.close()
