@@ -30,7 +30,7 @@ Days = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Magnitude = Annotated[float, msgspec.Meta(ge=-50, le=50)]
 Band = Annotated[str, msgspec.Meta(max_length=68, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
-Unit = Annotated[str, msgspec.Meta(max_length=68, pattern=r"\A[ -~]*\Z")]
+Unit = Annotated[str, msgspec.Meta(max_length=255, pattern=r"\A[ -~]*\Z")]
 """Bounds beyond which a value is a mistake, and would not fit an alert."""
 
 
