@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import json
+import math
 import os
 import platform
 import subprocess
@@ -122,8 +123,19 @@ def record(script: str, document: dict[str, Any]) -> Path:
     }
     path = ROOT / "bench" / "results" / f"{now:%Y-%m-%d}-{Path(script).stem}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(head | document, indent=1) + "\n")
+    path.write_text(json.dumps(_plain(head | document), indent=1, allow_nan=False) + "\n")
     return path
+
+
+def _plain(value: Any) -> Any:
+    """The same with five significant digits, and null for what has no value: JSON knows no NaN."""
+    if isinstance(value, dict):
+        return {key: _plain(of) for key, of in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(of) for of in value]
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if math.isfinite(value) else None
+    return value
 
 
 def device() -> str:
