@@ -238,24 +238,23 @@ def _resampled(science: Exposure, template: Exposure, sigma: float, plan: _Plan,
     places = lattice(plan.place, science.shape)
     unusable = (template.mask & bit(*UNUSABLE)) != 0
     image, lost, mask = resample(template.image, unusable, template.mask, places, sigma, threads)
-    mask[~lost] &= ~bit(*UNUSABLE)
-    mask[lost & ((mask & bit(*UNUSABLE)) == 0)] |= bit("NO_DATA")
-    mask[_flawed(image, sky_noise(template), flaw(sigma))] |= bit("SUSPECT")
     if lost.all():
         raise NoOverlap(f"{template.name}: expected a template of the science frame's sky, got no pixel of it")
-    notes = (*plan.notes, *_psf_note(template), *_cover_note(lost))
-    frame = dataclasses.replace(template.frame, wcs=science.frame.wcs, psf=None)
-    return dataclasses.replace(
+    mask[~lost] &= ~bit(*UNUSABLE)
+    mask[lost & ((mask & bit(*UNUSABLE)) == 0)] |= bit("NO_DATA")
+    made = dataclasses.replace(
         template,
-        frame=frame,
+        frame=dataclasses.replace(template.frame, wcs=science.frame.wcs, psf=None),
         image=image,
         mask=mask,
         sky=_carried(template.sky, places),
         sky_variance=_carried(template.sky_variance, places),
         variance_known=False,
         resampled=True,
-        notes=(*template.notes, *notes),
+        notes=(*template.notes, *plan.notes, *_psf_note(template), *_cover_note(lost), *_error_note(places)),
     )
+    mask[_flawed(image, sky_noise(made), flaw(sigma))] |= bit("SUSPECT")
+    return made
 
 
 def _flawed(image: np.ndarray, noise: float, share: float) -> np.ndarray:
@@ -270,6 +269,10 @@ def _psf_note(template: Exposure) -> tuple[str, ...]:
 def _cover_note(lost: np.ndarray) -> tuple[str, ...]:
     share = float(lost.mean())
     return (f"covers {1 - share:.0%} of the science frame",) if share > 0.05 else ()
+
+
+def _error_note(places: Lattice) -> tuple[str, ...]:
+    return (f"positions err by up to {places.error:.2f} px: the map is rough",) if places.error > AGREE else ()
 
 
 def _carried(plane: Plane, places: Lattice) -> Plane:

@@ -1,6 +1,7 @@
 """A template on a grid of its own, brought onto the science frame's: rendered there, so the truth is known."""
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -213,6 +214,56 @@ def test_pixels_that_the_template_does_not_cover_have_no_data():
     assert (template.mask[:140] & bit("NO_DATA")).all()
     assert not (template.mask[170:480, 40:-40] & bit(*UNUSABLE)).any()
     assert "covers 7" in template.notes[-1]
+
+
+def test_a_mirrored_template_is_turned_over():
+    done = Done(made(16, cards=wcs(1.0, CD1_1=0.2 * ARCSEC)))
+    assert done.found == len(CHANGES)
+    assert done.false <= 1
+
+
+def test_a_small_distorted_template_covers_its_own_part_only():
+    template = aligned(made(17, cards=wcs(1.0, (160.0, 160.0), sip=2e-4), shape=(320, 320)))
+    covered = (template.mask & bit("NO_DATA")) == 0
+    rows, columns = np.nonzero(covered)
+    assert covered.mean() == pytest.approx(0.25, abs=0.03)  # half the field each way
+    assert np.ptp(rows) < 400
+    assert np.ptp(columns) < 400
+
+
+def test_holes_stay_holes():
+    scene = made(18, cards=wcs(middle=(330.0, 320.0)))
+    scene.template.image[300:340, 200:240] = np.nan
+    template = aligned(scene)
+    hole = (template.mask & bit("NO_DATA")) != 0
+    assert hole[300:340, 190:230].all()
+    assert not hole[290:298, 20:600].any()
+
+
+@pytest.mark.parametrize("extra", [0.0, 8.0])
+def test_a_variance_plane_goes_along(extra):
+    """Where one part of the template is shallower the plane is kept pixel by pixel, else as a smooth one."""
+    scene = made(19, cards=wcs(middle=(330.0, 320.0)))
+    image = scene.template.image
+    variance = np.maximum(image, 1) / scene.template.gain + (READ_NOISE / scene.template.gain) ** 2
+    variance[:, :300] += extra**2
+    image[:, :300] += np.random.default_rng(1).normal(0, extra, (SIZE, 300))
+    scene = dataclasses.replace(
+        scene, template=dataclasses.replace(scene.template, variance=variance.astype("f4"))
+    )
+    plane = aligned(scene).sky_variance.cut(0, SIZE, 0, SIZE)
+    quiet = float(np.median(variance[:, 300:]))
+    assert np.median(plane[:, :285]) == pytest.approx(quiet + extra**2, rel=0.05)  # a mesh of noisy cells
+    assert np.median(plane[:, 295:-20]) == pytest.approx(quiet, rel=0.05)
+
+
+def test_with_hardly_a_star_the_wcs_is_believed():
+    scene = made(20, cards=wcs(2.0), stars=0)
+    for x, y in ((200.0, 210.0), (420.0, 230.0), (330.0, 460.0)):
+        rows, columns = np.mgrid[:SIZE, :SIZE]
+        spot = 300 * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 4)
+        scene.template.image[:] += spot.astype(np.float32)
+    assert re.search(r"resampled by WCS, unchecked: 3\d and 3 bright stars", aligned(scene).notes[-1])
 
 
 def test_a_finer_grid_keeps_the_flux():
