@@ -51,8 +51,10 @@ class Line:
         return scipy.fft.irfft2(spectrum, s=(self._size, self._size))[: self._side, : self._side]
 
 
-def fit_trail(data: np.ndarray, weight: np.ndarray, psf: np.ndarray, angle: float) -> Trail:
-    """The trail that explains a stamp best.
+def fit_trail(
+    data: np.ndarray, weight: np.ndarray, psf: np.ndarray, angle: float, least_gain: float = 0.0
+) -> Trail | None:
+    """The trail that explains a stamp best; None where no start promises a third of `least_gain`.
 
     data : (S, S) float32, 0 where there is no value; weight : (S, S) one over the variance, 0 there
     psf : (P, P); angle : degrees, where to start
@@ -66,7 +68,10 @@ def fit_trail(data: np.ndarray, weight: np.ndarray, psf: np.ndarray, angle: floa
 
     point = max(power(np.array([y, x, 0.0, 0.0])) for y in (-1, 0, 1) for x in (-1, 0, 1))
     starts = [np.array([0.0, 0.0, length, angle + turn]) for length in LENGTHS for turn in (-15, 0, 15)]
-    best = max(starts, key=power)
+    powers = [power(start) for start in starts]
+    best = starts[int(np.argmax(powers))]
+    if max(powers) - point < least_gain / 3:
+        return None
     simplex = best + np.array([[0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 3, 0], [0, 0, 0, 10]])
     options = {"initial_simplex": simplex, "xatol": 0.02, "fatol": 0.05, "maxiter": 200}
     found = minimize(lambda values: -power(values), best, method="Nelder-Mead", options=options).x

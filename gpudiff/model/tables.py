@@ -78,6 +78,7 @@ FLAGS: dict[str, int] = {
     "HIGH_VARIANCE": 9,
     "STREAK": 10,
     "ONLY_IN_SCORE": 11,
+    "SPIKE": 12,
 }
 FLAG_DESCRIPTIONS: dict[str, str] = {
     "EDGE": "closer to the edge of the image than the PSF reaches",
@@ -86,12 +87,13 @@ FLAG_DESCRIPTIONS: dict[str, str] = {
     "COSMIC_RAY": "sharper than the PSF: a cosmic ray or a hot pixel",
     "DIPOLE": "a positive and a negative lobe: a residual of a star that did not match, or moved",
     "BRIGHT_STAR": "beside a star so bright that the kernel's own error explains it",
-    "NOT_POINT_LIKE": "neither the PSF nor a trail fits",
+    "NOT_POINT_LIKE": "neither the PSF nor a trail fits, or on a patch of light: a ghost, a halo",
     "CENTROID": "the position fit did not converge; the position is the peak pixel's",
     "POOR_SUBTRACTION": "the whole subtraction is poor",
     "HIGH_VARIANCE": "the variance here is far above the sky's",
-    "STREAK": "on a satellite streak",
+    "STREAK": "on a satellite streak, or one of a row of glints at even distances",
     "ONLY_IN_SCORE": "the PSF flux fitted to the difference is below threshold: the score alone exceeds it",
+    "SPIKE": "on a ray of light that points at a bright star: a diffraction spike",
 }
 DO_NOT_ALERT_ALONE = tuple(name for name in FLAGS if name not in ("CENTROID", "HIGH_VARIANCE"))
 

@@ -19,6 +19,7 @@ from gpudiff.model.sky import Sky
 from gpudiff.model.tables import DIASOURCE, DO_NOT_ALERT_ALONE, Table, dia_source_ids, flag
 from gpudiff.science.judge import Shapes, flags_of, poor
 from gpudiff.science.psf import given
+from gpudiff.science.streaks import mark_streaks
 from gpudiff.science.trails import find_trails
 
 BOX = 7, 14
@@ -36,7 +37,7 @@ def detect(difference: Difference, configuration: Configuration) -> tuple[Differ
     """
     fwhm = difference.quality.science_fwhm
     y, x = extrema(difference.score, configuration.detect.threshold, fwhm)
-    marked = _mark(difference, configuration.detect.threshold)
+    marked = mark_streaks(_mark(difference, configuration.detect.threshold))
     if wrong := poor(difference.quality):
         marked = dataclasses.replace(marked, notes=(*marked.notes, f"POOR SUBTRACTION: {wrong}"))
     if len(y) == 0:
@@ -49,14 +50,25 @@ def detect(difference: Difference, configuration: Configuration) -> tuple[Differ
     fit = fit_points(cut.data, cut.weight, cut.psf)
     columns = _measure(difference, y, x, cut, fit)
     shapes = Shapes.of(difference, y, x, cut.data, cut.weight, cut.psf, fit)
-    trails = find_trails(difference, y, x, shapes)
+    trails = find_trails(marked, y, x, shapes)
     trailed = trails.length > 0
-    columns["flags"] = flags_of(difference, y, x, columns, fit, shapes, trailed, configuration.detect.threshold)
+    columns["x"] = np.where(trailed, x + trails.dx, columns["x"])
+    columns["y"] = np.where(trailed, y + trails.dy, columns["y"])
+    columns["flags"] = flags_of(
+        marked,
+        y,
+        x,
+        columns,
+        fit,
+        shapes,
+        trails.length,
+        trails.angle,
+        trails.doubled,
+        configuration.detect.threshold,
+    )
     columns["isDipole"] = (columns["flags"] & flag("DIPOLE")) != 0
     columns["flagged"] = (columns["flags"] & flag(*DO_NOT_ALERT_ALONE)) != 0
     columns["trailLength"], columns["trailAngle"] = trails.length, trails.angle
-    columns["x"] = np.where(trailed, x + trails.dx, columns["x"])
-    columns["y"] = np.where(trailed, y + trails.dy, columns["y"])
     kept = ~trails.doubled
     return marked, _table(difference, {name: values[kept] for name, values in columns.items()})
 

@@ -11,6 +11,7 @@ from gpudiff.arrays.stamps import peaks, stamps
 from gpudiff.model.frame import Difference, Quality
 from gpudiff.model.mask import bit
 from gpudiff.model.tables import flag
+from gpudiff.science.streaks import glints, off_source
 
 UNEXPLAINED = 0.15
 """Share of a source's squared signal to noise that the PSF must leave unexplained before it is called unlike it:
@@ -25,6 +26,9 @@ NEAR = 4
 """Pixels within which a spoilt area counts."""
 HIGH = 9.0
 """Variance over the frame's median that is called high: three times the noise."""
+LONG = 1.15
+"""Major second moment over the PSF's above which a source has a direction."""
+NO_GLINT = ("EDGE", "COSMIC_RAY", "DIPOLE", "BRIGHT_STAR", "STREAK", "SPIKE")
 UNSEEN = 0.15
 """Share of a source's information on unusable pixels above which it is not trusted alone."""
 
@@ -133,10 +137,13 @@ def flags_of(
     columns: dict[str, Any],
     fit: PointFit,
     shapes: Shapes,
-    trailed: np.ndarray,
+    length: np.ndarray,
+    angle: np.ndarray,
+    doubled: np.ndarray,
     threshold: float,
 ) -> np.ndarray:
-    """(N,) int64 bits of model.tables.FLAGS."""
+    """(N,) int64 bits of model.tables.FLAGS; length, angle, doubled : as science.trails.Trails has them."""
+    trailed = length > 0
     out = np.zeros(len(y), np.int64)
 
     def mark(name: str, where: np.ndarray) -> None:
@@ -164,6 +171,21 @@ def flags_of(
     mark("POOR_SUBTRACTION", np.full(len(y), bool(poor(difference.quality))))
     weak = np.abs(columns["psfFlux"]) < 0.6 * threshold * columns["psfFluxErr"]
     mark("ONLY_IN_SCORE", weak | (np.sign(columns["psfFlux"]) != np.sign(difference.score[y, x])))
+    ray, patch = off_source(difference, y, x, (columns["y"], columns["x"]), length, angle, threshold)
+    mark("SPIKE", ray)
+    mark("NOT_POINT_LIKE", patch)
+    mark("STREAK", _in_rows(difference, np.where(doubled, flag(*NO_GLINT), out), columns, shapes))
+    return out
+
+
+def _in_rows(difference: Difference, flags: np.ndarray, columns: dict[str, Any], shapes: Shapes) -> np.ndarray:
+    """(N,) bool: glints, among the detections that nothing but their shape speaks against."""
+    out = np.zeros(len(flags), bool)
+    with np.errstate(invalid="ignore"):
+        long = shapes.noticed & (shapes.major > LONG)
+    for negative in (False, True):
+        rows = np.nonzero((flags & flag(*NO_GLINT) == 0) & (columns["isNegative"] == negative))[0]
+        out[rows] = glints(difference, columns["y"][rows], columns["x"][rows], long[rows], shapes.angle[rows])
     return out
 
 

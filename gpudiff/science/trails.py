@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpudiff.arrays.measure import psf_stamps
+from gpudiff.arrays.ridges import along
 from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.trails import Trail, fit_trail
 from gpudiff.model.frame import Difference
+from gpudiff.model.mask import bit
 from gpudiff.science.judge import Shapes
 from gpudiff.science.psf import given
 
@@ -15,6 +17,10 @@ HALF = 30
 """Half width of the stamps trails are fitted on, pixels."""
 LEAST_GAIN = 25.0
 """Squared signal to noise that a trail must win over a point source."""
+PART = 1.5
+"""A detection on a trail that is more significant than the trail's own by this is not a part of it."""
+POINT = 0.27
+"""Score of a point source a FWHM from its peak, over the peak's."""
 WORST = 2.5
 """chi2 a pixel above which it is neither."""
 
@@ -37,21 +43,28 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
     count = len(y)
     found = Trails(np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count, bool))
     with np.errstate(invalid="ignore"):
-        candidates = shapes.noticed & ~shapes.pointed & (shapes.major > 1.4) & (shapes.minor > 0.4)
+        candidates = ~shapes.pointed & (shapes.major > 1.4) & (shapes.minor > 0.25)
+    candidates &= (difference.mask[y, x] & bit("STREAK")) == 0
+    candidates[candidates] = _stretched(difference, y[candidates], x[candidates], shapes.angle[candidates])
+    size = np.abs(difference.score[y, x])
     for n in np.nonzero(candidates)[0]:
         if found.doubled[n]:
             continue
         trail = _fit(difference, int(y[n]), int(x[n]), float(shapes.angle[n]))
-        if trail.gain < LEAST_GAIN or trail.chi2 > WORST or trail.length < 0.5 * difference.quality.science_fwhm:
+        if (
+            trail is None
+            or trail.gain < LEAST_GAIN
+            or trail.chi2 > WORST
+            or trail.length < 0.5 * difference.quality.science_fwhm
+        ):
             continue
         found.length[n], found.angle[n], found.dy[n], found.dx[n] = trail.length, trail.angle, trail.y, trail.x
-        found.doubled[
-            _on(trail, y - y[n], x - x[n], difference.quality.science_fwhm) & (np.arange(len(y)) != n)
-        ] = True
+        part = _on(trail, y - y[n], x - x[n], difference.quality.science_fwhm) & (size < PART * size[n])
+        found.doubled[part & (np.arange(len(y)) != n)] = True
     return found
 
 
-def _fit(difference: Difference, y: int, x: int, angle: float) -> Trail:
+def _fit(difference: Difference, y: int, x: int, angle: float) -> Trail | None:
     at = np.array([y]), np.array([x])
     offset = np.arange(-HALF, HALF + 1)
     rows, columns = y + offset, x + offset
@@ -62,7 +75,19 @@ def _fit(difference: Difference, y: int, x: int, angle: float) -> Trail:
     weight = np.where(known, 1 / np.where(known, variance, 1), 0)
     model = given(difference.psf, difference.science.shape, difference.science.name)
     psf = psf_stamps(model.coefficients, model.order, model.shape, *at)[0]
-    return fit_trail(np.where(known, data, 0), weight, psf, angle)
+    return fit_trail(np.where(known, data, 0), weight, psf, angle, LEAST_GAIN)
+
+
+def _stretched(difference: Difference, y: np.ndarray, x: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """(N,) bool: a FWHM away on its long axis the score is higher than beside a point source.
+
+    A cheap look before the fit.
+    """
+    fwhm = np.full(len(y), difference.quality.science_fwhm)
+    peak = np.abs(difference.score[y, x])
+    turned = [along(difference.score, y, x, angle + turn, 0.8 * fwhm, 1.2 * fwhm).mean(1) for turn in (-12, 0, 12)]
+    sides = np.max(np.abs(turned), axis=0) - POINT * peak
+    return sides > np.maximum(1.0, 0.04 * peak)
 
 
 def _on(trail: Trail, dy: np.ndarray, dx: np.ndarray, fwhm: float) -> np.ndarray:

@@ -1,0 +1,54 @@
+"""Light that goes on to both sides of a detection: a spike, a halo, a ghost, not a source."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+RADII = np.arange(2.0, 4.25, 0.5)
+"""FWHM from a detection, where light beside it is no more its own."""
+DIRECTIONS = 24
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Mean scores beside detections, 2 to 4 FWHM away, positive where they have the detection's sign; all (N,).
+
+    ridge : in the direction where the fainter of the two sides is brightest; of noise alone about 0.6 +- 0.3
+    angle : that direction, degrees from +x to +y
+    patch : median over all directions; of noise alone 0 +- 0.2
+    """
+
+    ridge: np.ndarray
+    angle: np.ndarray
+    patch: np.ndarray
+
+
+def beside(score: np.ndarray, y: np.ndarray, x: np.ndarray, fwhm: float) -> Beside:
+    """The light beside detections.
+
+    score : (H, W) float32, 0 where there is no value and beyond the image; y, x : (N,) int, peaks of |score|
+    """
+    angle = np.pi * np.arange(DIRECTIONS) / DIRECTIONS
+    step = np.concatenate([RADII, -RADII]) * fwhm
+    rows = y[:, None, None] + np.sin(angle)[:, None] * step
+    columns = x[:, None, None] + np.cos(angle)[:, None] * step
+    light = map_coordinates(score, [rows, columns], order=0, cval=0.0) * np.sign(score[y, x])[:, None, None]
+    sides = light.reshape(len(y), DIRECTIONS, 2, -1).mean(-1).min(-1)
+    best = sides.argmax(1)
+    patch = np.median(light.reshape(len(y), -1), 1)
+    return Beside(sides[np.arange(len(y)), best], np.degrees(angle[best]), patch)
+
+
+def along(
+    score: np.ndarray, y: np.ndarray, x: np.ndarray, angle: np.ndarray, near: np.ndarray, far: np.ndarray
+) -> np.ndarray:
+    """(N, 2) mean score from `near` to `far` px away on either side of (y, x) in a direction, in five samples.
+
+    angle : (N,) degrees from +x to +y; score as in `beside`
+    """
+    step = near[:, None] + (far - near)[:, None] * np.linspace(0, 1, 5)
+    step = np.stack([step, -step], 1)
+    radians = np.radians(angle)[:, None, None]
+    rows, columns = y[:, None, None] + np.sin(radians) * step, x[:, None, None] + np.cos(radians) * step
+    return map_coordinates(score, [rows, columns], order=0, cval=0.0).mean(-1)

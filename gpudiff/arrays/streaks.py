@@ -1,0 +1,291 @@
+"""Satellite streaks: straight lines across an image of significances, found by a fast Radon transform.
+
+The transform sums along all lines of an N x N image in N^2 log N additions (Brady 1998, SIAM J. Comput. 27,
+107); on images of significance it finds streaks fainter than the noise of a pixel (Nir, Zackay & Ofek 2018,
+AJ 156, 229).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+FINEST, MOST_CELLS = 4, 512
+"""Pixels of a cell's side at least, and cells on an image's side at most."""
+CLIP = 2.0
+"""Mean significance of a cell that counts at most: a star is no line."""
+SUSPECTED = 8.0
+"""Sigmas of a line's sum, of all lines' scatter, from which a line is looked at in full resolution."""
+TRIES = 16
+"""Lines looked at in one image at most."""
+LEAST_LENGTH, LEAST_SHARE = 60.0, 0.2
+"""Of a streak: pixels, and share of the image's shorter side."""
+LEAST_LIGHT, LEAST_LIT, LEAST_EVEN = 1.0, 0.8, 0.25
+"""Mean score on the line over that beside it, share of its pieces that are lit, and light of its second faintest
+eighth over that of the second brightest: a diffraction spike fades outwards."""
+
+
+@dataclass(frozen=True)
+class Streak:
+    """x0, y0, x1, y1 : its ends, px; reach : px from its middle line to where it is no longer seen
+    light : mean score on its middle line, negative where the template has it
+    """
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    reach: float
+    light: float
+
+    @property
+    def length(self) -> float:
+        return float(np.hypot(self.x1 - self.x0, self.y1 - self.y0))
+
+    @property
+    def angle(self) -> float:
+        """Degrees from +x to +y, [-90, 90)."""
+        turned = np.degrees(np.arctan2(self.y1 - self.y0, self.x1 - self.x0))
+        return float((turned + 90) % 180 - 90)
+
+
+def find_streaks(score: np.ndarray, fwhm: float) -> list[Streak]:
+    """The streaks of either sign, most significant first.
+
+    score : (H, W) float32, unit normal where nothing is, 0 where there is no value; fwhm : of the PSF, px
+    """
+    side = max(FINEST, -(-max(score.shape) // MOST_CELLS))
+    cells = _cells(score, side)
+    found: list[Streak] = []
+    for _ in range(TRIES):
+        ends, significance = brightest_line(cells)
+        if significance < SUSPECTED:
+            break
+        middle = np.asarray(ends) * side + (side - 1) / 2
+        streak = _looked_at(score, middle, fwhm, 1.5 * side)
+        if streak is not None:
+            found.append(streak)
+            _cross_out(cells, streak, side)
+        else:
+            x0, y0, x1, y1 = (float(value) for value in middle)
+            _cross_out(cells, Streak(x0, y0, x1, y1, 0.5 * side, 0.0), side)
+    return found
+
+
+def _cells(score: np.ndarray, side: int) -> np.ndarray:
+    """(h, w) float32 mean score of cells, clipped; what does not fill a cell at the far edges is left out."""
+    height, width = (length // side for length in score.shape)
+    cut = np.clip(score[: height * side, : width * side], -3 * CLIP, 3 * CLIP)
+    means = np.add.reduceat(
+        np.add.reduceat(cut, np.arange(0, width * side, side), 1), np.arange(0, height * side, side)
+    )
+    return np.clip(means / side**2, -CLIP, CLIP).astype(np.float32)
+
+
+def _cross_out(cells: np.ndarray, streak: Streak, side: int) -> None:
+    """Zeroes a streak in cells, in place."""
+    x0, y0, x1, y1 = ((value - (side - 1) / 2) / side for value in (streak.x0, streak.y0, streak.x1, streak.y1))
+    height, width = cells.shape
+    cells[line_pixels((height, width), x0, y0, x1, y1, streak.reach / side + 2)] = 0
+
+
+# ---------------------------------------------------------------- fast Radon transform
+def brightest_line(cells: np.ndarray) -> tuple[tuple[float, float, float, float], float]:
+    """((x0, y0, x1, y1), significance) of the line with the largest |sum|, from edge to edge of the image.
+
+    cells : (h, w) float32, 0 where there is no value.  Significance: the sum over the square root of its cells'
+    number, in units of that figure's robust scatter over lines of at least a third of the shorter side; 0 for an
+    empty image.
+    """
+    best, ends = 0.0, (0.0, 0.0, 0.0, 0.0)
+    known = (cells != 0).astype(np.float32)
+    for turned in (False, True):
+        for mirrored in (False, True):
+            both = [plane.T if turned else plane for plane in (cells, known)]
+            both = [plane[::-1] if mirrored else plane for plane in both]
+            height, width = both[0].shape
+            value, start, slope = _steepest(*both)
+            if value <= best:
+                continue
+            best = value
+            x0, x1, y0, y1 = 0.0, width - 1.0, float(start), float(start + slope)
+            if mirrored:
+                y0, y1 = height - 1 - y0, height - 1 - y1
+            ends = (y0, x0, y1, x1) if turned else (x0, y0, x1, y1)
+    return ends, best
+
+
+def _steepest(cells: np.ndarray, known: np.ndarray) -> tuple[float, int, float]:
+    """(significance, row at the first column, rows gained at the last) of the best line with slope 0 to 1."""
+    height, width = cells.shape
+    sums, counts = radon(cells), radon(known)
+    size = sums.shape[0]
+    long = counts >= min(height, width) / 3
+    if not long.any():
+        return 0.0, 0, 0.0
+    values = sums[long] / np.sqrt(counts[long])
+    thin = values[:: max(1, len(values) // 50000)]
+    middle = float(np.median(thin))
+    scatter = 1.4826 * float(np.median(np.abs(thin - middle)))
+    if scatter == 0:
+        return 0.0, 0, 0.0
+    n = int(np.abs(values - middle).argmax())
+    slope, start = (int(index[n]) for index in np.nonzero(long))
+    gain = slope * (width - 1) / max(size - 1, 1)
+    return float(abs(values[n] - middle) / scatter), start - size, gain
+
+
+def radon(image: np.ndarray) -> np.ndarray:
+    """(S, S + H) float32 sums along the lines of slope 0 to 1 (rows a column), S the power of two >= the width W.
+
+    [s, S + r] is the sum along the discrete line from row r of column 0 to row r + s of column S - 1; r from -S.
+    image : (H, W) float32
+    """
+    height, width = image.shape
+    size = 1 << max(0, (width - 1).bit_length())
+    sums = np.zeros((size, 1, size + height), np.float32)
+    sums[:width, 0, size:] = image.T
+    steps = 1
+    while steps < size:
+        left, right = sums[0::2], sums[1::2]
+        sums = np.zeros((len(left), 2 * steps, size + height), np.float32)
+        for slope in range(2 * steps):
+            half = slope // 2
+            rise = slope - half
+            line = sums[:, slope]
+            line[:] = left[:, half]
+            line[:, : line.shape[1] - rise] += right[:, half, rise:]
+        steps *= 2
+    return sums[0]
+
+
+# ---------------------------------------------------------------- full resolution
+def _looked_at(score: np.ndarray, ends: np.ndarray, fwhm: float, loose: float) -> Streak | None:
+    """The streak along a line that may be off by `loose` px at its ends; None where there is none."""
+    ends = _refined(score, ends, loose, fwhm)
+    wide = int(np.ceil(max(24.0, 8 * fwhm)))
+    strip, inside = straightened(score, ends, wide)
+    if inside.sum() < 2:
+        return None
+    offset = np.abs(np.arange(-wide, wide + 1))
+    on, off = strip[offset <= 1].mean(0), strip[(offset > 3 * fwhm) & (offset < 5 * fwhm)]
+    gain = np.clip(on, -6, 6) - np.clip(off, -3, 3).mean(0)
+    sign = 1.0 if np.median(gain[inside]) >= 0 else -1.0
+    piece = max(4, round(2 * fwhm))
+    edges = np.arange(0, len(gain) - piece + 1, piece)
+    seen = np.add.reduceat(inside, edges)[: len(edges)] > piece / 2
+    light = (
+        sign * np.add.reduceat(np.where(inside, gain, 0), edges) / np.maximum(np.add.reduceat(inside, edges), 1)
+    )
+    lit = light > 0.5 * LEAST_LIGHT
+    first, last = _longest(np.where(seen, np.where(lit, 1.0, -2.0), 0.0))
+    run = slice(first, last + 1)
+    length = piece * float(seen[run].sum())
+    if length < max(LEAST_LENGTH, LEAST_SHARE * min(score.shape)) or not seen[run].any():
+        return None
+    if lit[run][seen[run]].mean() < LEAST_LIT or light[run][seen[run]].mean() < LEAST_LIGHT:
+        return None
+    steps = slice(first * piece, (last + 1) * piece)
+    if not _even(sign * on[steps][inside[steps]]):
+        return None
+    return _measured(strip, inside, ends, sign, steps, fwhm)
+
+
+def _even(light: np.ndarray) -> bool:
+    """Whether a line is about as bright at its ends as in its middle; light : (T,) score along it."""
+    eighths = sorted(float(np.median(part)) for part in np.array_split(light, 8))
+    return eighths[1] > max(LEAST_EVEN * eighths[-2], 0.5 * LEAST_LIGHT)
+
+
+def _measured(
+    strip: np.ndarray, inside: np.ndarray, ends: np.ndarray, sign: float, lit: slice, fwhm: float
+) -> Streak:
+    """Ends and reach of a streak whose lit steps are known."""
+    wide = len(strip) // 2
+    used = np.zeros(len(inside), bool)
+    used[lit] = inside[lit]
+    profile = np.abs(np.median(strip[:, used], 1))
+    two = np.maximum(profile[wide:], profile[wide::-1])
+    dark = np.nonzero(two < 0.5)[0]
+    reach = float(dark[0]) if len(dark) else float(wide)
+    margin = 4 * round(2 * fwhm)
+    known = np.nonzero(inside)[0]
+    start = known[0] if lit.start - known[0] <= margin else lit.start
+    stop = known[-1] if known[-1] - lit.stop <= margin else min(lit.stop, known[-1])
+    x, y = _along(ends, np.array([start, stop]), len(inside))
+    return Streak(float(x[0]), float(y[0]), float(x[1]), float(y[1]), reach + 1, sign * float(two[0]))
+
+
+def _longest(values: np.ndarray) -> tuple[int, int]:
+    """(first, last) index of the run with the largest sum (Kadane)."""
+    best, ends, total, start = -np.inf, (0, 0), 0.0, 0
+    for n, value in enumerate(values):
+        if total <= 0:
+            total, start = 0.0, n
+        total += float(value)
+        if total > best:
+            best, ends = total, (start, n)
+    return ends
+
+
+def _refined(score: np.ndarray, ends: np.ndarray, loose: float, fwhm: float) -> np.ndarray:
+    """The ends moved across the line, by at most `loose` px each, to where the line is brightest."""
+    wide = int(np.ceil(loose + fwhm))
+    strip, inside = straightened(score, ends, wide)
+    pieces = [part for part in np.array_split(np.nonzero(inside)[0], 24) if len(part)]
+    profiles = np.array([np.median(strip[:, part], 1) for part in pieces]).reshape(len(pieces), -1)
+    if len(pieces) < 2:
+        return ends
+    share = np.array([part.mean() for part in pieces]) / max(len(inside) - 1, 1)
+    moves = np.arange(-loose, loose + 0.5, 0.5)
+    first, last = np.meshgrid(moves, moves, indexing="ij")
+    offset = first[..., None] * (1 - share) + last[..., None] * share + wide
+    low = np.clip(np.floor(offset).astype(int), 0, 2 * wide - 1)
+    rest = offset - low
+    rows = np.arange(len(pieces))
+    sums = np.abs((profiles[rows, low] * (1 - rest) + profiles[rows, low + 1] * rest).sum(-1))
+    n = int(sums.argmax())
+    direction = ends[2:] - ends[:2]
+    across = np.array([-direction[1], direction[0]]) / max(float(np.hypot(*direction)), 1e-9)
+    return np.concatenate([ends[:2] + first.flat[n] * across, ends[2:] + last.flat[n] * across])
+
+
+def _along(ends: np.ndarray, step: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    share = step / max(count - 1, 1)
+    return ends[0] + share * (ends[2] - ends[0]), ends[1] + share * (ends[3] - ends[1])
+
+
+def straightened(image: np.ndarray, ends: np.ndarray, wide: int) -> tuple[np.ndarray, np.ndarray]:
+    """((2 wide + 1, T) the image along a line, a pixel a step, nearest pixels; (T,) bool: where there is a value).
+
+    ends : x0, y0, x1, y1; row `wide` is the line itself; 0 beyond the image
+    """
+    count = max(2, round(float(np.hypot(ends[2] - ends[0], ends[3] - ends[1]))) + 1)
+    x, y = _along(ends, np.arange(count), count)
+    unit = (ends[2:] - ends[:2]) / max(float(np.hypot(*(ends[2:] - ends[:2]))), 1e-9)
+    offset = np.arange(-wide, wide + 1)[:, None]
+    column, row = (np.rint(at).astype(int) for at in (x - offset * unit[1], y + offset * unit[0]))
+    height, width = image.shape
+    here = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    strip = np.where(here, image[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)], 0)
+    return strip, strip[wide] != 0
+
+
+def line_pixels(
+    shape: tuple[int, int], x0: float, y0: float, x1: float, y1: float, reach: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, columns) of the pixels within `reach` px of the line from (x0, y0) to (x1, y1)."""
+    steep = abs(y1 - y0) > abs(x1 - x0)
+    if steep:
+        x0, y0, x1, y1 = y0, x0, y1, x1
+    if x1 < x0:
+        x0, y0, x1, y1 = x1, y1, x0, y0
+    long, wide = (shape[0], shape[1]) if steep else (shape[1], shape[0])
+    slope = (y1 - y0) / max(x1 - x0, 1e-9)
+    spread = reach * np.hypot(1, slope)
+    along = np.arange(max(0, int(np.ceil(x0 - reach))), min(long - 1, int(np.floor(x1 + reach))) + 1)
+    half = int(np.ceil(spread)) + 1
+    middle = y0 + slope * (along - x0)
+    across = np.rint(middle).astype(int)[:, None] + np.arange(-half, half + 1)
+    near = (np.abs(across - middle[:, None]) <= spread) & (across >= 0) & (across < wide)
+    position = np.broadcast_to(along[:, None], across.shape)[near]
+    return (position, across[near]) if steep else (across[near], position)

@@ -1,0 +1,104 @@
+"""Satellite streaks in images of significance."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from gpudiff.arrays.artefacts import add_streak
+from gpudiff.arrays.streaks import brightest_line, find_streaks, line_pixels, radon
+
+FWHM = 4.5
+WIDTH = FWHM / 2.3548
+
+
+def score_of(light, seed=1):
+    """Matched-filter score of light (in sigmas a pixel) in white noise, for a Gaussian PSF."""
+    image = np.random.default_rng(seed).standard_normal(light.shape) + light
+    return (gaussian_filter(image, WIDTH) * np.sqrt(4 * np.pi) * WIDTH).astype(np.float32)
+
+
+def line(size, angle, peak, x=None, y=None):
+    light = np.zeros((size, size), np.float32)
+    add_streak(light, x or 0.45 * size, y or 0.55 * size, np.radians(angle), peak, 1.5 * FWHM)
+    return light
+
+
+def test_radon_sums_a_line_between_its_ends():
+    image = np.zeros((8, 8), np.float32)
+    image[np.arange(8) // 2 + 1, np.arange(8)] = 1  # rises 3 rows in 7 columns, from row 1
+    sums = radon(image)
+    assert sums.shape == (8, 16)
+    assert sums[3, 8 + 1] >= 7  # the discrete line of that slope may miss one pixel of ours
+    assert sums.sum(1)[0] == 8  # slope 0: every pixel in one row's sum
+
+
+def test_radon_keeps_the_total_for_every_slope():
+    image = np.random.default_rng(2).standard_normal((16, 16)).astype(np.float32)
+    np.testing.assert_allclose(radon(image).sum(1), image.sum(), rtol=1e-4, atol=1e-3)  # float32 sums
+
+
+def test_an_image_without_values_has_no_line():
+    assert brightest_line(np.zeros((32, 32), np.float32))[1] == 0
+
+
+@pytest.mark.parametrize("angle", [0.0, 17.0, 44.0, 63.0, 90.0, 118.0, 135.0, 171.0])
+def test_a_streak_of_one_sigma_a_pixel_is_found_at_any_angle(angle):
+    (streak,) = find_streaks(score_of(line(512, angle, 1.0)), FWHM)
+    turned = (streak.angle - angle + 90) % 180 - 90
+    assert abs(turned) < 0.5  # half a pixel at each end of 512 would be 0.1
+    across = np.cos(np.radians(angle)) * (streak.y0 - 0.55 * 512) - np.sin(np.radians(angle)) * (
+        streak.x0 - 0.45 * 512
+    )
+    assert abs(across) < 3
+    assert 6 <= streak.reach <= 14
+    assert 4 < streak.light < 7  # a PSF that lies on the streak collects 5.8 sigma
+
+
+def test_a_streak_of_the_template_is_negative():
+    (streak,) = find_streaks(score_of(-line(512, 30, 2.0)), FWHM)
+    assert streak.light < -8
+
+
+def test_two_streaks_that_cross_are_two():
+    found = find_streaks(score_of(line(512, 30, 8.0) + line(512, 75, 1.5)), FWHM)
+    assert sorted(round(streak.angle) for streak in found) == [30, 75]
+
+
+def test_a_streak_that_ends_in_the_image_ends_there():
+    light = line(512, 0, 3.0, y=200)
+    light[:, 300:] = 0
+    (streak,) = find_streaks(score_of(light), FWHM)
+    assert abs(max(streak.x0, streak.x1) - 300) < 20  # pieces of 9 px, and the PSF
+    assert min(streak.x0, streak.x1) < 6
+
+
+def test_noise_alone_has_no_streak():
+    assert not [s for seed in range(20) for s in find_streaks(score_of(np.zeros((256, 256)), seed), FWHM)]
+
+
+def test_stars_that_vary_a_galaxy_and_a_ring_are_no_streak():
+    rows, columns = np.mgrid[:512, :512]
+    light = np.zeros((512, 512))
+    rng = np.random.default_rng(4)
+    for y, x in rng.uniform(0, 512, (60, 2)):
+        light += rng.normal(0, 20) * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * WIDTH**2))
+    light += 2 * np.exp(-((rows - 100) ** 2) / 200 - (columns - 300) ** 2 / 1500)
+    light += 3.0 * (np.abs(np.hypot(rows - 350, columns - 200) - 60) < 3)
+    assert find_streaks(score_of(light), FWHM) == []
+
+
+def test_a_line_that_fades_like_a_spike_is_no_streak():
+    rows, columns = np.mgrid[:512, :512]
+    light = 10 * np.exp(-((rows - 250) ** 2) / 8) / (1 + np.abs(columns - 256) / 20) ** 2
+    assert find_streaks(score_of(light), FWHM) == []
+
+
+def test_line_pixels_are_those_within_reach():
+    rows, columns = line_pixels((40, 60), 50.0, 30.0, 5.0, 10.0, 2.0)
+    near = np.zeros((40, 60), bool)
+    near[rows, columns] = True
+    y, x = np.mgrid[:40, :60]
+    unit = np.array([45.0, 20.0]) / np.hypot(45, 20)
+    across = np.abs((y - 10) * unit[0] - (x - 5) * unit[1])
+    inner = (x > 8) & (x < 47)
+    np.testing.assert_array_equal(near[inner], (across <= 2.0)[inner])
