@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from scipy.optimize import minimize
+from scipy.optimize import least_squares
 
 LENGTHS = (4.0, 7.0, 11.0, 16.0, 22.0, 30.0, 40.0)
 """Pixels: where the fit starts from; the best of them is refined."""
@@ -72,9 +72,16 @@ def fit_trail(
     best = starts[int(np.argmax(powers))]
     if max(powers) - point < least_gain / 3:
         return None
-    simplex = best + np.array([[0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 3, 0], [0, 0, 0, 10]])
-    options = {"initial_simplex": simplex, "xatol": 0.02, "fatol": 0.05, "maxiter": 200}
-    found = minimize(lambda values: -power(values), best, method="Nelder-Mead", options=options).x
+    root = np.sqrt(weight)
+
+    def residual(values: np.ndarray) -> np.ndarray:
+        y, x, length, direction = values
+        model = line.image(y, x, abs(length), direction)
+        flux = float((weight * model * data).sum()) / max(float((weight * model**2).sum()), 1e-30)
+        return (root * (data - flux * model)).ravel()
+
+    scale = np.array([1.0, 1.0, 3.0, 10.0])
+    found = least_squares(residual, best, x_scale=scale, method="lm", xtol=1e-3, ftol=1e-5, max_nfev=60).x
     y, x, length, direction = (float(value) for value in found)
     model = line.image(y, x, abs(length), direction)
     flux = float((weight * model * data).sum()) / max(float((weight * model**2).sum()), 1e-30)

@@ -91,6 +91,7 @@ def off_source(
     line = (light.ridge > RIDGE) & ((size - light.ridge < threshold) | (light.ridge > SHARE * size))
     patch = (light.patch > PATCH) & (size - light.patch < threshold)
     trailed = length > 0
+    patch |= trailed & (light.patch > np.maximum(PATCH, 0.1 * size))
     near = length / 2 + 1.5 * fwhm
     ends = (
         along(difference.score, *middle, angle, near, near + 2 * fwhm) * np.sign(difference.score[y, x])[:, None]

@@ -15,6 +15,8 @@ from gpudiff.science.psf import given
 
 HALF = 30
 """Half width of the stamps trails are fitted on, pixels."""
+LONGEST = 1.5 * HALF
+"""Pixels: a longer trail does not fit in a stamp."""
 LEAST_GAIN = 25.0
 """Squared signal to noise that a trail must win over a point source."""
 PART = 1.5
@@ -51,12 +53,9 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
         if found.doubled[n]:
             continue
         trail = _fit(difference, int(y[n]), int(x[n]), float(shapes.angle[n]))
-        if (
-            trail is None
-            or trail.gain < LEAST_GAIN
-            or trail.chi2 > WORST
-            or trail.length < 0.5 * difference.quality.science_fwhm
-        ):
+        if trail is None or trail.gain < LEAST_GAIN or trail.chi2 > WORST:
+            continue
+        if not 0.5 * difference.quality.science_fwhm <= trail.length <= LONGEST:
             continue
         found.length[n], found.angle[n], found.dy[n], found.dx[n] = trail.length, trail.angle, trail.y, trail.x
         part = _on(trail, y - y[n], x - x[n], difference.quality.science_fwhm) & (size < PART * size[n])
