@@ -23,6 +23,9 @@ LEAST_LIGHT, LEAST_LIT, LEAST_EVEN = 1.0, 0.8, 0.25
 """Mean score on the line over that beside it, share of its pieces that are lit, and light of its second faintest
 eighth over that of the second brightest: a diffraction spike fades outwards."""
 
+SEEN = 1.0
+"""Score below which a streak's wings no longer spoil what is on them."""
+
 
 @dataclass(frozen=True)
 class Streak:
@@ -205,7 +208,7 @@ def _measured(
     used[lit] = inside[lit]
     profile = np.abs(np.median(strip[:, used], 1))
     two = np.maximum(profile[wide:], profile[wide::-1])
-    dark = np.nonzero(two < 0.5)[0]
+    dark = np.nonzero(two < SEEN)[0]
     reach = float(dark[0]) if len(dark) else float(wide)
     margin = 4 * round(2 * fwhm)
     known = np.nonzero(inside)[0]

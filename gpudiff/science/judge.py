@@ -158,7 +158,7 @@ def flags_of(
     mark("MASKED", masked | (fit.seen < 1 - UNSEEN) | (near & bit("SUSPECT") != 0).any(1))
     far = stamps(difference.mask, y, x, 2 * NEAR).reshape(len(y), -1)
     mark("SATURATED", (far & bit("SAT", "SAT_TEMPLATE") != 0).any(1))
-    mark("STREAK", (near & bit("STREAK") != 0).any(1))
+    mark("STREAK", (beside & bit("STREAK") != 0).any(1))
     mark("CENTROID", ~fit.converged)
     dipole = _dipoles(difference.score, y, x, difference.quality.science_fwhm)
     mark("DIPOLE", dipole)
