@@ -105,9 +105,7 @@ def main() -> int:
     if library is None and shutil.which("nvcc") is None:
         sys.exit("expected NVRTC (pip install nvidia-cuda-nvrtc) or nvcc on the PATH")
     print(f"compiler: {library or shutil.which('nvcc')}")
-    print(
-        f"{'kernel':<16}{'options':<16}{'arch':<8}{'registers':>10}{'budget':>8}{'spilled':>9}{'shared':>8}"
-    )
+    print(f"{'kernel':<16}{'options':<16}{'arch':<8}{'registers':>10}{'budget':>8}{'spilled':>9}{'shared':>8}")
     failed = 0
     for build in builds():
         for architecture in ARCHITECTURES:

@@ -54,9 +54,7 @@ def test_every_pixel_is_the_ratio_of_its_definition():
 def test_noise_gives_scores_of_unit_variance():
     rng = np.random.default_rng(2)
     variance = rng.uniform(1, 100, (300, 300)).astype(np.float32)
-    score, _ = matched_filter(
-        (rng.normal(size=variance.shape) * np.sqrt(variance)), variance, gaussian(11), 5
-    )
+    score, _ = matched_filter((rng.normal(size=variance.shape) * np.sqrt(variance)), variance, gaussian(11), 5)
     # About 4 pi sigma^2 = 28 pixels share one value: 3,200 independent ones, so 1.3 % in the scatter.
     assert abs(score.std() - 1) < 0.05
 
@@ -111,9 +109,7 @@ def test_every_psf_size_fits_into_shared_memory(size):
     assert shared_bytes(size, warps_for(size)) <= 96 << 10  # an sm_120 block may have 99 KB
 
 
-@pytest.mark.parametrize(
-    ("batch", "shape", "size"), [(1, (150, 45), 11), (9, (33, 31), 11), (1, (70, 50), 63)]
-)
+@pytest.mark.parametrize(("batch", "shape", "size"), [(1, (150, 45), 11), (9, (33, 31), 11), (1, (70, 50), 63)])
 def test_cuda_body_agrees_with_the_definition(launcher, batch, shape, size):
     differences, variances = noise(np.random.default_rng(size), (batch, *shape))
     psfs = np.stack([gaussian(size, sigma, 0.5) for sigma in np.linspace(1.2, 3, batch)])

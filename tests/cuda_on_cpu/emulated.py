@@ -96,9 +96,7 @@ def unpack(content: bytes, arguments: Sequence[Any]) -> None:
 def run_program(command: list[str]) -> None:
     environment = {**os.environ, **ENVIRONMENT}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
-    if (
-        "unexpected memory mapping" in done.stderr
-    ):  # ThreadSanitizer of GCC < 14 where addresses are very random
+    if "unexpected memory mapping" in done.stderr:  # ThreadSanitizer of GCC < 14 where addresses are very random
         command = ["setarch", os.uname().machine, "--addr-no-randomize", *command]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
     if done.returncode:
@@ -111,9 +109,7 @@ def build_program(source: str, stem: str, build: str, defines: Sequence[str]) ->
     layer = [build_object((HERE / f"{name}.cpp").read_text(), name, for_layer) for name in RUNTIME]
     options = [*for_kernel, *(f"-D{define}" for define in defines)]
     kernel = build_object(translation_unit(source, stem), stem, options)
-    return compiled(
-        [str(kernel), *map(str, layer)], [*for_link, *map(str, [kernel, *layer])], stem, ".program"
-    )
+    return compiled([str(kernel), *map(str, layer)], [*for_link, *map(str, [kernel, *layer])], stem, ".program")
 
 
 def build_object(text: str, stem: str, options: Sequence[str]) -> Path:
@@ -145,9 +141,7 @@ def run_compiler(options: Sequence[str]) -> str:
     except FileNotFoundError as error:
         raise RuntimeError("the tests of CUDA kernels need g++ (Debian: apt install g++)") from error
     if "cannot find -l" in done.stderr or "cannot find lib" in done.stderr:
-        raise RuntimeError(
-            f"g++ has no sanitizer runtime (libasan, libubsan, libtsan): {done.stderr.strip()}"
-        )
+        raise RuntimeError(f"g++ has no sanitizer runtime (libasan, libubsan, libtsan): {done.stderr.strip()}")
     if done.returncode:
         raise RuntimeError(f"g++ refused: {done.stderr.strip()}")
     return done.stdout

@@ -33,9 +33,7 @@ def fault(kernel: str, build: str, order: int = 0) -> str:
         run(kernel, build, order)
     report = str(caught.value)
     first, last = line_of(kernel)
-    named = [
-        int(line) for line in re.findall(r"planted\.cu:(\d+)|at line (\d+)", report) for line in line if line
-    ]
+    named = [int(line) for line in re.findall(r"planted\.cu:(\d+)|at line (\d+)", report) for line in line if line]
     assert any(first <= line <= last for line in named), report
     return report
 

@@ -48,9 +48,7 @@ def test_an_unknown_number_is_an_undefined_card(written):
 def test_the_wcs_is_the_science_frame_s_to_the_last_digit(written, made_difference):
     for name in ("IMAGE", "VARIANCE", "MASK", "SCORE"):
         header = written[name].header
-        assert {
-            key: header[key] for key in made_difference.science.frame.wcs
-        } == made_difference.science.frame.wcs
+        assert {key: header[key] for key in made_difference.science.frame.wcs} == made_difference.science.frame.wcs
     assert WCS(written["IMAGE"].header).pixel_to_world_values(79.5, 59.5) == pytest.approx((150.0, 2.2))
 
 

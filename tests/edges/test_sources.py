@@ -31,9 +31,7 @@ def test_no_sources_are_a_table_too(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".ecsv", ".fits", ".parquet"])
 def test_metadata_name_the_flag_bits_and_the_rest(tmp_path, made_sources, suffix):
-    write_sources(
-        tmp_path / f"s{suffix}", made_sources, {"unit": "nJy", "visit": 7, "fingerprint": "0a" * 16}
-    )
+    write_sources(tmp_path / f"s{suffix}", made_sources, {"unit": "nJy", "visit": 7, "fingerprint": "0a" * 16})
     _, meta = read_sources(tmp_path / f"s{suffix}")
     assert meta["FLAGS"] == FLAGS
     assert {key: meta[key] for key in ("unit", "visit", "fingerprint")} == {
