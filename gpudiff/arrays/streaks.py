@@ -85,10 +85,10 @@ def _cells(score: np.ndarray, side: int) -> np.ndarray:
 
 
 def _cross_out(cells: np.ndarray, streak: Streak, side: int) -> None:
-    """Zeroes a streak in cells, in place."""
+    """Zeroes a streak in cells and four on either side, where its wings and sidelobes are, in place."""
     x0, y0, x1, y1 = ((value - (side - 1) / 2) / side for value in (streak.x0, streak.y0, streak.x1, streak.y1))
     height, width = cells.shape
-    cells[line_pixels((height, width), x0, y0, x1, y1, streak.reach / side + 2)] = 0
+    cells[line_pixels((height, width), x0, y0, x1, y1, streak.reach / side + 4)] = 0
 
 
 # ---------------------------------------------------------------- fast Radon transform
