@@ -66,8 +66,15 @@ def fit_trail(
         model = line.image(y, x, abs(length), direction)
         return float((weight * model * data).sum()) ** 2 / max(float((weight * model**2).sum()), 1e-30)
 
-    point = max(power(np.array([y, x, 0.0, 0.0])) for y in (-1, 0, 1) for x in (-1, 0, 1))
-    starts = [np.array([0.0, 0.0, length, angle + turn]) for length in LENGTHS for turn in (-15, 0, 15)]
+    points = [np.array([y, x, 0.0, 0.0]) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    nearest = max(points, key=power)
+    point = power(nearest)
+    starts = [
+        np.array([*at, length, angle + turn])
+        for at in dict.fromkeys([(0.0, 0.0), tuple(nearest[:2])])
+        for length in LENGTHS
+        for turn in (-15, 0, 15)
+    ]
     powers = [power(start) for start in starts]
     best = starts[int(np.argmax(powers))]
     if max(powers) - point < least_gain / 3:

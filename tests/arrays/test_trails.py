@@ -1,0 +1,67 @@
+"""Trails: the model of a line of light, and its fit."""
+
+import numpy as np
+import pytest
+
+from gpudiff.arrays.trails import Line, fit_trail
+
+SIDE = 61
+
+
+def gaussian(sigma=1.7, half=12):
+    axis = np.arange(-half, half + 1)
+    image = np.exp(-0.5 * (axis**2 + axis[:, None] ** 2) / sigma**2)
+    return image / image.sum()
+
+
+def noisy(image, flux, sigma=1.0, seed=5):
+    data = flux * image + np.random.default_rng(seed).normal(0, sigma, image.shape)
+    return data.astype(np.float32), np.full(image.shape, sigma**-2)
+
+
+def test_a_trail_has_unit_sum_and_its_middle_where_it_was_put():
+    image = Line(gaussian(), SIDE).image(3.25, -4.5, 14.0, 35.0)
+    axis = np.arange(SIDE) - SIDE // 2
+    # The tails of a Gaussian beyond the stamp hold less than 1e-6.
+    assert image.sum() == pytest.approx(1, abs=1e-5)
+    assert (image.sum(1) * axis).sum() == pytest.approx(3.25, abs=1e-3)
+    assert (image.sum(0) * axis).sum() == pytest.approx(-4.5, abs=1e-3)
+
+
+def test_a_trail_adds_a_twelfth_of_its_length_squared_to_the_variance_along_it():
+    image = Line(gaussian(), SIDE).image(0, 0, 18.0, 0.0)
+    axis = np.arange(SIDE) - SIDE // 2
+    assert (image.sum(0) * axis**2).sum() == pytest.approx(1.7**2 + 18**2 / 12, rel=1e-3)
+    assert (image.sum(1) * axis**2).sum() == pytest.approx(1.7**2, rel=1e-3)
+
+
+def test_a_trail_of_no_length_is_the_psf():
+    image, psf = Line(gaussian(), SIDE).image(0, 0, 0.0, 77.0), gaussian()
+    half = SIDE // 2 - 12
+    np.testing.assert_allclose(image[half:-half, half:-half], psf, atol=1e-12)
+
+
+@pytest.mark.parametrize(("length", "angle"), [(6.0, 10.0), (15.0, -70.0), (38.0, 45.0)])
+def test_length_and_angle_are_recovered_in_noise(length, angle):
+    line = Line(gaussian(), SIDE)
+    data, weight = noisy(line.image(0.8, -1.3, length, angle), 900.0)
+    trail = fit_trail(data, weight, gaussian(), angle + 12)
+    # S/N of 50 and more: the length is good to a few percent, the angle to a degree or two.
+    assert trail.length == pytest.approx(length, rel=0.1)
+    assert abs((trail.angle - angle + 90) % 180 - 90) < 4
+    assert (trail.y, trail.x) == (pytest.approx(0.8, abs=0.4), pytest.approx(-1.3, abs=0.4))
+    assert trail.gain > 25
+    # 1 of noise alone, less what the PSF's own error of 5 % is allowed.
+    assert trail.chi2 < 1.4
+
+
+def test_a_point_source_gains_nothing_as_a_trail():
+    data, weight = noisy(Line(gaussian(), SIDE).image(0.3, 0.2, 0.0, 0.0), 300.0)
+    assert fit_trail(data, weight, gaussian(), 0.0, least_gain=25.0) is None
+
+
+def test_pixels_without_a_value_are_left_out():
+    data, weight = noisy(Line(gaussian(), SIDE).image(0, 0, 16.0, 30.0), 900.0)
+    data[28:31, 40:44], weight[28:31, 40:44] = 1e4, 0
+    trail = fit_trail(data, weight, gaussian(), 20.0)
+    assert trail.length == pytest.approx(16, rel=0.1)
