@@ -249,10 +249,17 @@ def _static_stars(difference: Difference) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _significance(difference: Difference, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """(N,) signal to noise that the brightest template pixel within 3 px would have as a star."""
+    """(N,) signal to noise that the brightest template pixel within reach would have as a star.
+
+    Within 3 px; where the kernel had to sharpen, within 1.5 FWHM, for there it leaves rings.
+    """
+    quality = difference.quality
+    widths = quality.science_fwhm, quality.template_fwhm
+    convolved, target = widths if quality.convolved == "SCIENCE" else widths[::-1]
+    reach = max(3, round(1.5 * target)) if convolved > target else 3
     psf = difference.psf[4].astype(float)
     plain = difference.matched_psf[4].astype(float)
-    flux = np.maximum(stamps(difference.matched, y, x, 3).reshape(len(y), -1).max(1), 0) / plain.max()
+    flux = np.maximum(stamps(difference.matched, y, x, reach).reshape(len(y), -1).max(1), 0) / plain.max()
     variance = np.nan_to_num(difference.variance[y, x], nan=np.inf)
     return flux * np.sqrt((psf**2).sum() / variance)
 

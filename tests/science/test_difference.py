@@ -53,9 +53,9 @@ def test_each_direction_gives_a_clean_difference_in_science_units(maker, fwhm, c
 def test_a_direction_against_the_seeing_is_taken_when_asked_for(maker):
     done = maker.run(maker.pair(fwhm=(3.8, 4.6), seed=71), convolve="template")
     assert done.difference.quality.convolved == "TEMPLATE"
-    # The kernel has to sharpen: it leaves rings round the stars. It says so, and nine in ten of them are flagged.
     assert any("has to sharpen" in note for note in done.difference.notes)
-    assert len(done.unflagged_false()) <= 0.1 * len(done.sources)
+    # A kernel would have to deconvolve: it cannot, and stars leave rings.
+    assert len(done.unflagged_false()) <= 2
 
 
 def test_fluxes_are_in_science_units_whatever_is_convolved(maker):
