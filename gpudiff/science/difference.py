@@ -38,6 +38,8 @@ MARGIN = 15
 """Pixels from the edge within which a star does not help to match."""
 FWHM = 2.0 * np.sqrt(2 * np.log(2))
 
+Matcher = Callable[[Exposure, Exposure, Stars, PsfModel, tuple[float, float], Match], KernelFit]
+
 
 @dataclass
 class Planes:
@@ -66,8 +68,12 @@ class Stopwatch:
         self._last = now
 
 
-def difference(science: Exposure, template: Exposure, configuration: Configuration) -> Difference:
+def difference(
+    science: Exposure, template: Exposure, configuration: Configuration, fit_kernel: Matcher = match
+) -> Difference:
     """The difference of two exposures on one pixel grid.  The exposures' images are used up.
+
+    fit_kernel : what finds the matching kernel; `science.match.match` says what it takes and returns.
 
     Raises WrongShape, NoOverlap, NoStars.
     """
@@ -83,7 +89,7 @@ def difference(science: Exposure, template: Exposure, configuration: Configurati
     watch.lap("stars, PSFs, cosmic rays")
     bright = fill_cores(parts.convolved, psf)
     watch.lap("saturated stars")
-    fit = match(parts.target, parts.convolved, stars, psf, parts.widths, settings)
+    fit = fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
     watch.lap("kernel fit")
     planes = _subtract(parts, fit.kernel, settings.threads)
     planes.lost |= saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width)
@@ -102,7 +108,7 @@ def difference(science: Exposure, template: Exposure, configuration: Configurati
         planes.variance *= np.float32(scale[0] ** 2)
         planes.score /= np.float32(scale[1])
     watch.lap("decorrelate and score")
-    quality = _quality(parts, stars, fit, planes, blank, scale, before, science)
+    quality = _quality(settings.algorithm, parts, stars, fit, planes, blank, scale, before, science)
     steps, fingerprint = difference_steps(science.frame, template.frame, configuration)
     result = Difference(
         science=science,
@@ -338,6 +344,7 @@ def _mask(science: Exposure, template: Exposure, planes: Planes, threads: int) -
 
 
 def _quality(
+    algorithm: str,
     parts: Roles,
     stars: Stars,
     fit: KernelFit,
@@ -355,7 +362,7 @@ def _quality(
     usable = (science.mask & bit(*UNUSABLE)) == 0
     return Quality(
         convolved=parts.name,
-        algorithm="alard-lupton",
+        algorithm=algorithm,
         science_fwhm=FWHM * stars.width("science"),
         template_fwhm=FWHM * stars.width("template"),
         candidates=len(stars),
