@@ -16,6 +16,8 @@ MARGIN = 2.5
 GROWN = 3.0
 """Sigmas of sky above which a neighbour of a cosmic ray may belong to it."""
 ROUNDS = 3
+BRIGHT = 0.85
+"""Share of the PSF's peak above which its pixels may be the sharpest: of a star the middle one, of a ring its ridge."""
 
 
 def cosmic_rays(
@@ -25,11 +27,10 @@ def cosmic_rays(
 
     image : (H, W) float32, sky-subtracted; unusable : (H, W) bool, neither tested nor used as a neighbour
     sky_sigma : noise of a sky pixel; gain : electrons a unit, inf when unknown
-    psf : (P, P), peak in the middle
+    psf : (P, P)
     """
     found = np.zeros(image.shape, bool)
-    middle = psf.shape[0] // 2
-    ratios = [float(psf[middle + dy, middle + dx] / psf[middle, middle]) for dy, dx in DIRECTIONS]
+    ratios = sharpest(psf)
     y, x = _inside(image.shape, *np.nonzero((image > FLOOR * sky_sigma) & ~unusable))
     hit = _sharp(image, unusable, found, y, x, sky_sigma, gain, ratios, FLOOR)
     found[y[hit], x[hit]] = True
@@ -45,6 +46,19 @@ def cosmic_rays(
             break
         found[y[hit], x[hit]] = True
     return found
+
+
+def sharpest(psf: np.ndarray) -> list[float]:
+    """Along each direction the least ratio, mean of two neighbours over a pixel, that a PSF has where it is bright.
+
+    For a star that is in its middle; for a defocused one, on its ring.  psf : (P, P)
+    """
+    inner = psf[1:-1, 1:-1]
+    bright = inner > BRIGHT * inner.max()
+    side = np.arange(1, len(psf) - 1)
+    rows, columns = side[:, None], side
+    sides = [0.5 * (psf[rows + dy, columns + dx] + psf[rows - dy, columns - dx]) for dy, dx in DIRECTIONS]
+    return [float((side[bright] / inner[bright]).min()) for side in sides]
 
 
 def _sharp(

@@ -4,14 +4,23 @@ The polynomial is constant within a stamp, so the (M P + Q)^2 system is the Kron
 Sums and the solve are float64: the condition number reaches 3e10.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+import scipy.linalg
 
 from gpudiff.arrays.parallel import over
+
+Equations = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""What `grams` returns."""
+
+CHUNK = 64
+"""Stamps whose Gram matrices are copied at a time."""
 
 
 def grams(
     design: np.ndarray, target: np.ndarray, weights: np.ndarray, threads: int = 0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> Equations:
     """(G, b, s): G (N, F, F) = A W A^T, b (N, F) = A W t, s (N,) = t W t of each stamp, float64.
 
     design : (N, F, n) float32, F functions; target, weights : (N, n) float32
@@ -22,9 +31,10 @@ def grams(
     power = np.empty(count)
 
     def part(rows: slice) -> None:
-        weighted = design[rows] * weights[rows, None]
-        gram[rows] = weighted @ design[rows].transpose(0, 2, 1)
-        right[rows] = (weighted @ target[rows, :, None])[..., 0]
+        root = np.sqrt(weights[rows])
+        weighted = design[rows] * root[:, None]
+        gram[rows] = weighted @ weighted.transpose(0, 2, 1)  # half the work: BLAS sees that it is symmetric
+        right[rows] = (weighted @ (root * target[rows])[..., None])[..., 0]
         power[rows] = (weights[rows] * target[rows].astype(np.float64) ** 2).sum(1)
 
     over(part, [slice(i, i + 50) for i in range(0, count, 50)], threads)
@@ -36,8 +46,8 @@ def assemble(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(H, r) of all stamps together; unknowns: M functions x P kernel terms, then Q background terms.
 
-    gram, right : of the stamps in the fit, their last function the background's constant
-    kernel_terms : (N, P); background_terms : (N, Q)
+    gram, right : of the stamps, their last function the background's constant
+    kernel_terms : (N, P); background_terms : (N, Q); both 0 for a stamp that is not in the fit
     """
     count, functions = right.shape
     last = functions - 1
@@ -47,9 +57,11 @@ def assemble(
     kk = kernel_terms[:, :, None] * kernel_terms[:, None]
     kb = kernel_terms[:, :, None] * background_terms[:, None]
     bb = background_terms[:, :, None] * background_terms[:, None]
-    block = gram[:, :last, :last].reshape(count, -1).T @ kk.reshape(count, -1)
-    block = block.reshape(last, last, terms, terms).transpose(0, 2, 1, 3).reshape(size, size)
-    matrix[:size, :size] = block
+    block = np.zeros((last * last, terms * terms))
+    for rows in (slice(i, i + CHUNK) for i in range(0, count, CHUNK)):
+        part = np.asarray(gram[rows, :last, :last], np.float64).reshape(-1, last * last)
+        block += part.T @ kk[rows].reshape(-1, terms * terms)
+    matrix[:size, :size] = block.reshape(last, last, terms, terms).transpose(0, 2, 1, 3).reshape(size, size)
     side = (gram[:, :last, last].T @ kb.reshape(count, -1)).reshape(size, others)
     matrix[:size, size:], matrix[size:, :size] = side, side.T
     matrix[size:, size:] = (gram[:, last, last] @ bb.reshape(count, -1)).reshape(others, others)
@@ -62,7 +74,7 @@ def solve(matrix: np.ndarray, vector: np.ndarray, ridge: float = 1e-10) -> np.nd
     scale = np.sqrt(np.maximum(np.diag(matrix), 0)) + 1e-30
     scaled = matrix / scale[:, None] / scale
     scaled[np.diag_indices_from(scaled)] += ridge
-    return np.linalg.solve(scaled, vector / scale) / scale
+    return scipy.linalg.solve(scaled, vector / scale, assume_a='pos', overwrite_a=True, check_finite=False) / scale
 
 
 def local(solution: np.ndarray, kernel_terms: np.ndarray, background_terms: np.ndarray) -> np.ndarray:
@@ -74,18 +86,22 @@ def local(solution: np.ndarray, kernel_terms: np.ndarray, background_terms: np.n
 
 
 def held_back(
-    gram: np.ndarray,
-    right: np.ndarray,
-    power: np.ndarray,
+    equations: Equations,
     kernel_terms: np.ndarray,
     background_terms: np.ndarray,
     used: np.ndarray,
     folds: int,
+    penalties: Sequence[np.ndarray | float] = (0.0,),
 ) -> np.ndarray:
-    """(N,) chi2 of each stamp under the fit to the used stamps of the other folds (k-fold cross-validation)."""
+    """(L, N) chi2 of each stamp under the fit to the used stamps of the other folds (k-fold cross-validation).
+
+    penalties : L of them; each is added to the normal equations before they are solved
+    """
+    gram, right, power = equations
     fold = np.arange(len(gram)) % folds
-    total, vector = assemble(gram[used], right[used], kernel_terms[used], background_terms[used])
-    chi2 = np.empty(len(gram))
+    mine = used[:, None]
+    total, vector = assemble(gram, right, kernel_terms * mine, background_terms * mine)
+    chi2 = np.empty((len(penalties), len(gram)))
     for k in range(folds):
         out = fold == k
         drop = out & used
@@ -95,8 +111,8 @@ def held_back(
         if drop.any():
             part, part_vector = assemble(gram[drop], right[drop], kernel_terms[drop], background_terms[drop])
             rest, rest_vector = total - part, vector - part_vector
-        solution = solve(rest, rest_vector)
-        c = local(solution, kernel_terms[out], background_terms[out])
-        quadratic = np.einsum("nf,nfg,ng->n", c, gram[out], c, optimize=True)
-        chi2[out] = power[out] - 2 * (c * right[out]).sum(1) + quadratic
+        for n, penalty in enumerate(penalties):
+            c = local(solve(rest + penalty, rest_vector), kernel_terms[out], background_terms[out])
+            quadratic = ((c[:, None] @ gram[out])[:, 0] * c).sum(1)
+            chi2[n, out] = power[out] - 2 * (c * right[out]).sum(1) + quadratic
     return chi2

@@ -4,7 +4,9 @@ Alard & Lupton 1998; spatial variation as in Alard 2000 (A&AS 144, 363), with th
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from gpudiff.arrays import basis as bases
 from gpudiff.arrays import normal
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.parallel import over
-from gpudiff.arrays.polynomial import field, terms
+from gpudiff.arrays.polynomial import field, powers, terms
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.config import Match
 from gpudiff.model.errors import NoStars
@@ -32,11 +34,13 @@ FLOOR = 0.002
 """Fraction of a star's flux by which no model is trusted: keeps one bright star from deciding everything."""
 SKY = 0.5
 """Squared signal to noise of a pixel of the convolved image at which it counts half in the fit."""
+FOLDS = 10
 ENOUGH = 300
 """Stars that carry the full basis at the full spatial order without being asked."""
 
 
 Gaussians = tuple[tuple[float, int], ...]
+Terms = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -116,13 +120,11 @@ def match(
     With fewer than 300 stars the basis and the spatial order are those that predict held-back stars best.
     Raises NoStars when fewer than 3 stars survive.
     """
-    width = max(np.sqrt(max(widths[0] ** 2 - widths[1] ** 2, 0.0)), NARROWEST)
-    half = int(np.clip(np.ceil(9 * width), settings.half_width, WIDEST))
-    half = min(half, (min(target.shape) - 1) // 8)
-    reach = int(np.clip(np.ceil(4.7 * widths[0]), *STAMP))
-    sample = _sample(target, convolved, stars, half, reach)
+    width = matching_width(widths)
+    half = half_width(width, settings, target.shape)
+    sample = sample_of(target, convolved, stars, half, reach_of(widths))
     psf_image = psf.at(target.shape[0] / 2, target.shape[1] / 2)
-    made: dict[Gaussians, Design] = {}
+    made: dict[Gaussians, GaussianDesign] = {}
     choices = _shapes(len(stars), settings)
     for shape in choices:
         if shape.gaussians not in made:
@@ -130,14 +132,35 @@ def match(
     best = choices[0]
     if len(choices) > 1:
         losses = [_predict(sample, made[s.gaussians], s, settings.threads) for s in choices]
-        best = choices[_simplest(losses, [_unknowns(made[s.gaussians], s) for s in choices], len(stars))]
+        best = choices[simplest(losses, [_unknowns(made[s.gaussians], s) for s in choices], len(stars))]
     fit = _fit(sample, made[best.gaussians], best, settings.threads)
-    if fit.used.sum() < FEWEST:
-        raise NoStars(
-            f"{target.name}: expected at least {FEWEST} stars that one matching kernel fits, "
-            f"got {int(fit.used.sum())} of {len(stars)}"
-        )
+    check_stars(fit.used, target.name)
     return fit
+
+
+def matching_width(widths: tuple[float, float]) -> float:
+    """Gaussian width of the matching kernel, pixels; widths : of target and convolved stars."""
+    return max(float(np.sqrt(max(widths[0] ** 2 - widths[1] ** 2, 0.0))), NARROWEST)
+
+
+def half_width(width: float, settings: Match, shape: tuple[int, int]) -> int:
+    """Half width of a kernel of that Gaussian width, pixels; small frames get small kernels."""
+    half = int(np.clip(np.ceil(9 * width), settings.half_width, WIDEST))
+    return min(half, (min(shape) - 1) // 8)
+
+
+def reach_of(widths: tuple[float, float]) -> int:
+    """Half width of a stamp, pixels."""
+    return int(np.clip(np.ceil(4.7 * widths[0]), *STAMP))
+
+
+def check_stars(used: np.ndarray, name: str) -> None:
+    """Raises NoStars when fewer than 3 survived."""
+    if used.sum() < FEWEST:
+        raise NoStars(
+            f"{name}: expected at least {FEWEST} stars that one matching kernel fits, "
+            f"got {int(used.sum())} of {len(used)}"
+        )
 
 
 def _shapes(count: int, settings: Match) -> list[Shape]:
@@ -152,12 +175,23 @@ def _shapes(count: int, settings: Match) -> list[Shape]:
     return [Shape(one, n, background) for n in range(highest + 1) for one in sets]
 
 
-def _sample(target: Exposure, convolved: Exposure, stars: Stars, half: int, fit: int) -> Sample:
-    y, x = stars.y, stars.x
+def sample_of(target: Exposure, convolved: Exposure, stars: Stars, half: int, fit: int) -> Sample:
+    """The stars' stamps of half width `fit`, for a kernel of half width `half`.
+
+    Raises NoStars when fewer than 3 have most of their pixels.
+    """
+    sample = patches(target, convolved, stars.y, stars.x, half, fit, flux_ratio(target, convolved, stars))
+    check_stars(sample.usable.mean(1) > 0.5, target.name)
+    return sample
+
+
+def patches(
+    target: Exposure, convolved: Exposure, y: np.ndarray, x: np.ndarray, half: int, fit: int, scale: float
+) -> Sample:
+    """Stamps of half width `fit` round whole-pixel positions; scale : target's flux over the convolved image's."""
     blocked = stamps((convolved.mask & bit(*UNUSABLE)) != 0, y, x, fit + half)
     blocked = _any_within(blocked | _outside(target.shape, y, x, fit + half), 2 * half + 1)
     blocked |= stamps((target.mask & bit(*UNUSABLE)) != 0, y, x, fit)
-    scale = _flux_ratio(target, convolved, stars)
     share = 0.07  # of white noise's variance that a typical matching kernel lets through
     variance = target.sky_variance.at(y, x) + share * scale**2 * convolved.sky_variance.at(y, x)
     count = len(y)
@@ -177,7 +211,7 @@ def _sample(target: Exposure, convolved: Exposure, stars: Stars, half: int, fit:
     )
 
 
-def _flux_ratio(target: Exposure, convolved: Exposure, stars: Stars) -> float:
+def flux_ratio(target: Exposure, convolved: Exposure, stars: Stars) -> float:
     """Flux of the stars in the target over that in the convolved image, the median star's."""
     flux = [stamps(image, stars.y, stars.x, 7).sum((1, 2)) for image in (target.image, convolved.image)]
     good = (flux[0] > 0) & (flux[1] > 0)
@@ -200,20 +234,37 @@ def _any_within(flags: np.ndarray, side: int) -> np.ndarray:
     ) > 0
 
 
-@dataclass(frozen=True)
-class Design:
-    """A basis and the stamps convolved with it.
+class Design(Protocol):
+    """A basis of M functions, and stamps that can be convolved with it."""
 
-    functions : (M, K, K) float64; values : (N, M + 1, n) float32, the last all 1 for the background
-    """
+    @property
+    def functions(self) -> np.ndarray:
+        """(M, K, K) float64."""
+
+    def grams(self, target: np.ndarray, weights: np.ndarray, threads: int) -> normal.Equations:
+        """As `arrays.normal.grams`, of the M convolved stamps and a constant."""
+
+    def model(self, coefficients: np.ndarray, threads: int) -> np.ndarray:
+        """(N, n) float32: each stamp convolved with the kernel of its own (N, M) float32 coefficients."""
+
+
+@dataclass(frozen=True)
+class GaussianDesign:
+    """Gaussians times polynomials.  values : (N, M + 1, n) float32, the last all 1 for the background"""
 
     functions: np.ndarray
     values: np.ndarray
 
+    def grams(self, target: np.ndarray, weights: np.ndarray, threads: int) -> normal.Equations:
+        return normal.grams(self.values, target, weights, threads)
+
+    def model(self, coefficients: np.ndarray, threads: int) -> np.ndarray:
+        return (coefficients[:, None] @ self.values[:, :-1])[:, 0]
+
 
 def _design(
     sample: Sample, gaussians: Gaussians, psf: np.ndarray, width: float, half: int, threads: int
-) -> Design:
+) -> GaussianDesign:
     factors = bases.factors(gaussians, width, half)
     functions = bases.images(factors)
     mix = bases.orthogonal(functions, psf)
@@ -224,7 +275,7 @@ def _design(
         values[rows, :-1] = bases.convolve_stamps(sample.convolved[rows], factors, mix, size)
 
     over(convolve, [slice(i, i + 50) for i in range(0, count, 50)], threads)
-    return Design(np.tensordot(mix, functions, 1), values)
+    return GaussianDesign(np.tensordot(mix, functions, 1), values)
 
 
 def _unknowns(design: Design, shape: Shape) -> int:
@@ -239,7 +290,7 @@ UNKNOWNS_A_STAR = 2.0
 """Above it the fit follows the noise of its stars."""
 
 
-def _simplest(losses: list[np.ndarray], unknowns: list[int], stars: int) -> int:
+def simplest(losses: list[np.ndarray], unknowns: list[int], stars: int) -> int:
     """The choice with the fewest unknowns that predicts as well as the best, of those the stars can carry.
 
     losses : for each choice the log chi2 of every held-back star (Hastie, Tibshirani & Friedman 2009, 7.10)
@@ -260,14 +311,18 @@ def _predict(sample: Sample, design: Design, shape: Shape, threads: int) -> np.n
     All stars and pixels count, so that a shape cannot win by throwing out what it does not fit; the
     logarithm keeps one bright star, or a variable one, from deciding.
     """
-    kernel_terms = terms(sample.u, sample.v, shape.spatial_order)
-    background_terms = terms(sample.u, sample.v, shape.background_order)
+    field_terms = terms_of(sample, shape.spatial_order, shape.background_order)
     state: State | None = None
     for _ in range(2):
-        state = _round(sample, design, kernel_terms, background_terms, state, threads)
+        state = clipped_round(sample, design, field_terms, state, threads)
         state = dataclasses.replace(state, usable=sample.usable)
     assert state is not None
-    return _held_back(state, kernel_terms, background_terms)
+    return held_back(state, field_terms)
+
+
+def terms_of(sample: Sample, spatial_order: int, background_order: int) -> Terms:
+    """The polynomial terms of kernel and background at each stamp: (N, P) and (N, Q)."""
+    return terms(sample.u, sample.v, spatial_order), terms(sample.u, sample.v, background_order)
 
 
 @dataclass(frozen=True)
@@ -281,30 +336,30 @@ class State:
     used: np.ndarray
     usable: np.ndarray
     freedom: np.ndarray
-    equations: tuple[np.ndarray, np.ndarray, np.ndarray]
+    equations: normal.Equations
 
 
-def _round(
+def clipped_round(
     sample: Sample,
     design: Design,
-    kernel_terms: np.ndarray,
-    background_terms: np.ndarray,
+    field_terms: Terms,
     before: State | None,
     threads: int,
+    penalty: np.ndarray | float = 0.0,
 ) -> State:
-    """One weighted solve and one clipping of stars and pixels."""
+    """One weighted solve and one clipping of stars and pixels; penalty : added to the normal equations."""
+    kernel_terms, background_terms = field_terms
     used = before.used if before else np.ones(len(sample.target), bool)
     usable = before.usable if before else sample.usable
     model = before.model if before else np.maximum(sample.target, 0)
     trust = usable * sample.trust(model)
     weights = (trust / sample.variance(model)).astype(np.float32)
-    equations = normal.grams(design.values, sample.target, weights, threads)
-    matrix, vector = normal.assemble(
-        equations[0][used], equations[1][used], kernel_terms[used], background_terms[used]
-    )
-    solution = normal.solve(matrix, vector)
+    equations = design.grams(sample.target, weights, threads)
+    mine = used[:, None]
+    matrix, vector = normal.assemble(*equations[:2], kernel_terms * mine, background_terms * mine)
+    solution = normal.solve(matrix + penalty, vector)
     local = normal.local(solution, kernel_terms, background_terms).astype(np.float32)
-    model = (local[:, None, :-1] @ design.values[:, :-1])[:, 0]
+    model = design.model(local[:, :-1], threads)
     chi = (sample.target - model - local[:, -1:]) / np.sqrt(sample.variance(model))
     chi2 = np.where(usable, chi**2, 0).sum(1) / np.maximum(usable.sum(1), 1)
     return State(
@@ -319,24 +374,23 @@ def _round(
 
 
 def _fit(sample: Sample, design: Design, shape: Shape, threads: int) -> KernelFit:
-    kernel_terms = terms(sample.u, sample.v, shape.spatial_order)
-    background_terms = terms(sample.u, sample.v, shape.background_order)
+    field_terms = terms_of(sample, shape.spatial_order, shape.background_order)
     state = None
     for _ in range(ROUNDS):
-        state = _round(sample, design, kernel_terms, background_terms, state, threads)
+        state = clipped_round(sample, design, field_terms, state, threads)
     assert state is not None
-    functions = len(design.functions)
-    last = functions * kernel_terms.shape[1]
-    mixture = state.solution[:last].reshape(functions, -1).T
-    kernel = MatchingKernel(
-        np.tensordot(mixture, design.functions, 1),
-        shape.spatial_order,
-        sample.shape,
-        state.solution[last:],
-        shape.background_order,
-    )
-    held = float(np.exp(_held_back(state, kernel_terms, background_terms).mean()))
-    return KernelFit(kernel, state.used, functions, float(np.median(state.chi2[state.used])), held)
+    held = float(np.exp(held_back(state, field_terms).mean()))
+    kernel = kernel_of(state.solution, design.functions, shape.spatial_order, shape.background_order, sample.shape)
+    return KernelFit(kernel, state.used, len(design.functions), float(np.median(state.chi2[state.used])), held)
+
+
+def kernel_of(
+    solution: np.ndarray, functions: np.ndarray, order: int, background_order: int, shape: tuple[int, int]
+) -> MatchingKernel:
+    """The kernel that a solution of the normal equations stands for."""
+    last = len(functions) * len(powers(order))
+    mixture = solution[:last].reshape(len(functions), -1).T
+    return MatchingKernel(np.tensordot(mixture, functions, 1), order, shape, solution[last:], background_order)
 
 
 def _clip(chi2: np.ndarray, used: np.ndarray, usable: np.ndarray, side: int) -> np.ndarray:
@@ -347,12 +401,19 @@ def _clip(chi2: np.ndarray, used: np.ndarray, usable: np.ndarray, side: int) -> 
     return again if again.sum() >= FEWEST else used
 
 
-def _held_back(state: State, kernel_terms: np.ndarray, background_terms: np.ndarray) -> np.ndarray:
+def held_back(state: State, field_terms: Terms) -> np.ndarray:
     """(N,) log reduced chi2 of each star when held back, at least log 1e-3; inf when too few to leave any out."""
+    return held_back_under(state, field_terms, (0.0,), FOLDS)[0]
+
+
+def held_back_under(
+    state: State, field_terms: Terms, penalties: Sequence[np.ndarray | float], folds: int
+) -> np.ndarray:
+    """(L, N) the same under each of L penalties."""
     count = int(state.used.sum())
-    if count < max(FEWEST, kernel_terms.shape[1] + 2):
-        return np.full(len(state.used), np.inf)
-    chi2 = normal.held_back(*state.equations, kernel_terms, background_terms, state.used, min(count, 10))
+    if count < max(FEWEST, field_terms[0].shape[1] + 2):
+        return np.full((len(penalties), len(state.used)), np.inf)
+    chi2 = normal.held_back(state.equations, *field_terms, state.used, min(count, folds), penalties)
     seen = state.freedom > 0.3 * np.median(state.freedom)
     reduced = np.where(seen, chi2 / np.maximum(state.freedom, 1e-9), 1)
     return np.log(np.maximum(reduced, 1e-3))

@@ -16,13 +16,17 @@ FEWEST = 3
 """Stars below which no matching kernel can be believed."""
 CELLS = 8
 """Candidates are spread over CELLS x CELLS parts of the frame, the brightest of each first."""
+OFF_CENTRE = 1.0
+"""Pixels from the brightest pixel to the centre of light, the median star's, above which positions are moved."""
+RECENTRED = 4
+"""Times that they are moved, at most: 2 px a time."""
 
 
 @dataclass(frozen=True)
 class Stars:
     """Positions in both images.
 
-    y, x : (N,) brightest whole pixel in the science image
+    y, x : (N,) brightest whole pixel in the science image; of a ring, the pixel in its middle
     peak : (N,) science image's value there
     stellar : (N,) bool: as wide as most in both images
     isolated : (N,) bool: no other candidate of a tenth of its brightness within 18 px
@@ -58,7 +62,7 @@ def find_stars(science: Exposure, template: Exposure, settings: Match, margin: i
         kept = _candidates(science.image, bad_science, bad_template, floor * noise, margin)
         if len(kept[0]) >= 200:
             break
-    y, x = _spread(*kept, science.image, settings.candidates)
+    y, x = _centred(science, *_spread(*kept, science.image, settings.candidates))
     if len(y):
         there = stamps(template.image, y, x, 2).reshape(len(y), -1).max(1) > 5 * sky_noise(template)
         y, x = y[there], x[there]
@@ -101,6 +105,23 @@ def _spread(y: np.ndarray, x: np.ndarray, image: np.ndarray, most: int) -> tuple
     rank[order] = np.arange(len(y)) - first
     chosen = np.lexsort((x, y, -image[y, x], rank))[:most]
     return y[chosen], x[chosen]
+
+
+def _centred(science: Exposure, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions moved from the brightest pixel to the centre of light, each star once, where most stars' lie apart.
+
+    A defocused star is a ring: its brightest pixel is anywhere on it, and the template's star is in its middle.
+    """
+    for _ in range(RECENTRED):
+        if len(y) < FEWEST:
+            break
+        dy, dx, _ = _moments(science, y, x)
+        if np.median(np.hypot(dy, dx)) < OFF_CENTRE:
+            break
+        y, x = (np.clip(np.rint(a + d).astype(int), 0, n - 1) for a, d, n in zip((y, x), (dy, dx), science.shape))
+        _, first = np.unique(np.stack([y // 3, x // 3]), axis=1, return_index=True)
+        y, x = y[np.sort(first)], x[np.sort(first)]
+    return y, x
 
 
 def _moments(exposure: Exposure, y: np.ndarray, x: np.ndarray) -> np.ndarray:

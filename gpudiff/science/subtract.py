@@ -3,16 +3,21 @@
 import dataclasses
 import time
 from collections.abc import Callable
+from functools import partial
 
 from gpudiff.model.config import Configuration
 from gpudiff.model.frame import Difference, Exposure, Frame
 from gpudiff.model.tables import Table
 from gpudiff.science.align import align
 from gpudiff.science.calibrate import calibrate
+from gpudiff.science.delta import delta
 from gpudiff.science.detect import detect
 from gpudiff.science.difference import difference
 
-ALGORITHMS: dict[str, Callable[[Exposure, Exposure, Configuration], Difference]] = {"alard-lupton": difference}
+ALGORITHMS: dict[str, Callable[[Exposure, Exposure, Configuration], Difference]] = {
+    "alard-lupton": difference,
+    "delta": partial(difference, fit_kernel=delta),
+}
 """What `match.algorithm` may say (model.config.CHOICES has the same names): two exposures on one pixel grid in,
 their difference out."""
 
