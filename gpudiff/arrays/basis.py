@@ -3,6 +3,8 @@
 Alard & Lupton 1998 (ApJ 503, 325); the widths follow the two PSFs (Israel, Hessman & Schuh 2007, AN 328, 16).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 FULL = ((0.5, 4), (1.0, 4), (2.0, 2), (4.0, 0))
@@ -10,6 +12,31 @@ FULL = ((0.5, 4), (1.0, 4), (2.0, 2), (4.0, 0))
 LARGE = ((0.7, 4), (1.5, 2), (3.5, 0))
 MEDIUM = ((0.7, 2), (1.4, 2), (3.0, 0))
 SMALL = ((0.8, 2), (1.6, 0))
+
+
+@dataclass(frozen=True)
+class Basis:
+    """M orthogonal functions, and the separable factors that they are mixed from.
+
+    functions : (M, K, K) float64; mix : (M, B) from `orthogonal`; separable : from `factors`
+    """
+
+    functions: np.ndarray
+    mix: np.ndarray
+    separable: list[np.ndarray]
+
+    def convolve(self, stamps: np.ndarray, size: int) -> np.ndarray:
+        """(N, M + 1, size * size) float32: every stamp convolved with every function, and a last one of ones."""
+        mixed = convolve_stamps(stamps, self.separable, self.mix, size)
+        return np.concatenate([mixed, np.ones_like(mixed[:, :1])], 1)
+
+
+def basis(gaussians: tuple[tuple[float, int], ...], width: float, half: int, psf: np.ndarray) -> Basis:
+    """The basis of some Gaussians for a kernel of half width `half`; psf : of the image that will be convolved."""
+    separable = factors(gaussians, width, half)
+    raw = images(separable)
+    mix = orthogonal(raw, psf)
+    return Basis(np.tensordot(mix, raw, 1), mix, separable)
 
 
 def factors(gaussians: tuple[tuple[float, int], ...], width: float, half: int) -> list[np.ndarray]:

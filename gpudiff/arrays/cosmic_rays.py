@@ -17,7 +17,7 @@ GROWN = 3.0
 """Sigmas of sky above which a neighbour of a cosmic ray may belong to it."""
 ROUNDS = 3
 BRIGHT = 0.85
-"""Share of the PSF's peak above which its pixels may be the sharpest: of a star the middle one, of a ring its ridge."""
+"""Share of the PSF's peak above which a pixel may be its sharpest: of a star the middle, of a ring its ridge."""
 
 
 def cosmic_rays(
@@ -49,7 +49,7 @@ def cosmic_rays(
 
 
 def sharpest(psf: np.ndarray) -> list[float]:
-    """Along each direction the least ratio, mean of two neighbours over a pixel, that a PSF has where it is bright.
+    """Along each direction the least ratio of two neighbours' mean to a pixel that a PSF has where it is bright.
 
     For a star that is in its middle; for a defocused one, on its ring.  psf : (P, P)
     """

@@ -5,14 +5,13 @@ second derivatives is that of Becker et al. 2012 (MNRAS 425, 1341).
 """
 
 import numpy as np
-import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
 from gpudiff.arrays.polynomial import powers
 
 BLOCK = 3
 """Side of a coarse pixel."""
-FAINT = 1e-3
+FAINT = 4e-3
 BATCH = 8
 """Stamps that are convolved at a time: what stays in cache."""
 
@@ -21,7 +20,7 @@ def labels(light: np.ndarray, functions: int) -> np.ndarray:
     """(K, K) int: which function a kernel pixel belongs to, -1 for none.
 
     A disc of 3 x 3 blocks.  The brightest blocks are split into pixels until there would be more functions than
-    asked for, or the next has less than a thousandth of the light; the rest are a function each.
+    asked for, or the next has less than 0.4 % of the light; the rest are a function each.
 
     light : (K, K), K a multiple of 3 and odd, what the kernel is to make: a star of the target
     """
@@ -64,18 +63,6 @@ def convolve_stamps(stamps: np.ndarray, label: np.ndarray, size: int) -> np.ndar
         y, x = last - rows[len(rows) // 2], last - columns[len(rows) // 2]
         out[:, n] = source[:, y : y + size, x : x + size]
     return out.reshape(len(stamps), -1, size * size)
-
-
-def convolve_each(stamps: np.ndarray, kernels: np.ndarray, size: int) -> np.ndarray:
-    """(N, size * size) float32: every stamp convolved with a kernel of its own.
-
-    stamps : (N, S, S) with S = size + K - 1; kernels : (N, K, K)
-    """
-    reach = kernels.shape[1] - 1
-    side = scipy.fft.next_fast_len(stamps.shape[1], real=True)  # wraps only into pixels that are cut off
-    product = scipy.fft.rfft2(stamps, (side, side)) * scipy.fft.rfft2(kernels.astype(np.float32), (side, side))
-    valid = slice(reach, reach + size)
-    return scipy.fft.irfft2(product, (side, side))[:, valid, valid].reshape(len(stamps), -1)
 
 
 def roughness(functions: np.ndarray, width: float) -> np.ndarray:

@@ -18,9 +18,7 @@ CHUNK = 64
 """Stamps whose Gram matrices are copied at a time."""
 
 
-def grams(
-    design: np.ndarray, target: np.ndarray, weights: np.ndarray, threads: int = 0
-) -> Equations:
+def grams(design: np.ndarray, target: np.ndarray, weights: np.ndarray, threads: int = 0) -> Equations:
     """(G, b, s): G (N, F, F) = A W A^T, b (N, F) = A W t, s (N,) = t W t of each stamp, float64.
 
     design : (N, F, n) float32, F functions; target, weights : (N, n) float32
@@ -74,7 +72,7 @@ def solve(matrix: np.ndarray, vector: np.ndarray, ridge: float = 1e-10) -> np.nd
     scale = np.sqrt(np.maximum(np.diag(matrix), 0)) + 1e-30
     scaled = matrix / scale[:, None] / scale
     scaled[np.diag_indices_from(scaled)] += ridge
-    return scipy.linalg.solve(scaled, vector / scale, assume_a='pos', overwrite_a=True, check_finite=False) / scale
+    return scipy.linalg.solve(scaled, vector / scale, assume_a="pos", overwrite_a=True, check_finite=False) / scale
 
 
 def local(solution: np.ndarray, kernel_terms: np.ndarray, background_terms: np.ndarray) -> np.ndarray:
@@ -90,19 +88,19 @@ def held_back(
     kernel_terms: np.ndarray,
     background_terms: np.ndarray,
     used: np.ndarray,
-    folds: int,
+    fold: np.ndarray,
     penalties: Sequence[np.ndarray | float] = (0.0,),
 ) -> np.ndarray:
     """(L, N) chi2 of each stamp under the fit to the used stamps of the other folds (k-fold cross-validation).
 
+    fold : (N,) int, which one each stamp belongs to
     penalties : L of them; each is added to the normal equations before they are solved
     """
     gram, right, power = equations
-    fold = np.arange(len(gram)) % folds
     mine = used[:, None]
     total, vector = assemble(gram, right, kernel_terms * mine, background_terms * mine)
     chi2 = np.empty((len(penalties), len(gram)))
-    for k in range(folds):
+    for k in np.unique(fold):
         out = fold == k
         drop = out & used
         if not out.any():

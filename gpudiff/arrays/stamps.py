@@ -1,6 +1,7 @@
 """Small squares cut out of an image, round whole-pixel positions."""
 
 import numpy as np
+import scipy.fft
 
 
 def stamps(image: np.ndarray, y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
@@ -32,3 +33,15 @@ def peaks(image: np.ndarray, threshold: float, block: int = 16) -> tuple[np.ndar
     y, x = y[inside], x[inside]
     top = stamps(image, y, x, 3).reshape(len(y), -1).max(1) <= image[y, x] if len(y) else np.empty(0, bool)
     return y[top], x[top]
+
+
+def convolved(stamps: np.ndarray, kernels: np.ndarray, size: int) -> np.ndarray:
+    """(N, size * size) float32: every stamp convolved with a kernel of its own.
+
+    stamps : (N, S, S) with S = size + K - 1; kernels : (N, K, K)
+    """
+    reach = kernels.shape[1] - 1
+    side = scipy.fft.next_fast_len(stamps.shape[1], real=True)  # wraps only into pixels that are cut off
+    product = scipy.fft.rfft2(stamps, (side, side)) * scipy.fft.rfft2(kernels.astype(np.float32), (side, side))
+    valid = slice(reach, reach + size)
+    return scipy.fft.irfft2(product, (side, side))[:, valid, valid].reshape(len(stamps), -1)

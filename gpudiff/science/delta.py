@@ -13,6 +13,7 @@ from gpudiff.arrays import delta as pixels
 from gpudiff.arrays import normal
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.polynomial import powers
+from gpudiff.arrays.stamps import convolved as convolved_stamps
 from gpudiff.model.config import Match
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import PsfModel
@@ -33,8 +34,6 @@ from gpudiff.science.match import (
 )
 from gpudiff.science.stars import Stars
 
-WIDEST = 20
-"""Greatest half width of the kernel, pixels."""
 FUNCTIONS = 300
 """Pixels of the kernel, fine and coarse, at most: with six spatial terms 1,800 unknowns."""
 STRENGTHS = 10.0 ** np.arange(-5, 3)
@@ -72,7 +71,7 @@ class PixelDesign:
 
     def model(self, coefficients: np.ndarray, threads: int) -> np.ndarray:
         kernels = np.tensordot(coefficients, self.functions.astype(np.float32), 1)
-        return pixels.convolve_each(self.convolved, kernels, self.size)
+        return convolved_stamps(self.convolved, kernels, self.size)
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,9 @@ def delta(
 
     Raises NoStars when fewer than 3 stars survive.
     """
-    half = _half(matching_width(widths), settings, target.shape)
-    sample = sample_of(target, convolved, stars, half, reach_of(widths))
+    reach = reach_of(widths)
+    half = _half(matching_width(widths), reach, settings, target.shape)
+    sample = sample_of(target, convolved, stars, half, reach)
     label = pixels.labels(_light(sample, half), FUNCTIONS)
     design = PixelDesign(label, pixels.images(label), sample.convolved, sample.side)
     chosen, state = _choose(sample, design, pixels.roughness(design.functions, widths[0]), settings)
@@ -117,15 +117,16 @@ def delta(
         state = clipped_round(sample, design, field_terms, state, settings.threads, penalty)
     check_stars(state.used, target.name)
     held = float(np.exp(held_back_under(state, field_terms, (penalty,), FOLDS).mean()))
-    kernel = kernel_of(
-        state.solution, design.functions, chosen.order, chosen.background_order, sample.shape
-    )
+    kernel = kernel_of(state.solution, design.functions, chosen.order, chosen.background_order, sample.shape)
     return KernelFit(kernel, state.used, len(design.functions), float(np.median(state.chi2[state.used])), held)
 
 
-def _half(width: float, settings: Match, shape: tuple[int, int]) -> int:
-    """Half width of the kernel, pixels, such that it is made of whole blocks."""
-    half = min(half_width(width, settings, shape), max(WIDEST, settings.half_width))
+def _half(width: float, reach: int, settings: Match, shape: tuple[int, int]) -> int:
+    """Half width of the kernel, pixels: whole blocks, and no farther than a stamp reaches, if it may be chosen.
+
+    A kernel pixel that no stamp shows the middle of a star through would be noise, times the brightest star.
+    """
+    half = min(half_width(width, settings, shape), max(reach, settings.half_width))
     blocks = -(-(2 * half + 1) // pixels.BLOCK)
     return pixels.BLOCK * (blocks + 1 - blocks % 2) // 2
 

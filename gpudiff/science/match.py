@@ -124,15 +124,15 @@ def match(
     half = half_width(width, settings, target.shape)
     sample = sample_of(target, convolved, stars, half, reach_of(widths))
     psf_image = psf.at(target.shape[0] / 2, target.shape[1] / 2)
-    made: dict[Gaussians, GaussianDesign] = {}
     choices = _shapes(len(stars), settings)
-    for shape in choices:
-        if shape.gaussians not in made:
-            made[shape.gaussians] = _design(sample, shape.gaussians, psf_image, width, half, settings.threads)
+    made = {
+        one: _design(sample, bases.basis(one, width, half, psf_image), settings.threads)
+        for one in dict.fromkeys(shape.gaussians for shape in choices)
+    }
     best = choices[0]
     if len(choices) > 1:
         losses = [_predict(sample, made[s.gaussians], s, settings.threads) for s in choices]
-        best = choices[simplest(losses, [_unknowns(made[s.gaussians], s) for s in choices], len(stars))]
+        best = choices[_simplest(losses, [_unknowns(made[s.gaussians], s) for s in choices], len(stars))]
     fit = _fit(sample, made[best.gaussians], best, settings.threads)
     check_stars(fit.used, target.name)
     return fit
@@ -262,20 +262,15 @@ class GaussianDesign:
         return (coefficients[:, None] @ self.values[:, :-1])[:, 0]
 
 
-def _design(
-    sample: Sample, gaussians: Gaussians, psf: np.ndarray, width: float, half: int, threads: int
-) -> GaussianDesign:
-    factors = bases.factors(gaussians, width, half)
-    functions = bases.images(factors)
-    mix = bases.orthogonal(functions, psf)
+def _design(sample: Sample, basis: bases.Basis, threads: int) -> GaussianDesign:
     count, size = len(sample.target), sample.side
-    values = np.ones((count, len(mix) + 1, size * size), np.float32)
+    values = np.empty((count, len(basis.functions) + 1, size * size), np.float32)
 
     def convolve(rows: slice) -> None:
-        values[rows, :-1] = bases.convolve_stamps(sample.convolved[rows], factors, mix, size)
+        values[rows] = basis.convolve(sample.convolved[rows], size)
 
     over(convolve, [slice(i, i + 50) for i in range(0, count, 50)], threads)
-    return GaussianDesign(np.tensordot(mix, functions, 1), values)
+    return GaussianDesign(basis.functions, values)
 
 
 def _unknowns(design: Design, shape: Shape) -> int:
@@ -290,7 +285,7 @@ UNKNOWNS_A_STAR = 2.0
 """Above it the fit follows the noise of its stars."""
 
 
-def simplest(losses: list[np.ndarray], unknowns: list[int], stars: int) -> int:
+def _simplest(losses: list[np.ndarray], unknowns: list[int], stars: int) -> int:
     """The choice with the fewest unknowns that predicts as well as the best, of those the stars can carry.
 
     losses : for each choice the log chi2 of every held-back star (Hastie, Tibshirani & Friedman 2009, 7.10)
@@ -366,7 +361,7 @@ def clipped_round(
         solution,
         model,
         chi2,
-        _clip(chi2, used, usable.mean(1), sample.side),
+        clip(chi2, used, usable.mean(1), sample.side),
         sample.usable & (np.abs(chi) < 4.5),
         trust.sum(1),
         equations,
@@ -393,7 +388,7 @@ def kernel_of(
     return MatchingKernel(np.tensordot(mixture, functions, 1), order, shape, solution[last:], background_order)
 
 
-def _clip(chi2: np.ndarray, used: np.ndarray, usable: np.ndarray, side: int) -> np.ndarray:
+def clip(chi2: np.ndarray, used: np.ndarray, usable: np.ndarray, side: int) -> np.ndarray:
     """Stars whose residual is like the others': variables and blends do not fit any kernel."""
     middle = np.median(chi2[used])
     spread = max(robust_sigma(chi2[used]), np.sqrt(2) / side, 0.05 * middle)
@@ -413,7 +408,8 @@ def held_back_under(
     count = int(state.used.sum())
     if count < max(FEWEST, field_terms[0].shape[1] + 2):
         return np.full((len(penalties), len(state.used)), np.inf)
-    chi2 = normal.held_back(state.equations, *field_terms, state.used, min(count, folds), penalties)
+    fold = np.arange(len(state.used)) % min(count, folds)
+    chi2 = normal.held_back(state.equations, *field_terms, state.used, fold, penalties)
     seen = state.freedom > 0.3 * np.median(state.freedom)
     reduced = np.where(seen, chi2 / np.maximum(state.freedom, 1e-9), 1)
     return np.log(np.maximum(reduced, 1e-3))

@@ -108,7 +108,7 @@ def _spread(y: np.ndarray, x: np.ndarray, image: np.ndarray, most: int) -> tuple
 
 
 def _centred(science: Exposure, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions moved from the brightest pixel to the centre of light, each star once, where most stars' lie apart.
+    """Positions moved from the brightest pixel to the centre of light where most stars' lie apart; each star once.
 
     A defocused star is a ring: its brightest pixel is anywhere on it, and the template's star is in its middle.
     """
@@ -118,7 +118,8 @@ def _centred(science: Exposure, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarra
         dy, dx, _ = _moments(science, y, x)
         if np.median(np.hypot(dy, dx)) < OFF_CENTRE:
             break
-        y, x = (np.clip(np.rint(a + d).astype(int), 0, n - 1) for a, d, n in zip((y, x), (dy, dx), science.shape))
+        y = np.clip(np.rint(y + dy).astype(int), 0, science.shape[0] - 1)
+        x = np.clip(np.rint(x + dx).astype(int), 0, science.shape[1] - 1)
         _, first = np.unique(np.stack([y // 3, x // 3]), axis=1, return_index=True)
         y, x = y[np.sort(first)], x[np.sort(first)]
     return y, x
