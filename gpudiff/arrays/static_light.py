@@ -40,4 +40,4 @@ def changed(chi: np.ndarray) -> np.ndarray:
 
 
 def _mean(values: np.ndarray, side: int) -> np.ndarray:
-    return ndimage.uniform_filter(values, (1, side, side), mode="nearest")
+    return ndimage.uniform_filter(values, (1, side, side), mode="constant")

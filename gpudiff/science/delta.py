@@ -36,7 +36,7 @@ from gpudiff.science.stars import Stars
 
 FUNCTIONS = 300
 """Pixels of the kernel, fine and coarse, at most: with six spatial terms 1,800 unknowns."""
-STRENGTHS = 10.0 ** np.arange(-5, 3)
+STRENGTHS = tuple(10.0**n for n in range(-5, 3))
 """Of the penalty, relative to what the stars say: the ratio of the traces of the two matrices."""
 NEIGHBOURS = 2
 """Steps by which the best strength differs at most from one spatial order to the next."""
@@ -78,18 +78,20 @@ class PixelDesign:
 class Smoothness:
     """How a kernel is penalised.
 
-    rough : (F, F) from `arrays.delta.roughness`; strength : what it is multiplied by
+    rough : (F, F) from `arrays.delta.roughness`; unit : what makes it as large as what the stars say
+    strength : of the penalty, in that unit
     order, background_order : of the polynomials of kernel and background
     """
 
     rough: np.ndarray
+    unit: float
     strength: float
     order: int
     background_order: int
 
     def matrix(self) -> np.ndarray:
         """As the normal equations want it: nothing on the background."""
-        kernel = self.strength * pixels.over_the_field(self.rough, self.order, VARIATION)
+        kernel = self.unit * self.strength * pixels.over_the_field(self.rough, self.order, VARIATION)
         return np.pad(kernel, (0, len(powers(self.background_order))))
 
 
@@ -110,7 +112,7 @@ def delta(
     sample = sample_of(target, convolved, stars, half, reach)
     label = pixels.labels(_light(sample, half), FUNCTIONS)
     design = PixelDesign(label, pixels.images(label), sample.convolved, sample.side)
-    chosen, state = _choose(sample, design, pixels.roughness(design.functions, widths[0]), settings)
+    chosen, state = choose(sample, design, pixels.roughness(design.functions, widths[0]), settings)
     field_terms = terms_of(sample, chosen.order, chosen.background_order)
     penalty = chosen.matrix()
     for _ in range(ROUNDS):
@@ -147,33 +149,33 @@ def _orders(count: int, settings: Match) -> tuple[list[int], int]:
     return list(range(highest + 1)), min(settings.background_order, 0 if count < 12 else 1)
 
 
-def _choose(sample: Sample, design: PixelDesign, rough: np.ndarray, settings: Match) -> tuple[Smoothness, State]:
+def choose(sample: Sample, design: PixelDesign, rough: np.ndarray, settings: Match) -> tuple[Smoothness, State]:
     """The strength of the penalty and the spatial order that predict held-back stars best; where to start from.
 
     The strength is looked for with a constant kernel, which costs little, and then near that for each order.
     """
     orders, background = _orders(len(sample.target), settings)
-    start = Smoothness(rough, 0.0, 0, background)
-    state = _first(sample, design, start, settings.threads)
-    unit = np.trace(state.equations[0].sum(0)[:-1, :-1]) / np.trace(rough)
-    best, near, loss = start, len(STRENGTHS) // 2, np.inf
+    state = _first(sample, design, rough, background, settings.threads)
+    unit = float(np.trace(state.equations[0].sum(0)[:-1, :-1]) / np.trace(rough))
+    near, loss = len(STRENGTHS) // 2, np.inf
+    best = Smoothness(rough, unit, STRENGTHS[near], orders[0], background)
     for order in sorted({0, *orders}):
         steps = [n for n in range(len(STRENGTHS)) if order == 0 or abs(n - near) <= NEIGHBOURS]
-        trials = [Smoothness(rough, unit * STRENGTHS[n], order, background) for n in steps]
+        trials = [Smoothness(rough, unit, STRENGTHS[n], order, background) for n in steps]
         field_terms = terms_of(sample, order, background)
         losses = held_back_under(state, field_terms, [trial.matrix() for trial in trials], FOLDS).mean(1)
         least = int(np.argmin(losses))
         near = steps[least]
-        if order in orders and (losses[least] < loss or best is start):
+        if order in orders and losses[least] < loss:
             best, loss = trials[least], losses[least]
     return best, dataclasses.replace(state, used=np.ones(len(sample.target), bool))
 
 
-def _first(sample: Sample, design: PixelDesign, start: Smoothness, threads: int) -> State:
+def _first(sample: Sample, design: PixelDesign, rough: np.ndarray, background: int, threads: int) -> State:
     """The equations with weights from a first fit; all stars and pixels count, as in `match`."""
-    field_terms = terms_of(sample, 0, start.background_order)
+    field_terms = terms_of(sample, 0, background)
     information = (sample.usable / sample.sky_variance[:, None] * np.maximum(sample.target, 0) ** 2).sum()
-    penalty = dataclasses.replace(start, strength=FIRST * information / np.trace(start.rough)).matrix()
+    penalty = Smoothness(rough, float(information / np.trace(rough)), FIRST, 0, background).matrix()
     state: State | None = None
     for _ in range(2):
         state = clipped_round(sample, design, field_terms, state, threads, penalty)

@@ -189,9 +189,9 @@ def patches(
     target: Exposure, convolved: Exposure, y: np.ndarray, x: np.ndarray, half: int, fit: int, scale: float
 ) -> Sample:
     """Stamps of half width `fit` round whole-pixel positions; scale : target's flux over the convolved image's."""
-    blocked = stamps((convolved.mask & bit(*UNUSABLE)) != 0, y, x, fit + half)
+    blocked = (stamps(convolved.mask, y, x, fit + half) & bit(*UNUSABLE)) != 0
     blocked = _any_within(blocked | _outside(target.shape, y, x, fit + half), 2 * half + 1)
-    blocked |= stamps((target.mask & bit(*UNUSABLE)) != 0, y, x, fit)
+    blocked |= (stamps(target.mask, y, x, fit) & bit(*UNUSABLE)) != 0
     share = 0.07  # of white noise's variance that a typical matching kernel lets through
     variance = target.sky_variance.at(y, x) + share * scale**2 * convolved.sky_variance.at(y, x)
     count = len(y)

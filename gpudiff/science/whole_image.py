@@ -13,7 +13,7 @@ from gpudiff.arrays import basis as bases
 from gpudiff.arrays import normal, static_light
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.parallel import over
-from gpudiff.arrays.polynomial import field, terms
+from gpudiff.arrays.polynomial import field, powers, terms
 from gpudiff.arrays.stamps import convolved as convolved_stamps
 from gpudiff.model.config import Match
 from gpudiff.model.frame import Exposure
@@ -42,6 +42,8 @@ BATCH = 8
 """Tiles that are in memory at a time, in each thread."""
 VARIABLE = 0.01
 """Share of its light by which no star is called variable: the kernel is not known better before the fit."""
+UNKNOWNS_A_TILE = 2.0
+"""Of the tiles that show light; above it the fit follows their noise."""
 FOLDS = 10
 BLOCK = 2
 """Tiles along each side of the square that is held back together: neighbours share stars."""
@@ -117,6 +119,11 @@ class Shape:
         solution = normal.solve(matrix, vector)
         return kernel_of(solution, self.basis.functions, self.order, self.background_order, tiles.target.shape)
 
+    @property
+    def unknowns(self) -> int:
+        """Of the kernel."""
+        return len(self.basis.functions) * len(powers(self.order))
+
     def loss(self, tiles: Tiles, sums: Sums) -> float:
         """Reduced chi2 of the tiles that agree, each under the fit to those of the other folds."""
         used = sums.agreeing()
@@ -144,9 +151,9 @@ def whole_image(
     Raises NoStars when fewer than 3 stars survive.
     """
     start = match(target, convolved, stars, psf, widths, settings).kernel
-    tiles = _tiles(target, convolved, start.half, flux_ratio(target, convolved, stars))
+    tiles = tiles_of(target, convolved, start.half, flux_ratio(target, convolved, stars))
     shape, sums = _choose(tiles, start, len(stars), psf, widths, settings)
-    sums = _pass(tiles, shape.basis, shape.kernel(tiles, sums), settings.threads)
+    sums = sums_of(tiles, shape.basis, shape.kernel(tiles, sums), settings.threads)
     kernel = shape.kernel(tiles, sums)
     sample = sample_of(target, convolved, stars, kernel.half, reach_of(widths))
     chi2, used, usable = _stars_under(kernel, sample)
@@ -155,7 +162,7 @@ def whole_image(
     return KernelFit(kernel, used, len(shape.basis.functions), float(np.median(chi2[used])), held_back)
 
 
-def _tiles(target: Exposure, convolved: Exposure, half: int, scale: float) -> Tiles:
+def tiles_of(target: Exposure, convolved: Exposure, half: int, scale: float) -> Tiles:
     side = int(np.clip(min(target.shape) // 32, *SIDE)) | 1
     counts = [-(-pixels // side) for pixels in target.shape]
     middles = [
@@ -178,21 +185,27 @@ def _choose(
     """The basis and spatial order that predict held-back tiles best, and the sums of a first pass with it."""
     middle = psf.at(tiles.target.shape[0] / 2, tiles.target.shape[1] / 2)
     highest = settings.spatial_order
-    sets: tuple[Gaussians, ...] = (bases.MEDIUM, bases.LARGE, bases.FULL)
+    sets: tuple[Gaussians, ...] = (bases.SMALL, bases.MEDIUM, bases.LARGE, bases.FULL)
     orders = range(highest + 1)
     if stars >= ENOUGH:
         sets, orders = (bases.FULL,), range(highest, highest + 1)
-    best: list[tuple[float, Shape, Sums]] = []
+    best: tuple[float, Shape, Sums] | None = None
     for gaussians in sets:
         basis = bases.basis(gaussians, matching_width(widths), start.half, middle)
-        sums = _pass(tiles, basis, start, settings.threads)
-        shapes = [Shape(basis, order, settings.background_order) for order in orders]
-        tried = [(shape.loss(tiles, sums), shape, sums) for shape in shapes]
-        best = [min([*best, *tried], key=lambda one: one[0])]
-    return best[0][1:]
+        sums = sums_of(tiles, basis, start, settings.threads)
+        seen = int(sums.agreeing().sum())
+        background = min(settings.background_order, 0 if seen < 12 else 1 if seen < 60 else 2)
+        for shape in (Shape(basis, order, background) for order in orders):
+            if best and shape.unknowns > UNKNOWNS_A_TILE * seen:
+                continue
+            loss = shape.loss(tiles, sums)
+            if best is None or loss < best[0]:
+                best = loss, shape, sums
+    assert best is not None
+    return best[1:]
 
 
-def _pass(tiles: Tiles, basis: bases.Basis, kernel: MatchingKernel, threads: int) -> Sums:
+def sums_of(tiles: Tiles, basis: bases.Basis, kernel: MatchingKernel, threads: int) -> Sums:
     """The equations of all tiles, weighted and rid of what `kernel` says is not static."""
     count, functions = len(tiles), len(basis.functions) + 1
     gram, right = np.empty((count, functions, functions)), np.empty((count, functions))

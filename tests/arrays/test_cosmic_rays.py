@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.cosmic_rays import cosmic_rays, fill
+from gpudiff.arrays.cosmic_rays import cosmic_rays, fill, sharpest
 
 
 def psf(sigma=1.7):
@@ -113,3 +113,12 @@ def test_an_image_of_holes_alone_ends():
     image = np.ones((12, 12), np.float32)
     fill(image, np.ones((12, 12), bool))
     np.testing.assert_array_equal(image, 1)
+
+
+def test_a_psf_is_sharpest_in_its_middle_and_a_ring_on_its_ridge():
+    star = psf()
+    assert sharpest(star)[0] == pytest.approx(star[8, 9] / star[8, 8])
+    axis = np.arange(-12, 13)
+    ring = np.exp(-0.5 * (np.hypot(axis, axis[:, None]) - 5) ** 2 / 1.2**2)
+    # Across the ridge the neighbours are exp(-0.5 / 1.44) of it; in the hole they are brighter than the pixel.
+    assert sharpest(ring)[0] == pytest.approx(np.exp(-0.5 / 1.44), abs=0.05)

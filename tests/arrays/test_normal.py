@@ -94,3 +94,12 @@ def test_held_back_chi2_exceeds_that_of_the_fit_itself():
     model = np.einsum("nf,nfp->np", normal.local(solution, kernel, background), design)
     own = (weights * (target - model) ** 2).sum()
     assert normal.held_back((gram, right, power), kernel, background, used, np.arange(12) % 6).sum() > own
+
+
+def test_a_strong_penalty_holds_the_solution_at_zero():
+    design, target, weights, kernel, background, _ = problem()
+    equations = normal.grams(design, target, weights)
+    used, fold = np.ones(30, bool), np.arange(30) % 5
+    free, held = normal.held_back(equations, kernel, background, used, fold, (0.0, 1e9 * np.eye(15)))
+    np.testing.assert_allclose(held, equations[2], rtol=1e-3)  # nothing is subtracted
+    assert free.sum() < 0.01 * held.sum()

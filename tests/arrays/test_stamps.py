@@ -1,8 +1,9 @@
 """Squares cut out of an image, and quick peaks."""
 
 import numpy as np
+from scipy.signal import convolve2d
 
-from gpudiff.arrays.stamps import peaks, stamps
+from gpudiff.arrays.stamps import convolved, peaks, stamps
 
 
 def test_a_stamp_is_the_square_round_its_position():
@@ -41,3 +42,10 @@ def test_peaks_within_4_px_of_the_edge_are_left_out():
 
 def test_an_image_smaller_than_a_block_has_no_peaks():
     assert len(peaks(np.full((9, 9), 10, np.float32), 5)[0]) == 0
+
+
+def test_each_stamp_is_convolved_with_its_own_kernel():
+    rng = np.random.default_rng(3)
+    cut, kernels = rng.normal(size=(3, 26, 26)).astype(np.float32), rng.normal(size=(3, 6 + 1, 6 + 1))
+    expected = [convolve2d(a, b, mode="valid").ravel() for a, b in zip(cut, kernels, strict=True)]
+    np.testing.assert_allclose(convolved(cut, kernels, 20), expected, atol=1e-4)  # float32 FFTs

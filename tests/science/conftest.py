@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.signal import fftconvolve
 
 from gpudiff.model.config import Configuration, override
 from gpudiff.model.frame import Difference, Frame, FrameId, Observation
@@ -22,6 +23,7 @@ class Recipe:
 
     fwhm : px at the centre, science then template; sky : ADU; scale : science flux over template flux
     slope : the template's transparency grows by this share per unit of u, from centre to edge
+    ring : px, radius of the ring that a defocused science image makes of a star; 0 for none
     beta : of a Moffat profile; 0 for a Gaussian.  widen : relative growth of the width per unit of u and -v
     """
 
@@ -39,6 +41,7 @@ class Recipe:
     snr: tuple[float, float] = (8.0, 40.0)
     saturation: float | None = None
     template_gain: float = GAIN
+    ring: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,13 @@ def render(recipe: Recipe, fwhm: float, sources: np.ndarray) -> np.ndarray:
         box = tuple(slice(max(0, round(c) - reach), min(recipe.size, round(c) + reach + 1)) for c in (y, x))
         image[box] += flux * profile(recipe, fwhm, y, x, *np.mgrid[box])
     return image
+
+
+def ring(radius: float, half: int = 12) -> np.ndarray:
+    """(2 half + 1, ...) unit-sum ring, 1.4 px thick: what defocus does to a star."""
+    axis = np.arange(-half, half + 1)
+    image = np.exp(-0.5 * (np.hypot(axis, axis[:, None]) - radius) ** 2 / 0.7**2)
+    return image / image.sum()
 
 
 def scatter(rng: np.random.Generator, size: int, count: int, margin: float, taken: np.ndarray, apart: float):
@@ -124,7 +134,10 @@ def make(recipe: Recipe, extra: Any = None) -> MadePair:
     new = np.concatenate([stars, changes[flux > 0]])
     gone = np.concatenate([stars, changes[flux < 0] * [1, 1, -1]])
     across = 1 + recipe.slope * (2 * np.arange(recipe.size) / recipe.size - 1)
-    light = render(recipe, recipe.fwhm[0], new) + recipe.sky[0]
+    light = render(recipe, recipe.fwhm[0], new)
+    if recipe.ring:
+        light = np.maximum(fftconvolve(light, ring(recipe.ring), mode="same"), 0)
+    light += recipe.sky[0]
     behind = render(recipe, recipe.fwhm[1], gone) * across / recipe.scale + recipe.sky[1]
     images = [
         expose(rng, light, GAIN, recipe.saturation),
@@ -187,6 +200,7 @@ class Maker:
     settings = staticmethod(settings)
     run = staticmethod(run)
     profile = staticmethod(profile)
+    ring = staticmethod(ring)
 
     @staticmethod
     def pair(extra: Any = None, **recipe: Any) -> MadePair:

@@ -100,3 +100,10 @@ def test_sky_noise_is_that_of_a_pixel(maker, pair):
     science, _ = maker.exposures(pair)
     expected = np.sqrt(300 / maker.gain + (maker.read_noise / maker.gain) ** 2)
     assert sky_noise(science) == pytest.approx(expected, rel=0.01)
+
+
+def test_defocused_stars_are_found_in_the_middle_of_their_rings(maker):
+    pair = maker.pair(seed=16, stars=60, fwhm=(3.6, 3.6), ring=4.5, star_flux=(6e4, 4e5))
+    stars = found(maker, pair)
+    assert np.median(matched(stars, pair.stars)[1]) < 1.0  # the brightest pixel is 4.5 px away
+    assert len(stars) > 35
