@@ -156,7 +156,7 @@ def choose(sample: Sample, design: PixelDesign, rough: np.ndarray, settings: Mat
     """
     orders, background = _orders(len(sample.target), settings)
     state = _first(sample, design, rough, background, settings.threads)
-    unit = float(np.trace(state.equations[0].sum(0)[:-1, :-1]) / np.trace(rough))
+    unit = float(np.trace(state.equations[0].sum(0, dtype=np.float64)[:-1, :-1]) / np.trace(rough))
     near, loss = len(STRENGTHS) // 2, np.inf
     best = Smoothness(rough, unit, STRENGTHS[near], orders[0], background)
     for order in sorted({0, *orders}):

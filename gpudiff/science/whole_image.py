@@ -16,6 +16,7 @@ from gpudiff.arrays.parallel import over
 from gpudiff.arrays.polynomial import field, powers, terms
 from gpudiff.arrays.stamps import convolved as convolved_stamps
 from gpudiff.model.config import Match
+from gpudiff.model.errors import NoStars
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import MatchingKernel, PsfModel
 from gpudiff.science.match import (
@@ -34,7 +35,7 @@ from gpudiff.science.match import (
     reach_of,
     sample_of,
 )
-from gpudiff.science.stars import Stars
+from gpudiff.science.stars import FEWEST, Stars
 
 SIDE = 33, 65
 """Least and greatest side of a tile, px; between them a 32nd of the frame, for the kernel is constant in it."""
@@ -148,7 +149,7 @@ def whole_image(
     order are those that predict held-back tiles best.
     `chi2` and `used` are of the stars under the final kernel, `chi2_held_back` of all stars, each under the fit to
     the tiles of other folds than its own.
-    Raises NoStars when fewer than 3 stars survive.
+    Raises NoStars when fewer than 3 stars, or tiles, survive.
     """
     start = match(target, convolved, stars, psf, widths, settings).kernel
     tiles = tiles_of(target, convolved, start.half, flux_ratio(target, convolved, stars))
@@ -194,6 +195,11 @@ def _choose(
         basis = bases.basis(gaussians, matching_width(widths), start.half, middle)
         sums = sums_of(tiles, basis, start, settings.threads)
         seen = int(sums.agreeing().sum())
+        if seen < FEWEST:
+            raise NoStars(
+                f"{tiles.target.name}: expected at least {FEWEST} tiles with light that "
+                f"one matching kernel fits, got {seen} of {len(tiles)}"
+            )
         background = min(settings.background_order, 0 if seen < 12 else 1 if seen < 60 else 2)
         for shape in (Shape(basis, order, background) for order in orders):
             if best and shape.unknowns > UNKNOWNS_A_TILE * seen:
