@@ -28,6 +28,11 @@ def ring(maker):
     return parts_of(maker, maker.pair(seed=51, fwhm=(3.6, 3.6), ring=RING, star_flux=(2e4, 4e5), widen=0.0))
 
 
+@pytest.fixture(scope="module")
+def fit(ring):
+    return delta(*ring)
+
+
 def error(kernel, truth):
     """Error of the star that the kernel makes at the middle of the frame, of the true one, root of squares."""
     axis = np.arange(-10, 11)
@@ -37,18 +42,17 @@ def error(kernel, truth):
     return np.linalg.norm(made - true) / np.linalg.norm(true)
 
 
-def test_the_kernel_of_a_defocused_image_is_a_ring(maker, ring):
-    fit = delta(*ring)
+def test_the_kernel_of_a_defocused_image_is_a_ring(maker, fit):
     # 80 stars of 100 sigma and more; what is finer than the stars is not in the data, so not in the error.
     assert error(fit.kernel, maker.ring(RING)) < 0.01
     assert fit.kernel.at(192, 192).sum() == pytest.approx(1, rel=0.01)
 
 
-def test_it_predicts_defocused_stars_to_their_noise_and_gaussians_do_not(ring):
-    ours, gaussians = delta(*ring), match(*ring)
+def test_it_predicts_defocused_stars_to_their_noise_and_gaussians_do_not(ring, fit):
+    gaussians = match(*ring)
     # 80 stars of 1000 pixels: chi2 scatters by 0.5 %; the fit's own error is in it.
-    assert ours.chi2_held_back < 1.1
-    assert gaussians.chi2_held_back - 1 > 2 * (ours.chi2_held_back - 1)
+    assert fit.chi2_held_back < 1.1
+    assert gaussians.chi2_held_back - 1 > 2 * (fit.chi2_held_back - 1)
 
 
 def strength(maker, flux):
