@@ -57,8 +57,15 @@ def assemble(
     return matrix, vector
 
 
-def solve(matrix: np.ndarray, vector: np.ndarray, ridge: float = 1e-10) -> np.ndarray:
-    """Solution of the scaled, barely regularised normal equations, float64."""
+def solve(
+    matrix: np.ndarray, vector: np.ndarray, prior: np.ndarray | None = None, ridge: float = 1e-10
+) -> np.ndarray:
+    """Solution of the scaled, barely regularised normal equations, float64.
+
+    prior : (n,) one over the variance expected of each unknown about 0; None for no expectation
+    """
+    if prior is not None:
+        matrix = matrix + np.diag(prior)
     scale = np.sqrt(np.maximum(np.diag(matrix), 0)) + 1e-30
     scaled = matrix / scale[:, None] / scale
     scaled[np.diag_indices_from(scaled)] += ridge
@@ -81,6 +88,7 @@ def held_back(
     background_terms: np.ndarray,
     used: np.ndarray,
     folds: int,
+    prior: np.ndarray | None = None,
 ) -> np.ndarray:
     """(N,) chi2 of each stamp under the fit to the used stamps of the other folds (k-fold cross-validation)."""
     fold = np.arange(len(gram)) % folds
@@ -95,7 +103,7 @@ def held_back(
         if drop.any():
             part, part_vector = assemble(gram[drop], right[drop], kernel_terms[drop], background_terms[drop])
             rest, rest_vector = total - part, vector - part_vector
-        solution = solve(rest, rest_vector)
+        solution = solve(rest, rest_vector, prior)
         c = local(solution, kernel_terms[out], background_terms[out])
         quadratic = np.einsum("nf,nfg,ng->n", c, gram[out], c, optimize=True)
         chi2[out] = power[out] - 2 * (c * right[out]).sum(1) + quadratic

@@ -12,7 +12,7 @@ from gpudiff.arrays import basis as bases
 from gpudiff.arrays import normal
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.parallel import over
-from gpudiff.arrays.polynomial import field, terms
+from gpudiff.arrays.polynomial import field, powers, terms
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.config import Match
 from gpudiff.model.errors import NoStars
@@ -57,7 +57,8 @@ class Sample:
     target : (N, n) float32; convolved : (N, S, S) float32; usable : (N, n) bool
     own_variance : (N, n) float32, variance of a pixel of the convolved image, in the target's unit
     sky_variance, photon : variance of a difference pixel = sky_variance[n] + photon * model
-    u, v : (N,) field coordinates
+    u, v : (N,) field coordinates; scale : flux of a star in the target over that in the convolved image
+    steady : (N,) bool, False for a star whose flux changed: it may not pull the first fit
     """
 
     target: np.ndarray
@@ -68,6 +69,8 @@ class Sample:
     photon: float
     u: np.ndarray
     v: np.ndarray
+    scale: float
+    steady: np.ndarray
     shape: tuple[int, int]
 
     def trust(self, model: np.ndarray) -> np.ndarray:
@@ -95,11 +98,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Shape:
-    """One choice of basis and spatial order."""
+    """One choice of basis, spatial order, and `spread`: the share of a star's light that the kernel is expected to
+    move over half the field (standard deviation of a Gaussian prior), inf for no expectation."""
 
     gaussians: Gaussians
     spatial_order: int
     background_order: int
+    spread: float = np.inf
 
 
 def match(
@@ -113,7 +118,8 @@ def match(
     """The kernel that takes `convolved` to the PSF and scale of `target`.
 
     psf : of `convolved`; widths : Gaussian widths of target and convolved stars, pixels.
-    With fewer than 300 stars the basis and the spatial order are those that predict held-back stars best.
+    With fewer than 300 stars the basis, and how freely the kernel varies over the field, are those that predict
+    held-back stars best.
     Raises NoStars when fewer than 3 stars survive.
     """
     width = max(np.sqrt(max(widths[0] ** 2 - widths[1] ** 2, 0.0)), NARROWEST)
@@ -122,16 +128,14 @@ def match(
     reach = int(np.clip(np.ceil(4.7 * widths[0]), *STAMP))
     sample = _sample(target, convolved, stars, half, reach)
     psf_image = psf.at(target.shape[0] / 2, target.shape[1] / 2)
-    made: dict[Gaussians, Design] = {}
-    choices = _shapes(len(stars), settings)
-    for shape in choices:
-        if shape.gaussians not in made:
-            made[shape.gaussians] = _design(sample, shape.gaussians, psf_image, width, half, settings.threads)
-    best = choices[0]
-    if len(choices) > 1:
-        losses = [_predict(sample, made[s.gaussians], s, settings.threads) for s in choices]
-        best = choices[_simplest(losses, [_unknowns(made[s.gaussians], s) for s in choices], len(stars))]
-    fit = _fit(sample, made[best.gaussians], best, settings.threads)
+    best, least = None, np.inf
+    for gaussians, shapes in _shapes(len(stars), settings).items():
+        design = _design(sample, gaussians, psf_image, width, half, settings.threads)
+        losses = _predict(sample, design, shapes, settings.threads)
+        if best is None or min(losses) < least:
+            best, least = (design, shapes[int(np.argmin(losses))]), min(losses)
+    assert best is not None
+    fit = _fit(sample, *best, settings.threads)
     if fit.used.sum() < FEWEST:
         raise NoStars(
             f"{target.name}: expected at least {FEWEST} stars that one matching kernel fits, "
@@ -140,16 +144,30 @@ def match(
     return fit
 
 
-def _shapes(count: int, settings: Match) -> list[Shape]:
+FUNCTIONS_A_STAR = 2
+"""Basis functions that one star can tell apart."""
+MANY = 60
+"""Stars from which a small basis is not worth a try."""
+VARYING = 8
+"""Stars below which the kernel is taken as constant."""
+SPREADS = 0.002, 0.007, 0.02, 0.07, np.inf
+"""Priors that are tried, the narrowest first."""
+SECOND = 0.3
+"""Spread of the quadratic terms over that of the linear ones."""
+GRADIENT = 0.03
+"""Expected relative gradient of the kernel sum, at the least: transparency and flat fields."""
+
+
+def _shapes(count: int, settings: Match) -> dict[Gaussians, list[Shape]]:
     order, background = settings.spatial_order, settings.background_order
     if count >= ENOUGH:
-        return [Shape(bases.FULL, order, background)]
+        return {bases.FULL: [Shape(bases.FULL, order, background)]}
+    sets = [one for one in bases.ALL if bases.count(one) <= FUNCTIONS_A_STAR * count] or [bases.SMALL]
     background = min(background, 0 if count < 12 else 1)
-    highest = min(order, 0 if count < 8 else 1 if count < 25 else 2)
-    sets: tuple[Gaussians, ...] = (bases.SMALL, bases.MEDIUM)
-    if count >= 20:
-        sets = (bases.MEDIUM, bases.LARGE, bases.FULL)
-    return [Shape(one, n, background) for n in range(highest + 1) for one in sets]
+    spreads = SPREADS if order and count >= VARYING else (np.inf,)
+    order = order if count >= VARYING else 0
+    sets = sets if count < MANY else sets[-2:]
+    return {one: [Shape(one, order, background, spread) for spread in spreads] for one in sets}
 
 
 def _sample(target: Exposure, convolved: Exposure, stars: Stars, half: int, fit: int) -> Sample:
@@ -157,7 +175,7 @@ def _sample(target: Exposure, convolved: Exposure, stars: Stars, half: int, fit:
     blocked = stamps((convolved.mask & bit(*UNUSABLE)) != 0, y, x, fit + half)
     blocked = _any_within(blocked | _outside(target.shape, y, x, fit + half), 2 * half + 1)
     blocked |= stamps((target.mask & bit(*UNUSABLE)) != 0, y, x, fit)
-    scale = _flux_ratio(target, convolved, stars)
+    scale, steady = _flux_ratio(target, convolved, stars)
     share = 0.07  # of white noise's variance that a typical matching kernel lets through
     variance = target.sky_variance.at(y, x) + share * scale**2 * convolved.sky_variance.at(y, x)
     count = len(y)
@@ -173,15 +191,48 @@ def _sample(target: Exposure, convolved: Exposure, stars: Stars, half: int, fit:
         1 / target.gain + share * scale / convolved.gain,
         field(x, width),
         field(y, height),
+        scale,
+        steady,
         target.shape,
     )
 
 
-def _flux_ratio(target: Exposure, convolved: Exposure, stars: Stars) -> float:
-    """Flux of the stars in the target over that in the convolved image, the median star's."""
-    flux = [stamps(image, stars.y, stars.x, 7).sum((1, 2)) for image in (target.image, convolved.image)]
-    good = (flux[0] > 0) & (flux[1] > 0)
-    return float(np.median(flux[0][good] / flux[1][good])) if good.any() else 1.0
+CHANGED = 0.1
+"""Share of its flux by which a star has to differ from the others before it is called variable."""
+
+
+def _flux_ratio(target: Exposure, convolved: Exposure, stars: Stars) -> tuple[float, np.ndarray]:
+    """(median star's flux in the target over that in the convolved image, (N,) bool: not variable)."""
+    images = target, convolved
+    flux = np.array([stamps(image.image, stars.y, stars.x, 7).sum((1, 2)) for image in images])
+    sky = np.array([15**2 * image.sky_variance.at(stars.y, stars.x) for image in images])
+    light = np.maximum(flux, 0) / np.array([[image.gain] for image in images])
+    good = (flux > 0).all(0)
+    if not good.any():
+        return 1.0, np.ones(len(stars), bool)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(good, flux[0] / flux[1], np.inf)
+        error = ratio * np.sqrt(((sky + light) / flux**2).sum(0))
+    where = np.stack([field(stars.x, target.shape[1]), field(stars.y, target.shape[0])], 1)
+    return float(np.median(ratio[good])), steady_of(ratio, np.where(good, error, 0), where)
+
+
+def steady_of(ratio: np.ndarray, error: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """(N,) bool: stars whose flux ratio lies on the plane over the field that most lie on.
+
+    ratio, error : (N,), inf and 0 where a flux is not positive; where : (N, 2) u, v
+    A star is off by more than 5 sigma and CHANGED.  All are steady where fewer than 3 would be left.
+    """
+    middle = float(np.median(ratio))
+    near = np.abs(ratio - middle) < 5 * error + 3 * CHANGED * middle
+    design = np.column_stack([np.ones(len(ratio)), where])
+    for _ in range(3):
+        if near.sum() <= 3 * design.shape[1]:
+            return near if near.sum() >= FEWEST else np.ones(len(ratio), bool)
+        weight = 1 / np.hypot(error[near], 0.02 * middle)
+        plane = np.linalg.lstsq(design[near] * weight[:, None], ratio[near] * weight, rcond=None)[0]
+        near = np.abs(ratio - design @ plane) < 5 * error + CHANGED * middle
+    return near if near.sum() >= FEWEST else np.ones(len(ratio), bool)
 
 
 def _outside(shape: tuple[int, int], y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
@@ -205,10 +256,27 @@ class Design:
     """A basis and the stamps convolved with it.
 
     functions : (M, K, K) float64; values : (N, M + 1, n) float32, the last all 1 for the background
+    norm : root of the summed squares of the PSF; a function's, convolved with the PSF, is 1 (the first's is about
+        the PSF's own)
     """
 
     functions: np.ndarray
     values: np.ndarray
+    norm: float
+
+    def prior(self, shape: Shape, scale: float) -> np.ndarray | None:
+        """(n,) one over the variance expected of each unknown; None where the shape expects nothing.
+
+        What varies over the field is expected to be small; what does not vary is free, and so is the background.
+        """
+        if shape.spread == np.inf:
+            return None
+        degree = np.array([sum(power) for power in powers(shape.spatial_order)])
+        smaller = np.where(degree == 2, SECOND, 1.0)
+        expected = np.outer(np.full(len(self.functions), shape.spread * self.norm), smaller)
+        expected[0] = max(shape.spread, GRADIENT) * smaller
+        inverse = np.where(degree == 0, 0.0, (scale * expected) ** -2.0)
+        return np.concatenate([inverse.ravel(), np.zeros(len(powers(shape.background_order)))])
 
 
 def _design(
@@ -224,50 +292,27 @@ def _design(
         values[rows, :-1] = bases.convolve_stamps(sample.convolved[rows], factors, mix, size)
 
     over(convolve, [slice(i, i + 50) for i in range(0, count, 50)], threads)
-    return Design(np.tensordot(mix, functions, 1), values)
+    return Design(np.tensordot(mix, functions, 1), values, float(np.sqrt((psf**2).sum())))
 
 
-def _unknowns(design: Design, shape: Shape) -> int:
-    order = shape.spatial_order
-    return len(design.functions) * (order + 1) * (order + 2) // 2
+def _predict(sample: Sample, design: Design, shapes: list[Shape], threads: int) -> list[float]:
+    """How badly each shape predicts stars it was not fitted to: mean log of their reduced chi2.
 
-
-TOLERANCE = 0.25
-"""Standard errors by which a simpler choice may predict worse: few, for it is the brightest stars, a handful among
-all, that a basis too small shows at."""
-UNKNOWNS_A_STAR = 2.0
-"""Above it the fit follows the noise of its stars."""
-
-
-def _simplest(losses: list[np.ndarray], unknowns: list[int], stars: int) -> int:
-    """The choice with the fewest unknowns that predicts as well as the best, of those the stars can carry.
-
-    losses : for each choice the log chi2 of every held-back star (Hastie, Tibshirani & Friedman 2009, 7.10)
+    The shapes differ in their spread alone, and the weights are those of the middle one.  All steady stars and all
+    their pixels count, so that a shape cannot win by throwing out what it does not fit; the logarithm keeps one
+    bright star from deciding.
     """
-    order = [int(n) for n in np.argsort(unknowns, kind="stable")]
-    carried = [n for n in order if unknowns[n] <= UNKNOWNS_A_STAR * stars] or order[:1]
-    best = losses[min(carried, key=lambda n: losses[n].mean())]
-    for n in carried:
-        worse = losses[n] - best
-        if worse.mean() <= TOLERANCE * worse.std() / np.sqrt(len(worse)):
-            return n
-    raise AssertionError("the best choice is as good as itself")
-
-
-def _predict(sample: Sample, design: Design, shape: Shape, threads: int) -> np.ndarray:
-    """(N,) how badly the shape predicts stars it was not fitted to: log of their reduced chi2.
-
-    All stars and pixels count, so that a shape cannot win by throwing out what it does not fit; the
-    logarithm keeps one bright star, or a variable one, from deciding.
-    """
-    kernel_terms = terms(sample.u, sample.v, shape.spatial_order)
-    background_terms = terms(sample.u, sample.v, shape.background_order)
+    middle = shapes[len(shapes) // 2]
+    kernel_terms = terms(sample.u, sample.v, middle.spatial_order)
+    background_terms = terms(sample.u, sample.v, middle.background_order)
+    priors = [design.prior(shape, sample.scale) for shape in shapes]
     state: State | None = None
     for _ in range(2):
-        state = _round(sample, design, kernel_terms, background_terms, state, threads)
+        state = _round(sample, design, kernel_terms, background_terms, priors[len(shapes) // 2], state, threads)
         state = dataclasses.replace(state, usable=sample.usable)
     assert state is not None
-    return _held_back(state, kernel_terms, background_terms)
+    losses = (_held_back(state, kernel_terms, background_terms, prior) for prior in priors)
+    return [float(loss[sample.steady].mean()) for loss in losses]
 
 
 @dataclass(frozen=True)
@@ -289,11 +334,12 @@ def _round(
     design: Design,
     kernel_terms: np.ndarray,
     background_terms: np.ndarray,
+    prior: np.ndarray | None,
     before: State | None,
     threads: int,
 ) -> State:
     """One weighted solve and one clipping of stars and pixels."""
-    used = before.used if before else np.ones(len(sample.target), bool)
+    used = before.used if before else sample.steady
     usable = before.usable if before else sample.usable
     model = before.model if before else np.maximum(sample.target, 0)
     trust = usable * sample.trust(model)
@@ -302,7 +348,7 @@ def _round(
     matrix, vector = normal.assemble(
         equations[0][used], equations[1][used], kernel_terms[used], background_terms[used]
     )
-    solution = normal.solve(matrix, vector)
+    solution = normal.solve(matrix, vector, prior)
     local = normal.local(solution, kernel_terms, background_terms).astype(np.float32)
     model = (local[:, None, :-1] @ design.values[:, :-1])[:, 0]
     chi = (sample.target - model - local[:, -1:]) / np.sqrt(sample.variance(model))
@@ -321,9 +367,10 @@ def _round(
 def _fit(sample: Sample, design: Design, shape: Shape, threads: int) -> KernelFit:
     kernel_terms = terms(sample.u, sample.v, shape.spatial_order)
     background_terms = terms(sample.u, sample.v, shape.background_order)
+    prior = design.prior(shape, sample.scale)
     state = None
     for _ in range(ROUNDS):
-        state = _round(sample, design, kernel_terms, background_terms, state, threads)
+        state = _round(sample, design, kernel_terms, background_terms, prior, state, threads)
     assert state is not None
     functions = len(design.functions)
     last = functions * kernel_terms.shape[1]
@@ -335,7 +382,7 @@ def _fit(sample: Sample, design: Design, shape: Shape, threads: int) -> KernelFi
         state.solution[last:],
         shape.background_order,
     )
-    held = float(np.exp(_held_back(state, kernel_terms, background_terms).mean()))
+    held = float(np.exp(_held_back(state, kernel_terms, background_terms, prior).mean()))
     return KernelFit(kernel, state.used, functions, float(np.median(state.chi2[state.used])), held)
 
 
@@ -347,12 +394,15 @@ def _clip(chi2: np.ndarray, used: np.ndarray, usable: np.ndarray, side: int) -> 
     return again if again.sum() >= FEWEST else used
 
 
-def _held_back(state: State, kernel_terms: np.ndarray, background_terms: np.ndarray) -> np.ndarray:
+def _held_back(
+    state: State, kernel_terms: np.ndarray, background_terms: np.ndarray, prior: np.ndarray | None
+) -> np.ndarray:
     """(N,) log reduced chi2 of each star when held back, at least log 1e-3; inf when too few to leave any out."""
     count = int(state.used.sum())
     if count < max(FEWEST, kernel_terms.shape[1] + 2):
         return np.full(len(state.used), np.inf)
-    chi2 = normal.held_back(*state.equations, kernel_terms, background_terms, state.used, min(count, 10))
+    folds = min(count, 10)
+    chi2 = normal.held_back(*state.equations, kernel_terms, background_terms, state.used, folds, prior)
     seen = state.freedom > 0.3 * np.median(state.freedom)
     reduced = np.where(seen, chi2 / np.maximum(state.freedom, 1e-9), 1)
     return np.log(np.maximum(reduced, 1e-3))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpudiff.model.errors import NoStars
-from gpudiff.science.match import match
+from gpudiff.science.match import match, steady_of
 from gpudiff.science.pair import roles
 from gpudiff.science.psf import psf_of
 from gpudiff.science.stars import find_stars
@@ -83,8 +83,20 @@ def test_a_variable_star_is_clipped_and_does_not_move_the_scale(maker):
 def test_few_stars_are_enough_for_the_scale(maker, count):
     fit, stars = fitted(maker, maker.pair(seed=36, stars=count, star_flux=(4e4, 1.5e5)))
     assert len(stars) <= count
-    assert fit.kernel.order <= 1
-    assert fit.kernel.at(192, 192).sum() == pytest.approx(1, rel=0.02)
+    for y, x in ((192, 192), (96, 288), (288, 96)):
+        assert fit.kernel.at(y, x).sum() == pytest.approx(1, rel=0.02)
+
+
+def test_a_star_whose_flux_changed_does_not_start_in_the_fit(maker):
+    ratio = np.array([1.0, 1.02, 0.98, 1.01, 1.4, 0.99, 1.0, 1.0, 1.01, 0.6])
+    steady = steady_of(ratio, np.full(10, 0.01), np.zeros((10, 2)))
+    assert list(np.flatnonzero(~steady)) == [4, 9]
+
+
+def test_a_gradient_of_transparency_makes_no_star_variable(maker):
+    u = np.linspace(-1, 1, 30)
+    steady = steady_of(1 + 0.2 * u, np.full(30, 0.005), np.stack([u, np.zeros(30)], 1))
+    assert steady.all()
 
 
 def test_stars_that_were_held_back_are_predicted_to_their_noise(maker):
