@@ -25,8 +25,9 @@ from gpudiff.science.cosmic_rays import mark_cosmic_rays
 from gpudiff.science.match import KernelFit, match
 from gpudiff.science.pair import Roles, bare, check_pair, roles
 from gpudiff.science.provenance import difference_steps
-from gpudiff.science.psf import psf_of
+from gpudiff.science.psf import given, psf_of
 from gpudiff.science.saturated import fill_cores
+from gpudiff.science.star_noise import Surface, allow_for_stars
 from gpudiff.science.stars import Stars, find_stars
 
 TILE = 256
@@ -107,6 +108,11 @@ def difference(
         scale, before = (noises.scatter(blank[0]), noises.scatter(blank[1])), float(np.sqrt(seen.seen))
         planes.variance *= np.float32(scale[0] ** 2)
         planes.score /= np.float32(scale[1])
+    matched = _matched(parts, fit.kernel, planes)
+    profile = given(made.thirds, science.shape, science.name)
+    width, rings = FWHM * parts.target_width, parts.rings
+    left = allow_for_stars(Surface(planes.score, planes.variance, matched, planes.lost, profile, width, rings))
+    notes = (*notes, left.note) if left.pixels else notes
     watch.lap("decorrelate and score")
     quality = _quality(settings.algorithm, parts, stars, fit, planes, blank, scale, before, science)
     steps, fingerprint = difference_steps(science.frame, template.frame, configuration)
@@ -117,7 +123,7 @@ def difference(
         variance=planes.variance,
         mask=_mask(science, template, planes, settings.threads),
         score=planes.score,
-        matched=_matched(parts, fit.kernel, planes),
+        matched=matched,
         kernel=fit.kernel.at_thirds(),
         psf=made.thirds,
         science_psf=made.plain_thirds if not parts.convolves_science else _cropped(psf, made.thirds.shape[1] // 2),

@@ -12,6 +12,7 @@ from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.model.sky import Sky
 from gpudiff.science.stars import Stars
 
+FWHM = 2.0 * np.sqrt(2 * np.log(2))
 SHARPER = 0.9
 """The science image is convolved when its stars are narrower than this share of the template's."""
 
@@ -61,6 +62,12 @@ class Roles:
     @property
     def convolves_science(self) -> bool:
         return self.name == "SCIENCE"
+
+    @property
+    def rings(self) -> int:
+        """Pixels round a star out to which a kernel that has to sharpen leaves rings; 0 where it need not."""
+        sharpens = self.convolved_width > self.target_width
+        return round(1.5 * FWHM * self.target_width) if sharpens else 0
 
     @property
     def notes(self) -> tuple[str, ...]:
