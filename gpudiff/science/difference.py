@@ -1,72 +1,39 @@
 """Science minus PSF-matched template, with variance, mask and score."""
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from gpudiff.arrays import residual_sky, saturated
+from gpudiff.arrays import saturated
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.polynomial import field as field_coordinate
 from gpudiff.arrays.polynomial import rectangle
 from gpudiff.arrays.score_tiles import Filters, filters, score_tile
-from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.subtract_tiles import background_tile, lost_tile, matched_tile, spectra
 from gpudiff.arrays.tiles import Tile, tiles
 from gpudiff.model.config import Configuration, Match
 from gpudiff.model.frame import Difference, Exposure, Quality
 from gpudiff.model.kernel import MatchingKernel, PsfModel
 from gpudiff.model.mask import UNUSABLE, bit
-from gpudiff.model.plane import SmoothPlane
 from gpudiff.science import noise as noises
-from gpudiff.science.calibrate import bands
-from gpudiff.science.cosmic_rays import mark_cosmic_rays
+from gpudiff.science.clean_stars import clean_stars
 from gpudiff.science.match import KernelFit, match
 from gpudiff.science.pair import Roles, bare, check_pair, roles
+from gpudiff.science.planes import Planes, ResidualSky, mask_of
 from gpudiff.science.provenance import difference_steps
-from gpudiff.science.psf import given, psf_of
+from gpudiff.science.psf import given
 from gpudiff.science.saturated import fill_cores
 from gpudiff.science.star_noise import Surface, allow_for_stars
-from gpudiff.science.stars import Stars, find_stars
+from gpudiff.science.stars import Stars
+from gpudiff.science.stopwatch import Stopwatch
 
 TILE = 256
 PROFILE = 15, 30
 """Least and greatest half width of the PSF that the score filters with, pixels; between them 3.5 FWHM."""
-RIM = 12
-"""Pixels from the edge within which a pixel without a value is lost to the edge."""
-MARGIN = 15
-"""Pixels from the edge within which a star does not help to match."""
 FWHM = 2.0 * np.sqrt(2 * np.log(2))
 
 Matcher = Callable[[Exposure, Exposure, Stars, PsfModel, tuple[float, float], Match], KernelFit]
-
-
-@dataclass
-class Planes:
-    """What the passes over the pixels fill in, all (H, W)."""
-
-    image: np.ndarray
-    variance: np.ndarray
-    model: np.ndarray
-    lost: np.ndarray
-    blank: np.ndarray
-    """Sky alone (science.noise.sky_only)."""
-    score: np.ndarray = field(default_factory=lambda: np.empty(0))
-
-
-class Stopwatch:
-    """Wall seconds of each stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Close a stage that began where the last one ended."""
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-        self._last = now
 
 
 def difference(
@@ -81,7 +48,7 @@ def difference(
     settings = configuration.match
     watch = Stopwatch()
     notes = check_pair(science, template)
-    stars, own, found = _clean_stars(science, template, settings)
+    stars, own, found = clean_stars(science, template, settings)
     if any(found):
         notes = (*notes, f"cosmic-ray and hot pixels found: {found[0]} in science, {found[1]} in template")
     parts = roles(science, template, stars, settings)
@@ -95,7 +62,7 @@ def difference(
     planes = _subtract(parts, fit.kernel, settings.threads)
     planes.lost |= saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width)
     watch.lap("convolve and subtract")
-    seen = noises.measure(planes.image, planes.variance, planes.blank & ~planes.lost, fit.kernel, parts)
+    seen = noises.measure_matched(planes.image, planes.variance, planes.blank & ~planes.lost, fit.kernel, parts)
     if seen.calibrated:
         planes.variance *= np.float32(seen.seen)
         notes = (*notes, f"variance multiplied by {seen.seen:.3f}, the scatter seen on blank sky")
@@ -103,11 +70,7 @@ def difference(
         notes = (*notes, "the inputs' noise is correlated (resampled or stacked): whitened as measured")
     made = _filters(fit.kernel, psf, parts, seen, configuration.detect.decorrelate)
     blank = _score(planes, made, settings.threads)
-    scale, before = (1.0, 1.0), 1.0
-    if seen.calibrated and len(blank[0]) >= noises.ENOUGH:
-        scale, before = (noises.scatter(blank[0]), noises.scatter(blank[1])), float(np.sqrt(seen.seen))
-        planes.variance *= np.float32(scale[0] ** 2)
-        planes.score /= np.float32(scale[1])
+    scale, before = planes.calibrate(blank, seen)
     matched = _matched(parts, fit.kernel, planes)
     profile = given(made.thirds, science.shape, science.name)
     width, rings = FWHM * parts.target_width, parts.rings
@@ -121,7 +84,7 @@ def difference(
         template=template,
         image=planes.image,
         variance=planes.variance,
-        mask=_mask(science, template, planes, settings.threads),
+        mask=mask_of(science, template, planes, settings.threads),
         score=planes.score,
         matched=matched,
         kernel=fit.kernel.at_thirds(),
@@ -140,30 +103,6 @@ def difference(
     return result
 
 
-def _clean_stars(
-    science: Exposure, template: Exposure, settings: Match
-) -> tuple[Stars, dict[str, PsfModel], list[int]]:
-    """(stars, PSF of "science" and "template", cosmic-ray pixels found in each).
-
-    Hot pixels look like stars to a first search; when some do, stars and PSFs are made again without them.
-    """
-    images = {"science": science, "template": template}
-    margin = min(MARGIN, min(science.shape) // 6)
-    stars = find_stars(science, template, settings, margin)
-
-    def describe(name: str) -> tuple[PsfModel, int]:
-        psf = psf_of(images[name], stars, name)
-        return psf, mark_cosmic_rays(images[name], psf)
-
-    described = over(describe, images, settings.threads)
-    psfs, found = dict(zip(images, (psf for psf, _ in described), strict=True)), [count for _, count in described]
-    struck = (stamps(science.mask | template.mask, stars.y, stars.x, 2) & bit("CR")) != 0
-    if struck.any():
-        stars = find_stars(science, template, settings, margin)
-        psfs = {name: psf_of(image, stars, name) for name, image in images.items()}
-    return stars, psfs, found
-
-
 # ---------------------------------------------------------------- convolve and subtract
 def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
     """The plain difference in the science image's unit, a smooth residual sky removed."""
@@ -171,11 +110,9 @@ def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
     shape = parts.target.shape
     pieces = tiles(shape, TILE, kernel.half)
     spectrum = spectra(kernel.coefficients, kernel.order, pieces[0].size)
-    planes = Planes(*_empty(shape), np.empty(shape, bool), np.empty(shape, bool))
-    columns = sum(tile.y0 == 0 for tile in pieces)
+    planes = Planes.empty(shape)
     limit = noises.sky_limit(kernel, parts)
-    side = residual_sky.CELLS
-    cells = np.zeros((2, 2, side * (len(pieces) // columns), side * columns))
+    sky = ResidualSky(pieces)
 
     def work(tile: Tile) -> None:
         model, variance = matched_tile(pair, spectrum, tile)
@@ -188,25 +125,14 @@ def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
             model = model * scale
             variance = variance * scale**2
         blank = noises.sky_only(model, variance, lost, limit)
-        j, i = divmod(tile.index, columns)
-        sums = residual_sky.cell_sums(image, blank & (image**2 < 9 * variance))
-        cells[:, :, side * j : side * (j + 1), side * i : side * (i + 1)] = sums
+        sky.add(tile, image, variance, blank)
         core = tile.core
         planes.image[core], planes.variance[core] = image, variance
         planes.model[core], planes.lost[core], planes.blank[core] = model, lost, blank
 
     over(work, pieces, threads)
-    sky = _residual_sky(cells, shape)
-
-    def subtract_sky(tile: Tile) -> None:
-        planes.image[tile.core] -= sky.cut(tile.y0, tile.y1, tile.x0, tile.x1)
-
-    over(subtract_sky, pieces, threads)
+    sky.subtract_from(planes.image, threads)
     return planes
-
-
-def _empty(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.float32)
 
 
 def _kernel_sum(kernel: MatchingKernel, tile: Tile) -> np.ndarray:
@@ -214,21 +140,6 @@ def _kernel_sum(kernel: MatchingKernel, tile: Tile) -> np.ndarray:
     u = field_coordinate(np.arange(tile.x0, tile.x1), tile.shape[1])
     v = field_coordinate(np.arange(tile.y0, tile.y1), tile.shape[0])
     return rectangle(kernel.sums(), u, v, kernel.order)
-
-
-def _residual_sky(cells: np.ndarray, shape: tuple[int, int]) -> SmoothPlane:
-    """The smooth sky left in the difference, as fine as the difference itself shows that it must be."""
-    rows, columns = cells.shape[2:]
-    y = ((np.arange(rows) + 0.5) * shape[0] / rows).astype(int)
-    x = ((np.arange(columns) + 0.5) * shape[1] / columns).astype(int)
-
-    def predict(grid: np.ndarray) -> np.ndarray:
-        plane = SmoothPlane(grid, shape)
-        return plane.at(np.repeat(y, columns), np.tile(x, rows)).reshape(rows, columns)
-
-    sky = SmoothPlane(residual_sky.level(cells.sum(0), residual_sky.choose(cells, predict)), shape)
-    sky.cut(0, 1, 0, 1)  # its matrices are made once, before threads read them
-    return sky
 
 
 # ---------------------------------------------------------------- decorrelate and score
@@ -282,7 +193,7 @@ def _score(planes: Planes, recipe: Recipe, threads: int) -> tuple[np.ndarray, np
     shape = planes.image.shape
     pieces = tiles(shape, TILE, recipe.thirds.shape[1] // 2 + recipe.halo)
     made = recipe.make(pieces[0].size)
-    white, level, score = _empty(shape)
+    white, level, score = (np.empty(shape, np.float32) for _ in range(3))
     gone = np.empty(shape, bool)
     step = int(np.clip(np.sqrt(white.size / 2e5), 1, 5))
     samples: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(pieces)
@@ -321,32 +232,6 @@ def _matched(parts: Roles, kernel: MatchingKernel, planes: Planes) -> np.ndarray
     for tile in tiles(parts.target.shape, 1024, 0):
         planes.model[tile.core] = parts.target.image[tile.core] / _kernel_sum(kernel, tile)
     return planes.model
-
-
-def _mask(science: Exposure, template: Exposure, planes: Planes, threads: int) -> np.ndarray:
-    """Science's planes, the template's that matter, and NO_DATA or EDGE where there is no value."""
-    carried = bit("BAD", "INTRP", "SUSPECT", "STREAK")
-    height, width = science.shape
-    out = np.empty((height, width), np.int32)
-    rim = np.ones(width, bool)
-    rim[RIM:-RIM] = False
-
-    def work(band: slice) -> None:
-        mask = science.mask[band] | (template.mask[band] & carried)
-        mask[(template.mask[band] & bit("SAT", "SAT_TEMPLATE")) != 0] |= bit("SAT_TEMPLATE")
-        lost = planes.lost[band]
-        usable = lost & ((mask & bit(*UNUSABLE)) == 0)
-        rows = np.arange(band.start, band.stop)
-        edge = rim | ((rows < RIM) | (rows >= height - RIM))[:, None]
-        mask[usable & edge] |= bit("EDGE")
-        mask[usable & ~edge] |= bit("SUSPECT")
-        filled = ~lost & ((mask & bit("NO_DATA")) != 0)
-        mask[filled] = (mask[filled] & ~bit("NO_DATA")) | bit("INTRP")
-        mask[lost] |= bit("NO_DATA")
-        out[band] = mask
-
-    over(work, bands(height), threads)
-    return out
 
 
 def _quality(
