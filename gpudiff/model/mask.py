@@ -69,7 +69,7 @@ def translate(mask: np.ndarray, header_bits: dict[str, int]) -> np.ndarray:
         then any non-zero pixel is BAD.  Planes we do not know are ignored: they say nothing about usability.
     """
     if not header_bits:
-        return np.where(mask != 0, bit("BAD"), np.int32(0))
+        return (mask != 0) * bit("BAD")
     same = [name for name, number in header_bits.items() if BITS.get(name) == number]
     kept = mask.dtype.type(int(bit(*same)) & int(np.iinfo(mask.dtype).max))
     out = (mask & kept).astype(np.int32, copy=False)  # one pass over a mask of our own
