@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -142,20 +141,29 @@ def check_outputs(arguments: argparse.Namespace) -> None:
 def prepared(arguments: argparse.Namespace, configuration: Configuration) -> tuple[list[Any], Callable]:
     """(science and template exposures, the function that subtracts them); raises InputRejected.
 
-    While one frame is read the other is calibrated, and the engine's libraries are loaded.
+    While one frame is read the other is calibrated, and the libraries that the engine needs are loaded.
     """
     from gpudiff.edges.fits import read_frame
     from gpudiff.science.calibrate import calibrate
 
     identity = {"visit": arguments.visit, "detector": arguments.detector}
     with ThreadPoolExecutor(2) as beside:
-        engine = beside.submit(import_module, "gpudiff.science.subtract")
+        engine = beside.submit(load_engine)
         calibrated = []
         for role, known in (("science", identity), ("template", {})):
             planes = {plane: getattr(arguments, f"{role}_{plane}") for plane in PLANES}
             frame = read_frame(getattr(arguments, role), configuration.instrument, **planes, **known)
             calibrated.append(beside.submit(calibrate, frame, configuration))
-        return [one.result() for one in calibrated], engine.result().subtract_exposures
+        return [one.result() for one in calibrated], engine.result()
+
+
+def load_engine() -> Callable:
+    """`science.subtract.subtract_exposures`, with SciPy loaded, and astropy.wcs, which any frame asks for."""
+    import astropy.wcs  # noqa: F401
+
+    from gpudiff.science.subtract import subtract_exposures
+
+    return subtract_exposures
 
 
 def write_outputs(arguments: argparse.Namespace, difference: Any, sources: Any) -> list[str]:
