@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import make_interp_spline
 
 from gpudiff.arrays.parallel import over
 
@@ -65,6 +64,8 @@ def lattice(place: Place, shape: tuple[int, int], tolerance: float = 0.01) -> La
 
 
 def _lattice(place: Place, shape: tuple[int, int], step: int) -> Lattice:
+    from scipy.interpolate import make_interp_spline  # slow to import, and most templates need no lattice
+
     nodes = [np.linspace(0, n - 1, max(4, -(-n // step) + 1)) for n in shape]
     splines = [make_interp_spline(node, np.eye(len(node)), k=3) for node in nodes]
     rows, columns = (spline(np.arange(n)) for spline, n in zip(splines, shape, strict=True))

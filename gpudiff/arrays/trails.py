@@ -46,8 +46,8 @@ class Line:
         """(side, side) float64 unit-sum trail whose middle is (y, x) from the stamp's centre."""
         radians = np.radians(angle)
         along = self._kx * np.cos(radians) + self._ky * np.sin(radians)
-        shift = np.exp(-2j * np.pi * (self._ky * y + self._kx * x))
-        spectrum = self._spectrum * np.sinc(length * along) * shift
+        down, across = np.exp(-2j * np.pi * y * self._ky), np.exp(-2j * np.pi * x * self._kx)
+        spectrum = self._spectrum * np.sinc(length * along) * down * across
         return scipy.fft.irfft2(spectrum, s=(self._size, self._size))[: self._side, : self._side]
 
 

@@ -4,6 +4,8 @@ import argparse
 import json
 import re
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +48,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from gpudiff.science.subtract import subtract
-
     start = time.perf_counter()
     configuration = configuration_of(arguments)
     check_device(arguments.device)
     check_outputs(arguments)
-    science, template = read_pair(arguments, configuration)
-    seconds = {"read": time.perf_counter() - start}
+    exposures, subtract_exposures = prepared(arguments, configuration)
+    seconds = {"read and calibrate": time.perf_counter() - start}
     begun = time.perf_counter()
-    difference, sources = subtract(science, template, configuration)
+    difference, sources = subtract_exposures(*exposures, configuration)
     seconds |= _stages(difference.seconds, time.perf_counter() - begun)
     begun = time.perf_counter()
     written = write_outputs(arguments, difference, sources)
@@ -138,16 +138,32 @@ def check_outputs(arguments: argparse.Namespace) -> None:
         taken.add(path.resolve())
 
 
-def read_pair(arguments: argparse.Namespace, configuration: Configuration) -> tuple[Any, Any]:
-    """Science and template frames with the planes given for each; raises InputRejected."""
-    from gpudiff.edges.fits import read_frame
+def prepared(arguments: argparse.Namespace, configuration: Configuration) -> tuple[list[Any], Callable]:
+    """(science and template exposures, the function that subtracts them); raises InputRejected.
 
-    def planes(role: str) -> dict[str, Any]:
-        return {plane: getattr(arguments, f"{role}_{plane}") for plane in PLANES}
+    While one frame is read the other is calibrated, and the libraries that the engine needs are loaded.
+    """
+    from gpudiff.edges.fits import read_frame
+    from gpudiff.science.calibrate import calibrate
 
     identity = {"visit": arguments.visit, "detector": arguments.detector}
-    science = read_frame(arguments.science, configuration.instrument, **planes("science"), **identity)
-    return science, read_frame(arguments.template, configuration.instrument, **planes("template"))
+    with ThreadPoolExecutor(2) as beside:
+        engine = beside.submit(load_engine)
+        calibrated = []
+        for role, known in (("science", identity), ("template", {})):
+            planes = {plane: getattr(arguments, f"{role}_{plane}") for plane in PLANES}
+            frame = read_frame(getattr(arguments, role), configuration.instrument, **planes, **known)
+            calibrated.append(beside.submit(calibrate, frame, configuration))
+        return [one.result() for one in calibrated], engine.result()
+
+
+def load_engine() -> Callable:
+    """`science.subtract.subtract_exposures`, with SciPy loaded, and astropy.wcs, which any frame asks for."""
+    import astropy.wcs  # noqa: F401
+
+    from gpudiff.science.subtract import subtract_exposures
+
+    return subtract_exposures
 
 
 def write_outputs(arguments: argparse.Namespace, difference: Any, sources: Any) -> list[str]:

@@ -200,8 +200,14 @@ def _plane(path: str | Path, hdu: Any, primary: fits.Header, kind: str) -> Plane
     if not (len(shape) == 2 or (kind == "psf" and len(shape) == 3)):
         found = "a cube" if len(shape) > 2 else "one axis"
         raise NotAnImage(f"{path}: {hdu.name}: expected a 2-D image, found {found} of shape {tuple(hdu.shape)}")
-    array = np.asarray(hdu.data).reshape(shape)
-    return Plane(array.astype(array.dtype.newbyteorder("="), copy=False), hdu.header.copy(), primary.copy())
+    return Plane(_native(np.asarray(hdu.data).reshape(shape)), hdu.header.copy(), primary.copy())
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """The pixels in native byte order, swapped where they lie if they may be: no second plane is made."""
+    if array.dtype.isnative or not array.flags.writeable:
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
 
 
 def _pixels(array: np.ndarray) -> np.ndarray:
@@ -220,7 +226,7 @@ def _mask(plane: Plane) -> np.ndarray:
     array = plane.array
     if array.dtype.kind == "f":
         array = np.nan_to_num(array, nan=1).astype(np.int64)
-    if array.dtype.itemsize < 4:
+    if bits and array.dtype.itemsize < 4:
         array = array.astype(np.int32)
     return translate(array, bits)
 

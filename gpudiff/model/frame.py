@@ -1,5 +1,6 @@
 """Frame, Exposure, Difference: an image on its way from the camera to its detections."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +73,10 @@ class Frame:
     digest: str = ""
     """Hex digest (blake2b-128) of the pixels and of what was said about them; the root of the provenance."""
 
+    def without_planes(self) -> "Frame":
+        """What is said of the pixels, without them: an image of (0, 0), no mask, no variance."""
+        return dataclasses.replace(self, image=np.empty((0, 0), np.float32), mask=None, variance=None)
+
 
 Template = Frame
 """A template comes as any frame does; `gpudiff.edges.templates` finds the one that covers a science frame."""
@@ -81,6 +86,7 @@ Template = Frame
 class Exposure:
     """A frame made ready to be subtracted: sky removed, noise known, unusable pixels named.
 
+    frame : what it was made of, without its planes: nobody holds pixels that are no longer needed
     image : (H, W) float32, sky-subtracted; unusable pixels are 0 and masked
     mask : (H, W) int32
     sky : Plane, image units; what was subtracted

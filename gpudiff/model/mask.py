@@ -42,6 +42,20 @@ def bit(*names: str) -> np.int32:
     return np.int32(value)
 
 
+ROWS = 64
+"""Rows of a mask that are looked at together, so that what is made on the way stays in cache."""
+
+
+def marked(mask: np.ndarray, *names: str) -> np.ndarray:
+    """Bool: pixels with any of the named planes set.  mask : (H, W) or (N, H, W) int32"""
+    out = np.empty(mask.shape, bool)
+    bits = bit(*names)
+    for row in range(0, len(mask), ROWS):
+        rows = slice(row, row + ROWS)
+        np.not_equal(mask[rows] & bits, 0, out=out[rows])
+    return out
+
+
 def cards() -> dict[str, int]:
     """The header keywords MP_* and the bit number of each, as FITS readers of the field expect them."""
     return {f"MP_{name}": number for name, number in BITS.items()}
@@ -55,7 +69,7 @@ def translate(mask: np.ndarray, header_bits: dict[str, int]) -> np.ndarray:
         then any non-zero pixel is BAD.  Planes we do not know are ignored: they say nothing about usability.
     """
     if not header_bits:
-        return np.where(mask != 0, bit("BAD"), np.int32(0))
+        return (mask != 0) * bit("BAD")
     same = [name for name, number in header_bits.items() if BITS.get(name) == number]
     kept = mask.dtype.type(int(bit(*same)) & int(np.iinfo(mask.dtype).max))
     out = (mask & kept).astype(np.int32, copy=False)  # one pass over a mask of our own

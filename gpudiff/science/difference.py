@@ -39,7 +39,8 @@ Matcher = Callable[[Exposure, Exposure, Stars, PsfModel, tuple[float, float], Ma
 def difference(
     science: Exposure, template: Exposure, configuration: Configuration, fit_kernel: Matcher = match
 ) -> Difference:
-    """The difference of two exposures on one pixel grid.  The exposures' images are used up.
+    """The difference of two exposures on one pixel grid.  The exposures are used up: the template's pixels are
+    the difference's afterwards, the science image's cosmic rays are filled.
 
     fit_kernel : what finds the matching kernel; `science.match.match` says what it takes and returns.
 
@@ -69,9 +70,9 @@ def difference(
     if seen.correlated:
         notes = (*notes, "the inputs' noise is correlated (resampled or stacked): whitened as measured")
     made = _filters(fit.kernel, psf, parts, seen, configuration.detect.decorrelate)
-    blank = _score(planes, made, settings.threads)
-    scale, before = planes.calibrate(blank, seen)
     matched = _matched(parts, fit.kernel, planes)
+    blank = _score(planes, made, template.image, settings.threads)
+    scale, before = planes.calibrate(blank, seen)
     profile = given(made.thirds, science.shape, science.name)
     width, rings = FWHM * parts.target_width, parts.rings
     left = allow_for_stars(Surface(planes.score, planes.variance, matched, planes.lost, profile, width, rings))
@@ -188,13 +189,15 @@ def _centred(image: np.ndarray, size: int) -> np.ndarray:
     return np.roll(out, (-(image.shape[0] // 2), -(image.shape[1] // 2)), (0, 1))
 
 
-def _score(planes: Planes, recipe: Recipe, threads: int) -> tuple[np.ndarray, np.ndarray]:
-    """(difference / sigma, score) samples on blank sky; fills in the score, whitens image and variance."""
+def _score(planes: Planes, recipe: Recipe, white: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
+    """(difference / sigma, score) samples on blank sky; fills in the score, whitens image and variance.
+
+    white : (H, W) float32, where the whitened image is to lie; what it held is lost
+    """
     shape = planes.image.shape
     pieces = tiles(shape, TILE, recipe.thirds.shape[1] // 2 + recipe.halo)
     made = recipe.make(pieces[0].size)
-    white, level, score = (np.empty(shape, np.float32) for _ in range(3))
-    gone = np.empty(shape, bool)
+    score, gone = np.empty(shape, np.float32), planes.blank  # each tile's share of it is read before it is written
     step = int(np.clip(np.sqrt(white.size / 2e5), 1, 5))
     samples: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(pieces)
 
@@ -203,17 +206,20 @@ def _score(planes: Planes, recipe: Recipe, threads: int) -> tuple[np.ndarray, np
         image = np.where(lost, np.float32(0), planes.image[tile.outer])
         scored = score_tile(image, variance, lost, made, tile)
         core = tile.core
-        white[core], level[core] = scored.difference, scored.variance
-        score[core], gone[core] = scored.score, scored.lost
         thin = (slice(None, None, step), slice(None, None, step))
         use = planes.blank[core][thin] & ~scored.lost[thin]
         ratio = scored.difference[thin][use] / np.sqrt(scored.variance[thin][use])
         samples[tile.index] = ratio, scored.score[thin][use]
+        white[core], score[core], gone[core] = scored.difference, scored.score, scored.lost
+
+    def settle(tile: Tile) -> None:  # not before all tiles are scored: they read their neighbours' variance
+        core = tile.core
+        planes.variance[core] *= made.level(tile)
+        white[core][gone[core]] = planes.variance[core][gone[core]] = np.nan
 
     over(work, pieces, threads)
-    planes.image, planes.variance, planes.score, planes.lost = white, level, score, gone
-    planes.image[planes.lost] = np.nan
-    planes.variance[planes.lost] = np.nan
+    over(settle, pieces, threads)
+    planes.image, planes.score, planes.lost = white, score, gone
     return np.concatenate([a for a, _ in samples]), np.concatenate([b for _, b in samples])
 
 

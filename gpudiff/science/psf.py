@@ -4,12 +4,10 @@ import numpy as np
 
 from gpudiff.arrays import psf as pixels
 from gpudiff.arrays.polynomial import field, terms
-from gpudiff.arrays.stamps import stamps
 from gpudiff.model.errors import BadPsf
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import PsfModel
-from gpudiff.model.mask import UNUSABLE, bit
-from gpudiff.science.stars import Stars, sky_noise
+from gpudiff.science.stars import Stars, sky_noise, spoilt
 
 HALF = 10, 22, 32
 """Radii to which the PSF is measured, pixels: 6 FWHM between the first two, so that a narrow PSF takes in no
@@ -56,8 +54,7 @@ def given(psf: np.ndarray, shape: tuple[int, int], name: str) -> PsfModel:
 
 def measured(exposure: Exposure, stars: Stars, positions: np.ndarray) -> PsfModel:
     """A PSF model from the brightest stellar, isolated, unmasked stars; constant for a dozen of them."""
-    unusable = (exposure.mask & bit(*UNUSABLE)) != 0
-    clean = ~stamps(unusable, stars.y, stars.x, 20).reshape(len(stars), -1).any(1)
+    clean = ~spoilt(exposure, stars.y, stars.x, 20)
     noise = sky_noise(exposure)
     chosen = np.nonzero(stars.stellar & stars.isolated & clean)[0]
     if len(chosen) < 5:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gpudiff.arrays.stamps import peaks, stamps
+from gpudiff.arrays.stamps import peaks, positions, stamps
 
 
 def test_a_stamp_is_the_square_round_its_position():
@@ -18,6 +18,11 @@ def test_beyond_the_image_the_edge_is_repeated():
 
 def test_no_positions_give_no_stamps():
     assert stamps(np.zeros((5, 5)), np.empty(0, int), np.empty(0, int), 2).shape == (0, 5, 5)
+
+
+def test_positions_are_those_of_nonzero():
+    flags = np.random.default_rng(1).random((7, 11)) < 0.3
+    np.testing.assert_array_equal(positions(flags), np.nonzero(flags))
 
 
 def test_peaks_are_the_maxima_above_the_threshold():
