@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy import ndimage
 
 from gpudiff.arrays import residual_sky, saturated
 from gpudiff.arrays.parallel import over
@@ -36,6 +37,10 @@ RIM = 12
 """Pixels from the edge within which a pixel without a value is lost to the edge."""
 MARGIN = 15
 """Pixels from the edge within which a star does not help to match."""
+UNEVEN = 0.1
+"""Sigmas of a pixel, rms, of a residual sky that is taken out before the kernel is fitted once more."""
+SEEN = 4.0
+"""Sigmas of a 7 x 7 mean from which there is something in the difference."""
 FWHM = 2.0 * np.sqrt(2 * np.log(2))
 
 Matcher = Callable[[Exposure, Exposure, Stars, PsfModel, tuple[float, float], Match], KernelFit]
@@ -91,7 +96,15 @@ def difference(
     watch.lap("saturated stars")
     fit = fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
     watch.lap("kernel fit")
-    planes = _subtract(parts, fit.kernel, settings.threads)
+    planes, sky = _subtract(parts, fit.kernel, settings.threads)
+    if _uneven(sky, planes.variance):  # it is in the stamps of the fit too
+        notes = (*notes, "the sky is not a low-order surface: matched again without its unevenness")
+        first = fit.kernel
+        _take_sky(sky, parts, first)
+        fit = fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
+        _take_sky(SmoothPlane(-sky.grid, sky.shape), parts, first)
+        planes, sky = _subtract(parts, fit.kernel, settings.threads, _changed(planes))
+        _take_sky(sky, parts, fit.kernel)
     planes.lost |= saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width)
     watch.lap("convolve and subtract")
     seen = noises.measure(planes.image, planes.variance, planes.blank & ~planes.lost, fit.kernel, parts)
@@ -159,8 +172,13 @@ def _clean_stars(
 
 
 # ---------------------------------------------------------------- convolve and subtract
-def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
-    """The plain difference in the science image's unit, a smooth residual sky removed."""
+def _subtract(
+    parts: Roles, kernel: MatchingKernel, threads: int, changed: np.ndarray | None = None
+) -> tuple[Planes, SmoothPlane]:
+    """The plain difference in the science image's unit, a smooth residual sky removed, and that sky.
+
+    changed : (H, W) bool, pixels that are no sky
+    """
     pair = bare(parts)
     shape = parts.target.shape
     pieces = tiles(shape, TILE, kernel.half)
@@ -169,7 +187,7 @@ def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
     columns = sum(tile.y0 == 0 for tile in pieces)
     limit = noises.sky_limit(kernel, parts)
     side = residual_sky.CELLS
-    cells = np.zeros((2, 2, side * (len(pieces) // columns), side * columns))
+    cells = np.zeros((2, side * (len(pieces) // columns), side * columns))
 
     def work(tile: Tile) -> None:
         model, variance = matched_tile(pair, spectrum, tile)
@@ -183,8 +201,11 @@ def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
             variance = variance * scale**2
         blank = noises.sky_only(model, variance, lost, limit)
         j, i = divmod(tile.index, columns)
-        sums = residual_sky.cell_sums(image, blank & (image**2 < 9 * variance))
-        cells[:, :, side * j : side * (j + 1), side * i : side * (i + 1)] = sums
+        quiet = blank & (image**2 < 9 * variance)
+        if changed is not None:
+            quiet &= ~changed[tile.core]
+        sums = residual_sky.cell_sums(image, quiet)
+        cells[:, side * j : side * (j + 1), side * i : side * (i + 1)] = sums
         core = tile.core
         planes.image[core], planes.variance[core] = image, variance
         planes.model[core], planes.lost[core], planes.blank[core] = model, lost, blank
@@ -196,7 +217,26 @@ def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
         planes.image[tile.core] -= sky.cut(tile.y0, tile.y1, tile.x0, tile.x1)
 
     over(subtract_sky, pieces, threads)
-    return planes
+    return planes, sky
+
+
+def _uneven(sky: SmoothPlane, variance: np.ndarray) -> bool:
+    """Whether a residual sky is rough enough to spoil the fit of the kernel."""
+    return bool(np.std(sky.grid) > UNEVEN * np.sqrt(np.median(variance[::7, ::7])))
+
+
+def _changed(planes: Planes) -> np.ndarray:
+    """(H, W) bool: near what is seen in the difference; a fine mesh would take some of its light for sky."""
+    ratio = np.where(planes.lost, 0, planes.image / np.sqrt(planes.variance))
+    seen = np.abs(ndimage.uniform_filter(ratio, noises.MEAN)) * noises.MEAN > SEEN
+    return ndimage.maximum_filter(seen, 2 * noises.MEAN + 1)
+
+
+def _take_sky(sky: SmoothPlane, parts: Roles, kernel: MatchingKernel) -> None:
+    """Take a residual sky, which is in the science image's unit, from the image that is not convolved, in place."""
+    for tile in tiles(parts.target.shape, TILE, 0):
+        unit = -_kernel_sum(kernel, tile) if parts.convolves_science else np.float32(1)
+        parts.target.image[tile.core] -= unit * sky.cut(tile.y0, tile.y1, tile.x0, tile.x1)
 
 
 def _empty(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -212,15 +252,7 @@ def _kernel_sum(kernel: MatchingKernel, tile: Tile) -> np.ndarray:
 
 def _residual_sky(cells: np.ndarray, shape: tuple[int, int]) -> SmoothPlane:
     """The smooth sky left in the difference, as fine as the difference itself shows that it must be."""
-    rows, columns = cells.shape[2:]
-    y = ((np.arange(rows) + 0.5) * shape[0] / rows).astype(int)
-    x = ((np.arange(columns) + 0.5) * shape[1] / columns).astype(int)
-
-    def predict(grid: np.ndarray) -> np.ndarray:
-        plane = SmoothPlane(grid, shape)
-        return plane.at(np.repeat(y, columns), np.tile(x, rows)).reshape(rows, columns)
-
-    sky = SmoothPlane(residual_sky.level(cells.sum(0), residual_sky.choose(cells, predict)), shape)
+    sky = SmoothPlane(residual_sky.residual_sky(cells), shape)
     sky.cut(0, 1, 0, 1)  # its matrices are made once, before threads read them
     return sky
 
