@@ -11,7 +11,8 @@ from gpudiff.arrays.stamps import peaks, stamps
 from gpudiff.model.frame import Difference, Quality
 from gpudiff.model.mask import bit
 from gpudiff.model.tables import flag
-from gpudiff.science.streaks import glints, off_source
+from gpudiff.science.spikes import off_source
+from gpudiff.science.streaks import glints
 
 UNEXPLAINED = 0.15
 """Share of a source's squared signal to noise that the PSF must leave unexplained before it is called unlike it:
