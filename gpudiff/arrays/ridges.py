@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from gpudiff.arrays.rays import median_of_known, nearest
+from gpudiff.arrays.rays import CORRELATED, MEDIAN, median_of_known, nearest
 
 RADII = np.arange(2.0, 4.25, 0.5)
 """FWHM from a detection, where light beside it is no more its own."""
@@ -62,8 +62,8 @@ FLANK = np.arange(2.0, 3.6, 0.5)
 
 def flanks(
     score: np.ndarray, y: np.ndarray, x: np.ndarray, angle: np.ndarray, length: np.ndarray, fwhm: float
-) -> np.ndarray:
-    """(N,) the larger |median score| of the two sides of a trail, 2 to 3.5 FWHM from it, over its length.
+) -> tuple[np.ndarray, np.ndarray]:
+    """((N,) the larger |median score| of the two sides of a trail, 2 to 3.5 FWHM from it, (N,) its error).
 
     y, x : (N,) its middle; angle : (N,) degrees from +x to +y; length, fwhm : px; score as in `beside`
     """
@@ -76,4 +76,5 @@ def flanks(
         columns = x[:, None, None] + np.cos(radians) * step - np.sin(radians) * off
         values = nearest(score, rows, columns).reshape(len(y), -1)
         out = np.maximum(out, np.abs(median_of_known(values)[1]))
-    return out
+    independent = np.maximum(length / (CORRELATED * fwhm), 1) * np.ptp(FLANK) / CORRELATED
+    return out, MEDIAN / np.sqrt(independent)

@@ -15,9 +15,9 @@ BRIGHT = 1000.0
 REACH, FARTHEST = 2.0, 300.0
 """Pixels from a star, times the root of its signal to noise, and at most, within which its spikes can be seen."""
 SURE = 2.5
-"""Errors of a ray's light above which it is there."""
-RAY_SHARE = 0.25
-"""Of a detection's score: a ray as bright as that is not a chance neighbour."""
+"""Errors of a ray's light above which it is there; more where a detection has several stars to lie on a ray of."""
+WIDE_SHARE = 0.25
+"""Of a detection's score: a ray or a patch as bright as that is not a chance neighbour."""
 ALIGNED = 15.0
 """Degrees between a trail and the direction to a star within which a ray is the trail itself."""
 RIDGE, PATCH, SHARE = 1.8, 0.8, 0.35
@@ -25,8 +25,8 @@ RIDGE, PATCH, SHARE = 1.8, 0.8, 0.35
 of the detection's own score above which the line is not a chance neighbour."""
 BEYOND = 1.0
 """Mean score beyond both ends of a trail that is no noise; and a tenth of the trail's, for its length may err."""
-FLANK = 1.5
-"""Median score beside a trail, of either sign, that is no noise: it is the rim of something wide."""
+FLANK = 3.5
+"""Errors of the light beside a trail, of either sign, above which the trail is the rim of something wide."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,11 @@ def off_source(
     fwhm = difference.quality.science_fwhm
     light = beside(difference.score, y, x, fwhm)
     line = (light.ridge > RIDGE) & ((size - light.ridge < threshold) | (light.ridge > SHARE * size))
-    patch = (light.patch > PATCH) & (size - light.patch < threshold)
+    patch = (light.patch > PATCH) & ((size - light.patch < threshold) | (light.patch > WIDE_SHARE * size))
     trailed = length > 0
     patch |= trailed & (light.patch > np.maximum(PATCH, 0.1 * size))
-    patch |= trailed & (flanks(difference.score, *middle, angle, length, fwhm) > FLANK)
+    flank, error = flanks(difference.score, *middle, angle, length, fwhm)
+    patch |= trailed & (flank > FLANK * error)
     near = length / 2 + 1.5 * fwhm
     ends = (
         along(difference.score, *middle, angle, near, near + 2 * fwhm) * np.sign(difference.score[y, x])[:, None]
@@ -116,10 +117,11 @@ def _on_rays(
     fwhm = difference.quality.science_fwhm
     near = length[n] / 2 + 1.5 * fwhm
     light, error = ray_light(difference.score, (y, x), (stars.y[s], stars.x[s]), stars.core[s], near, fwhm)
-    explains = (size[n] - light < threshold) | (light > RAY_SHARE * size[n])
+    explains = (size[n] - light < threshold) | (light > WIDE_SHARE * size[n])
     turned = np.degrees(np.arctan2(y - stars.y[s], x - stars.x[s])) - angle[n]
     explains |= (length[n] > 0) & (np.abs((turned + 90) % 180 - 90) < ALIGNED)
-    out[n[explains & (light > SURE * error)]] = True
+    sure = np.sqrt(SURE**2 + 2 * np.log(np.bincount(n)[n]))
+    out[n[explains & (light > sure * error)]] = True
     return out
 
 
