@@ -6,7 +6,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from gpudiff.arrays.rays import blobs, ray_light
-from gpudiff.arrays.ridges import along, beside, flanks
+from gpudiff.arrays.ridges import RADII, Beside, along, flanks
+from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
 
@@ -62,8 +63,22 @@ def bright_stars(difference: Difference) -> BrightStars:
     )
 
 
+def on_streaks(
+    difference: Difference, y: np.ndarray, x: np.ndarray, light: Beside, threshold: float
+) -> np.ndarray:
+    """(N,) bool: on the plane STREAK, and not so bright that the streak's wing beneath makes no difference.
+
+    light : beside the detections; nearer to the frame's edge than it is measured, the plane alone decides
+    """
+    size, height, width = np.abs(difference.score[y, x]), *difference.image.shape
+    marked = (stamps(difference.mask, y, x, 1) & bit("STREAK") != 0).reshape(len(y), -1).any(1)
+    edge = np.minimum.reduce([y, x, height - 1 - y, width - 1 - x]) < RADII[-1] * difference.quality.science_fwhm
+    return marked & (edge | (size - light.ridge < threshold) | (light.ridge > WIDE_SHARE * size))
+
+
 def off_source(
     difference: Difference,
+    light: Beside,
     y: np.ndarray,
     x: np.ndarray,
     middle: tuple[np.ndarray, np.ndarray],
@@ -76,11 +91,10 @@ def off_source(
     What the light beside a detection leaves of its score is below the threshold, or a third of it goes on to
     both sides along a line; for a trail (length > 0, at `angle`), the line goes on beyond both its ends, or there
     is light beside it.
-    y, x : (N,) int, peaks of |score|; middle : (y, x) (N,) float, of the trails
+    light : beside the detections; y, x : (N,) int, peaks of |score|; middle : (y, x) (N,) float, of the trails
     """
     size = np.abs(difference.score[y, x])
     fwhm = difference.quality.science_fwhm
-    light = beside(difference.score, y, x, fwhm)
     line = (light.ridge > RIDGE) & ((size - light.ridge < threshold) | (light.ridge > SHARE * size))
     patch = (light.patch > PATCH) & ((size - light.patch < threshold) | (light.patch > WIDE_SHARE * size))
     trailed = length > 0
