@@ -10,6 +10,7 @@ from gpudiff.arrays.ridges import RADII, Beside, along, flanks
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
+from gpudiff.science.calibrate import bands
 
 BRIGHT = 1000.0
 """Signal to noise of stars whose spikes are looked for; saturated ones too."""
@@ -44,12 +45,10 @@ def bright_stars(difference: Difference) -> BrightStars:
     """The saturated stars, and those above 1000 sigma in the template: the middle of what exceeds their peak."""
     psf, plain = difference.psf[4].astype(float), difference.matched_psf[4].astype(float)
     noise = np.sqrt(float(np.nanmedian(difference.variance[::7, ::7])) / (psf**2).sum())
-    bright = difference.matched > BRIGHT * noise * plain.max()
-    bright |= (difference.mask & bit("SAT", "SAT_TEMPLATE")) != 0
-    y, x = np.nonzero(bright)
+    y, x = _bright_pixels(difference, float(BRIGHT * noise * plain.max()))
     if len(y) == 0:
         return BrightStars(*np.empty((4, 0)))
-    blob = blobs(y, x, bright.shape[1])
+    blob = blobs(y, x, difference.image.shape[1])
     light = np.maximum(np.nan_to_num(difference.matched[y, x]), 1e-3 * noise)
     total = np.bincount(blob, light)
     peak = np.zeros(len(total))
@@ -61,6 +60,16 @@ def bright_stars(difference: Difference) -> BrightStars:
         np.sqrt(np.bincount(blob) / np.pi),
         np.minimum(REACH * np.sqrt(significance), FARTHEST),
     )
+
+
+def _bright_pixels(difference: Difference, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """(y, x) of the pixels above the limit in the template, or saturated."""
+    found = []
+    for band in bands(difference.image.shape[0]):
+        bright = difference.matched[band] > np.float32(limit)
+        bright |= (difference.mask[band] & bit("SAT", "SAT_TEMPLATE")) != 0
+        found.append(np.flatnonzero(bright) + band.start * bright.shape[1])
+    return np.divmod(np.concatenate(found), difference.image.shape[1])
 
 
 def on_streaks(
