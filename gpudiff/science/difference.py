@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from gpudiff.arrays import saturated
 from gpudiff.arrays.parallel import over
@@ -16,11 +17,12 @@ from gpudiff.model.config import Configuration, Match
 from gpudiff.model.frame import Difference, Exposure, Quality
 from gpudiff.model.kernel import MatchingKernel, PsfModel
 from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.plane import SmoothPlane
 from gpudiff.science import noise as noises
 from gpudiff.science.clean_stars import clean_stars
 from gpudiff.science.match import KernelFit, match
 from gpudiff.science.pair import Roles, bare, check_pair, roles
-from gpudiff.science.planes import Planes, ResidualSky, mask_of
+from gpudiff.science.planes import Planes, ResidualSky, mask_of, subtract_sky
 from gpudiff.science.provenance import difference_steps
 from gpudiff.science.psf import given
 from gpudiff.science.saturated import fill_cores
@@ -31,6 +33,10 @@ from gpudiff.science.stopwatch import Stopwatch
 TILE = 256
 PROFILE = 15, 30
 """Least and greatest half width of the PSF that the score filters with, pixels; between them 3.5 FWHM."""
+UNEVEN = 0.1
+"""Sigmas of a pixel, rms, of a residual sky that is taken out before the kernel is fitted once more."""
+SEEN = 4.0
+"""Sigmas of a 7 x 7 mean from which there is something in the difference."""
 FWHM = 2.0 * np.sqrt(2 * np.log(2))
 
 Matcher = Callable[[Exposure, Exposure, Stars, PsfModel, tuple[float, float], Match], KernelFit]
@@ -60,7 +66,15 @@ def difference(
     watch.lap("saturated stars")
     fit = fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
     watch.lap("kernel fit")
-    planes = _subtract(parts, fit.kernel, settings.threads)
+    planes, sky = _subtract(parts, fit.kernel, settings.threads)
+    if _uneven(sky, planes.variance):  # it is in the stamps of the fit too
+        notes = (*notes, "the sky is not a low-order surface: matched again without its unevenness")
+        first = fit.kernel
+        _take_sky(sky, parts, first)
+        fit = fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
+        _take_sky(SmoothPlane(-sky.grid, sky.shape), parts, first)
+        planes, sky = _subtract(parts, fit.kernel, settings.threads, _changed(planes))
+        _take_sky(sky, parts, fit.kernel)
     planes.lost |= saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width)
     watch.lap("convolve and subtract")
     seen = noises.measure_matched(planes.image, planes.variance, planes.blank & ~planes.lost, fit.kernel, parts)
@@ -105,15 +119,20 @@ def difference(
 
 
 # ---------------------------------------------------------------- convolve and subtract
-def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
-    """The plain difference in the science image's unit, a smooth residual sky removed."""
+def _subtract(
+    parts: Roles, kernel: MatchingKernel, threads: int, changed: np.ndarray | None = None
+) -> tuple[Planes, SmoothPlane]:
+    """The plain difference in the science image's unit, a smooth residual sky removed, and that sky.
+
+    changed : (H, W) bool, pixels that are no sky
+    """
     pair = bare(parts)
     shape = parts.target.shape
     pieces = tiles(shape, TILE, kernel.half)
     spectrum = spectra(kernel.coefficients, kernel.order, pieces[0].size)
     planes = Planes.empty(shape)
     limit = noises.sky_limit(kernel, parts)
-    sky = ResidualSky(pieces)
+    cells = ResidualSky(pieces)
 
     def work(tile: Tile) -> None:
         model, variance = matched_tile(pair, spectrum, tile)
@@ -126,14 +145,37 @@ def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
             model = model * scale
             variance = variance * scale**2
         blank = noises.sky_only(model, variance, lost, limit)
-        sky.add(tile, image, variance, blank)
+        quiet = blank & (image**2 < 9 * variance)
+        if changed is not None:
+            quiet &= ~changed[tile.core]
+        cells.add(tile, image, quiet)
         core = tile.core
         planes.image[core], planes.variance[core] = image, variance
         planes.model[core], planes.lost[core], planes.blank[core] = model, lost, blank
 
     over(work, pieces, threads)
-    sky.subtract_from(planes.image, threads)
-    return planes
+    sky = cells.smooth()
+    subtract_sky(planes.image, sky, pieces, threads)
+    return planes, sky
+
+
+def _uneven(sky: SmoothPlane, variance: np.ndarray) -> bool:
+    """Whether a residual sky is rough enough to spoil the fit of the kernel."""
+    return bool(np.std(sky.grid) > UNEVEN * np.sqrt(np.median(variance[::7, ::7])))
+
+
+def _changed(planes: Planes) -> np.ndarray:
+    """(H, W) bool: near what is seen in the difference; a fine mesh would take some of its light for sky."""
+    ratio = np.where(planes.lost, 0, planes.image / np.sqrt(planes.variance))
+    seen = np.abs(ndimage.uniform_filter(ratio, noises.MEAN)) * noises.MEAN > SEEN
+    return ndimage.maximum_filter(seen, 2 * noises.MEAN + 1)
+
+
+def _take_sky(sky: SmoothPlane, parts: Roles, kernel: MatchingKernel) -> None:
+    """Take a residual sky, in the science image's unit, from the image that is not convolved, in place."""
+    for tile in tiles(parts.target.shape, TILE, 0):
+        unit = -_kernel_sum(kernel, tile) if parts.convolves_science else np.float32(1)
+        parts.target.image[tile.core] -= unit * sky.cut(tile.y0, tile.y1, tile.x0, tile.x1)
 
 
 def _kernel_sum(kernel: MatchingKernel, tile: Tile) -> np.ndarray:

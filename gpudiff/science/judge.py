@@ -7,11 +7,13 @@ import numpy as np
 
 from gpudiff.arrays.measure import PointFit
 from gpudiff.arrays.moments import second_moments
+from gpudiff.arrays.ridges import beside
 from gpudiff.arrays.stamps import peaks, stamps
 from gpudiff.model.frame import Difference, Quality
 from gpudiff.model.mask import bit
 from gpudiff.model.tables import flag
-from gpudiff.science.streaks import glints, off_source
+from gpudiff.science.spikes import off_source, on_streaks
+from gpudiff.science.streaks import glints
 
 UNEXPLAINED = 0.15
 """Share of a source's squared signal to noise that the PSF must leave unexplained before it is called unlike it:
@@ -153,12 +155,13 @@ def flags_of(
     reach = 2 * difference.quality.science_fwhm
     mark("EDGE", np.minimum.reduce([y, x, height - 1 - y, width - 1 - x]) < reach)
     near = stamps(difference.mask, y, x, NEAR).reshape(len(y), -1)
-    beside = stamps(difference.mask, y, x, 1).reshape(len(y), -1)
-    masked = (beside & bit("NO_DATA", "BAD", "CR", "SAT", "SAT_TEMPLATE") != 0).any(1)
+    touching = stamps(difference.mask, y, x, 1).reshape(len(y), -1)
+    masked = (touching & bit("NO_DATA", "BAD", "CR", "SAT", "SAT_TEMPLATE") != 0).any(1)
     mark("MASKED", masked | (fit.seen < 1 - UNSEEN) | (near & bit("SUSPECT") != 0).any(1))
     far = stamps(difference.mask, y, x, 2 * NEAR).reshape(len(y), -1)
     mark("SATURATED", (far & bit("SAT", "SAT_TEMPLATE") != 0).any(1))
-    mark("STREAK", (beside & bit("STREAK") != 0).any(1))
+    light = beside(difference.score, y, x, difference.quality.science_fwhm)
+    mark("STREAK", on_streaks(difference, y, x, light, threshold))
     mark("CENTROID", ~fit.converged)
     dipole = _dipoles(difference.score, y, x, difference.quality.science_fwhm)
     mark("DIPOLE", dipole)
@@ -171,7 +174,7 @@ def flags_of(
     mark("POOR_SUBTRACTION", np.full(len(y), bool(poor(difference.quality))))
     weak = np.abs(columns["psfFlux"]) < 0.6 * threshold * columns["psfFluxErr"]
     mark("ONLY_IN_SCORE", weak | (np.sign(columns["psfFlux"]) != np.sign(difference.score[y, x])))
-    ray, patch = off_source(difference, y, x, (columns["y"], columns["x"]), length, angle, threshold)
+    ray, patch = off_source(difference, light, y, x, (columns["y"], columns["x"]), length, angle, threshold)
     mark("SPIKE", ray)
     mark("NOT_POINT_LIKE", patch)
     mark("STREAK", _in_rows(difference, np.where(doubled, flag(*NO_GLINT), out), columns, shapes))

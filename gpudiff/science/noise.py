@@ -116,10 +116,12 @@ def measure(
     for tile in pieces:
         core = tile.core
         use = blank[core] & (image[core] ** 2 < OUTLIER**2 * variance[core])
+        ratio = np.where(use, image[core] / np.sqrt(variance[core]), 0)
+        use &= ~_lit(ratio, use)
         number = int(use.sum())
         if number < ENOUGH:
             continue
-        ratio = np.where(use, image[core] / np.sqrt(variance[core]), 0)
+        ratio[~use] = 0
         found, _ = autocorrelation(ratio, use, REACH)
         predicted = predict(*tile.centre)
         seen += number * found
@@ -133,6 +135,16 @@ def measure(
     if off < max(CORRELATED[known], 5 / np.sqrt(count)):
         return Noise(level, None, not known)
     return Noise(level, (seen * _window(), expected * _window()), True)
+
+
+LIT = 4.0
+"""Scatters of a 7 x 7 mean beyond which light, of a streak or a ghost, is no noise."""
+
+
+def _lit(ratio: np.ndarray, use: np.ndarray) -> np.ndarray:
+    """Bool: pixels round which the difference over its noise is on average farther from zero than noise goes."""
+    size = np.abs(ndimage.uniform_filter(ratio, MEAN, mode="nearest"))
+    return size > LIT * 1.4826 * np.median(size[use]) if use.any() else np.zeros(use.shape, bool)
 
 
 def measure_matched(

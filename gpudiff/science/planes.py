@@ -51,44 +51,35 @@ class Planes:
 
 
 class ResidualSky:
-    """The smooth sky left in a difference: summed up tile by tile, then taken out."""
+    """The smooth sky left in a difference, summed up tile by tile."""
 
     def __init__(self, pieces: list[Tile]) -> None:
-        self._pieces = pieces
         self._columns = sum(tile.y0 == 0 for tile in pieces)
+        self._shape = pieces[0].shape
         side = residual_sky.CELLS
-        self._cells = np.zeros((2, 2, side * (len(pieces) // self._columns), side * self._columns))
+        self._cells = np.zeros((2, side * (len(pieces) // self._columns), side * self._columns))
 
-    def add(self, tile: Tile, image: np.ndarray, variance: np.ndarray, blank: np.ndarray) -> None:
-        """Take up a tile's core.  image, variance : (h, w) float32; blank : (h, w) bool, sky alone"""
+    def add(self, tile: Tile, image: np.ndarray, quiet: np.ndarray) -> None:
+        """Take up a tile's core.  image : (h, w) float32; quiet : (h, w) bool, sky alone"""
         j, i = divmod(tile.index, self._columns)
         side = residual_sky.CELLS
-        sums = residual_sky.cell_sums(image, blank & (image**2 < 9 * variance))
-        self._cells[:, :, side * j : side * (j + 1), side * i : side * (i + 1)] = sums
+        sums = residual_sky.cell_sums(image, quiet)
+        self._cells[:, side * j : side * (j + 1), side * i : side * (i + 1)] = sums
 
-    def subtract_from(self, image: np.ndarray, threads: int) -> None:
-        """Take the smooth sky out of the difference, as fine as it shows itself that it must be."""
-        sky = _smooth(self._cells, self._pieces[0].shape)
-
-        def work(tile: Tile) -> None:
-            image[tile.core] -= sky.cut(tile.y0, tile.y1, tile.x0, tile.x1)
-
-        over(work, self._pieces, threads)
+    def smooth(self) -> SmoothPlane:
+        """The plane that the cells show, as fine as they show that it must be."""
+        sky = SmoothPlane(residual_sky.residual_sky(self._cells), self._shape)
+        sky.cut(0, 1, 0, 1)  # its matrices are made once, before threads read them
+        return sky
 
 
-def _smooth(cells: np.ndarray, shape: tuple[int, int]) -> SmoothPlane:
-    """The plane that the cells show."""
-    rows, columns = cells.shape[2:]
-    y = ((np.arange(rows) + 0.5) * shape[0] / rows).astype(int)
-    x = ((np.arange(columns) + 0.5) * shape[1] / columns).astype(int)
+def subtract_sky(image: np.ndarray, sky: SmoothPlane, pieces: list[Tile], threads: int) -> None:
+    """Take a smooth sky out of an image, in place."""
 
-    def predict(grid: np.ndarray) -> np.ndarray:
-        plane = SmoothPlane(grid, shape)
-        return plane.at(np.repeat(y, columns), np.tile(x, rows)).reshape(rows, columns)
+    def work(tile: Tile) -> None:
+        image[tile.core] -= sky.cut(tile.y0, tile.y1, tile.x0, tile.x1)
 
-    sky = SmoothPlane(residual_sky.level(cells.sum(0), residual_sky.choose(cells, predict)), shape)
-    sky.cut(0, 1, 0, 1)  # its matrices are made once, before threads read them
-    return sky
+    over(work, pieces, threads)
 
 
 def mask_of(science: Exposure, template: Exposure, planes: Planes, threads: int) -> np.ndarray:
