@@ -11,6 +11,7 @@ from gpudiff.edges.header import card, frame_cards
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import DESCRIPTIONS
 from gpudiff.model.mask import cards as mask_cards
+from gpudiff.model.photometry import nanojansky
 from gpudiff.model.tables import Table
 
 
@@ -51,6 +52,7 @@ def primary_cards(difference: Difference, sources: Table) -> list[Card]:
         ("LOSTFRAC", q.lost_fraction, "pixels of the science image without a difference"),
         ("NSOURCES", len(sources), "DIASources, flagged ones included"),
         ("NFLAGGED", int(sources["flagged"].sum()), "DIASources not to alert on alone"),
+        ("FLUXNJY", _nanojansky(difference), "nJy in one image unit of flux"),
         ("FPRINT", difference.fingerprint, "provenance fingerprint"),
         ("CREATOR", f"gpudiff {__version__}", ""),
     ]
@@ -72,6 +74,11 @@ def _planes(difference: Difference) -> dict[str, tuple[np.ndarray, list[Card]]]:
         "KERNEL": (difference.kernel, []),
         "PSF": (difference.psf, []),
     }
+
+
+def _nanojansky(difference: Difference) -> float:
+    known = nanojansky(difference.science.frame.unit, difference.science.frame.zero_point)
+    return float("nan") if known is None else known
 
 
 def _plain(value: object) -> object:

@@ -135,6 +135,17 @@ DIASOURCE: tuple[Column, ...] = (
     _C("snr", "f4", "", "matched-filter signal to noise at the peak, absolute"),
     _C("isNegative", "?", "", "fainter than in the template"),
     _C("isDipole", "?", "", "a dipole fits better than a point source"),
+    _C("dipoleFitAttempted", "?", "", "a lobe of the other sign lies beside it: a dipole was fitted"),
+    _C(
+        "dipoleMeanFlux", "f4", "image unit", "mean absolute flux of the two lobes; NaN where no dipole was fitted"
+    ),
+    _C("dipoleMeanFluxErr", "f4", "image unit", "1 sigma"),
+    _C("dipoleFluxDiff", "f4", "image unit", "absolute flux of the positive less that of the negative lobe"),
+    _C("dipoleFluxDiffErr", "f4", "image unit", "1 sigma"),
+    _C("dipoleLength", "f4", "pixel", "between the lobes"),
+    _C("dipoleAngle", "f4", "deg", "from +x to +y, from the negative to the positive lobe, (-180, 180]"),
+    _C("dipoleChi2", "f4", "", "chi2 of the dipole fit"),
+    _C("dipoleNdata", "i4", "", "pixels in the dipole fit; 0 where no dipole was fitted"),
     _C("trailLength", "f4", "pixel", "length of the trail, 0 for a point source"),
     _C("trailAngle", "f4", "deg", "angle of the trail from +x to +y"),
     _C("apFlux", "f8", "image unit", "flux in a circle of one FWHM radius, on the difference"),

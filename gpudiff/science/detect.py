@@ -1,29 +1,25 @@
 """From the difference to DIASources: detected in the score, measured on the difference, judged."""
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gpudiff.arrays.components import extrema
-from gpudiff.arrays.measure import PointFit, aperture, fit_points, forced, psf_stamps, shifted
+from gpudiff.arrays.measure import Cut, PointFit, aperture, fit_points, forced, own_photons, shifted
 from gpudiff.arrays.moments import second_moments
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import PoorSubtraction
 from gpudiff.model.frame import Difference
-from gpudiff.model.kernel import PsfModel
 from gpudiff.model.mask import bit
 from gpudiff.model.sky import Sky
 from gpudiff.model.tables import DIASOURCE, DO_NOT_ALERT_ALONE, Table, dia_source_ids, flag
+from gpudiff.science.cut import box_of, cut_difference, inside, profiles
+from gpudiff.science.dipoles import find_dipoles
 from gpudiff.science.judge import Shapes, flags_of, poor
-from gpudiff.science.psf import given
 from gpudiff.science.streaks import mark_streaks
 from gpudiff.science.trails import find_trails
-
-BOX = 7, 14
-"""Least and greatest half width of the stamps sources are measured on, pixels; between them 1.6 FWHM."""
 
 MOST = 65536
 """Detections that a frame's ids have room for."""
@@ -46,7 +42,7 @@ def detect(difference: Difference, configuration: Configuration) -> tuple[Differ
         raise PoorSubtraction(
             f"{difference.science.name}: expected at most {MOST} detections, got {len(y)}: the match failed"
         )
-    cut = _cut(difference, y, x)
+    cut = cut_difference(difference, y, x)
     fit = fit_points(cut.data, cut.weight, cut.psf)
     columns = _measure(difference, y, x, cut, fit)
     shapes = Shapes.of(difference, y, x, cut.data, cut.weight, cut.psf, fit)
@@ -54,6 +50,8 @@ def detect(difference: Difference, configuration: Configuration) -> tuple[Differ
     trailed = trails.length > 0
     columns["x"] = np.where(trailed, x + trails.dx, columns["x"])
     columns["y"] = np.where(trailed, y + trails.dy, columns["y"])
+    dipoles = find_dipoles(difference, y, x, cut, fit)
+    columns |= dipoles.columns()
     columns["flags"] = flags_of(
         marked,
         y,
@@ -66,52 +64,10 @@ def detect(difference: Difference, configuration: Configuration) -> tuple[Differ
         trails.doubled,
         configuration.detect.threshold,
     )
-    columns["isDipole"] = (columns["flags"] & flag("DIPOLE")) != 0
     columns["flagged"] = (columns["flags"] & flag(*DO_NOT_ALERT_ALONE)) != 0
     columns["trailLength"], columns["trailAngle"] = trails.length, trails.angle
     kept = ~trails.doubled
     return marked, _table(difference, {name: values[kept] for name, values in columns.items()})
-
-
-@dataclass(frozen=True)
-class Cut:
-    """(N, S, S) stamps of the difference: data with 0 for no value, weight, and the PSF there."""
-
-    data: np.ndarray
-    weight: np.ndarray
-    psf: np.ndarray
-
-
-def _cut(difference: Difference, y: np.ndarray, x: np.ndarray) -> Cut:
-    box = box_of(difference)
-    data = stamps(difference.image, y, x, box)
-    variance = stamps(difference.variance, y, x, box)
-    here = _inside(difference.image.shape, y, x, box)
-    known = np.isfinite(data) & (variance > 0) & here
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weight = np.where(known, 1 / variance, 0).astype(np.float32)
-    return Cut(np.where(known, data, 0), weight, profiles(difference, difference.psf, y, x))
-
-
-def box_of(difference: Difference) -> int:
-    """Half width of the stamps sources are measured on, pixels."""
-    return int(np.clip(np.ceil(1.6 * difference.quality.science_fwhm), *BOX))
-
-
-def _inside(shape: tuple[int, ...], y: np.ndarray, x: np.ndarray, box: int) -> np.ndarray:
-    """(N, S, S) bool: stamp pixels that lie on the image."""
-    offset = np.arange(-box, box + 1)
-    rows, columns = y[:, None] + offset, x[:, None] + offset
-    rows_in, columns_in = (rows >= 0) & (rows < shape[0]), (columns >= 0) & (columns < shape[1])
-    return rows_in[:, :, None] & columns_in[:, None, :]
-
-
-def profiles(difference: Difference, thirds: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """(N, S, S) PSF at each position from one of the difference's (9, P, P) stacks, cut to the stamps."""
-    model: PsfModel = given(thirds, difference.science.shape, difference.science.name)
-    full = psf_stamps(model.coefficients, model.order, model.shape, y, x)
-    edge = full.shape[1] // 2 - box_of(difference)
-    return full[:, edge:-edge, edge:-edge] if edge > 0 else full
 
 
 def _mark(difference: Difference, threshold: float) -> Difference:
@@ -123,7 +79,7 @@ def _mark(difference: Difference, threshold: float) -> Difference:
 
 def _measure(difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, fit: PointFit) -> dict[str, Any]:
     """The columns that are measured; flux errors include the source's own photons."""
-    own = _own_photons(fit.profile) / difference.science.gain
+    own = own_photons(fit.profile) / difference.science.gain
     covariance = fit.covariance * difference.quality.score_scale**2
     flux_error = np.sqrt(covariance[:, 0, 0] + np.maximum(fit.flux, 0) * own)
     radius = float(difference.quality.science_fwhm)
@@ -156,18 +112,13 @@ def _measure(difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, fit
     }
 
 
-def _own_photons(profile: np.ndarray) -> np.ndarray:
-    """(N,) sum P^3 / (sum P^2)^2: the variance of a PSF flux by the source's own photons, a unit of flux."""
-    return (profile.astype(float) ** 3).sum((1, 2)) / (profile.astype(float) ** 2).sum((1, 2)) ** 2
-
-
 def _forced(
     difference: Difference, y: np.ndarray, x: np.ndarray, fit: PointFit, which: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """(flux, error) of the PSF at the fitted position in the science image or in the matched template."""
     science = difference.science
     box = box_of(difference)
-    here = _inside(science.shape, y, x, box)
+    here = inside(science.shape, y, x, box)
     sky = stamps(difference.variance, y, x, box)
     if which == "science":
         image, thirds = science.image, difference.science_psf

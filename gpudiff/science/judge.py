@@ -16,8 +16,6 @@ from gpudiff.science.streaks import glints, off_source
 UNEXPLAINED = 0.15
 """Share of a source's squared signal to noise that the PSF must leave unexplained before it is called unlike it:
 in a bright source even a PSF wrong by a few percent is noticed."""
-DIPOLE_SHARE = 0.4
-"""A lobe of the other sign this strong beside a detection makes a dipole."""
 CORE = 0.05
 """Share of the PSF's peak above which a pixel tells what shape the source has; farther out are its neighbours."""
 EXCESS = 6.0
@@ -160,8 +158,7 @@ def flags_of(
     mark("SATURATED", (far & bit("SAT", "SAT_TEMPLATE") != 0).any(1))
     mark("STREAK", (beside & bit("STREAK") != 0).any(1))
     mark("CENTROID", ~fit.converged)
-    dipole = _dipoles(difference.score, y, x, difference.quality.science_fwhm)
-    mark("DIPOLE", dipole)
+    mark("DIPOLE", columns["isDipole"])
     sharp = ~trailed & (shapes.pointed | (shapes.unlike & _sharper(shapes)))
     mark("COSMIC_RAY", sharp)
     mark("NOT_POINT_LIKE", shapes.unlike & ~sharp & ~trailed)
@@ -196,15 +193,6 @@ def _sharper(shapes: Shapes) -> np.ndarray:
         return (shapes.sharpness > 3 + 4 * shapes.sharpness_error) | (
             thin & (shapes.sharpness > 1 + 2 * shapes.sharpness_error)
         )
-
-
-def _dipoles(score: np.ndarray, y: np.ndarray, x: np.ndarray, fwhm: float) -> np.ndarray:
-    """Detections with a lobe of the other sign, 3.5 sigma or more, within about one and a half FWHM."""
-    half = max(3, round(1.5 * fwhm))
-    sign = np.sign(score[y, x])
-    around = stamps(score, y, x, half) * sign[:, None, None]
-    deepest = -around.reshape(len(y), -1).min(1)
-    return (deepest > 3.5) & (deepest > DIPOLE_SHARE * np.abs(score[y, x]))
 
 
 def poor(quality: Quality) -> str:
