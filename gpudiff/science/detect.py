@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 
 from gpudiff.arrays.components import extrema
-from gpudiff.arrays.measure import Cut, PointFit, aperture, fit_points, forced, own_photons, shifted
+from gpudiff.arrays.measure import Cut, PointFit, aperture, fit_points, own_photons, shifted
 from gpudiff.arrays.moments import second_moments
-from gpudiff.arrays.stamps import stamps
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import PoorSubtraction
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
 from gpudiff.model.sky import Sky
 from gpudiff.model.tables import DIASOURCE, DO_NOT_ALERT_ALONE, Table, dia_source_ids, flag
-from gpudiff.science.cut import box_of, cut_difference, inside, profiles
+from gpudiff.science.cut import cut_difference
 from gpudiff.science.dipoles import find_dipoles
+from gpudiff.science.forced import MIDDLE, correlated, science_flux, template_flux
 from gpudiff.science.judge import Shapes, flags_of, poor
 from gpudiff.science.streaks import mark_streaks
 from gpudiff.science.trails import find_trails
@@ -78,18 +78,19 @@ def _mark(difference: Difference, threshold: float) -> Difference:
 
 
 def _measure(difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, fit: PointFit) -> dict[str, Any]:
-    """The columns that are measured; flux errors include the source's own photons."""
-    own = own_photons(fit.profile) / difference.science.gain
-    covariance = fit.covariance * difference.quality.score_scale**2
-    flux_error = np.sqrt(covariance[:, 0, 0] + np.maximum(fit.flux, 0) * own)
-    radius = float(difference.quality.science_fwhm)
-    with np.errstate(divide="ignore"):
-        variance = np.where(cut.weight > 0, 1 / cut.weight, np.nan)
-    ap_flux, ap_error = aperture(
-        np.where(cut.weight > 0, cut.data, np.nan), variance, fit.dy, fit.dx, min(radius, cut.data.shape[1] // 2)
-    )
-    science = _forced(difference, y, x, fit, "science")
-    template = _forced(difference, y, x, fit, "matched")
+    """The columns that are measured.
+
+    Flux errors include the source's own photons; what vanished has none, though the variance plane, which knows
+    the template's light alone, counts them.
+    """
+    quality, gain = difference.quality, difference.science.gain
+    scale = quality.score_scale * correlated(difference, difference.psf[MIDDLE])
+    covariance = fit.covariance * scale**2
+    own = fit.flux * own_photons(fit.profile) / gain
+    flux_error = np.sqrt(np.maximum(covariance[:, 0, 0] + own, 0.5 * covariance[:, 0, 0]))
+    ap_flux, ap_error = _aperture(difference, cut, fit)
+    science, science_error = science_flux(difference, y, x, fit)
+    template, template_error = template_flux(difference, y, x, fit)
     return {
         "x": x + fit.dx,
         "y": y + fit.dy,
@@ -103,40 +104,26 @@ def _measure(difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, fit
         "snr": np.abs(difference.score[y, x]),
         "isNegative": difference.score[y, x] < 0,
         "apFlux": ap_flux,
-        "apFluxErr": ap_error * difference.quality.score_scale,
-        "scienceFlux": science[0],
-        "scienceFluxErr": science[1],
-        "templateFlux": template[0],
-        "templateFluxErr": template[1],
+        "apFluxErr": ap_error,
+        "scienceFlux": science,
+        "scienceFluxErr": science_error,
+        "templateFlux": template,
+        "templateFluxErr": template_error,
         **_moments(cut, fit),
     }
 
 
-def _forced(
-    difference: Difference, y: np.ndarray, x: np.ndarray, fit: PointFit, which: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """(flux, error) of the PSF at the fitted position in the science image or in the matched template."""
-    science = difference.science
-    box = box_of(difference)
-    here = inside(science.shape, y, x, box)
-    sky = stamps(difference.variance, y, x, box)
-    if which == "science":
-        image, thirds = science.image, difference.science_psf
-        usable = (stamps(science.mask, y, x, box) & bit("BAD", "SAT", "CR", "NO_DATA")) == 0
-        variance = _science_variance(difference, y, x, stamps(image, y, x, box))
-    else:
-        image, thirds = difference.matched, difference.matched_psf
-        usable = np.isfinite(sky)
-        variance = sky
-    usable &= here & (variance > 0)
-    weight = np.where(usable, 1 / np.where(usable, variance, 1), 0)
-    profile = shifted(profiles(difference, thirds, y, x), fit.dy, fit.dx)
-    return forced(np.where(usable, stamps(image, y, x, box), 0), weight, profile)
-
-
-def _science_variance(difference: Difference, y: np.ndarray, x: np.ndarray, data: np.ndarray) -> np.ndarray:
-    sky = difference.science.sky_variance.at(y, x)[:, None, None]
-    return sky + np.maximum(data, 0) / np.float32(difference.science.gain)
+def _aperture(difference: Difference, cut: Cut, fit: PointFit) -> tuple[np.ndarray, np.ndarray]:
+    """(flux, error) (N,) in a circle of one FWHM radius, at most the stamp's."""
+    half = cut.data.shape[1] // 2
+    radius = min(float(difference.quality.science_fwhm), half)
+    with np.errstate(divide="ignore"):
+        variance = np.where(cut.weight > 0, 1 / cut.weight, np.nan)
+    flux, error = aperture(np.where(cut.weight > 0, cut.data, np.nan), variance, fit.dy, fit.dx, radius)
+    axis = np.arange(-half, half + 1)
+    circle = np.hypot(axis, axis[:, None]) <= radius
+    scale = difference.quality.score_scale * correlated(difference, circle)
+    return flux, np.sqrt((scale * error) ** 2 + np.maximum(flux, 0) / difference.science.gain)
 
 
 def _moments(cut: Cut, fit: PointFit) -> dict[str, np.ndarray]:
