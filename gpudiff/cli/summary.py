@@ -42,6 +42,7 @@ def report(
         "nanojansky_per_unit": nanojansky(difference.science.frame.unit, difference.science.frame.zero_point),
         "decorrelated": difference.decorrelated,
         "sources": {"total": len(sources), **counts(sources)},
+        "cells": [_known(row) for row in difference.cells.rows()],
         "notes": list(difference.notes),
         "fingerprint": difference.fingerprint,
         "steps": list(difference.steps),

@@ -89,7 +89,7 @@ FLAG_DESCRIPTIONS: dict[str, str] = {
     "BRIGHT_STAR": "beside a star so bright that the kernel's own error explains it",
     "NOT_POINT_LIKE": "neither the PSF nor a trail fits, or on a patch of light: a ghost, a halo",
     "CENTROID": "the position fit did not converge; the position is the peak pixel's",
-    "POOR_SUBTRACTION": "the whole subtraction is poor",
+    "POOR_SUBTRACTION": "the subtraction is poor, on the whole or in this cell of the quality grid",
     "HIGH_VARIANCE": "the variance here is far above the sky's",
     "STREAK": "on a satellite streak, or one of a row of glints at even distances",
     "ONLY_IN_SCORE": "the PSF flux fitted to the difference is below threshold: the score alone exceeds it",

@@ -17,7 +17,8 @@ from gpudiff.model.tables import DIASOURCE, DO_NOT_ALERT_ALONE, Table, dia_sourc
 from gpudiff.science.cut import cut_difference
 from gpudiff.science.dipoles import find_dipoles
 from gpudiff.science.forced import MIDDLE, correlated, science_flux, template_flux
-from gpudiff.science.judge import Shapes, flags_of, poor
+from gpudiff.science.judge import Shapes, flags_of
+from gpudiff.science.quality import poor_notes
 from gpudiff.science.streaks import mark_streaks
 from gpudiff.science.trails import find_trails
 
@@ -34,8 +35,7 @@ def detect(difference: Difference, configuration: Configuration) -> tuple[Differ
     fwhm = difference.quality.science_fwhm
     y, x = extrema(difference.score, configuration.detect.threshold, fwhm)
     marked = mark_streaks(_mark(difference, configuration.detect.threshold))
-    if wrong := poor(difference.quality):
-        marked = dataclasses.replace(marked, notes=(*marked.notes, f"POOR SUBTRACTION: {wrong}"))
+    marked = dataclasses.replace(marked, notes=(*marked.notes, *poor_notes(difference)))
     if len(y) == 0:
         return marked, Table.empty(DIASOURCE)
     if len(y) > MOST:

@@ -26,6 +26,7 @@ from gpudiff.science.match import KernelFit, match
 from gpudiff.science.pair import Roles, bare, check_pair, roles
 from gpudiff.science.provenance import difference_steps
 from gpudiff.science.psf import psf_of
+from gpudiff.science.quality import star_table
 from gpudiff.science.saturated import fill_cores
 from gpudiff.science.stars import Stars, find_stars
 
@@ -129,6 +130,7 @@ def difference(
         steps=steps,
         seconds=watch.seconds,
         notes=(*science.notes, *(f"template: {note}" for note in template.notes), *notes),
+        stars=star_table(stars, fit.used, fit.held_back),
     )
     watch.lap("finish")
     return result

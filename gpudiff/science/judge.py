@@ -8,9 +8,10 @@ import numpy as np
 from gpudiff.arrays.measure import PointFit
 from gpudiff.arrays.moments import second_moments
 from gpudiff.arrays.stamps import peaks, stamps
-from gpudiff.model.frame import Difference, Quality
+from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
 from gpudiff.model.tables import flag
+from gpudiff.science.quality import poor_at
 from gpudiff.science.streaks import glints, off_source
 
 UNEXPLAINED = 0.15
@@ -165,7 +166,7 @@ def flags_of(
     mark("BRIGHT_STAR", _explained(difference, y, x, threshold))
     middle = float(np.nanmedian(difference.variance[::7, ::7]))
     mark("HIGH_VARIANCE", difference.variance[y, x] > HIGH * middle)
-    mark("POOR_SUBTRACTION", np.full(len(y), bool(poor(difference.quality))))
+    mark("POOR_SUBTRACTION", poor_at(difference, columns["y"], columns["x"]))
     weak = np.abs(columns["psfFlux"]) < 0.6 * threshold * columns["psfFluxErr"]
     mark("ONLY_IN_SCORE", weak | (np.sign(columns["psfFlux"]) != np.sign(difference.score[y, x])))
     ray, patch = off_source(difference, y, x, (columns["y"], columns["x"]), length, angle, threshold)
@@ -193,18 +194,6 @@ def _sharper(shapes: Shapes) -> np.ndarray:
         return (shapes.sharpness > 3 + 4 * shapes.sharpness_error) | (
             thin & (shapes.sharpness > 1 + 2 * shapes.sharpness_error)
         )
-
-
-def poor(quality: Quality) -> str:
-    """What is wrong with the whole subtraction, with the number; '' when nothing is.
-
-    A score that is not unit normal on blank sky, or stars that the kernel does not fit.
-    """
-    if not 0.85 < quality.score_std < 1.15:
-        return f"the score's scatter on blank sky is {quality.score_std:.2f}, not 1"
-    if quality.chi2 > 5:
-        return f"the matching kernel does not fit its stars: reduced chi2 {quality.chi2:.1f}"
-    return ""
 
 
 # ---------------------------------------------------------------- bright stars
