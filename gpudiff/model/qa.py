@@ -27,6 +27,7 @@ CELL: tuple[Column, ...] = (
     _C("lostFraction", "f4", "", "pixels with a value in the science image and none in the difference"),
     _C("nDetections", "i4", "", "DIASources, flagged ones included"),
     _C("nFlagged", "i4", "", "DIASources not to alert on alone"),
+    _C("poor", "?", "", "what is in it is flagged POOR_SUBTRACTION"),
 )
 """Cells tile the frame, rows of the grid outer.  A number nobody knows is NaN."""
 
@@ -36,6 +37,8 @@ KERNEL_STAR: tuple[Column, ...] = (
     _C("peak", "f4", "image unit", "science image there, less its sky"),
     _C("stellar", "?", "", "as wide as most, in both images"),
     _C("used", "?", "", "kept by the fit"),
+    _C("chi2", "f4", "", "reduced chi2 of the difference within a FWHM"),
+    _C("residual", "f4", "", "rms share of its light that the difference shows there"),
     _C("chi2HeldBack", "f4", "", "reduced chi2 when held back from the fit"),
     _C("scienceFwhm", "f4", "pixel", "in the science image"),
     _C("templateFwhm", "f4", "pixel", "in the template"),

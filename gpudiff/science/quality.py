@@ -35,11 +35,14 @@ CELL_STARS, CELL_RESIDUAL = 5, 0.05
 
 
 def star_table(stars: Stars, used: np.ndarray, held_back: np.ndarray | None) -> Table:
-    """The kernel's stars.  used : (N,) bool; held_back : (N,) reduced chi2, inf for unknown, or None."""
+    """The kernel's stars, what the difference shows of them not yet known.
+
+    used : (N,) bool; held_back : (N,) reduced chi2, inf for unknown, or None
+    """
     unknown = np.full(len(stars), np.nan)
     chi2 = unknown if held_back is None else np.where(np.isfinite(held_back), held_back, np.nan)
     columns = {"x": stars.x, "y": stars.y, "peak": stars.peak, "used": used, "chi2HeldBack": chi2}
-    columns["stellar"] = stars.stellar
+    columns |= {"stellar": stars.stellar, "chi2": unknown, "residual": unknown}
     widths = {"scienceFwhm": FWHM * stars.science[2], "templateFwhm": FWHM * stars.template[2]}
     return Table(KERNEL_STAR, {**columns, **widths})
 
@@ -47,9 +50,9 @@ def star_table(stars: Stars, used: np.ndarray, held_back: np.ndarray | None) -> 
 def assess(difference: Difference) -> Difference:
     """The same with its quality on a grid, and what the grid says of the whole frame."""
     chi2, residual = star_residuals(difference, difference.stars)
-    cells = _cells(difference, chi2, residual)
-    sky = np.asarray(cells["backgroundSigma"], float)
-    known = np.isfinite(chi2)
+    stars = difference.stars.replace(chi2=chi2, residual=residual)
+    cells = _cells(difference, stars)
+    sky, known = np.asarray(cells["backgroundSigma"], float), np.isfinite(chi2)
     quality = dataclasses.replace(
         difference.quality,
         matched_fwhm=FWHM * float(moments(difference.matched_psf[4:5].astype(float))[2][0]),
@@ -57,7 +60,7 @@ def assess(difference: Difference) -> Difference:
         star_residual=float(np.median(residual[known])) if known.any() else float("nan"),
         stars_left=float((chi2[known] > LEFT).mean()) if known.any() else float("nan"),
     )
-    return dataclasses.replace(difference, quality=quality, cells=cells)
+    return dataclasses.replace(difference, quality=quality, cells=cells, stars=stars)
 
 
 def counted(difference: Difference, sources: Table) -> Difference:
@@ -100,9 +103,8 @@ def poor(quality: Quality) -> str:
     return ""
 
 
-def poor_cells(difference: Difference) -> np.ndarray:
+def _poor(cells: dict[str, np.ndarray]) -> np.ndarray:
     """(cells,) bool: those that are poor, whatever the whole frame is."""
-    cells = difference.cells
     low, high = CELL_SCORE_STD
     with np.errstate(invalid="ignore"):
         noisy = (cells["scoreStd"] < low) | (cells["scoreStd"] > high)
@@ -112,7 +114,7 @@ def poor_cells(difference: Difference) -> np.ndarray:
 
 def poor_notes(difference: Difference) -> tuple[str, ...]:
     """What is poor, one line each: the frame, and its worst cell with its numbers."""
-    wrong, bad = poor(difference.quality), poor_cells(difference)
+    wrong, bad = poor(difference.quality), difference.cells["poor"]
     notes = [f"POOR SUBTRACTION: {wrong}"] if wrong else []
     if bad.any():
         worst = int(np.where(bad, _badness(difference.cells), -1).argmax())
@@ -143,12 +145,12 @@ def poor_at(difference: Difference, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         return np.ones(len(y), bool)
     if len(difference.cells) == 0:
         return np.zeros(len(y), bool)
-    return poor_cells(difference)[cell_of(difference, y, x)]
+    return difference.cells["poor"][cell_of(difference, y, x)]
 
 
 # ---------------------------------------------------------------- the grid
-def _cells(difference: Difference, chi2: np.ndarray, residual: np.ndarray) -> Table:
-    """Table of model.qa.CELL, detections not yet counted.  chi2, residual : (N,) of the kernel's stars."""
+def _cells(difference: Difference, stars: Table) -> Table:
+    """Table of model.qa.CELL, detections not yet counted."""
     shape = difference.image.shape
     grid = int(np.clip(min(shape) // CELL_PX, 1, MOST_CELLS))
     rows, columns = (np.linspace(0, length, grid + 1).astype(int) for length in shape)
@@ -163,11 +165,10 @@ def _cells(difference: Difference, chi2: np.ndarray, residual: np.ndarray) -> Ta
     none = np.zeros(len(boxes), int)
     columns_of |= {"nDetections": none, "nFlagged": none}
     columns_of |= _fields(difference, 0.5 * (y0 + y1 - 1), 0.5 * (x0 + x1 - 1))
-    stars = difference.stars
     at = np.searchsorted(rows[1:-1], stars["y"], side="right") * grid
     at += np.searchsorted(columns[1:-1], stars["x"], side="right")
-    columns_of |= dict(_stars(stars, at, grid * grid, chi2, residual))
-    return Table(CELL, columns_of)
+    columns_of |= dict(_stars(stars, at, grid * grid))
+    return Table(CELL, columns_of | {"poor": _poor(columns_of)})
 
 
 def _sky(difference: Difference, y0: int, y1: int, x0: int, x1: int) -> tuple[float, ...]:
@@ -203,15 +204,13 @@ def _fields(difference: Difference, y: np.ndarray, x: np.ndarray) -> dict[str, n
     return {"kernelSum": values[:, 0], "matchedFwhm": values[:, 1]}
 
 
-def _stars(
-    stars: Table, at: np.ndarray, number: int, chi2: np.ndarray, residual: np.ndarray
-) -> Iterator[tuple[str, np.ndarray]]:
+def _stars(stars: Table, at: np.ndarray, number: int) -> Iterator[tuple[str, np.ndarray]]:
     """The columns that the kernel's stars tell.  at : (N,) the cell that each lies in; number : of cells"""
     used, stellar = stars["used"], stars["stellar"]
     yield "nStars", np.bincount(at, minlength=number)
     yield "nUsed", np.bincount(at[used], minlength=number)
-    yield "chi2", _medians(chi2, at, number)
-    yield "residual", _medians(residual, at, number)
+    yield "chi2", _medians(stars["chi2"], at, number)
+    yield "residual", _medians(stars["residual"], at, number)
     yield "chi2HeldBack", _medians(np.where(used, stars["chi2HeldBack"], np.nan), at, number)
     for name in ("scienceFwhm", "templateFwhm"):
         yield name, _medians(np.where(stellar, stars[name], np.nan), at, number)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpudiff.model.tables import Table, flag
-from gpudiff.science.quality import assess, cell_of, poor, poor_cells, poor_notes
+from gpudiff.science.quality import assess, cell_of, poor, poor_notes
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_detections_and_stars_are_counted_once(whole):
 
 
 def test_poor_cells_are_named_with_their_numbers_and_flag_what_is_in_them(broken):
-    bad = np.nonzero(poor_cells(broken.difference))[0]
+    bad = np.nonzero(broken.difference.cells["poor"])[0]
     assert set(bad) == {0, 6}
     note = poor_notes(broken.difference)[-1]
     assert note in broken.difference.notes
@@ -106,4 +106,4 @@ def test_without_kernel_stars_the_rest_is_still_known(whole):
     made = assess(made)
     assert np.isnan(made.quality.stars_left)
     assert np.isfinite(made.cells["scoreStd"]).all()
-    assert not poor_cells(made).any()
+    assert not made.cells["poor"].any()
