@@ -30,3 +30,10 @@ def of_kernel(kernel: np.ndarray, reach: int) -> np.ndarray:
     full = np.fft.irfft2(power, (size, size))
     index = np.arange(-reach, reach + 1)
     return full[np.ix_(index, index)]
+
+
+def passed(kernel: np.ndarray, profile: np.ndarray) -> float:
+    """Variance of a sum weighted by `profile` (P, P) over white unit noise convolved with `kernel` (K, K)."""
+    size = kernel.shape[0] + profile.shape[0]
+    power = [np.abs(np.fft.fft2(image, (size, size))) ** 2 for image in (kernel, profile)]
+    return float((power[0] * power[1]).sum()) / size**2

@@ -203,15 +203,19 @@ def say(
 
 
 def _meta(difference: Any) -> dict[str, Any]:
-    """What the table of sources says of where it came from."""
+    """What the table of sources says of where it came from; "fluxnjy" times a flux of it is in nJy."""
+    from gpudiff.model.photometry import nanojansky
+
     frame = difference.science.frame
+    photometry = {"magzero": frame.zero_point, "fluxnjy": nanojansky(frame.unit, frame.zero_point)}
     return {
         "unit": frame.unit,
         "science": Path(frame.name).name,
         "template": Path(difference.template.name).name,
         "band": frame.observation.band,
         "fprint": difference.fingerprint,
-    } | ({} if frame.zero_point is None else {"magzero": frame.zero_point})
+        **{name: value for name, value in photometry.items() if value is not None},
+    }
 
 
 def _stages(seconds: dict[str, float], total: float) -> dict[str, float]:

@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,9 +99,12 @@ def frame_planes(frame: Frame) -> dict[str, tuple[np.ndarray, list[fits.Card]]]:
 
 
 def write_hdus(
-    path: str | Path, primary: list[fits.Card], planes: dict[str, tuple[np.ndarray, list[fits.Card]]]
+    path: str | Path,
+    primary: list[fits.Card],
+    planes: dict[str, tuple[np.ndarray, list[fits.Card]]],
+    tables: Iterable[fits.BinTableHDU] = (),
 ) -> None:
-    """An empty primary HDU with cards, and one image HDU a plane, whole or not at all; raises StoreFailed."""
+    """An empty primary HDU with cards, one image HDU a plane, then tables, whole or not; raises StoreFailed."""
     compressed = str(path).endswith(".fz")
     hdus: list[Any] = [fits.PrimaryHDU(header=fits.Header(primary))]
     for name, (array, cards) in planes.items():
@@ -111,7 +115,7 @@ def write_hdus(
         hdu.header.extend(cards)
         hdus.append(hdu)
     with atomically(path) as temporary:
-        fits.HDUList(hdus).writeto(temporary, overwrite=True)
+        fits.HDUList([*hdus, *tables]).writeto(temporary, overwrite=True)
 
 
 def _frame(

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from gpudiff.model.plane import Plane
+from gpudiff.model.qa import CELL, KERNEL_STAR
+from gpudiff.model.tables import Table
 
 
 @dataclass(frozen=True, order=True)
@@ -149,6 +151,14 @@ class Quality:
     """By how much flux errors exceed what VARIANCE alone gives: noise that is still correlated over a PSF."""
     lost_fraction: float
     """Share of the pixels that have a value in the science frame but none in the difference."""
+    matched_fwhm: float = float("nan")
+    """Of the PSF that both images were brought to, before decorrelation, in the middle of the field."""
+    residual_sky: float = float("nan")
+    """Of the difference on blank sky, rms over the cells of the grid, in sigmas of a pixel."""
+    star_residual: float = float("nan")
+    """Rms share of its light that the median kernel candidate, used or rejected, leaves within a FWHM."""
+    stars_left: float = float("nan")
+    """Share of the kernel candidates that the difference shows: reduced chi2 within a FWHM above 3."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +174,7 @@ class Difference:
     science_psf, template_psf, matched_psf : (9, P, P) float32, the same for science, template and `matched`
     matched : (H, W) float32, the template as it was subtracted, in the science image's unit
     seconds : stage name -> wall seconds
+    cells, stars : Table of model.qa.CELL, the quality on a grid; of KERNEL_STAR, what the kernel was fitted to
     """
 
     science: Exposure
@@ -185,3 +196,5 @@ class Difference:
     steps: tuple[dict[str, Any], ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    cells: Table = field(default_factory=lambda: Table.empty(CELL))
+    stars: Table = field(default_factory=lambda: Table.empty(KERNEL_STAR))

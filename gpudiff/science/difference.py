@@ -25,6 +25,7 @@ from gpudiff.science.pair import Roles, bare, check_pair, roles
 from gpudiff.science.planes import Planes, ResidualSky, mask_of, subtract_sky
 from gpudiff.science.provenance import difference_steps
 from gpudiff.science.psf import given
+from gpudiff.science.quality import star_table
 from gpudiff.science.saturated import fill_cores
 from gpudiff.science.star_noise import Surface, allow_for_stars
 from gpudiff.science.stars import Stars
@@ -113,6 +114,7 @@ def difference(
         steps=steps,
         seconds=watch.seconds,
         notes=(*science.notes, *(f"template: {note}" for note in template.notes), *notes),
+        stars=star_table(stars, fit.used, fit.held_back),
     )
     watch.lap("finish")
     return result

@@ -48,6 +48,8 @@ class KernelFit:
     basis_functions: int
     chi2: float
     chi2_held_back: float
+    held_back: np.ndarray | None = None
+    """(N,) reduced chi2 of each star when held back; inf where too few were left, None where nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -382,8 +384,9 @@ def _fit(sample: Sample, design: Design, shape: Shape, threads: int) -> KernelFi
         state.solution[last:],
         shape.background_order,
     )
-    held = float(np.exp(_held_back(state, kernel_terms, background_terms, prior).mean()))
-    return KernelFit(kernel, state.used, functions, float(np.median(state.chi2[state.used])), held)
+    held = _held_back(state, kernel_terms, background_terms, prior)
+    chi2 = float(np.median(state.chi2[state.used]))
+    return KernelFit(kernel, state.used, functions, chi2, float(np.exp(held.mean())), np.exp(held))
 
 
 def _clip(chi2: np.ndarray, used: np.ndarray, usable: np.ndarray, side: int) -> np.ndarray:
