@@ -1,0 +1,77 @@
+"""A difference in which every star was left out of the fit that subtracted it.
+
+The kernel candidates are dealt into FOLDS parts; each part is subtracted with a kernel fitted to the others,
+and each pixel is taken from the fit that left out the candidate nearest to it.  `_held_out.py PAIR OUT.fits`.
+"""
+
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from scipy.ndimage import distance_transform_edt
+
+from gpudiff.edges.fits import read_frame
+from gpudiff.model.config import Configuration, override
+from gpudiff.model.frame import Frame
+from gpudiff.science.align import align
+from gpudiff.science.calibrate import calibrate
+from gpudiff.science.difference import difference
+from gpudiff.science.match import match
+from gpudiff.science.stars import Stars
+
+FOLDS = 10
+"""Ten: a fit to nine tenths of the stars is nearly the one that a user gets."""
+
+
+def taken(stars: Stars, keep: np.ndarray) -> Stars:
+    """The stars for which keep (N,) is True."""
+    return replace(stars, **{one.name: getattr(stars, one.name)[..., keep] for one in fields(Stars)})
+
+
+def held_out(science: Frame, template: Frame, configuration: Configuration, seed: int = 1) -> np.ndarray:
+    """(H, W) float32 the plain difference, NaN where there is none; alard-lupton only."""
+    images, owner = [], np.empty(0)
+    for fold in range(FOLDS):
+        candidates: list[Stars] = []
+
+        def fit(target, convolved, stars, *given, out=fold, seen=candidates):  # type: ignore[no-untyped-def]
+            seen.append(stars)
+            return match(target, convolved, taken(stars, folds_of(len(stars), seed) != out), *given)
+
+        exposures = calibrate(science, configuration), calibrate(template, configuration)
+        aligned = align(*exposures, configuration)
+        made = difference(exposures[0], aligned, configuration, fit_kernel=fit)
+        images.append(made.image)
+        stars = candidates[0]
+        owner = nearest(stars, folds_of(len(stars), seed), made.image.shape) if fold == 0 else owner
+    return np.choose(owner, images)
+
+
+def folds_of(count: int, seed: int) -> np.ndarray:
+    """(N,) int: the fold of each candidate."""
+    return np.random.default_rng(seed).permutation(count) % FOLDS
+
+
+def nearest(stars: Stars, folds: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """(H, W) int: the fold of the candidate nearest to each pixel."""
+    label = np.full(shape, -1, np.int8)
+    label[stars.y, stars.x] = folds
+    y, x = distance_transform_edt(label < 0, return_distances=False, return_indices=True)
+    return label[y, x]
+
+
+def main() -> None:
+    pair, out = map(Path, sys.argv[1:3])
+    configuration = override(Configuration(), "detect", decorrelate=False)
+    science, template = (
+        read_frame(pair / f"{name}.fits", configuration.instrument, mask=pair / f"mask_{name}.fits")
+        for name in ("sci", "ref")
+    )
+    image = held_out(science, template, configuration)
+    fits.writeto(out, image.astype(np.float32), overwrite=True)
+
+
+if __name__ == "__main__":
+    main()
