@@ -48,7 +48,10 @@ def _trails(summary: dict[str, Any]) -> list[str]:
     number, out = summary["trails"], []
     if summary["trails_once"] < number:
         out.append(f"trails found once: {summary['trails_once']} of {number}")
-    for key, words in (("length_within_15_percent", "length within 15 %"), ("angle_within_5_degrees", "angle within 5")):
+    for key, words in (
+        ("length_within_15_percent", "length within 15 %"),
+        ("angle_within_5_degrees", "angle within 5"),
+    ):
         if summary[f"trails_{key}"] < summary["trails_once"]:
             out.append(f"trails' {words}: {summary[f'trails_{key}']} of {summary['trails_once']}")
     return out

@@ -178,9 +178,21 @@ def _costs(size: int) -> list[Goal]:
     seconds = {2048: 1.5, 4096: 3.5}.get(size)
     memory = 0.8 if size == 4096 else None
     return [
-        Goal("wall, s", f"{seconds} at most" if seconds else "", lambda m: m["cost"]["wall_s"], None, _below(seconds)),
+        Goal(
+            "wall, s",
+            f"{seconds} at most" if seconds else "",
+            lambda m: m["cost"]["wall_s"],
+            None,
+            _below(seconds),
+        ),
         Goal("CPU, s", "", lambda m: m["cost"]["cpu_s"], None, None),
-        Goal("memory, GB", "0.8 at most" if memory else "", lambda m: m["cost"]["peak_mb"] / 1024, None, _below(memory)),
+        Goal(
+            "memory, GB",
+            "0.8 at most" if memory else "",
+            lambda m: m["cost"]["peak_mb"] / 1024,
+            None,
+            _below(memory),
+        ),
     ]
 
 

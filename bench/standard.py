@@ -7,8 +7,8 @@ flux left at the brightest; how honest the noise is; time and memory of the whol
 difference with a perfect template on the same pair.  Then fluxes of injected point sources of signal to noise 8
 to 60, and at 1024 px the peers that bench/peers.sh installs.
 
-"pass": on every seed; "mostly": on more than half of them; "FAIL": on fewer.  On two idle cores, for the five seeds
-of the default: 5 minutes for 2048 px, 25 for 4096, 4 for the injections, 3 for each seed of the peers.
+"pass": on every seed; "mostly": on more than half of them; "FAIL": on fewer.  On two idle cores, for the five
+seeds of the default: 6 minutes for 2048 px, 25 for 4096, 4 for the injections, 3 for each seed of the peers.
 """
 
 import argparse
@@ -38,7 +38,9 @@ def table(size: int, measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
         perfect = [goal.perfect(one) if goal.perfect else float("nan") for one in measured]
         held = [goal.holds(*both) for both in zip(ours, perfect, strict=True)] if goal.holds else []
         row = {"name": goal.name, "wanted": goal.wanted, "verdict": verdict(held), "held": sum(held)}
-        rows.append(row | {"median": _middle(ours), "perfect": _middle(perfect), "ours": ours, "perfects": perfect})
+        rows.append(
+            row | {"median": _middle(ours), "perfect": _middle(perfect), "ours": ours, "perfects": perfect}
+        )
     return rows
 
 
@@ -60,7 +62,9 @@ def show(size: int, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         perfect = f"{row['perfect']:8.4g}" if row["perfect"] == row["perfect"] else " " * 8
         each = " ".join(f"{value:.4g}" for value in row["ours"])
-        print(f"{row['name']:<22} {row['wanted']:<15} {row['median']:>8.4g} {perfect}  {row['verdict']:<6}  {each}")
+        print(
+            f"{row['name']:<22} {row['wanted']:<15} {row['median']:>8.4g} {perfect}  {row['verdict']:<6}  {each}"
+        )
 
 
 def injections(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -75,7 +79,9 @@ def injections(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     bias, width = abs(out["bias_percent"]) < 0.5, abs(out["pull_width"] - 1) <= 0.03
     print(f"\n{out['injections']} injections, {out['clipped']} clipped")
     print(f"flux bias, %    below 0.5  {out['bias_percent']:.2f} +- {out['bias_error']:.2f}  {verdict([bias])}")
-    print(f"pull width      1 +- 0.03  {out['pull_width']:.3f} +- {out['pull_width_error']:.3f}  {verdict([width])}")
+    print(
+        f"pull width      1 +- 0.03  {out['pull_width']:.3f} +- {out['pull_width_error']:.3f}  {verdict([width])}"
+    )
     return out | {"bias_verdict": verdict([bias]), "pull_verdict": verdict([width])}
 
 
@@ -119,7 +125,8 @@ def _show_beside(rows: dict[str, list[dict[str, float]]], versions: dict[str, st
         cost = [made.get(key, float("nan")) for key in ("wall_s", "times_ours", "cpu_s", "peak_mb")]
         print(
             f"{name:<20}{made.get('found', 0):>5.0f}{made.get('fp', 0):>6.0f}{cells[0]:>12.3f}{cells[1]:>8.3f}"
-            f"{cells[2]:>7.3f}{100 * cells[3]:>8.3f}{cost[0]:>9.2f}{cost[1]:>8.1f}{cost[2]:>8.1f}{cost[3] / 1024:>7.2f}"
+            f"{cells[2]:>7.3f}{100 * cells[3]:>8.3f}"
+            f"{cost[0]:>9.2f}{cost[1]:>8.1f}{cost[2]:>8.1f}{cost[3] / 1024:>7.2f}"
         )
     return out
 
@@ -136,7 +143,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--sizes", default="2048,4096", help="px along one side (%(default)s)")
     parser.add_argument("--seeds", default="9101,9102,9103,9104,9105", help="comma-separated (%(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs a pair (%(default)s)")
-    parser.add_argument("--injected", type=int, default=12, metavar="N", help="pairs of 100 injections (%(default)s)")
+    parser.add_argument(
+        "--injected", type=int, default=12, metavar="N", help="pairs of 100 injections (%(default)s)"
+    )
     parser.add_argument("--first", type=int, default=9201, help="seed of the first of them (%(default)s)")
     parser.add_argument("--peer-seeds", default="9101,9102,9103", help="'' for no peers (%(default)s)")
     parser.add_argument("--subtract", default="", metavar="OPTIONS", help="for gpudiff subtract")

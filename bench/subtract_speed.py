@@ -17,7 +17,10 @@ import _peers as peers
 from astropy.io import fits
 
 FIGURES = ("wall_s", "cpu_s", "peak_mb")
-LINE = "{size:>5}  {name:<14}{found:>3}/{asked:<4}{fp:>4}   {wall_s:>7.2f} {cpu_s:>7.2f} {gigabytes:>6.2f}   {ratio:>6}"
+LINE = (
+    "{size:>5}  {name:<18}{found:>3}/{asked:<4}{fp:>4}   "
+    "{wall_s:>7.2f} {cpu_s:>7.2f} {gigabytes:>6.2f}   {ratio:>6}"
+)
 
 
 def checked(pair: Path) -> dict[str, Any]:
@@ -59,14 +62,16 @@ def show(row: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="1024,2048,4096", help="px along one side, comma-separated (%(default)s)")
+    parser.add_argument(
+        "--sizes", default="1024,2048,4096", help="px along one side, comma-separated (%(default)s)"
+    )
     parser.add_argument("--seeds", default="71", help="comma-separated (%(default)s)")
     parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs (%(default)s)")
     parser.add_argument("--threads", default="0", help="of gpudiff; 0: one a core (%(default)s)")
     options = parser.parse_args()
     print(f"{common.device()}; medians of {options.repeats} runs of gpudiff, of {options.repeats // 2} of a peer")
-    print(" size  program      found     false  wall s   CPU s     GB   ratio of wall times")
+    print(" size  program         found     false  wall s   CPU s     GB   ratio of wall times")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for size in map(int, options.sizes.split(",")):

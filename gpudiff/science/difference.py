@@ -22,12 +22,13 @@ from gpudiff.model.plane import SmoothPlane
 from gpudiff.science import noise as noises
 from gpudiff.science.calibrate import bands
 from gpudiff.science.cosmic_rays import mark_cosmic_rays
+from gpudiff.science.given_psfs import match_psfs, stars_or_psfs
 from gpudiff.science.match import KernelFit, match
 from gpudiff.science.pair import Roles, bare, check_pair, roles
 from gpudiff.science.provenance import difference_steps
 from gpudiff.science.psf import psf_of
 from gpudiff.science.saturated import fill_cores
-from gpudiff.science.stars import Stars, find_stars
+from gpudiff.science.stars import FEWEST, Stars
 
 TILE = 256
 PROFILE = 15, 30
@@ -89,7 +90,11 @@ def difference(
     watch.lap("stars, PSFs, cosmic rays")
     bright = fill_cores(parts.convolved, psf)
     watch.lap("saturated stars")
-    fit = fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
+    if len(stars) < FEWEST:
+        fit = match_psfs(parts.target, parts.convolved, settings)
+        notes = (*notes, "fewer than 3 stars: the matching kernel is made of the two PSFs that were given")
+    else:
+        fit = fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
     watch.lap("kernel fit")
     planes = _subtract(parts, fit.kernel, settings.threads)
     planes.lost |= saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width)
@@ -143,7 +148,7 @@ def _clean_stars(
     """
     images = {"science": science, "template": template}
     margin = min(MARGIN, min(science.shape) // 6)
-    stars = find_stars(science, template, settings, margin)
+    stars = stars_or_psfs(science, template, settings, margin)
 
     def describe(name: str) -> tuple[PsfModel, int]:
         psf = psf_of(images[name], stars, name)
@@ -153,7 +158,7 @@ def _clean_stars(
     psfs, found = dict(zip(images, (psf for psf, _ in described), strict=True)), [count for _, count in described]
     struck = (stamps(science.mask | template.mask, stars.y, stars.x, 2) & bit("CR")) != 0
     if struck.any():
-        stars = find_stars(science, template, settings, margin)
+        stars = stars_or_psfs(science, template, settings, margin)
         psfs = {name: psf_of(image, stars, name) for name, image in images.items()}
     return stars, psfs, found
 
@@ -365,7 +370,7 @@ def _quality(
         algorithm=algorithm,
         science_fwhm=FWHM * stars.width("science"),
         template_fwhm=FWHM * stars.width("template"),
-        candidates=len(stars),
+        candidates=len(fit.used),
         candidates_used=int(fit.used.sum()),
         basis_functions=fit.basis_functions,
         spatial_order=fit.kernel.order,
