@@ -178,26 +178,16 @@ def _costs(size: int) -> list[Goal]:
     seconds = {2048: 1.5, 4096: 3.5}.get(size)
     memory = 0.8 if size == 4096 else None
     return [
-        Goal(
-            "wall, s",
-            f"{seconds} at most" if seconds else "",
-            lambda m: m["cost"]["wall_s"],
-            None,
-            _below(seconds),
-        ),
-        Goal("CPU, s", "", lambda m: m["cost"]["cpu_s"], None, None),
-        Goal(
-            "memory, GB",
-            "0.8 at most" if memory else "",
-            lambda m: m["cost"]["peak_mb"] / 1024,
-            None,
-            _below(memory),
-        ),
+        _cost("wall, s", "wall_s", 1, seconds),
+        _cost("CPU, s", "cpu_s", 1, None),
+        _cost("memory, GB", "peak_mb", 1024, memory),
     ]
 
 
-def _below(limit: float | None) -> Callable[[float, float], bool] | None:
-    return None if limit is None else lambda ours, _: ours <= limit
+def _cost(name: str, key: str, unit: float, limit: float | None) -> Goal:
+    wanted = "" if limit is None else f"{limit} at most"
+    holds = None if limit is None else lambda ours, _: ours <= limit
+    return Goal(name, wanted, lambda m: m["cost"][key] / unit, None, holds)
 
 
 def pulls(pair: Path, sources: Path) -> np.ndarray:

@@ -6,8 +6,8 @@ glints, spikes, halos and ghosts.  Medians over the seeds; the flux figures are 
 
 Under each scene: "pass", or what it did not reach of its goals, for which the worst seed counts: found at least
 the perfect template's less 3, at most 10 false, nothing unflagged on artefacts, score std 1 +- 0.02, flux bias
-below 1 %; every trail found once, its length within 15 % and its angle within 5 degrees; where nothing changed at most 2
-unflagged.  Twelve seconds a pair of 1024 px: 7 minutes for all scenes and two seeds.
+below 1 %; every trail found once, its length within 15 % and its angle within 5 degrees; where nothing changed at
+most 2 unflagged.  Twelve seconds a pair of 1024 px: 7 minutes for all scenes and two seeds.
 """
 
 import argparse
@@ -25,13 +25,11 @@ import numpy as np
 
 from gpudiff.model.hard_scene import SCENES
 
-HEAD = (
-    "scene            found perf /asked  false perf   on  score std  on stars  bias %    +-   pull  lost %   wall"
-)
+HEAD = "scene            found perf /asked  false perf   on  score std on stars  bias %   +-   pull  lost %   wall"
 ROW = (
     "{scene:<16} {found:>5g} {perfect_found:>4g} /{asked:<5g} {false:>6g} {perfect_false:>4g} "
-    "{false_on_artefact:>4g}  {score_std:>9.3f}  {score_std_on_stars:>8.3f}  {bias_percent:>6.2f} "
-    "{bias_error_percent:>5.2f}  {pull_width:>5.2f}  {lost_percent:>6.2f}  {wall_s:>5.1f}"
+    "{false_on_artefact:>4g}  {score_std:>9.3f} {score_std_on_stars:>8.3f}  {bias_percent:>6.2f} "
+    "{bias_error_percent:>4.2f}  {pull_width:>5.2f}  {lost_percent:>6.2f}  {wall_s:>5.1f}"
 )
 
 
