@@ -1,4 +1,4 @@
-"""Cutouts of real alerts as frames: what a user has of them is pixels, a PSF or its width, sometimes the variance."""
+"""Cutouts of real alerts as frames: pixels, a PSF or only its width, sometimes the variance."""
 
 from pathlib import Path
 
@@ -71,15 +71,16 @@ def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(values**2))) if len(values) else float("nan")
 
 
-def ztf(folder: Path) -> list[tuple[Table.Row, Frame, Frame]]:
-    """(metadata, science, template) of every stamp, each with a Moffat PSF as wide as its brightest source."""
-    meta = Table.read(folder / "ztf_stamps" / "meta.csv")
+def ztf(folder: Path, step: int = 1) -> list[tuple[Table.Row, Frame, Frame]]:
+    """(metadata, science, template) of each `step`th stamp, with a Moffat PSF as wide as its brightest source."""
+    meta = Table.read(folder / "ztf_stamps" / "meta.csv")[::step]
     with np.load(folder / "ztf_stamps" / "stamps.npz") as planes:
-        pairs = zip(planes["S"], planes["T"], strict=True)
-        frames = [
-            [frame(n, image, moffat(width(image))) for n, image in zip("ST", pair, strict=True)] for pair in pairs
-        ]
-    return [(row, *pair) for row, pair in zip(meta, frames, strict=True)]
+        science, template = ([_seen(name, image) for image in planes[name][::step]] for name in "ST")
+    return list(zip(meta, science, template, strict=True))
+
+
+def _seen(name: str, image: np.ndarray) -> Frame:
+    return frame(name, image, moffat(width(image)))
 
 
 def width(image: np.ndarray, rim: int = 9, half: int = 7) -> float:

@@ -115,7 +115,9 @@ def ztf(folder: Path) -> dict[str, Any]:
     out: dict[str, Any] = {"subtracted": len(rows), "refused": refused}
     for name, chosen in (("all", rows), ("likely real", [row for row in rows if row["rb"] > REAL])):
         out[name] = of_alerts(chosen)
-        line = "{found} of {alerts} found; sign right for {sign} of them, for {sign_unflagged} of {unflagged} unflagged"
+        line = (
+            "{found} of {alerts} found; sign right for {sign}, for {sign_unflagged} of the {unflagged} unflagged"
+        )
         print(f"  {name}: " + line.format(**out[name]))
         print("    flux over the alert's: median {flux_ratio:.3f}, scatter {flux_scatter:.2f}".format(**out[name]))
     return out
