@@ -18,7 +18,7 @@ from gpudiff.model.frame import Frame
 from gpudiff.science.align import align
 from gpudiff.science.calibrate import calibrate
 from gpudiff.science.difference import difference
-from gpudiff.science.match import match
+from gpudiff.science.match import KernelFit, match
 from gpudiff.science.stars import Stars
 
 FOLDS = 10
@@ -27,7 +27,19 @@ FOLDS = 10
 
 def taken(stars: Stars, keep: np.ndarray) -> Stars:
     """The stars for which keep (N,) is True."""
-    return replace(stars, **{one.name: getattr(stars, one.name)[..., keep] for one in fields(Stars)})
+    columns = {one.name: getattr(stars, one.name) for one in fields(Stars)}
+    return replace(stars, **{name: of[..., keep] for name, of in columns.items() if isinstance(of, np.ndarray)})
+
+
+def spread(fit: KernelFit, keep: np.ndarray) -> KernelFit:
+    """The same with what it says of each star in the places of all stars; those left out have 0."""
+    changed = {}
+    for one in fields(KernelFit):
+        value = getattr(fit, one.name)
+        if isinstance(value, np.ndarray) and value.shape == (int(keep.sum()),):
+            changed[one.name] = np.zeros(len(keep), value.dtype)
+            changed[one.name][keep] = value
+    return replace(fit, **changed)
 
 
 def held_out(science: Frame, template: Frame, configuration: Configuration, seed: int = 1) -> np.ndarray:
@@ -38,7 +50,8 @@ def held_out(science: Frame, template: Frame, configuration: Configuration, seed
 
         def fit(target, convolved, stars, *given, out=fold, seen=candidates):  # type: ignore[no-untyped-def]
             seen.append(stars)
-            return match(target, convolved, taken(stars, folds_of(len(stars), seed) != out), *given)
+            keep = folds_of(len(stars), seed) != out
+            return spread(match(target, convolved, taken(stars, keep), *given), keep)
 
         exposures = calibrate(science, configuration), calibrate(template, configuration)
         aligned = align(*exposures, configuration)

@@ -370,7 +370,7 @@ def _quality(
         algorithm=algorithm,
         science_fwhm=FWHM * stars.width("science"),
         template_fwhm=FWHM * stars.width("template"),
-        candidates=len(fit.used),
+        candidates=len(stars),
         candidates_used=int(fit.used.sum()),
         basis_functions=fit.basis_functions,
         spatial_order=fit.kernel.order,

@@ -27,7 +27,7 @@ def both(science: Exposure, template: Exposure) -> bool:
 
 
 def stars_or_psfs(science: Exposure, template: Exposure, settings: Match, margin: int) -> Stars:
-    """`find_stars`, or where there are too few but both PSFs are given one star at the middle, as wide as they.
+    """`find_stars`, or where there are too few but both PSFs are given no star, and how wide these are.
 
     Raises NoStars, BadPsf.
     """
@@ -36,10 +36,9 @@ def stars_or_psfs(science: Exposure, template: Exposure, settings: Match, margin
     except NoStars:
         if not both(science, template):
             raise
-    middle = np.array([[side // 2] for side in science.shape])
-    widths = [np.array([[0.0], [0.0], [width(_middle(one))]]) for one in (science, template)]
-    yes = np.ones(1, bool)
-    return Stars(middle[0], middle[1], science.image[middle[0], middle[1]], yes, yes, *widths)
+    place, yes, positions = np.empty(0, int), np.empty(0, bool), np.empty((3, 0))
+    widths = width(_middle(science)), width(_middle(template))
+    return Stars(place, place, np.empty(0, np.float32), yes, yes, positions, positions, widths)
 
 
 def width(psf: np.ndarray) -> float:
