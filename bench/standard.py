@@ -156,6 +156,7 @@ def parsed() -> argparse.Namespace:
 
 def main() -> int:
     options = parsed()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it takes long: seen as it comes
     print(f"{common.device()}; seeds {options.seeds}; {options.subtract or 'default options'}")
     document: dict[str, Any] = {"seeds": options.seeds, "options": options.subtract, "tables": {}}
     with tempfile.TemporaryDirectory() as temporary:
