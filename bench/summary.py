@@ -5,6 +5,7 @@ Lower row: the hard scenes: changes found as a share of what a perfect template 
 goals are the grey lines.  Writes bench/results/summary.png.
 """
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -80,6 +81,7 @@ def scenes(found: Axes, false: Axes, record: dict[str, Any]) -> None:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     standard, quality, speed = (latest(name) for name in ("standard", "subtract_quality", "subtract_speed"))
     figure, axes = plt.subplots(
         2, 2, figsize=(9, 6.6), layout="constrained", gridspec_kw={"height_ratios": (0.45, 1)}
