@@ -210,9 +210,11 @@ def _dipoles(score: np.ndarray, y: np.ndarray, x: np.ndarray, fwhm: float) -> np
 def poor(quality: Quality) -> str:
     """What is wrong with the whole subtraction, with the number; '' when nothing is.
 
-    A score that is not unit normal on blank sky, or stars that the kernel does not fit.
+    A score that is not unit normal on blank sky, or stars that the kernel does not fit.  A cutout, matched by its
+    given PSFs, may have too little blank sky to say.
     """
-    if not 0.85 < quality.score_std < 1.15:
+    cutout = quality.candidates == 0 and np.isnan(quality.score_std)
+    if not (cutout or 0.85 < quality.score_std < 1.15):
         return f"the score's scatter on blank sky is {quality.score_std:.2f}, not 1"
     if quality.chi2 > 5:
         return f"the matching kernel does not fit its stars: reduced chi2 {quality.chi2:.1f}"

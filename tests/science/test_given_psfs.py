@@ -7,6 +7,7 @@ from scipy.ndimage import convolve
 from gpudiff.model.config import Configuration, override
 from gpudiff.model.errors import NoStars, WrongShape
 from gpudiff.model.frame import Frame, FrameId, Observation
+from gpudiff.model.tables import flag
 from gpudiff.science.given_psfs import quotient, width
 from gpudiff.science.subtract import subtract
 
@@ -46,6 +47,14 @@ def test_a_new_source_in_a_cutout_is_found_with_its_flux():
     assert near.sum() == 1
     assert abs(sources["psfFlux"][near][0] - 3000) < 4 * sources["psfFluxErr"][near][0]
     assert made.quality.candidates == 0
+
+
+def test_a_cutout_with_too_little_sky_to_measure_is_not_called_poor():
+    made, sources = subtract(cutout(2.2, 1, new=3000.0, half=15), cutout(1.6, 2, half=15), SETTINGS)
+    assert np.isnan(made.quality.score_std)
+    assert len(sources)
+    assert not any("POOR" in note for note in made.notes)
+    assert not (sources["flags"] & flag("POOR_SUBTRACTION")).any()
 
 
 def test_the_star_of_a_cutout_is_subtracted_to_the_noise():
