@@ -2,31 +2,24 @@
 
 Upper row: what gpudiff and its peers make of the same pairs of 1024 px: false detections, and wall time.
 Lower row: the hard scenes: changes found as a share of what a perfect template finds, and false detections; the
-goals are the grey lines.  Writes bench/results/summary.png.
+goals are the grey lines.  Writes bench/results/summary.png and prints the README's tables (which
+tests/readme_tables.py puts there).
 """
 
 import argparse
-import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import matplotlib
+from _measured import RESULTS, latest, markdown
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-RESULTS = Path(__file__).parent / "results"
 OURS, OTHER, GOAL, FLOOR = "#1f6f8b", "#b8b0a4", "#8a8a8a", "#d95f02"
 MOST_FALSE = 10
 """Goal of a hard scene."""
-
-
-def latest(benchmark: str) -> dict[str, Any]:
-    """The newest record of a benchmark, {} where there is none."""
-    paths = sorted(RESULTS.glob(f"????-??-??-{benchmark}.json"))
-    return json.loads(paths[-1].read_text()) if paths else {}
 
 
 def bars(axes: Axes, names: list[str], values: list[float], said: list[str], title: str) -> None:
@@ -95,7 +88,7 @@ def main() -> int:
     dates = [record["date"][:10] for record in (standard, quality, speed) if record]
     figure.supxlabel(f"measured {', '.join(sorted(set(dates)))}; no GPU", fontsize=7, color=GOAL)
     figure.savefig(RESULTS / "summary.png", dpi=100, metadata={"Software": None})
-    print(RESULTS / "summary.png")
+    print(f"{markdown()}\n\n{RESULTS / 'summary.png'}")
     return 0
 
 
