@@ -118,7 +118,7 @@ def real(record: Record) -> str:
     rubin, decam, eso, likely = record["rubin"], record["decam"], record["eso"], record["ztf"]["likely real"]
     against = f"{decam['median_ratio']:.2f} x the peer's residuals, {decam['peaks'][0]} peaks of 5 sigma"
     variable = "found" if decam["variable_found"] else "missed"
-    signs = f"{likely['found']} found, sign right for {likely['sign_unflagged']} of the {likely['unflagged']} unflagged"
+    right = f"sign right for {likely['sign_unflagged']} of {likely['unflagged']} unflagged"
     both = " and ".join(f"{eso[way]['unflagged']} unflagged" for way in ("forth", "back"))
     body = [
         (

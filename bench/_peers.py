@@ -33,7 +33,7 @@ def available() -> dict[str, str]:
     for name, distribution in DISTRIBUTIONS.items():
         said = subprocess.run([python(), "-c", code, distribution], capture_output=True, text=True, check=False)
         if said.returncode == 0:
-            found[name] = said.stdout.strip()
+            found[name] = f"{'' if name == distribution else f'of {distribution} '}{said.stdout.strip()}"
     return found
 
 
