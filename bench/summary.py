@@ -46,16 +46,10 @@ def beside_false(axes: Axes, record: dict[str, Any]) -> None:
 def beside_time(axes: Axes, record: dict[str, Any]) -> None:
     """Wall seconds at 1024 px, with the ratio to ours."""
     rows = [row for row in record.get("rows", []) if row["size"] == 1024]
-    said = [
-        f"{row['wall_s']:.1f} s" + (f", {row['ratio']['wall_s']:.0f} x" if "ratio" in row else "") for row in rows
-    ]
-    bars(
-        axes,
-        [row["name"] for row in rows],
-        [row["wall_s"] for row in rows],
-        said,
-        "wall time of one pair of 1024 px, s",
-    )
+    ratio = [f", {row['ratio']['wall_s']:.0f} x" if "ratio" in row else "" for row in rows]
+    said = [f"{row['wall_s']:.1f} s{times}" for row, times in zip(rows, ratio, strict=True)]
+    values = [row["wall_s"] for row in rows]
+    bars(axes, [row["name"] for row in rows], values, said, "wall time of one pair of 1024 px, s")
 
 
 def scenes(found: Axes, false: Axes, record: dict[str, Any]) -> None:
