@@ -12,6 +12,8 @@ from gpudiff.model.plane import DensePlane, Plane, SmoothPlane
 
 SMALLEST = 64
 """Pixels along an axis; below it there is no room for a sky and stars."""
+CUTOUT = 24
+"""The same for a frame that comes with its PSF: it needs no stars."""
 NEAR_SATURATION = 0.98
 """Pixels above this share of the saturation level are not linear."""
 BAND = 128
@@ -51,8 +53,9 @@ def bands(height: int) -> list[slice]:
 
 def _check_shape(frame: Frame) -> None:
     shape = frame.image.shape
-    if len(shape) != 2 or min(shape) < SMALLEST:
-        raise WrongShape(f"{frame.name}: expected an image of at least {SMALLEST} x {SMALLEST}, got {shape}")
+    least = SMALLEST if frame.psf is None else CUTOUT
+    if len(shape) != 2 or min(shape) < least:
+        raise WrongShape(f"{frame.name}: expected an image of at least {least} x {least}, got {shape}")
     for plane in ("mask", "variance"):
         other = getattr(frame, plane)
         if other is not None and other.shape != shape:

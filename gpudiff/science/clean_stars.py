@@ -7,8 +7,9 @@ from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import PsfModel
 from gpudiff.model.mask import bit
 from gpudiff.science.cosmic_rays import mark_cosmic_rays
+from gpudiff.science.given_psfs import stars_or_psfs
 from gpudiff.science.psf import psf_of
-from gpudiff.science.stars import Stars, find_stars
+from gpudiff.science.stars import Stars
 
 MARGIN = 15
 """Pixels from the edge within which a star does not help to match."""
@@ -23,7 +24,7 @@ def clean_stars(
     """
     images = {"science": science, "template": template}
     margin = min(MARGIN, min(science.shape) // 6)
-    stars = find_stars(science, template, settings, margin)
+    stars = stars_or_psfs(science, template, settings, margin)
 
     def describe(name: str) -> tuple[PsfModel, int]:
         psf = psf_of(images[name], stars, name)
@@ -33,6 +34,6 @@ def clean_stars(
     psfs, found = dict(zip(images, (psf for psf, _ in described), strict=True)), [count for _, count in described]
     struck = (stamps(science.mask | template.mask, stars.y, stars.x, 2) & bit("CR")) != 0
     if struck.any():
-        stars = find_stars(science, template, settings, margin)
+        stars = stars_or_psfs(science, template, settings, margin)
         psfs = {name: psf_of(image, stars, name) for name, image in images.items()}
     return stars, psfs, found

@@ -20,6 +20,7 @@ from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.model.plane import SmoothPlane
 from gpudiff.science import noise as noises
 from gpudiff.science.clean_stars import clean_stars
+from gpudiff.science.given_psfs import match_psfs
 from gpudiff.science.match import KernelFit, match
 from gpudiff.science.pair import Roles, bare, check_pair, roles
 from gpudiff.science.planes import Planes, ResidualSky, mask_of, subtract_sky
@@ -28,7 +29,7 @@ from gpudiff.science.psf import given
 from gpudiff.science.quality import star_table
 from gpudiff.science.saturated import fill_cores
 from gpudiff.science.star_noise import Surface, allow_for_stars
-from gpudiff.science.stars import Stars
+from gpudiff.science.stars import FEWEST, Stars
 from gpudiff.science.stopwatch import Stopwatch
 
 TILE = 256
@@ -65,14 +66,22 @@ def difference(
     watch.lap("stars, PSFs, cosmic rays")
     bright = fill_cores(parts.convolved, psf)
     watch.lap("saturated stars")
-    fit = fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
+    if len(stars) < FEWEST:
+        notes = (*notes, "fewer than 3 stars: the matching kernel is made of the two PSFs that were given")
+
+    def find_kernel() -> KernelFit:
+        if len(stars) < FEWEST:
+            return match_psfs(parts.target, parts.convolved, settings)
+        return fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
+
+    fit = find_kernel()
     watch.lap("kernel fit")
     planes, sky = _subtract(parts, fit.kernel, settings.threads)
-    if _uneven(sky, planes.variance):  # it is in the stamps of the fit too
+    if len(stars) >= FEWEST and _uneven(sky, planes.variance):  # it is in the stamps of the fit too
         notes = (*notes, "the sky is not a low-order surface: matched again without its unevenness")
         first = fit.kernel
         _take_sky(sky, parts, first)
-        fit = fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
+        fit = find_kernel()
         _take_sky(SmoothPlane(-sky.grid, sky.shape), parts, first)
         planes, sky = _subtract(parts, fit.kernel, settings.threads, _changed(planes))
         _take_sky(sky, parts, fit.kernel)

@@ -221,7 +221,7 @@ def _static_stars(difference: Difference) -> tuple[np.ndarray, np.ndarray, np.nd
     matched = np.where(np.isfinite(difference.image), difference.matched, 0)
     middle = float(np.nanmedian(difference.variance[::7, ::7]))
     y, x = peaks(matched, 5 * np.sqrt(middle))
-    covered = np.isfinite(stamps(difference.image, y, x, 4)).reshape(len(y), -1).all(1)
+    covered = np.isfinite(stamps(difference.image, y, x, 4)).all((1, 2))
     y, x = y[covered], x[covered]
     significance = _significance(difference, y, x)
     bright = significance > 50
@@ -239,7 +239,7 @@ def _significance(difference: Difference, y: np.ndarray, x: np.ndarray) -> np.nd
     reach = max(3, round(1.5 * target)) if convolved > target else 3
     psf = difference.psf[4].astype(float)
     plain = difference.matched_psf[4].astype(float)
-    flux = np.maximum(stamps(difference.matched, y, x, reach).reshape(len(y), -1).max(1), 0) / plain.max()
+    flux = np.maximum(stamps(difference.matched, y, x, reach).max((1, 2)), 0) / plain.max()
     variance = np.nan_to_num(difference.variance[y, x], nan=np.inf)
     return flux * np.sqrt((psf**2).sum() / variance)
 

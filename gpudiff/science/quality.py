@@ -86,10 +86,12 @@ def poor(quality: Quality) -> str:
     """What is wrong with the whole subtraction, with the number; '' when nothing is.
 
     A score that is not unit normal on blank sky; stars that the kernel does not fit, or fits only because it was
-    fitted to them, or rejected because they did not fit.
+    fitted to them, or rejected because they did not fit.  A cutout, matched by its given PSFs, may have too little
+    blank sky to say.
     """
     low, high = SCORE_STD
-    if not low < quality.score_std < high:
+    cutout = quality.candidates == 0 and np.isnan(quality.score_std)
+    if not (cutout or low < quality.score_std < high):
         return f"the score's scatter on blank sky is {quality.score_std:.2f}, not 1"
     if quality.chi2 > CHI2:
         return f"the matching kernel does not fit its stars: reduced chi2 {quality.chi2:.1f}"
@@ -162,6 +164,8 @@ def _cells(difference: Difference, stars: Table) -> Table:
     columns_of |= dict(
         zip(("noiseRatio", "scoreStd", "background", "backgroundSigma", "lostFraction"), sky, strict=True)
     )
+    if np.isnan(difference.quality.score_std):  # a frame with too little blank sky to tell has none to spare
+        columns_of["scoreStd"] = np.full(len(boxes), np.nan)
     none = np.zeros(len(boxes), int)
     columns_of |= {"nDetections": none, "nFlagged": none}
     columns_of |= _fields(difference, 0.5 * (y0 + y1 - 1), 0.5 * (x0 + x1 - 1))

@@ -27,6 +27,7 @@ class Stars:
     stellar : (N,) bool: as wide as most in both images
     isolated : (N,) bool: no other candidate of a tenth of its brightness within 18 px
     science, template : (3, N) dy, dx, sigma from `arrays.moments`
+    given : Gaussian widths in science and template where the PSFs tell them and there are no stars
     """
 
     y: np.ndarray
@@ -36,12 +37,15 @@ class Stars:
     isolated: np.ndarray
     science: np.ndarray
     template: np.ndarray
+    given: tuple[float, float] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
     def width(self, which: str) -> float:
         """Median Gaussian width of the brighter stellar half in "science" or "template", pixels."""
+        if self.given is not None:
+            return self.given[which == "template"]
         bright = self.stellar & (self.peak >= np.median(self.peak[self.stellar]))
         return float(np.median(getattr(self, which)[2][bright]))
 
