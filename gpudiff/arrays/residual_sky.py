@@ -14,8 +14,8 @@ TOGETHER = (16, 8, 4, 2, 1)
 """Cells that are taken together along each axis, the smoothest first."""
 WIDTHS = (2.8, 2.2, 1.8)
 """Of the Gaussian weight, 1 sigma, in cells that are taken together."""
-FEWEST = 4
-"""Cells along a side below which nothing is fitted."""
+FEWEST, LEAST = 4, 100
+"""Cells along a side, and pixels of the fullest cell, below which nothing is fitted: no cell may be a source."""
 JUDGED = 48
 """Cells along a side, at most, that are predicted."""
 WILD = 5.0
@@ -54,7 +54,7 @@ def residual_sky(sums: np.ndarray) -> np.ndarray:
     most, chosen = 0.0, None
     for together in TOGETHER:
         joined = _joined(sums, together)
-        if min(joined.shape[1:]) < FEWEST:
+        if min(joined.shape[1:]) < FEWEST or joined[1].max() < LEAST:
             continue
         for width in WIDTHS:
             explained = _explained(joined, width)
