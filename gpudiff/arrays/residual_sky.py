@@ -10,16 +10,15 @@ from scipy.ndimage import median_filter
 
 CELLS = 16
 """Cells along a side of a tile."""
-TOGETHER = (16, 8, 4, 2, 1)
-"""Cells that are taken together along each axis, the smoothest first."""
-WIDTHS = (2.8, 2.2, 1.8)
-"""Of the Gaussian weight, 1 sigma, in cells that are taken together."""
+SCALES = (*((n, width) for n in (16, 8, 4, 2, 1) for width in (2.8, 2.2, 1.8)), (1, 1.4), (1, 1.1))
+"""Cells that are taken together along each axis, and of these the width (1 sigma) of the Gaussian weight; the
+smoothest first."""
 FEWEST = 4
 """Cells along a side below which nothing is fitted."""
 JUDGED = 48
 """Cells along a side, at most, that are predicted."""
 WILD = 5.0
-"""Sigmas from the median of the 5 x 5 cells round it that a cell is not believed."""
+"""Sigmas from the median of the 3 x 3 cells round it that a cell is not believed."""
 POWERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
 """Of y and x in a quadratic surface."""
 
@@ -52,14 +51,11 @@ def residual_sky(sums: np.ndarray) -> np.ndarray:
     sums[0] -= middle * sums[1]
     sums[:, _wild(sums)] = 0
     most, chosen = 0.0, None
-    for together in TOGETHER:
+    for together, width in SCALES:
         joined = _joined(sums, together)
-        if min(joined.shape[1:]) < FEWEST:
-            continue
-        for width in WIDTHS:
-            explained = _explained(joined, width)
-            if explained > most:
-                most, chosen = explained, (joined, width)
+        explained = _explained(joined, width) if min(joined.shape[1:]) >= FEWEST else 0.0
+        if explained > most:
+            most, chosen = explained, (joined, width)
     if chosen is None:
         return np.full((1, 1), middle)
     return middle + _fitted(*chosen, *(np.arange(side) for side in chosen[0].shape[1:]))[0]
@@ -68,7 +64,7 @@ def residual_sky(sums: np.ndarray) -> np.ndarray:
 def _wild(sums: np.ndarray) -> np.ndarray:
     """(H, W) bool: cells that differ from those round them by more than the noise of cells does."""
     mean = sums[0] / np.maximum(sums[1], 1)
-    off = np.abs(mean - median_filter(mean, 5, mode="nearest")) * np.sqrt(sums[1])
+    off = np.abs(mean - median_filter(mean, 3, mode="nearest")) * np.sqrt(sums[1])
     return off > WILD * 1.4826 * np.median(off[sums[1] > 0])
 
 
@@ -94,9 +90,7 @@ def _fitted(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(sky at the given rows and columns of cells, share of that which is the cell's own), both (R, C)."""
     down, across = (_weights(side, at, width) for side, at in zip(sums.shape[1:], (rows, columns), strict=True))
-    moments = {
-        (p, q): down[p] @ sums[1] @ across[q].T for p in range(5) for q in range(5) if p + q <= 4
-    }
+    moments = {(p, q): down[p] @ sums[1] @ across[q].T for p in range(5) for q in range(5) if p + q <= 4}
     normal = np.array([[moments[p + r, q + s] for r, s in POWERS] for p, q in POWERS]).transpose(2, 3, 0, 1)
     right = np.zeros((*normal.shape[:3], 2))
     right[..., 0] = np.moveaxis(np.array([down[p] @ sums[0] @ across[q].T for p, q in POWERS]), 0, -1)

@@ -233,7 +233,7 @@ def _changed(planes: Planes) -> np.ndarray:
 
 
 def _take_sky(sky: SmoothPlane, parts: Roles, kernel: MatchingKernel) -> None:
-    """Take a residual sky, which is in the science image's unit, from the image that is not convolved, in place."""
+    """Take a residual sky, in the science image's unit, from the image that is not convolved, in place."""
     for tile in tiles(parts.target.shape, TILE, 0):
         unit = -_kernel_sum(kernel, tile) if parts.convolves_science else np.float32(1)
         parts.target.image[tile.core] -= unit * sky.cut(tile.y0, tile.y1, tile.x0, tile.x1)
