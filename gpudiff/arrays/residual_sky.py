@@ -10,16 +10,15 @@ from scipy.ndimage import median_filter
 
 CELLS = 16
 """Cells along a side of a tile."""
-TOGETHER = (16, 8, 4, 2, 1)
-"""Cells that are taken together along each axis, the smoothest first."""
-WIDTHS = (2.8, 2.2, 1.8)
-"""Of the Gaussian weight, 1 sigma, in cells that are taken together."""
+SCALES = (*((n, width) for n in (16, 8, 4, 2, 1) for width in (2.8, 2.2, 1.8)), (1, 1.4), (1, 1.1))
+"""Cells that are taken together along each axis, and of these the width (1 sigma) of the Gaussian weight; the
+smoothest first."""
 FEWEST, LEAST = 4, 100
 """Cells along a side, and pixels of the fullest cell, below which nothing is fitted: no cell may be a source."""
 JUDGED = 48
 """Cells along a side, at most, that are predicted."""
 WILD = 5.0
-"""Sigmas from the median of the 5 x 5 cells round it that a cell is not believed."""
+"""Sigmas from the median of the 3 x 3 cells round it that a cell is not believed."""
 POWERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
 """Of y and x in a quadratic surface."""
 
@@ -52,14 +51,13 @@ def residual_sky(sums: np.ndarray) -> np.ndarray:
     sums[0] -= middle * sums[1]
     sums[:, _wild(sums)] = 0
     most, chosen = 0.0, None
-    for together in TOGETHER:
+    for together, width in SCALES:
         joined = _joined(sums, together)
         if min(joined.shape[1:]) < FEWEST or joined[1].max() < LEAST:
             continue
-        for width in WIDTHS:
-            explained = _explained(joined, width)
-            if explained > most:
-                most, chosen = explained, (joined, width)
+        explained = _explained(joined, width)
+        if explained > most:
+            most, chosen = explained, (joined, width)
     if chosen is None:
         return np.full((1, 1), middle)
     return middle + _fitted(*chosen, *(np.arange(side) for side in chosen[0].shape[1:]))[0]
@@ -68,7 +66,7 @@ def residual_sky(sums: np.ndarray) -> np.ndarray:
 def _wild(sums: np.ndarray) -> np.ndarray:
     """(H, W) bool: cells that differ from those round them by more than the noise of cells does."""
     mean = sums[0] / np.maximum(sums[1], 1)
-    off = np.abs(mean - median_filter(mean, 5, mode="nearest")) * np.sqrt(sums[1])
+    off = np.abs(mean - median_filter(mean, 3, mode="nearest")) * np.sqrt(sums[1])
     return off > WILD * 1.4826 * np.median(off[sums[1] > 0])
 
 
