@@ -82,6 +82,9 @@ def difference(
     watch = Stopwatch()
     notes = check_pair(science, template)
     stars, own, found = _clean_stars(science, template, settings)
+    if len(stars) < FEWEST:
+        fit_kernel = match_psfs
+        notes = (*notes, "fewer than 3 stars: the matching kernel is made of the two PSFs that were given")
     if any(found):
         notes = (*notes, f"cosmic-ray and hot pixels found: {found[0]} in science, {found[1]} in template")
     parts = roles(science, template, stars, settings)
@@ -90,11 +93,7 @@ def difference(
     watch.lap("stars, PSFs, cosmic rays")
     bright = fill_cores(parts.convolved, psf)
     watch.lap("saturated stars")
-    if len(stars) < FEWEST:
-        fit = match_psfs(parts.target, parts.convolved, settings)
-        notes = (*notes, "fewer than 3 stars: the matching kernel is made of the two PSFs that were given")
-    else:
-        fit = fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
+    fit = fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
     watch.lap("kernel fit")
     planes = _subtract(parts, fit.kernel, settings.threads)
     planes.lost |= saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width)
