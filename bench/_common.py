@@ -41,7 +41,7 @@ def tools() -> Path:
 
 def arguments(description: str | None, size: int, seeds: str) -> argparse.ArgumentParser:
     """The options that all benchmarks have."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=size, help="pixels along one side (%(default)s)")
     parser.add_argument("--seeds", default=seeds, help="comma-separated (%(default)s)")
     parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")

@@ -50,10 +50,10 @@ def speed(record: Record) -> str:
         return ""
     body = []
     for row in rows:
-        ratio = f"{row['ratio']['wall_s']:.0f} x" if "ratio" in row else ""
+        ratio = [f"{row['ratio'][key]:.0f} x" if "ratio" in row else "" for key in ("wall_s", "cpu_s", "peak_mb")]
         cost = f"{row['wall_s']:.1f} s", f"{row['cpu_s']:.1f} s", f"{row['peak_mb'] / 1024:.2f} GB"
-        body.append((row["size"], row["name"], *cost, ratio))
-    head = ("px", "", "wall", "CPU", "memory", "wall, over gpudiff's")
+        body.append((row["size"], row["name"], *cost, *ratio))
+    head = ("px", "", "wall", "CPU", "memory", "over gpudiff's: wall", "CPU", "memory")
     said = f"One pair, from the start of the command to closed files, medians of {record['repeats']} runs"
     return f"{said}, `bench/subtract_speed.py`, {where(record)}:\n\n{table(head, body)}"
 

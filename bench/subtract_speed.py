@@ -18,8 +18,7 @@ from astropy.io import fits
 
 FIGURES = ("wall_s", "cpu_s", "peak_mb")
 LINE = (
-    "{size:>5}  {name:<18}{found:>3}/{asked:<4}{fp:>4}   "
-    "{wall_s:>7.2f} {cpu_s:>7.2f} {gigabytes:>6.2f}   {ratio:>6}"
+    "{size:>5}  {name:<18}{found:>3}/{asked:<4}{fp:>4}   {wall_s:>7.2f} {cpu_s:>7.2f} {gigabytes:>6.2f}   {ratio}"
 )
 
 
@@ -56,7 +55,7 @@ def _ours(pair: Path, repeats: int, threads: list[str]) -> list[common.Run]:
 
 def show(row: dict[str, Any]) -> None:
     """One line of the table."""
-    ratio = f"{row['ratio']['wall_s']:.1f} x" if "ratio" in row else ""
+    ratio = " ".join(f"{row['ratio'][key]:6.1f} x" for key in FIGURES) if "ratio" in row else ""
     print(LINE.format(**{**row, "ratio": ratio, "gigabytes": row["peak_mb"] / 1024}), flush=True)
 
 
@@ -71,7 +70,7 @@ def main() -> int:
     parser.add_argument("--threads", default="0", help="of gpudiff; 0: one a core (%(default)s)")
     options = parser.parse_args()
     print(f"{common.device()}; medians of {options.repeats} runs of gpudiff, of {options.repeats // 2} of a peer")
-    print(" size  program         found     false  wall s   CPU s     GB   ratio of wall times")
+    print(" size  program         found     false  wall s   CPU s     GB   over gpudiff's: wall, CPU, memory")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for size in map(int, options.sizes.split(",")):

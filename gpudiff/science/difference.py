@@ -58,6 +58,9 @@ def difference(
     watch = Stopwatch()
     notes = check_pair(science, template)
     stars, own, found = clean_stars(science, template, settings)
+    if len(stars) < FEWEST:
+        fit_kernel = match_psfs
+        notes = (*notes, "fewer than 3 stars: the matching kernel is made of the two PSFs that were given")
     if any(found):
         notes = (*notes, f"cosmic-ray and hot pixels found: {found[0]} in science, {found[1]} in template")
     parts = roles(science, template, stars, settings)
@@ -66,22 +69,14 @@ def difference(
     watch.lap("stars, PSFs, cosmic rays")
     bright = fill_cores(parts.convolved, psf)
     watch.lap("saturated stars")
-    if len(stars) < FEWEST:
-        notes = (*notes, "fewer than 3 stars: the matching kernel is made of the two PSFs that were given")
-
-    def find_kernel() -> KernelFit:
-        if len(stars) < FEWEST:
-            return match_psfs(parts.target, parts.convolved, settings)
-        return fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
-
-    fit = find_kernel()
+    fit = fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
     watch.lap("kernel fit")
     planes, sky = _subtract(parts, fit.kernel, settings.threads)
-    if len(stars) >= FEWEST and _uneven(sky, planes.variance):  # it is in the stamps of the fit too
+    if len(stars) and _uneven(sky, planes.variance):  # it is in the stamps of the fit too
         notes = (*notes, "the sky is not a low-order surface: matched again without its unevenness")
         first = fit.kernel
         _take_sky(sky, parts, first)
-        fit = find_kernel()
+        fit = fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
         _take_sky(SmoothPlane(-sky.grid, sky.shape), parts, first)
         planes, sky = _subtract(parts, fit.kernel, settings.threads, _changed(planes))
         _take_sky(sky, parts, fit.kernel)

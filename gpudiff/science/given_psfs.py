@@ -46,15 +46,22 @@ def width(psf: np.ndarray) -> float:
     return float(np.sqrt((psf > 0.5 * psf.max()).sum() * 4 / np.pi)) / FWHM
 
 
-def match_psfs(target: Exposure, convolved: Exposure, settings: Match) -> KernelFit:
+def match_psfs(
+    target: Exposure,
+    convolved: Exposure,
+    stars: Stars,
+    psf: PsfModel,
+    widths: tuple[float, float],
+    settings: Match,
+) -> KernelFit:
     """The kernel that takes `convolved` to the PSF and scale of `target`, from their given PSFs, constant.
 
-    No star was used: `used` is empty, chi2 unknown (NaN).
+    stars, psf, widths : as `science.match.match` takes them, not used.  chi2 is unknown (NaN).
     """
     half = min(settings.half_width, (min(target.shape) - 1) // 2)
     kernel = quotient(_middle(target), _middle(convolved), half) * _scale(target, convolved)
     field = MatchingKernel(kernel[None], 0, target.shape, np.array([_level(target, convolved, kernel)]), 0)
-    return KernelFit(field, np.zeros(0, bool), 0, float("nan"), float("nan"))
+    return KernelFit(field, np.zeros(len(stars), bool), 0, float("nan"), float("nan"))
 
 
 def _level(target: Exposure, convolved: Exposure, kernel: np.ndarray) -> float:
