@@ -88,7 +88,7 @@ class Exposure:
 
     frame : what it was made of, without its planes: nobody holds pixels that are no longer needed
     image : (H, W) float32, sky-subtracted; unusable pixels are 0 and masked
-    mask : (H, W) int32
+    mask : (H, W) uint16, which holds all planes in half the memory of a frame's int32
     sky : Plane, image units; what was subtracted
     sky_variance : Plane, image units squared: sky and read noise, without the sources' own photons
     gain : electrons per image unit, for the sources' photons; inf when unknown (their noise is then ignored)
