@@ -3,8 +3,11 @@
 The result is checked first: a fast wrong difference is not timed.  In the same run, on the same pair, the
 peer sfft (NumPy backend) where it is installed, in an environment of its own, by
 `python3 -m venv build/sfft && build/sfft/bin/pip install sfft`; GPUDIFF_SFFT_PYTHON names another Python.
+`--sizes 2048,4096 --no-peer` times gpudiff alone, where the peer would not fit into memory.
 """
 
+import argparse
+import json
 import os
 import statistics
 import sys
@@ -36,6 +39,15 @@ def median(runs: list[common.Run]) -> dict[str, float]:
     return {name: round(statistics.median(getattr(run, name) for run in runs), 3) for name in names}
 
 
+def ours(pair: Path, repeats: int) -> dict[str, Any]:
+    """Medians of our runs on the pair, and of the seconds of their stages."""
+    runs, stages = [], []
+    for _ in range(repeats):
+        runs.append(common.subtract(pair, "timed", "--quiet", "--json", str(pair / "timed.json")))
+        stages.append(json.loads((pair / "timed.json").read_text())["seconds"])
+    return median(runs) | {"stages": {name: statistics.median(one[name] for one in stages) for name in stages[0]}}
+
+
 def peer(pair: Path, repeats: int) -> dict[str, Any] | None:
     """sfft on the same pair, after one run that fills its compilation cache; None where it is absent."""
     python = Path(os.environ.get("GPUDIFF_SFFT_PYTHON", common.ROOT / "build" / "sfft" / "bin" / "python"))
@@ -55,25 +67,33 @@ def peer(pair: Path, repeats: int) -> dict[str, Any] | None:
 def main() -> int:
     parser = common.arguments(__doc__, size=1024, seeds="71")
     parser.add_argument("--repeats", type=int, default=REPEATS, help="timed runs (%(default)s)")
+    parser.add_argument("--sizes", help="several, comma-separated, in place of --size")
+    parser.add_argument("--no-peer", action="store_true", help="time gpudiff alone")
     options = parser.parse_args()
-    print(f"{common.device()}; {options.size} x {options.size} px; medians of {options.repeats}")
+    sizes = [int(size) for size in (options.sizes or str(options.size)).split(",")]
+    print(f"{common.device()}; medians of {options.repeats}")
     pairs = []
-    with tempfile.TemporaryDirectory() as folder:
+    for size in sizes:
         for seed in map(int, options.seeds.split(",")):
-            pair = common.make_pair(Path(folder), options.size, seed)
-            checked = check(pair)
-            ours = median([common.subtract(pair, "timed") for _ in range(options.repeats)])
-            ours |= {"found": checked["ours"]["found_transient"], "false": checked["ours"]["fp"]}
-            floor = {"found": checked["floor"]["found_transient"], "false": checked["floor"]["fp"]}
-            beside = peer(pair, max(1, options.repeats // 2))
-            pairs.append({"seed": seed, "floor": floor, "gpudiff": ours, "peer": beside})
-            print(f"seed {seed}\n  floor   {floor}\n  gpudiff {ours}")
-            print(f"  peer    {beside or 'none present: no ratio measured'}", flush=True)
-            if beside:
-                print(f"  ratio   {beside['wall_s'] / ours['wall_s']:.1f} x in wall time")
+            with tempfile.TemporaryDirectory() as folder:
+                pairs.append(compared(common.make_pair(Path(folder), size, seed), size, seed, options))
     if not options.no_record:
-        print(common.record(__file__, {"size": options.size, "repeats": options.repeats, "pairs": pairs}))
+        print(common.record(__file__, {"repeats": options.repeats, "pairs": pairs}))
     return 0
+
+
+def compared(pair: Path, size: int, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """The figures of one pair, printed."""
+    checked = check(pair)
+    mine = ours(pair, options.repeats)
+    mine |= {"found": checked["ours"]["found_transient"], "false": checked["ours"]["fp"]}
+    floor = {"found": checked["floor"]["found_transient"], "false": checked["floor"]["fp"]}
+    beside = None if options.no_peer else peer(pair, max(1, options.repeats // 2))
+    print(f"{size} x {size} px, seed {seed}\n  floor   {floor}\n  gpudiff {mine}")
+    print(f"  peer    {beside or 'none: no ratio measured'}", flush=True)
+    if beside:
+        print(f"  ratio   {beside['wall_s'] / mine['wall_s']:.1f} x in wall time")
+    return {"size": size, "seed": seed, "floor": floor, "gpudiff": mine, "peer": beside}
 
 
 if __name__ == "__main__":
