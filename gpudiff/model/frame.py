@@ -117,6 +117,11 @@ class Exposure:
     def name(self) -> str:
         return self.frame.name
 
+    def without_planes(self) -> "Exposure":
+        """The same with an image and a mask of its shape that take no memory: NaN and 0 everywhere."""
+        image, mask = (np.broadcast_to(value, self.shape) for value in (np.float32(np.nan), np.uint16(0)))
+        return dataclasses.replace(self, image=image, mask=mask)
+
 
 @dataclass(frozen=True)
 class Quality:
@@ -185,3 +190,11 @@ class Difference:
     steps: tuple[dict[str, Any], ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def alone(self) -> "Difference":
+        """The same without the planes of what it was made of: science, template and `matched`.
+
+        Their memory is free then, and what the disk's cache takes up as a file is written is quickest taken there.
+        """
+        science, template = self.science.without_planes(), self.template.without_planes()
+        return dataclasses.replace(self, science=science, template=template, matched=science.image)
