@@ -1,6 +1,7 @@
 """gpudiff subtract: two FITS frames in, what changed out."""
 
 import argparse
+import gc
 import json
 import re
 import time
@@ -52,12 +53,17 @@ def run(arguments: argparse.Namespace) -> int:
     configuration = configuration_of(arguments)
     check_device(arguments.device)
     check_outputs(arguments)
-    exposures, subtract_exposures = prepared(arguments, configuration)
-    seconds = {"read and calibrate": time.perf_counter() - start}
+    subtract_exposures = load_engine()
+    begun = time.perf_counter()
+    exposures = prepared(arguments, configuration)
+    seconds = {"load": begun - start, "read and calibrate": time.perf_counter() - begun}
     begun = time.perf_counter()
     difference, sources = subtract_exposures(*exposures, configuration)
     seconds |= _stages(difference.seconds, time.perf_counter() - begun)
     begun = time.perf_counter()
+    write_plot(arguments, difference, sources)
+    exposures.clear()
+    difference = difference.alone()
     written = write_outputs(arguments, difference, sources)
     seconds["write"] = time.perf_counter() - begun
     seconds["total"] = time.perf_counter() - start
@@ -138,36 +144,47 @@ def check_outputs(arguments: argparse.Namespace) -> None:
         taken.add(path.resolve())
 
 
-def prepared(arguments: argparse.Namespace, configuration: Configuration) -> tuple[list[Any], Callable]:
-    """(science and template exposures, the function that subtracts them); raises InputRejected.
-
-    While one frame is read the other is calibrated, and the libraries that the engine needs are loaded.
-    """
+def prepared(arguments: argparse.Namespace, configuration: Configuration) -> list[Any]:
+    """Science and template exposures: one frame is calibrated while the other is read.  Raises InputRejected."""
     from gpudiff.edges.fits import read_frame
     from gpudiff.science.calibrate import calibrate
 
     identity = {"visit": arguments.visit, "detector": arguments.detector}
-    with ThreadPoolExecutor(2) as beside:
-        engine = beside.submit(load_engine)
+    with ThreadPoolExecutor(1) as beside:
         calibrated = []
         for role, known in (("science", identity), ("template", {})):
             planes = {plane: getattr(arguments, f"{role}_{plane}") for plane in PLANES}
             frame = read_frame(getattr(arguments, role), configuration.instrument, **planes, **known)
             calibrated.append(beside.submit(calibrate, frame, configuration))
-        return [one.result() for one in calibrated], engine.result()
+        return [one.result() for one in calibrated]
 
 
 def load_engine() -> Callable:
-    """`science.subtract.subtract_exposures`, with SciPy loaded, and astropy.wcs, which any frame asks for."""
+    """`science.subtract.subtract_exposures`, with astropy.wcs loaded, which the first frame would ask for.
+
+    The garbage collector rests meanwhile, and leaves alone what was loaded: it would look at it again and again.
+    (Loading beside the reading of the frames was tried: the two get in each other's way.)
+    """
+    gc.disable()
     import astropy.wcs  # noqa: F401
 
     from gpudiff.science.subtract import subtract_exposures
 
+    gc.freeze()
+    gc.enable()
     return subtract_exposures
 
 
+def write_plot(arguments: argparse.Namespace, difference: Any, sources: Any) -> None:
+    """The picture, where it was asked for; it shows the exposures too.  Raises StoreFailed."""
+    if arguments.plot:
+        from gpudiff.edges.picture import write_picture
+
+        write_picture(arguments.plot, difference, sources)
+
+
 def write_outputs(arguments: argparse.Namespace, difference: Any, sources: Any) -> list[str]:
-    """Write what was asked for; the paths.  Raises StoreFailed."""
+    """Write the other outputs that were asked for; the paths of all.  Raises StoreFailed."""
     if arguments.output:
         from gpudiff.edges.fits_difference import write_difference
 
@@ -176,10 +193,6 @@ def write_outputs(arguments: argparse.Namespace, difference: Any, sources: Any) 
         from gpudiff.edges.sources import write_sources
 
         write_sources(arguments.sources, sources, _meta(difference))
-    if arguments.plot:
-        from gpudiff.edges.picture import write_picture
-
-        write_picture(arguments.plot, difference, sources)
     return [str(path) for path in (arguments.output, arguments.sources, arguments.plot) if path]
 
 

@@ -90,7 +90,7 @@ class Exposure:
 
     frame : what it was made of, without its planes: nobody holds pixels that are no longer needed
     image : (H, W) float32, sky-subtracted; unusable pixels are 0 and masked
-    mask : (H, W) int32
+    mask : (H, W) uint16, which holds all planes in half the memory of a frame's int32
     sky : Plane, image units; what was subtracted
     sky_variance : Plane, image units squared: sky and read noise, without the sources' own photons
     gain : electrons per image unit, for the sources' photons; inf when unknown (their noise is then ignored)
@@ -118,6 +118,11 @@ class Exposure:
     @property
     def name(self) -> str:
         return self.frame.name
+
+    def without_planes(self) -> "Exposure":
+        """The same with an image and a mask of its shape that take no memory: NaN and 0 everywhere."""
+        image, mask = (np.broadcast_to(value, self.shape) for value in (np.float32(np.nan), np.uint16(0)))
+        return dataclasses.replace(self, image=image, mask=mask)
 
 
 @dataclass(frozen=True)
@@ -198,3 +203,11 @@ class Difference:
     notes: tuple[str, ...] = ()
     cells: Table = field(default_factory=lambda: Table.empty(CELL))
     stars: Table = field(default_factory=lambda: Table.empty(KERNEL_STAR))
+
+    def alone(self) -> "Difference":
+        """The same without the planes of what it was made of: science, template and `matched`.
+
+        Their memory is free then, and what the disk's cache takes up as a file is written is quickest taken there.
+        """
+        science, template = self.science.without_planes(), self.template.without_planes()
+        return dataclasses.replace(self, science=science, template=template, matched=science.image)

@@ -1,4 +1,4 @@
-"""Mask planes: one named bit each, in an int32 image; the names are those Rubin publishes."""
+"""Mask planes: one named bit each, in an integer image; the names are those Rubin publishes."""
 
 import numpy as np
 
@@ -34,12 +34,12 @@ UNUSABLE = ("BAD", "SAT", "CR", "NO_DATA", "SAT_TEMPLATE", "EDGE")
 """Planes whose pixels carry no information about the sky."""
 
 
-def bit(*names: str) -> np.int32:
-    """The bits of the named planes, or-ed."""
+def bit(*names: str) -> np.uint16:
+    """The bits of the named planes, or-ed: of a type that masks of uint16 and of int32 take in place."""
     value = 0
     for name in names:
         value |= 1 << BITS[name]
-    return np.int32(value)
+    return np.uint16(value)
 
 
 ROWS = 64
@@ -47,7 +47,7 @@ ROWS = 64
 
 
 def marked(mask: np.ndarray, *names: str) -> np.ndarray:
-    """Bool: pixels with any of the named planes set.  mask : (H, W) or (N, H, W) int32"""
+    """Bool: pixels with any of the named planes set.  mask : (H, W) or (N, H, W) integer"""
     out = np.empty(mask.shape, bool)
     bits = bit(*names)
     for row in range(0, len(mask), ROWS):
@@ -69,7 +69,7 @@ def translate(mask: np.ndarray, header_bits: dict[str, int]) -> np.ndarray:
         then any non-zero pixel is BAD.  Planes we do not know are ignored: they say nothing about usability.
     """
     if not header_bits:
-        return (mask != 0) * bit("BAD")
+        return (mask != 0) * np.int32(bit("BAD"))
     same = [name for name, number in header_bits.items() if BITS.get(name) == number]
     kept = mask.dtype.type(int(bit(*same)) & int(np.iinfo(mask.dtype).max))
     out = (mask & kept).astype(np.int32, copy=False)  # one pass over a mask of our own

@@ -7,7 +7,7 @@ from gpudiff.arrays.parallel import over
 from gpudiff.model.config import Calibrate, Configuration
 from gpudiff.model.errors import BadGain, BadVariance, ConstantImage, NoUsablePixels, WrongShape
 from gpudiff.model.frame import Exposure, Frame
-from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.mask import UNUSABLE, bit, marked
 from gpudiff.model.plane import DensePlane, Plane, SmoothPlane
 
 SMALLEST = 64
@@ -75,7 +75,7 @@ def _check_numbers(frame: Frame) -> None:
 def _pixels(frame: Frame, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """(float32 image of its own, mask with non-finite and saturated pixels marked, unusable pixels, notes)."""
     shape = frame.image.shape
-    image, mask, unusable = np.empty(shape, np.float32), np.empty(shape, np.int32), np.empty(shape, bool)
+    image, mask, unusable = np.empty(shape, np.float32), np.empty(shape, np.uint16), np.empty(shape, bool)
     saturation, notes = frame.saturation, []
     if saturation is None:
         saturation = _plateau(frame.image)
@@ -92,9 +92,9 @@ def _pixels(frame: Frame, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndar
         if frame.variance is not None:
             with np.errstate(invalid="ignore"):
                 known = (frame.variance[band] > 0) & np.isfinite(frame.variance[band])
-            mask[band][~known & ((mask[band] & bit(*UNUSABLE)) == 0)] |= bit("NO_DATA")
+            mask[band][~known & ~marked(mask[band], *UNUSABLE)] |= bit("NO_DATA")
         image[band][bad] = 0
-        np.not_equal(mask[band] & bit(*UNUSABLE), 0, out=unusable[band])
+        unusable[band] = marked(mask[band], *UNUSABLE)
         return int(np.count_nonzero(bad))
 
     lost = sum(over(mark, bands(shape[0]), threads))
@@ -119,7 +119,7 @@ def _check_pixels(frame: Frame, image: np.ndarray, unusable: np.ndarray, limits:
         with np.errstate(invalid="ignore"):
             wrong = ~(frame.variance > 0) & np.isfinite(frame.image)
         if frame.mask is not None:
-            wrong &= (frame.mask & bit(*UNUSABLE)) == 0
+            wrong &= ~marked(frame.mask, *UNUSABLE)
         share = float(wrong.mean())
         if share > 0.01:
             raise BadVariance(

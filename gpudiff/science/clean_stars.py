@@ -5,7 +5,7 @@ from gpudiff.arrays.stamps import stamps
 from gpudiff.model.config import Match
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import PsfModel
-from gpudiff.model.mask import bit
+from gpudiff.model.mask import marked
 from gpudiff.science.cosmic_rays import mark_cosmic_rays
 from gpudiff.science.given_psfs import stars_or_psfs
 from gpudiff.science.psf import psf_of
@@ -32,8 +32,7 @@ def clean_stars(
 
     described = over(describe, images, settings.threads)
     psfs, found = dict(zip(images, (psf for psf, _ in described), strict=True)), [count for _, count in described]
-    struck = (stamps(science.mask | template.mask, stars.y, stars.x, 2) & bit("CR")) != 0
-    if struck.any():
+    if any(marked(stamps(image.mask, stars.y, stars.x, 2), "CR").any() for image in images.values()):
         stars = stars_or_psfs(science, template, settings, margin)
         psfs = {name: psf_of(image, stars, name) for name, image in images.items()}
     return stars, psfs, found

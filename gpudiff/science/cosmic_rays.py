@@ -21,9 +21,9 @@ def mark_cosmic_rays(exposure: Exposure, psf: PsfModel) -> int:
     found = cosmic_rays(
         exposure.image, unusable, sky_noise(exposure), exposure.gain, psf.at(height / 2, width / 2)
     )
-    y, x = positions(found)
-    exposure.mask[y, x] |= bit("CR")
+    struck = positions(found)
+    exposure.mask[struck] |= bit("CR")
     holes = found | unusable
     holes &= ~marked(exposure.mask, "SAT", "NO_DATA")
     fill(exposure.image, holes)
-    return len(y)
+    return len(struck[0])

@@ -16,7 +16,7 @@ from gpudiff.arrays.tiles import Tile, tiles
 from gpudiff.model.config import Configuration, Match
 from gpudiff.model.frame import Difference, Exposure, Quality
 from gpudiff.model.kernel import MatchingKernel, PsfModel
-from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.mask import UNUSABLE, marked
 from gpudiff.model.plane import SmoothPlane
 from gpudiff.science import noise as noises
 from gpudiff.science.clean_stars import clean_stars
@@ -304,7 +304,7 @@ def _quality(
     sums = np.array([fit.kernel.at(y, x).sum() for y, x in grid])
     if parts.convolves_science:
         sums = 1 / sums
-    usable = (science.mask & bit(*UNUSABLE)) == 0
+    usable = ~marked(science.mask, *UNUSABLE)
     return Quality(
         convolved=parts.name,
         algorithm=algorithm,
@@ -321,5 +321,5 @@ def _quality(
         noise_ratio=noises.scatter(blank[0]) * before,
         score_std=noises.scatter(blank[1]) / scale[1],
         score_scale=scale[1] / scale[0],
-        lost_fraction=float((planes.lost & usable).sum() / max(usable.sum(), 1)),
+        lost_fraction=float(np.count_nonzero(planes.lost & usable) / max(int(np.count_nonzero(usable)), 1)),
     )

@@ -218,9 +218,8 @@ def kernel_error(difference: Difference) -> float:
 
 def _static_stars(difference: Difference) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(y, x, signal to noise) of the matched template's stars above 50 sigma that the difference covers."""
-    matched = np.where(np.isfinite(difference.image), difference.matched, 0)
     middle = float(np.nanmedian(difference.variance[::7, ::7]))
-    y, x = peaks(matched, 5 * np.sqrt(middle))
+    y, x = peaks(difference.matched, 5 * np.sqrt(middle), known=np.isfinite(difference.image))
     covered = np.isfinite(stamps(difference.image, y, x, 4)).all((1, 2))
     y, x = y[covered], x[covered]
     significance = _significance(difference, y, x)

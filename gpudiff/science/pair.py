@@ -8,7 +8,7 @@ from gpudiff.arrays.subtract_tiles import Pair
 from gpudiff.model.config import Match
 from gpudiff.model.errors import NoOverlap, WrongShape
 from gpudiff.model.frame import Exposure
-from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.mask import UNUSABLE, marked
 from gpudiff.model.sky import Sky
 from gpudiff.science.stars import Stars
 
@@ -102,8 +102,8 @@ def bare(parts: Roles) -> Pair:
     return Pair(
         target.image,
         convolved.image,
-        (target.mask & bit(*UNUSABLE)) != 0,
-        (convolved.mask & bit(*UNUSABLE)) != 0,
+        marked(target.mask, *UNUSABLE),
+        marked(convolved.mask, *UNUSABLE),
         target.sky_variance.cut,
         convolved.sky_variance.cut,
         target.gain,

@@ -108,10 +108,9 @@ def _stars(surface: Surface) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     middle = float(np.nanmedian(surface.variance[::7, ::7]))
     psf = surface.psf.at(surface.psf.shape[0] / 2, surface.psf.shape[1] / 2)
     noise = np.sqrt(middle / (psf**2).sum())
-    light = np.where(surface.lost, 0, surface.matched)
-    y, x = peaks(light, FAINTEST * noise * psf.max())
+    y, x = peaks(surface.matched, FAINTEST * noise * psf.max(), known=~surface.lost)
     variance = np.nan_to_num(surface.variance[y, x], nan=np.inf)
-    bright = light[y, x] / psf.max() * np.sqrt((psf**2).sum() / variance)
+    bright = surface.matched[y, x] / psf.max() * np.sqrt((psf**2).sum() / variance)
     order = np.argsort(-bright, kind="stable")
     return y[order], x[order], bright[order]
 

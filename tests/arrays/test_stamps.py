@@ -46,3 +46,10 @@ def test_peaks_within_4_px_of_the_edge_are_left_out():
 
 def test_an_image_smaller_than_a_block_has_no_peaks():
     assert len(peaks(np.full((9, 9), 10, np.float32), 5)[0]) == 0
+
+
+def test_unknown_pixels_count_as_zero_in_peaks():
+    image = np.zeros((64, 64), np.float32)
+    image[20, 20], image[20, 26] = 10, 7
+    y, x = peaks(image, 5, known=image != 10)
+    assert (y.tolist(), x.tolist()) == ([20], [26])
