@@ -46,8 +46,12 @@ def inside(shape: tuple[int, ...], y: np.ndarray, x: np.ndarray, box: int) -> np
 
 
 def profiles(difference: Difference, thirds: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """(N, S, S) PSF at each position from one of the difference's (9, P, P) stacks, cut to the stamps."""
+    """(N, S, S) PSF at each position from one of the difference's (9, P, P) stacks, cut to the stamps.
+
+    What the stack has lost of its light beyond its edge stays lost: fluxes are those of the whole PSF.
+    """
     model: PsfModel = given(thirds, difference.science.shape, difference.science.name)
-    full = psf_stamps(model.coefficients, model.order, model.shape, y, x)
+    share = np.float32(thirds.sum((1, 2), dtype=float).mean())
+    full = psf_stamps(model.coefficients, model.order, model.shape, y, x) * share
     edge = full.shape[1] // 2 - box_of(difference)
     return full[:, edge:-edge, edge:-edge] if edge > 0 else full
