@@ -37,8 +37,8 @@ PROFILE = 15, 30
 """Least and greatest half width of the PSF that the score filters with, pixels; between them 3.5 FWHM."""
 UNEVEN = 0.1
 """Sigmas of a pixel, rms, of a residual sky that is taken out before the kernel is fitted once more."""
-SEEN = 4.0
-"""Sigmas of a 7 x 7 mean from which there is something in the difference."""
+SEEN, BRIGHT = 4.0, 6.0
+"""Sigmas of a 7 x 7 mean from which there is something in the difference; and in one whose sky is still in it."""
 FWHM = 2.0 * np.sqrt(2 * np.log(2))
 
 Matcher = Callable[[Exposure, Exposure, Stars, PsfModel, tuple[float, float], Match], KernelFit]
@@ -130,7 +130,7 @@ def _subtract(
 ) -> tuple[Planes, SmoothPlane]:
     """The plain difference in the science image's unit, a smooth residual sky removed, and that sky.
 
-    changed : (H, W) bool, pixels that are no sky
+    changed : (H, W) bool, pixels that are no sky, where they are known
     """
     pair = bare(parts)
     shape = parts.target.shape
@@ -139,6 +139,7 @@ def _subtract(
     planes = Planes.empty(shape)
     limit = noises.sky_limit(kernel, parts)
     cells = ResidualSky(pieces)
+    reach = round(2.5 * FWHM * parts.target_width)
 
     def work(tile: Tile) -> None:
         model, variance = matched_tile(pair, spectrum, tile)
@@ -152,9 +153,8 @@ def _subtract(
             variance = variance * scale**2
         blank = noises.sky_only(model, variance, lost, limit)
         quiet = blank & (image**2 < 9 * variance)
-        if changed is not None:
-            quiet &= ~changed[tile.core]
-        cells.add(tile, image, quiet)
+        light = _light(image, variance, blank, reach) if changed is None else changed[tile.core]
+        cells.add(tile, image, quiet & ~light)
         core = tile.core
         planes.image[core], planes.variance[core] = image, variance
         planes.model[core], planes.lost[core], planes.blank[core] = model, lost, blank
@@ -168,6 +168,13 @@ def _subtract(
 def _uneven(sky: SmoothPlane, variance: np.ndarray) -> bool:
     """Whether a residual sky is rough enough to spoil the fit of the kernel."""
     return bool(np.std(sky.grid) > UNEVEN * np.sqrt(np.median(variance[::7, ::7])))
+
+
+def _light(image: np.ndarray, variance: np.ndarray, blank: np.ndarray, reach: int) -> np.ndarray:
+    """(h, w) bool: pixels within reach of what changed so much that its wings would pass for sky."""
+    ratio = np.where(blank, image / np.sqrt(variance), 0)
+    bright = np.abs(ndimage.uniform_filter(ratio, noises.MEAN)) * noises.MEAN > BRIGHT
+    return ndimage.maximum_filter(bright, 2 * reach + 1) if bright.any() else bright
 
 
 def _changed(planes: Planes) -> np.ndarray:
