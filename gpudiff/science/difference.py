@@ -171,9 +171,13 @@ def _uneven(sky: SmoothPlane, variance: np.ndarray) -> bool:
 
 
 def _light(image: np.ndarray, variance: np.ndarray, blank: np.ndarray, reach: int) -> np.ndarray:
-    """(h, w) bool: pixels within reach of what changed so much that its wings would pass for sky."""
+    """(h, w) bool: pixels within reach of what changed so much that its wings would pass for sky.
+
+    Seen against its surroundings: a sky with structure is no change.
+    """
     ratio = np.where(blank, image / np.sqrt(variance), 0)
-    bright = np.abs(ndimage.uniform_filter(ratio, noises.MEAN)) * noises.MEAN > BRIGHT
+    near, around = (ndimage.uniform_filter(ratio, side) for side in (noises.MEAN, 3 * noises.MEAN))
+    bright = np.abs(near - around) * noises.MEAN > BRIGHT
     return ndimage.maximum_filter(bright, 2 * reach + 1) if bright.any() else bright
 
 
