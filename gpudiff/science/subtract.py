@@ -11,7 +11,6 @@ from gpudiff.science.align import align
 from gpudiff.science.calibrate import calibrate
 from gpudiff.science.detect import detect
 from gpudiff.science.difference import difference
-from gpudiff.science.quality import assess, counted
 
 ALGORITHMS: dict[str, Callable[[Exposure, Exposure, Configuration], Difference]] = {"alard-lupton": difference}
 """What `match.algorithm` may say (model.config.CHOICES has the same names): two exposures on one pixel grid in,
@@ -39,8 +38,7 @@ def subtract_exposures(
     in_place = time.perf_counter()
     made = ALGORITHMS[configuration.match.algorithm](science, aligned, configuration)
     differenced = time.perf_counter()
-    marked, sources = detect(assess(made), configuration)
-    marked = counted(marked, sources)
+    marked, sources = detect(made, configuration)
     seconds = {
         "align": in_place - start,
         **made.seconds,
