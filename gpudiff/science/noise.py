@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from gpudiff.arrays.box import box_mean
 from gpudiff.arrays.correlation import autocorrelation, of_kernel
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.score_tiles import extra_power, mean_power, noise_power, reach_of
@@ -89,7 +90,7 @@ def limit_of(filter_image: np.ndarray, sigma: float) -> float:
 
 def sky_only(model: np.ndarray, variance: np.ndarray, lost: np.ndarray, limit: float) -> np.ndarray:
     """Bool: pixels where the convolved image shows sky alone: its 7 x 7 mean is below `limit` sigma."""
-    mean = ndimage.uniform_filter(model, MEAN, mode="nearest")
+    mean = box_mean(model, MEAN)
     return ~lost & (mean**2 < np.float32(limit**2) * variance)
 
 
