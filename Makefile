@@ -19,7 +19,7 @@ demo: $(STAMP) ## simulate three visits, run the service, send the frames, repor
 test: compiler $(STAMP) ## every test; ARGS="-k name" picks some
 	$(PYTHON) -m pytest $(ARGS)
 
-bench: $(STAMP) ## every benchmark; results go to bench/results/
+bench: $(STAMP) ## every benchmark, about an hour; results go to bench/results/
 	@for script in bench/[!_]*.py; do echo "== $$script"; $(PYTHON) $$script $(ARGS) || exit 1; done
 
 lint: $(STAMP) ## ruff and mypy

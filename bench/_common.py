@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -40,7 +41,7 @@ def tools() -> Path:
 
 def arguments(description: str | None, size: int, seeds: str) -> argparse.ArgumentParser:
     """The options that all benchmarks have."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=size, help="pixels along one side (%(default)s)")
     parser.add_argument("--seeds", default=seeds, help="comma-separated (%(default)s)")
     parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
@@ -61,53 +62,42 @@ def timed(command: list[str | Path]) -> Run:
     return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, stdout)
 
 
-def make_pair(folder: Path, size: int, seed: int) -> Path:
-    """Simulate a registered pair into folder/pair-SIZE-SEED, with its perfect-template difference."""
+def make_pair(folder: Path, size: int, seed: int, *options: str) -> Path:
+    """Simulate a registered pair into folder/pair-SIZE-SEED, with its perfect-template difference; once.
+
+    100 transients, fewer below 2048 px; options : more for simpair.py
+    """
     pair = folder / f"pair-{size}-{seed}"
-    transients = max(20, round(100 * (size / 2048) ** 2))
-    shape = ["--size", str(size), "--seed", str(seed), "--ntrans", str(transients)]
-    timed([sys.executable, tools() / "simpair.py", "--out", pair, *shape])
-    timed([sys.executable, tools() / "idealdiff.py", pair, pair / "ideal.fits"])
+    if not (pair / "ideal.fits").exists():
+        transients = min(100, max(20, round(100 * (size / 2048) ** 2)))
+        shape = ["--size", str(size), "--seed", str(seed), "--ntrans", str(transients)]
+        timed([sys.executable, tools() / "simpair.py", "--out", pair, *shape, *options])
+        timed([sys.executable, tools() / "idealdiff.py", pair, pair / "ideal.fits"])
     return pair
 
 
 def subtract(pair: Path, name: str, *options: str) -> Run:
     """`gpudiff subtract` on the pair: writes NAME.fits and NAME.ecsv into it."""
-    command: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "gpudiff",
-        "subtract",
-        pair / "sci.fits",
-        pair / "ref.fits",
-    ]
+    command: list[str | Path] = [sys.executable, "-m", "gpudiff", "subtract"]
+    command += [pair / "sci.fits", pair / "ref.fits"]
     command += ["--science-mask", pair / "mask_sci.fits", "--template-mask", pair / "mask_ref.fits"]
     return timed([*command, "-o", pair / f"{name}.fits", "--sources", pair / f"{name}.ecsv", *options])
 
 
 def score(pair: Path, difference: Path, *options: str | Path) -> dict[str, Any]:
-    """What evalpair.py says of a difference."""
+    """What evalpair.py says of a difference; its "found_transient", "38/40", also as `found` and `asked`."""
     out = difference.with_suffix(".json")
-    timed(
-        [
-            sys.executable,
-            tools() / "evalpair.py",
-            "--sim",
-            pair,
-            "--diff",
-            difference,
-            "--json",
-            out,
-            *options,
-        ]
-    )
-    return json.loads(out.read_text())
+    files: list[str | Path] = ["--sim", pair, "--diff", difference, "--json", out]
+    timed([sys.executable, tools() / "evalpair.py", *files, *options])
+    judged = json.loads(out.read_text())
+    found, asked = map(int, judged["found_transient"].split("/"))
+    return judged | {"found": found, "asked": asked}
 
 
-def found(text: str) -> tuple[int, int]:
-    """(found, of) from evalpair's "38/40"."""
-    first, of = text.split("/")
-    return int(first), int(of)
+def median(runs: list[Run]) -> dict[str, float]:
+    """The median of each figure of the runs."""
+    names = ("wall_s", "cpu_s", "peak_mb")
+    return {name: round(statistics.median(getattr(one, name) for one in runs), 3) for name in names}
 
 
 def record(script: str, document: dict[str, Any]) -> Path:

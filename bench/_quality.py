@@ -114,17 +114,17 @@ def counts(truth: Truth, detections: Detections) -> dict[str, Any]:
 
 
 def fluxes(truth: Truth, rows: Table) -> dict[str, list[float]]:
-    """flux / true flux - 1 above S/N 15, and (flux - true) / error above S/N 8, of point sources found."""
+    """flux / true flux - 1, its error, and (flux - true) / error of point sources found, S/N 8 and more."""
     hit = truth.hits(_detections(rows))
-    ratio, pull = [], []
+    ratio, error, pull = [], [], []
     for change in np.flatnonzero(hit.any(1) & (np.asarray(truth.sky["trailLength"]) < 1.5)):
         row = rows[int(np.flatnonzero(hit[change])[0])]
         true, snr = float(truth.sky["flux"][change]), float(truth.sky["snr"][change])
         if snr > 8 and truth.asked[change]:
             pull.append((float(row["psfFlux"]) - true) / float(row["psfFluxErr"]))
-        if snr > 15 and truth.asked[change]:
             ratio.append(float(row["psfFlux"]) / true - 1)
-    return {"ratio": ratio, "pull": pull}
+            error.append(float(row["psfFluxErr"]) / abs(true))
+    return {"ratio": ratio, "error": error, "pull": pull}
 
 
 def trails(truth: Truth, rows: Table) -> dict[str, list[float]]:

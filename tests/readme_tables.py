@@ -1,9 +1,10 @@
-"""The README's reference tables, made from the source; `python tests/readme_tables.py` rewrites them.
+"""The README's tables, made from source and bench/results/; `python tests/readme_tables.py` rewrites them.
 
 Each stands between `<!-- NAME -->` and `<!-- end NAME -->`; test_readme.py compares.
 """
 
 import dataclasses
+import importlib.util
 import json
 import re
 import sys
@@ -77,7 +78,18 @@ def exit_statuses() -> str:
     return rows(("status", "meaning"), said.items())
 
 
+def measured() -> str:
+    """What the benchmarks recorded last."""
+    spec = importlib.util.spec_from_file_location("_measured", README.parent / "bench" / "_measured.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.markdown()
+
+
 TABLES = {
+    "measured": measured,
     "configuration": configuration,
     "mask planes": mask_planes,
     "source flags": source_flags,

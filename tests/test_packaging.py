@@ -48,8 +48,8 @@ def test_the_wheel_holds_every_cuda_kernel_byte_for_byte(wheel):
         assert wheel.read(f"gpudiff/kernels/{kernel.name}") == kernel.read_bytes()
 
 
-@pytest.mark.parametrize("ending", ["/LICENSE", "WIRE.md", ".html.j2"])
-def test_the_wheel_holds_the_licence_the_wire_contract_and_the_report_page(wheel, ending):
+@pytest.mark.parametrize("ending", ["/LICENSE", "WIRE.md", "ALGORITHMS.md", ".html.j2"])
+def test_the_wheel_holds_the_licence_the_texts_and_the_report_page(wheel, ending):
     assert [name for name in wheel.namelist() if name.endswith(ending)]
 
 

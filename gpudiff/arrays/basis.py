@@ -12,6 +12,12 @@ FULL = ((0.5, 4), (1.0, 4), (2.0, 2), (4.0, 0))
 LARGE = ((0.7, 4), (1.5, 2), (3.5, 0))
 MEDIUM = ((0.7, 2), (1.4, 2), (3.0, 0))
 SMALL = ((0.8, 2), (1.6, 0))
+ALL = (SMALL, MEDIUM, LARGE, FULL)
+
+
+def count(gaussians: tuple[tuple[float, int], ...]) -> int:
+    """Functions in a basis."""
+    return sum((degree + 1) * (degree + 2) // 2 for _, degree in gaussians)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.spatial import cKDTree
 
-from gpudiff.arrays.stamps import stamps
+from gpudiff.arrays.stamps import positions, stamps
 
 APART = 4.5
 """Pixels, or FWHM if that is more, within which two extrema, of either sign, are one detection."""
@@ -21,7 +21,7 @@ def extrema(score: np.ndarray, threshold: float, fwhm: float = 0.0) -> tuple[np.
     Equal scores are ordered by (y, x), so the list is the same from run to run.
     score : (H, W) float32, no NaN
     """
-    y, x = np.nonzero(np.abs(score) >= threshold)
+    y, x = positions((score >= threshold) | (score <= -threshold))
     if len(y) == 0:
         return y, x
     top = np.abs(score[y, x]) >= np.abs(stamps(score, y, x, 2)).reshape(len(y), -1).max(1)

@@ -4,7 +4,11 @@ The test is that of the SDSS Photo pipeline (R. Lupton; LSST meas_algorithms fin
 star's if, along some direction, the mean of its two opposite neighbours is too faint for the PSF.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+
+from gpudiff.arrays.stamps import positions
 
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 FLOOR = 6.0
@@ -31,20 +35,18 @@ def cosmic_rays(
     """
     found = np.zeros(image.shape, bool)
     ratios = sharpest(psf)
-    y, x = _inside(image.shape, *np.nonzero((image > FLOOR * sky_sigma) & ~unusable))
-    hit = _sharp(image, unusable, found, y, x, sky_sigma, gain, ratios, FLOOR)
-    found[y[hit], x[hit]] = True
+    pixels = Pixels(image.ravel(), unusable.ravel(), found.ravel(), image.shape, sky_sigma, gain)
+    at = _inside(image.shape, np.flatnonzero(image > FLOOR * sky_sigma))
+    struck = _sharp(pixels, at[~pixels.unusable[at]], ratios, FLOOR)
+    pixels.found[struck] = True
     for _ in range(ROUNDS):
-        y, x = np.nonzero(found)
-        if len(y) == 0:
+        at = _neighbours(image.shape, struck)
+        fresh = ~(pixels.found[at] | pixels.unusable[at]) & (pixels.image[at] > GROWN * sky_sigma)
+        more = _sharp(pixels, at[fresh], ratios, 0.0)
+        if len(more) == 0:
             break
-        y, x = _neighbours(image.shape, y, x)
-        fresh = ~found[y, x] & ~unusable[y, x] & (image[y, x] > GROWN * sky_sigma)
-        y, x = y[fresh], x[fresh]
-        hit = _sharp(image, unusable, found, y, x, sky_sigma, gain, ratios, 0.0)
-        if not hit.any():
-            break
-        found[y[hit], x[hit]] = True
+        pixels.found[more] = True
+        struck = np.concatenate([struck, more])
     return found
 
 
@@ -61,41 +63,51 @@ def sharpest(psf: np.ndarray) -> list[float]:
     return [float((side[bright] / inner[bright]).min()) for side in sides]
 
 
-def _sharp(
-    image: np.ndarray,
-    unusable: np.ndarray,
-    found: np.ndarray,
-    y: np.ndarray,
-    x: np.ndarray,
-    sky_sigma: float,
-    gain: float,
-    ratios: list[float],
-    above: float,
-) -> np.ndarray:
-    """(N,) bool: too sharp along at least one direction; found pixels count as dark neighbours."""
-    value = image[y, x]
-    noise = np.sqrt(sky_sigma**2 + np.maximum(value, 0) / gain)
-    out = np.zeros(len(y), bool)
+@dataclass(frozen=True)
+class Pixels:
+    """What cosmic_rays works on: image, unusable and found as one row of pixels each."""
+
+    image: np.ndarray
+    unusable: np.ndarray
+    found: np.ndarray
+    shape: tuple[int, ...]
+    sky_sigma: float
+    gain: float
+
+    def noise(self, value: np.ndarray) -> np.ndarray:
+        """Noise of a pixel of that value."""
+        return np.sqrt(self.sky_sigma**2 + np.maximum(value, 0) / self.gain)
+
+
+def _sharp(pixels: Pixels, at: np.ndarray, ratios: list[float], above: float) -> np.ndarray:
+    """Those of the pixels `at` that are too sharp along at least one direction; found pixels count as dark.
+
+    at : (N,) places in the row of pixels, none at the image's edge
+    """
+    value = pixels.image[at]
+    trusted = TRUST * (value - MARGIN * pixels.noise(value))
+    out = np.zeros(len(at), bool)
     for (dy, dx), ratio in zip(DIRECTIONS, ratios, strict=True):
-        first, second = (y + dy, x + dx), (y - dy, x - dx)
-        sides = [np.where(found[at], 0, image[at]) for at in (first, second)]
+        first, second = (at + sign * (dy * pixels.shape[1] + dx) for sign in (1, -1))
+        sides = [np.where(pixels.found[side], 0, pixels.image[side]) for side in (first, second)]
         mean = 0.5 * (sides[0] + sides[1])
-        spread = np.sqrt(0.5 * (sky_sigma**2 + np.maximum(mean, 0) / gain))
-        clear = ~(unusable[first] | unusable[second])
-        faint = mean + MARGIN * spread < TRUST * ratio * (value - MARGIN * noise)
-        out |= clear & faint & (value - mean > above * sky_sigma)
-    return out
+        spread = 0.5**0.5 * pixels.noise(mean)
+        sharp = (mean + MARGIN * spread < ratio * trusted) & (value - mean > above * pixels.sky_sigma)
+        sharp = np.flatnonzero(sharp)  # few: only theirs are asked whether their neighbours may be used
+        clear = ~(pixels.unusable[first[sharp]] | pixels.unusable[second[sharp]])
+        out[sharp[clear]] = True
+    return at[out]
 
 
-def _inside(shape: tuple[int, ...], y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    inner = (y > 0) & (x > 0) & (y < shape[0] - 1) & (x < shape[1] - 1)
-    return y[inner], x[inner]
+def _inside(shape: tuple[int, ...], at: np.ndarray) -> np.ndarray:
+    """Those not at the image's edge."""
+    y, x = np.divmod(at, shape[1])
+    return at[(y > 0) & (x > 0) & (y < shape[0] - 1) & (x < shape[1] - 1)]
 
 
-def _neighbours(shape: tuple[int, ...], y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    offset = np.array([(j, i) for j in (-1, 0, 1) for i in (-1, 0, 1) if j or i])
-    flat = (y[:, None] + offset[:, 0]) * shape[1] + x[:, None] + offset[:, 1]
-    return _inside(shape, *np.divmod(np.unique(flat), shape[1]))
+def _neighbours(shape: tuple[int, ...], at: np.ndarray) -> np.ndarray:
+    offset = np.array([j * shape[1] + i for j, i in ROUND])
+    return _inside(shape, np.unique(at[:, None] + offset))
 
 
 ROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
@@ -107,7 +119,7 @@ def fill(image: np.ndarray, holes: np.ndarray) -> None:
     What is farther than 8 pixels from the rim of its hole is left as it is.
     """
     left = holes.copy()
-    y, x = np.nonzero(left)
+    y, x = positions(left)
     for _ in range(8):
         if len(y) == 0:
             return

@@ -8,6 +8,20 @@ import scipy.fft
 from gpudiff.arrays.polynomial import field, terms
 
 
+@dataclass(frozen=True)
+class Cut:
+    """Squares of one image: data, 0 where there is no value; weight, one over the variance, 0 there; psf, unit
+    sum, its peak in the middle; all (N, S, S)."""
+
+    data: np.ndarray
+    weight: np.ndarray
+    psf: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "Cut":
+        """Those that an index array or a boolean mask picks."""
+        return Cut(self.data[rows], self.weight[rows], self.psf[rows])
+
+
 def psf_stamps(
     coefficients: np.ndarray, order: int, shape: tuple[int, int], y: np.ndarray, x: np.ndarray
 ) -> np.ndarray:
@@ -91,6 +105,11 @@ def forced(data: np.ndarray, weight: np.ndarray, profile: np.ndarray) -> tuple[n
         information = (weight * profile.astype(np.float64) ** 2).sum((1, 2))
         flux = (weight * profile * data.astype(np.float64)).sum((1, 2)) / information
         return flux, 1 / np.sqrt(information)
+
+
+def own_photons(profile: np.ndarray) -> np.ndarray:
+    """(N,) sum P^3 / (sum P^2)^2: the variance of a PSF flux by the source's own photons, a unit of flux."""
+    return (profile.astype(float) ** 3).sum((1, 2)) / (profile.astype(float) ** 2).sum((1, 2)) ** 2
 
 
 def aperture(

@@ -7,15 +7,18 @@ Sums and the solve are float64: the condition number reaches 3e10.
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.linalg
 
 from gpudiff.arrays.parallel import over
 
 Equations = tuple[np.ndarray, np.ndarray, np.ndarray]
 """What `grams` returns."""
 
-CHUNK = 64
-"""Stamps whose Gram matrices are copied at a time."""
+Penalty = np.ndarray | None
+"""Added to the matrix of the normal equations: (n,) its diagonal, one over the variance expected of each unknown
+about 0, or (n, n), positive semi-definite; None for nothing."""
+
+COPIED = 1 << 23
+"""Elements of Gram matrices that are copied at a time."""
 
 
 def grams(design: np.ndarray, target: np.ndarray, weights: np.ndarray, threads: int = 0) -> Equations:
@@ -29,10 +32,9 @@ def grams(design: np.ndarray, target: np.ndarray, weights: np.ndarray, threads: 
     power = np.empty(count)
 
     def part(rows: slice) -> None:
-        root = np.sqrt(weights[rows])
-        weighted = design[rows] * root[:, None]
-        gram[rows] = weighted @ weighted.transpose(0, 2, 1)  # half the work: BLAS sees that it is symmetric
-        right[rows] = (weighted @ (root * target[rows])[..., None])[..., 0]
+        weighted = design[rows] * weights[rows, None]
+        gram[rows] = weighted @ design[rows].transpose(0, 2, 1)
+        right[rows] = (weighted @ target[rows, :, None])[..., 0]
         power[rows] = (weights[rows] * target[rows].astype(np.float64) ** 2).sum(1)
 
     over(part, [slice(i, i + 50) for i in range(0, count, 50)], threads)
@@ -40,39 +42,48 @@ def grams(design: np.ndarray, target: np.ndarray, weights: np.ndarray, threads: 
 
 
 def assemble(
-    gram: np.ndarray, right: np.ndarray, kernel_terms: np.ndarray, background_terms: np.ndarray
+    gram: np.ndarray,
+    right: np.ndarray,
+    kernel_terms: np.ndarray,
+    background_terms: np.ndarray,
+    used: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(H, r) of all stamps together; unknowns: M functions x P kernel terms, then Q background terms.
 
     gram, right : of the stamps, their last function the background's constant
-    kernel_terms : (N, P); background_terms : (N, Q); both 0 for a stamp that is not in the fit
+    kernel_terms : (N, P); background_terms : (N, Q); used : (N,) bool, the stamps in the fit, None for all
     """
-    count, functions = right.shape
-    last = functions - 1
-    terms, others = kernel_terms.shape[1], background_terms.shape[1]
+    rows = np.arange(len(right)) if used is None else np.flatnonzero(used)
+    right, kernel_terms, background_terms = right[rows], kernel_terms[rows], background_terms[rows]
+    last, terms, others = right.shape[1] - 1, kernel_terms.shape[1], background_terms.shape[1]
     size = last * terms
-    matrix = np.zeros((size + others, size + others))
-    kk = kernel_terms[:, :, None] * kernel_terms[:, None]
-    kb = kernel_terms[:, :, None] * background_terms[:, None]
-    bb = background_terms[:, :, None] * background_terms[:, None]
-    block = np.zeros((last * last, terms * terms))
-    for rows in (slice(i, i + CHUNK) for i in range(0, count, CHUNK)):
-        part = np.asarray(gram[rows, :last, :last], np.float64).reshape(-1, last * last)
-        block += part.T @ kk[rows].reshape(-1, terms * terms)
+    kk = (kernel_terms[:, :, None] * kernel_terms[:, None]).reshape(len(rows), -1)
+    kb = (kernel_terms[:, :, None] * background_terms[:, None]).reshape(len(rows), -1)
+    bb = (background_terms[:, :, None] * background_terms[:, None]).reshape(len(rows), -1)
+    block, side, corner = np.zeros((last**2, terms**2)), np.zeros((last, terms * others)), np.zeros(others**2)
+    step = max(COPIED // (last + 1) ** 2, 1)
+    for some in (slice(i, i + step) for i in range(0, len(rows), step)):
+        part = np.asarray(gram[rows[some]], np.float64)
+        block += part[:, :last, :last].reshape(len(part), -1).T @ kk[some]
+        side += part[:, :last, last].T @ kb[some]
+        corner += part[:, last, last] @ bb[some]
+    matrix = np.empty((size + others, size + others))
     matrix[:size, :size] = block.reshape(last, last, terms, terms).transpose(0, 2, 1, 3).reshape(size, size)
-    side = (gram[:, :last, last].T @ kb.reshape(count, -1)).reshape(size, others)
-    matrix[:size, size:], matrix[size:, :size] = side, side.T
-    matrix[size:, size:] = (gram[:, last, last] @ bb.reshape(count, -1)).reshape(others, others)
+    matrix[:size, size:] = side.reshape(size, others)
+    matrix[size:, :size] = matrix[:size, size:].T
+    matrix[size:, size:] = corner.reshape(others, others)
     vector = np.concatenate([(right[:, :last].T @ kernel_terms).ravel(), right[:, last] @ background_terms])
     return matrix, vector
 
 
-def solve(matrix: np.ndarray, vector: np.ndarray, ridge: float = 1e-10) -> np.ndarray:
+def solve(matrix: np.ndarray, vector: np.ndarray, penalty: Penalty = None, ridge: float = 1e-10) -> np.ndarray:
     """Solution of the scaled, barely regularised normal equations, float64."""
+    if penalty is not None:
+        matrix = matrix + (np.diag(penalty) if penalty.ndim == 1 else penalty)
     scale = np.sqrt(np.maximum(np.diag(matrix), 0)) + 1e-30
     scaled = matrix / scale[:, None] / scale
     scaled[np.diag_indices_from(scaled)] += ridge
-    return scipy.linalg.solve(scaled, vector / scale, assume_a="pos", overwrite_a=True, check_finite=False) / scale
+    return np.linalg.solve(scaled, vector / scale) / scale
 
 
 def local(solution: np.ndarray, kernel_terms: np.ndarray, background_terms: np.ndarray) -> np.ndarray:
@@ -89,28 +100,25 @@ def held_back(
     background_terms: np.ndarray,
     used: np.ndarray,
     fold: np.ndarray,
-    penalties: Sequence[np.ndarray | float] = (0.0,),
+    penalties: Sequence[Penalty] = (None,),
 ) -> np.ndarray:
     """(L, N) chi2 of each stamp under the fit to the used stamps of the other folds (k-fold cross-validation).
 
-    fold : (N,) int, which one each stamp belongs to
-    penalties : L of them; each is added to the normal equations before they are solved
+    fold : (N,) int, which one each stamp belongs to; penalties : L of them, each tried on the same equations
     """
     gram, right, power = equations
-    mine = used[:, None]
-    total, vector = assemble(gram, right, kernel_terms * mine, background_terms * mine)
+    total, vector = assemble(gram, right, kernel_terms, background_terms, used)
     chi2 = np.empty((len(penalties), len(gram)))
     for k in np.unique(fold):
         out = fold == k
         drop = out & used
-        if not out.any():
-            continue
         rest, rest_vector = total, vector
         if drop.any():
-            part, part_vector = assemble(gram[drop], right[drop], kernel_terms[drop], background_terms[drop])
+            part, part_vector = assemble(gram, right, kernel_terms, background_terms, drop)
             rest, rest_vector = total - part, vector - part_vector
+        mine = gram[out]
         for n, penalty in enumerate(penalties):
-            c = local(solve(rest + penalty, rest_vector), kernel_terms[out], background_terms[out])
-            quadratic = ((c[:, None] @ gram[out])[:, 0] * c).sum(1)
+            c = local(solve(rest, rest_vector, penalty), kernel_terms[out], background_terms[out])
+            quadratic = np.einsum("nf,nfg,ng->n", c, mine, c, optimize=True)
             chi2[n, out] = power[out] - 2 * (c * right[out]).sum(1) + quadratic
     return chi2

@@ -15,6 +15,8 @@ def field(position: np.ndarray | float, pixels: int) -> np.ndarray:
 
 def terms(u: np.ndarray | float, v: np.ndarray | float, order: int) -> np.ndarray:
     """(..., T) float64 values of the terms."""
+    if np.ndim(u) == np.ndim(v) == 0:  # one position, as of every tile: without NumPy's overhead
+        return np.array([float(u) ** i * float(v) ** j for i, j in powers(order)])
     u, v = np.asarray(u, np.float64), np.asarray(v, np.float64)
     return np.stack([u**i * v**j for i, j in powers(order)], -1)
 

@@ -55,37 +55,62 @@ def fit(stars: np.ndarray, terms: np.ndarray, noise: np.ndarray, rounds: int = 4
     return coefficients.reshape(-1, side, side), kept
 
 
-WING = 12
-"""Radius, pixels, beyond which the PSF is round and the same over the field: stars are too faint to say more."""
+WING = 3.0
+"""Radius, FWHM, beyond which the PSF is round and the same over the field: stars are too faint to say more."""
+INNER, FURTHER = 1.25, 2.25
+"""Radii, FWHM, of the rings whose power law is continued to the rim."""
+RIM = 6
+"""Pixels at the edge of the stamp in which the pedestal is measured."""
 
 
-def clean_wings(coefficients: np.ndarray) -> np.ndarray:
+def clean_wings(coefficients: np.ndarray, fwhm: float) -> np.ndarray:
     """(P, K, K) the same PSF without the light of stars' neighbours.
 
     Faint neighbours lift the wings of an average star by a pedestal; what the rings at the rim show beyond the
-    power law that the rings at 5 and 9 px continue is taken for it.  Beyond 12 px the PSF is its ring medians.
+    power law that the rings at 1.25 and 2.25 FWHM continue is taken for it.  Beyond 3 FWHM the PSF is the falling
+    profile closest to its ring means (isotonic regression), so that noise adds no light.
+
+    fwhm : pixels
     """
     half = coefficients.shape[1] // 2
     axis = np.arange(-half, half + 1)
     radius = np.hypot(axis, axis[:, None])
-    ring = np.minimum(np.rint(radius).astype(int), half)
     middle = coefficients[0].copy()
-    if half >= WING + 4:
-        outer = (radius > half - 6) & (radius <= half)
-        pedestal = 0.0
-        for _ in range(4):
-            inner, further = (_ring_mean(middle - pedestal, radius, r) for r in (5.0, 9.0))
-            slope = np.log(max(inner, 1e-12) / max(further, 1e-12)) / np.log(9 / 5)
-            expected = max(further, 0.0) * (np.median(radius[outer]) / 9) ** -np.clip(slope, 2.5, 12)
-            pedestal = float(np.median(middle[outer])) - expected
-        middle -= pedestal
-        profile = np.array([np.median(middle[ring == n]) for n in range(half + 1)])
-        profile = np.maximum(profile, 0)
-        middle = np.where(radius > WING, profile[ring], middle)
-    out = coefficients * np.clip(WING + 2 - radius, 0, 1)
+    wing = WING * fwhm
+    if half >= wing + RIM / 2:
+        middle -= _pedestal(middle, radius, half, fwhm)
+        middle = np.where(radius > wing, _falling(middle, radius, half), middle)
+    out = coefficients * np.clip(wing + 2 - radius, 0, 1)
     out[0] = np.where(radius <= half, middle, 0)
     return out
 
 
-def _ring_mean(image: np.ndarray, radius: np.ndarray, at: float) -> float:
+def _pedestal(image: np.ndarray, radius: np.ndarray, half: int, fwhm: float) -> float:
+    outer = (radius > half - RIM) & (radius <= half)
+    pedestal = 0.0
+    for _ in range(4):
+        inner, further = (_ring_median(image - pedestal, radius, r * fwhm) for r in (INNER, FURTHER))
+        slope = np.log(max(inner, 1e-12) / max(further, 1e-12)) / np.log(FURTHER / INNER)
+        steps = np.median(radius[outer]) / (FURTHER * fwhm)
+        pedestal = float(np.median(image[outer])) - max(further, 0.0) * steps ** -np.clip(slope, 2.5, 12)
+    return pedestal
+
+
+def _falling(image: np.ndarray, radius: np.ndarray, half: int) -> np.ndarray:
+    """(K, K) the never rising, never negative profile closest to the means of the image's rings.
+
+    Antitonic regression by the min-max formula (Robertson, Wright & Dykstra 1988, section 1.4).
+    """
+    ring = np.minimum(np.rint(radius).astype(int), half)
+    light = np.concatenate([[0], np.bincount(ring.ravel(), image.ravel()).cumsum()])
+    pixels = np.concatenate([[0], np.bincount(ring.ravel()).cumsum()])
+    index = np.arange(half + 1)
+    first, last = index[:, None], index
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = (light[last + 1] - light[first]) / (pixels[last + 1] - pixels[first])
+    profile = [np.nanmin(np.max(mean[: n + 1, n:], 1)) for n in index]
+    return np.maximum(profile, 0)[ring]
+
+
+def _ring_median(image: np.ndarray, radius: np.ndarray, at: float) -> float:
     return float(np.median(image[np.abs(radius - at) <= 0.7]))

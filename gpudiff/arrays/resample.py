@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import make_interp_spline
 
 from gpudiff.arrays.parallel import over
 
@@ -65,6 +64,8 @@ def lattice(place: Place, shape: tuple[int, int], tolerance: float = 0.01) -> La
 
 
 def _lattice(place: Place, shape: tuple[int, int], step: int) -> Lattice:
+    from scipy.interpolate import make_interp_spline  # slow to import, and most templates need no lattice
+
     nodes = [np.linspace(0, n - 1, max(4, -(-n // step) + 1)) for n in shape]
     splines = [make_interp_spline(node, np.eye(len(node)), k=3) for node in nodes]
     rows, columns = (spline(np.arange(n)) for spline, n in zip(splines, shape, strict=True))
@@ -119,16 +120,16 @@ def resample(
     """(values, lost, mask) of an image at every position of a lattice, flux kept: values times `area`.
 
     image : (H, W) float32, finite, its holes filled with something smooth: a hole would ring
-    bad : (H, W) bool, pixels that do not count, as those beyond the edges; mask : (H, W) int32
+    bad : (H, W) bool, pixels that do not count, as those beyond the edges; mask : (H, W) integer
     sigma : Gaussian width of the image's stars, pixels, at which the interpolation is best
     A value is lost where more than LOST of its |weights| falls on bad pixels: True, its number an estimate, 0 off
     the image.  A mask bit goes to the values whose nearest pixel has it, and to the lost ones that its pixel
     would have helped to form.
-    Returns (h, w) float32, bool and int32 of the lattice's shape.
+    Returns (h, w) float32, bool and the mask's type, of the lattice's shape.
     """
     source = _Source.of(image, bad, mask, weights(sigma))
     shape = places.shape
-    out, lost, bits = np.zeros(shape, np.float32), np.ones(shape, bool), np.zeros(shape, np.int32)
+    out, lost, bits = np.zeros(shape, np.float32), np.ones(shape, bool), np.zeros(shape, mask.dtype)
     corners = [(y, x) for y in range(0, shape[0], SIDE) for x in range(0, shape[1], SIDE)]
 
     def work(corner: tuple[int, int]) -> None:
@@ -174,7 +175,7 @@ class _Source:
         height, width = self.shape
         outside = (y < -1) | (y > height) | (x < -1) | (x > width)
         if outside.all():
-            return np.zeros(len(y), np.float32), outside, np.zeros(len(y), np.int32)
+            return np.zeros(len(y), np.float32), outside, np.zeros(len(y), self.mask.dtype)
         (row, part_y), (column, part_x) = _split(y, height), _split(x, width)
         first = (row + TAPS // 2 + 1) * self.width + column + TAPS // 2 + 1
         down, across = self.table.take(part_y, 1), self.table.take(part_x, 1)

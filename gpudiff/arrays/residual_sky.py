@@ -1,69 +1,108 @@
-"""The smooth sky that is left in a difference: how fine a mesh it needs is decided by prediction."""
+"""The smooth sky that is left in a difference, as fine as its cells show by predicting one another.
 
-from collections.abc import Callable
+A quadratic surface is fitted round each cell to the cells near it, with Gaussian weights; how near is decided by
+how well each cell is predicted by all others (local regression and its cross-validation: Fan & Gijbels, Local
+Polynomial Modelling and Its Applications, 1996, sections 3.2 and 4.10).
+"""
 
 import numpy as np
+from scipy.ndimage import median_filter
 
-CELLS = 8
+CELLS = 16
 """Cells along a side of a tile."""
-SCALES = (4, 2, 1, 0)
-"""Cells that are taken together along each axis, the smoothest first; 0: each cell as it is, no medians."""
-FEWEST = 100
-"""Pixels below which a mean is not used."""
+SCALES = (*((n, width) for n in (16, 8, 4, 2, 1) for width in (2.8, 2.2, 1.8)), (1, 1.4), (1, 1.1))
+"""Cells that are taken together along each axis, and of these the width (1 sigma) of the Gaussian weight; the
+smoothest first."""
+FEWEST, LEAST = 4, 100
+"""Cells along a side, and pixels of the fullest cell, below which nothing is fitted: no cell may be a source."""
+JUDGED = 48
+"""Cells along a side, at most, that are predicted."""
+WILD = 5.0
+"""Sigmas from the median of the 3 x 3 cells round it that a cell is not believed."""
+POWERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
+"""Of y and x in a quadratic surface."""
 
 
 def cell_sums(image: np.ndarray, use: np.ndarray) -> np.ndarray:
-    """(2, 2, CELLS, CELLS) float64: of even and of odd rows, sum and number of the used pixels of each cell.
+    """(2, CELLS, CELLS) float32: sum and number of the used pixels of each cell.
 
     image : (h, w) float32; use : (h, w) bool
     """
-    out = np.zeros((2, 2, CELLS, CELLS))
-    values = np.where(use, image, 0)
-    columns = np.linspace(0, image.shape[1], CELLS + 1).astype(int)[:-1]
-    for half in range(2):
-        part = values[half::2], use[half::2]
-        rows = np.linspace(0, len(part[0]), CELLS + 1).astype(int)[:-1]
-        for kind, plane in enumerate(part):
-            across = np.add.reduceat(plane.astype(np.float64), rows, 0)
-            out[half, kind] = np.add.reduceat(across, columns, 1)
-    return out
+    rows, columns = (_members(side) for side in image.shape)
+    planes = np.where(use, image, np.float32(0)), use.astype(np.float32)
+    return np.stack([rows @ plane @ columns.T for plane in planes])
 
 
-def level(sums: np.ndarray, together: int) -> np.ndarray:
-    """(GY, GX) 3 x 3 medians of the means of together x together cells, gaps filled with their median.
+def _members(pixels: int) -> np.ndarray:
+    """(CELLS, pixels) float32: 1 where a pixel belongs to a cell."""
+    return (np.arange(pixels) * CELLS // pixels == np.arange(CELLS)[:, None]).astype(np.float32)
 
-    sums : (2, H, W) sum and number of pixels of each cell
+
+def residual_sky(sums: np.ndarray) -> np.ndarray:
+    """(GY, GX) float64 sky at the centres of GY x GX equal cells; (1, 1), its median, where nothing is predicted.
+
+    sums : (2, H, W) sum and number of the pixels of each cell of the image; H and W multiples of CELLS
     """
-    medians, together = together > 0, max(together, 1)
-    height, width = (side // together for side in sums.shape[1:])
-    joined = sums[:, : height * together, : width * together]
-    joined = joined.reshape(2, height, together, width, together).sum((2, 4))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(joined[1] >= FEWEST, joined[0] / joined[1], np.nan)
-    known = np.isfinite(mean)
-    mean[~known] = np.median(mean[known]) if known.any() else 0.0
-    if not medians:
-        return mean
-    wide = np.pad(mean, 1, mode="edge")
-    around = [wide[j : j + height, i : i + width] for j in range(3) for i in range(3)]
-    return np.median(around, 0)
-
-
-def choose(sums: np.ndarray, predict: Callable[[np.ndarray], np.ndarray]) -> int:
-    """How many cells to take together: the mesh made of even rows that predicts the odd rows' cells best.
-
-    sums : (2, 2, H, W) of all cells of the image; predict(grid) -> (H, W) the smooth plane at the cells' centres
-    """
-    even, odd = sums
-    known = odd[1] > FEWEST / 4
+    sums = sums.astype(float)
+    known = sums[1] > 0
     if not known.any():
-        return SCALES[0]
-    seen = odd[0][known] / odd[1][known]
-    errors = []
-    for together in SCALES:
-        if min(even.shape[1:]) < together:
-            errors.append(np.inf)
+        return np.zeros((1, 1))
+    middle = float(np.median(sums[0][known] / sums[1][known]))
+    sums[0] -= middle * sums[1]
+    sums[:, _wild(sums)] = 0
+    most, chosen = 0.0, None
+    for together, width in SCALES:
+        joined = _joined(sums, together)
+        if min(joined.shape[1:]) < FEWEST or joined[1].max() < LEAST:
             continue
-        ahead = predict(level(even, together))[known]
-        errors.append(float((odd[1][known] * (seen - ahead) ** 2).sum()))
-    return SCALES[int(np.argmin(errors))]
+        explained = _explained(joined, width)
+        if explained > most:
+            most, chosen = explained, (joined, width)
+    if chosen is None:
+        return np.full((1, 1), middle)
+    return middle + _fitted(*chosen, *(np.arange(side) for side in chosen[0].shape[1:]))[0]
+
+
+def _wild(sums: np.ndarray) -> np.ndarray:
+    """(H, W) bool: cells that differ from those round them by more than the noise of cells does."""
+    mean = sums[0] / np.maximum(sums[1], 1)
+    off = np.abs(mean - median_filter(mean, 3, mode="nearest")) * np.sqrt(sums[1])
+    return off > WILD * 1.4826 * np.median(off[sums[1] > 0])
+
+
+def _joined(sums: np.ndarray, together: int) -> np.ndarray:
+    height, width = (side // together for side in sums.shape[1:])
+    return sums.reshape(2, height, together, width, together).sum((2, 4))
+
+
+def _explained(sums: np.ndarray, width: float) -> float:
+    """The sum of squares, over pixels, that is gone when each cell is predicted by the others."""
+    rows, columns = (np.arange(0, side, -(-side // JUDGED)) for side in sums.shape[1:])
+    number = sums[1][np.ix_(rows, columns)]
+    mean = sums[0][np.ix_(rows, columns)] / np.maximum(number, 1)
+    fitted, own = _fitted(sums, width, rows, columns)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        left = np.where((number > 0) & (own < 0.99), (mean - fitted) / (1 - own), mean)
+    share = sums[0].size / number.size
+    return share * float((number * (mean**2 - left**2)).sum())
+
+
+def _fitted(
+    sums: np.ndarray, width: float, rows: np.ndarray, columns: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(sky at the given rows and columns of cells, share of that which is the cell's own), both (R, C)."""
+    down, across = (_weights(side, at, width) for side, at in zip(sums.shape[1:], (rows, columns), strict=True))
+    moments = {(p, q): down[p] @ sums[1] @ across[q].T for p in range(5) for q in range(5) if p + q <= 4}
+    normal = np.array([[moments[p + r, q + s] for r, s in POWERS] for p, q in POWERS]).transpose(2, 3, 0, 1)
+    right = np.zeros((*normal.shape[:3], 2))
+    right[..., 0] = np.moveaxis(np.array([down[p] @ sums[0] @ across[q].T for p, q in POWERS]), 0, -1)
+    right[..., 0, 1] = 1
+    stiff = 1e-4 * sums[1].mean()  # where too few cells are near, the surface is flat, and at last zero
+    solved = np.linalg.solve(normal + stiff * np.eye(len(POWERS)), right)[..., 0, :]
+    return solved[..., 0], solved[..., 1] * sums[1][np.ix_(rows, columns)]
+
+
+def _weights(side: int, at: np.ndarray, width: float) -> np.ndarray:
+    """(5, R, side): Gaussian weights of all cells round those at `at`, times the powers of their distance."""
+    distance = (np.arange(side) - at[:, None]) / width
+    return np.exp(-0.5 * distance**2) * distance ** np.arange(5)[:, None, None]

@@ -12,6 +12,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from gpudiff.arrays.stamps import positions
+
 WING = 20
 """Least half width of the box a star is fitted in, pixels; else it is the PSF's."""
 
@@ -31,20 +33,41 @@ def groups(saturated: np.ndarray, link: float = 5.0) -> list[tuple[np.ndarray, n
 
     Touching pixels first, then blobs by way of their rims: all pairs of a bleeding star would be millions.
     """
-    blobs, count = ndimage.label(saturated, np.ones((3, 3)))
-    if count == 0:
+    y, x = positions(saturated)
+    if len(y) == 0:
         return []
-    rim_y, rim_x = np.nonzero(saturated & ~ndimage.binary_erosion(saturated))
-    pairs = cKDTree(np.stack([rim_y, rim_x], 1)).query_pairs(link, output_type="ndarray")
-    first, second = (blobs[rim_y[pairs[:, n]], rim_x[pairs[:, n]]] for n in (0, 1))
+    blob, rim = _blobs(saturated, y, x)
+    pairs = rim[cKDTree(np.stack([y[rim], x[rim]], 1)).query_pairs(link, output_type="ndarray")]
+    first, second = blob[pairs[:, 0]], blob[pairs[:, 1]]
     apart = first != second
-    graph = coo_array((np.ones(apart.sum()), (first[apart] - 1, second[apart] - 1)), (count, count))
-    _, cluster = connected_components(graph, directed=False)
-    y, x = np.nonzero(saturated)
-    label = cluster[blobs[y, x] - 1]
+    label = _joined(first[apart], second[apart], int(blob.max()) + 1)[blob]
     order = np.argsort(label, kind="stable")
     borders = np.nonzero(np.diff(label[order]))[0] + 1
     return [(y[part], x[part]) for part in np.split(order, borders)]
+
+
+def _blobs(flags: np.ndarray, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """((N,) number of the blob of touching pixels that each belongs to, which of them are on a blob's rim).
+
+    y, x : (N,) the True pixels of `flags`, row by row.  They are few: whole planes are not looked at.
+    """
+    height, width = flags.shape
+    at = y * width + x
+    edges, inner = [], np.ones(len(at), bool)
+    for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1)):
+        j, i = y + dy, x + dx
+        near = (j >= 0) & (j < height) & (i >= 0) & (i < width)
+        near[near] = flags[j[near], i[near]]
+        inner &= near | (dy * dx != 0)
+        edges.append((np.flatnonzero(near), np.searchsorted(at, (j * width + i)[near])))
+    first, second = (np.concatenate(ends) for ends in zip(*edges, strict=True))
+    return _joined(first, second, len(at)), np.flatnonzero(~inner)
+
+
+def _joined(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
+    """(count,) number of the group that each belongs to, when first[n] and second[n] are of one; in order."""
+    graph = coo_array((np.ones(len(first), bool), (first, second)), (count, count))
+    return connected_components(graph, directed=False)[1]
 
 
 def core_of(y: np.ndarray, x: np.ndarray) -> tuple[float, float, float]:
@@ -82,13 +105,12 @@ def fit_wings(
     usable = ~unusable[box] & (np.hypot(rows - y, columns - x) < max(9.0, 3 + 2.2 * core))
     if usable.sum() < 20:
         return SaturatedStar(y, x, 0.0, core), None, box
-    slope_y, slope_x = np.gradient(psf)
+    splines = [ndimage.spline_filter(one) for one in (psf, *np.gradient(psf))]
     flux = 0.0
     values = data[usable].astype(np.float64)
     start = y, x
     for _ in range(5):
-        shape, gy, gx = (_shifted(one, rows - y, columns - x) for one in (psf, slope_y, slope_x))
-        shape, gy, gx = shape[usable], gy[usable], gx[usable]
+        shape, gy, gx = (_shifted(one, (rows - y)[usable], (columns - x)[usable]) for one in splines)
         flux = flux or max(float((values * shape).sum() / (shape**2).sum()), 1e-9)
         weight = 1 / (noise2 + np.maximum(values, 0) / gain + (0.03 * flux * shape) ** 2)
         design = np.stack([shape, -flux * gy, -flux * gx], 1)
@@ -103,12 +125,13 @@ def fit_wings(
             break
     if flux <= 0 or np.hypot(y - start[0], x - start[1]) > core + 2:
         return SaturatedStar(*start, 0.0, core), None, box
-    return SaturatedStar(y, x, flux, core), flux * _shifted(psf, rows - y, columns - x), box
+    return SaturatedStar(y, x, flux, core), flux * _shifted(splines[0], rows - y, columns - x), box
 
 
-def _shifted(psf: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    half = psf.shape[0] // 2
-    return ndimage.map_coordinates(psf, [rows + half, columns + half], order=3, mode="constant")
+def _shifted(spline: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Values of an image at positions from its middle; spline : (P, P) its cubic spline's coefficients."""
+    half = spline.shape[0] // 2
+    return ndimage.map_coordinates(spline, [rows + half, columns + half], mode="constant", prefilter=False)
 
 
 REACH = 18.0

@@ -71,6 +71,10 @@ class Filters:
     halo: int
     half: int
 
+    def level(self, tile: Tile) -> np.float32:
+        """Variance after whitening over before, in a tile."""
+        return np.float32(_terms(tile) @ self.gain)
+
 
 def filters(
     profile_at: Callable[[float, float], np.ndarray],
@@ -117,20 +121,17 @@ def score_tile(
 
     difference, variance, lost : of the tile's `outer` rectangle, float32, float32, bool; difference 0 where lost
     """
-    y, x = tile.centre
-    at = terms(float(field(x, tile.shape[1])), float(field(y, tile.shape[0])), ORDER).astype(np.float32)
-    size = tile.size
-    good = ~lost
+    at, size = _terms(tile), tile.size
     white, level = difference, variance
     if made.whiten is not None:
-        psi = (at @ made.whiten.reshape(len(at), -1)).reshape(size, -1)
-        square = scipy.fft.irfft2(scipy.fft.rfft2(tile.square(difference)) * psi, s=(size, size))
-        white = _outer(square, tile, difference.shape)
-        level = variance * np.float32(at @ made.gain)
+        forward = scipy.fft.rfft2(tile.square(difference))
+        forward *= (at @ made.whiten.reshape(len(at), -1)).reshape(size, -1)
+        white = scipy.fft.irfft2(forward, s=(size, size), overwrite_x=True)[tile.inner]
+        level = variance * made.level(tile)
     weight = np.zeros((2, size, size), np.float32)
-    inverse = good / level
-    weight[1] = tile.square(inverse)
-    weight[0] = tile.square(white * inverse)
+    weighted, inverse = (one[tile.inner] for one in weight)
+    np.divide(~lost, level, out=inverse)
+    np.multiply(white, inverse, out=weighted)
     spectrum = scipy.fft.rfft2(weight)
     profile = (at @ made.profile.reshape(len(at), -1).view(np.float32)).view(np.complex64)
     spectrum *= profile.reshape(2, size, -1)
@@ -139,14 +140,15 @@ def score_tile(
     floor = np.float32(1e-5 * max(float(np.median(both[1][::8, ::8])), 1e-30))  # far above float32 rounding
     gone = lost[core] | (both[1] < floor)
     information = np.maximum(both[1], floor)
-    score = np.where(gone, 0, both[0] / np.sqrt(information))
+    score = both[0] / np.sqrt(information)
+    score[gone] = 0
     return Scored(np.where(gone, 0, white[core]), level[core], score, gone, information)
 
 
-def _outer(square: np.ndarray, tile: Tile, shape: tuple[int, ...]) -> np.ndarray:
-    rows, columns = tile.outer
-    top, left = rows.start - tile.y0 + tile.halo, columns.start - tile.x0 + tile.halo
-    return square[top : top + shape[0], left : left + shape[1]]
+def _terms(tile: Tile) -> np.ndarray:
+    """(P,) float32 values of the polynomial's terms in a tile's middle."""
+    y, x = tile.centre
+    return terms(float(field(x, tile.shape[1])), float(field(y, tile.shape[0])), ORDER).astype(np.float32)
 
 
 def _core(tile: Tile) -> tuple[slice, slice]:

@@ -11,6 +11,8 @@ import numpy as np
 
 FINEST, MOST_CELLS = 4, 512
 """Pixels of a cell's side at least, and cells on an image's side at most."""
+BAND = 16
+"""Rows of cells that are summed at a time."""
 CLIP = 2.0
 """Mean significance of a cell that counts at most: a star is no line."""
 SUSPECTED = 8.0
@@ -77,11 +79,13 @@ def find_streaks(score: np.ndarray, fwhm: float) -> list[Streak]:
 def _cells(score: np.ndarray, side: int) -> np.ndarray:
     """(h, w) float32 mean score of cells, clipped; what does not fill a cell at the far edges is left out."""
     height, width = (length // side for length in score.shape)
-    cut = np.clip(score[: height * side, : width * side], -3 * CLIP, 3 * CLIP)
-    means = np.add.reduceat(
-        np.add.reduceat(cut, np.arange(0, width * side, side), 1), np.arange(0, height * side, side)
-    )
-    return np.clip(means / side**2, -CLIP, CLIP).astype(np.float32)
+    means = np.empty((height, width), np.float32)
+    ones = np.full(side, 1 / side**2, np.float32)
+    for first in range(0, height, BAND):  # a band at a time stays in cache
+        band = slice(first, min(first + BAND, height))
+        cut = np.clip(score[band.start * side : band.stop * side, : width * side], -3 * CLIP, 3 * CLIP)
+        means[band] = (cut.reshape(-1, side) @ ones).reshape(-1, side, width).sum(1)
+    return np.clip(means, -CLIP, CLIP, out=means)
 
 
 def _cross_out(cells: np.ndarray, streak: Streak, side: int) -> None:
@@ -125,16 +129,18 @@ def _steepest(cells: np.ndarray, known: np.ndarray) -> tuple[float, int, float]:
     long = counts >= min(height, width) / 3
     if not long.any():
         return 0.0, 0, 0.0
-    values = sums[long] / np.sqrt(counts[long])
-    thin = values[:: max(1, len(values) // 50000)]
+    values = sums / np.sqrt(np.maximum(counts, 1))
+    step = max(1, values.size // 100000)
+    thin = values.ravel()[::step][long.ravel()[::step]]
     middle = float(np.median(thin))
     scatter = 1.4826 * float(np.median(np.abs(thin - middle)))
     if scatter == 0:
         return 0.0, 0, 0.0
-    n = int(np.abs(values - middle).argmax())
-    slope, start = (int(index[n]) for index in np.nonzero(long))
-    gain = slope * (width - 1) / max(size - 1, 1)
-    return float(abs(values[n] - middle) / scatter), start - size, gain
+    values = np.abs(values - middle)
+    values[~long] = 0
+    slope, start = np.unravel_index(values.argmax(), values.shape)
+    gain = int(slope) * (width - 1) / max(size - 1, 1)
+    return float(values[slope, start] / scatter), int(start) - size, gain
 
 
 def radon(image: np.ndarray) -> np.ndarray:

@@ -105,15 +105,20 @@ def matched_tile(pair: Pair, spectrum: Spectra, tile: Tile) -> tuple[np.ndarray,
     used *= forward
     planes = scipy.fft.irfft2(used.reshape(count + 1, size, -1), s=(size, size), overwrite_x=True)
     planes = tile.cut(planes, half)
-    matched = planes[0]
+    matched, variance = planes[0], planes[count]
     if count == 3:
-        matched = matched + planes[1] * (np.arange(tile.x0, tile.x1) - x).astype(np.float32)
-        matched += planes[2] * (np.arange(tile.y0, tile.y1) - y).astype(np.float32)[:, None]
+        planes[1] *= (np.arange(tile.x0, tile.x1) - x).astype(np.float32)
+        planes[2] *= (np.arange(tile.y0, tile.y1) - y).astype(np.float32)[:, None]
+        matched += planes[1]
+        matched += planes[2]
     corners = (tile.y0, tile.y1, tile.x0, tile.x1)
-    variance = np.maximum(planes[count], 0) / np.float32(pair.convolved_gain)
+    np.maximum(variance, 0, out=variance)
+    variance /= np.float32(pair.convolved_gain)
     variance += pair.convolved_variance(*corners) * np.float32(square_terms @ spectrum.share)
     variance += pair.target_variance(*corners)
-    variance += np.maximum(matched, 0) / np.float32(pair.target_gain)
+    light = np.maximum(matched, 0)
+    light /= np.float32(pair.target_gain)
+    variance += light
     return matched, variance
 
 

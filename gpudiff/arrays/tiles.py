@@ -11,7 +11,7 @@ class Tile:
     """One rectangle [y0:y1, x0:x1] of an image and its halo.
 
     halo : pixels round it that its FFT needs; `size` : side of the square FFT that holds both.
-    outer : the rectangle with its halo, cut at the image's border; `inner` : where that lies in the FFT square.
+    outer : the rectangle with its halo, cut at the image's border.
     """
 
     index: int
@@ -41,12 +41,17 @@ class Tile:
             slice(max(0, self.x0 - self.halo), min(self.shape[1], self.x1 + self.halo)),
         )
 
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """Where `outer` lies in the FFT square."""
+        top, left = self.halo - self.y0, self.halo - self.x0
+        rows, columns = self.outer
+        return slice(rows.start + top, rows.stop + top), slice(columns.start + left, columns.stop + left)
+
     def square(self, values: np.ndarray) -> np.ndarray:
         """(size, size) float32 with `values` (of `outer`) in place and zeros round them."""
         out = np.zeros((self.size, self.size), np.float32)
-        rows, columns = self.outer
-        top, left = rows.start - self.y0 + self.halo, columns.start - self.x0 + self.halo
-        out[top : top + values.shape[0], left : left + values.shape[1]] = values
+        out[self.inner] = values
         return out
 
     def cut(self, square: np.ndarray, extra: int = 0) -> np.ndarray:

@@ -42,12 +42,21 @@ class Line:
         middle = np.exp(2j * np.pi * (self._ky + self._kx) * (half - side // 2))
         self._spectrum = scipy.fft.rfft2(psf, s=(self._size, self._size)) * middle
 
+    def images(self, trails: np.ndarray) -> np.ndarray:
+        """(N, side, side) float32, good to 1e-6 of the peak, of (N, 4) y, x, length, angle as in `image`."""
+        y, x, length, angle = trails.T[:, :, None, None]
+        along = length * (self._kx * np.cos(np.radians(angle)) + self._ky * np.sin(np.radians(angle)))
+        down, across = np.exp(-2j * np.pi * y * self._ky), np.exp(-2j * np.pi * x * self._kx)
+        spectra = self._spectrum.astype(np.complex64) * np.sinc(along.astype(np.float32))
+        spectra *= down.astype(np.complex64) * across.astype(np.complex64)
+        return scipy.fft.irfft2(spectra, s=(self._size, self._size))[:, : self._side, : self._side]
+
     def image(self, y: float, x: float, length: float, angle: float) -> np.ndarray:
         """(side, side) float64 unit-sum trail whose middle is (y, x) from the stamp's centre."""
         radians = np.radians(angle)
         along = self._kx * np.cos(radians) + self._ky * np.sin(radians)
-        shift = np.exp(-2j * np.pi * (self._ky * y + self._kx * x))
-        spectrum = self._spectrum * np.sinc(length * along) * shift
+        down, across = np.exp(-2j * np.pi * y * self._ky), np.exp(-2j * np.pi * x * self._kx)
+        spectrum = self._spectrum * np.sinc(length * along) * down * across
         return scipy.fft.irfft2(spectrum, s=(self._size, self._size))[: self._side, : self._side]
 
 
@@ -66,18 +75,24 @@ def fit_trail(
         model = line.image(y, x, abs(length), direction)
         return float((weight * model * data).sum()) ** 2 / max(float((weight * model**2).sum()), 1e-30)
 
-    points = [np.array([y, x, 0.0, 0.0]) for y in (-1, 0, 1) for x in (-1, 0, 1)]
-    nearest = max(points, key=power)
+    seen, weighted = (plane.ravel().astype(np.float32) for plane in (weight, weight * data))
+
+    def strongest(trails: list[tuple[float, ...]]) -> np.ndarray:
+        models = line.images(np.array(trails)).reshape(len(trails), -1)
+        powers = (models @ weighted) ** 2 / np.maximum(models**2 @ seen, 1e-30)
+        return np.array(trails[int(np.argmax(powers))])
+
+    nearest = strongest([(y, x, 0.0, 0.0) for y in (-1, 0, 1) for x in (-1, 0, 1)])
     point = power(nearest)
-    starts = [
-        np.array([*at, length, angle + turn])
-        for at in dict.fromkeys([(0.0, 0.0), tuple(nearest[:2])])
-        for length in LENGTHS
-        for turn in (-15, 0, 15)
-    ]
-    powers = [power(start) for start in starts]
-    best = starts[int(np.argmax(powers))]
-    if max(powers) - point < least_gain / 3:
+    best = strongest(
+        [
+            (*at, length, angle + turn)
+            for at in dict.fromkeys([(0.0, 0.0), tuple(nearest[:2])])
+            for length in LENGTHS
+            for turn in (-15, 0, 15)
+        ]
+    )
+    if power(best) - point < least_gain / 3:
         return None
     root = np.sqrt(weight)
 

@@ -7,6 +7,7 @@ from typing import Any
 from gpudiff import __version__
 from gpudiff.edges.words import counts, pixel_scale, quality_lines
 from gpudiff.model.frame import Difference, Exposure
+from gpudiff.model.photometry import nanojansky
 from gpudiff.model.tables import Table
 
 LABEL = 18  # characters of the left column
@@ -37,8 +38,11 @@ def report(
         "shape": list(difference.image.shape),
         "quality": _known(dataclasses.asdict(difference.quality)),
         "pixel_scale_arcsec": _known({"scale": pixel_scale(difference)})["scale"],
+        "unit": difference.science.frame.unit,
+        "nanojansky_per_unit": nanojansky(difference.science.frame.unit, difference.science.frame.zero_point),
         "decorrelated": difference.decorrelated,
         "sources": {"total": len(sources), **counts(sources)},
+        "cells": [_known(row) for row in difference.cells.rows()],
         "notes": list(difference.notes),
         "fingerprint": difference.fingerprint,
         "steps": list(difference.steps),

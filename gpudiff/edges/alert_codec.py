@@ -25,7 +25,7 @@ from gpudiff.model.alert import AlertBatch
 from gpudiff.model.errors import BadMessage
 from gpudiff.model.tables import FLAGS, Table
 
-NOT_MEASURED = {"trailNdata": 0, "dipoleNdata": 0, "bboxSize": 0}
+NOT_MEASURED = {"trailNdata": 0, "bboxSize": 0}
 NOT_MEASURED |= {f"{band}_psfFluxNdata": 0 for band in "ugrizy"}
 
 

@@ -27,15 +27,14 @@ REQUIRED = frozenset([*_REQUIRED.split(), *(f"{band}_psfFluxNdata" for band in "
 SOURCE_OTHERS = {
     "long": "diaObjectId ssObjectId parentDiaSourceId",
     "float": "exposureTime psfLnL trailFlux trailFluxErr trailRaErr trailDecErr trailLengthErr trailAngleErr "
-    "trailChi2 dipoleMeanFlux dipoleMeanFluxErr dipoleFluxDiff dipoleFluxDiffErr dipoleLength dipoleAngle "
-    "dipoleChi2 extendedness reliability",
+    "trailChi2 extendedness reliability",
     "double": "trailRa trailDec timeProcessedMjdTai timeWithdrawnMjdTai",
-    "int": "trailNdata trailAlgorithm dipoleNdata bboxSize",
+    "int": "trailNdata trailAlgorithm bboxSize",
     "string": "reliabilityVersion band",
     "boolean": "centroid_flag apFlux_flag apFlux_flag_apertureTruncated psfFlux_flag psfFlux_flag_edge "
     "psfFlux_flag_noGoodPixels trail_flag_edge trail_flag forced_PsfFlux_flag forced_PsfFlux_flag_edge "
     "forced_PsfFlux_flag_noGoodPixels shape_flag shape_flag_no_pixels shape_flag_not_contained "
-    "shape_flag_parent_source dipoleFitAttempted pixelFlags pixelFlags_bad pixelFlags_cr pixelFlags_crCenter "
+    "shape_flag_parent_source pixelFlags pixelFlags_bad pixelFlags_cr pixelFlags_crCenter "
     "pixelFlags_edge pixelFlags_nodata pixelFlags_nodataCenter pixelFlags_interpolated "
     "pixelFlags_interpolatedCenter pixelFlags_offimage pixelFlags_saturated pixelFlags_saturatedCenter "
     "pixelFlags_suspect pixelFlags_suspectCenter pixelFlags_streak pixelFlags_streakCenter "

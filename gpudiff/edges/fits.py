@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,9 +99,12 @@ def frame_planes(frame: Frame) -> dict[str, tuple[np.ndarray, list[fits.Card]]]:
 
 
 def write_hdus(
-    path: str | Path, primary: list[fits.Card], planes: dict[str, tuple[np.ndarray, list[fits.Card]]]
+    path: str | Path,
+    primary: list[fits.Card],
+    planes: dict[str, tuple[np.ndarray, list[fits.Card]]],
+    tables: Iterable[fits.BinTableHDU] = (),
 ) -> None:
-    """An empty primary HDU with cards, and one image HDU a plane, whole or not at all; raises StoreFailed."""
+    """An empty primary HDU with cards, one image HDU a plane, then tables, whole or not; raises StoreFailed."""
     compressed = str(path).endswith(".fz")
     hdus: list[Any] = [fits.PrimaryHDU(header=fits.Header(primary))]
     for name, (array, cards) in planes.items():
@@ -111,7 +115,7 @@ def write_hdus(
         hdu.header.extend(cards)
         hdus.append(hdu)
     with atomically(path) as temporary:
-        fits.HDUList(hdus).writeto(temporary, overwrite=True)
+        fits.HDUList([*hdus, *tables]).writeto(temporary, overwrite=True)
 
 
 def _frame(
@@ -200,8 +204,14 @@ def _plane(path: str | Path, hdu: Any, primary: fits.Header, kind: str) -> Plane
     if not (len(shape) == 2 or (kind == "psf" and len(shape) == 3)):
         found = "a cube" if len(shape) > 2 else "one axis"
         raise NotAnImage(f"{path}: {hdu.name}: expected a 2-D image, found {found} of shape {tuple(hdu.shape)}")
-    array = np.asarray(hdu.data).reshape(shape)
-    return Plane(array.astype(array.dtype.newbyteorder("="), copy=False), hdu.header.copy(), primary.copy())
+    return Plane(_native(np.asarray(hdu.data).reshape(shape)), hdu.header.copy(), primary.copy())
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """The pixels in native byte order, swapped where they lie if they may be: no second plane is made."""
+    if array.dtype.isnative or not array.flags.writeable:
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
 
 
 def _pixels(array: np.ndarray) -> np.ndarray:
@@ -220,7 +230,7 @@ def _mask(plane: Plane) -> np.ndarray:
     array = plane.array
     if array.dtype.kind == "f":
         array = np.nan_to_num(array, nan=1).astype(np.int64)
-    if array.dtype.itemsize < 4:
+    if bits and array.dtype.itemsize < 4:
         array = array.astype(np.int32)
     return translate(array, bits)
 

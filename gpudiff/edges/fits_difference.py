@@ -8,14 +8,19 @@ from astropy.io.fits import Card
 from gpudiff import __version__
 from gpudiff.edges.fits import write_hdus
 from gpudiff.edges.header import card, frame_cards
+from gpudiff.edges.sources import binary_table
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import DESCRIPTIONS
 from gpudiff.model.mask import cards as mask_cards
+from gpudiff.model.photometry import nanojansky
 from gpudiff.model.tables import Table
 
 
 def write_difference(path: str | Path, difference: Difference, sources: Table) -> None:
     """Write IMAGE, VARIANCE, MASK, SCORE, KERNEL and PSF, under a primary header that says how good they are.
+
+    After them two binary tables say it in detail, where it was measured: QA on a grid of cells, KERNEL_STARS of
+    every star of the kernel fit (model.qa).
 
     IMAGE, VARIANCE, MASK, SCORE : (H, W) with the science frame's WCS; the mask's bits are named by MP_*
     KERNEL : (9, K, K), PSF : (9, P, P), at the centres of a 3 x 3 grid, rows of y outer
@@ -23,7 +28,10 @@ def write_difference(path: str | Path, difference: Difference, sources: Table) -
 
     Numbers that are not known (NaN) are undefined cards.  Raises StoreFailed.
     """
-    write_hdus(path, primary_cards(difference, sources), _planes(difference))
+    meta = {"unit": difference.science.frame.unit}
+    named = (("QA", difference.cells), ("KERNEL_STARS", difference.stars))
+    tables = [binary_table(name, table, meta) for name, table in named if len(table)]
+    write_hdus(path, primary_cards(difference, sources), _planes(difference), tables)
 
 
 def primary_cards(difference: Difference, sources: Table) -> list[Card]:
@@ -45,12 +53,17 @@ def primary_cards(difference: Difference, sources: Table) -> list[Card]:
         ("CHI2HELD", q.chi2_held_back, "the same of candidates held back"),
         ("FWHMSCI", q.science_fwhm, "[pix] PSF of the science image"),
         ("FWHMTMP", q.template_fwhm, "[pix] PSF of the template"),
+        ("FWHMDIF", q.matched_fwhm, "[pix] PSF that both were brought to"),
         ("NOISERAT", q.noise_ratio, "std of difference over sigma, blank sky"),
         ("SCORESTD", q.score_std, "std of the score, blank sky"),
         ("SCORESCL", q.score_scale, "what the score was divided by; flux errors times it"),
+        ("SKYRMS", q.residual_sky, "residual sky, rms of the QA cells, in sigma"),
+        ("STARRES", q.star_residual, "share of their light the median stars leave"),
+        ("STARLEFT", q.stars_left, "share of kernel candidates that show, chi2 > 3"),
         ("LOSTFRAC", q.lost_fraction, "pixels of the science image without a difference"),
         ("NSOURCES", len(sources), "DIASources, flagged ones included"),
         ("NFLAGGED", int(sources["flagged"].sum()), "DIASources not to alert on alone"),
+        ("FLUXNJY", _nanojansky(difference), "nJy in one image unit of flux"),
         ("FPRINT", difference.fingerprint, "provenance fingerprint"),
         ("CREATOR", f"gpudiff {__version__}", ""),
     ]
@@ -72,6 +85,11 @@ def _planes(difference: Difference) -> dict[str, tuple[np.ndarray, list[Card]]]:
         "KERNEL": (difference.kernel, []),
         "PSF": (difference.psf, []),
     }
+
+
+def _nanojansky(difference: Difference) -> float:
+    known = nanojansky(difference.science.frame.unit, difference.science.frame.zero_point)
+    return float("nan") if known is None else known
 
 
 def _plain(value: object) -> object:

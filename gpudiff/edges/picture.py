@@ -6,55 +6,82 @@ from typing import Any
 import numpy as np
 
 from gpudiff.edges.atomic import atomically
-from gpudiff.edges.picture_planes import FAINT, INK, draw_enlarged, draw_image, draw_planes
-from gpudiff.edges.words import quality_lines
+from gpudiff.edges.picture_cutouts import draw_enlarged
+from gpudiff.edges.picture_planes import FAINT, INK, draw_planes, stretch
+from gpudiff.edges.picture_quality import (
+    MAPS,
+    RED,
+    draw_chi,
+    draw_histogram,
+    draw_kernels,
+    draw_maps,
+    draw_numbers,
+    draw_stacks,
+)
 from gpudiff.model.frame import Difference
-from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.model.tables import Table
 
-PANEL_IN, ABOVE_IN, BETWEEN_IN, ENLARGED_IN, LOWER_IN, BELOW_IN = 4.6, 0.8, 1.25, 3.9, 4.0, 0.45
-HISTOGRAM_PX = 4_000_000  # pixels in the histogram, at most
+WIDE, DPI = 16.4, 100
+"""Inches of the page, which is read at its own 1640 pixels; and pixels an inch."""
+ABOVE, PANEL, BELOW_PANELS, ENLARGED, PLOTS, MAP, BELOW = 0.75, 3.7, 0.95, 3.1, 3.0, 1.75, 0.3
+"""Inches, from the top: title, planes at most, bars and legend, cutouts, plots, maps, margin."""
 
 
 def write_picture(path: str | Path, difference: Difference, sources: Table) -> None:
-    """Draw science, matched template, difference, score, kernel, histogram and the quality numbers to a PNG.
+    """Draw a PNG of science, matched template, difference and score, cutouts, and the quality.
 
     Science (sky-subtracted), matched template and difference share one asinh stretch; the score has its own,
-    +-5 sigma.  The brightest detections are shown enlarged.  Large planes are averaged in blocks; the score
-    shows the extreme of each block.  Raises StoreFailed.
+    +-5 sigma; large planes are averaged in blocks, of the score each block's extreme is shown.  Below, the
+    brightest detections, those least like a point source and the flagged ones are enlarged; then the matching
+    kernel, what is left at static stars, histograms of the noise, and the quality on a grid.  What makes a
+    subtraction poor stands in red under the title.  Raises StoreFailed.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     height, width = difference.image.shape
-    tall = float(np.clip(PANEL_IN * height / width, 2.6, 7.0))
-    zoom = ENLARGED_IN if len(sources) else 0.0
-    page = ABOVE_IN + tall + BETWEEN_IN + zoom + LOWER_IN + BELOW_IN
-    figure = Figure(figsize=(4 * PANEL_IN + 1.0, page), facecolor="white")
+    tall = float(np.clip(PANEL * height / width, 2.4, 6.0))
+    zoom = ENLARGED if len(sources) else 0.0
+    poor = [note for note in difference.notes if note.startswith("POOR")]
+    above = ABOVE + 0.25 * len(poor)
+    lower = BELOW + 2 * (MAP + 0.6) + 0.25 + PLOTS
+    page = above + tall + BELOW_PANELS + zoom + 0.45 + lower
+    figure = Figure(figsize=(WIDE, page), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
 
-    def row(low: float, high: float, columns: int, **more: Any) -> Any:
+    def row(low: float, high: float, columns: int, left: float = 0.03, right: float = 0.985, **more: Any) -> Any:
         """A row of the page, its edges in inches from the bottom."""
-        return figure.add_gridspec(1, columns, bottom=low / page, top=high / page, left=0.025, right=0.985, **more)
+        return figure.add_gridspec(1, columns, bottom=low / page, top=high / page, left=left, right=right, **more)
 
-    over = row(page - ABOVE_IN - tall, page - ABOVE_IN, 4, wspace=0.06)
-    under = row(BELOW_IN, BELOW_IN + LOWER_IN, 3, width_ratios=(1.0, 1.45, 1.75), wspace=0.16)
-    _title(figure, difference)
-    draw_planes(figure, [figure.add_subplot(over[n]) for n in range(4)], difference, sources)
+    _title(figure, difference, poor, page)
+    ends = stretch(difference)
+    over = row(page - above - tall, page - above, 4, wspace=0.07)
+    draw_planes(figure, [figure.add_subplot(over[n]) for n in range(4)], difference, sources, ends)
     if zoom:
-        low = BELOW_IN + LOWER_IN + 0.6
-        draw_enlarged(figure.add_subplot(row(low, low + zoom - 0.45, 1)[0]), difference, sources)
-    _kernels(figure.add_subplot(under[0]), difference.kernel, difference.quality.convolved)
-    _histogram(figure.add_subplot(under[1]), difference)
-    _numbers(figure.add_subplot(under[2]), difference, sources)
+        draw_enlarged(figure.add_subplot(row(lower + 0.45, lower + 0.45 + zoom, 1)[0]), difference, sources, ends)
+    plots = row(lower - PLOTS, lower, 4, wspace=0.2, width_ratios=(1, 1, 1.25, 1.25))
+    kernels, stacks, histogram, chi = (figure.add_subplot(plots[n]) for n in range(4))
+    draw_kernels(kernels, difference)
+    draw_stacks(stacks, difference, ends[0])
+    draw_histogram(histogram, difference)
+    draw_chi(chi, difference.stars, ends[0])
+    maps = [
+        figure.add_subplot(one)
+        for low in (BELOW + MAP + 0.6, BELOW)
+        for one in row(low, low + MAP, len(MAPS) // 2, right=0.56, wspace=0.1)
+    ]
+    draw_maps(maps, difference)
+    numbers = row(BELOW, BELOW + 2 * MAP + 0.6, 1, left=0.575)
+    draw_numbers(figure.add_subplot(numbers[0]), difference, sources)
     with atomically(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+        figure.savefig(temporary, format="png")
 
 
-def _title(figure: Any, difference: Difference) -> None:
+def _title(figure: Any, difference: Difference, poor: list[str], page: float) -> None:
     o = difference.science.frame.observation
     names = f"{Path(difference.science.name).name}  −  {Path(difference.template.name).name}"
-    figure.suptitle(names, x=0.025, y=0.985, ha="left", va="top", fontsize=16, color=INK, fontweight="bold")
+    top = 1 - 0.12 / page
+    figure.suptitle(names, x=0.03, y=top, ha="left", va="top", fontsize=15, color=INK, fontweight="bold")
     height, width = difference.image.shape
     said = [
         f"visit {o.frame.visit}",
@@ -62,60 +89,7 @@ def _title(figure: Any, difference: Difference) -> None:
         o.band and f"band {o.band}",
         f"{width} × {height} px",
     ]
-    figure.text(0.985, 0.985, "   ".join(filter(None, said)), ha="right", va="top", fontsize=12, color=FAINT)
-
-
-def _kernels(axis: Any, kernel: np.ndarray, convolved: str) -> None:
-    """The matching kernel at 3 x 3 places, as they lie on the frame, each with its sum."""
-    from matplotlib.colors import AsinhNorm
-
-    size = kernel.shape[1]
-    page = np.full((3 * size + 2, 3 * size + 2), np.nan)
-    peak = float(np.abs(kernel).max()) or 1.0
-    norm = AsinhNorm(linear_width=0.03 * peak, vmin=-peak, vmax=peak)
-    for n, one in enumerate(kernel):
-        y, x = (size + 1) * (n // 3), (size + 1) * (n % 3)
-        page[y : y + size, x : x + size] = one
-        axis.text(x + 0.5, y + size - 1.2, f"Σ {one.sum():.4f}", fontsize=8, color=INK, va="top")
-    draw_image(axis, page, 1, norm, "PuOr_r")
-    axis.set_xticks([])
-    axis.set_yticks([])
-    axis.set_title(
-        f"matching kernel, {size} px; convolves the {convolved.lower()}", fontsize=12, color=INK, loc="left"
-    )
-
-
-def _histogram(axis: Any, difference: Difference) -> None:
-    """Difference over sigma on unmasked pixels, and the unit normal."""
-    values = normalised(difference)
-    edges = np.linspace(-8, 8, 161)
-    centres = 0.5 * (edges[1:] + edges[:-1])
-    counts = np.histogram(values, edges)[0] / max(values.size, 1) / (edges[1] - edges[0])
-    axis.stairs(counts, edges, fill=True, color="#9db8d9", label="difference / σ")
-    axis.plot(
-        centres, np.exp(-0.5 * centres**2) / np.sqrt(2 * np.pi), color="#c2410c", lw=1.6, label="unit normal"
-    )
-    floor = 0.3 / max(values.size, 1) / (edges[1] - edges[0])
-    axis.set(yscale="log", xlim=(-8, 8), ylim=(floor, 1))
-    robust = 1.4826 * np.median(np.abs(values - np.median(values))) if values.size else np.nan
-    axis.set_title(f"difference / σ, unmasked pixels: width {robust:.3f}", fontsize=12, color=INK, loc="left")
-    axis.legend(frameon=False, fontsize=9, labelcolor=INK)
-    axis.tick_params(labelsize=8, colors=FAINT)
-    axis.spines[["top", "right"]].set_visible(False)
-
-
-def normalised(difference: Difference) -> np.ndarray:
-    """Difference over its sigma on unmasked pixels, thinned to a few million."""
-    usable = ((difference.mask & bit(*UNUSABLE)) == 0) & (difference.variance > 0)
-    values = difference.image[usable] / np.sqrt(difference.variance[usable])
-    return values[:: -(-max(values.size, 1) // HISTOGRAM_PX)]
-
-
-def _numbers(axis: Any, difference: Difference, sources: Table) -> None:
-    """The quality numbers, one a line."""
-    axis.axis("off")
-    axis.set_title("quality", fontsize=12, color=INK, loc="left")
-    for n, (label, value) in enumerate(quality_lines(difference, sources)):
-        y = 0.965 - 0.0715 * n
-        axis.text(0.0, y, label, fontsize=11, color=FAINT, va="top")
-        axis.text(0.36, y, value, fontsize=11, color=INK, va="top")
+    figure.text(0.985, top, "   ".join(filter(None, said)), ha="right", va="top", fontsize=11, color=FAINT)
+    for n, note in enumerate(poor):
+        y = 1 - (0.45 + 0.25 * n) / page
+        figure.text(0.03, y, note, ha="left", va="top", fontsize=12, color=RED, fontweight="bold")

@@ -1,4 +1,4 @@
-"""The planes of the report picture: one stretch, detections marked, the brightest of them enlarged."""
+"""The planes of the report picture: one stretch, detections marked."""
 
 from typing import Any
 
@@ -10,16 +10,17 @@ from gpudiff.model.tables import Table
 
 PANEL_PX = 900  # panels are drawn at most this large: the page has no room for more
 NUMBERED = 20  # brightest unflagged detections that get their number
-ENLARGED, CUTOUT_PX, GAP = 16, 41, 3  # detections shown enlarged, how much of each, space between
 POSITIVE, NEGATIVE, FLAGGED = "#0a7cff", "#ff7a00", "#b026c9"
 INK, FAINT = "#1b1f24", "#6b7280"
 
 
-def draw_planes(figure: Any, axes: list[Any], difference: Difference, sources: Table) -> None:
-    """The four planes and their two colour bars, detections marked."""
+def draw_planes(
+    figure: Any, axes: list[Any], difference: Difference, sources: Table, ends: tuple[float, float]
+) -> None:
+    """The four planes and their two colour bars, detections marked.  ends : as `stretch` has them"""
     from matplotlib.colors import AsinhNorm, Normalize
 
-    sigma, end = stretch(difference)
+    sigma, end = ends
     step = -(-max(difference.image.shape) // PANEL_PX)
     empty = (difference.mask & bit("NO_DATA")) != 0
     norm = AsinhNorm(linear_width=2 * sigma, vmin=-5 * sigma, vmax=end)
@@ -38,16 +39,19 @@ def draw_planes(figure: Any, axes: list[Any], difference: Difference, sources: T
     significance = draw_image(axes[3], score, step, Normalize(-5, 5), "RdBu_r")
     axes[3].set_title("score: matched-filter signal to noise", fontsize=12, color=INK, loc="left")
     label = f"{difference.science.frame.unit}, one asinh stretch for all three; sky σ = {sigma:.3g}"
-    ends = [-5 * sigma, 0.0, 5 * sigma, 20 * sigma, end]
+    marks = [-5 * sigma, 0.0, 5 * sigma, 20 * sigma, end]
     for axis in axes[1:]:
         axis.tick_params(labelleft=False)
-    _bar(figure, axes[0], drawn, label, [float(f"{tick:.2g}") for tick in ends])
+    _bar(figure, axes[0], drawn, label, [float(f"{tick:.2g}") for tick in marks])
     extreme = "σ" if step == 1 else f"σ, extreme of each {step} × {step} px"
     _bar(figure, axes[3], significance, extreme, [-5, -2.5, 0, 2.5, 5])
     _mark(axes[0], sources, numbered=False)
     _mark(axes[2], sources, numbered=True)
     _mark(axes[3], sources, numbered=True)
     _legend(axes[2], sources)
+    height, width = difference.image.shape
+    for axis in axes:
+        axis.set(xlim=(-0.5, width - 0.5), ylim=(-0.5, height - 0.5))  # a position may lie a little beyond
 
 
 def stretch(difference: Difference) -> tuple[float, float]:
@@ -156,55 +160,6 @@ def brightest(sources: Table, count: int) -> np.ndarray:
     """Rows of the `count` unflagged sources of largest snr, the largest first."""
     rows = np.flatnonzero(~sources["flagged"])
     return rows[np.argsort(-sources["snr"][rows], kind="stable")][:count]
-
-
-def draw_enlarged(axis: Any, difference: Difference, sources: Table) -> None:
-    """Science, matched template and difference of the brightest detections, in the stretch of the planes."""
-    from matplotlib.colors import AsinhNorm
-
-    sigma, end = stretch(difference)
-    rows = _to_enlarge(sources)
-    pitch = CUTOUT_PX + GAP
-    page = np.full((3 * pitch - GAP, max(len(rows), 1) * pitch - GAP), np.nan)
-    for n, row in enumerate(rows):
-        x, y = round(float(sources["x"][row])), round(float(sources["y"][row]))
-        for level, plane in enumerate((difference.image, difference.matched, difference.science.image)):
-            place = slice(level * pitch, level * pitch + CUTOUT_PX), slice(n * pitch, n * pitch + CUTOUT_PX)
-            page[place] = cutout(plane, y, x)
-    draw_image(axis, page, 1, AsinhNorm(linear_width=2 * sigma, vmin=-5 * sigma, vmax=end), "gray")
-    axis.set(anchor="W", xlim=(-6, ENLARGED * pitch), ylim=(-0.5, 3 * pitch))
-    axis.axis("off")
-    for gap in (pitch * np.arange(1, 3)) - GAP - 0.5:
-        axis.axhspan(gap, gap + GAP, color="white")
-    for gap in (pitch * np.arange(1, len(rows))) - GAP - 0.5:
-        axis.axvspan(gap, gap + GAP, color="white")
-    for n, row in enumerate(rows):
-        flagged, negative = sources["flagged"][row], sources["isNegative"][row]
-        colour = FLAGGED if flagged else NEGATIVE if negative else POSITIVE
-        significance = f"{'−' if negative else '+'}{sources['snr'][row]:.1f} σ"
-        what = significance if flagged else f"{n + 1}:  {significance}"
-        axis.text(n * pitch, 3 * pitch - 2, what, fontsize=9.5, color=colour, va="bottom", fontweight="bold")
-    for level, name in enumerate(("difference", "template", "science")):
-        middle = level * pitch + CUTOUT_PX / 2
-        axis.text(-2, middle, name, fontsize=9.5, color=FAINT, rotation=90, ha="right", va="center")
-
-
-def cutout(plane: np.ndarray, y: int, x: int) -> np.ndarray:
-    """(CUTOUT_PX, CUTOUT_PX) pixels around a pixel; NaN beyond the plane."""
-    out = np.full((CUTOUT_PX, CUTOUT_PX), np.nan)
-    half = CUTOUT_PX // 2
-    top, left = max(y - half, 0), max(x - half, 0)
-    seen = plane[top : y + half + 1, left : x + half + 1]
-    row, column = top - (y - half), left - (x - half)
-    out[row : row + seen.shape[0], column : column + seen.shape[1]] = seen
-    return out
-
-
-def _to_enlarge(sources: Table) -> np.ndarray:
-    """Rows of the brightest unflagged sources, then of flagged ones while there is room."""
-    flagged = np.flatnonzero(sources["flagged"])
-    flagged = flagged[np.argsort(-sources["snr"][flagged], kind="stable")]
-    return np.concatenate([brightest(sources, ENLARGED), flagged])[:ENLARGED]
 
 
 def block_mean(plane: np.ndarray, step: int) -> np.ndarray:

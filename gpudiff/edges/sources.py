@@ -107,6 +107,20 @@ def _write_fits(path: Path, table: Table, meta: dict[str, Any]) -> None:
 
     from gpudiff.edges.header import card
 
+    hdu = binary_table("SOURCES", table, meta)
+    descriptions = meta.get("FLAG_DESCRIPTIONS", {})
+    for name, bit in meta.get("FLAGS", {}).items():
+        hdu.header.append(card(f"FLAG_{name}", bit, descriptions.get(name, "")))
+    for key, value in meta.items():
+        if isinstance(value, str | int | float):
+            hdu.header.append(card(key.upper(), value))
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path, overwrite=True)
+
+
+def binary_table(name: str, table: Table, meta: dict[str, Any]) -> Any:
+    """A FITS binary table HDU with the columns' units, and their meanings as TCOMM cards; meta["unit"] : BUNIT."""
+    from astropy.io import fits
+
     columns = [
         fits.Column(
             name=column.name,
@@ -116,16 +130,10 @@ def _write_fits(path: Path, table: Table, meta: dict[str, Any]) -> None:
         )
         for column in table.schema
     ]
-    hdu = fits.BinTableHDU.from_columns(columns, name="SOURCES")
+    hdu = fits.BinTableHDU.from_columns(columns, name=name)
     for number, column in enumerate(table.schema, 1):
         hdu.header[f"TCOMM{number}"] = column.description
-    descriptions = meta.get("FLAG_DESCRIPTIONS", {})
-    for name, bit in meta.get("FLAGS", {}).items():
-        hdu.header.append(card(f"FLAG_{name}", bit, descriptions.get(name, "")))
-    for key, value in meta.items():
-        if isinstance(value, str | int | float):
-            hdu.header.append(card(key.upper(), value))
-    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path, overwrite=True)
+    return hdu
 
 
 def _fits_format(dtype: np.dtype) -> str:

@@ -20,8 +20,10 @@ def quality_lines(difference: Difference, sources: Table) -> list[tuple[str, str
         ("kernel", f"{q.algorithm}, {q.basis_functions} functions, spatial order {q.spatial_order}"),
         ("kernel sum", kernel_sum),
         ("chi2 of the stars", f"{q.chi2:.3f}, {held}"),
-        ("noise / expected", f"{q.noise_ratio:.3f}"),
-        ("std of the score", f"{q.score_std:.3f}{scaled}"),
+        ("static stars", _stars(difference)),
+        ("noise / expected", f"{q.noise_ratio:.3f}{_range(difference, 'noiseRatio')}"),
+        ("std of the score", f"{q.score_std:.3f}{scaled}{_range(difference, 'scoreStd')}"),
+        ("residual sky", f"{q.residual_sky:.3f} sigma a pixel, rms{_range(difference, 'backgroundSigma')}"),
         ("lost area", f"{100 * q.lost_fraction:.2f} %"),
         ("decorrelated", "yes" if difference.decorrelated else "no"),
         ("detections", _detections(sources)),
@@ -49,10 +51,25 @@ def pixel_scale(difference: Difference) -> float:
     return float(np.sqrt(abs(np.linalg.det(jacobian))) * 3600)
 
 
+def _stars(difference: Difference) -> str:
+    q = difference.quality
+    return f"{100 * q.stars_left:.0f} % leave a residual, the median {100 * q.star_residual:.1f} % of its light"
+
+
+def _range(difference: Difference, column: str) -> str:
+    """From the least to the greatest of the grid's cells; '' of a grid that says nothing."""
+    values = difference.cells[column]
+    known = values[np.isfinite(values)]
+    if len(known) < 2:
+        return ""
+    side = round(len(values) ** 0.5)
+    return f"; {known.min():.2f} to {known.max():.2f} in {side} x {side} cells"
+
+
 def _seeing(difference: Difference) -> str:
     q, scale = difference.quality, pixel_scale(difference)
     said = []
-    for name, fwhm in (("science", q.science_fwhm), ("template", q.template_fwhm)):
+    for name, fwhm in (("science", q.science_fwhm), ("template", q.template_fwhm), ("matched", q.matched_fwhm)):
         arcsec = "" if np.isnan(scale) else f' ({fwhm * scale:.2f}")'
         said.append(f"{name} {fwhm:.2f} px{arcsec}")
     return ", ".join(said)

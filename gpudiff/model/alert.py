@@ -18,12 +18,19 @@ FLUXES = (
     "scienceFluxErr",
     "templateFlux",
     "templateFluxErr",
+    "dipoleMeanFlux",
+    "dipoleMeanFluxErr",
+    "dipoleFluxDiff",
+    "dipoleFluxDiffErr",
 )
 MOMENTS = ("ixx", "iyy", "ixy", "ixxPSF", "iyyPSF", "ixyPSF")
 _PUBLISHED_UNIT = {name: "nJy, or as fluxUnit says" for name in FLUXES}
 _PUBLISHED_UNIT |= {name: "arcsec2, along the pixel axes" for name in MOMENTS}
-_PUBLISHED_UNIT |= {"trailLength": "arcsec"}
-_PUBLISHED_MEANING = {"trailAngle": "bearing of the trail, from north to east"}
+_PUBLISHED_UNIT |= {"trailLength": "arcsec", "dipoleLength": "arcsec"}
+_PUBLISHED_MEANING = {
+    "trailAngle": "bearing of the trail, from north to east",
+    "dipoleAngle": "bearing from the negative to the positive lobe, from north to east",
+}
 
 ALERT_SOURCE: tuple[Column, ...] = tuple(
     Column(

@@ -1,11 +1,14 @@
 """Frame, Exposure, Difference: an image on its way from the camera to its detections."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from gpudiff.model.plane import Plane
+from gpudiff.model.qa import CELL, KERNEL_STAR
+from gpudiff.model.tables import Table
 
 
 @dataclass(frozen=True, order=True)
@@ -72,6 +75,10 @@ class Frame:
     digest: str = ""
     """Hex digest (blake2b-128) of the pixels and of what was said about them; the root of the provenance."""
 
+    def without_planes(self) -> "Frame":
+        """What is said of the pixels, without them: an image of (0, 0), no mask, no variance."""
+        return dataclasses.replace(self, image=np.empty((0, 0), np.float32), mask=None, variance=None)
+
 
 Template = Frame
 """A template comes as any frame does; `gpudiff.edges.templates` finds the one that covers a science frame."""
@@ -81,8 +88,9 @@ Template = Frame
 class Exposure:
     """A frame made ready to be subtracted: sky removed, noise known, unusable pixels named.
 
+    frame : what it was made of, without its planes: nobody holds pixels that are no longer needed
     image : (H, W) float32, sky-subtracted; unusable pixels are 0 and masked
-    mask : (H, W) int32
+    mask : (H, W) uint16, which holds all planes in half the memory of a frame's int32
     sky : Plane, image units; what was subtracted
     sky_variance : Plane, image units squared: sky and read noise, without the sources' own photons
     gain : electrons per image unit, for the sources' photons; inf when unknown (their noise is then ignored)
@@ -110,6 +118,11 @@ class Exposure:
     @property
     def name(self) -> str:
         return self.frame.name
+
+    def without_planes(self) -> "Exposure":
+        """The same with an image and a mask of its shape that take no memory: NaN and 0 everywhere."""
+        image, mask = (np.broadcast_to(value, self.shape) for value in (np.float32(np.nan), np.uint16(0)))
+        return dataclasses.replace(self, image=image, mask=mask)
 
 
 @dataclass(frozen=True)
@@ -143,6 +156,14 @@ class Quality:
     """By how much flux errors exceed what VARIANCE alone gives: noise that is still correlated over a PSF."""
     lost_fraction: float
     """Share of the pixels that have a value in the science frame but none in the difference."""
+    matched_fwhm: float = float("nan")
+    """Of the PSF that both images were brought to, before decorrelation, in the middle of the field."""
+    residual_sky: float = float("nan")
+    """Of the difference on blank sky, rms over the cells of the grid, in sigmas of a pixel."""
+    star_residual: float = float("nan")
+    """Rms share of its light that the median kernel candidate, used or rejected, leaves within a FWHM."""
+    stars_left: float = float("nan")
+    """Share of the kernel candidates that the difference shows: reduced chi2 within a FWHM above 3."""
 
 
 @dataclass(frozen=True)
@@ -154,10 +175,11 @@ class Difference:
     mask : (H, W) int32
     score : (H, W) float32, matched-filter signal to noise; 0 where NO_DATA
     kernel : (9, K, K) float32, matching kernel at 3 x 3 field positions, rows of y outer, centres of thirds
-    psf : (9, P, P) float32, PSF of `image` at the same places, unit sum
+    psf : (9, P, P) float32, PSF of `image` at the same places, unit sum before it was cut to P
     science_psf, template_psf, matched_psf : (9, P, P) float32, the same for science, template and `matched`
     matched : (H, W) float32, the template as it was subtracted, in the science image's unit
     seconds : stage name -> wall seconds
+    cells, stars : Table of model.qa.CELL, the quality on a grid; of KERNEL_STAR, what the kernel was fitted to
     """
 
     science: Exposure
@@ -179,3 +201,13 @@ class Difference:
     steps: tuple[dict[str, Any], ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    cells: Table = field(default_factory=lambda: Table.empty(CELL))
+    stars: Table = field(default_factory=lambda: Table.empty(KERNEL_STAR))
+
+    def alone(self) -> "Difference":
+        """The same without the planes of what it was made of: science, template and `matched`.
+
+        Their memory is free then, and what the disk's cache takes up as a file is written is quickest taken there.
+        """
+        science, template = self.science.without_planes(), self.template.without_planes()
+        return dataclasses.replace(self, science=science, template=template, matched=science.image)

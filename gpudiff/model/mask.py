@@ -1,4 +1,4 @@
-"""Mask planes: one named bit each, in an int32 image; the names are those Rubin publishes."""
+"""Mask planes: one named bit each, in an integer image; the names are those Rubin publishes."""
 
 import numpy as np
 
@@ -34,12 +34,26 @@ UNUSABLE = ("BAD", "SAT", "CR", "NO_DATA", "SAT_TEMPLATE", "EDGE")
 """Planes whose pixels carry no information about the sky."""
 
 
-def bit(*names: str) -> np.int32:
-    """The bits of the named planes, or-ed."""
+def bit(*names: str) -> np.uint16:
+    """The bits of the named planes, or-ed: of a type that masks of uint16 and of int32 take in place."""
     value = 0
     for name in names:
         value |= 1 << BITS[name]
-    return np.int32(value)
+    return np.uint16(value)
+
+
+ROWS = 64
+"""Rows of a mask that are looked at together, so that what is made on the way stays in cache."""
+
+
+def marked(mask: np.ndarray, *names: str) -> np.ndarray:
+    """Bool: pixels with any of the named planes set.  mask : (H, W) or (N, H, W) integer"""
+    out = np.empty(mask.shape, bool)
+    bits = bit(*names)
+    for row in range(0, len(mask), ROWS):
+        rows = slice(row, row + ROWS)
+        np.not_equal(mask[rows] & bits, 0, out=out[rows])
+    return out
 
 
 def cards() -> dict[str, int]:
@@ -55,7 +69,7 @@ def translate(mask: np.ndarray, header_bits: dict[str, int]) -> np.ndarray:
         then any non-zero pixel is BAD.  Planes we do not know are ignored: they say nothing about usability.
     """
     if not header_bits:
-        return np.where(mask != 0, bit("BAD"), np.int32(0))
+        return (mask != 0) * np.int32(bit("BAD"))
     same = [name for name, number in header_bits.items() if BITS.get(name) == number]
     kept = mask.dtype.type(int(bit(*same)) & int(np.iinfo(mask.dtype).max))
     out = (mask & kept).astype(np.int32, copy=False)  # one pass over a mask of our own

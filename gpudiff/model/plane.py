@@ -87,15 +87,14 @@ def spline_matrix(pixels: int, cells: int) -> np.ndarray:
     right[1:-1] = 6 * (identity[:-2] - 2 * identity[1:-1] + identity[2:])
     second = np.linalg.solve(system, right)
     index = np.clip(np.floor(centre).astype(int), 0, cells - 2)
-    t = (centre - index)[:, None]
-    straight = (1 - t) * identity[index] + t * identity[index + 1]
-    bend = (1 - t) * t / 6 * ((2 - t) * second[index] + (1 + t) * second[index + 1])
-    outside = (centre < 0) | (centre > cells - 1)
+    t = centre - index
+    bend = (1 - t) * t / 6
+    weights = np.zeros((pixels, cells), np.float32)
+    weights[np.arange(pixels), index], weights[np.arange(pixels), index + 1] = 1 - t, t
+    for share, cell in ((bend * (2 - t), index), (bend * (1 + t), index + 1)):
+        weights -= share.astype(np.float32)[:, None] * second.astype(np.float32)[cell]
     first_slope = identity[1] - identity[0] - second[1] / 6
     last_slope = identity[-1] - identity[-2] + second[-2] / 6
-    beyond = np.where(
-        (centre < 0)[:, None],
-        identity[0] + centre[:, None] * first_slope,
-        identity[-1] + (centre - (cells - 1))[:, None] * last_slope,
-    )
-    return np.where(outside[:, None], beyond, straight - bend).astype(np.float32)
+    for outside, end, slope in ((centre < 0, 0, first_slope), (centre > cells - 1, cells - 1, last_slope)):
+        weights[outside] = identity[end] + (centre[outside] - end)[:, None] * slope
+    return weights

@@ -6,12 +6,10 @@ from gpudiff import __version__
 from gpudiff.model.alert import ALERT_SOURCE, FLUXES, MOMENTS, NANOJANSKY, AlertBatch
 from gpudiff.model.association import Association
 from gpudiff.model.batch import DetectionBatch
+from gpudiff.model.photometry import nanojansky
 from gpudiff.model.provenance import extend, step
 from gpudiff.model.sky import Sky
 from gpudiff.model.tables import Table
-
-AB_ZERO_NJY = 3.630780547701013e12
-"""Flux of magnitude 0 in the AB system, nJy: 10**(48.6 / -2.5) erg/s/cm2/Hz (Oke & Gunn 1983)."""
 
 
 def make_alerts(
@@ -20,11 +18,11 @@ def make_alerts(
     """One alert for each DIASource of the batch.
 
     revision : see AlertBatch; configuration : digest of what the association depends on; now : MJD TAI
-    Fluxes are nJy when the frame's zero point is known, else in the image's unit; common["fluxUnit"] says
-    which.  Trails and moments are arcsec by the WCS, NaN without one.
+    Fluxes are nJy when the frame's zero point is known, or its unit is one of flux, else in the image's unit;
+    common["fluxUnit"] says which.  Trails, dipoles and moments are arcsec by the WCS, NaN without one.
     """
     fingerprint, _ = provenance(batch, configuration)
-    observation, calibrated = batch.observation, batch.zero_point is not None
+    observation, calibrated = batch.observation, nanojansky(batch.unit, batch.zero_point) is not None
     common = {
         "band": observation.band or None,
         "exposureTime": None if np.isnan(observation.exposure_s) else observation.exposure_s,
@@ -65,13 +63,14 @@ def latency(batch: DetectionBatch, now: float) -> float | None:
 def published(batch: DetectionBatch) -> Table:
     """The DIASources in published units: Table of model.alert.ALERT_SOURCE."""
     sources = batch.sources
-    scale = 1.0 if batch.zero_point is None else AB_ZERO_NJY * 10 ** (-0.4 * batch.zero_point)
+    scale = nanojansky(batch.unit, batch.zero_point) or 1.0
     changed = {name: sources[name] * scale for name in FLUXES}
     jacobian = 3600 * Sky(batch.wcs).jacobian(sources["x"], sources["y"])
     area = np.abs(jacobian[:, 0, 0] * jacobian[:, 1, 1] - jacobian[:, 0, 1] * jacobian[:, 1, 0])
     changed |= {name: sources[name] * area for name in MOMENTS}
-    angle = np.radians(sources["trailAngle"])
-    direction = np.einsum("nij,jn->ni", jacobian, np.stack([np.cos(angle), np.sin(angle)]))
-    changed["trailLength"] = sources["trailLength"] * np.hypot(direction[:, 0], direction[:, 1])
-    changed["trailAngle"] = np.degrees(np.arctan2(direction[:, 0], direction[:, 1])) % 180
+    for what, whole in (("trail", 180), ("dipole", 360)):
+        angle = np.radians(sources[f"{what}Angle"])
+        east, north = np.einsum("nij,jn->in", jacobian, np.stack([np.cos(angle), np.sin(angle)]))
+        changed[f"{what}Length"] = sources[f"{what}Length"] * np.hypot(east, north)
+        changed[f"{what}Angle"] = np.degrees(np.arctan2(east, north)) % whole
     return Table(ALERT_SOURCE, {**sources.columns, **changed})

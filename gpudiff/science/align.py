@@ -10,7 +10,7 @@ from gpudiff.arrays.resample import Lattice, Place, flaw, lattice, resample
 from gpudiff.model.config import Configuration, Match
 from gpudiff.model.errors import NoOverlap, WrongShape
 from gpudiff.model.frame import Exposure
-from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.mask import UNUSABLE, bit, marked
 from gpudiff.model.plane import DensePlane, Plane, SmoothPlane
 from gpudiff.model.sky import Sky
 from gpudiff.science.asterisms import BrightStars, Fit, agreement, bright_stars, refined, similar
@@ -236,12 +236,12 @@ def _filled(template: Exposure, settings: Match) -> tuple[Exposure, float]:
 def _resampled(science: Exposure, template: Exposure, sigma: float, plan: _Plan, threads: int) -> Exposure:
     assert plan.place is not None
     places = lattice(plan.place, science.shape)
-    unusable = (template.mask & bit(*UNUSABLE)) != 0
+    unusable = marked(template.mask, *UNUSABLE)
     image, lost, mask = resample(template.image, unusable, template.mask, places, sigma, threads)
     if lost.all():
         raise NoOverlap(f"{template.name}: expected a template of the science frame's sky, got no pixel of it")
     mask[~lost] &= ~bit(*UNUSABLE)
-    mask[lost & ((mask & bit(*UNUSABLE)) == 0)] |= bit("NO_DATA")
+    mask[lost & ~marked(mask, *UNUSABLE)] |= bit("NO_DATA")
     made = dataclasses.replace(
         template,
         frame=dataclasses.replace(template.frame, wcs=science.frame.wcs, psf=None),

@@ -13,8 +13,7 @@ from gpudiff.arrays.polynomial import terms
 from gpudiff.arrays.resample import Place
 from gpudiff.arrays.stamps import peaks, stamps
 from gpudiff.model.frame import Exposure
-from gpudiff.model.mask import UNUSABLE, bit
-from gpudiff.science.stars import sky_noise
+from gpudiff.science.stars import sky_noise, spoilt
 
 MOST = 1000
 """Stars of an image that are looked at, the brightest."""
@@ -51,8 +50,7 @@ class BrightStars:
 def bright_stars(exposure: Exposure) -> BrightStars:
     """The brightest unmasked stars of an exposure, at most MOST, at least 10 sigma."""
     y, x = peaks(exposure.image, 10 * sky_noise(exposure))
-    bad = (exposure.mask & bit(*UNUSABLE)) != 0
-    clean = ~stamps(bad, y, x, 2).reshape(len(y), -1).any(1)
+    clean = ~spoilt(exposure, y, x, 2)
     y, x = y[clean], x[clean]
     order = np.lexsort((x, y, -exposure.image[y, x]))[:MOST]
     y, x = y[order], x[order]

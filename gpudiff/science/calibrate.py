@@ -7,11 +7,13 @@ from gpudiff.arrays.parallel import over
 from gpudiff.model.config import Calibrate, Configuration
 from gpudiff.model.errors import BadGain, BadVariance, ConstantImage, NoUsablePixels, WrongShape
 from gpudiff.model.frame import Exposure, Frame
-from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.mask import UNUSABLE, bit, marked
 from gpudiff.model.plane import DensePlane, Plane, SmoothPlane
 
 SMALLEST = 64
 """Pixels along an axis; below it there is no room for a sky and stars."""
+CUTOUT = 24
+"""The same for a frame that comes with its PSF: it needs no stars."""
 NEAR_SATURATION = 0.98
 """Pixels above this share of the saturation level are not linear."""
 BAND = 128
@@ -30,8 +32,7 @@ def calibrate(frame: Frame, configuration: Configuration) -> Exposure:
     threads = configuration.match.threads
     _check_shape(frame)
     _check_numbers(frame)
-    image, mask, notes = _pixels(frame, threads)
-    unusable = (mask & bit(*UNUSABLE)) != 0
+    image, mask, unusable, notes = _pixels(frame, threads)
     _check_pixels(frame, image, unusable, configuration.calibrate)
     level, sigma, sky = _sky(image, unusable, configuration.calibrate)
     variance, gain, known, said = _noise(frame, image, unusable, sky, level, sigma)
@@ -40,8 +41,9 @@ def calibrate(frame: Frame, configuration: Configuration) -> Exposure:
         image[band] -= sky.cut(band.start, band.stop, 0, image.shape[1])
         image[band][unusable[band]] = 0
 
+    sky.cut(0, 1, 0, 1)  # its matrices are made once, before threads read them
     over(subtract_sky, bands(image.shape[0]), threads)
-    return Exposure(frame, image, mask, sky, variance, gain, known, (*notes, *said))
+    return Exposure(frame.without_planes(), image, mask, sky, variance, gain, known, (*notes, *said))
 
 
 def bands(height: int) -> list[slice]:
@@ -51,8 +53,9 @@ def bands(height: int) -> list[slice]:
 
 def _check_shape(frame: Frame) -> None:
     shape = frame.image.shape
-    if len(shape) != 2 or min(shape) < SMALLEST:
-        raise WrongShape(f"{frame.name}: expected an image of at least {SMALLEST} x {SMALLEST}, got {shape}")
+    least = SMALLEST if frame.psf is None else CUTOUT
+    if len(shape) != 2 or min(shape) < least:
+        raise WrongShape(f"{frame.name}: expected an image of at least {least} x {least}, got {shape}")
     for plane in ("mask", "variance"):
         other = getattr(frame, plane)
         if other is not None and other.shape != shape:
@@ -69,32 +72,35 @@ def _check_numbers(frame: Frame) -> None:
             raise BadGain(f"{frame.name}: expected a {name} between {low:g} and {high:g}, got {value!r}")
 
 
-def _pixels(frame: Frame, threads: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """A float32 image of its own and a mask with non-finite and saturated pixels marked."""
-    image = np.array(frame.image, dtype=np.float32, order="C")
-    mask = np.zeros(image.shape, np.int32) if frame.mask is None else np.array(frame.mask, np.int32)
+def _pixels(frame: Frame, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """(float32 image of its own, mask with non-finite and saturated pixels marked, unusable pixels, notes)."""
+    shape = frame.image.shape
+    image, mask, unusable = np.empty(shape, np.float32), np.empty(shape, np.uint16), np.empty(shape, bool)
     saturation, notes = frame.saturation, []
     if saturation is None:
-        saturation = _plateau(image)
+        saturation = _plateau(frame.image)
         if saturation is not None:
             notes.append(f"saturation not given: taken as {saturation:g}, where the brightest pixels pile up")
     limit = np.float32(saturation * NEAR_SATURATION) if saturation is not None else np.float32(np.inf)
 
     def mark(band: slice) -> int:
+        image[band] = frame.image[band]
+        mask[band] = 0 if frame.mask is None else frame.mask[band]
         bad = ~np.isfinite(image[band])
         mask[band][image[band] >= limit] |= bit("SAT")
         mask[band][bad] |= bit("NO_DATA")
         if frame.variance is not None:
             with np.errstate(invalid="ignore"):
                 known = (frame.variance[band] > 0) & np.isfinite(frame.variance[band])
-            mask[band][~known & ((mask[band] & bit(*UNUSABLE)) == 0)] |= bit("NO_DATA")
+            mask[band][~known & ~marked(mask[band], *UNUSABLE)] |= bit("NO_DATA")
         image[band][bad] = 0
-        return int(bad.sum())
+        unusable[band] = marked(mask[band], *UNUSABLE)
+        return int(np.count_nonzero(bad))
 
-    lost = sum(over(mark, bands(image.shape[0]), threads))
+    lost = sum(over(mark, bands(shape[0]), threads))
     if lost:
         notes.append(f"{lost} non-finite pixels masked")
-    return image, mask, notes
+    return image, mask, unusable, notes
 
 
 def _plateau(image: np.ndarray) -> float | None:
@@ -113,22 +119,22 @@ def _check_pixels(frame: Frame, image: np.ndarray, unusable: np.ndarray, limits:
         with np.errstate(invalid="ignore"):
             wrong = ~(frame.variance > 0) & np.isfinite(frame.image)
         if frame.mask is not None:
-            wrong &= (frame.mask & bit(*UNUSABLE)) == 0
+            wrong &= ~marked(frame.mask, *UNUSABLE)
         share = float(wrong.mean())
         if share > 0.01:
             raise BadVariance(
                 f"{frame.name}: expected a positive variance, got zero, negative or NaN for {share:.1%} "
                 "of the unmasked pixels"
             )
-    usable = 1 - float(unusable.mean())
+    usable = 1 - np.count_nonzero(unusable) / unusable.size
     if usable < limits.min_usable_fraction:
         raise NoUsablePixels(
             f"{frame.name}: expected at least {limits.min_usable_fraction:.0%} finite, unmasked pixels, "
             f"got {usable:.1%}"
         )
-    values = image[~unusable]
-    if values.min() == values.max():
-        raise ConstantImage(f"{frame.name}: expected an image, got the value {values[0]:g} in every pixel")
+    first = image.flat[np.argmin(unusable)]
+    if not any((image[band][~unusable[band]] != first).any() for band in bands(len(image))):
+        raise ConstantImage(f"{frame.name}: expected an image, got the value {first:g} in every pixel")
 
 
 def _sky(image: np.ndarray, unusable: np.ndarray, settings: Calibrate) -> tuple[np.ndarray, float, SmoothPlane]:

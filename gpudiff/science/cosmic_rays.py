@@ -1,9 +1,10 @@
 """Cosmic rays and hot pixels of an exposure."""
 
 from gpudiff.arrays.cosmic_rays import cosmic_rays, fill
+from gpudiff.arrays.stamps import positions
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import PsfModel
-from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.mask import UNUSABLE, bit, marked
 from gpudiff.science.stars import sky_noise
 
 
@@ -16,11 +17,13 @@ def mark_cosmic_rays(exposure: Exposure, psf: PsfModel) -> int:
     if exposure.resampled:
         return 0
     height, width = exposure.shape
-    unusable = (exposure.mask & bit(*UNUSABLE)) != 0
+    unusable = marked(exposure.mask, *UNUSABLE)
     found = cosmic_rays(
         exposure.image, unusable, sky_noise(exposure), exposure.gain, psf.at(height / 2, width / 2)
     )
-    exposure.mask[found] |= bit("CR")
-    isolated = (found | unusable) & ((exposure.mask & bit("SAT", "NO_DATA")) == 0)
-    fill(exposure.image, isolated)
-    return int(found.sum())
+    struck = positions(found)
+    exposure.mask[struck] |= bit("CR")
+    holes = found | unusable
+    holes &= ~marked(exposure.mask, "SAT", "NO_DATA")
+    fill(exposure.image, holes)
+    return len(struck[0])

@@ -20,18 +20,17 @@ from gpudiff.model.kernel import PsfModel
 from gpudiff.science.match import (
     ENOUGH,
     KernelFit,
-    Sample,
     State,
     check_stars,
     clipped_round,
+    fit_of,
     half_width,
-    held_back_under,
+    held_back,
     kernel_of,
     matching_width,
     reach_of,
-    sample_of,
-    terms_of,
 )
+from gpudiff.science.sample import Sample, sample_of
 from gpudiff.science.stars import Stars
 
 FUNCTIONS = 300
@@ -110,17 +109,17 @@ def delta(
     reach = reach_of(widths)
     half = _half(matching_width(widths), reach, settings, target.shape)
     sample = sample_of(target, convolved, stars, half, reach)
+    check_stars(sample.usable.mean(1) > 0.5, target.name)
     label = pixels.labels(_light(sample, half), FUNCTIONS)
     design = PixelDesign(label, pixels.images(label), sample.convolved, sample.side)
     chosen, state = choose(sample, design, pixels.roughness(design.functions, widths[0]), settings)
-    field_terms = terms_of(sample, chosen.order, chosen.background_order)
+    field_terms = sample.terms(chosen.order, chosen.background_order)
     penalty = chosen.matrix()
     for _ in range(ROUNDS):
         state = clipped_round(sample, design, field_terms, state, settings.threads, penalty)
     check_stars(state.used, target.name)
-    held = float(np.exp(held_back_under(state, field_terms, (penalty,), FOLDS).mean()))
     kernel = kernel_of(state.solution, design.functions, chosen.order, chosen.background_order, sample.shape)
-    return KernelFit(kernel, state.used, len(design.functions), float(np.median(state.chi2[state.used])), held)
+    return fit_of(kernel, len(design.functions), state, held_back(state, field_terms, [penalty], FOLDS)[0])
 
 
 def _half(width: float, reach: int, settings: Match, shape: tuple[int, int]) -> int:
@@ -162,18 +161,19 @@ def choose(sample: Sample, design: PixelDesign, rough: np.ndarray, settings: Mat
     for order in sorted({0, *orders}):
         steps = [n for n in range(len(STRENGTHS)) if order == 0 or abs(n - near) <= NEIGHBOURS]
         trials = [Smoothness(rough, unit, STRENGTHS[n], order, background) for n in steps]
-        field_terms = terms_of(sample, order, background)
-        losses = held_back_under(state, field_terms, [trial.matrix() for trial in trials], FOLDS).mean(1)
+        field_terms = sample.terms(order, background)
+        held = held_back(state, field_terms, [trial.matrix() for trial in trials], FOLDS)
+        losses = held[:, sample.steady].mean(1)
         least = int(np.argmin(losses))
         near = steps[least]
         if order in orders and losses[least] < loss:
             best, loss = trials[least], losses[least]
-    return best, dataclasses.replace(state, used=np.ones(len(sample.target), bool))
+    return best, dataclasses.replace(state, used=sample.steady)
 
 
 def _first(sample: Sample, design: PixelDesign, rough: np.ndarray, background: int, threads: int) -> State:
-    """The equations with weights from a first fit; all stars and pixels count, as in `match`."""
-    field_terms = terms_of(sample, 0, background)
+    """The equations with weights from a first fit; all steady stars and pixels count, as in `match`."""
+    field_terms = sample.terms(0, background)
     information = (sample.usable / sample.sky_variance[:, None] * np.maximum(sample.target, 0) ** 2).sum()
     penalty = Smoothness(rough, float(information / np.trace(rough)), FIRST, 0, background).matrix()
     state: State | None = None

@@ -1,52 +1,48 @@
 """From the difference to DIASources: detected in the score, measured on the difference, judged."""
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gpudiff.arrays.components import extrema
-from gpudiff.arrays.measure import PointFit, aperture, fit_points, forced, psf_stamps, shifted
+from gpudiff.arrays.measure import Cut, PointFit, aperture, fit_points, own_photons, shifted
 from gpudiff.arrays.moments import second_moments
-from gpudiff.arrays.stamps import stamps
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import PoorSubtraction
 from gpudiff.model.frame import Difference
-from gpudiff.model.kernel import PsfModel
 from gpudiff.model.mask import bit
 from gpudiff.model.sky import Sky
 from gpudiff.model.tables import DIASOURCE, DO_NOT_ALERT_ALONE, Table, dia_source_ids, flag
-from gpudiff.science.judge import Shapes, flags_of, poor
-from gpudiff.science.psf import given
+from gpudiff.science.cut import cut_difference
+from gpudiff.science.dipoles import find_dipoles
+from gpudiff.science.forced import MIDDLE, correlated, science_flux, template_flux
+from gpudiff.science.judge import Shapes, flags_of
+from gpudiff.science.quality import assess, counted, poor_notes
 from gpudiff.science.streaks import mark_streaks
 from gpudiff.science.trails import find_trails
-
-BOX = 7, 14
-"""Least and greatest half width of the stamps sources are measured on, pixels; between them 1.6 FWHM."""
 
 MOST = 65536
 """Detections that a frame's ids have room for."""
 
 
 def detect(difference: Difference, configuration: Configuration) -> tuple[Difference, Table]:
-    """(the difference with its footprints in the mask, the DIASource table ordered by y, x).
+    """(the difference with its footprints in the mask and its quality by cells, the DIASources ordered by y, x).
 
     A DIASource is an extremum of |score| at or above the threshold, of either sign.
     Raises PoorSubtraction for more than 65,536 of them.
     """
     fwhm = difference.quality.science_fwhm
     y, x = extrema(difference.score, configuration.detect.threshold, fwhm)
-    marked = mark_streaks(_mark(difference, configuration.detect.threshold))
-    if wrong := poor(difference.quality):
-        marked = dataclasses.replace(marked, notes=(*marked.notes, f"POOR SUBTRACTION: {wrong}"))
+    marked = assess(mark_streaks(_mark(difference, configuration.detect.threshold)))
+    marked = dataclasses.replace(marked, notes=(*marked.notes, *poor_notes(marked)))
     if len(y) == 0:
         return marked, Table.empty(DIASOURCE)
     if len(y) > MOST:
         raise PoorSubtraction(
             f"{difference.science.name}: expected at most {MOST} detections, got {len(y)}: the match failed"
         )
-    cut = _cut(difference, y, x)
+    cut = cut_difference(difference, y, x)
     fit = fit_points(cut.data, cut.weight, cut.psf)
     columns = _measure(difference, y, x, cut, fit)
     shapes = Shapes.of(difference, y, x, cut.data, cut.weight, cut.psf, fit)
@@ -54,6 +50,8 @@ def detect(difference: Difference, configuration: Configuration) -> tuple[Differ
     trailed = trails.length > 0
     columns["x"] = np.where(trailed, x + trails.dx, columns["x"])
     columns["y"] = np.where(trailed, y + trails.dy, columns["y"])
+    dipoles = find_dipoles(marked, y, x, cut, fit)
+    columns |= dipoles.columns()
     columns["flags"] = flags_of(
         marked,
         y,
@@ -66,52 +64,11 @@ def detect(difference: Difference, configuration: Configuration) -> tuple[Differ
         trails.doubled,
         configuration.detect.threshold,
     )
-    columns["isDipole"] = (columns["flags"] & flag("DIPOLE")) != 0
     columns["flagged"] = (columns["flags"] & flag(*DO_NOT_ALERT_ALONE)) != 0
     columns["trailLength"], columns["trailAngle"] = trails.length, trails.angle
     kept = ~trails.doubled
-    return marked, _table(difference, {name: values[kept] for name, values in columns.items()})
-
-
-@dataclass(frozen=True)
-class Cut:
-    """(N, S, S) stamps of the difference: data with 0 for no value, weight, and the PSF there."""
-
-    data: np.ndarray
-    weight: np.ndarray
-    psf: np.ndarray
-
-
-def _cut(difference: Difference, y: np.ndarray, x: np.ndarray) -> Cut:
-    box = box_of(difference)
-    data = stamps(difference.image, y, x, box)
-    variance = stamps(difference.variance, y, x, box)
-    here = _inside(difference.image.shape, y, x, box)
-    known = np.isfinite(data) & (variance > 0) & here
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weight = np.where(known, 1 / variance, 0).astype(np.float32)
-    return Cut(np.where(known, data, 0), weight, profiles(difference, difference.psf, y, x))
-
-
-def box_of(difference: Difference) -> int:
-    """Half width of the stamps sources are measured on, pixels."""
-    return int(np.clip(np.ceil(1.6 * difference.quality.science_fwhm), *BOX))
-
-
-def _inside(shape: tuple[int, ...], y: np.ndarray, x: np.ndarray, box: int) -> np.ndarray:
-    """(N, S, S) bool: stamp pixels that lie on the image."""
-    offset = np.arange(-box, box + 1)
-    rows, columns = y[:, None] + offset, x[:, None] + offset
-    rows_in, columns_in = (rows >= 0) & (rows < shape[0]), (columns >= 0) & (columns < shape[1])
-    return rows_in[:, :, None] & columns_in[:, None, :]
-
-
-def profiles(difference: Difference, thirds: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """(N, S, S) PSF at each position from one of the difference's (9, P, P) stacks, cut to the stamps."""
-    model: PsfModel = given(thirds, difference.science.shape, difference.science.name)
-    full = psf_stamps(model.coefficients, model.order, model.shape, y, x)
-    edge = full.shape[1] // 2 - box_of(difference)
-    return full[:, edge:-edge, edge:-edge] if edge > 0 else full
+    sources = _table(difference, {name: values[kept] for name, values in columns.items()})
+    return counted(marked, sources), sources
 
 
 def _mark(difference: Difference, threshold: float) -> Difference:
@@ -122,18 +79,19 @@ def _mark(difference: Difference, threshold: float) -> Difference:
 
 
 def _measure(difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, fit: PointFit) -> dict[str, Any]:
-    """The columns that are measured; flux errors include the source's own photons."""
-    own = _own_photons(fit.profile) / difference.science.gain
-    covariance = fit.covariance * difference.quality.score_scale**2
-    flux_error = np.sqrt(covariance[:, 0, 0] + np.maximum(fit.flux, 0) * own)
-    radius = float(difference.quality.science_fwhm)
-    with np.errstate(divide="ignore"):
-        variance = np.where(cut.weight > 0, 1 / cut.weight, np.nan)
-    ap_flux, ap_error = aperture(
-        np.where(cut.weight > 0, cut.data, np.nan), variance, fit.dy, fit.dx, min(radius, cut.data.shape[1] // 2)
-    )
-    science = _forced(difference, y, x, fit, "science")
-    template = _forced(difference, y, x, fit, "matched")
+    """The columns that are measured.
+
+    Flux errors include the source's own photons; what vanished has none, though the variance plane, which knows
+    the template's light alone, counts them.
+    """
+    quality, gain = difference.quality, difference.science.gain
+    scale = quality.score_scale * correlated(difference, difference.psf[MIDDLE])
+    covariance = fit.covariance * scale**2
+    own = fit.flux * own_photons(fit.profile) / gain
+    flux_error = np.sqrt(np.maximum(covariance[:, 0, 0] + own, 0.5 * covariance[:, 0, 0]))
+    ap_flux, ap_error = _aperture(difference, cut, fit)
+    science, science_error = science_flux(difference, y, x, fit)
+    template, template_error = template_flux(difference, y, x, fit)
     return {
         "x": x + fit.dx,
         "y": y + fit.dy,
@@ -147,45 +105,26 @@ def _measure(difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, fit
         "snr": np.abs(difference.score[y, x]),
         "isNegative": difference.score[y, x] < 0,
         "apFlux": ap_flux,
-        "apFluxErr": ap_error * difference.quality.score_scale,
-        "scienceFlux": science[0],
-        "scienceFluxErr": science[1],
-        "templateFlux": template[0],
-        "templateFluxErr": template[1],
+        "apFluxErr": ap_error,
+        "scienceFlux": science,
+        "scienceFluxErr": science_error,
+        "templateFlux": template,
+        "templateFluxErr": template_error,
         **_moments(cut, fit),
     }
 
 
-def _own_photons(profile: np.ndarray) -> np.ndarray:
-    """(N,) sum P^3 / (sum P^2)^2: the variance of a PSF flux by the source's own photons, a unit of flux."""
-    return (profile.astype(float) ** 3).sum((1, 2)) / (profile.astype(float) ** 2).sum((1, 2)) ** 2
-
-
-def _forced(
-    difference: Difference, y: np.ndarray, x: np.ndarray, fit: PointFit, which: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """(flux, error) of the PSF at the fitted position in the science image or in the matched template."""
-    science = difference.science
-    box = box_of(difference)
-    here = _inside(science.shape, y, x, box)
-    sky = stamps(difference.variance, y, x, box)
-    if which == "science":
-        image, thirds = science.image, difference.science_psf
-        usable = (stamps(science.mask, y, x, box) & bit("BAD", "SAT", "CR", "NO_DATA")) == 0
-        variance = _science_variance(difference, y, x, stamps(image, y, x, box))
-    else:
-        image, thirds = difference.matched, difference.matched_psf
-        usable = np.isfinite(sky)
-        variance = sky
-    usable &= here & (variance > 0)
-    weight = np.where(usable, 1 / np.where(usable, variance, 1), 0)
-    profile = shifted(profiles(difference, thirds, y, x), fit.dy, fit.dx)
-    return forced(np.where(usable, stamps(image, y, x, box), 0), weight, profile)
-
-
-def _science_variance(difference: Difference, y: np.ndarray, x: np.ndarray, data: np.ndarray) -> np.ndarray:
-    sky = difference.science.sky_variance.at(y, x)[:, None, None]
-    return sky + np.maximum(data, 0) / np.float32(difference.science.gain)
+def _aperture(difference: Difference, cut: Cut, fit: PointFit) -> tuple[np.ndarray, np.ndarray]:
+    """(flux, error) (N,) in a circle of one FWHM radius, at most the stamp's."""
+    half = cut.data.shape[1] // 2
+    radius = min(float(difference.quality.science_fwhm), half)
+    with np.errstate(divide="ignore"):
+        variance = np.where(cut.weight > 0, 1 / cut.weight, np.nan)
+    flux, error = aperture(np.where(cut.weight > 0, cut.data, np.nan), variance, fit.dy, fit.dx, radius)
+    axis = np.arange(-half, half + 1)
+    circle = np.hypot(axis, axis[:, None]) <= radius
+    scale = difference.quality.score_scale * correlated(difference, circle)
+    return flux, np.sqrt((scale * error) ** 2 + np.maximum(flux, 0) / difference.science.gain)
 
 
 def _moments(cut: Cut, fit: PointFit) -> dict[str, np.ndarray]:

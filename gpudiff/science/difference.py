@@ -1,77 +1,54 @@
 """Science minus PSF-matched template, with variance, mask and score."""
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
-from gpudiff.arrays import residual_sky, saturated
+from gpudiff.arrays import saturated
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.polynomial import field as field_coordinate
 from gpudiff.arrays.polynomial import rectangle
 from gpudiff.arrays.score_tiles import Filters, filters, score_tile
-from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.subtract_tiles import background_tile, lost_tile, matched_tile, spectra
 from gpudiff.arrays.tiles import Tile, tiles
 from gpudiff.model.config import Configuration, Match
 from gpudiff.model.frame import Difference, Exposure, Quality
 from gpudiff.model.kernel import MatchingKernel, PsfModel
-from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.mask import UNUSABLE, marked
 from gpudiff.model.plane import SmoothPlane
 from gpudiff.science import noise as noises
-from gpudiff.science.calibrate import bands
-from gpudiff.science.cosmic_rays import mark_cosmic_rays
+from gpudiff.science.clean_stars import clean_stars
+from gpudiff.science.given_psfs import match_psfs
 from gpudiff.science.match import KernelFit, match
 from gpudiff.science.pair import Roles, bare, check_pair, roles
+from gpudiff.science.planes import Planes, ResidualSky, mask_of, subtract_sky
 from gpudiff.science.provenance import difference_steps
-from gpudiff.science.psf import psf_of
+from gpudiff.science.psf import given
+from gpudiff.science.quality import star_table
 from gpudiff.science.saturated import fill_cores
-from gpudiff.science.stars import Stars, find_stars
+from gpudiff.science.star_noise import Surface, allow_for_stars
+from gpudiff.science.stars import FEWEST, Stars
+from gpudiff.science.stopwatch import Stopwatch
 
 TILE = 256
 PROFILE = 15, 30
 """Least and greatest half width of the PSF that the score filters with, pixels; between them 3.5 FWHM."""
-RIM = 12
-"""Pixels from the edge within which a pixel without a value is lost to the edge."""
-MARGIN = 15
-"""Pixels from the edge within which a star does not help to match."""
+UNEVEN = 0.1
+"""Sigmas of a pixel, rms, of a residual sky that is taken out before the kernel is fitted once more."""
+SEEN, BRIGHT = 4.0, 6.0
+"""Sigmas of a 7 x 7 mean from which there is something in the difference; and in one whose sky is still in it."""
 FWHM = 2.0 * np.sqrt(2 * np.log(2))
 
 Matcher = Callable[[Exposure, Exposure, Stars, PsfModel, tuple[float, float], Match], KernelFit]
 
 
-@dataclass
-class Planes:
-    """What the passes over the pixels fill in, all (H, W)."""
-
-    image: np.ndarray
-    variance: np.ndarray
-    model: np.ndarray
-    lost: np.ndarray
-    blank: np.ndarray
-    """Sky alone (science.noise.sky_only)."""
-    score: np.ndarray = field(default_factory=lambda: np.empty(0))
-
-
-class Stopwatch:
-    """Wall seconds of each stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Close a stage that began where the last one ended."""
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-        self._last = now
-
-
 def difference(
     science: Exposure, template: Exposure, configuration: Configuration, fit_kernel: Matcher = match
 ) -> Difference:
-    """The difference of two exposures on one pixel grid.  The exposures' images are used up.
+    """The difference of two exposures on one pixel grid.  The exposures are used up: the template's pixels are
+    the difference's afterwards, the science image's cosmic rays are filled.
 
     fit_kernel : what finds the matching kernel; `science.match.match` says what it takes and returns.
 
@@ -80,7 +57,10 @@ def difference(
     settings = configuration.match
     watch = Stopwatch()
     notes = check_pair(science, template)
-    stars, own, found = _clean_stars(science, template, settings)
+    stars, own, found = clean_stars(science, template, settings)
+    if len(stars) < FEWEST:
+        fit_kernel = match_psfs
+        notes = (*notes, "fewer than 3 stars: the matching kernel is made of the two PSFs that were given")
     if any(found):
         notes = (*notes, f"cosmic-ray and hot pixels found: {found[0]} in science, {found[1]} in template")
     parts = roles(science, template, stars, settings)
@@ -91,22 +71,31 @@ def difference(
     watch.lap("saturated stars")
     fit = fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
     watch.lap("kernel fit")
-    planes = _subtract(parts, fit.kernel, settings.threads)
+    planes, sky = _subtract(parts, fit.kernel, settings.threads)
+    if len(stars) and _uneven(sky, planes.variance):  # it is in the stamps of the fit too
+        notes = (*notes, "the sky is not a low-order surface: matched again without its unevenness")
+        first = fit.kernel
+        _take_sky(sky, parts, first)
+        fit = fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
+        _take_sky(SmoothPlane(-sky.grid, sky.shape), parts, first)
+        planes, sky = _subtract(parts, fit.kernel, settings.threads, _changed(planes))
+        _take_sky(sky, parts, fit.kernel)
     planes.lost |= saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width)
     watch.lap("convolve and subtract")
-    seen = noises.measure(planes.image, planes.variance, planes.blank & ~planes.lost, fit.kernel, parts)
+    seen = noises.measure_matched(planes.image, planes.variance, planes.blank & ~planes.lost, fit.kernel, parts)
     if seen.calibrated:
         planes.variance *= np.float32(seen.seen)
         notes = (*notes, f"variance multiplied by {seen.seen:.3f}, the scatter seen on blank sky")
     if seen.correlated:
         notes = (*notes, "the inputs' noise is correlated (resampled or stacked): whitened as measured")
     made = _filters(fit.kernel, psf, parts, seen, configuration.detect.decorrelate)
-    blank = _score(planes, made, settings.threads)
-    scale, before = (1.0, 1.0), 1.0
-    if seen.calibrated and len(blank[0]) >= noises.ENOUGH:
-        scale, before = (noises.scatter(blank[0]), noises.scatter(blank[1])), float(np.sqrt(seen.seen))
-        planes.variance *= np.float32(scale[0] ** 2)
-        planes.score /= np.float32(scale[1])
+    matched = _matched(parts, fit.kernel, planes)
+    blank = _score(planes, made, template.image, settings.threads)
+    scale, before = planes.calibrate(blank, seen)
+    profile = given(made.thirds, science.shape, science.name)
+    width, rings = FWHM * parts.target_width, parts.rings
+    left = allow_for_stars(Surface(planes.score, planes.variance, matched, planes.lost, profile, width, rings))
+    notes = (*notes, left.note) if left.pixels else notes
     watch.lap("decorrelate and score")
     quality = _quality(settings.algorithm, parts, stars, fit, planes, blank, scale, before, science)
     steps, fingerprint = difference_steps(science.frame, template.frame, configuration)
@@ -115,9 +104,9 @@ def difference(
         template=template,
         image=planes.image,
         variance=planes.variance,
-        mask=_mask(science, template, planes, settings.threads),
+        mask=mask_of(science, template, planes, settings.threads),
         score=planes.score,
-        matched=_matched(parts, fit.kernel, planes),
+        matched=matched,
         kernel=fit.kernel.at_thirds(),
         psf=made.thirds,
         science_psf=made.plain_thirds if not parts.convolves_science else _cropped(psf, made.thirds.shape[1] // 2),
@@ -129,47 +118,28 @@ def difference(
         steps=steps,
         seconds=watch.seconds,
         notes=(*science.notes, *(f"template: {note}" for note in template.notes), *notes),
+        stars=star_table(stars, fit.used, fit.held_back),
     )
     watch.lap("finish")
     return result
 
 
-def _clean_stars(
-    science: Exposure, template: Exposure, settings: Match
-) -> tuple[Stars, dict[str, PsfModel], list[int]]:
-    """(stars, PSF of "science" and "template", cosmic-ray pixels found in each).
-
-    Hot pixels look like stars to a first search; when some do, stars and PSFs are made again without them.
-    """
-    images = {"science": science, "template": template}
-    margin = min(MARGIN, min(science.shape) // 6)
-    stars = find_stars(science, template, settings, margin)
-
-    def describe(name: str) -> tuple[PsfModel, int]:
-        psf = psf_of(images[name], stars, name)
-        return psf, mark_cosmic_rays(images[name], psf)
-
-    described = over(describe, images, settings.threads)
-    psfs, found = dict(zip(images, (psf for psf, _ in described), strict=True)), [count for _, count in described]
-    struck = (stamps(science.mask | template.mask, stars.y, stars.x, 2) & bit("CR")) != 0
-    if struck.any():
-        stars = find_stars(science, template, settings, margin)
-        psfs = {name: psf_of(image, stars, name) for name, image in images.items()}
-    return stars, psfs, found
-
-
 # ---------------------------------------------------------------- convolve and subtract
-def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
-    """The plain difference in the science image's unit, a smooth residual sky removed."""
+def _subtract(
+    parts: Roles, kernel: MatchingKernel, threads: int, changed: np.ndarray | None = None
+) -> tuple[Planes, SmoothPlane]:
+    """The plain difference in the science image's unit, a smooth residual sky removed, and that sky.
+
+    changed : (H, W) bool, pixels that are no sky, where they are known
+    """
     pair = bare(parts)
     shape = parts.target.shape
     pieces = tiles(shape, TILE, kernel.half)
     spectrum = spectra(kernel.coefficients, kernel.order, pieces[0].size)
-    planes = Planes(*_empty(shape), np.empty(shape, bool), np.empty(shape, bool))
-    columns = sum(tile.y0 == 0 for tile in pieces)
+    planes = Planes.empty(shape)
     limit = noises.sky_limit(kernel, parts)
-    side = residual_sky.CELLS
-    cells = np.zeros((2, 2, side * (len(pieces) // columns), side * columns))
+    cells = ResidualSky(pieces)
+    reach = round(2.5 * FWHM * parts.target_width)
 
     def work(tile: Tile) -> None:
         model, variance = matched_tile(pair, spectrum, tile)
@@ -182,25 +152,47 @@ def _subtract(parts: Roles, kernel: MatchingKernel, threads: int) -> Planes:
             model = model * scale
             variance = variance * scale**2
         blank = noises.sky_only(model, variance, lost, limit)
-        j, i = divmod(tile.index, columns)
-        sums = residual_sky.cell_sums(image, blank & (image**2 < 9 * variance))
-        cells[:, :, side * j : side * (j + 1), side * i : side * (i + 1)] = sums
+        quiet = blank & (image**2 < 9 * variance)
+        light = _light(image, variance, blank, reach) if changed is None else changed[tile.core]
+        cells.add(tile, image, quiet & ~light)
         core = tile.core
         planes.image[core], planes.variance[core] = image, variance
         planes.model[core], planes.lost[core], planes.blank[core] = model, lost, blank
 
     over(work, pieces, threads)
-    sky = _residual_sky(cells, shape)
-
-    def subtract_sky(tile: Tile) -> None:
-        planes.image[tile.core] -= sky.cut(tile.y0, tile.y1, tile.x0, tile.x1)
-
-    over(subtract_sky, pieces, threads)
-    return planes
+    sky = cells.smooth()
+    subtract_sky(planes.image, sky, pieces, threads)
+    return planes, sky
 
 
-def _empty(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.float32)
+def _uneven(sky: SmoothPlane, variance: np.ndarray) -> bool:
+    """Whether a residual sky is rough enough to spoil the fit of the kernel."""
+    return bool(np.std(sky.grid) > UNEVEN * np.sqrt(np.median(variance[::7, ::7])))
+
+
+def _light(image: np.ndarray, variance: np.ndarray, blank: np.ndarray, reach: int) -> np.ndarray:
+    """(h, w) bool: pixels within reach of what changed so much that its wings would pass for sky.
+
+    Seen against its surroundings: a sky with structure is no change.
+    """
+    ratio = np.where(blank, image / np.sqrt(variance), 0)
+    near, around = (ndimage.uniform_filter(ratio, side) for side in (noises.MEAN, 3 * noises.MEAN))
+    bright = np.abs(near - around) * noises.MEAN > BRIGHT
+    return ndimage.maximum_filter(bright, 2 * reach + 1) if bright.any() else bright
+
+
+def _changed(planes: Planes) -> np.ndarray:
+    """(H, W) bool: near what is seen in the difference; a fine mesh would take some of its light for sky."""
+    ratio = np.where(planes.lost, 0, planes.image / np.sqrt(planes.variance))
+    seen = np.abs(ndimage.uniform_filter(ratio, noises.MEAN)) * noises.MEAN > SEEN
+    return ndimage.maximum_filter(seen, 2 * noises.MEAN + 1)
+
+
+def _take_sky(sky: SmoothPlane, parts: Roles, kernel: MatchingKernel) -> None:
+    """Take a residual sky, in the science image's unit, from the image that is not convolved, in place."""
+    for tile in tiles(parts.target.shape, TILE, 0):
+        unit = -_kernel_sum(kernel, tile) if parts.convolves_science else np.float32(1)
+        parts.target.image[tile.core] -= unit * sky.cut(tile.y0, tile.y1, tile.x0, tile.x1)
 
 
 def _kernel_sum(kernel: MatchingKernel, tile: Tile) -> np.ndarray:
@@ -208,21 +200,6 @@ def _kernel_sum(kernel: MatchingKernel, tile: Tile) -> np.ndarray:
     u = field_coordinate(np.arange(tile.x0, tile.x1), tile.shape[1])
     v = field_coordinate(np.arange(tile.y0, tile.y1), tile.shape[0])
     return rectangle(kernel.sums(), u, v, kernel.order)
-
-
-def _residual_sky(cells: np.ndarray, shape: tuple[int, int]) -> SmoothPlane:
-    """The smooth sky left in the difference, as fine as the difference itself shows that it must be."""
-    rows, columns = cells.shape[2:]
-    y = ((np.arange(rows) + 0.5) * shape[0] / rows).astype(int)
-    x = ((np.arange(columns) + 0.5) * shape[1] / columns).astype(int)
-
-    def predict(grid: np.ndarray) -> np.ndarray:
-        plane = SmoothPlane(grid, shape)
-        return plane.at(np.repeat(y, columns), np.tile(x, rows)).reshape(rows, columns)
-
-    sky = SmoothPlane(residual_sky.level(cells.sum(0), residual_sky.choose(cells, predict)), shape)
-    sky.cut(0, 1, 0, 1)  # its matrices are made once, before threads read them
-    return sky
 
 
 # ---------------------------------------------------------------- decorrelate and score
@@ -271,13 +248,15 @@ def _centred(image: np.ndarray, size: int) -> np.ndarray:
     return np.roll(out, (-(image.shape[0] // 2), -(image.shape[1] // 2)), (0, 1))
 
 
-def _score(planes: Planes, recipe: Recipe, threads: int) -> tuple[np.ndarray, np.ndarray]:
-    """(difference / sigma, score) samples on blank sky; fills in the score, whitens image and variance."""
+def _score(planes: Planes, recipe: Recipe, white: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
+    """(difference / sigma, score) samples on blank sky; fills in the score, whitens image and variance.
+
+    white : (H, W) float32, where the whitened image is to lie; what it held is lost
+    """
     shape = planes.image.shape
     pieces = tiles(shape, TILE, recipe.thirds.shape[1] // 2 + recipe.halo)
     made = recipe.make(pieces[0].size)
-    white, level, score = _empty(shape)
-    gone = np.empty(shape, bool)
+    score, gone = np.empty(shape, np.float32), planes.blank  # each tile's share of it is read before it is written
     step = int(np.clip(np.sqrt(white.size / 2e5), 1, 5))
     samples: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(pieces)
 
@@ -286,17 +265,20 @@ def _score(planes: Planes, recipe: Recipe, threads: int) -> tuple[np.ndarray, np
         image = np.where(lost, np.float32(0), planes.image[tile.outer])
         scored = score_tile(image, variance, lost, made, tile)
         core = tile.core
-        white[core], level[core] = scored.difference, scored.variance
-        score[core], gone[core] = scored.score, scored.lost
         thin = (slice(None, None, step), slice(None, None, step))
         use = planes.blank[core][thin] & ~scored.lost[thin]
         ratio = scored.difference[thin][use] / np.sqrt(scored.variance[thin][use])
         samples[tile.index] = ratio, scored.score[thin][use]
+        white[core], score[core], gone[core] = scored.difference, scored.score, scored.lost
+
+    def settle(tile: Tile) -> None:  # not before all tiles are scored: they read their neighbours' variance
+        core = tile.core
+        planes.variance[core] *= made.level(tile)
+        white[core][gone[core]] = planes.variance[core][gone[core]] = np.nan
 
     over(work, pieces, threads)
-    planes.image, planes.variance, planes.score, planes.lost = white, level, score, gone
-    planes.image[planes.lost] = np.nan
-    planes.variance[planes.lost] = np.nan
+    over(settle, pieces, threads)
+    planes.image, planes.score, planes.lost = white, score, gone
     return np.concatenate([a for a, _ in samples]), np.concatenate([b for _, b in samples])
 
 
@@ -317,32 +299,6 @@ def _matched(parts: Roles, kernel: MatchingKernel, planes: Planes) -> np.ndarray
     return planes.model
 
 
-def _mask(science: Exposure, template: Exposure, planes: Planes, threads: int) -> np.ndarray:
-    """Science's planes, the template's that matter, and NO_DATA or EDGE where there is no value."""
-    carried = bit("BAD", "INTRP", "SUSPECT", "STREAK")
-    height, width = science.shape
-    out = np.empty((height, width), np.int32)
-    rim = np.ones(width, bool)
-    rim[RIM:-RIM] = False
-
-    def work(band: slice) -> None:
-        mask = science.mask[band] | (template.mask[band] & carried)
-        mask[(template.mask[band] & bit("SAT", "SAT_TEMPLATE")) != 0] |= bit("SAT_TEMPLATE")
-        lost = planes.lost[band]
-        usable = lost & ((mask & bit(*UNUSABLE)) == 0)
-        rows = np.arange(band.start, band.stop)
-        edge = rim | ((rows < RIM) | (rows >= height - RIM))[:, None]
-        mask[usable & edge] |= bit("EDGE")
-        mask[usable & ~edge] |= bit("SUSPECT")
-        filled = ~lost & ((mask & bit("NO_DATA")) != 0)
-        mask[filled] = (mask[filled] & ~bit("NO_DATA")) | bit("INTRP")
-        mask[lost] |= bit("NO_DATA")
-        out[band] = mask
-
-    over(work, bands(height), threads)
-    return out
-
-
 def _quality(
     algorithm: str,
     parts: Roles,
@@ -359,7 +315,7 @@ def _quality(
     sums = np.array([fit.kernel.at(y, x).sum() for y, x in grid])
     if parts.convolves_science:
         sums = 1 / sums
-    usable = (science.mask & bit(*UNUSABLE)) == 0
+    usable = ~marked(science.mask, *UNUSABLE)
     return Quality(
         convolved=parts.name,
         algorithm=algorithm,
@@ -376,5 +332,5 @@ def _quality(
         noise_ratio=noises.scatter(blank[0]) * before,
         score_std=noises.scatter(blank[1]) / scale[1],
         score_scale=scale[1] / scale[0],
-        lost_fraction=float((planes.lost & usable).sum() / max(usable.sum(), 1)),
+        lost_fraction=float(np.count_nonzero(planes.lost & usable) / max(int(np.count_nonzero(usable)), 1)),
     )

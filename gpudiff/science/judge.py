@@ -7,17 +7,18 @@ import numpy as np
 
 from gpudiff.arrays.measure import PointFit
 from gpudiff.arrays.moments import second_moments
+from gpudiff.arrays.ridges import beside
 from gpudiff.arrays.stamps import peaks, stamps
-from gpudiff.model.frame import Difference, Quality
+from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
 from gpudiff.model.tables import flag
-from gpudiff.science.streaks import glints, off_source
+from gpudiff.science.quality import poor_at
+from gpudiff.science.spikes import off_source, on_streaks
+from gpudiff.science.streaks import glints
 
 UNEXPLAINED = 0.15
 """Share of a source's squared signal to noise that the PSF must leave unexplained before it is called unlike it:
 in a bright source even a PSF wrong by a few percent is noticed."""
-DIPOLE_SHARE = 0.4
-"""A lobe of the other sign this strong beside a detection makes a dipole."""
 CORE = 0.05
 """Share of the PSF's peak above which a pixel tells what shape the source has; farther out are its neighbours."""
 EXCESS = 6.0
@@ -153,25 +154,25 @@ def flags_of(
     reach = 2 * difference.quality.science_fwhm
     mark("EDGE", np.minimum.reduce([y, x, height - 1 - y, width - 1 - x]) < reach)
     near = stamps(difference.mask, y, x, NEAR).reshape(len(y), -1)
-    beside = stamps(difference.mask, y, x, 1).reshape(len(y), -1)
-    masked = (beside & bit("NO_DATA", "BAD", "CR", "SAT", "SAT_TEMPLATE") != 0).any(1)
+    touching = stamps(difference.mask, y, x, 1).reshape(len(y), -1)
+    masked = (touching & bit("NO_DATA", "BAD", "CR", "SAT", "SAT_TEMPLATE") != 0).any(1)
     mark("MASKED", masked | (fit.seen < 1 - UNSEEN) | (near & bit("SUSPECT") != 0).any(1))
     far = stamps(difference.mask, y, x, 2 * NEAR).reshape(len(y), -1)
     mark("SATURATED", (far & bit("SAT", "SAT_TEMPLATE") != 0).any(1))
-    mark("STREAK", (beside & bit("STREAK") != 0).any(1))
+    light = beside(difference.score, y, x, difference.quality.science_fwhm)
+    mark("STREAK", on_streaks(difference, y, x, light, threshold))
     mark("CENTROID", ~fit.converged)
-    dipole = _dipoles(difference.score, y, x, difference.quality.science_fwhm)
-    mark("DIPOLE", dipole)
+    mark("DIPOLE", columns["isDipole"])
     sharp = ~trailed & (shapes.pointed | (shapes.unlike & _sharper(shapes)))
     mark("COSMIC_RAY", sharp)
     mark("NOT_POINT_LIKE", shapes.unlike & ~sharp & ~trailed)
     mark("BRIGHT_STAR", _explained(difference, y, x, threshold))
     middle = float(np.nanmedian(difference.variance[::7, ::7]))
     mark("HIGH_VARIANCE", difference.variance[y, x] > HIGH * middle)
-    mark("POOR_SUBTRACTION", np.full(len(y), bool(poor(difference.quality))))
+    mark("POOR_SUBTRACTION", poor_at(difference, columns["y"], columns["x"]))
     weak = np.abs(columns["psfFlux"]) < 0.6 * threshold * columns["psfFluxErr"]
     mark("ONLY_IN_SCORE", weak | (np.sign(columns["psfFlux"]) != np.sign(difference.score[y, x])))
-    ray, patch = off_source(difference, y, x, (columns["y"], columns["x"]), length, angle, threshold)
+    ray, patch = off_source(difference, light, y, x, (columns["y"], columns["x"]), length, angle, threshold)
     mark("SPIKE", ray)
     mark("NOT_POINT_LIKE", patch)
     mark("STREAK", _in_rows(difference, np.where(doubled, flag(*NO_GLINT), out), columns, shapes))
@@ -198,27 +199,6 @@ def _sharper(shapes: Shapes) -> np.ndarray:
         )
 
 
-def _dipoles(score: np.ndarray, y: np.ndarray, x: np.ndarray, fwhm: float) -> np.ndarray:
-    """Detections with a lobe of the other sign, 3.5 sigma or more, within about one and a half FWHM."""
-    half = max(3, round(1.5 * fwhm))
-    sign = np.sign(score[y, x])
-    around = stamps(score, y, x, half) * sign[:, None, None]
-    deepest = -around.reshape(len(y), -1).min(1)
-    return (deepest > 3.5) & (deepest > DIPOLE_SHARE * np.abs(score[y, x]))
-
-
-def poor(quality: Quality) -> str:
-    """What is wrong with the whole subtraction, with the number; '' when nothing is.
-
-    A score that is not unit normal on blank sky, or stars that the kernel does not fit.
-    """
-    if not 0.85 < quality.score_std < 1.15:
-        return f"the score's scatter on blank sky is {quality.score_std:.2f}, not 1"
-    if quality.chi2 > 5:
-        return f"the matching kernel does not fit its stars: reduced chi2 {quality.chi2:.1f}"
-    return ""
-
-
 # ---------------------------------------------------------------- bright stars
 def kernel_error(difference: Difference) -> float:
     """Fraction of a star's signal to noise that the difference leaves at static stars, beyond the noise.
@@ -238,10 +218,9 @@ def kernel_error(difference: Difference) -> float:
 
 def _static_stars(difference: Difference) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(y, x, signal to noise) of the matched template's stars above 50 sigma that the difference covers."""
-    matched = np.where(np.isfinite(difference.image), difference.matched, 0)
     middle = float(np.nanmedian(difference.variance[::7, ::7]))
-    y, x = peaks(matched, 5 * np.sqrt(middle))
-    covered = np.isfinite(stamps(difference.image, y, x, 4)).reshape(len(y), -1).all(1)
+    y, x = peaks(difference.matched, 5 * np.sqrt(middle), known=np.isfinite(difference.image))
+    covered = np.isfinite(stamps(difference.image, y, x, 4)).all((1, 2))
     y, x = y[covered], x[covered]
     significance = _significance(difference, y, x)
     bright = significance > 50
@@ -259,7 +238,7 @@ def _significance(difference: Difference, y: np.ndarray, x: np.ndarray) -> np.nd
     reach = max(3, round(1.5 * target)) if convolved > target else 3
     psf = difference.psf[4].astype(float)
     plain = difference.matched_psf[4].astype(float)
-    flux = np.maximum(stamps(difference.matched, y, x, reach).reshape(len(y), -1).max(1), 0) / plain.max()
+    flux = np.maximum(stamps(difference.matched, y, x, reach).max((1, 2)), 0) / plain.max()
     variance = np.nan_to_num(difference.variance[y, x], nan=np.inf)
     return flux * np.sqrt((psf**2).sum() / variance)
 

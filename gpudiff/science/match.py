@@ -14,13 +14,12 @@ from gpudiff.arrays import basis as bases
 from gpudiff.arrays import normal
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.parallel import over
-from gpudiff.arrays.polynomial import field, powers, terms
-from gpudiff.arrays.stamps import stamps
+from gpudiff.arrays.polynomial import powers
 from gpudiff.model.config import Match
 from gpudiff.model.errors import NoStars
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import MatchingKernel, PsfModel
-from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.science.sample import Sample, Terms, sample_of
 from gpudiff.science.stars import FEWEST, Stars
 
 STAMP = 12, 24
@@ -28,19 +27,13 @@ STAMP = 12, 24
 WIDEST = 31
 """Greatest half width of a kernel, pixels; below it the kernel reaches nine widths, for the wings of stars."""
 ROUNDS = 3
+FOLDS = 10
 NARROWEST = 0.6
 """Width of the matching kernel, pixels, below which the basis is not scaled."""
-FLOOR = 0.002
-"""Fraction of a star's flux by which no model is trusted: keeps one bright star from deciding everything."""
-SKY = 0.5
-"""Squared signal to noise of a pixel of the convolved image at which it counts half in the fit."""
-FOLDS = 10
 ENOUGH = 300
 """Stars that carry the full basis at the full spatial order without being asked."""
 
-
 Gaussians = tuple[tuple[float, int], ...]
-Terms = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -52,58 +45,19 @@ class KernelFit:
     basis_functions: int
     chi2: float
     chi2_held_back: float
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Stamps of the stars, ready to be fitted.
-
-    target : (N, n) float32; convolved : (N, S, S) float32; usable : (N, n) bool
-    own_variance : (N, n) float32, variance of a pixel of the convolved image, in the target's unit
-    sky_variance, photon : variance of a difference pixel = sky_variance[n] + photon * model
-    u, v : (N,) field coordinates
-    """
-
-    target: np.ndarray
-    convolved: np.ndarray
-    usable: np.ndarray
-    own_variance: np.ndarray
-    sky_variance: np.ndarray
-    photon: float
-    u: np.ndarray
-    v: np.ndarray
-    shape: tuple[int, int]
-
-    def trust(self, model: np.ndarray) -> np.ndarray:
-        """(N, n) in [0, 1]: how much of a pixel of the convolved image is light rather than its own noise.
-
-        Noise in what is convolved pulls the fit to kernels that smooth it away; where there is no light there
-        is nothing to learn about the kernel and all of that pull.  The light is the mean star's, scaled: a
-        weight that followed the pixel's own noise would bias the kernel sum.
-        """
-        flux = np.maximum(model.sum(1), 0)
-        profile = np.maximum(model.sum(0), 0) / max(float(flux.sum()), 1e-30)
-        light = (flux[:, None] * profile) ** 2
-        return light / (light + SKY * self.own_variance + 1e-30)
-
-    @property
-    def side(self) -> int:
-        """Pixels along a stamp."""
-        return round(self.target.shape[1] ** 0.5)
-
-    def variance(self, model: np.ndarray) -> np.ndarray:
-        """(N, n) of target minus model, with the floor on trust."""
-        bright = np.maximum(model, 0)
-        return self.sky_variance[:, None] + bright * np.float32(self.photon) + (np.float32(FLOOR) * bright) ** 2
+    held_back: np.ndarray | None = None
+    """(N,) reduced chi2 of each star when held back; inf where too few were left, None where nobody knows."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One choice of basis and spatial order."""
+    """One choice of basis, spatial order, and `spread`: the share of a star's light that the kernel is expected to
+    move over half the field (standard deviation of a Gaussian prior), inf for no expectation."""
 
     gaussians: Gaussians
     spatial_order: int
     background_order: int
+    spread: float = np.inf
 
 
 def match(
@@ -117,23 +71,22 @@ def match(
     """The kernel that takes `convolved` to the PSF and scale of `target`.
 
     psf : of `convolved`; widths : Gaussian widths of target and convolved stars, pixels.
-    With fewer than 300 stars the basis and the spatial order are those that predict held-back stars best.
+    With fewer than 300 stars the basis, and how freely the kernel varies over the field, are those that predict
+    held-back stars best.
     Raises NoStars when fewer than 3 stars survive.
     """
     width = matching_width(widths)
     half = half_width(width, settings, target.shape)
     sample = sample_of(target, convolved, stars, half, reach_of(widths))
     psf_image = psf.at(target.shape[0] / 2, target.shape[1] / 2)
-    choices = _shapes(len(stars), settings)
-    made = {
-        one: _design(sample, bases.basis(one, width, half, psf_image), settings.threads)
-        for one in dict.fromkeys(shape.gaussians for shape in choices)
-    }
-    best = choices[0]
-    if len(choices) > 1:
-        losses = [_predict(sample, made[s.gaussians], s, settings.threads) for s in choices]
-        best = choices[_simplest(losses, [_unknowns(made[s.gaussians], s) for s in choices], len(stars))]
-    fit = _fit(sample, made[best.gaussians], best, settings.threads)
+    best, least = None, np.inf
+    for gaussians, shapes in _shapes(len(stars), settings).items():
+        design = _design(sample, bases.basis(gaussians, width, half, psf_image), psf_image, settings.threads)
+        losses = _predict(sample, design, shapes, settings.threads)
+        if best is None or min(losses) < least:
+            best, least = (design, shapes[int(np.argmin(losses))]), min(losses)
+    assert best is not None
+    fit = _fit(sample, *best, settings.threads)
     check_stars(fit.used, target.name)
     return fit
 
@@ -163,75 +116,30 @@ def check_stars(used: np.ndarray, name: str) -> None:
         )
 
 
-def _shapes(count: int, settings: Match) -> list[Shape]:
+FUNCTIONS_A_STAR = 2
+"""Basis functions that one star can tell apart."""
+MANY = 60
+"""Stars from which a small basis is not worth a try."""
+VARYING = 8
+"""Stars below which the kernel is taken as constant."""
+SPREADS = 0.002, 0.007, 0.02, 0.07, np.inf
+"""Priors that are tried, the narrowest first."""
+SECOND = 0.3
+"""Spread of the quadratic terms over that of the linear ones."""
+GRADIENT = 0.03
+"""Expected relative gradient of the kernel sum, at the least: transparency and flat fields."""
+
+
+def _shapes(count: int, settings: Match) -> dict[Gaussians, list[Shape]]:
     order, background = settings.spatial_order, settings.background_order
     if count >= ENOUGH:
-        return [Shape(bases.FULL, order, background)]
+        return {bases.FULL: [Shape(bases.FULL, order, background)]}
+    sets = [one for one in bases.ALL if bases.count(one) <= FUNCTIONS_A_STAR * count] or [bases.SMALL]
     background = min(background, 0 if count < 12 else 1)
-    highest = min(order, 0 if count < 8 else 1 if count < 25 else 2)
-    sets: tuple[Gaussians, ...] = (bases.SMALL, bases.MEDIUM)
-    if count >= 20:
-        sets = (bases.MEDIUM, bases.LARGE, bases.FULL)
-    return [Shape(one, n, background) for n in range(highest + 1) for one in sets]
-
-
-def sample_of(target: Exposure, convolved: Exposure, stars: Stars, half: int, fit: int) -> Sample:
-    """The stars' stamps of half width `fit`, for a kernel of half width `half`.
-
-    Raises NoStars when fewer than 3 have most of their pixels.
-    """
-    sample = patches(target, convolved, stars.y, stars.x, half, fit, flux_ratio(target, convolved, stars))
-    check_stars(sample.usable.mean(1) > 0.5, target.name)
-    return sample
-
-
-def patches(
-    target: Exposure, convolved: Exposure, y: np.ndarray, x: np.ndarray, half: int, fit: int, scale: float
-) -> Sample:
-    """Stamps of half width `fit` round whole-pixel positions; scale : target's flux over the convolved image's."""
-    blocked = (stamps(convolved.mask, y, x, fit + half) & bit(*UNUSABLE)) != 0
-    blocked = _any_within(blocked | _outside(target.shape, y, x, fit + half), 2 * half + 1)
-    blocked |= (stamps(target.mask, y, x, fit) & bit(*UNUSABLE)) != 0
-    share = 0.07  # of white noise's variance that a typical matching kernel lets through
-    variance = target.sky_variance.at(y, x) + share * scale**2 * convolved.sky_variance.at(y, x)
-    count = len(y)
-    height, width = target.shape
-    light = np.maximum(stamps(convolved.image, y, x, fit), 0)
-    own = convolved.sky_variance.at(y, x)[:, None, None] + light / np.float32(convolved.gain)
-    return Sample(
-        stamps(target.image, y, x, fit).reshape(count, -1),
-        stamps(convolved.image, y, x, fit + half),
-        ~blocked.reshape(count, -1),
-        (scale**2 * own).reshape(count, -1).astype(np.float32),
-        variance.astype(np.float32),
-        1 / target.gain + share * scale / convolved.gain,
-        field(x, width),
-        field(y, height),
-        target.shape,
-    )
-
-
-def flux_ratio(target: Exposure, convolved: Exposure, stars: Stars) -> float:
-    """Flux of the stars in the target over that in the convolved image, the median star's."""
-    flux = [stamps(image, stars.y, stars.x, 7).sum((1, 2)) for image in (target.image, convolved.image)]
-    good = (flux[0] > 0) & (flux[1] > 0)
-    return float(np.median(flux[0][good] / flux[1][good])) if good.any() else 1.0
-
-
-def _outside(shape: tuple[int, int], y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
-    """(N, 2 half + 1, ...) True where a stamp's pixel lies beyond the image."""
-    offset = np.arange(-half, half + 1)
-    rows, columns = y[:, None] + offset, x[:, None] + offset
-    rows_out, columns_out = (rows < 0) | (rows >= shape[0]), (columns < 0) | (columns >= shape[1])
-    return rows_out[:, :, None] | columns_out[:, None, :]
-
-
-def _any_within(flags: np.ndarray, side: int) -> np.ndarray:
-    """(N, S - side + 1, ...) True where any of the side x side pixels is."""
-    total = np.pad(flags, ((0, 0), (1, 0), (1, 0))).astype(np.int32).cumsum(1).cumsum(2)
-    return (
-        total[:, side:, side:] - total[:, :-side, side:] - total[:, side:, :-side] + total[:, :-side, :-side]
-    ) > 0
+    spreads = SPREADS if order and count >= VARYING else (np.inf,)
+    order = order if count >= VARYING else 0
+    sets = sets if count < MANY else sets[-2:]
+    return {one: [Shape(one, order, background, spread) for spread in spreads] for one in sets}
 
 
 class Design(Protocol):
@@ -250,10 +158,16 @@ class Design(Protocol):
 
 @dataclass(frozen=True)
 class GaussianDesign:
-    """Gaussians times polynomials.  values : (N, M + 1, n) float32, the last all 1 for the background"""
+    """Gaussians times polynomials, and the stamps convolved with them.
+
+    functions : (M, K, K) float64; values : (N, M + 1, n) float32, the last all 1 for the background
+    norm : root of the summed squares of the PSF; a function's, convolved with the PSF, is 1 (the first's is about
+        the PSF's own)
+    """
 
     functions: np.ndarray
     values: np.ndarray
+    norm: float
 
     def grams(self, target: np.ndarray, weights: np.ndarray, threads: int) -> normal.Equations:
         return normal.grams(self.values, target, weights, threads)
@@ -261,8 +175,22 @@ class GaussianDesign:
     def model(self, coefficients: np.ndarray, threads: int) -> np.ndarray:
         return (coefficients[:, None] @ self.values[:, :-1])[:, 0]
 
+    def prior(self, shape: Shape, scale: float) -> normal.Penalty:
+        """(n,) one over the variance expected of each unknown; None where the shape expects nothing.
 
-def _design(sample: Sample, basis: bases.Basis, threads: int) -> GaussianDesign:
+        What varies over the field is expected to be small; what does not vary is free, and so is the background.
+        """
+        if shape.spread == np.inf:
+            return None
+        degree = np.array([sum(power) for power in powers(shape.spatial_order)])
+        smaller = np.where(degree == 2, SECOND, 1.0)
+        expected = np.outer(np.full(len(self.functions), shape.spread * self.norm), smaller)
+        expected[0] = max(shape.spread, GRADIENT) * smaller
+        inverse = np.where(degree == 0, 0.0, (scale * expected) ** -2.0)
+        return np.concatenate([inverse.ravel(), np.zeros(len(powers(shape.background_order)))])
+
+
+def _design(sample: Sample, basis: bases.Basis, psf: np.ndarray, threads: int) -> GaussianDesign:
     count, size = len(sample.target), sample.side
     values = np.empty((count, len(basis.functions) + 1, size * size), np.float32)
 
@@ -270,54 +198,25 @@ def _design(sample: Sample, basis: bases.Basis, threads: int) -> GaussianDesign:
         values[rows] = basis.convolve(sample.convolved[rows], size)
 
     over(convolve, [slice(i, i + 50) for i in range(0, count, 50)], threads)
-    return GaussianDesign(basis.functions, values)
+    return GaussianDesign(basis.functions, values, float(np.sqrt((psf**2).sum())))
 
 
-def _unknowns(design: Design, shape: Shape) -> int:
-    order = shape.spatial_order
-    return len(design.functions) * (order + 1) * (order + 2) // 2
+def _predict(sample: Sample, design: GaussianDesign, shapes: list[Shape], threads: int) -> list[float]:
+    """How badly each shape predicts stars it was not fitted to: mean log of their reduced chi2.
 
-
-TOLERANCE = 0.25
-"""Standard errors by which a simpler choice may predict worse: few, for it is the brightest stars, a handful among
-all, that a basis too small shows at."""
-UNKNOWNS_A_STAR = 2.0
-"""Above it the fit follows the noise of its stars."""
-
-
-def _simplest(losses: list[np.ndarray], unknowns: list[int], stars: int) -> int:
-    """The choice with the fewest unknowns that predicts as well as the best, of those the stars can carry.
-
-    losses : for each choice the log chi2 of every held-back star (Hastie, Tibshirani & Friedman 2009, 7.10)
+    The shapes differ in their spread alone, and the weights are those of the middle one.  All steady stars and all
+    their pixels count, so that a shape cannot win by throwing out what it does not fit; the logarithm keeps one
+    bright star from deciding.
     """
-    order = [int(n) for n in np.argsort(unknowns, kind="stable")]
-    carried = [n for n in order if unknowns[n] <= UNKNOWNS_A_STAR * stars] or order[:1]
-    best = losses[min(carried, key=lambda n: losses[n].mean())]
-    for n in carried:
-        worse = losses[n] - best
-        if worse.mean() <= TOLERANCE * worse.std() / np.sqrt(len(worse)):
-            return n
-    raise AssertionError("the best choice is as good as itself")
-
-
-def _predict(sample: Sample, design: Design, shape: Shape, threads: int) -> np.ndarray:
-    """(N,) how badly the shape predicts stars it was not fitted to: log of their reduced chi2.
-
-    All stars and pixels count, so that a shape cannot win by throwing out what it does not fit; the
-    logarithm keeps one bright star, or a variable one, from deciding.
-    """
-    field_terms = terms_of(sample, shape.spatial_order, shape.background_order)
+    middle = len(shapes) // 2
+    field_terms = sample.terms(shapes[middle].spatial_order, shapes[middle].background_order)
+    priors = [design.prior(shape, sample.scale) for shape in shapes]
     state: State | None = None
     for _ in range(2):
-        state = clipped_round(sample, design, field_terms, state, threads)
+        state = clipped_round(sample, design, field_terms, state, threads, priors[middle])
         state = dataclasses.replace(state, usable=sample.usable)
     assert state is not None
-    return held_back(state, field_terms)
-
-
-def terms_of(sample: Sample, spatial_order: int, background_order: int) -> Terms:
-    """The polynomial terms of kernel and background at each stamp: (N, P) and (N, Q)."""
-    return terms(sample.u, sample.v, spatial_order), terms(sample.u, sample.v, background_order)
+    return [float(loss[sample.steady].mean()) for loss in held_back(state, field_terms, priors)]
 
 
 @dataclass(frozen=True)
@@ -340,20 +239,18 @@ def clipped_round(
     field_terms: Terms,
     before: State | None,
     threads: int,
-    penalty: np.ndarray | float = 0.0,
+    penalty: normal.Penalty = None,
 ) -> State:
-    """One weighted solve and one clipping of stars and pixels; penalty : added to the normal equations."""
-    kernel_terms, background_terms = field_terms
-    used = before.used if before else np.ones(len(sample.target), bool)
+    """One weighted solve and one clipping of stars and pixels; the first is of the steady stars."""
+    used = before.used if before else sample.steady
     usable = before.usable if before else sample.usable
     model = before.model if before else np.maximum(sample.target, 0)
     trust = usable * sample.trust(model)
     weights = (trust / sample.variance(model)).astype(np.float32)
     equations = design.grams(sample.target, weights, threads)
-    mine = used[:, None]
-    matrix, vector = normal.assemble(*equations[:2], kernel_terms * mine, background_terms * mine)
-    solution = normal.solve(matrix + penalty, vector)
-    local = normal.local(solution, kernel_terms, background_terms).astype(np.float32)
+    matrix, vector = normal.assemble(*equations[:2], *field_terms, used)
+    solution = normal.solve(matrix, vector, penalty)
+    local = normal.local(solution, *field_terms).astype(np.float32)
     model = design.model(local[:, :-1], threads)
     chi = (sample.target - model - local[:, -1:]) / np.sqrt(sample.variance(model))
     chi2 = np.where(usable, chi**2, 0).sum(1) / np.maximum(usable.sum(1), 1)
@@ -368,15 +265,21 @@ def clipped_round(
     )
 
 
-def _fit(sample: Sample, design: Design, shape: Shape, threads: int) -> KernelFit:
-    field_terms = terms_of(sample, shape.spatial_order, shape.background_order)
+def _fit(sample: Sample, design: GaussianDesign, shape: Shape, threads: int) -> KernelFit:
+    field_terms = sample.terms(shape.spatial_order, shape.background_order)
+    prior = design.prior(shape, sample.scale)
     state = None
     for _ in range(ROUNDS):
-        state = clipped_round(sample, design, field_terms, state, threads)
+        state = clipped_round(sample, design, field_terms, state, threads, prior)
     assert state is not None
-    held = float(np.exp(held_back(state, field_terms).mean()))
     kernel = kernel_of(state.solution, design.functions, shape.spatial_order, shape.background_order, sample.shape)
-    return KernelFit(kernel, state.used, len(design.functions), float(np.median(state.chi2[state.used])), held)
+    return fit_of(kernel, len(design.functions), state, held_back(state, field_terms, [prior])[0])
+
+
+def fit_of(kernel: MatchingKernel, functions: int, state: State, held: np.ndarray) -> KernelFit:
+    """What the last state of a fit says about it; held : (N,) from `held_back`."""
+    chi2 = float(np.median(state.chi2[state.used]))
+    return KernelFit(kernel, state.used, functions, chi2, float(np.exp(held.mean())), np.exp(held))
 
 
 def kernel_of(
@@ -396,20 +299,19 @@ def clip(chi2: np.ndarray, used: np.ndarray, usable: np.ndarray, side: int) -> n
     return again if again.sum() >= FEWEST else used
 
 
-def held_back(state: State, field_terms: Terms) -> np.ndarray:
-    """(N,) log reduced chi2 of each star when held back, at least log 1e-3; inf when too few to leave any out."""
-    return held_back_under(state, field_terms, (0.0,), FOLDS)[0]
-
-
-def held_back_under(
-    state: State, field_terms: Terms, penalties: Sequence[np.ndarray | float], folds: int
+def held_back(
+    state: State, field_terms: Terms, penalties: Sequence[normal.Penalty], folds: int = FOLDS
 ) -> np.ndarray:
-    """(L, N) the same under each of L penalties."""
+    """(L, N) log reduced chi2 of each star when held back, under each of L penalties; inf when too few to leave
+    any out."""
     count = int(state.used.sum())
     if count < max(FEWEST, field_terms[0].shape[1] + 2):
         return np.full((len(penalties), len(state.used)), np.inf)
     fold = np.arange(len(state.used)) % min(count, folds)
-    chi2 = normal.held_back(state.equations, *field_terms, state.used, fold, penalties)
-    seen = state.freedom > 0.3 * np.median(state.freedom)
-    reduced = np.where(seen, chi2 / np.maximum(state.freedom, 1e-9), 1)
-    return np.log(np.maximum(reduced, 1e-3))
+    return log_reduced(normal.held_back(state.equations, *field_terms, state.used, fold, penalties), state.freedom)
+
+
+def log_reduced(chi2: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """Logarithm of chi2 (..., N) over what to expect (N,), at least log 1e-3; 0 for a star that is hardly seen."""
+    seen = freedom > 0.3 * np.median(freedom)
+    return np.log(np.maximum(np.where(seen, chi2 / np.maximum(freedom, 1e-9), 1), 1e-3))

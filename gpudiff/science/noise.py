@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from gpudiff.arrays.box import box_mean
 from gpudiff.arrays.correlation import autocorrelation, of_kernel
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.score_tiles import extra_power, mean_power, noise_power, reach_of
@@ -78,14 +79,18 @@ def sky_limit(kernel: MatchingKernel, parts: Roles) -> float:
     height, width = kernel.shape
     a, b = sky_variances(parts, height / 2, width / 2)
     image = kernel.at(height / 2, width / 2)
-    averaged = ndimage.uniform_filter(np.pad(image, MEAN), MEAN, mode="constant")
-    own = b * float((averaged**2).sum())
-    return 0.4 + 2.5 * float(np.sqrt(own / (a + b * float((image**2).sum()))))
+    return limit_of(image, np.sqrt(b / (a + b * float((image**2).sum()))))
+
+
+def limit_of(filter_image: np.ndarray, sigma: float) -> float:
+    """The same for an image made by a filter (K, K) from white noise of `sigma` sigmas of the difference."""
+    averaged = ndimage.uniform_filter(np.pad(filter_image, MEAN), MEAN, mode="constant")
+    return 0.4 + 2.5 * sigma * float(np.sqrt((averaged**2).sum()))
 
 
 def sky_only(model: np.ndarray, variance: np.ndarray, lost: np.ndarray, limit: float) -> np.ndarray:
     """Bool: pixels where the convolved image shows sky alone: its 7 x 7 mean is below `limit` sigma."""
-    mean = ndimage.uniform_filter(model, MEAN, mode="nearest")
+    mean = box_mean(model, MEAN)
     return ~lost & (mean**2 < np.float32(limit**2) * variance)
 
 
@@ -97,12 +102,14 @@ def measure(
     image: np.ndarray,
     variance: np.ndarray,
     blank: np.ndarray,
-    kernel: MatchingKernel,
-    parts: Roles,
+    predict: Callable[[float, float], np.ndarray],
+    known: bool,
 ) -> Noise:
     """The noise seen on blank sky against the propagated one.
 
-    Correlation that the kernel does not explain comes from inputs that were resampled or stacked.
+    predict(y, x) : (2 REACH + 1)^2 autocorrelation that the filters give white inputs there, any scale
+    known : the inputs' variances follow from variance planes, or gain and read noise
+    Correlation that the filters do not explain comes from inputs that were resampled or stacked.
     """
     pieces = tiles(image.shape, 256, 0)
     pieces = pieces[:: max(1, len(pieces) // SAMPLE)]
@@ -110,18 +117,17 @@ def measure(
     for tile in pieces:
         core = tile.core
         use = blank[core] & (image[core] ** 2 < OUTLIER**2 * variance[core])
+        ratio = np.where(use, image[core] / np.sqrt(variance[core]), 0)
+        use &= ~_lit(ratio, use)
         number = int(use.sum())
         if number < ENOUGH:
             continue
-        ratio = np.where(use, image[core] / np.sqrt(variance[core]), 0)
+        ratio[~use] = 0
         found, _ = autocorrelation(ratio, use, REACH)
-        a, b = sky_variances(parts, *tile.centre)
-        predicted = b * of_kernel(kernel.at(*tile.centre), REACH)
-        predicted[REACH, REACH] += a
+        predicted = predict(*tile.centre)
         seen += number * found
         expected += number * predicted / predicted[REACH, REACH]
         count += number
-    known = parts.target.variance_known and parts.convolved.variance_known
     if count == 0:
         return Noise(1.0, None, False)
     level = float(seen[REACH, REACH] / count)
@@ -130,6 +136,31 @@ def measure(
     if off < max(CORRELATED[known], 5 / np.sqrt(count)):
         return Noise(level, None, not known)
     return Noise(level, (seen * _window(), expected * _window()), True)
+
+
+LIT = 4.0
+"""Scatters of a 7 x 7 mean beyond which light, of a streak or a ghost, is no noise."""
+
+
+def _lit(ratio: np.ndarray, use: np.ndarray) -> np.ndarray:
+    """Bool: pixels round which the difference over its noise is on average farther from zero than noise goes."""
+    size = np.abs(ndimage.uniform_filter(ratio, MEAN, mode="nearest"))
+    return size > LIT * 1.4826 * np.median(size[use]) if use.any() else np.zeros(use.shape, bool)
+
+
+def measure_matched(
+    image: np.ndarray, variance: np.ndarray, blank: np.ndarray, kernel: MatchingKernel, parts: Roles
+) -> Noise:
+    """`measure` for target minus matched."""
+
+    def predict(y: float, x: float) -> np.ndarray:
+        a, b = sky_variances(parts, y, x)
+        predicted = b * of_kernel(kernel.at(y, x), REACH)
+        predicted[REACH, REACH] += a
+        return predicted
+
+    known = parts.target.variance_known and parts.convolved.variance_known
+    return measure(image, variance, blank, predict, known)
 
 
 def whitener(

@@ -8,10 +8,11 @@ from gpudiff.arrays.subtract_tiles import Pair
 from gpudiff.model.config import Match
 from gpudiff.model.errors import NoOverlap, WrongShape
 from gpudiff.model.frame import Exposure
-from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.mask import UNUSABLE, marked
 from gpudiff.model.sky import Sky
 from gpudiff.science.stars import Stars
 
+FWHM = 2.0 * np.sqrt(2 * np.log(2))
 SHARPER = 0.9
 """The science image is convolved when its stars are narrower than this share of the template's."""
 
@@ -63,6 +64,12 @@ class Roles:
         return self.name == "SCIENCE"
 
     @property
+    def rings(self) -> int:
+        """Pixels round a star out to which a kernel that has to sharpen leaves rings; 0 where it need not."""
+        sharpens = self.convolved_width > self.target_width
+        return round(1.5 * FWHM * self.target_width) if sharpens else 0
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know about the choice."""
         if self.target_width > SHARPER * self.convolved_width:
@@ -95,8 +102,8 @@ def bare(parts: Roles) -> Pair:
     return Pair(
         target.image,
         convolved.image,
-        (target.mask & bit(*UNUSABLE)) != 0,
-        (convolved.mask & bit(*UNUSABLE)) != 0,
+        marked(target.mask, *UNUSABLE),
+        marked(convolved.mask, *UNUSABLE),
         target.sky_variance.cut,
         convolved.sky_variance.cut,
         target.gain,

@@ -4,17 +4,17 @@ import numpy as np
 
 from gpudiff.arrays import psf as pixels
 from gpudiff.arrays.polynomial import field, terms
-from gpudiff.arrays.stamps import stamps
 from gpudiff.model.errors import BadPsf
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import PsfModel
-from gpudiff.model.mask import UNUSABLE, bit
-from gpudiff.science.stars import Stars, sky_noise
+from gpudiff.science.stars import Stars, sky_noise, spoilt
 
-HALF = 22, 32
-"""Least and greatest radius to which the PSF is measured, pixels; between them 5 FWHM."""
+HALF = 10, 22, 32
+"""Radii to which the PSF is measured, pixels: 6 FWHM between the first two, so that a narrow PSF takes in no
+noise, 5 FWHM between the last two.  Beyond 18 px even an isolated star has neighbours."""
 LARGEST = 40
 """Pixels to which a given PSF is kept."""
+FWHM = 2.0 * np.sqrt(2 * np.log(2))
 MOST = 250
 """Stars that are used, at most."""
 
@@ -54,8 +54,7 @@ def given(psf: np.ndarray, shape: tuple[int, int], name: str) -> PsfModel:
 
 def measured(exposure: Exposure, stars: Stars, positions: np.ndarray) -> PsfModel:
     """A PSF model from the brightest stellar, isolated, unmasked stars; constant for a dozen of them."""
-    unusable = (exposure.mask & bit(*UNUSABLE)) != 0
-    clean = ~stamps(unusable, stars.y, stars.x, 20).reshape(len(stars), -1).any(1)
+    clean = ~spoilt(exposure, stars.y, stars.x, 20)
     noise = sky_noise(exposure)
     chosen = np.nonzero(stars.stellar & stars.isolated & clean)[0]
     if len(chosen) < 5:
@@ -69,9 +68,11 @@ def measured(exposure: Exposure, stars: Stars, positions: np.ndarray) -> PsfMode
     y, x, (dy, dx) = stars.y[chosen], stars.x[chosen], positions[:2, chosen]
     order = 2 if len(chosen) > 40 else 1 if len(chosen) > 12 else 0
     height, width = exposure.shape
-    half = int(np.clip(np.ceil(12 * np.median(positions[2, chosen])), *HALF))
+    sigma = float(np.median(positions[2, chosen]))
+    least, enough, most = HALF
+    half = int(np.clip(np.ceil(min(14 * sigma, max(12 * sigma, enough))), least, most))
     half = min(half, (min(height, width) - 1) // 4)
     cut = pixels.centred(exposure.image, y, x, dy, dx, half)
     design = terms(field(x, width), field(y, height), order)
     coefficients, _ = pixels.fit(cut, design, np.full(len(chosen), noise))
-    return PsfModel(pixels.clean_wings(coefficients), order, exposure.shape)
+    return PsfModel(pixels.clean_wings(coefficients, FWHM * sigma), order, exposure.shape)

@@ -5,7 +5,7 @@ import numpy as np
 from gpudiff.arrays.saturated import SaturatedStar, core_of, fit_wings, groups
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import PsfModel
-from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.mask import UNUSABLE, marked
 
 
 def fill_cores(exposure: Exposure, psf: PsfModel) -> list[SaturatedStar]:
@@ -14,9 +14,8 @@ def fill_cores(exposure: Exposure, psf: PsfModel) -> list[SaturatedStar]:
     Only the pixels change, the mask stays: what was filled is still known to be unusable.
     """
     stars = []
-    unusable = (exposure.mask & bit(*UNUSABLE)) != 0
-    saturated = (exposure.mask & bit("SAT")) != 0
-    for y, x in groups(saturated):
+    unusable = marked(exposure.mask, *UNUSABLE)
+    for y, x in groups(marked(exposure.mask, "SAT")):
         centre = core_of(y, x)
         iy, ix = (int(np.clip(round(c), 0, n - 1)) for c, n in zip(centre, exposure.shape, strict=False))
         noise2 = float(exposure.sky_variance.at(np.array([iy]), np.array([ix]))[0])

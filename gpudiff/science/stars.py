@@ -10,7 +10,7 @@ from gpudiff.arrays.stamps import peaks, stamps
 from gpudiff.model.config import Match
 from gpudiff.model.errors import NoStars
 from gpudiff.model.frame import Exposure
-from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.mask import UNUSABLE, marked
 
 FEWEST = 3
 """Stars below which no matching kernel can be believed."""
@@ -31,6 +31,7 @@ class Stars:
     stellar : (N,) bool: as wide as most in both images
     isolated : (N,) bool: no other candidate of a tenth of its brightness within 18 px
     science, template : (3, N) dy, dx, sigma from `arrays.moments`
+    given : Gaussian widths in science and template where the PSFs tell them and there are no stars
     """
 
     y: np.ndarray
@@ -40,12 +41,15 @@ class Stars:
     isolated: np.ndarray
     science: np.ndarray
     template: np.ndarray
+    given: tuple[float, float] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
     def width(self, which: str) -> float:
         """Median Gaussian width of the brighter stellar half in "science" or "template", pixels."""
+        if self.given is not None:
+            return self.given[which == "template"]
         bright = self.stellar & (self.peak >= np.median(self.peak[self.stellar]))
         return float(np.median(getattr(self, which)[2][bright]))
 
@@ -56,10 +60,9 @@ def find_stars(science: Exposure, template: Exposure, settings: Match, margin: i
     margin : pixels from the edge that their stamps need.  Raises NoStars for fewer than 3.
     """
     noise = sky_noise(science)
-    bad_science, bad_template = _unusable(science), _unusable(template)
     kept = (np.empty(0, int), np.empty(0, int))
     for floor in (settings.candidate_snr, 12.0):
-        kept = _candidates(science.image, bad_science, bad_template, floor * noise, margin)
+        kept = _candidates(science, template, floor * noise, margin)
         if len(kept[0]) >= 200:
             break
     y, x = _centred(science, *_spread(*kept, science.image, settings.candidates))
@@ -81,19 +84,20 @@ def sky_noise(exposure: Exposure) -> float:
     return float(np.sqrt(np.median([exposure.sky_variance.cut(r, r + 1, 0, width) for r in rows])))
 
 
-def _unusable(exposure: Exposure) -> np.ndarray:
-    return (exposure.mask & bit(*UNUSABLE)) != 0
+def spoilt(exposure: Exposure, y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
+    """(N,) bool: an unusable pixel within `half` pixels along an axis."""
+    return np.asarray(marked(stamps(exposure.mask, y, x, half), *UNUSABLE).any((1, 2)))
 
 
 def _candidates(
-    image: np.ndarray, bad_science: np.ndarray, bad_template: np.ndarray, threshold: float, margin: int
+    science: Exposure, template: Exposure, threshold: float, margin: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    y, x = peaks(image, threshold)
-    inside = (y > margin) & (y < image.shape[0] - margin) & (x > margin) & (x < image.shape[1] - margin)
+    height, width = science.shape
+    y, x = peaks(science.image, threshold)
+    inside = (y > margin) & (y < height - margin) & (x > margin) & (x < width - margin)
     y, x = y[inside], x[inside]
-    masked = stamps(bad_template, y, x, 9).any((1, 2))
-    masked |= stamps(bad_science, y, x, 5).any((1, 2))
-    return y[~masked], x[~masked]
+    clear = ~(spoilt(template, y, x, 9) | spoilt(science, y, x, 5))
+    return y[clear], x[clear]
 
 
 def _spread(y: np.ndarray, x: np.ndarray, image: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:

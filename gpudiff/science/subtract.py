@@ -31,15 +31,23 @@ def subtract(science: Frame, template: Frame, configuration: Configuration) -> t
     """
     start = time.perf_counter()
     exposures = calibrate(science, configuration), calibrate(template, configuration)
-    calibrated = time.perf_counter()
-    aligned = align(*exposures, configuration)
+    seconds = {"calibrate": time.perf_counter() - start}
+    made, sources = subtract_exposures(*exposures, configuration)
+    return dataclasses.replace(made, seconds=seconds | made.seconds), sources
+
+
+def subtract_exposures(
+    science: Exposure, template: Exposure, configuration: Configuration
+) -> tuple[Difference, Table]:
+    """The same for frames that were calibrated already; the exposures' images are used up."""
+    start = time.perf_counter()
+    aligned = align(science, template, configuration)
     in_place = time.perf_counter()
-    made = ALGORITHMS[configuration.match.algorithm](exposures[0], aligned, configuration)
+    made = ALGORITHMS[configuration.match.algorithm](science, aligned, configuration)
     differenced = time.perf_counter()
     marked, sources = detect(made, configuration)
     seconds = {
-        "calibrate": calibrated - start,
-        "align": in_place - calibrated,
+        "align": in_place - start,
         **made.seconds,
         "detect": time.perf_counter() - differenced,
     }

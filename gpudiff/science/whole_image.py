@@ -21,20 +21,17 @@ from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import MatchingKernel, PsfModel
 from gpudiff.science.match import (
     ENOUGH,
-    SKY,
     Gaussians,
     KernelFit,
-    Sample,
     check_stars,
     clip,
-    flux_ratio,
     kernel_of,
+    log_reduced,
     match,
     matching_width,
-    patches,
     reach_of,
-    sample_of,
 )
+from gpudiff.science.sample import SKY, Sample, flux_ratio, patches, sample_of
 from gpudiff.science.stars import FEWEST, Stars
 
 SIDE = 33, 65
@@ -115,8 +112,7 @@ class Shape:
 
     def kernel(self, tiles: Tiles, sums: Sums, among: np.ndarray | bool = True) -> MatchingKernel:
         """The fit to the tiles that agree, `among` (N,) bool those."""
-        used = (sums.agreeing() & among)[:, None]
-        matrix, vector = normal.assemble(*sums.equations[:2], *(one * used for one in self._terms(tiles)))
+        matrix, vector = normal.assemble(*sums.equations[:2], *self._terms(tiles), sums.agreeing() & among)
         solution = normal.solve(matrix, vector)
         return kernel_of(solution, self.basis.functions, self.order, self.background_order, tiles.target.shape)
 
@@ -147,20 +143,21 @@ def whole_image(
 
     The kernel that `match` finds says at first what agrees.  With fewer than 300 stars the basis and the spatial
     order are those that predict held-back tiles best.
-    `chi2` and `used` are of the stars under the final kernel, `chi2_held_back` of all stars, each under the fit to
-    the tiles of other folds than its own.
+    `chi2` and `used` are of the stars under the final kernel, `held_back` of all stars, each under the fit to the
+    tiles of other folds than its own.
     Raises NoStars when fewer than 3 stars, or tiles, survive.
     """
     start = match(target, convolved, stars, psf, widths, settings).kernel
-    tiles = tiles_of(target, convolved, start.half, flux_ratio(target, convolved, stars))
+    tiles = tiles_of(target, convolved, start.half, flux_ratio(target, convolved, stars)[0])
     shape, sums = _choose(tiles, start, len(stars), psf, widths, settings)
     sums = sums_of(tiles, shape.basis, shape.kernel(tiles, sums), settings.threads)
     kernel = shape.kernel(tiles, sums)
     sample = sample_of(target, convolved, stars, kernel.half, reach_of(widths))
     chi2, used, usable = _stars_under(kernel, sample)
     check_stars(used, target.name)
-    held_back = _held_back(shape, tiles, sums, sample, usable, tiles.fold_at(stars.y, stars.x))
-    return KernelFit(kernel, used, len(shape.basis.functions), float(np.median(chi2[used])), held_back)
+    held = _held_back(shape, tiles, sums, sample, usable, tiles.fold_at(stars.y, stars.x))
+    functions, middle = len(shape.basis.functions), float(np.median(chi2[used]))
+    return KernelFit(kernel, used, functions, middle, float(np.exp(held.mean())), np.exp(held))
 
 
 def tiles_of(target: Exposure, convolved: Exposure, half: int, scale: float) -> Tiles:
@@ -186,7 +183,7 @@ def _choose(
     """The basis and spatial order that predict held-back tiles best, and the sums of a first pass with it."""
     middle = psf.at(tiles.target.shape[0] / 2, tiles.target.shape[1] / 2)
     highest = settings.spatial_order
-    sets: tuple[Gaussians, ...] = (bases.SMALL, bases.MEDIUM, bases.LARGE, bases.FULL)
+    sets: tuple[Gaussians, ...] = bases.ALL
     orders = range(highest + 1)
     if stars >= ENOUGH:
         sets, orders = (bases.FULL,), range(highest, highest + 1)
@@ -264,14 +261,12 @@ def _stars_under(kernel: MatchingKernel, sample: Sample) -> tuple[np.ndarray, np
 
 def _held_back(
     shape: Shape, tiles: Tiles, sums: Sums, sample: Sample, usable: np.ndarray, fold: np.ndarray
-) -> float:
-    """Reduced chi2 of all stars, each under the kernel of the tiles of other folds; the mean of its logarithm."""
+) -> np.ndarray:
+    """(N,) log reduced chi2 of each star under the kernel of the tiles of other folds than its own."""
     images, background = _local(shape.kernel(tiles, sums), sample)
     for k in np.unique(fold):
         others = _local(shape.kernel(tiles, sums, tiles.fold != k), sample)
         images[fold == k], background[fold == k] = (one[fold == k] for one in others)
     model, residual = _under(images, background, sample)
     trust = usable * sample.trust(model)
-    chi2, freedom = (trust * residual**2 / sample.variance(model)).sum(1), trust.sum(1)
-    seen = freedom > 0.3 * np.median(freedom)
-    return float(np.exp(np.log(np.maximum(chi2[seen] / freedom[seen], 1e-3)).mean()))
+    return log_reduced((trust * residual**2 / sample.variance(model)).sum(1), trust.sum(1))

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.signal import fftconvolve
 
-from gpudiff.arrays.correlation import autocorrelation, of_kernel
+from gpudiff.arrays.correlation import autocorrelation, of_kernel, passed
 
 
 def brute(values, use, dy, dx):
@@ -55,3 +55,11 @@ def test_a_kernels_autocorrelation_is_that_of_filtered_white_noise():
 def test_a_kernels_autocorrelation_ends_at_its_width():
     found = of_kernel(np.ones((3, 3)), 4)
     np.testing.assert_allclose(found[4, 4:], [9, 6, 3, 0, 0], atol=1e-12)
+
+
+def test_a_weighted_sum_over_filtered_noise_has_the_variance_said():
+    rng = np.random.default_rng(4)
+    kernel, profile = rng.random((3, 3)), rng.random((5, 5))
+    both = fftconvolve(kernel[::-1, ::-1], profile)
+    np.testing.assert_allclose(passed(kernel, profile), (both**2).sum(), rtol=1e-9)
+    np.testing.assert_allclose(passed(np.ones((1, 1)), profile), (profile**2).sum(), rtol=1e-9)

@@ -100,6 +100,6 @@ def test_a_strong_penalty_holds_the_solution_at_zero():
     design, target, weights, kernel, background, _ = problem()
     equations = normal.grams(design, target, weights)
     used, fold = np.ones(30, bool), np.arange(30) % 5
-    free, held = normal.held_back(equations, kernel, background, used, fold, (0.0, 1e9 * np.eye(15)))
+    free, held = normal.held_back(equations, kernel, background, used, fold, (None, 1e9 * np.eye(15)))
     np.testing.assert_allclose(held, equations[2], rtol=1e-3)  # nothing is subtracted
     assert free.sum() < 0.01 * held.sum()

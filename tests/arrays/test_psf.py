@@ -65,7 +65,7 @@ def test_a_neighbour_in_the_wings_leaves_no_trace():
 
 def test_a_clean_psf_keeps_its_wings():
     truth = moffat()
-    found = psf.clean_wings(np.array([truth]))[0]
+    found = psf.clean_wings(np.array([truth]), 4.0)[0]
     axis = np.arange(-22, 23)
     radius = np.hypot(axis, axis[:, None])
     inner = radius <= 10
@@ -77,18 +77,30 @@ def test_a_clean_psf_keeps_its_wings():
 
 def test_a_pedestal_of_faint_neighbours_is_removed():
     truth = moffat()
-    found = psf.clean_wings(np.array([truth + 3e-4]))[0]
+    found = psf.clean_wings(np.array([truth + 3e-4]), 4.0)[0]
     axis = np.arange(-22, 23)
     inner = np.hypot(axis, axis[:, None]) <= 10
     # 3e-4 on each of 1500 pixels is 45 % of the flux; a tenth of it may stay.
     assert abs((found - truth)[inner].mean()) < 3e-5
 
 
-def test_beyond_12_px_a_psf_is_round_and_never_negative():
+def test_beyond_3_fwhm_a_psf_is_round_and_never_negative():
     rng = np.random.default_rng(2)
-    found = psf.clean_wings(np.array([moffat() + rng.normal(0, 1e-5, (45, 45))]))[0]
+    found = psf.clean_wings(np.array([moffat() + rng.normal(0, 1e-5, (45, 45))]), 4.0)[0]
     axis = np.arange(-22, 23)
     radius = np.hypot(axis, axis[:, None])
     assert found[radius > 13].min() >= 0
     assert found[22 + 15, 22] == found[22, 22 + 15] == found[22 - 15, 22]
     assert (found[radius > 22] == 0).all()
+
+
+def test_noise_adds_no_light_to_the_wings():
+    rng = np.random.default_rng(3)
+    truth = moffat(fwhm=1.8, half=12)
+    radius = np.hypot(*np.mgrid[-12:13, -12:13])
+    light = []
+    for _ in range(20):
+        found = psf.clean_wings(np.array([truth + rng.normal(0, 1e-3, truth.shape)]), 1.8)[0]
+        light.append((found - truth)[(radius > 6) & (radius <= 12)].sum())
+    # 340 pixels of noise 1e-3, their negative ones put to 0, would add 14 % of the star's light.
+    assert abs(np.mean(light)) < 0.02

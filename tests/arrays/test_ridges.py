@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.ridges import along, beside
+from gpudiff.arrays.ridges import along, beside, flanks
 
 FWHM = 4.0
 AT = np.array([60]), np.array([60])
@@ -50,3 +50,15 @@ def test_along_means_each_side_by_itself():
     score[60, 70:90] = 6
     sides = along(score, *AT, np.array([0.0]), np.array([12.0]), np.array([25.0]))
     assert sides.tolist() == [[6.0, 0.0]]
+
+
+@pytest.mark.parametrize("light", [-3.0, 3.0])
+def test_flanks_see_light_of_either_sign_on_one_side_of_a_trail(light):
+    score = np.full((121, 121), 1e-6, np.float32)
+    score[57:64, 45:76] = 20
+    trail = (*AT, np.array([0.0]), np.array([30.0]), FWHM)
+    assert flanks(score, *trail)[0][0] == pytest.approx(0, abs=1e-5)
+    score[66:80] = light
+    size, error = flanks(score, *trail)
+    assert size[0] == pytest.approx(3)
+    assert error[0] == pytest.approx(0.48, abs=0.02)  # 1.25 / sqrt(30 / 5.2 x 1.5 / 1.3)

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.signal import convolve2d
 
-from gpudiff.arrays.stamps import convolved, peaks, stamps
+from gpudiff.arrays.stamps import convolved, peaks, positions, stamps
 
 
 def test_a_stamp_is_the_square_round_its_position():
@@ -19,6 +19,11 @@ def test_beyond_the_image_the_edge_is_repeated():
 
 def test_no_positions_give_no_stamps():
     assert stamps(np.zeros((5, 5)), np.empty(0, int), np.empty(0, int), 2).shape == (0, 5, 5)
+
+
+def test_positions_are_those_of_nonzero():
+    flags = np.random.default_rng(1).random((7, 11)) < 0.3
+    np.testing.assert_array_equal(positions(flags), np.nonzero(flags))
 
 
 def test_peaks_are_the_maxima_above_the_threshold():
@@ -42,6 +47,13 @@ def test_peaks_within_4_px_of_the_edge_are_left_out():
 
 def test_an_image_smaller_than_a_block_has_no_peaks():
     assert len(peaks(np.full((9, 9), 10, np.float32), 5)[0]) == 0
+
+
+def test_unknown_pixels_count_as_zero_in_peaks():
+    image = np.zeros((64, 64), np.float32)
+    image[20, 20], image[20, 26] = 10, 7
+    y, x = peaks(image, 5, known=image != 10)
+    assert (y.tolist(), x.tolist()) == ([20], [26])
 
 
 def test_each_stamp_is_convolved_with_its_own_kernel():

@@ -1,8 +1,5 @@
 """The judge of the benchmark is right about tables whose faults are known."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from astropy.table import Table
@@ -11,15 +8,10 @@ from gpudiff.model.hard_scene import SCENES, night_of_scene
 from gpudiff.model.scene import Night
 from gpudiff.services.hard_pair import simulate_pair
 
-SCRIPT = Path(__file__).parents[2] / "bench" / "_quality.py"
-
 
 @pytest.fixture(scope="module")
-def quality():
-    spec = importlib.util.spec_from_file_location("_quality", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def quality(bench):
+    return bench("_quality")
 
 
 def pair_of(name, folder, **given):

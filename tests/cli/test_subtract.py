@@ -75,6 +75,8 @@ def test_the_difference_file_has_its_planes(run):
             "SCORE",
             "KERNEL",
             "PSF",
+            "QA",
+            "KERNEL_STARS",
         ]
         assert hdus[0].header["CONVOLVE"] == "TEMPLATE"
         assert hdus["IMAGE"].shape == (SIZE, SIZE)
@@ -108,6 +110,9 @@ def test_the_json_is_the_summary_for_scripts(run):
     assert said["quality"]["convolved"] == "TEMPLATE"
     # about 25,000 blank pixels, thinned: the ratio is known to 2 %
     assert said["quality"]["noise_ratio"] == pytest.approx(1, abs=0.06)
+    assert said["cells"][0]["scoreStd"] == pytest.approx(1, abs=0.2)
+    assert sum(cell["nDetections"] for cell in said["cells"]) == said["sources"]["total"]
+    assert (said["unit"], said["nanojansky_per_unit"]) == ("adu", None)
     assert len(said["fingerprint"]) == 32
 
 

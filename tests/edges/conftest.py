@@ -6,6 +6,7 @@ import pytest
 from gpudiff.model.frame import Difference, Exposure, Frame, FrameId, Observation, Quality
 from gpudiff.model.mask import bit
 from gpudiff.model.plane import constant
+from gpudiff.model.qa import CELL, KERNEL_STAR
 from gpudiff.model.tables import DIASOURCE, Table, dia_source_ids, flag
 
 SKY = {
@@ -28,6 +29,20 @@ CHANGES = ((100.0, 40.0, 900.0), (30.0, 80.0, -700.0), (130.0, 90.0, 500.0))
 def star(x: float, y: float, flux: float, sigma: float) -> np.ndarray:
     yy, xx = np.mgrid[: SHAPE[0], : SHAPE[1]]
     return flux / (2 * np.pi * sigma**2) * np.exp(-((xx - x) ** 2 + (yy - y) ** 2) / (2 * sigma**2))
+
+
+def cells() -> Table:
+    """Four cells, the last without a star."""
+    n = np.arange(4)
+    columns = {c.name: np.ones(4, c.dtype) for c in CELL}
+    columns |= {"row": n // 2, "column": n % 2, "x0": 80 * (n % 2), "y0": 60 * (n // 2)}
+    columns |= {"x1": 80 * (n % 2) + 80, "y1": 60 * (n // 2) + 60, "scoreStd": 1 + 0.02 * n}
+    return Table(CELL, columns | {"chi2": np.where(n == 3, np.nan, 1.1)})
+
+
+def kernel_stars() -> Table:
+    columns = {c.name: np.full(5, 3, c.dtype) for c in KERNEL_STAR}
+    return Table(KERNEL_STAR, columns | {"x": 20 * np.arange(5) + 20, "y": 20 * np.arange(5) + 10})
 
 
 def exposure(name: str, image: np.ndarray) -> Exposure:
@@ -120,4 +135,6 @@ def made_difference() -> Difference:
         fingerprint="0123456789abcdef0123456789abcdef",
         seconds={"calibrate": 0.1, "match": 0.3, "subtract": 0.2, "detect": 0.05},
         notes=("kernel order lowered to 1: 40 stars",),
+        cells=cells(),
+        stars=kernel_stars(),
     )

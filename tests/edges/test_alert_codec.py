@@ -52,7 +52,7 @@ def test_an_alert_says_what_its_source_says():
     alert = alert_codec.decode_alert(encoded()[0][1])
     source = alert["diaSource"]
     for name in batch.sources.columns:
-        if name in ("trailAngle", "ixx", "iyy", "ixy"):
+        if name in ("trailAngle", "dipoleAngle", "ixx", "iyy", "ixy"):
             continue
         assert source[name] == pytest.approx(batch.sources[name][1], rel=1e-6), name
     assert alert["diaSourceId"] == source["diaSourceId"] == batch.sources["diaSourceId"][1]

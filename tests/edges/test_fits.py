@@ -47,7 +47,7 @@ def whole_frame(**changes) -> Frame:
         name="made",
         observation=observation,
         image=pixels(),
-        mask=np.where(pixels() > 1060, bit("SAT", "STREAK"), bit("BAD") & 0),
+        mask=np.where(pixels() > 1060, bit("SAT", "STREAK"), np.int32(0)),
         variance=np.full((48, 64), 900, np.float32),
         gain=1.5000000000000002e-05,
         read_noise=5.0,

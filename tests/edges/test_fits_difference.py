@@ -1,5 +1,7 @@
 """gpudiff.edges.fits_difference: the file that design and users' scripts rely on."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -38,6 +40,22 @@ def test_the_primary_header_says_what_was_done_and_how_well(written):
     assert (header["NSOURCES"], header["NFLAGGED"]) == (3, 1)
     assert header["FPRINT"] == "0123456789abcdef0123456789abcdef"
     assert "kernel order lowered to 1: 40 stars" in str(header["HISTORY"])
+
+
+def test_the_quality_of_each_cell_and_star_is_a_table_with_units_and_meanings(written, made_difference):
+    for name, table in (("QA", made_difference.cells), ("KERNEL_STARS", made_difference.stars)):
+        for column in table.schema:
+            np.testing.assert_array_equal(written[name].data[column.name], table[column.name])
+    assert written["QA"].columns["scienceFwhm"].unit == "pixel"
+    assert written["QA"].columns["background"].unit == made_difference.science.frame.unit
+    assert written["QA"].header["TCOMM7"].startswith("std of difference over sigma")
+
+
+def test_the_header_says_what_one_unit_of_flux_is(tmp_path, made_difference, made_sources):
+    science = made_difference.science
+    known = dataclasses.replace(science, frame=dataclasses.replace(science.frame, zero_point=31.4))
+    write_difference(tmp_path / "d.fits", dataclasses.replace(made_difference, science=known), made_sources)
+    assert fits.getheader(tmp_path / "d.fits")["FLUXNJY"] == pytest.approx(1, rel=2e-3)
 
 
 def test_an_unknown_number_is_an_undefined_card(written):

@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gpudiff.edges.picture import normalised, write_picture
-from gpudiff.edges.picture_planes import block_extreme, block_mean, brightest, cutout
+from gpudiff.edges.picture import write_picture
+from gpudiff.edges.picture_cutouts import chosen, cutout, rank
+from gpudiff.edges.picture_planes import block_extreme, block_mean, brightest
+from gpudiff.edges.picture_quality import normalised, stack
 from gpudiff.model.errors import StoreFailed
 from gpudiff.model.mask import bit
 from gpudiff.model.tables import DIASOURCE, Table
@@ -81,6 +83,34 @@ def test_the_brightest_are_unflagged_and_in_order(made_sources):
     rows = brightest(made_sources, 20)
     assert not made_sources["flagged"][rows].any()
     assert (np.diff(made_sources["snr"][rows]) <= 0).all()
+
+
+def test_no_detection_is_enlarged_twice_and_all_kinds_are(made_sources):
+    groups = chosen(made_sources)
+    rows = np.concatenate([rows for _, rows in groups])
+    assert len(set(rows.tolist())) == len(rows) == len(made_sources)
+    assert made_sources["flagged"][groups[-1][1]].all()
+    assert [rank(made_sources, row) for row in groups[0][1]] == [1, 2]
+    assert rank(made_sources, groups[-1][1][0]) == 0
+
+
+def test_a_stack_of_stars_is_the_mean_of_what_is_left_over_their_peak(made_difference):
+    matched, image = np.zeros(made_difference.image.shape, np.float32), made_difference.image * 0
+    stars = made_difference.stars
+    for y, x in zip(stars["y"], stars["x"] + 1, strict=True):  # the template's peak is beside the science image's
+        matched[y, x], image[y, x] = 1000, 20
+    changed = dataclasses.replace(made_difference, matched=matched, image=image)
+    significance, share = stack(changed, stars)
+    assert share == pytest.approx(0.02)
+    assert significance[15, 15] == pytest.approx(np.sqrt(5) * 20 / 3)  # five stars, sigma 3
+    assert np.nanmax(np.abs(np.delete(significance.ravel(), 15 * 31 + 15))) == 0
+
+
+def test_what_is_poor_stands_in_red(tmp_path, made_difference, made_sources):
+    poor = dataclasses.replace(made_difference, notes=("POOR SUBTRACTION: the score's scatter is 2, not 1",))
+    write_picture(tmp_path / "r.png", poor, made_sources)
+    rgb = np.round(drawn(tmp_path / "r.png")[:90, :, :3] * 255).astype(int)
+    assert (np.abs(rgb - (0xC8, 0x1E, 0x1E)).max(-1) < 12).sum() > 200
 
 
 def test_a_cutout_beyond_the_edge_is_nan_there():

@@ -54,3 +54,17 @@ def test_translate_gives_int32_from_any_integer(dtype):
 def test_translate_by_our_own_cards_changes_nothing():
     ours = np.arange(1 << len(mask.BITS), dtype=np.int32).reshape(64, -1)
     np.testing.assert_array_equal(mask.translate(ours, mask.BITS), ours)
+
+
+def test_marked_are_the_pixels_with_any_of_the_planes():
+    pixels = np.zeros((130, 3), np.int32)  # more rows than are looked at together
+    pixels[0, 0], pixels[64, 1], pixels[129, 2] = mask.bit("SAT"), mask.bit("SAT", "CR"), mask.bit("INTRP")
+    assert np.argwhere(mask.marked(pixels, "SAT", "NO_DATA")).tolist() == [[0, 0], [64, 1]]
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32])
+def test_masks_of_frames_and_of_exposures_take_bits_in_place(kind):
+    pixels = np.zeros((2, 2), kind)
+    pixels[0] |= mask.bit("STREAK")
+    pixels[0, 0] &= ~mask.bit("STREAK")
+    assert pixels.tolist() == [[0, 1 << 11], [0, 0]]

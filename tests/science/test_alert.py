@@ -7,7 +7,9 @@ import pytest
 from batches import a_batch
 
 from gpudiff.model.provenance import extend
-from gpudiff.science.alert import latency, provenance, published
+from gpudiff.model.tables import DIAOBJECT, Table
+from gpudiff.science.alert import latency, make_alerts, provenance, published
+from gpudiff.science.associate import associate
 
 SCALE = 5.5e-5 * 3600
 """Arcsec a pixel of the batches' WCS, whose axes are turned by 0.1 degrees."""
@@ -24,12 +26,26 @@ def test_without_a_zero_point_fluxes_stay():
     np.testing.assert_array_equal(published(batch)["psfFlux"], batch.sources["psfFlux"])
 
 
+def test_an_image_in_nanojansky_is_published_as_it_is():
+    batch = dataclasses.replace(a_batch(2, zero_point=27.0), unit="nJy")
+    np.testing.assert_array_equal(published(batch)["psfFlux"], batch.sources["psfFlux"])
+    made = make_alerts(batch, associate(batch.sources, Table.empty(DIAOBJECT), 1.0, 61020.0), 0, "", 61020.0)
+    assert made.common["fluxUnit"] == "nJy"
+
+
 @pytest.mark.parametrize(("angle", "bearing"), [(90.0, 0.0), (0.0, 90.0), (45.0, 135.0)])
 def test_a_trail_is_told_in_arcsec_from_north_to_east(angle, bearing):
     # x runs west in this WCS: a trail along +x is one along east
     made = published(a_batch(1, trailLength=10.0, trailAngle=angle))
     assert made["trailLength"][0] == pytest.approx(10 * SCALE, rel=1e-3)
     assert (made["trailAngle"][0] - bearing + 90) % 180 - 90 == pytest.approx(0, abs=0.2)  # turned by 0.1
+
+
+@pytest.mark.parametrize(("angle", "bearing"), [(90.0, 0.0), (180.0, 90.0), (-90.0, 180.0), (0.0, 270.0)])
+def test_a_dipole_is_told_in_arcsec_from_north_to_east_and_has_a_direction(angle, bearing):
+    made = published(a_batch(1, dipoleLength=2.0, dipoleAngle=angle))
+    assert made["dipoleLength"][0] == pytest.approx(2 * SCALE, rel=1e-3)
+    assert (made["dipoleAngle"][0] - bearing + 180) % 360 - 180 == pytest.approx(0, abs=0.2)
 
 
 def test_moments_are_told_in_square_arcsec():

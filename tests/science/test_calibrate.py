@@ -235,3 +235,8 @@ def test_threads_change_nothing():
     for name in ("image", "mask"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
     assert dataclasses.astuple(one)[6:] == dataclasses.astuple(two)[6:]
+
+
+def test_the_exposure_does_not_hold_the_planes_it_was_made_of():
+    made = calibrate(frame(mask=np.zeros((256, 256), np.int32), digest="ab"), CONFIGURATION)
+    assert (made.frame.image.size, made.frame.mask, made.frame.digest) == (0, None, "ab")

@@ -6,9 +6,10 @@ from scipy.signal import fftconvolve
 
 from gpudiff.arrays import delta as pixels
 from gpudiff.science.delta import PixelDesign, choose, delta
-from gpudiff.science.match import match, sample_of
+from gpudiff.science.match import match
 from gpudiff.science.pair import roles
 from gpudiff.science.psf import psf_of
+from gpudiff.science.sample import sample_of
 from gpudiff.science.stars import find_stars
 
 RING = 4.0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import shift
 
+from gpudiff.arrays.artefacts import add_streak
 from gpudiff.arrays.correlation import autocorrelation
 
 CORRELATED = "correlated"
@@ -79,3 +80,14 @@ def test_a_gain_that_was_never_said_gives_a_difference_as_good_as_the_measured_n
 def test_the_quality_says_what_the_pixels_say(done):
     assert done.difference.quality.noise_ratio == pytest.approx(away_std(done, over_sigma(done)), abs=0.04)
     assert done.difference.quality.score_std == pytest.approx(away_std(done, done.difference.score), abs=0.05)
+
+
+def test_streaks_are_no_correlated_noise(maker):
+    pair = maker.pair(seed=64)
+
+    def cross(image):
+        for turn in range(5):
+            add_streak(image, 190, 60 + 60 * turn, 0.5 * turn, 40.0, 7.0)
+
+    done = maker.run(pair.with_science(cross))
+    assert not [note for note in done.difference.notes if CORRELATED in note]

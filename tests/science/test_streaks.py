@@ -8,7 +8,7 @@ import pytest
 from gpudiff.arrays.artefacts import add_streak
 from gpudiff.model.mask import bit
 from gpudiff.model.tables import flag
-from gpudiff.science.streaks import bright_pixels, glints, mark_streaks, off_source
+from gpudiff.science.streaks import glints, mark_streaks
 
 SIGMA = np.sqrt(300 / 1.5 + 16)
 """ADU, of a sky pixel of the science image (conftest's Recipe)."""
@@ -80,30 +80,6 @@ def test_glints_at_even_distances_are_flagged_together(maker):
 def test_two_glints_are_two_sources(done):
     at = np.array([100.0, 140.0]), np.array([100.0, 180.0])
     assert not glints(done.difference, *at, np.zeros(2, bool), np.zeros(2)).any()
-
-
-def on_a_ray(done, star):
-    """A detection of score 6 on a ray of score 4 along x, with or without a bright star at the ray's end."""
-    score = np.zeros((200, 300), np.float32)
-    score[100, 60:200] = 4
-    score[100, 130] = 6
-    matched = np.zeros_like(score)
-    matched[100, 30] = 1e7 if star else 0
-    flat = np.full(score.shape, 200.0, np.float32)
-    made = dataclasses.replace(
-        done.difference, score=score, matched=matched, variance=flat, mask=np.zeros(score.shape, np.int32)
-    )
-    y, x, nothing = np.array([100]), np.array([130]), np.zeros(1)
-    assert len(bright_pixels(made)) == star
-    return tuple(bool(found[0]) for found in off_source(made, y, x, (y, x), nothing, nothing, 5.0))
-
-
-def test_a_detection_on_a_ray_that_points_at_a_bright_star_is_its_spike(done):
-    assert on_a_ray(done, star=True) == (True, False)
-
-
-def test_a_detection_on_a_ray_of_nothing_is_not_point_like(done):
-    assert on_a_ray(done, star=False) == (False, True)
 
 
 def test_a_faint_trail_is_one_source_with_its_length_and_angle(maker):

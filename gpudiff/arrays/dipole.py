@@ -1,0 +1,154 @@
+"""Dipoles: two PSFs of opposite sign, fitted to stamps of the difference and of what was subtracted.
+
+Two lobes closer than a PSF's width show on a difference only as flux times separation; the template, which has
+the negative lobe alone, tells the two apart (Reiss & Lupton 2016, LSST DMTN-007).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+
+from gpudiff.arrays.measure import Cut
+
+ROUNDS = 25
+NEAREST = 0.02
+"""Pixels: two lobes are not put closer, where flux and separation cannot be told apart."""
+POSITIVE, NEGATIVE, SUBTRACTED = (0.5, 1.0), (-0.5, -1.0), (-0.5, 1.0)
+"""Lobes: how far from the middle to the positive lobe, and the sign of their light on the image; the last is the
+negative lobe's star on the template."""
+
+
+@dataclass(frozen=True)
+class DipoleFit:
+    """parameters : (N, 6) mean flux of the lobes, flux of the positive less that of the negative one, y and x of
+        their middle from the stamp's centre, y and x from the negative to the positive lobe
+    covariance : (N, 6, 6); chi2 : (N,) of the difference alone, on `pixels` (N,) of it
+    """
+
+    parameters: np.ndarray
+    covariance: np.ndarray
+    chi2: np.ndarray
+    pixels: np.ndarray
+
+    def with_rows(self, rows: np.ndarray, other: "DipoleFit", where: np.ndarray) -> "DipoleFit":
+        """The same with those `rows` (M,) that `where` (M,) says taken from `other`, which has M dipoles."""
+        out = [value.copy() for value in (self.parameters, self.covariance, self.chi2, self.pixels)]
+        for value, new in zip(out, (other.parameters, other.covariance, other.chi2, other.pixels), strict=True):
+            value[rows[where]] = new[where]
+        return DipoleFit(*out)
+
+    @property
+    def lobes(self) -> np.ndarray:
+        """(N, 2) flux of the positive and of the negative lobe; both above 0 for a dipole."""
+        mean, more = self.parameters[:, 0], self.parameters[:, 1]
+        return np.stack([mean + more / 2, mean - more / 2], 1)
+
+    @property
+    def length(self) -> np.ndarray:
+        """(N,) pixels between the lobes."""
+        return np.hypot(self.parameters[:, 4], self.parameters[:, 5])
+
+    @property
+    def angle(self) -> np.ndarray:
+        """(N,) degrees from +x to +y, from the negative to the positive lobe, (-180, 180]."""
+        return np.degrees(np.arctan2(self.parameters[:, 4], self.parameters[:, 5]))
+
+
+def fit_dipoles(difference: Cut, start: np.ndarray, template: Cut | None = None) -> DipoleFit:
+    """The dipole nearest to each start that explains a stamp best, by damped least squares (Marquardt 1963).
+
+    start : (N, 6) as `DipoleFit.parameters`
+    template : what was subtracted there, with its own PSF; it too is then explained, by the negative lobe
+    """
+    images: list[Image] = [(difference, _Shifter(difference.psf), (POSITIVE, NEGATIVE))]
+    if template is not None:
+        images.append((template, _Shifter(template.psf), (SUBTRACTED,)))
+    at = start.astype(float)
+    chi2, matrix, vector = _equations(images, at)
+    damping = np.full(len(at), 1e-2)
+    reach = difference.psf.shape[1] // 2
+    for _ in range(ROUNDS):
+        to = at + _step(matrix, vector, damping)
+        new_chi2, new_matrix, new_vector = _equations(images, to)
+        better = (new_chi2.sum(1) < chi2.sum(1)) & _possible(to, reach)
+        at = np.where(better[:, None], to, at)
+        chi2 = np.where(better[:, None], new_chi2, chi2)
+        matrix = np.where(better[:, None, None], new_matrix, matrix)
+        vector = np.where(better[:, None], new_vector, vector)
+        damping = np.where(better, damping / 8, np.minimum(damping * 6, 1e8))
+    covariance = np.linalg.inv(matrix + _ridge(matrix))
+    return DipoleFit(_upright(at), covariance, chi2[:, 0], (difference.weight > 0).sum((1, 2)))
+
+
+def _step(matrix: np.ndarray, vector: np.ndarray, damping: np.ndarray) -> np.ndarray:
+    diagonal = matrix.diagonal(axis1=1, axis2=2) * damping[:, None]
+    damped = matrix + _ridge(matrix) + np.eye(6) * diagonal[:, None]
+    return np.linalg.solve(damped, vector[..., None])[..., 0]
+
+
+def _ridge(matrix: np.ndarray) -> np.ndarray:
+    """Keeps a matrix invertible whose parameters have units as far apart as flux and pixels."""
+    return np.eye(6) * (1e-10 * matrix.diagonal(axis1=1, axis2=2) + 1e-12)[:, None]
+
+
+def _possible(at: np.ndarray, reach: int) -> np.ndarray:
+    """(N,) bool: both lobes on the stamp, and not on one another."""
+    far = np.abs(at[:, 2:4]) + np.abs(at[:, 4:]) / 2
+    return (far < reach).all(1) & (np.hypot(at[:, 4], at[:, 5]) > NEAREST)
+
+
+def _upright(at: np.ndarray) -> np.ndarray:
+    """The same dipoles with a positive mean flux: what is a negative mean is a dipole the other way round."""
+    turned = at * np.array([-1, 1, 1, 1, -1, -1])
+    return np.where(at[:, :1] < 0, turned, at)
+
+
+def _equations(images: "list[Image]", at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(chi2 (N, images), J^T W J (N, 6, 6), J^T W residual (N, 6)) of the images together."""
+    count, chi2 = len(at), []
+    matrix, vector = np.zeros((count, 6, 6)), np.zeros((count, 6))
+    for cut, shifter, lobes in images:
+        models, slopes = zip(*(_lobe(shifter, at, half, sign) for half, sign in lobes), strict=True)
+        pixels = cut.data.shape[1] * cut.data.shape[2]
+        jacobian = np.sum(slopes, 0).reshape(count, 6, pixels)
+        residual = (cut.data - np.sum(models, 0)).reshape(count, pixels)
+        weight = cut.weight.reshape(count, pixels)
+        weighted = jacobian * weight[:, None]
+        matrix += weighted @ jacobian.transpose(0, 2, 1)
+        vector += (weighted @ residual[..., None])[..., 0]
+        chi2.append((weight * residual**2).sum(1))
+    return np.stack(chi2, 1), matrix, vector
+
+
+def _lobe(shifter: "_Shifter", at: np.ndarray, half: float, sign: float) -> tuple[np.ndarray, np.ndarray]:
+    """(model (N, S, S), its slopes (N, 6, S, S) along the parameters) of a lobe, `half` of the way from the middle
+    to the positive one."""
+    flux = sign * (at[:, 0] + half * at[:, 1])[:, None, None]
+    profile, along_y, along_x = shifter.at(at[:, 2:4] + half * at[:, 4:])
+    along_y, along_x, profile = flux * along_y, flux * along_x, sign * profile
+    slopes = [profile, half * profile, along_y, along_x, half * along_y, half * along_x]
+    return flux * profile * sign, np.stack(slopes, 1)
+
+
+class _Shifter:
+    """PSFs moved by fractions of a pixel, with their slopes, from spectra that are made once."""
+
+    def __init__(self, psf: np.ndarray):
+        self._side = psf.shape[-1]
+        self._size = scipy.fft.next_fast_len(self._side + 8, real=True)
+        self._ky = np.fft.fftfreq(self._size)[:, None]
+        self._kx = np.fft.rfftfreq(self._size)[None]
+        self._spectrum = scipy.fft.rfft2(psf.astype(np.float32), s=(self._size, self._size))
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """(3, N, S, S): the PSF at places (N, 2) y, x from the middle, and its slopes along y and x of place."""
+        dy, dx = places[:, 0, None, None], places[:, 1, None, None]
+        moved = self._spectrum * np.exp(-2j * np.pi * (self._ky * dy + self._kx * dx))
+        turn = -2j * np.pi
+        spectra = np.stack([moved, turn * self._ky * moved, turn * self._kx * moved])
+        return scipy.fft.irfft2(spectra, s=(self._size, self._size))[..., : self._side, : self._side]
+
+
+Image = tuple[Cut, _Shifter, tuple[tuple[float, float], ...]]
+"""What is explained: pixels, their PSF, and the lobes that the image has."""

@@ -1,0 +1,69 @@
+"""How significant the light of static stars is, and its shift by a pixel: what a kernel's error is a share of."""
+
+import numpy as np
+import scipy.fft
+
+
+def significance(matched: np.ndarray, weight: np.ndarray, psf: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(light, shift), both (N, R, R) float32: squared signal to noise of the matched filter, R = S - K + 1.
+
+    light : of the matched template's own light; shift : of what a move by one pixel would leave, both axes added.
+    The noise of ZOGY's astrometric term is of this form (Zackay, Ofek & Gal-Yam 2016, ApJ 830, 27, eq. 31 to 33).
+
+    matched : (N, S, S) float32 light of the matched template; weight : (N, S, S) one over the variance, 0 for no
+    value; psf : (N, K, K), unit sum, K odd
+    """
+    side, reach = matched.shape[1], psf.shape[1]
+    size = scipy.fft.next_fast_len(side, real=True)
+    slope_y, slope_x = np.gradient(matched, axis=(1, 2))
+    planes = np.stack([matched * weight, slope_y * weight, slope_x * weight, weight], 1).astype(np.float32)
+    flipped = psf[:, ::-1, ::-1].astype(np.float32)
+    filters = scipy.fft.rfft2(np.stack([flipped, flipped**2], 1), s=(size, size))
+    spectra = scipy.fft.rfft2(planes, s=(size, size))
+    spectra[:, :3] *= filters[:, :1]
+    spectra[:, 3] *= filters[:, 1]
+    light, down, across, information = scipy.fft.irfft2(spectra, s=(size, size))[
+        :, :, reach - 1 : side, reach - 1 : side
+    ].transpose(1, 0, 2, 3)
+    information = np.maximum(information, 1e-6 * max(float(information.max(initial=0)), 1e-30))
+    return light**2 / information, (down**2 + across**2) / information
+
+
+CLIP, CLIPPED = 3.0, 0.9733
+"""Sigmas beyond which a star's pixel is not the kernel's error but a change; a unit normal's variance within."""
+SURE = 1.5
+"""Standard errors that a share must differ from 0 by."""
+
+
+def learn(score: np.ndarray, light: np.ndarray, shift: np.ndarray, rounds: int = 12) -> tuple[float, float]:
+    """(flux, shift) >= 0 for which score^2 is 1 + flux^2 light + shift^2 shift on average, changes clipped.
+
+    score, light, shift : (N, n), n pixels of each of N static stars
+    A share that could be chance is 0; its error counts a star's pixels as belonging together (White 1980,
+    Econometrica 48, 817, by clusters).
+    """
+    squared = score.astype(np.float64) ** 2
+    columns = np.stack([light, shift], 2).astype(np.float64)
+    typical = np.median(squared) / 0.455 - 1  # 0.455: median of chi2 of one degree of freedom
+    found = np.maximum(typical, 0) / np.maximum(np.median(columns, (0, 1)), 1e-30) / 2
+    error = np.zeros(2)
+    for _ in range(rounds):
+        expected = 1 + columns @ found
+        weight = (squared < CLIP**2 * expected) / expected
+        found, error = _not_negative(columns * weight[..., None], (squared / CLIPPED - 1) * weight)
+    flux, move = np.sqrt(np.where(found > SURE * error, found, 0))
+    return float(flux), float(move)
+
+
+def _not_negative(design: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(coefficients, errors), both (2,): least squares, none below 0; of (N, n, 2) and (N, n)"""
+    flat = design.reshape(-1, 2)
+    gram, right = flat.T @ flat, flat.T @ target.ravel()
+    found = np.linalg.lstsq(gram, right, rcond=None)[0]
+    if (found < 0).any():
+        alone = np.maximum(right / np.maximum(np.diag(gram), 1e-30), 0)
+        kept = np.arange(2) == np.argmax(alone * right)
+        found, gram = np.where(kept, alone, 0.0), np.diag(np.diag(gram))
+    pull = (design * (target - design @ found)[..., None]).sum(1)
+    inverse = np.linalg.pinv(gram)
+    return found, np.sqrt(np.diag(inverse @ (pull.T @ pull) @ inverse))

@@ -1,0 +1,38 @@
+"""Stars and PSFs of a pair, once what only looks like stars is gone."""
+
+from gpudiff.arrays.parallel import over
+from gpudiff.arrays.stamps import stamps
+from gpudiff.model.config import Match
+from gpudiff.model.frame import Exposure
+from gpudiff.model.kernel import PsfModel
+from gpudiff.model.mask import marked
+from gpudiff.science.cosmic_rays import mark_cosmic_rays
+from gpudiff.science.given_psfs import stars_or_psfs
+from gpudiff.science.psf import psf_of
+from gpudiff.science.stars import Stars
+
+MARGIN = 15
+"""Pixels from the edge within which a star does not help to match."""
+
+
+def clean_stars(
+    science: Exposure, template: Exposure, settings: Match
+) -> tuple[Stars, dict[str, PsfModel], list[int]]:
+    """(stars, PSF of "science" and "template", cosmic-ray pixels found in each).
+
+    Hot pixels look like stars to a first search; when some do, stars and PSFs are made again without them.
+    """
+    images = {"science": science, "template": template}
+    margin = min(MARGIN, min(science.shape) // 6)
+    stars = stars_or_psfs(science, template, settings, margin)
+
+    def describe(name: str) -> tuple[PsfModel, int]:
+        psf = psf_of(images[name], stars, name)
+        return psf, mark_cosmic_rays(images[name], psf)
+
+    described = over(describe, images, settings.threads)
+    psfs, found = dict(zip(images, (psf for psf, _ in described), strict=True)), [count for _, count in described]
+    if any(marked(stamps(image.mask, stars.y, stars.x, 2), "CR").any() for image in images.values()):
+        stars = stars_or_psfs(science, template, settings, margin)
+        psfs = {name: psf_of(image, stars, name) for name, image in images.items()}
+    return stars, psfs, found

@@ -1,0 +1,70 @@
+"""Fluxes of the PSF at a detection's place in the science image and in the matched template, with their errors."""
+
+import numpy as np
+
+from gpudiff.arrays.correlation import passed
+from gpudiff.arrays.measure import PointFit, forced, own_photons, shifted
+from gpudiff.arrays.stamps import stamps
+from gpudiff.model.frame import Difference
+from gpudiff.model.mask import bit
+from gpudiff.science.cut import box_of, cut_matched, inside, profiles
+
+MIDDLE = 4
+"""Of the 3 x 3 field positions at which a difference's kernel and PSFs are kept."""
+
+
+def science_flux(
+    difference: Difference, y: np.ndarray, x: np.ndarray, fit: PointFit
+) -> tuple[np.ndarray, np.ndarray]:
+    """(flux, error) (N,) of the PSF at the fitted positions in the science image.
+
+    Weighted by the noise of the sky and of the light that does not change: weights that followed the pixels' own
+    noise would make every flux too small.
+    """
+    science, box = difference.science, box_of(difference)
+    usable = (stamps(science.mask, y, x, box) & bit("BAD", "SAT", "CR", "NO_DATA")) == 0
+    usable &= inside(science.shape, y, x, box)
+    profile = shifted(profiles(difference, difference.science_psf, y, x), fit.dy, fit.dx)
+    static = (
+        np.nan_to_num(stamps(difference.matched, y, x, box)) + np.minimum(fit.flux, 0)[:, None, None] * profile
+    )
+    sky = science.sky_variance.at(y, x)[:, None, None]
+    weight = np.where(usable, 1 / (sky + np.maximum(static, 0) / np.float32(science.gain)), 0)
+    flux, error = forced(np.where(usable, stamps(science.image, y, x, box), 0), weight, profile)
+    return flux, np.sqrt(error**2 + np.maximum(fit.flux, 0) * own_photons(profile) / science.gain)
+
+
+def template_flux(
+    difference: Difference, y: np.ndarray, x: np.ndarray, fit: PointFit
+) -> tuple[np.ndarray, np.ndarray]:
+    """(flux, error) (N,) of the PSF at the fitted positions in the matched template."""
+    cut = cut_matched(difference, y, x)
+    profile = shifted(cut.psf, fit.dy, fit.dx)
+    flux, error = forced(cut.data, cut.weight, profile)
+    smooth = difference.matched_psf[MIDDLE].astype(float)
+    scale = difference.quality.kernel_sum
+    template, power = difference.template, (smooth**2).sum()
+    share = passed(difference.kernel[MIDDLE], smooth) if difference.quality.convolved == "TEMPLATE" else power
+    share = share * (1 if difference.quality.convolved == "TEMPLATE" else scale**2)
+    variance = template.sky_variance.at(y, x) * share / power**2
+    photons = np.maximum(flux, 0) * abs(scale) * own_photons(profile) / template.gain
+    return flux, np.where(np.isfinite(error), np.sqrt(variance + photons), np.nan)
+
+
+def correlated(difference: Difference, profile: np.ndarray) -> float:
+    """By how much the error of a flux under `profile` exceeds that of white noise with the difference's variance.
+
+    1 for a decorrelated difference.  profile : (P, P), as small as a source
+    """
+    if difference.decorrelated:
+        return 1.0
+    quality = difference.quality
+    height, width = difference.science.shape
+    at = np.array([height // 2]), np.array([width // 2])
+    target, convolved = (float(e.sky_variance.at(*at)[0]) for e in (difference.science, difference.template))
+    if quality.convolved == "SCIENCE":
+        target, convolved = convolved, target
+    kernel = difference.kernel[MIDDLE].astype(float)
+    white = float((profile.astype(float) ** 2).sum())
+    seen = target * white + convolved * passed(kernel, profile)
+    return float(np.sqrt(seen / ((target + convolved * (kernel**2).sum()) * white)))

@@ -1,0 +1,108 @@
+"""Cutouts: too few stars to match PSFs by, but both PSFs given.
+
+The matching kernel is then the regularised quotient of the two PSFs (Phillips & Davis 1995, ASP Conf. 77, 297),
+its sum the ratio of the two zero points, or 1 where they are not known.
+"""
+
+import numpy as np
+
+from gpudiff.model.config import Match
+from gpudiff.model.errors import NoStars
+from gpudiff.model.frame import Exposure
+from gpudiff.model.kernel import MatchingKernel, PsfModel
+from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.science.match import KernelFit
+from gpudiff.science.psf import given
+from gpudiff.science.stars import Stars, find_stars
+
+REGULAR = 1e-4
+"""Squared transfer of the convolved PSF below which the quotient is not believed.  On 26 cutouts of a survey 1e-3
+leaves more of sharp stars, 1e-5 more noise."""
+FWHM = 2.0 * np.sqrt(2 * np.log(2))
+
+
+def both(science: Exposure, template: Exposure) -> bool:
+    """True when both frames came with their PSFs."""
+    return science.frame.psf is not None and template.frame.psf is not None
+
+
+def stars_or_psfs(science: Exposure, template: Exposure, settings: Match, margin: int) -> Stars:
+    """`find_stars`, or where there are too few but both PSFs are given no star, and how wide these are.
+
+    Raises NoStars, BadPsf.
+    """
+    try:
+        return find_stars(science, template, settings, margin)
+    except NoStars:
+        if not both(science, template):
+            raise
+    place, yes, positions = np.empty(0, int), np.empty(0, bool), np.empty((3, 0))
+    widths = width(_middle(science)), width(_middle(template))
+    return Stars(place, place, np.empty(0, np.float32), yes, yes, positions, positions, widths)
+
+
+def width(psf: np.ndarray) -> float:
+    """Gaussian width of a (K, K) PSF by the area above half its peak, pixels."""
+    return float(np.sqrt((psf > 0.5 * psf.max()).sum() * 4 / np.pi)) / FWHM
+
+
+def match_psfs(
+    target: Exposure,
+    convolved: Exposure,
+    stars: Stars,
+    psf: PsfModel,
+    widths: tuple[float, float],
+    settings: Match,
+) -> KernelFit:
+    """The kernel that takes `convolved` to the PSF and scale of `target`, from their given PSFs, constant.
+
+    stars, psf, widths : as `science.match.match` takes them, not used.  chi2 is unknown (NaN).
+    """
+    half = min(settings.half_width, (min(target.shape) - 1) // 2)
+    kernel = quotient(_middle(target), _middle(convolved), half) * _scale(target, convolved)
+    field = MatchingKernel(kernel[None], 0, target.shape, np.array([_level(target, convolved, kernel)]), 0)
+    return KernelFit(field, np.zeros(len(stars), bool), 0, float("nan"), float("nan"))
+
+
+def _level(target: Exposure, convolved: Exposure, kernel: np.ndarray) -> float:
+    """What the difference has for a sky: a source fills so much of a cutout that neither image shows its own."""
+    height, width = target.shape
+    size = height + kernel.shape[0], width + kernel.shape[1]
+    spectrum = np.fft.rfft2(convolved.image, size) * np.fft.rfft2(kernel, size)
+    half = kernel.shape[0] // 2
+    matched = np.fft.irfft2(spectrum, size)[half : half + height, half : half + width]
+    rim = min(half, min(target.shape) // 4)
+    inner = (slice(rim, height - rim), slice(rim, width - rim))
+    usable = ((target.mask | convolved.mask)[inner] & bit(*UNUSABLE)) == 0
+    values = (target.image - matched)[inner][usable]
+    return float(np.median(values)) if len(values) else 0.0
+
+
+def quotient(target: np.ndarray, convolved: np.ndarray, half: int) -> np.ndarray:
+    """(2 half + 1, ...) float64 kernel of unit sum that takes one (K, K) PSF to the other."""
+    size = 2 * max(*target.shape, *convolved.shape, 2 * half + 1)
+    wanted, seen = (np.fft.rfft2(_centred(psf, size)) for psf in (target, convolved))
+    image = np.fft.irfft2(wanted * seen.conj() / (np.abs(seen) ** 2 + REGULAR), (size, size))
+    index = np.arange(-half, half + 1)
+    kernel = image[np.ix_(index, index)]
+    return kernel / kernel.sum()
+
+
+def _centred(psf: np.ndarray, size: int) -> np.ndarray:
+    """A (K, K) PSF in a periodic square, its middle at [0, 0]."""
+    out = np.zeros((size, size))
+    out[: psf.shape[0], : psf.shape[1]] = psf
+    return np.roll(out, (-(psf.shape[0] // 2), -(psf.shape[1] // 2)), (0, 1))
+
+
+def _middle(exposure: Exposure) -> np.ndarray:
+    """(K, K) the given PSF at the middle of the frame, unit sum."""
+    assert exposure.frame.psf is not None
+    model: PsfModel = given(exposure.frame.psf, exposure.shape, exposure.name)
+    return model.at(exposure.shape[0] / 2, exposure.shape[1] / 2)
+
+
+def _scale(target: Exposure, convolved: Exposure) -> float:
+    """Flux in the target's unit over flux in the convolved image's."""
+    mine, its = target.frame.zero_point, convolved.frame.zero_point
+    return 1.0 if mine is None or its is None else 10 ** (0.4 * (mine - its))

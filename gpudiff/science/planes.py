@@ -1,0 +1,108 @@
+"""What every engine does with the planes of a difference: residual sky, measured noise, mask."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gpudiff.arrays import residual_sky
+from gpudiff.arrays.parallel import over
+from gpudiff.arrays.tiles import Tile
+from gpudiff.model.frame import Exposure
+from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.plane import SmoothPlane
+from gpudiff.science import noise as noises
+from gpudiff.science.calibrate import bands
+
+RIM = 12
+"""Pixels from the edge within which a pixel without a value is lost to the edge."""
+
+
+@dataclass
+class Planes:
+    """What the passes over the pixels fill in, all (H, W)."""
+
+    image: np.ndarray
+    variance: np.ndarray
+    model: np.ndarray
+    lost: np.ndarray
+    blank: np.ndarray
+    """Sky alone (science.noise.sky_only)."""
+    score: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int]) -> "Planes":
+        """Planes whose values are still to be written, but the score."""
+        image, variance, model = (np.empty(shape, np.float32) for _ in range(3))
+        return cls(image, variance, model, np.empty(shape, bool), np.empty(shape, bool))
+
+    def calibrate(
+        self, samples: tuple[np.ndarray, np.ndarray], seen: noises.Noise
+    ) -> tuple[tuple[float, float], float]:
+        """((scatter of difference / sigma, of the score) that was divided out, what was divided out before).
+
+        samples : difference / sigma and score on blank sky.  All 1, nothing divided, where the noise is known.
+        """
+        if not seen.calibrated or len(samples[0]) < noises.ENOUGH:
+            return (1.0, 1.0), 1.0
+        scale = noises.scatter(samples[0]), noises.scatter(samples[1])
+        self.variance *= np.float32(scale[0] ** 2)
+        self.score /= np.float32(scale[1])
+        return scale, float(np.sqrt(seen.seen))
+
+
+class ResidualSky:
+    """The smooth sky left in a difference, summed up tile by tile."""
+
+    def __init__(self, pieces: list[Tile]) -> None:
+        self._columns = sum(tile.y0 == 0 for tile in pieces)
+        self._shape = pieces[0].shape
+        side = residual_sky.CELLS
+        self._cells = np.zeros((2, side * (len(pieces) // self._columns), side * self._columns))
+
+    def add(self, tile: Tile, image: np.ndarray, quiet: np.ndarray) -> None:
+        """Take up a tile's core.  image : (h, w) float32; quiet : (h, w) bool, sky alone"""
+        j, i = divmod(tile.index, self._columns)
+        side = residual_sky.CELLS
+        sums = residual_sky.cell_sums(image, quiet)
+        self._cells[:, side * j : side * (j + 1), side * i : side * (i + 1)] = sums
+
+    def smooth(self) -> SmoothPlane:
+        """The plane that the cells show, as fine as they show that it must be."""
+        sky = SmoothPlane(residual_sky.residual_sky(self._cells), self._shape)
+        sky.cut(0, 1, 0, 1)  # its matrices are made once, before threads read them
+        return sky
+
+
+def subtract_sky(image: np.ndarray, sky: SmoothPlane, pieces: list[Tile], threads: int) -> None:
+    """Take a smooth sky out of an image, in place."""
+
+    def work(tile: Tile) -> None:
+        image[tile.core] -= sky.cut(tile.y0, tile.y1, tile.x0, tile.x1)
+
+    over(work, pieces, threads)
+
+
+def mask_of(science: Exposure, template: Exposure, planes: Planes, threads: int) -> np.ndarray:
+    """Science's planes, the template's that matter, and NO_DATA or EDGE where there is no value."""
+    carried = bit("BAD", "INTRP", "SUSPECT", "STREAK")
+    height, width = science.shape
+    out = np.empty((height, width), np.int32)
+    rim = np.ones(width, bool)
+    rim[RIM:-RIM] = False
+
+    def work(band: slice) -> None:
+        mask = science.mask[band] | (template.mask[band] & carried)
+        mask[(template.mask[band] & bit("SAT", "SAT_TEMPLATE")) != 0] |= bit("SAT_TEMPLATE")
+        lost = planes.lost[band]
+        usable = lost & ((mask & bit(*UNUSABLE)) == 0)
+        rows = np.arange(band.start, band.stop)
+        edge = rim | ((rows < RIM) | (rows >= height - RIM))[:, None]
+        mask[usable & edge] |= bit("EDGE")
+        mask[usable & ~edge] |= bit("SUSPECT")
+        filled = ~lost & ((mask & bit("NO_DATA")) != 0)
+        mask[filled] = (mask[filled] & ~bit("NO_DATA")) | bit("INTRP")
+        mask[lost] |= bit("NO_DATA")
+        out[band] = mask
+
+    over(work, bands(height), threads)
+    return out

@@ -1,0 +1,245 @@
+"""How good a difference is: cell by cell, star by star, and whether it is good enough to be believed."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from gpudiff.arrays.moments import moments
+from gpudiff.arrays.polynomial import field, terms
+from gpudiff.arrays.stamps import stamps
+from gpudiff.model.frame import Difference, Quality
+from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.qa import CELL, KERNEL_STAR, side
+from gpudiff.model.tables import Table
+from gpudiff.science.noise import scatter
+from gpudiff.science.stars import Stars
+
+FWHM = 2.0 * np.sqrt(2 * np.log(2))
+CELL_PX, MOST_CELLS = 192, 8
+"""Least side of a cell, pixels, that its score's scatter is known to 3 % in; cells along a side, at most."""
+SAMPLE = 4_000
+"""Pixels of a cell that are looked at, about."""
+DARK = 1.5
+"""Sigmas of the matched template below which a pixel is blank sky."""
+SCORE_STD, CHI2 = (0.85, 1.15), 5.0
+"""What is poor for the whole frame: the score's scatter out of this range, kernel stars with a larger chi2."""
+LEFT, RESIDUAL, SHARE = 3.0, 0.03, 0.25
+"""chi2 from which on the difference shows a star; the share of its light that half of the stars leave, and the
+share of the stars that show, which together are poor."""
+CELL_SCORE_STD, CELL_SKY = (0.7, 1.4), 1.0
+"""What is poor for a cell, which knows the scatter less well; sigmas of residual sky."""
+CELL_STARS, CELL_RESIDUAL = 5, 0.05
+"""So many stars of a cell tell of it, and are poor when half of them show and leave that share of their light."""
+
+
+def star_table(stars: Stars, used: np.ndarray, held_back: np.ndarray | None) -> Table:
+    """The kernel's stars, what the difference shows of them not yet known.
+
+    used : (N,) bool; held_back : (N,) reduced chi2, inf for unknown, or None
+    """
+    unknown = np.full(len(stars), np.nan)
+    chi2 = unknown if held_back is None else np.where(np.isfinite(held_back), held_back, np.nan)
+    columns = {"x": stars.x, "y": stars.y, "peak": stars.peak, "used": used, "chi2HeldBack": chi2}
+    columns |= {"stellar": stars.stellar, "chi2": unknown, "residual": unknown}
+    widths = {"scienceFwhm": FWHM * stars.science[2], "templateFwhm": FWHM * stars.template[2]}
+    return Table(KERNEL_STAR, {**columns, **widths})
+
+
+def assess(difference: Difference) -> Difference:
+    """The same with its quality on a grid, and what the grid says of the whole frame."""
+    chi2, residual = star_residuals(difference, difference.stars)
+    stars = difference.stars.replace(chi2=chi2, residual=residual)
+    cells = _cells(difference, stars)
+    sky, known = np.asarray(cells["backgroundSigma"], float), np.isfinite(chi2)
+    quality = dataclasses.replace(
+        difference.quality,
+        matched_fwhm=FWHM * float(moments(difference.matched_psf[4:5].astype(float))[2][0]),
+        residual_sky=float(np.sqrt(np.nanmean(sky**2))) if np.isfinite(sky).any() else float("nan"),
+        star_residual=float(np.median(residual[known])) if known.any() else float("nan"),
+        stars_left=float((chi2[known] > LEFT).mean()) if known.any() else float("nan"),
+    )
+    return dataclasses.replace(difference, quality=quality, cells=cells, stars=stars)
+
+
+def counted(difference: Difference, sources: Table) -> Difference:
+    """The same with the detections of each cell counted."""
+    if len(difference.cells) == 0:
+        return difference
+    at = cell_of(difference, sources["y"], sources["x"])
+    number = len(difference.cells)
+    counts = np.bincount(at, minlength=number), np.bincount(at[sources["flagged"]], minlength=number)
+    cells = difference.cells.replace(nDetections=counts[0], nFlagged=counts[1])
+    return dataclasses.replace(difference, cells=cells)
+
+
+def cell_of(difference: Difference, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(N,) which row of `difference.cells` each position lies in."""
+    cells, grid = difference.cells, side(difference.cells)
+    row = np.searchsorted(cells["y0"][::grid], y, side="right") - 1
+    column = np.searchsorted(cells["x0"][:grid], x, side="right") - 1
+    return np.clip(row, 0, grid - 1) * grid + np.clip(column, 0, grid - 1)
+
+
+def poor(quality: Quality) -> str:
+    """What is wrong with the whole subtraction, with the number; '' when nothing is.
+
+    A score that is not unit normal on blank sky; stars that the kernel does not fit, or fits only because it was
+    fitted to them, or rejected because they did not fit.  A cutout, matched by its given PSFs, may have too little
+    blank sky to say.
+    """
+    low, high = SCORE_STD
+    cutout = quality.candidates == 0 and np.isnan(quality.score_std)
+    if not (cutout or low < quality.score_std < high):
+        return f"the score's scatter on blank sky is {quality.score_std:.2f}, not 1"
+    if quality.chi2 > CHI2:
+        return f"the matching kernel does not fit its stars: reduced chi2 {quality.chi2:.1f}"
+    if quality.chi2_held_back > CHI2:
+        return f"the matching kernel does not predict stars held back: reduced chi2 {quality.chi2_held_back:.1f}"
+    if quality.stars_left > SHARE and quality.star_residual > RESIDUAL:
+        return (
+            f"{100 * quality.stars_left:.0f} % of the kernel candidates show on the difference, "
+            f"and half of them leave {100 * quality.star_residual:.1f} % of their light or more"
+        )
+    return ""
+
+
+def _poor(cells: dict[str, np.ndarray]) -> np.ndarray:
+    """(cells,) bool: those that are poor, whatever the whole frame is."""
+    low, high = CELL_SCORE_STD
+    with np.errstate(invalid="ignore"):
+        noisy = (cells["scoreStd"] < low) | (cells["scoreStd"] > high)
+        unfit = (cells["chi2"] > LEFT) & (cells["residual"] > CELL_RESIDUAL) & (cells["nStars"] >= CELL_STARS)
+        return noisy | unfit | (np.abs(cells["backgroundSigma"]) > CELL_SKY)
+
+
+def poor_notes(difference: Difference) -> tuple[str, ...]:
+    """What is poor, one line each: the frame, and its worst cell with its numbers."""
+    wrong, bad = poor(difference.quality), difference.cells["poor"]
+    notes = [f"POOR SUBTRACTION: {wrong}"] if wrong else []
+    if bad.any():
+        worst = int(np.where(bad, _badness(difference.cells), -1).argmax())
+        where = f"POOR SUBTRACTION in {bad.sum()} of {len(bad)} cells, the worst"
+        notes.append(f"{where}: {_told(next(iter(difference.cells.take([worst]).rows())))}")
+    return tuple(notes)
+
+
+def _told(cell: dict[str, Any]) -> str:
+    """A cell and what it has to say."""
+    return (
+        f"x {cell['x0']} to {cell['x1']}, y {cell['y0']} to {cell['y1']}: "
+        f"std of the score {cell['scoreStd']:.2f}, residual sky {cell['backgroundSigma']:+.2f} sigma, "
+        f"{cell['nStars']} stars leave {100 * cell['residual']:.1f} % of their light"
+    )
+
+
+def _badness(cells: Table) -> np.ndarray:
+    """(cells,) the largest of what is wrong with each, 1 at the limit."""
+    score = np.abs(cells["scoreStd"] - 1) / (CELL_SCORE_STD[1] - 1)
+    parts = [score, cells["residual"] / CELL_RESIDUAL, np.abs(cells["backgroundSigma"]) / CELL_SKY]
+    return np.max(np.nan_to_num(parts, nan=0.0), axis=0)
+
+
+def poor_at(difference: Difference, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(N,) bool: positions where the subtraction is poor: all of them when the whole frame is."""
+    if poor(difference.quality):
+        return np.ones(len(y), bool)
+    if len(difference.cells) == 0:
+        return np.zeros(len(y), bool)
+    return difference.cells["poor"][cell_of(difference, y, x)]
+
+
+# ---------------------------------------------------------------- the grid
+def _cells(difference: Difference, stars: Table) -> Table:
+    """Table of model.qa.CELL, detections not yet counted."""
+    shape = difference.image.shape
+    grid = int(np.clip(min(shape) // CELL_PX, 1, MOST_CELLS))
+    rows, columns = (np.linspace(0, length, grid + 1).astype(int) for length in shape)
+    boxes = [(rows[j], rows[j + 1], columns[i], columns[i + 1]) for j in range(grid) for i in range(grid)]
+    y0, y1, x0, x1 = np.array(boxes).T
+    j, i = np.divmod(np.arange(grid * grid), grid)
+    sky = np.array([_sky(difference, *box) for box in boxes]).T
+    columns_of = {"row": j, "column": i, "x0": x0, "x1": x1, "y0": y0, "y1": y1}
+    columns_of |= dict(
+        zip(("noiseRatio", "scoreStd", "background", "backgroundSigma", "lostFraction"), sky, strict=True)
+    )
+    if np.isnan(difference.quality.score_std):  # a frame with too little blank sky to tell has none to spare
+        columns_of["scoreStd"] = np.full(len(boxes), np.nan)
+    none = np.zeros(len(boxes), int)
+    columns_of |= {"nDetections": none, "nFlagged": none}
+    columns_of |= _fields(difference, 0.5 * (y0 + y1 - 1), 0.5 * (x0 + x1 - 1))
+    at = np.searchsorted(rows[1:-1], stars["y"], side="right") * grid
+    at += np.searchsorted(columns[1:-1], stars["x"], side="right")
+    columns_of |= dict(_stars(stars, at, grid * grid))
+    return Table(CELL, columns_of | {"poor": _poor(columns_of)})
+
+
+def _sky(difference: Difference, y0: int, y1: int, x0: int, x1: int) -> tuple[float, ...]:
+    """(noise ratio, std of the score, mean, the same over sigma, lost share) of a cell's blank sky."""
+    whole = slice(y0, y1), slice(x0, x1)
+    step = max(1, int(np.sqrt((y1 - y0) * (x1 - x0) / SAMPLE)))
+    thin = slice(y0, y1, step), slice(x0, x1, step)
+    image, variance, matched = difference.image[thin], difference.variance[thin], difference.matched[thin]
+    with np.errstate(invalid="ignore"):
+        blank = np.isfinite(image) & (matched**2 < DARK**2 * variance)
+    blank &= (difference.mask[thin] & bit("DETECTED", "DETECTED_NEGATIVE", "STREAK")) == 0
+    sigma = np.sqrt(variance[blank])
+    ratio = image[blank] / sigma
+    noise = scatter(ratio)
+    near = np.abs(ratio) < 4
+    mean = float(ratio[near].mean()) if near.any() else np.nan
+    level = mean * float(np.median(sigma)) if near.any() else np.nan
+    usable = (difference.science.mask[whole] & bit(*UNUSABLE)) == 0
+    lost = ((difference.mask[whole] & bit("NO_DATA")) != 0) & usable
+    share = float(lost.sum() / usable.sum()) if usable.any() else np.nan
+    return noise, scatter(difference.score[thin][blank]), level, mean, share
+
+
+def _fields(difference: Difference, y: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Kernel sum and width of the matched PSF at positions, from those at the frame's thirds."""
+    sums = difference.kernel.sum((1, 2), dtype=float)
+    if difference.quality.convolved == "SCIENCE":
+        sums = 1 / sums
+    widths = FWHM * moments(difference.matched_psf.astype(float))[2]
+    v, u = np.meshgrid((-2 / 3, 0, 2 / 3), (-2 / 3, 0, 2 / 3), indexing="ij")
+    height, width = difference.image.shape
+    design, at = terms(u.ravel(), v.ravel(), 2), terms(field(x, width), field(y, height), 2)
+    values = at @ np.linalg.lstsq(design, np.stack([sums, widths], 1), rcond=None)[0]
+    return {"kernelSum": values[:, 0], "matchedFwhm": values[:, 1]}
+
+
+def _stars(stars: Table, at: np.ndarray, number: int) -> Iterator[tuple[str, np.ndarray]]:
+    """The columns that the kernel's stars tell.  at : (N,) the cell that each lies in; number : of cells"""
+    used, stellar = stars["used"], stars["stellar"]
+    yield "nStars", np.bincount(at, minlength=number)
+    yield "nUsed", np.bincount(at[used], minlength=number)
+    yield "chi2", _medians(stars["chi2"], at, number)
+    yield "residual", _medians(stars["residual"], at, number)
+    yield "chi2HeldBack", _medians(np.where(used, stars["chi2HeldBack"], np.nan), at, number)
+    for name in ("scienceFwhm", "templateFwhm"):
+        yield name, _medians(np.where(stellar, stars[name], np.nan), at, number)
+
+
+def _medians(values: np.ndarray, at: np.ndarray, number: int) -> np.ndarray:
+    """(number,) median of the known values in each cell; NaN in an empty one."""
+    known = np.isfinite(values)
+    groups = [values[known & (at == n)] for n in range(number)]
+    return np.array([np.median(group) if len(group) else np.nan for group in groups])
+
+
+def star_residuals(difference: Difference, stars: Table) -> tuple[np.ndarray, np.ndarray]:
+    """(reduced chi2 of the difference within a FWHM of each star, rms share of its light that is left), both (N,).
+
+    The noise is taken out of the second.  NaN where no pixel has a value, or no light.
+    """
+    half = max(2, round(difference.quality.science_fwhm))
+    axis = np.arange(-half, half + 1)
+    circle = np.hypot(axis, axis[:, None]) <= half
+    planes = difference.image, difference.variance, difference.matched
+    data, variance, light = (stamps(p, stars["y"], stars["x"], half).astype(float) for p in planes)
+    known = np.isfinite(data) & (variance > 0) & circle
+    with np.errstate(divide="ignore", invalid="ignore"):
+        chi2 = np.where(known, data**2 / variance, 0).sum((1, 2)) / known.sum((1, 2))
+        excess = np.where(known, data**2 - variance, 0).sum((1, 2))
+        return chi2, np.sqrt(np.maximum(excess, 0) / np.where(known, light**2, 0).sum((1, 2)))

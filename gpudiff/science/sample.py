@@ -1,0 +1,160 @@
+"""Stamps of a pair of exposures, weighted by the noise: what a matching kernel is fitted to."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpudiff.arrays.polynomial import field, terms
+from gpudiff.arrays.stamps import stamps
+from gpudiff.model.frame import Exposure
+from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.science.stars import FEWEST, Stars
+
+FLOOR = 0.002
+"""Fraction of a star's flux by which no model is trusted: keeps one bright star from deciding everything."""
+SKY = 0.5
+"""Squared signal to noise of a pixel of the convolved image at which it counts half in the fit."""
+
+Terms = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Stamps of the stars, ready to be fitted.
+
+    target : (N, n) float32; convolved : (N, S, S) float32; usable : (N, n) bool
+    own_variance : (N, n) float32, variance of a pixel of the convolved image, in the target's unit
+    sky_variance, photon : variance of a difference pixel = sky_variance[n] + photon * model
+    u, v : (N,) field coordinates; scale : flux of a star in the target over that in the convolved image
+    steady : (N,) bool, False for a star whose flux changed: it may not pull the first fit
+    """
+
+    target: np.ndarray
+    convolved: np.ndarray
+    usable: np.ndarray
+    own_variance: np.ndarray
+    sky_variance: np.ndarray
+    photon: float
+    u: np.ndarray
+    v: np.ndarray
+    scale: float
+    steady: np.ndarray
+    shape: tuple[int, int]
+
+    def trust(self, model: np.ndarray) -> np.ndarray:
+        """(N, n) in [0, 1]: how much of a pixel of the convolved image is light rather than its own noise.
+
+        Noise in what is convolved pulls the fit to kernels that smooth it away; where there is no light there
+        is nothing to learn about the kernel and all of that pull.  The light is the mean star's, scaled: a
+        weight that followed the pixel's own noise would bias the kernel sum.
+        """
+        flux = np.maximum(model.sum(1), 0)
+        profile = np.maximum(model.sum(0), 0) / max(float(flux.sum()), 1e-30)
+        light = (flux[:, None] * profile) ** 2
+        return light / (light + SKY * self.own_variance + 1e-30)
+
+    @property
+    def side(self) -> int:
+        """Pixels along a stamp."""
+        return round(self.target.shape[1] ** 0.5)
+
+    def variance(self, model: np.ndarray) -> np.ndarray:
+        """(N, n) of target minus model, with the floor on trust."""
+        bright = np.maximum(model, 0)
+        return self.sky_variance[:, None] + bright * np.float32(self.photon) + (np.float32(FLOOR) * bright) ** 2
+
+    def terms(self, spatial_order: int, background_order: int) -> Terms:
+        """The polynomial terms of kernel and background at each stamp: (N, P) and (N, Q)."""
+        return terms(self.u, self.v, spatial_order), terms(self.u, self.v, background_order)
+
+
+def sample_of(target: Exposure, convolved: Exposure, stars: Stars, half: int, fit: int) -> Sample:
+    """The stars' stamps of half width `fit`, for a kernel of half width `half`."""
+    scale, steady = flux_ratio(target, convolved, stars)
+    return dataclasses.replace(patches(target, convolved, stars.y, stars.x, half, fit, scale), steady=steady)
+
+
+def patches(
+    target: Exposure, convolved: Exposure, y: np.ndarray, x: np.ndarray, half: int, fit: int, scale: float
+) -> Sample:
+    """Stamps of half width `fit` round whole-pixel positions, all of them steady.
+
+    half : of the kernel, pixels; scale : target's flux over the convolved image's
+    """
+    blocked = (stamps(convolved.mask, y, x, fit + half) & bit(*UNUSABLE)) != 0
+    blocked = _any_within(blocked | _outside(target.shape, y, x, fit + half), 2 * half + 1)
+    blocked |= (stamps(target.mask, y, x, fit) & bit(*UNUSABLE)) != 0
+    share = 0.07  # of white noise's variance that a typical matching kernel lets through
+    variance = target.sky_variance.at(y, x) + share * scale**2 * convolved.sky_variance.at(y, x)
+    count = len(y)
+    height, width = target.shape
+    light = np.maximum(stamps(convolved.image, y, x, fit), 0)
+    own = convolved.sky_variance.at(y, x)[:, None, None] + light / np.float32(convolved.gain)
+    return Sample(
+        stamps(target.image, y, x, fit).reshape(count, -1),
+        stamps(convolved.image, y, x, fit + half),
+        ~blocked.reshape(count, -1),
+        (scale**2 * own).reshape(count, -1).astype(np.float32),
+        variance.astype(np.float32),
+        1 / target.gain + share * scale / convolved.gain,
+        field(x, width),
+        field(y, height),
+        scale,
+        np.ones(count, bool),
+        target.shape,
+    )
+
+
+CHANGED = 0.1
+"""Share of its flux by which a star has to differ from the others before it is called variable."""
+
+
+def flux_ratio(target: Exposure, convolved: Exposure, stars: Stars) -> tuple[float, np.ndarray]:
+    """(median star's flux in the target over that in the convolved image, (N,) bool: not variable)."""
+    images = target, convolved
+    flux = np.array([stamps(image.image, stars.y, stars.x, 7).sum((1, 2)) for image in images])
+    sky = np.array([15**2 * image.sky_variance.at(stars.y, stars.x) for image in images])
+    light = np.maximum(flux, 0) / np.array([[image.gain] for image in images])
+    good = (flux > 0).all(0)
+    if not good.any():
+        return 1.0, np.ones(len(stars), bool)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(good, flux[0] / flux[1], np.inf)
+        error = ratio * np.sqrt(((sky + light) / flux**2).sum(0))
+    where = np.stack([field(stars.x, target.shape[1]), field(stars.y, target.shape[0])], 1)
+    return float(np.median(ratio[good])), steady_of(ratio, np.where(good, error, 0), where)
+
+
+def steady_of(ratio: np.ndarray, error: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """(N,) bool: stars whose flux ratio lies on the plane over the field that most lie on.
+
+    ratio, error : (N,), inf and 0 where a flux is not positive; where : (N, 2) u, v
+    A star is off by more than 5 sigma and CHANGED.  All are steady where fewer than 3 would be left.
+    """
+    middle = float(np.median(ratio))
+    near = np.abs(ratio - middle) < 5 * error + 3 * CHANGED * middle
+    design = np.column_stack([np.ones(len(ratio)), where])
+    for _ in range(3):
+        if near.sum() <= 3 * design.shape[1]:
+            return near if near.sum() >= FEWEST else np.ones(len(ratio), bool)
+        weight = 1 / np.hypot(error[near], 0.02 * middle)
+        plane = np.linalg.lstsq(design[near] * weight[:, None], ratio[near] * weight, rcond=None)[0]
+        near = np.abs(ratio - design @ plane) < 5 * error + CHANGED * middle
+    return near if near.sum() >= FEWEST else np.ones(len(ratio), bool)
+
+
+def _outside(shape: tuple[int, int], y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
+    """(N, 2 half + 1, ...) True where a stamp's pixel lies beyond the image."""
+    offset = np.arange(-half, half + 1)
+    rows, columns = y[:, None] + offset, x[:, None] + offset
+    rows_out, columns_out = (rows < 0) | (rows >= shape[0]), (columns < 0) | (columns >= shape[1])
+    return rows_out[:, :, None] | columns_out[:, None, :]
+
+
+def _any_within(flags: np.ndarray, side: int) -> np.ndarray:
+    """(N, S - side + 1, ...) True where any of the side x side pixels is."""
+    total = np.pad(flags, ((0, 0), (1, 0), (1, 0))).astype(np.int32).cumsum(1).cumsum(2)
+    return (
+        total[:, side:, side:] - total[:, :-side, side:] - total[:, side:, :-side] + total[:, :-side, :-side]
+    ) > 0

@@ -1,0 +1,159 @@
+"""Light round bright stars on the difference: diffraction spikes, halos and ghosts, which are no sources."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from gpudiff.arrays.rays import blobs, ray_light
+from gpudiff.arrays.ridges import RADII, Beside, along, flanks
+from gpudiff.arrays.stamps import stamps
+from gpudiff.model.frame import Difference
+from gpudiff.model.mask import bit
+from gpudiff.science.calibrate import bands
+
+BRIGHT = 1000.0
+"""Signal to noise of stars whose spikes are looked for; saturated ones too."""
+REACH, FARTHEST = 2.0, 300.0
+"""Pixels from a star, times the root of its signal to noise, and at most, within which its spikes can be seen."""
+SURE = 2.5
+"""Errors of a ray's light above which it is there; more where a detection has several stars to lie on a ray of."""
+WIDE_SHARE = 0.25
+"""Of a detection's score: a ray or a patch as bright as that is not a chance neighbour."""
+ALIGNED = 15.0
+"""Degrees between a trail and the direction to a star within which a ray is the trail itself."""
+RIDGE, PATCH, SHARE = 1.8, 0.8, 0.35
+"""Mean score on a line to both sides of a detection, or all round it, that is no noise (4 sigma each); and share
+of the detection's own score above which the line is not a chance neighbour."""
+BEYOND = 1.0
+"""Mean score beyond both ends of a trail that is no noise; and a tenth of the trail's, for its length may err."""
+FLANK = 3.5
+"""Errors of the light beside a trail, of either sign, above which the trail is the rim of something wide."""
+
+
+@dataclass(frozen=True)
+class BrightStars:
+    """y, x : (S,) px; core : (S,) px, radius of what is bright; reach : (S,) px to which their spikes may go."""
+
+    y: np.ndarray
+    x: np.ndarray
+    core: np.ndarray
+    reach: np.ndarray
+
+
+def bright_stars(difference: Difference) -> BrightStars:
+    """The saturated stars, and those above 1000 sigma in the template: the middle of what exceeds their peak."""
+    psf, plain = difference.psf[4].astype(float), difference.matched_psf[4].astype(float)
+    noise = np.sqrt(float(np.nanmedian(difference.variance[::7, ::7])) / (psf**2).sum())
+    y, x = _bright_pixels(difference, float(BRIGHT * noise * plain.max()))
+    if len(y) == 0:
+        return BrightStars(*np.empty((4, 0)))
+    blob = blobs(y, x, difference.image.shape[1])
+    light = np.maximum(np.nan_to_num(difference.matched[y, x]), 1e-3 * noise)
+    total = np.bincount(blob, light)
+    peak = np.zeros(len(total))
+    np.maximum.at(peak, blob, light)
+    significance = np.maximum(peak / (noise * plain.max()), BRIGHT)
+    return BrightStars(
+        np.bincount(blob, light * y) / total,
+        np.bincount(blob, light * x) / total,
+        np.sqrt(np.bincount(blob) / np.pi),
+        np.minimum(REACH * np.sqrt(significance), FARTHEST),
+    )
+
+
+def _bright_pixels(difference: Difference, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """(y, x) of the pixels above the limit in the template, or saturated."""
+    found = []
+    for band in bands(difference.image.shape[0]):
+        bright = difference.matched[band] > np.float32(limit)
+        bright |= (difference.mask[band] & bit("SAT", "SAT_TEMPLATE")) != 0
+        found.append(np.flatnonzero(bright) + band.start * bright.shape[1])
+    return np.divmod(np.concatenate(found), difference.image.shape[1])
+
+
+def on_streaks(
+    difference: Difference, y: np.ndarray, x: np.ndarray, light: Beside, threshold: float
+) -> np.ndarray:
+    """(N,) bool: on the plane STREAK, and not so bright that the streak's wing beneath makes no difference.
+
+    light : beside the detections; nearer to the frame's edge than it is measured, the plane alone decides
+    """
+    size, height, width = np.abs(difference.score[y, x]), *difference.image.shape
+    marked = (stamps(difference.mask, y, x, 1) & bit("STREAK") != 0).reshape(len(y), -1).any(1)
+    edge = np.minimum.reduce([y, x, height - 1 - y, width - 1 - x]) < RADII[-1] * difference.quality.science_fwhm
+    return marked & (edge | (size - light.ridge < threshold) | (light.ridge > WIDE_SHARE * size))
+
+
+def off_source(
+    difference: Difference,
+    light: Beside,
+    y: np.ndarray,
+    x: np.ndarray,
+    middle: tuple[np.ndarray, np.ndarray],
+    length: np.ndarray,
+    angle: np.ndarray,
+    threshold: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """((N,) on a ray of a bright star, (N,) on another patch or line of light wider than the PSF), both bool.
+
+    What the light beside a detection leaves of its score is below the threshold, or a third of it goes on to
+    both sides along a line; for a trail (length > 0, at `angle`), the line goes on beyond both its ends, or there
+    is light beside it.
+    light : beside the detections; y, x : (N,) int, peaks of |score|; middle : (y, x) (N,) float, of the trails
+    """
+    size = np.abs(difference.score[y, x])
+    fwhm = difference.quality.science_fwhm
+    line = (light.ridge > RIDGE) & ((size - light.ridge < threshold) | (light.ridge > SHARE * size))
+    patch = (light.patch > PATCH) & ((size - light.patch < threshold) | (light.patch > WIDE_SHARE * size))
+    trailed = length > 0
+    patch |= trailed & (light.patch > np.maximum(PATCH, 0.1 * size))
+    flank, error = flanks(difference.score, *middle, angle, length, fwhm)
+    patch |= trailed & (flank > FLANK * error)
+    near = length / 2 + 1.5 * fwhm
+    ends = (
+        along(difference.score, *middle, angle, near, near + 2 * fwhm) * np.sign(difference.score[y, x])[:, None]
+    )
+    line = np.where(trailed, ends.min(1) > np.maximum(BEYOND, 0.1 * size), line)
+    place = np.where(trailed, middle[0], y), np.where(trailed, middle[1], x)
+    ray = _on_rays(difference, place, size, length, angle, threshold)
+    return ray, (line | patch) & ~ray
+
+
+def _on_rays(
+    difference: Difference,
+    place: tuple[np.ndarray, np.ndarray],
+    size: np.ndarray,
+    length: np.ndarray,
+    angle: np.ndarray,
+    threshold: float,
+) -> np.ndarray:
+    """(N,) bool: on a ray of a star that leaves less than the threshold of it, or is a quarter of it.
+
+    A trail that points at the star needs only be on a ray.
+    """
+    stars, out = bright_stars(difference), np.zeros(len(size), bool)
+    n, s = _pairs(place, stars)
+    if len(n) == 0:
+        return out
+    y, x = place[0][n], place[1][n]
+    fwhm = difference.quality.science_fwhm
+    near = length[n] / 2 + 1.5 * fwhm
+    light, error = ray_light(difference.score, (y, x), (stars.y[s], stars.x[s]), stars.core[s], near, fwhm)
+    explains = (size[n] - light < threshold) | (light > WIDE_SHARE * size[n])
+    turned = np.degrees(np.arctan2(y - stars.y[s], x - stars.x[s])) - angle[n]
+    explains |= (length[n] > 0) & (np.abs((turned + 90) % 180 - 90) < ALIGNED)
+    sure = np.sqrt(SURE**2 + 2 * np.log(np.bincount(n)[n]))
+    out[n[explains & (light > sure * error)]] = True
+    return out
+
+
+def _pairs(place: tuple[np.ndarray, np.ndarray], stars: BrightStars) -> tuple[np.ndarray, np.ndarray]:
+    """(detections, stars): indices of the pairs with the detection outside the star's core, within its reach."""
+    if len(stars.y) == 0 or len(place[0]) == 0:
+        return np.empty(0, int), np.empty(0, int)
+    near = cKDTree(np.stack(place, 1)).query_ball_point(np.stack([stars.y, stars.x], 1), stars.reach)
+    s = np.repeat(np.arange(len(near)), [len(one) for one in near])
+    n = np.concatenate([np.asarray(one, int) for one in near])
+    out = np.hypot(place[0][n] - stars.y[s], place[1][n] - stars.x[s]) > stars.core[s]
+    return n[out], s[out]

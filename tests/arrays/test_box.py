@@ -1,0 +1,22 @@
+"""Means over small squares."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import uniform_filter
+
+from gpudiff.arrays.box import box_mean
+
+
+@pytest.mark.parametrize("shape", [(40, 57), (5, 30), (1, 9)])
+@pytest.mark.parametrize("side", [1, 3, 7, 21])
+def test_it_is_the_uniform_filter_with_repeated_edges(shape, side):
+    image = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    # Sums of up to 441 numbers of order 1 in float32.
+    np.testing.assert_allclose(box_mean(image, side), uniform_filter(image, side, mode="nearest"), atol=2e-6)
+
+
+def test_the_image_itself_is_not_changed():
+    image = np.arange(30, dtype=np.float32).reshape(5, 6)
+    before = image.copy()
+    box_mean(image, 3)
+    np.testing.assert_array_equal(image, before)

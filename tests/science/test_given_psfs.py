@@ -1,0 +1,85 @@
+"""Cutouts: the matching kernel made of two given PSFs."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import convolve
+
+from gpudiff.model.config import Configuration, override
+from gpudiff.model.errors import NoStars, WrongShape
+from gpudiff.model.frame import Frame, FrameId, Observation
+from gpudiff.model.tables import flag
+from gpudiff.science.given_psfs import quotient, width
+from gpudiff.science.subtract import subtract
+
+SETTINGS = override(Configuration(), "match", threads=1)
+SKY, STAR, GAIN, READ_NOISE = 300.0, 60_000.0, 1.5, 6.0
+
+
+def gaussian(sigma: float, half: int = 15, y: float = 0.0, x: float = 0.0) -> np.ndarray:
+    axis = np.arange(-half, half + 1)
+    image = np.exp(-((axis[:, None] - y) ** 2 + (axis - x) ** 2) / (2 * sigma**2))
+    return image / (2 * np.pi * sigma**2)
+
+
+def cutout(sigma: float, seed: int, new: float = 0.0, scale: float = 1.0, half: int = 20, **more) -> Frame:
+    """A cutout with one bright star off its middle and a new source of flux `new` at it."""
+    light = SKY + scale * (STAR * gaussian(sigma, half, 6, -5) + new * gaussian(sigma, half))
+    variance = light / GAIN + (READ_NOISE / GAIN) ** 2
+    image = light + np.random.default_rng(seed).normal(size=light.shape) * np.sqrt(variance)
+    given = {"psf": gaussian(sigma), "variance": variance.astype(np.float32), **more}
+    return Frame("a.fits", Observation(FrameId(1, 0, 0)), image.astype(np.float32), **given)
+
+
+def test_the_quotient_takes_one_psf_to_the_other():
+    matched = convolve(gaussian(1.6, 25), quotient(gaussian(2.2), gaussian(1.6), 12), mode="constant")
+    expected = gaussian(2.2, 25)
+    # 0.2 % of the peak: where the sharper PSF has little power the regularisation keeps some of it back
+    np.testing.assert_allclose(matched, expected, atol=0.002 * expected.max())
+
+
+def test_the_width_of_a_gaussian_is_its_sigma():
+    assert width(gaussian(2.2)) == pytest.approx(2.2, abs=0.1)  # the area above half is counted in whole pixels
+
+
+def test_a_new_source_in_a_cutout_is_found_with_its_flux():
+    made, sources = subtract(cutout(2.2, 1, new=3000.0), cutout(1.6, 2), SETTINGS)
+    near = np.hypot(sources["y"] - 20, sources["x"] - 20) < 1
+    assert near.sum() == 1
+    assert abs(sources["psfFlux"][near][0] - 3000) < 4 * sources["psfFluxErr"][near][0]
+    assert made.quality.candidates == 0
+
+
+def test_a_cutout_with_too_little_sky_to_measure_is_not_called_poor():
+    made, sources = subtract(cutout(2.2, 1, new=3000.0, half=15), cutout(1.6, 2, half=15), SETTINGS)
+    assert np.isnan(made.quality.score_std)
+    assert len(sources)
+    assert not any("POOR" in note for note in made.notes)
+    assert not (sources["flags"] & flag("POOR_SUBTRACTION")).any()
+
+
+def test_the_star_of_a_cutout_is_subtracted_to_the_noise():
+    made, _ = subtract(cutout(2.2, 1), cutout(1.6, 2), SETTINGS)
+    chi = (made.image / np.sqrt(made.variance))[20:33, 9:22]
+    assert np.sqrt(np.nanmean(chi**2)) < 1.25  # 169 px: 1 +- 0.05, and 0.1 % of 500 sigma
+
+
+def test_cutouts_with_zero_points_are_scaled_by_them():
+    pair = cutout(2.2, 1, zero_point=27.0), cutout(1.6, 2, scale=2.0, zero_point=27.0 + 2.5 * np.log10(2))
+    made, _ = subtract(*pair, SETTINGS)
+    assert made.quality.kernel_sum == pytest.approx(0.5)
+
+
+def test_a_note_says_that_no_star_was_used():
+    made, _ = subtract(cutout(2.2, 1), cutout(1.6, 2), SETTINGS)
+    assert any("the two PSFs that were given" in note for note in made.notes)
+
+
+def test_one_given_psf_is_not_enough():
+    with pytest.raises(NoStars):
+        subtract(cutout(2.2, 1, half=40), cutout(1.6, 2, half=40, psf=None), SETTINGS)
+
+
+def test_a_cutout_below_24_px_is_refused():
+    tiny = Frame("a.fits", Observation(FrameId(1, 0, 0)), np.ones((23, 30), np.float32), psf=gaussian(2.0))
+    with pytest.raises(WrongShape, match="at least 24 x 24"):
+        subtract(tiny, tiny, SETTINGS)
