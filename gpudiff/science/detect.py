@@ -18,7 +18,7 @@ from gpudiff.science.cut import cut_difference
 from gpudiff.science.dipoles import find_dipoles
 from gpudiff.science.forced import MIDDLE, correlated, science_flux, template_flux
 from gpudiff.science.judge import Shapes, flags_of
-from gpudiff.science.quality import poor_notes
+from gpudiff.science.quality import assess, counted, poor_notes
 from gpudiff.science.streaks import mark_streaks
 from gpudiff.science.trails import find_trails
 
@@ -27,15 +27,15 @@ MOST = 65536
 
 
 def detect(difference: Difference, configuration: Configuration) -> tuple[Difference, Table]:
-    """(the difference with its footprints in the mask, the DIASource table ordered by y, x).
+    """(the difference with its footprints in the mask and its quality by cells, the DIASources ordered by y, x).
 
     A DIASource is an extremum of |score| at or above the threshold, of either sign.
     Raises PoorSubtraction for more than 65,536 of them.
     """
     fwhm = difference.quality.science_fwhm
     y, x = extrema(difference.score, configuration.detect.threshold, fwhm)
-    marked = mark_streaks(_mark(difference, configuration.detect.threshold))
-    marked = dataclasses.replace(marked, notes=(*marked.notes, *poor_notes(difference)))
+    marked = assess(mark_streaks(_mark(difference, configuration.detect.threshold)))
+    marked = dataclasses.replace(marked, notes=(*marked.notes, *poor_notes(marked)))
     if len(y) == 0:
         return marked, Table.empty(DIASOURCE)
     if len(y) > MOST:
@@ -50,7 +50,7 @@ def detect(difference: Difference, configuration: Configuration) -> tuple[Differ
     trailed = trails.length > 0
     columns["x"] = np.where(trailed, x + trails.dx, columns["x"])
     columns["y"] = np.where(trailed, y + trails.dy, columns["y"])
-    dipoles = find_dipoles(difference, y, x, cut, fit)
+    dipoles = find_dipoles(marked, y, x, cut, fit)
     columns |= dipoles.columns()
     columns["flags"] = flags_of(
         marked,
@@ -67,7 +67,8 @@ def detect(difference: Difference, configuration: Configuration) -> tuple[Differ
     columns["flagged"] = (columns["flags"] & flag(*DO_NOT_ALERT_ALONE)) != 0
     columns["trailLength"], columns["trailAngle"] = trails.length, trails.angle
     kept = ~trails.doubled
-    return marked, _table(difference, {name: values[kept] for name, values in columns.items()})
+    sources = _table(difference, {name: values[kept] for name, values in columns.items()})
+    return counted(marked, sources), sources
 
 
 def _mark(difference: Difference, threshold: float) -> Difference:

@@ -8,6 +8,7 @@ from gpudiff.arrays.dipole import DipoleFit, fit_dipoles
 from gpudiff.arrays.measure import Cut, PointFit, forced, own_photons
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Difference
+from gpudiff.model.mask import bit
 from gpudiff.science.cut import cut_matched
 
 LOBE, SHARE = 3.5, 0.4
@@ -16,7 +17,7 @@ LOOK = 0.7
 """Of both: what is fitted, so that a fit is there to compare with."""
 APART = 5.5
 """Pixels, or 1.1 FWHM if that is more, from which on two lobes are two sources."""
-BRIGHTER = 5.0
+BRIGHTER = 3.0
 """Times the lobes' flux that the template has there, when they are left of a bright star however far apart."""
 RESOLVED = 0.7
 """FWHM from which on the two lobes' fluxes are told apart by the difference alone."""
@@ -90,7 +91,9 @@ def find_dipoles(difference: Difference, y: np.ndarray, x: np.ndarray, here: Cut
     gain = point.chi2[rows] - fit.chi2
     cost = PARAMETERS * np.log(np.maximum(fit.pixels, 2))
     found = (depth > LOBE) & (depth > SHARE * peak)
-    found[rows] = np.where(of_star, gain > GAIN, found[rows] & (gain > cost)) & _one(fit, fwhm, behind)
+    found[rows] = np.where(of_star, gain > GAIN, found[rows] & (gain > cost)) & (
+        _one(fit, fwhm, behind) | _spoilt(difference.mask, y[rows] + place[rows, 0], x[rows] + place[rows, 1])
+    )
     mean, more = fit.parameters[:, :2].T
     mean_error, more_error = _flux_errors(difference, here, fit)
 
@@ -131,6 +134,11 @@ def _one(fit: DipoleFit, fwhm: float, behind: Cut) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         star = light > BRIGHTER * fit.parameters[:, 0]
     return star | ((fit.length < max(APART, 1.1 * fwhm)) & ~uneven)
+
+
+def _spoilt(mask: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(N,) bool: what lies there, or within 3 px, is no source: a streak, or light of a saturated star."""
+    return (stamps(mask, y, x, 3) & bit("STREAK", "SUSPECT", "SAT", "SAT_TEMPLATE", "NO_DATA") != 0).any((1, 2))
 
 
 def _lobes(

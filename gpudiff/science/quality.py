@@ -28,7 +28,7 @@ SCORE_STD, CHI2 = (0.85, 1.15), 5.0
 LEFT, RESIDUAL, SHARE = 3.0, 0.03, 0.25
 """chi2 from which on the difference shows a star; the share of its light that half of the stars leave, and the
 share of the stars that show, which together are poor."""
-CELL_SCORE_STD, CELL_SKY = (0.75, 1.3), 1.0
+CELL_SCORE_STD, CELL_SKY = (0.7, 1.4), 1.0
 """What is poor for a cell, which knows the scatter less well; sigmas of residual sky."""
 CELL_STARS, CELL_RESIDUAL = 5, 0.05
 """So many stars of a cell tell of it, and are poor when half of them show and leave that share of their light."""
@@ -179,6 +179,7 @@ def _sky(difference: Difference, y0: int, y1: int, x0: int, x1: int) -> tuple[fl
     image, variance, matched = difference.image[thin], difference.variance[thin], difference.matched[thin]
     with np.errstate(invalid="ignore"):
         blank = np.isfinite(image) & (matched**2 < DARK**2 * variance)
+    blank &= (difference.mask[thin] & bit("DETECTED", "DETECTED_NEGATIVE", "STREAK")) == 0
     sigma = np.sqrt(variance[blank])
     ratio = image[blank] / sigma
     noise = scatter(ratio)
@@ -188,7 +189,8 @@ def _sky(difference: Difference, y0: int, y1: int, x0: int, x1: int) -> tuple[fl
     usable = (difference.science.mask[whole] & bit(*UNUSABLE)) == 0
     lost = ((difference.mask[whole] & bit("NO_DATA")) != 0) & usable
     share = float(lost.sum() / usable.sum()) if usable.any() else np.nan
-    return noise, scatter(difference.score[thin][blank]), level, mean, share
+    score = difference.score[thin][blank]
+    return noise, scatter(score) if score.any() else np.nan, level, mean, share
 
 
 def _fields(difference: Difference, y: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:

@@ -11,7 +11,6 @@ from gpudiff.science.align import align
 from gpudiff.science.calibrate import calibrate
 from gpudiff.science.detect import detect
 from gpudiff.science.difference import difference
-from gpudiff.science.quality import assess, counted
 
 ALGORITHMS: dict[str, Callable[[Exposure, Exposure, Configuration], Difference]] = {"alard-lupton": difference}
 """What `match.algorithm` may say (model.config.CHOICES has the same names): two exposures on one pixel grid in,
@@ -30,8 +29,7 @@ def subtract(science: Frame, template: Frame, configuration: Configuration) -> t
     in_place = time.perf_counter()
     made = ALGORITHMS[configuration.match.algorithm](exposures[0], aligned, configuration)
     differenced = time.perf_counter()
-    marked, sources = detect(assess(made), configuration)
-    marked = counted(marked, sources)
+    marked, sources = detect(made, configuration)
     seconds = {
         "calibrate": calibrated - start,
         "align": in_place - calibrated,
