@@ -193,7 +193,8 @@ def _sky(difference: Difference, y0: int, y1: int, x0: int, x1: int) -> tuple[fl
     usable = (difference.science.mask[whole] & bit(*UNUSABLE)) == 0
     lost = ((difference.mask[whole] & bit("NO_DATA")) != 0) & usable
     share = float(lost.sum() / usable.sum()) if usable.any() else np.nan
-    return noise, scatter(difference.score[thin][blank]), level, mean, share
+    score = difference.score[thin][blank]
+    return noise, scatter(score) if score.any() else np.nan, level, mean, share
 
 
 def _fields(difference: Difference, y: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:
