@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpudiff.arrays.moments import moments
+from gpudiff.arrays.moments import FWHM, moments
 from gpudiff.arrays.polynomial import field, terms
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Difference, Quality
@@ -16,7 +16,6 @@ from gpudiff.model.tables import Table
 from gpudiff.science.noise import scatter
 from gpudiff.science.stars import Stars
 
-FWHM = 2.0 * np.sqrt(2 * np.log(2))
 CELL_PX, MOST_CELLS = 192, 8
 """Least side of a cell, pixels, that its score's scatter is known to 3 % in; cells along a side, at most."""
 SAMPLE = 4_000
