@@ -2,6 +2,9 @@
 
 import numpy as np
 
+FWHM = 2.0 * np.sqrt(2 * np.log(2))
+"""Full width at half maximum of a Gaussian over its standard deviation."""
+
 
 def moments(stamps: np.ndarray, start: float = 2.0, rounds: int = 10) -> tuple[np.ndarray, ...]:
     """(dy, dx, sigma) of each star: offset from the stamp's centre and Gaussian width, pixels.

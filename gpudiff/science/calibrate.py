@@ -14,6 +14,8 @@ SMALLEST = 64
 """Pixels along an axis; below it there is no room for a sky and stars."""
 CUTOUT = 24
 """The same for a frame that comes with its PSF: it needs no stars."""
+FILL = 1e30
+"""Pixels as large as this are no light: NaN, infinity, or what some programs write where they have no value."""
 NEAR_SATURATION = 0.98
 """Pixels above this share of the saturation level are not linear."""
 BAND = 128
@@ -86,7 +88,7 @@ def _pixels(frame: Frame, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     def mark(band: slice) -> int:
         image[band] = frame.image[band]
         mask[band] = 0 if frame.mask is None else frame.mask[band]
-        bad = ~np.isfinite(image[band])
+        bad = ~(np.abs(image[band]) < FILL)
         mask[band][image[band] >= limit] |= bit("SAT")
         mask[band][bad] |= bit("NO_DATA")
         if frame.variance is not None:
@@ -106,7 +108,7 @@ def _pixels(frame: Frame, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 def _plateau(image: np.ndarray) -> float | None:
     """The top value when at least 5 pixels share it, far above the sky: a clipped star; else None."""
     with np.errstate(invalid="ignore"):
-        top = float(np.nanmax(image)) if np.isfinite(image).any() else 0.0
+        top = float(np.max(image, where=image < FILL, initial=0.0))
     sample = image[::7, ::7]
     sample = sample[np.isfinite(sample)]
     if sample.size == 0 or top <= np.median(sample) + 50 * max(robust_sigma(sample), 1e-30):

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from gpudiff.arrays import saturated
+from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.polynomial import field as field_coordinate
 from gpudiff.arrays.polynomial import rectangle
@@ -39,7 +40,6 @@ UNEVEN = 0.1
 """Sigmas of a pixel, rms, of a residual sky that is taken out before the kernel is fitted once more."""
 SEEN, BRIGHT = 4.0, 6.0
 """Sigmas of a 7 x 7 mean from which there is something in the difference; and in one whose sky is still in it."""
-FWHM = 2.0 * np.sqrt(2 * np.log(2))
 
 Matcher = Callable[[Exposure, Exposure, Stars, PsfModel, tuple[float, float], Match], KernelFit]
 
@@ -56,38 +56,35 @@ def difference(
     """
     settings = configuration.match
     watch = Stopwatch()
-    notes = check_pair(science, template)
+    notes = list(check_pair(science, template))
     stars, own, found = clean_stars(science, template, settings)
     if len(stars) < FEWEST:
         fit_kernel = match_psfs
-        notes = (*notes, "fewer than 3 stars: the matching kernel is made of the two PSFs that were given")
+        notes.append("fewer than 3 stars: the matching kernel is made of the two PSFs that were given")
     if any(found):
-        notes = (*notes, f"cosmic-ray and hot pixels found: {found[0]} in science, {found[1]} in template")
+        notes.append(f"cosmic-ray and hot pixels found: {found[0]} in science, {found[1]} in template")
     parts = roles(science, template, stars, settings)
-    notes = (*notes, *parts.notes)
+    notes.extend(parts.notes)
     psf = own["science" if parts.convolves_science else "template"]
     watch.lap("stars, PSFs, cosmic rays")
     bright = fill_cores(parts.convolved, psf)
     watch.lap("saturated stars")
-    fit = fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
+
+    def fit_stars() -> KernelFit:
+        return fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
+
+    fit = fit_stars()
     watch.lap("kernel fit")
     planes, sky = _subtract(parts, fit.kernel, settings.threads)
-    if len(stars) and _uneven(sky, planes.variance):  # it is in the stamps of the fit too
-        notes = (*notes, "the sky is not a low-order surface: matched again without its unevenness")
-        first = fit.kernel
-        _take_sky(sky, parts, first)
-        fit = fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
-        _take_sky(SmoothPlane(-sky.grid, sky.shape), parts, first)
-        planes, sky = _subtract(parts, fit.kernel, settings.threads, _changed(planes))
-        _take_sky(sky, parts, fit.kernel)
+    if len(stars) and _uneven(sky, planes.variance):
+        notes.append("the sky is not a low-order surface: matched again without its unevenness")
+        fit, planes = _match_again(parts, fit.kernel, sky, planes, fit_stars, settings.threads)
     planes.lost |= saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width)
     watch.lap("convolve and subtract")
     seen = noises.measure_matched(planes.image, planes.variance, planes.blank & ~planes.lost, fit.kernel, parts)
     if seen.calibrated:
         planes.variance *= np.float32(seen.seen)
-        notes = (*notes, f"variance multiplied by {seen.seen:.3f}, the scatter seen on blank sky")
-    if seen.correlated:
-        notes = (*notes, "the inputs' noise is correlated (resampled or stacked): whitened as measured")
+    notes.extend(seen.notes)
     made = _filters(fit.kernel, psf, parts, seen, configuration.detect.decorrelate)
     matched = _matched(parts, fit.kernel, planes)
     blank = _score(planes, made, template.image, settings.threads)
@@ -95,7 +92,7 @@ def difference(
     profile = given(made.thirds, science.shape, science.name)
     width, rings = FWHM * parts.target_width, parts.rings
     left = allow_for_stars(Surface(planes.score, planes.variance, matched, planes.lost, profile, width, rings))
-    notes = (*notes, left.note) if left.pixels else notes
+    notes.extend(left.notes)
     watch.lap("decorrelate and score")
     quality = _quality(settings.algorithm, parts, stars, fit, planes, blank, scale, before, science)
     steps, fingerprint = difference_steps(science.frame, template.frame, configuration)
@@ -163,6 +160,23 @@ def _subtract(
     sky = cells.smooth()
     subtract_sky(planes.image, sky, pieces, threads)
     return planes, sky
+
+
+def _match_again(
+    parts: Roles,
+    first: MatchingKernel,
+    sky: SmoothPlane,
+    planes: Planes,
+    fit_stars: Callable[[], KernelFit],
+    threads: int,
+) -> tuple[KernelFit, Planes]:
+    """The fit and the difference once the uneven sky is out of the stamps of the fit too."""
+    _take_sky(sky, parts, first)
+    fit = fit_stars()
+    _take_sky(SmoothPlane(-sky.grid, sky.shape), parts, first)
+    again, left = _subtract(parts, fit.kernel, threads, _changed(planes))
+    _take_sky(left, parts, fit.kernel)
+    return fit, again
 
 
 def _uneven(sky: SmoothPlane, variance: np.ndarray) -> bool:

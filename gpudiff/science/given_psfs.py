@@ -6,6 +6,7 @@ its sum the ratio of the two zero points, or 1 where they are not known.
 
 import numpy as np
 
+from gpudiff.arrays.moments import FWHM
 from gpudiff.model.config import Match
 from gpudiff.model.errors import NoStars
 from gpudiff.model.frame import Exposure
@@ -18,7 +19,6 @@ from gpudiff.science.stars import Stars, find_stars
 REGULAR = 1e-4
 """Squared transfer of the convolved PSF below which the quotient is not believed.  On 26 cutouts of a survey 1e-3
 leaves more of sharp stars, 1e-5 more noise."""
-FWHM = 2.0 * np.sqrt(2 * np.log(2))
 
 
 def both(science: Exposure, template: Exposure) -> bool:

@@ -45,6 +45,16 @@ class Noise:
     def correlated(self) -> bool:
         return self.spectrum is not None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know."""
+        said = []
+        if self.calibrated:
+            said.append(f"variance multiplied by {self.seen:.3f}, the scatter seen on blank sky")
+        if self.correlated:
+            said.append("the inputs' noise is correlated (resampled or stacked): whitened as measured")
+        return tuple(said)
+
     def ratio(self, size: int) -> np.ndarray:
         """(size, size // 2 + 1) power spectrum seen over predicted."""
         assert self.spectrum is not None

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.subtract_tiles import Pair
 from gpudiff.model.config import Match
 from gpudiff.model.errors import NoOverlap, WrongShape
@@ -12,7 +13,6 @@ from gpudiff.model.mask import UNUSABLE, marked
 from gpudiff.model.sky import Sky
 from gpudiff.science.stars import Stars
 
-FWHM = 2.0 * np.sqrt(2 * np.log(2))
 SHARPER = 0.9
 """The science image is convolved when its stars are narrower than this share of the template's."""
 

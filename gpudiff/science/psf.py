@@ -3,6 +3,7 @@
 import numpy as np
 
 from gpudiff.arrays import psf as pixels
+from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.polynomial import field, terms
 from gpudiff.model.errors import BadPsf
 from gpudiff.model.frame import Exposure
@@ -14,7 +15,6 @@ HALF = 10, 22, 32
 noise, 5 FWHM between the last two.  Beyond 18 px even an isolated star has neighbours."""
 LARGEST = 40
 """Pixels to which a given PSF is kept."""
-FWHM = 2.0 * np.sqrt(2 * np.log(2))
 MOST = 250
 """Stars that are used, at most."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpudiff.arrays.moments import moments
+from gpudiff.arrays.moments import FWHM, moments
 from gpudiff.arrays.polynomial import field, terms
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Difference, Quality
@@ -16,7 +16,6 @@ from gpudiff.model.tables import Table
 from gpudiff.science.noise import scatter
 from gpudiff.science.stars import Stars
 
-FWHM = 2.0 * np.sqrt(2 * np.log(2))
 CELL_PX, MOST_CELLS = 192, 8
 """Least side of a cell, pixels, that its score's scatter is known to 3 % in; cells along a side, at most."""
 SAMPLE = 4_000
@@ -193,7 +192,8 @@ def _sky(difference: Difference, y0: int, y1: int, x0: int, x1: int) -> tuple[fl
     usable = (difference.science.mask[whole] & bit(*UNUSABLE)) == 0
     lost = ((difference.mask[whole] & bit("NO_DATA")) != 0) & usable
     share = float(lost.sum() / usable.sum()) if usable.any() else np.nan
-    return noise, scatter(difference.score[thin][blank]), level, mean, share
+    score = difference.score[thin][blank]
+    return noise, scatter(score) if score.any() else np.nan, level, mean, share
 
 
 def _fields(difference: Difference, y: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:

@@ -35,12 +35,13 @@ class StarNoise:
     pixels: int
 
     @property
-    def note(self) -> str:
+    def notes(self) -> tuple[str, ...]:
         """What the user should know."""
-        return (
-            f"static stars leave {100 * self.flux:.2f} % of their light and {self.shift:.3f} px of shift beyond "
-            f"their noise: variance raised and score lowered accordingly at {self.pixels} pixels near stars"
-        )
+        if not self.pixels:
+            return ()
+        left = f"{100 * self.flux:.2f} % of their light and {self.shift:.3f} px of shift"
+        done = f"variance raised and score lowered at {self.pixels} pixels near stars"
+        return (f"static stars leave {left} beyond their noise: {done}",)
 
 
 @dataclass(frozen=True)

@@ -240,3 +240,11 @@ def test_threads_change_nothing():
 def test_the_exposure_does_not_hold_the_planes_it_was_made_of():
     made = calibrate(frame(mask=np.zeros((256, 256), np.int32), digest="ab"), CONFIGURATION)
     assert (made.frame.image.size, made.frame.mask, made.frame.digest) == (0, None, "ab")
+
+
+def test_fill_values_as_large_as_a_float_holds_are_no_light():
+    image = pixels()
+    image[40:44, 50:60] = np.finfo(np.float32).max
+    made = calibrate(frame(image), CONFIGURATION)
+    assert (made.mask[40:44, 50:60] & bit("NO_DATA")).all()
+    assert np.abs(made.image).max() < 200
