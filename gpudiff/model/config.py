@@ -91,7 +91,7 @@ class Configuration:
 CHOICES = {
     ("match", "align"): ("auto", "wcs", "stars", "none"),
     ("match", "convolve"): ("template", "science", "auto"),
-    ("match", "algorithm"): ("alard-lupton",),
+    ("match", "algorithm"): ("alard-lupton", "zogy"),
 }
 
 

@@ -12,8 +12,12 @@ from gpudiff.science.calibrate import calibrate
 from gpudiff.science.detect import detect
 from gpudiff.science.difference import difference
 from gpudiff.science.quality import assess, counted
+from gpudiff.science.zogy import zogy
 
-ALGORITHMS: dict[str, Callable[[Exposure, Exposure, Configuration], Difference]] = {"alard-lupton": difference}
+ALGORITHMS: dict[str, Callable[[Exposure, Exposure, Configuration], Difference]] = {
+    "alard-lupton": difference,
+    "zogy": zogy,
+}
 """What `match.algorithm` may say (model.config.CHOICES has the same names): two exposures on one pixel grid in,
 their difference out."""
 
