@@ -20,8 +20,12 @@ from gpudiff.arrays.tiles import Tile
 
 ORDER = 3
 """Of the polynomial that carries the filters over the field."""
-FLOOR = 1e-3
-"""Transfer below which a measured PSF is noise: there both filters turn into deltas."""
+FLOOR = 0.01
+"""Transfer below which a measured PSF is noise."""
+KNOWN = 0.02, 0.5
+"""Transfer between which a PSF's spectrum is fitted."""
+SLOPES = 1.0, 1.25, 1.5, 1.75, 2.0
+"""Exponents of exp(a - b k^p): the wings of a Moffat profile, Kolmogorov's 5/3, a Gaussian."""
 LIGHT, MEAN = 5.0, 7
 """Sigmas of a MEAN x MEAN mean of the template above which its pixels are light, whose photons add noise."""
 
@@ -40,16 +44,36 @@ def proper(
 
     psfs : (K, K) of science and template, unit sum; matcher : (M, M) kernel C; sky : their variances
     """
-    science, template = (centred(psf, size) for psf in psfs)
+    (science, sure), (template, certain) = (calm(centred(psf, size)) for psf in psfs)
     kernel = centred(matcher, size)
     flux = kernel[0, 0].real
+    kernel = flux + (kernel - flux) * sure * certain  # it was fitted where both PSFs let light through
     across = template, kernel * science
     level = sky[0] + sky[1] * flux**2
-    transfer = (sky[0] * np.abs(across[0]) ** 2 + sky[1] * np.abs(across[1]) ** 2) / level
-    known = transfer**2 / (transfer**2 + FLOOR**4)
-    one, two = (known * a + (1 - known) * FLOOR * b for a, b in zip(across, (1.0, flux), strict=True))
-    white = np.sqrt(level / (sky[0] * np.abs(one) ** 2 + sky[1] * np.abs(two) ** 2))
-    return one * white, two * white, one * white * science
+    white = np.sqrt(level / (sky[0] * np.abs(across[0]) ** 2 + sky[1] * np.abs(across[1]) ** 2))
+    return across[0] * white, across[1] * white, across[0] * science * white
+
+
+def calm(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(spectrum of a PSF, share of it that was measured), both (size, size // 2 + 1).
+
+    Below FLOOR a measured PSF is noise, whose phases would scatter each pixel over the reach of the PSF: there it
+    goes on as exp(a - b k^p), the one of SLOPES that fits it best where it is well known.
+    """
+    size = spectrum.shape[0]
+    k = 2 * np.pi * np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size))
+    amplitude = np.abs(spectrum)
+    known = (amplitude > KNOWN[0]) & (amplitude < KNOWN[1]) & (k < 1.5 * k[amplitude > KNOWN[1]].max())
+    if known.sum() < 20:
+        return spectrum, np.ones(k.shape)
+    least, model = np.inf, k
+    for power in SLOPES:
+        design = np.stack([np.ones(known.sum()), k[known] ** power], 1)
+        found, loss, *_ = np.linalg.lstsq(design * amplitude[known, None], np.log(amplitude[known]) * amplitude[known])
+        if loss[0] < least:
+            least, model = loss[0], np.exp(np.clip(found[0] + found[1] * k**power, -100, 0))
+    share = model**4 / (model**4 + FLOOR**4)
+    return share * spectrum + (1 - share) * model, share
 
 
 def picture(spectrum: np.ndarray, size: int, half: int) -> np.ndarray:
