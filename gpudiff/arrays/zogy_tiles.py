@@ -20,9 +20,9 @@ from gpudiff.arrays.tiles import Tile
 
 ORDER = 3
 """Of the polynomial that carries the filters over the field."""
-FLOOR = 0.01
+FLOOR = 0.02
 """Transfer below which a measured PSF is noise."""
-KNOWN = 0.02, 0.5
+KNOWN = 0.03, 0.5
 """Transfer between which a PSF's spectrum is fitted."""
 SLOPES = 1.0, 1.25, 1.5, 1.75, 2.0
 """Exponents of exp(a - b k^p): the wings of a Moffat profile, Kolmogorov's 5/3, a Gaussian."""
@@ -51,7 +51,8 @@ def proper(
     across = template, kernel * science
     level = sky[0] + sky[1] * flux**2
     white = np.sqrt(level / (sky[0] * np.abs(across[0]) ** 2 + sky[1] * np.abs(across[1]) ** 2))
-    return across[0] * white, across[1] * white, across[0] * science * white
+    deeper = across[1] * template / flux if sky[1] * flux**2 < sky[0] else across[0] * science
+    return across[0] * white, across[1] * white, deeper * white
 
 
 def calm(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

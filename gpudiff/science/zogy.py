@@ -15,6 +15,7 @@ from scipy import ndimage
 from gpudiff.arrays import saturated
 from gpudiff.arrays.correlation import of_kernel
 from gpudiff.arrays.parallel import over
+from gpudiff.arrays.quiet_psf import quiet_wings
 from gpudiff.arrays.score_tiles import filters, mean_power, reach_of
 from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.subtract_tiles import background_tile, polynomial_fit
@@ -69,7 +70,7 @@ def zogy(science: Exposure, template: Exposure, configuration: Configuration) ->
     watch = Stopwatch()
     notes = check_pair(science, template)
     stars, own, found = clean_stars(science, template, settings)
-    psfs = own["science"], own["template"]
+    psfs = _quiet(own["science"], stars.width("science")), _quiet(own["template"], stars.width("template"))
     if len(stars) < FEWEST:
         notes = (*notes, "fewer than 3 stars: the two PSFs that were given are taken as they are")
     if any(found):
@@ -127,6 +128,11 @@ def zogy(science: Exposure, template: Exposure, configuration: Configuration) ->
     )
     watch.lap("finish")
     return result
+
+
+def _quiet(psf: PsfModel, width: float) -> PsfModel:
+    """A PSF without the noise of its wings: what is common to all stars of an image stays in the difference."""
+    return PsfModel(quiet_wings(psf.coefficients, FWHM * width), psf.order, psf.shape)
 
 
 # ---------------------------------------------------------------- what the PSFs leave unexplained
