@@ -55,6 +55,8 @@ REACH = 16, 40
 """Least and greatest half width of the filters, pixels; between them all but 1e-7 of their energy."""
 ORDER = 2
 """Of the polynomial that carries the PSFs over the field."""
+BASIS = 0.75
+"""Width of what is left to match over that of the crossed PSFs: it is small, but it reaches into their wings."""
 
 
 def zogy(science: Exposure, template: Exposure, configuration: Configuration) -> Difference:
@@ -155,7 +157,8 @@ def _matched(
     gain = 1 / max(1 / target.gain + ratio / convolved.gain, 1e-30)
     target = dataclasses.replace(target, sky_variance=SmoothPlane(noise, science.shape), gain=gain)
     width = float(np.hypot(stars.width("science"), stars.width("template")))
-    return match(target, convolved, stars, _product(*psfs), (width, width), settings)
+    wider = float(np.hypot(1, BASIS)) * width
+    return match(target, convolved, stars, _product(*psfs), (wider, width), settings)
 
 
 def _flux_ratio(science: Exposure, template: Exposure, stars: Stars) -> float:
