@@ -70,7 +70,9 @@ def calm(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     least, model = np.inf, k
     for power in SLOPES:
         design = np.stack([np.ones(known.sum()), k[known] ** power], 1)
-        found, loss, *_ = np.linalg.lstsq(design * amplitude[known, None], np.log(amplitude[known]) * amplitude[known])
+        found, loss, *_ = np.linalg.lstsq(
+            design * amplitude[known, None], np.log(amplitude[known]) * amplitude[known]
+        )
         if loss[0] < least:
             least, model = loss[0], np.exp(np.clip(found[0] + found[1] * k**power, -100, 0))
     share = model**4 / (model**4 + FLOOR**4)

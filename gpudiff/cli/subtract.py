@@ -265,7 +265,11 @@ def _configure_method(group: Any) -> None:
         help="how the template comes onto the science grid; default: auto, by WCS when the stars agree",
     )
     group.add_argument("--convolve", choices=CHOICES["match", "convolve"], help="default: auto, the sharper one")
-    group.add_argument("--algorithm", choices=CHOICES["match", "algorithm"], help="default: alard-lupton")
+    group.add_argument(
+        "--algorithm",
+        choices=CHOICES["match", "algorithm"],
+        help="default: alard-lupton; zogy: both images through each other's PSF (Zackay et al. 2016)",
+    )
     group.add_argument("--threshold", type=float, metavar="SIGMA", help="of the detections, default 5")
     group.add_argument(
         "--no-decorrelate",

@@ -139,14 +139,21 @@ def _quiet(psf: PsfModel, width: float) -> PsfModel:
 
 # ---------------------------------------------------------------- what the PSFs leave unexplained
 def _matched(
-    science: Exposure, template: Exposure, psfs: tuple[PsfModel, PsfModel], stars: Stars, configuration: Configuration
+    science: Exposure,
+    template: Exposure,
+    psfs: tuple[PsfModel, PsfModel],
+    stars: Stars,
+    configuration: Configuration,
 ) -> KernelFit:
     """The small kernel that takes template (x) science's PSF to science (x) template's PSF."""
     settings = configuration.match
     if len(stars) < FEWEST:
         point = np.zeros((3, 3))
         point[1, 1] = 1
-        alike = [dataclasses.replace(one, frame=dataclasses.replace(one.frame, psf=point)) for one in (science, template)]
+        alike = [
+            dataclasses.replace(one, frame=dataclasses.replace(one.frame, psf=point))
+            for one in (science, template)
+        ]
         return match_psfs(alike[0], alike[1], stars, psfs[1], (1.0, 1.0), settings)
     ratio = _flux_ratio(science, template, stars)
     target, convolved = (
