@@ -1,10 +1,11 @@
-"""Proper image subtraction, tile by tile: both images through each other's PSF, over the root of what noise is left.
+"""Proper image subtraction, tile by tile: both images through each other's PSF, their noise made white.
 
-Zackay, Ofek & Gal-Yam 2016 (ApJ 830, 27), eq. 12 to 14 and 25 to 28, in the science image's flux unit: with P_n, P_r
-the PSFs, C the kernel that takes P_n (x) template to P_r (x) science (it holds flux ratio, registration and what the
-PSFs do not explain), s_n^2, s_r^2 the sky variances, hats for spectra and F = C^(0),
+Zackay, Ofek & Gal-Yam 2016 (ApJ 830, 27), eq. 12 to 14 and 25 to 28, in the science image's flux unit.  With P_n
+and P_r the PSFs, C the kernel that takes P_n (x) template to P_r (x) science (flux ratio, registration, what the PSFs
+do not explain), s_n^2, s_r^2 the sky variances, hats for spectra and F = C^(0),
     D^ = (P_r^ N^ - C^ P_n^ R^) S / sqrt(W),   W = s_n^2 |P_r^|^2 + s_r^2 |C^ P_n^|^2,   S^2 = s_n^2 + F^2 s_r^2,
-whose noise is white, of variance S^2.  Within a tile the filters are linear in position, as in `arrays.subtract_tiles`.
+whose noise is white, of variance S^2.  Within a tile the filters are linear in
+position, as in `arrays.subtract_tiles`.
 """
 
 from collections.abc import Callable
@@ -20,9 +21,9 @@ from gpudiff.arrays.tiles import Tile
 
 ORDER = 3
 """Of the polynomial that carries the filters over the field."""
-FLOOR = 0.02
+FLOOR = 0.01
 """Transfer below which a measured PSF is noise."""
-KNOWN = 0.03, 0.5
+KNOWN = 0.02, 0.3
 """Transfer between which a PSF's spectrum is fitted."""
 SLOPES = 1.0, 1.25, 1.5, 1.75, 2.0
 """Exponents of exp(a - b k^p): the wings of a Moffat profile, Kolmogorov's 5/3, a Gaussian."""
@@ -178,7 +179,7 @@ def _variance(pair: Pair, made: Proper, tile: Tile) -> np.ndarray:
 
 
 def proper_lost(pair: Pair, made: Proper, tile: Tile, most: float = 0.5) -> np.ndarray:
-    """(h, w) bool: core pixels that are unusable in either image, or see unusable ones with `most` of the filters."""
+    """(h, w) bool: core pixels unusable in either image, or that see unusable ones with `most` of the filters."""
     bad = pair.target_bad[tile.outer] | pair.convolved_bad[tile.outer]
     rows, columns = tile.outer
     top, left = tile.y0 - rows.start, tile.x0 - columns.start

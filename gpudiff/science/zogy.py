@@ -1,8 +1,8 @@
 """Proper image subtraction (Zackay, Ofek & Gal-Yam 2016, ApJ 830, 27): science and template treated alike.
 
 Where the paper takes both PSFs and the flux ratio as known, here stars say what the PSFs leave unexplained: each
-image is convolved with the other's PSF, and a small kernel matches the two (Gal-Yam et al. 2008, ApJ 680, 550).  It
-holds flux ratio, registration and errors of the PSFs, and it goes into the filters.
+image is convolved with the other's PSF, and a kernel that is close to a delta matches the two (Yuan & Akerlof
+2008, ApJ 677, 808).  It holds flux ratio, registration and errors of the PSFs, and it goes into the filters.
 """
 
 import dataclasses
@@ -55,6 +55,8 @@ REACH = 16, 40
 """Least and greatest half width of the filters, pixels; between them all but 1e-7 of their energy."""
 ORDER = 2
 """Of the polynomial that carries the PSFs over the field."""
+BEYOND = 5
+"""Pixels past the edge of the PSFs to which a saturated star spoils the difference: its light is cut there."""
 BASIS = 0.75
 """Width of what is left to match over that of the crossed PSFs: it is small, but it reaches into their wings."""
 
@@ -87,7 +89,8 @@ def zogy(science: Exposure, template: Exposure, configuration: Configuration) ->
     local = Local(psfs, fit.kernel, parts)
     planes = _subtract(parts, local, settings.threads)
     wider = max(widths)
-    planes.lost |= saturated.spoilt(planes.model, planes.variance, bright, FWHM * wider)
+    edge = max(FWHM * wider, (max(psf.half for psf in psfs) + BEYOND) / 4.3)
+    planes.lost |= saturated.spoilt(planes.model, planes.variance, bright, edge, share=1.0)
     watch.lap("convolve and subtract")
     known = science.variance_known and template.variance_known
     seen = noises.measure(planes.image, planes.variance, planes.blank & ~planes.lost, local.correlation, known)
@@ -160,7 +163,7 @@ def _matched(
         _crossed(exposure, psf, stars, settings.threads)
         for exposure, psf in ((science, psfs[1]), (template, psfs[0]))
     )
-    noise = target.sky_variance.grid + ratio**2 * convolved.sky_variance.grid
+    noise = _grid(target) + ratio**2 * _grid(convolved)
     gain = 1 / max(1 / target.gain + ratio / convolved.gain, 1e-30)
     target = dataclasses.replace(target, sky_variance=SmoothPlane(noise, science.shape), gain=gain)
     width = float(np.hypot(stars.width("science"), stars.width("template")))
@@ -189,12 +192,16 @@ def _crossed(exposure: Exposure, psf: PsfModel, stars: Stars, threads: int) -> E
 
     over(work, pieces, threads)
     share = float((psf.at(height / 2, width / 2) ** 2).sum())
-    y, x = (((np.arange(16) + 0.5) * side / 16).astype(int) for side in exposure.shape)
-    grid = exposure.sky_variance.at(*(a.ravel() for a in np.meshgrid(y, x, indexing="ij"))).reshape(16, 16)
     grown = ndimage.maximum_filter(marked(exposure.mask, *UNUSABLE), 2 * round(stars.width("science")) + 1)
     mask = exposure.mask | np.where(grown, bit("BAD"), 0).astype(exposure.mask.dtype)
-    plane = SmoothPlane(share * grid, exposure.shape)
+    plane = SmoothPlane(share * _grid(exposure), exposure.shape)
     return dataclasses.replace(exposure, image=image, mask=mask, sky_variance=plane, gain=exposure.gain / share)
+
+
+def _grid(exposure: Exposure) -> np.ndarray:
+    """(16, 16) float32 sky variance at the middles of as many cells."""
+    y, x = (((np.arange(16) + 0.5) * side / 16).astype(int) for side in exposure.shape)
+    return exposure.sky_variance.at(*(a.ravel() for a in np.meshgrid(y, x, indexing="ij"))).reshape(16, 16)
 
 
 def _product(one: PsfModel, two: PsfModel) -> PsfModel:
@@ -245,7 +252,7 @@ class Local:
         height, width = self.kernel.shape
         images = self.filters(2 * x / width - 1, 2 * y / height - 1)
         sky = noises.sky_variances(self.parts, y, x)
-        return sum(one * of_kernel(image, noises.REACH) for one, image in zip(sky, images, strict=True))
+        return sky[0] * of_kernel(images[0], noises.REACH) + sky[1] * of_kernel(images[1], noises.REACH)
 
     def limit(self) -> float:
         """As `noise.sky_limit`, of the template as it is subtracted."""
