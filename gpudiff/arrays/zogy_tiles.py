@@ -1,7 +1,7 @@
 """Proper image subtraction, tile by tile: both images through each other's PSF, their noise made white.
 
 Zackay, Ofek & Gal-Yam 2016 (ApJ 830, 27), eq. 12 to 14 and 25 to 28, in the science image's flux unit.  With P_n
-and P_r the PSFs, C the kernel that takes P_n (x) template to P_r (x) science (flux ratio, registration, what the PSFs
+and P_r the PSFs, C the kernel that takes P_n (x) template to P_r (x) science (flux ratio, registration, what PSFs
 do not explain), s_n^2, s_r^2 the sky variances, hats for spectra and F = C^(0),
     D^ = (P_r^ N^ - C^ P_n^ R^) S / sqrt(W),   W = s_n^2 |P_r^|^2 + s_r^2 |C^ P_n^|^2,   S^2 = s_n^2 + F^2 s_r^2,
 whose noise is white, of variance S^2.  Within a tile the filters are linear in
