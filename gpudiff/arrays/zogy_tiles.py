@@ -21,9 +21,9 @@ from gpudiff.arrays.tiles import Tile
 
 ORDER = 3
 """Of the polynomial that carries the filters over the field."""
-FLOOR = 0.01
+FLOOR = 0.03
 """Transfer below which a measured PSF is noise."""
-KNOWN = 0.02, 0.3
+KNOWN = 0.04, 0.3
 """Transfer between which a PSF's spectrum is fitted."""
 SLOPES = 1.0, 1.25, 1.5, 1.75, 2.0
 """Exponents of exp(a - b k^p): the wings of a Moffat profile, Kolmogorov's 5/3, a Gaussian."""
