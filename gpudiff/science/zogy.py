@@ -74,7 +74,7 @@ def zogy(science: Exposure, template: Exposure, configuration: Configuration) ->
     watch = Stopwatch()
     notes = check_pair(science, template)
     stars, own, found = clean_stars(science, template, settings)
-    psfs = _quiet(own["science"], stars.width("science")), _quiet(own["template"], stars.width("template"))
+    psfs = _quiet(own["science"], science, stars), _quiet(own["template"], template, stars)
     if len(stars) < FEWEST:
         notes = (*notes, "fewer than 3 stars: the two PSFs that were given are taken as they are")
     if any(found):
@@ -135,9 +135,12 @@ def zogy(science: Exposure, template: Exposure, configuration: Configuration) ->
     return result
 
 
-def _quiet(psf: PsfModel, width: float) -> PsfModel:
-    """A PSF without the noise of its wings: what is common to all stars of an image stays in the difference."""
-    return PsfModel(quiet_wings(psf.coefficients, FWHM * width), psf.order, psf.shape)
+def _quiet(psf: PsfModel, exposure: Exposure, stars: Stars) -> PsfModel:
+    """A measured PSF without the noise of its wings, which all stars of the image share; a given one as it is."""
+    if exposure.frame.psf is not None:
+        return psf
+    core = FWHM * max(stars.width("science"), stars.width("template"))
+    return PsfModel(quiet_wings(psf.coefficients, core), psf.order, psf.shape)
 
 
 # ---------------------------------------------------------------- what the PSFs leave unexplained
