@@ -285,7 +285,8 @@ def _configure_method(group: Any) -> None:
         "--algorithm",
         choices=CHOICES["match", "algorithm"],
         help="default: alard-lupton; delta: a kernel pixel by pixel, for odd PSFs (defocused, trailed); "
-        "whole-image: all light in place of stamps round stars, for few stars or very many",
+        "whole-image: all light in place of stamps round stars, for few stars or very many; "
+        "zogy: both images through each other's PSF (Zackay et al. 2016)",
     )
     group.add_argument("--threshold", type=float, metavar="SIGMA", help="of the detections, default 5")
     group.add_argument(

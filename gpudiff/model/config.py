@@ -91,7 +91,7 @@ class Configuration:
 CHOICES = {
     ("match", "align"): ("auto", "wcs", "stars", "none"),
     ("match", "convolve"): ("template", "science", "auto"),
-    ("match", "algorithm"): ("alard-lupton", "delta", "whole-image"),
+    ("match", "algorithm"): ("alard-lupton", "delta", "whole-image", "zogy"),
 }
 
 

@@ -87,14 +87,14 @@ def difference(
     notes.extend(seen.notes)
     made = _filters(fit.kernel, psf, parts, seen, configuration.detect.decorrelate)
     matched = _matched(parts, fit.kernel, planes)
-    blank = _score(planes, made, template.image, settings.threads)
+    blank = score(planes, made, template.image, settings.threads)
     scale, before = planes.calibrate(blank, seen)
     profile = given(made.thirds, science.shape, science.name)
     width, rings = FWHM * parts.target_width, parts.rings
     left = allow_for_stars(Surface(planes.score, planes.variance, matched, planes.lost, profile, width, rings))
     notes.extend(left.notes)
     watch.lap("decorrelate and score")
-    quality = _quality(settings.algorithm, parts, stars, fit, planes, blank, scale, before, science)
+    quality = describe(settings.algorithm, parts, stars, fit, planes, blank, scale, before, science)
     steps, fingerprint = difference_steps(science.frame, template.frame, configuration)
     result = Difference(
         science=science,
@@ -106,8 +106,8 @@ def difference(
         matched=matched,
         kernel=fit.kernel.at_thirds(),
         psf=made.thirds,
-        science_psf=made.plain_thirds if not parts.convolves_science else _cropped(psf, made.thirds.shape[1] // 2),
-        template_psf=made.plain_thirds if parts.convolves_science else _cropped(psf, made.thirds.shape[1] // 2),
+        science_psf=made.plain_thirds if not parts.convolves_science else cropped(psf, made.thirds.shape[1] // 2),
+        template_psf=made.plain_thirds if parts.convolves_science else cropped(psf, made.thirds.shape[1] // 2),
         matched_psf=made.plain_thirds,
         decorrelated=configuration.detect.decorrelate,
         quality=quality,
@@ -150,8 +150,8 @@ def _subtract(
             variance = variance * scale**2
         blank = noises.sky_only(model, variance, lost, limit)
         quiet = blank & (image**2 < 9 * variance)
-        light = _light(image, variance, blank, reach) if changed is None else changed[tile.core]
-        cells.add(tile, image, quiet & ~light)
+        bright = light(image, variance, blank, reach) if changed is None else changed[tile.core]
+        cells.add(tile, image, quiet & ~bright)
         core = tile.core
         planes.image[core], planes.variance[core] = image, variance
         planes.model[core], planes.lost[core], planes.blank[core] = model, lost, blank
@@ -184,7 +184,7 @@ def _uneven(sky: SmoothPlane, variance: np.ndarray) -> bool:
     return bool(np.std(sky.grid) > UNEVEN * np.sqrt(np.median(variance[::7, ::7])))
 
 
-def _light(image: np.ndarray, variance: np.ndarray, blank: np.ndarray, reach: int) -> np.ndarray:
+def light(image: np.ndarray, variance: np.ndarray, blank: np.ndarray, reach: int) -> np.ndarray:
     """(h, w) bool: pixels within reach of what changed so much that its wings would pass for sky.
 
     Seen against its surroundings: a sky with structure is no change.
@@ -262,7 +262,7 @@ def _centred(image: np.ndarray, size: int) -> np.ndarray:
     return np.roll(out, (-(image.shape[0] // 2), -(image.shape[1] // 2)), (0, 1))
 
 
-def _score(planes: Planes, recipe: Recipe, white: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
+def score(planes: Planes, recipe: Recipe, white: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
     """(difference / sigma, score) samples on blank sky; fills in the score, whitens image and variance.
 
     white : (H, W) float32, where the whitened image is to lie; what it held is lost
@@ -297,7 +297,7 @@ def _score(planes: Planes, recipe: Recipe, white: np.ndarray, threads: int) -> t
 
 
 # ---------------------------------------------------------------- what is said about it
-def _cropped(psf: PsfModel, half: int) -> np.ndarray:
+def cropped(psf: PsfModel, half: int) -> np.ndarray:
     """(9, P, P) float32 PSF of the convolved image itself at the frame's thirds."""
     height, width = psf.shape
     centres = [((2 * j + 1) * height / 6, (2 * i + 1) * width / 6) for j in range(3) for i in range(3)]
@@ -313,7 +313,7 @@ def _matched(parts: Roles, kernel: MatchingKernel, planes: Planes) -> np.ndarray
     return planes.model
 
 
-def _quality(
+def describe(
     algorithm: str,
     parts: Roles,
     stars: Stars,

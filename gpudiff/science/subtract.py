@@ -14,11 +14,13 @@ from gpudiff.science.delta import delta
 from gpudiff.science.detect import detect
 from gpudiff.science.difference import difference
 from gpudiff.science.whole_image import whole_image
+from gpudiff.science.zogy import zogy
 
 ALGORITHMS: dict[str, Callable[[Exposure, Exposure, Configuration], Difference]] = {
     "alard-lupton": difference,
     "delta": partial(difference, fit_kernel=delta),
     "whole-image": partial(difference, fit_kernel=whole_image),
+    "zogy": zogy,
 }
 """What `match.algorithm` may say (model.config.CHOICES has the same names): two exposures on one pixel grid in,
 their difference out."""
