@@ -52,8 +52,9 @@ def proper(
     across = template, kernel * science
     level = sky[0] + sky[1] * flux**2
     white = np.sqrt(level / (sky[0] * np.abs(across[0]) ** 2 + sky[1] * np.abs(across[1]) ** 2))
-    deeper = across[1] * template / flux if sky[1] * flux**2 < sky[0] else across[0] * science
-    return across[0] * white, across[1] * white, deeper * white
+    trust = sky[0] / level  # the deeper image knows its PSF better
+    profile = trust * across[1] * template / flux + (1 - trust) * across[0] * science
+    return across[0] * white, across[1] * white, profile * white
 
 
 def calm(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
