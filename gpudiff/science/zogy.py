@@ -96,16 +96,14 @@ def zogy(science: Exposure, template: Exposure, configuration: Configuration) ->
     seen = noises.measure(planes.image, planes.variance, planes.blank & ~planes.lost, local.correlation, known)
     if seen.calibrated:
         planes.variance *= np.float32(seen.seen)
-        notes = (*notes, f"variance multiplied by {seen.seen:.3f}, the scatter seen on blank sky")
-    if seen.correlated:
-        notes = (*notes, "the inputs' noise is correlated (resampled or stacked): whitened as measured")
+    notes = (*notes, *seen.notes)
     made = _recipe(local, seen, wider)
     matched = planes.model
     blank = score(planes, made, template.image, settings.threads)
     scale, before = planes.calibrate(blank, seen)
     profile = given(made.thirds, science.shape, science.name)
     left = allow_for_stars(Surface(planes.score, planes.variance, matched, planes.lost, profile, FWHM * wider))
-    notes = (*notes, left.note) if left.pixels else notes
+    notes = (*notes, *left.notes)
     watch.lap("decorrelate and score")
     quality = describe("zogy", parts, stars, fit, planes, blank, scale, before, science)
     steps, fingerprint = difference_steps(science.frame, template.frame, configuration)
