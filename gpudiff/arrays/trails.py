@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from scipy.optimize import least_squares
 
 LENGTHS = (4.0, 7.0, 11.0, 16.0, 22.0, 30.0, 40.0)
 """Pixels: where the fit starts from; the best of them is refined."""
@@ -101,6 +100,8 @@ def fit_trail(
         model = line.image(y, x, abs(length), direction)
         flux = float((weight * model * data).sum()) / max(float((weight * model**2).sum()), 1e-30)
         return (root * (data - flux * model)).ravel()
+
+    from scipy.optimize import least_squares  # heavy, and few frames have a trail
 
     scale = np.array([1.0, 1.0, 3.0, 10.0])
     found = least_squares(residual, best, x_scale=scale, method="lm", xtol=1e-3, ftol=1e-5, max_nfev=60).x

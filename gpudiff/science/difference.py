@@ -7,6 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from gpudiff.arrays import saturated
+from gpudiff.arrays.box import box_mean
 from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.polynomial import field as field_coordinate
@@ -189,8 +190,8 @@ def light(image: np.ndarray, variance: np.ndarray, blank: np.ndarray, reach: int
 
     Seen against its surroundings: a sky with structure is no change.
     """
-    ratio = np.where(blank, image / np.sqrt(variance), 0)
-    near, around = (ndimage.uniform_filter(ratio, side) for side in (noises.MEAN, 3 * noises.MEAN))
+    ratio = np.where(blank, image / np.sqrt(variance), np.float32(0))
+    near, around = (box_mean(ratio, side) for side in (noises.MEAN, 3 * noises.MEAN))
     bright = np.abs(near - around) * noises.MEAN > BRIGHT
     return ndimage.maximum_filter(bright, 2 * reach + 1) if bright.any() else bright
 
