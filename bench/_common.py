@@ -49,7 +49,10 @@ def arguments(description: str | None, size: int, seeds: str) -> argparse.Argume
 
 
 def timed(command: list[str | Path]) -> Run:
-    """Run a command to its end; raises CalledProcessError with its stderr when it fails."""
+    """Run a command to its end; raises CalledProcessError with its stderr when it fails.
+
+    `peak_mb` is never less than this process had in memory when it started the command: the kernel counts both.
+    """
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         stdout = process.stdout.read()

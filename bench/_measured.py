@@ -27,16 +27,13 @@ def beside(record: Record) -> str:
     peers = record.get("peers")
     if not peers:
         return ""
-    head = ("", "found", "false", "chi of stars > 500 sigma", "left at them", "wall", "CPU", "memory")
+    head = ("", "found", "false", "chi of stars > 500 sigma", "left at them", "wall", "CPU")
     body = []
     for name, one in peers.items():
-        memory = one["peak_mb"] / 1024 if "peak_mb" in one else None
         cells = (number(one.get("star_chi_rms[>500]"), ".3f"), number(one.get("star_flux_leak_std[>500]"), ".2%"))
         cost = (number(one.get("wall_s"), ".1f", " s"), number(one.get("cpu_s"), ".1f", " s"))
         title = f"{name} {one['version']}".strip()
-        body.append(
-            (title, f"{one['found']:.0f}", f"{one['fp']:.0f}", *cells, *cost, number(memory, ".2f", " GB"))
-        )
+        body.append((title, f"{one['found']:.0f}", f"{one['fp']:.0f}", *cells, *cost))
     pairs = max(one["pairs"] for one in peers.values())
     return (
         f"{pairs} simulated pairs of 1024 x 1024 px, `bench/standard.py`, {where(record)}:\n\n{table(head, body)}"
