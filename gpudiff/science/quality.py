@@ -33,23 +33,26 @@ CELL_STARS, CELL_RESIDUAL = 5, 0.05
 """So many stars of a cell tell of it, and are poor when half of them show and leave that share of their light."""
 
 
-def star_table(stars: Stars, used: np.ndarray, held_back: np.ndarray | None) -> Table:
-    """The kernel's stars, what the difference shows of them not yet known.
+def star_table(
+    stars: Stars, used: np.ndarray, held_back: np.ndarray | None, seen: tuple[np.ndarray, np.ndarray]
+) -> Table:
+    """The kernel's stars.
 
     used : (N,) bool; held_back : (N,) reduced chi2, inf for unknown, or None
+    seen : from `star_residuals`, before the variance is raised near stars: it would hide a bad fit
     """
     unknown = np.full(len(stars), np.nan)
     chi2 = unknown if held_back is None else np.where(np.isfinite(held_back), held_back, np.nan)
     columns = {"x": stars.x, "y": stars.y, "peak": stars.peak, "used": used, "chi2HeldBack": chi2}
-    columns |= {"stellar": stars.stellar, "chi2": unknown, "residual": unknown}
+    columns |= {"stellar": stars.stellar, "chi2": seen[0], "residual": seen[1]}
     widths = {"scienceFwhm": FWHM * stars.science[2], "templateFwhm": FWHM * stars.template[2]}
     return Table(KERNEL_STAR, {**columns, **widths})
 
 
 def assess(difference: Difference) -> Difference:
     """The same with its quality on a grid, and what the grid says of the whole frame."""
-    chi2, residual = star_residuals(difference, difference.stars)
-    stars = difference.stars.replace(chi2=chi2, residual=residual)
+    stars = difference.stars
+    chi2, residual = stars["chi2"], stars["residual"]
     cells = _cells(difference, stars)
     sky, known = np.asarray(cells["backgroundSigma"], float), np.isfinite(chi2)
     quality = dataclasses.replace(
@@ -59,7 +62,7 @@ def assess(difference: Difference) -> Difference:
         star_residual=float(np.median(residual[known])) if known.any() else float("nan"),
         stars_left=float((chi2[known] > LEFT).mean()) if known.any() else float("nan"),
     )
-    return dataclasses.replace(difference, quality=quality, cells=cells, stars=stars)
+    return dataclasses.replace(difference, quality=quality, cells=cells)
 
 
 def counted(difference: Difference, sources: Table) -> Difference:
@@ -228,16 +231,19 @@ def _medians(values: np.ndarray, at: np.ndarray, number: int) -> np.ndarray:
     return np.array([np.median(group) if len(group) else np.nan for group in groups])
 
 
-def star_residuals(difference: Difference, stars: Table) -> tuple[np.ndarray, np.ndarray]:
+def star_residuals(
+    image: np.ndarray, variance: np.ndarray, matched: np.ndarray, stars: Stars, fwhm: float
+) -> tuple[np.ndarray, np.ndarray]:
     """(reduced chi2 of the difference within a FWHM of each star, rms share of its light that is left), both (N,).
 
     The noise is taken out of the second.  NaN where no pixel has a value, or no light.
+    image, variance, matched : (H, W) float32 difference, its variance, the matched template; fwhm : pixels
     """
-    half = max(2, round(difference.quality.science_fwhm))
+    half = max(2, round(fwhm))
     axis = np.arange(-half, half + 1)
     circle = np.hypot(axis, axis[:, None]) <= half
-    planes = difference.image, difference.variance, difference.matched
-    data, variance, light = (stamps(p, stars["y"], stars["x"], half).astype(float) for p in planes)
+    planes = image, variance, matched
+    data, variance, light = (stamps(p, stars.y, stars.x, half).astype(float) for p in planes)
     known = np.isfinite(data) & (variance > 0) & circle
     with np.errstate(divide="ignore", invalid="ignore"):
         chi2 = np.where(known, data**2 / variance, 0).sum((1, 2)) / known.sum((1, 2))

@@ -45,7 +45,7 @@ from gpudiff.science.pair import Roles, bare, check_pair
 from gpudiff.science.planes import Planes, ResidualSky, mask_of, subtract_sky
 from gpudiff.science.provenance import difference_steps
 from gpudiff.science.psf import given
-from gpudiff.science.quality import star_table
+from gpudiff.science.quality import star_residuals, star_table
 from gpudiff.science.saturated import fill_cores
 from gpudiff.science.star_noise import Surface, allow_for_stars
 from gpudiff.science.stars import FEWEST, Stars
@@ -101,6 +101,7 @@ def zogy(science: Exposure, template: Exposure, configuration: Configuration) ->
     matched = planes.model
     blank = score(planes, made, template.image, settings.threads)
     scale, before = planes.calibrate(blank, seen)
+    residuals = star_residuals(planes.image, planes.variance, matched, stars, FWHM * stars.width("science"))
     profile = given(made.thirds, science.shape, science.name)
     left = allow_for_stars(Surface(planes.score, planes.variance, matched, planes.lost, profile, FWHM * wider))
     notes = (*notes, *left.notes)
@@ -127,7 +128,7 @@ def zogy(science: Exposure, template: Exposure, configuration: Configuration) ->
         steps=steps,
         seconds=watch.seconds,
         notes=(*science.notes, *(f"template: {note}" for note in template.notes), *notes),
-        stars=star_table(stars, fit.used, fit.held_back),
+        stars=star_table(stars, fit.used, fit.held_back, residuals),
     )
     watch.lap("finish")
     return result

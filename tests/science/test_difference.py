@@ -59,6 +59,13 @@ def test_a_direction_against_the_seeing_is_taken_when_asked_for(maker):
     assert len(done.unflagged_false()) <= 2
 
 
+def test_stars_say_what_they_leave_as_it_was_before_the_variance_was_raised_for_it(maker):
+    made = maker.run(maker.pair(fwhm=(3.8, 4.6), seed=71), convolve="template").difference
+    assert any("static stars leave" in note for note in made.notes)
+    # Against the raised variance their chi2 would be 1.
+    assert np.nanmedian(made.stars["chi2"]) > 1.3
+
+
 def test_fluxes_are_in_science_units_whatever_is_convolved(maker):
     pair = maker.pair(fwhm=(3.6, 4.6), scale=1.6, transients=24, snr=(20.0, 60.0), seed=72)
     done = maker.run(pair)
