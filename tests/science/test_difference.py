@@ -62,8 +62,8 @@ def test_a_direction_against_the_seeing_is_taken_when_asked_for(maker):
 def test_stars_say_what_they_leave_as_it_was_before_the_variance_was_raised_for_it(maker):
     made = maker.run(maker.pair(fwhm=(3.8, 4.6), seed=71), convolve="template").difference
     assert any("static stars leave" in note for note in made.notes)
-    # Against the raised variance their chi2 would be 1.
-    assert np.nanmedian(made.stars["chi2"]) > 1.3
+    # The brightest tenth is at 2.9; against the raised variance it would be at 1.3.
+    assert np.nanpercentile(made.stars["chi2"], 90) > 2
 
 
 def test_fluxes_are_in_science_units_whatever_is_convolved(maker):
