@@ -10,10 +10,8 @@ from gpudiff.arrays import saturated
 from gpudiff.arrays.box import box_mean
 from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.parallel import over
-from gpudiff.arrays.polynomial import field as field_coordinate
-from gpudiff.arrays.polynomial import rectangle
 from gpudiff.arrays.score_tiles import Filters, filters, score_tile
-from gpudiff.arrays.subtract_tiles import background_tile, lost_tile, matched_tile, spectra
+from gpudiff.arrays.subtract_tiles import kernel_sum, spectra, subtracted_tile
 from gpudiff.arrays.tiles import Tile, tiles
 from gpudiff.model.config import Configuration, Match
 from gpudiff.model.frame import Difference, Exposure, Quality
@@ -24,7 +22,7 @@ from gpudiff.science import noise as noises
 from gpudiff.science.clean_stars import clean_stars
 from gpudiff.science.given_psfs import match_psfs
 from gpudiff.science.match import KernelFit, match
-from gpudiff.science.pair import Roles, bare, check_pair, roles
+from gpudiff.science.pair import Roles, bare, bare_kernel, check_pair, roles
 from gpudiff.science.planes import Planes, ResidualSky, mask_of, subtract_sky
 from gpudiff.science.provenance import difference_steps
 from gpudiff.science.psf import given
@@ -131,7 +129,7 @@ def _subtract(
 
     changed : (H, W) bool, pixels that are no sky, where they are known
     """
-    pair = bare(parts)
+    pair, found = bare(parts), bare_kernel(kernel, parts)
     shape = parts.target.shape
     pieces = tiles(shape, TILE, kernel.half)
     spectrum = spectra(kernel.coefficients, kernel.order, pieces[0].size)
@@ -141,15 +139,7 @@ def _subtract(
     reach = round(2.5 * FWHM * parts.target_width)
 
     def work(tile: Tile) -> None:
-        model, variance = matched_tile(pair, spectrum, tile)
-        lost = lost_tile(pair, spectrum, tile)
-        image = pair.target[tile.core] - model
-        image -= background_tile(kernel.background, kernel.background_order, tile)
-        if parts.convolves_science:
-            scale = 1 / _kernel_sum(kernel, tile)
-            image *= -scale
-            model = model * scale
-            variance = variance * scale**2
+        image, variance, model, lost = subtracted_tile(pair, found, spectrum, tile)
         blank = noises.sky_only(model, variance, lost, limit)
         quiet = blank & (image**2 < 9 * variance)
         bright = light(image, variance, blank, reach) if changed is None else changed[tile.core]
@@ -207,15 +197,8 @@ def _changed(planes: Planes) -> np.ndarray:
 def _take_sky(sky: SmoothPlane, parts: Roles, kernel: MatchingKernel) -> None:
     """Take a residual sky, in the science image's unit, from the image that is not convolved, in place."""
     for tile in tiles(parts.target.shape, TILE, 0):
-        unit = -_kernel_sum(kernel, tile) if parts.convolves_science else np.float32(1)
+        unit = -kernel_sum(kernel.sums(), kernel.order, tile) if parts.convolves_science else np.float32(1)
         parts.target.image[tile.core] -= unit * sky.cut(tile.y0, tile.y1, tile.x0, tile.x1)
-
-
-def _kernel_sum(kernel: MatchingKernel, tile: Tile) -> np.ndarray:
-    """(h, w) float32 photometric scale of a tile's core."""
-    u = field_coordinate(np.arange(tile.x0, tile.x1), tile.shape[1])
-    v = field_coordinate(np.arange(tile.y0, tile.y1), tile.shape[0])
-    return rectangle(kernel.sums(), u, v, kernel.order)
 
 
 # ---------------------------------------------------------------- decorrelate and score
@@ -311,7 +294,7 @@ def _matched(parts: Roles, kernel: MatchingKernel, planes: Planes) -> np.ndarray
     if not parts.convolves_science:
         return planes.model
     for tile in tiles(parts.target.shape, 1024, 0):
-        planes.model[tile.core] = parts.target.image[tile.core] / _kernel_sum(kernel, tile)
+        planes.model[tile.core] = parts.target.image[tile.core] / kernel_sum(kernel.sums(), kernel.order, tile)
     return planes.model
 
 
