@@ -122,8 +122,6 @@ class Scored:
     variance: np.ndarray
     score: np.ndarray
     lost: np.ndarray
-    information: np.ndarray
-    """sum(P^2 / v): one over the variance of the PSF flux."""
 
 
 def score_tile(
@@ -154,7 +152,7 @@ def score_tile(
     information = np.maximum(both[1], floor)
     score = both[0] / np.sqrt(information)
     score[gone] = 0
-    return Scored(np.where(gone, 0, white[core]), level[core], score, gone, information)
+    return Scored(np.where(gone, 0, white[core]), level[core], score, gone)
 
 
 def _terms(tile: Tile) -> np.ndarray:
@@ -172,6 +170,8 @@ def _core(tile: Tile) -> tuple[slice, slice]:
 # ---------------------------------------------------------------- on a GPU
 LARGEST = 63
 """px, side of whitening filter and of PSF."""
+LEFT_OUT = 1e-11
+"""Of a whitening filter's energy: 3e-6 sigma of a pixel, rms."""
 
 
 def score_tiles_cuda(
@@ -187,11 +187,11 @@ def score_tiles_cuda(
     images, variances : (B, H, W) float32, lost : (B, H, W) bool or uint8; on the device or the host
     made : one for each image, of one size
     Returns (B, H, W) on the device: whitened difference and its variance, NaN where lost; score, 0 where lost;
-    lost, uint8.  The whitening filter ends at `reach` pixels (`made[0].halo`), where the other wraps round in
-    its tile: what it leaves out is what the halo was chosen by.  Raises WrongShape.
+    lost, uint8.  The whitening filter ends where less than LEFT_OUT of its energy lies beyond.  Raises WrongShape.
     """
     batch, height, width = images.shape
-    filters_at, profiles, levels = zip(*(tile_filters(one, pieces) for one in made), strict=True)
+    reach = max(filter_reach(one, pieces[0].size) for one in made)
+    filters_at, profiles, levels = zip(*(tile_filters(one, pieces, reach) for one in made), strict=True)
     filter_side, psf_side = filters_at[0].shape[-2], profiles[0].shape[-2]
     if len(made) != batch or max(filter_side, psf_side) > LARGEST or pieces[0].shape != (height, width):
         raise WrongShape(
@@ -265,7 +265,14 @@ class _Grid:
         return (wide * strips, tall * layers, self.batch), (wide, wide * tall, strips, layers)
 
 
-def tile_filters(made: Filters, pieces: Sequence[Tile]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def filter_reach(made: Filters, size: int) -> int:
+    """Half width of the whitening filter without what LEFT_OUT allows; 0 for none."""
+    if made.whiten is None:
+        return 0
+    return min(reach_of(scipy.fft.irfft2(made.whiten[0], s=(size, size)), LEFT_OUT), LARGEST // 2)
+
+
+def tile_filters(made: Filters, pieces: Sequence[Tile], reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each tile as the CUDA body reads them: whitening filter, PSF and its square, level.
 
     (T, S, padded) with S = 2 reach + 1, (T, 2, P, padded), (T,), float32
@@ -274,10 +281,11 @@ def tile_filters(made: Filters, pieces: Sequence[Tile]) -> tuple[np.ndarray, np.
     at = np.array([_terms(tile) for tile in pieces])
     spectrum = made.profile.reshape(len(made.profile), 2, size, -1)
     profile = scipy.fft.irfft2(spectrum, s=(size, size))[..., :side, :side]
-    whiten = np.zeros((len(made.gain), 1, 1))
-    whiten[0] = 1
-    if made.whiten is not None:
-        index = np.arange(-made.halo, made.halo + 1)
+    index = np.arange(-reach, reach + 1)
+    if made.whiten is None:
+        whiten = np.zeros((len(made.gain), 2 * reach + 1, 2 * reach + 1))
+        whiten[0, reach, reach] = 1
+    else:
         whiten = scipy.fft.irfft2(made.whiten, s=(size, size))[:, index[:, None], index]
     filters_at = by_column(np.tensordot(at, whiten, 1))
     return filters_at, by_column(np.tensordot(at, profile, 1)), at @ made.gain.astype(np.float32)

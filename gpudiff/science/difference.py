@@ -10,8 +10,9 @@ from gpudiff.arrays import saturated
 from gpudiff.arrays.box import box_mean
 from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.parallel import over
-from gpudiff.arrays.score_tiles import Filters, filters, score_tile
-from gpudiff.arrays.subtract_tiles import kernel_sum, spectra, subtracted_tile
+from gpudiff.arrays.passes import CPU, Device
+from gpudiff.arrays.score_tiles import Filters, filters
+from gpudiff.arrays.subtract_tiles import kernel_sum
 from gpudiff.arrays.tiles import Tile, tiles
 from gpudiff.model.config import Configuration, Match
 from gpudiff.model.frame import Difference, Exposure, Quality
@@ -22,7 +23,7 @@ from gpudiff.science import noise as noises
 from gpudiff.science.clean_stars import clean_stars
 from gpudiff.science.given_psfs import match_psfs
 from gpudiff.science.match import KernelFit, match
-from gpudiff.science.pair import Roles, bare, bare_kernel, check_pair, roles
+from gpudiff.science.pair import Roles, bare, bare_kernel, check_pair, roles, variance_factors
 from gpudiff.science.planes import Planes, ResidualSky, mask_of, subtract_sky
 from gpudiff.science.provenance import difference_steps
 from gpudiff.science.psf import given
@@ -44,11 +45,16 @@ Matcher = Callable[[Exposure, Exposure, Stars, PsfModel, tuple[float, float], Ma
 
 
 def difference(
-    science: Exposure, template: Exposure, configuration: Configuration, fit_kernel: Matcher = match
+    science: Exposure,
+    template: Exposure,
+    configuration: Configuration,
+    device: Device = CPU,
+    fit_kernel: Matcher = match,
 ) -> Difference:
     """The difference of two exposures on one pixel grid.  The exposures are used up: the template's pixels are
     the difference's afterwards, the science image's cosmic rays are filled.
 
+    device : where the two passes over all pixels are computed
     fit_kernel : what finds the matching kernel; `science.match.match` says what it takes and returns.
 
     Raises WrongShape, NoOverlap, NoStars.
@@ -74,10 +80,10 @@ def difference(
 
     fit = fit_stars()
     watch.lap("kernel fit")
-    planes, sky = _subtract(parts, fit.kernel, settings.threads)
+    planes, sky = _subtract(parts, fit.kernel, device, settings.threads)
     if len(stars) and _uneven(sky, planes.variance):
         notes.append("the sky is not a low-order surface: matched again without its unevenness")
-        fit, planes = _match_again(parts, fit.kernel, sky, planes, fit_stars, settings.threads)
+        fit, planes = _match_again(parts, fit.kernel, sky, planes, fit_stars, device, settings.threads)
     planes.lost |= saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width)
     watch.lap("convolve and subtract")
     seen = noises.measure_matched(planes.image, planes.variance, planes.blank & ~planes.lost, fit.kernel, parts)
@@ -86,7 +92,7 @@ def difference(
     notes.extend(seen.notes)
     made = _filters(fit.kernel, psf, parts, seen, configuration.detect.decorrelate)
     matched = _matched(parts, fit.kernel, planes)
-    blank = score(planes, made, template.image, settings.threads)
+    blank = score(planes, made, template.image, device, settings.threads)
     scale, before = planes.calibrate(blank, seen)
     residuals = star_residuals(planes.image, planes.variance, matched, stars, FWHM * stars.width("science"))
     profile = given(made.thirds, science.shape, science.name)
@@ -123,23 +129,22 @@ def difference(
 
 # ---------------------------------------------------------------- convolve and subtract
 def _subtract(
-    parts: Roles, kernel: MatchingKernel, threads: int, changed: np.ndarray | None = None
+    parts: Roles, kernel: MatchingKernel, device: Device, threads: int, changed: np.ndarray | None = None
 ) -> tuple[Planes, SmoothPlane]:
     """The plain difference in the science image's unit, a smooth residual sky removed, and that sky.
 
     changed : (H, W) bool, pixels that are no sky, where they are known
     """
-    pair, found = bare(parts), bare_kernel(kernel, parts)
     shape = parts.target.shape
     pieces = tiles(shape, TILE, kernel.half)
-    spectrum = spectra(kernel.coefficients, kernel.order, pieces[0].size)
+    subtracted = device.subtracter(bare(parts), bare_kernel(kernel, parts), variance_factors(parts), pieces)
     planes = Planes.empty(shape)
     limit = noises.sky_limit(kernel, parts)
     cells = ResidualSky(pieces)
     reach = round(2.5 * FWHM * parts.target_width)
 
     def work(tile: Tile) -> None:
-        image, variance, model, lost = subtracted_tile(pair, found, spectrum, tile)
+        image, variance, model, lost = subtracted(tile)
         blank = noises.sky_only(model, variance, lost, limit)
         quiet = blank & (image**2 < 9 * variance)
         bright = light(image, variance, blank, reach) if changed is None else changed[tile.core]
@@ -160,13 +165,14 @@ def _match_again(
     sky: SmoothPlane,
     planes: Planes,
     fit_stars: Callable[[], KernelFit],
+    device: Device,
     threads: int,
 ) -> tuple[KernelFit, Planes]:
     """The fit and the difference once the uneven sky is out of the stamps of the fit too."""
     _take_sky(sky, parts, first)
     fit = fit_stars()
     _take_sky(SmoothPlane(-sky.grid, sky.shape), parts, first)
-    again, left = _subtract(parts, fit.kernel, threads, _changed(planes))
+    again, left = _subtract(parts, fit.kernel, device, threads, _changed(planes))
     _take_sky(left, parts, fit.kernel)
     return fit, again
 
@@ -247,7 +253,9 @@ def _centred(image: np.ndarray, size: int) -> np.ndarray:
     return np.roll(out, (-(image.shape[0] // 2), -(image.shape[1] // 2)), (0, 1))
 
 
-def score(planes: Planes, recipe: Recipe, white: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
+def score(
+    planes: Planes, recipe: Recipe, white: np.ndarray, device: Device, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
     """(difference / sigma, score) samples on blank sky; fills in the score, whitens image and variance.
 
     white : (H, W) float32, where the whitened image is to lie; what it held is lost
@@ -259,10 +267,10 @@ def score(planes: Planes, recipe: Recipe, white: np.ndarray, threads: int) -> tu
     step = int(np.clip(np.sqrt(white.size / 2e5), 1, 5))
     samples: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(pieces)
 
+    scored_at = device.scorer(planes.image, planes.variance, planes.lost, made, pieces)
+
     def work(tile: Tile) -> None:
-        lost, variance = planes.lost[tile.outer], planes.variance[tile.outer]
-        image = np.where(lost, np.float32(0), planes.image[tile.outer])
-        scored = score_tile(image, variance, lost, made, tile)
+        scored = scored_at(tile)
         core = tile.core
         thin = (slice(None, None, step), slice(None, None, step))
         use = planes.blank[core][thin] & ~scored.lost[thin]

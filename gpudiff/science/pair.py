@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpudiff.arrays.moments import FWHM
-from gpudiff.arrays.subtract_tiles import Found, Pair
+from gpudiff.arrays.subtract_tiles import Factors, Found, Pair
 from gpudiff.model.config import Match
 from gpudiff.model.errors import NoOverlap, WrongShape
 from gpudiff.model.frame import Exposure
@@ -116,3 +116,8 @@ def bare_kernel(kernel: MatchingKernel, parts: Roles) -> Found:
     """The matching kernel as arrays."""
     coefficients, background = kernel.coefficients, kernel.background
     return Found(coefficients, kernel.order, background, kernel.background_order, parts.convolves_science)
+
+
+def variance_factors(parts: Roles) -> tuple[Factors, Factors]:
+    """The sky variances of target and convolved image as products of small matrices."""
+    return parts.target.sky_variance.factors(), parts.convolved.sky_variance.factors()

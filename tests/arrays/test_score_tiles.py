@@ -30,11 +30,11 @@ def whiten_by(kernel, target, convolved):
 
 
 def whole(image, variance, lost, profile_at, whiten_at=None, side=128):
-    """difference, variance, score, lost, information of all tiles put together."""
+    """difference, variance, score, lost of all tiles put together."""
     halo = HALF + (HALO if whiten_at else 0)
     pieces = tiles(image.shape, side, halo)
     made = score_tiles.filters(profile_at, whiten_at, pieces[0].size, HALO if whiten_at else 0)
-    out = {name: np.empty(image.shape) for name in ("difference", "variance", "score", "lost", "information")}
+    out = {name: np.empty(image.shape) for name in ("difference", "variance", "score", "lost")}
     for tile in pieces:
         cut = (np.where(lost, 0, image)[tile.outer], variance[tile.outer], lost[tile.outer])
         scored = score_tiles.score_tile(*(np.ascontiguousarray(a) for a in cut), made, tile)
@@ -80,9 +80,6 @@ def test_the_score_of_a_star_is_its_flux_over_its_error():
     image[60 - HALF : 61 + HALF, 50 - HALF : 51 + HALF] = 300 * bell(2.0)
     found = whole(image, variance, np.zeros(image.shape, bool), lambda u, v: bell(2.0))
     assert found["score"][60, 50] == pytest.approx(300 * np.sqrt((bell(2.0) ** 2).sum() / 4), rel=1e-4)
-    assert 1 / np.sqrt(found["information"][60, 50]) == pytest.approx(
-        2 / np.sqrt((bell(2.0) ** 2).sum()), rel=1e-4
-    )
 
 
 def test_a_lopsided_psf_is_not_mirrored():
@@ -215,8 +212,9 @@ def test_cuda_body_agrees_with_the_definition(launcher, batch, shape, half, reac
             kept = ~expected.lost
             np.testing.assert_array_equal(got[3][at], expected.lost)
             assert np.isnan(got[0][at][expected.lost]).all()
-            # float32 sums; and at a reach of 4 px this filter leaves 2e-6 of its energy outside: 2e-3 sigma rms.
-            limit = 0.01 if reach == 4 else 2e-4
+            # 1e-9 of the filter's energy is left out, 3e-5 sigma rms, sigma 5; the halo on the CPU, 12 px or less,
+            # leaves out as much at the rim of the PSF.
+            limit = 2e-4
             np.testing.assert_allclose(got[0][at][kept], expected.difference[kept], atol=limit * 5)
             np.testing.assert_allclose(got[1][at][kept], expected.variance[kept], rtol=1e-6)
             np.testing.assert_allclose(got[2][at], expected.score, atol=limit)
