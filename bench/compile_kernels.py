@@ -15,11 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from gpudiff.arrays import convolve, matched_filter
+from gpudiff.arrays import convolve, matched_filter, score_tiles, subtract_tiles
 from gpudiff.arrays.device import kernel_source
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
 SIDES = (21, 31, 63)
+FILTERS = ((1, 31), (21, 31), (49, 63))
+"""Sides of whitening filter and PSF."""
+REGISTERS = {"subtract_tiles": 128}
+"""Budgets above 64: four kernels times eight rows are summed at once."""
 
 
 class Build(NamedTuple):
@@ -37,11 +41,16 @@ def builds() -> list[Build]:
     for stem, letter, shared_bytes, pick in (
         ("convolve", "K", convolve.shared_bytes, convolve.warps_for),
         ("matched_filter", "P", matched_filter.shared_bytes, matched_filter.warps_for),
+        ("subtract_tiles", "K", subtract_tiles.shared_bytes, subtract_tiles.warps_for),
     ):
         for side in SIDES:
             warps = pick(side)
             defines = (f"{letter}={side}", f"WARPS={warps}")
-            found.append(Build(stem, defines, shared_bytes(side, warps), 64))
+            found.append(Build(stem, defines, shared_bytes(side, warps), REGISTERS.get(stem, 64)))
+    for filter_side, psf_side in FILTERS:
+        warps = score_tiles.warps_for(filter_side, psf_side)
+        defines = (f"S={filter_side}", f"P={psf_side}", f"WARPS={warps}")
+        found.append(Build("score_tiles", defines, score_tiles.shared_bytes(psf_side, 2, warps), 72))
     return found
 
 
@@ -100,21 +109,45 @@ def report(build: Build, architecture: str, library: Path | None) -> tuple[int, 
     return registers, spilled, static
 
 
-def main() -> int:
+class Row(NamedTuple):
+    """What a compiler said of one kernel for one architecture."""
+
+    build: Build
+    architecture: str
+    registers: int
+    spilled: int
+    static: int
+
+    @property
+    def bad(self) -> bool:
+        """Whether it spills or has more registers than its budget."""
+        return self.spilled > 0 or self.registers > self.build.budget
+
+    def __str__(self) -> str:
+        options, shared = " ".join(self.build.defines), self.static + self.build.shared
+        numbers = f"{self.registers:>10}{self.build.budget:>8}{self.spilled:>9}{shared:>8}"
+        return f"{self.build.stem:<16}{options:<22}{self.architecture:<8}{numbers}{'  FAILS' if self.bad else ''}"
+
+
+HEAD = f"{'kernel':<16}{'options':<22}{'arch':<8}{'registers':>10}{'budget':>8}{'spilled':>9}{'shared':>8}"
+
+
+def compiler() -> Path | None:
+    """NVRTC's library; None for nvcc; ends the program where there is neither."""
     library = nvrtc_path()
     if library is None and shutil.which("nvcc") is None:
         sys.exit("expected NVRTC (pip install nvidia-cuda-nvrtc) or nvcc on the PATH")
-    print(f"compiler: {library or shutil.which('nvcc')}")
-    print(f"{'kernel':<16}{'options':<16}{'arch':<8}{'registers':>10}{'budget':>8}{'spilled':>9}{'shared':>8}")
-    failed = 0
+    return library
+
+
+def main() -> int:
+    library, failed = compiler(), 0
+    print(f"compiler: {library or shutil.which('nvcc')}\n{HEAD}")
     for build in builds():
         for architecture in ARCHITECTURES:
-            registers, spilled, static = report(build, architecture, library)
-            bad = spilled > 0 or registers > build.budget
-            failed += bad
-            options, shared = " ".join(build.defines), static + build.shared
-            numbers = f"{registers:>10}{build.budget:>8}{spilled:>9}{shared:>8}"
-            print(f"{build.stem:<16}{options:<16}{architecture:<8}{numbers}{'  FAILS' if bad else ''}")
+            row = Row(build, architecture, *report(build, architecture, library))
+            failed += row.bad
+            print(row)
     return 1 if failed else 0
 
 

@@ -9,7 +9,9 @@ CuPy nor PyCUDA. `Cuda` and `PyCuda` have not yet been run on a GPU.
 
 import atexit
 import hashlib
+import importlib.metadata
 import importlib.resources
+import importlib.util
 import os
 import re
 import shutil
@@ -185,17 +187,88 @@ class PyCuda:
 
 
 def device(name: str, launcher: type[Cuda] | type[PyCuda] = Cuda) -> Host | Cuda | PyCuda:
-    """The device called `name`: "cpu", "cuda" (the first GPU) or "cuda:N".
+    """The device called `name`: "cpu", "cuda" (the first GPU), "cuda:N", or "auto": "cuda" where that can be used,
+    else "cpu".
 
     Raises DeviceFailed, with one line that says what is missing, for any other name and for a GPU that cannot
     be used.
     """
     if name == "cpu":
         return Host()
+    if name == "auto":
+        return _first_usable(launcher)
     match = re.fullmatch(r"cuda(?::(\d+))?", name)
     if match is None:
-        raise DeviceFailed(f'device "{name}": expected cpu, cuda or cuda:N')
+        raise DeviceFailed(f'device "{name}": expected auto, cpu, cuda or cuda:N')
     return launcher(int(match[1] or 0))
+
+
+def _first_usable(launcher: type[Cuda] | type[PyCuda]) -> Host | Cuda | PyCuda:
+    """The first GPU, or the CPU; without CuPy nothing is loaded to find out."""
+    if importlib.util.find_spec("cupy") is None:
+        return Host()
+    try:
+        return launcher(0)
+    except DeviceFailed:
+        return Host()
+
+
+def survey() -> dict[str, Any]:
+    """What is here: {"software": {name: version, or what is missing}, "devices": [{"name", ...}, ...]}.
+
+    Sizes are GB (1e9 bytes).  Nothing raises: what cannot be used is said in words.
+    """
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    cpu = {"name": "cpu", "cores": len(os.sched_getaffinity(0)), "memory_gb": pages / 1e9}
+    software = {"CuPy": _said(Cuda), "PyCUDA": _said(PyCuda), "compiler": _compiler_said()}
+    return {"software": software, "devices": [cpu, *_gpus()]}
+
+
+def _said(launcher: type[Cuda] | type[PyCuda]) -> str:
+    """The version of what a launcher needs, or why it cannot launch."""
+    name = "cupy" if launcher is Cuda else "pycuda"
+    try:
+        launcher(0)
+    except DeviceFailed as error:
+        return f"not usable: {str(error).partition(': ')[2]}"
+    return importlib.metadata.version(_distribution(name))
+
+
+def _distribution(module: str) -> str:
+    """The installed package that a module belongs to: CuPy has one for each major version of CUDA."""
+    return importlib.metadata.packages_distributions()[module][0]
+
+
+def _compiler_said() -> str:
+    try:
+        return "NVRTC" if _compiler() is compile_with_nvrtc else "nvcc"
+    except DeviceFailed as error:
+        return str(error).partition(": ")[2]
+
+
+def _gpus() -> list[dict[str, Any]]:
+    """The GPUs that CuPy sees."""
+    try:
+        cupy = _cupy("cuda", 0)
+    except DeviceFailed:
+        return []
+    runtime, found = cupy.cuda.runtime, []
+    driver = runtime.driverGetVersion()
+    for index in range(runtime.getDeviceCount()):
+        properties = runtime.getDeviceProperties(index)
+        with cupy.cuda.Device(index):
+            free, total = runtime.memGetInfo()
+        found.append(
+            {
+                "name": f"cuda:{index}",
+                "model": properties["name"].decode(),
+                "memory_gb": total / 1e9,
+                "free_gb": free / 1e9,
+                "capability": f"{properties['major']}.{properties['minor']}",
+                "driver": f"{driver // 1000}.{driver % 1000 // 10}",
+            }
+        )
+    return found
 
 
 def kernel_source(stem: str) -> str:

@@ -3,17 +3,21 @@
 Decorrelation after Reiss & Lupton 2016 (LSST DMTN-021): the noise of a difference is that of the target plus
 that of the convolved image seen through the kernel; a filter of one over the root of its power spectrum makes
 it white again.  Score: sum(P d / v) / sqrt(sum(P^2 / v)), as `arrays.matched_filter` defines it.
+On a GPU the same tiles, summed directly (`score_tiles_cuda`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.fft
 
+from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.polynomial import field, terms
-from gpudiff.arrays.subtract_tiles import polynomial_fit
+from gpudiff.arrays.subtract_tiles import COLUMNS, ROWS, SHARED_BUDGET, borders, by_column, polynomial_fit
 from gpudiff.arrays.tiles import Tile
+from gpudiff.model.errors import WrongShape
 
 ORDER = 2
 """Of the polynomial that carries the filters over the field."""
@@ -75,6 +79,14 @@ class Filters:
         """Variance after whitening over before, in a tile."""
         return np.float32(_terms(tile) @ self.gain)
 
+    def floor(self, tile: Tile, level: np.ndarray) -> np.float32:
+        """Information below which a pixel has none: far above float32 rounding, far below that of any sky.
+
+        level : (h, w) float32 variance of the tile's core
+        """
+        squares = float(_terms(tile) @ self.profile[:, 1, 0].real)
+        return np.float32(1e-5 * squares / max(float(np.median(level[::8, ::8])), 1e-30))
+
 
 def filters(
     profile_at: Callable[[float, float], np.ndarray],
@@ -110,8 +122,6 @@ class Scored:
     variance: np.ndarray
     score: np.ndarray
     lost: np.ndarray
-    information: np.ndarray
-    """sum(P^2 / v): one over the variance of the PSF flux."""
 
 
 def score_tile(
@@ -137,12 +147,12 @@ def score_tile(
     spectrum *= profile.reshape(2, size, -1)
     both = tile.cut(scipy.fft.irfft2(spectrum, s=(size, size), overwrite_x=True), made.half)
     core = _core(tile)
-    floor = np.float32(1e-5 * max(float(np.median(both[1][::8, ::8])), 1e-30))  # far above float32 rounding
+    floor = made.floor(tile, level[core])
     gone = lost[core] | (both[1] < floor)
     information = np.maximum(both[1], floor)
     score = both[0] / np.sqrt(information)
     score[gone] = 0
-    return Scored(np.where(gone, 0, white[core]), level[core], score, gone, information)
+    return Scored(np.where(gone, 0, white[core]), level[core], score, gone)
 
 
 def _terms(tile: Tile) -> np.ndarray:
@@ -155,3 +165,147 @@ def _core(tile: Tile) -> tuple[slice, slice]:
     rows, columns = tile.outer
     top, left = tile.y0 - rows.start, tile.x0 - columns.start
     return slice(top, top + tile.y1 - tile.y0), slice(left, left + tile.x1 - tile.x0)
+
+
+# ---------------------------------------------------------------- on a GPU
+LARGEST = 63
+"""px, side of whitening filter and of PSF."""
+LEFT_OUT = 1e-11
+"""Of a whitening filter's energy: 3e-6 sigma of a pixel, rms."""
+
+
+def score_tiles_cuda(
+    launcher: Launcher,
+    images: Any,
+    variances: Any,
+    lost: Any,
+    made: Sequence[Filters],
+    pieces: Sequence[Tile],
+) -> tuple[Any, Any, Any, Any]:
+    """The same for a batch on a GPU: `score_tile` of all the tiles that cover the images.
+
+    images, variances : (B, H, W) float32, lost : (B, H, W) bool or uint8; on the device or the host
+    made : one for each image, of one size
+    Returns (B, H, W) on the device: whitened difference and its variance, NaN where lost; score, 0 where lost;
+    lost, uint8.  The whitening filter ends where less than LEFT_OUT of its energy lies beyond.  Raises WrongShape.
+    """
+    batch, height, width = images.shape
+    reach = max(filter_reach(one, pieces[0].size) for one in made)
+    filters_at, profiles, levels = zip(*(tile_filters(one, pieces, reach) for one in made), strict=True)
+    filter_side, psf_side = filters_at[0].shape[-2], profiles[0].shape[-2]
+    if len(made) != batch or max(filter_side, psf_side) > LARGEST or pieces[0].shape != (height, width):
+        raise WrongShape(
+            f"score: expected {batch} images of {pieces[0].shape} px and filters of at most {LARGEST}, got "
+            f"{len(made)} of {images.shape[1:]} px with {filter_side} and {psf_side}"
+        )
+    rows, columns = borders(pieces)
+    variances = launcher.upload(variances, np.float32)
+    floors = [_floors(one, pieces, launcher.download(plane)) for one, plane in zip(made, variances, strict=True)]
+    lost, images = launcher.upload(lost, np.uint8), launcher.upload(images, np.float32)
+    half, tall, wide = psf_side // 2, int(np.diff(rows).max()), int(np.diff(columns).max())
+    tall, wide = tall + 2 * half, wide + 2 * half
+    squares = launcher.empty((batch, len(pieces), tall, wide), np.float32)
+    warps = warps_for(filter_side, psf_side)
+    grid_of = _Grid(rows, columns, batch, warps)
+    borders_there = launcher.upload(rows, np.int32), launcher.upload(columns, np.int32)
+    defines = (f"S={filter_side}", f"P={psf_side}", f"WARPS={warps}")
+    grid, layout = grid_of.grown(half)
+    launcher.launch(
+        "score_tiles",
+        "whiten",
+        grid,
+        (32 * warps, 1, 1),
+        [
+            images,
+            lost,
+            launcher.upload(np.stack(filters_at), np.float32),
+            *borders_there,
+            squares,
+            *map(np.int32, [width, height, *layout, half, tall, wide]),
+        ],
+        shared=shared_bytes(filter_side, 1, warps),
+        defines=defines,
+    )
+    outputs = [launcher.empty(images.shape, np.dtype(kind)) for kind in ("f4", "f4", "f4", "u1")]
+    grid, layout = grid_of.grown(0)
+    launcher.launch(
+        "score_tiles",
+        "score",
+        grid,
+        (32 * warps, 1, 1),
+        [
+            squares,
+            variances,
+            lost,
+            *(launcher.upload(np.stack(each), np.float32) for each in (profiles, levels, floors)),
+            *borders_there,
+            *outputs,
+            *map(np.int32, [width, height, *layout, tall, wide]),
+        ],
+        shared=shared_bytes(psf_side, 2, warps),
+        defines=defines,
+    )
+    return outputs[0], outputs[1], outputs[2], outputs[3]
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The blocks that cover all tiles."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+    batch: int
+    warps: int
+
+    def grown(self, half: int) -> tuple[tuple[int, int, int], tuple[int, int, int, int]]:
+        """(grid, (tile columns, tiles, strips, layers)) for tiles with `half` pixels round them."""
+        wide, tall = len(self.columns) - 1, len(self.rows) - 1
+        strips = -(-(int(np.diff(self.columns).max()) + 2 * half) // COLUMNS)
+        layers = -(-(int(np.diff(self.rows).max()) + 2 * half) // (ROWS * self.warps))
+        return (wide * strips, tall * layers, self.batch), (wide, wide * tall, strips, layers)
+
+
+def filter_reach(made: Filters, size: int) -> int:
+    """Half width of the whitening filter without what LEFT_OUT allows; 0 for none."""
+    if made.whiten is None:
+        return 0
+    return min(reach_of(scipy.fft.irfft2(made.whiten[0], s=(size, size)), LEFT_OUT), LARGEST // 2)
+
+
+def tile_filters(made: Filters, pieces: Sequence[Tile], reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each tile as the CUDA body reads them: whitening filter, PSF and its square, level.
+
+    (T, S, padded) with S = 2 reach + 1, (T, 2, P, padded), (T,), float32
+    """
+    size, side = pieces[0].size, 2 * made.half + 1
+    at = np.array([_terms(tile) for tile in pieces])
+    spectrum = made.profile.reshape(len(made.profile), 2, size, -1)
+    profile = scipy.fft.irfft2(spectrum, s=(size, size))[..., :side, :side]
+    index = np.arange(-reach, reach + 1)
+    if made.whiten is None:
+        whiten = np.zeros((len(made.gain), 2 * reach + 1, 2 * reach + 1))
+        whiten[0, reach, reach] = 1
+    else:
+        whiten = scipy.fft.irfft2(made.whiten, s=(size, size))[:, index[:, None], index]
+    filters_at = by_column(np.tensordot(at, whiten, 1))
+    return filters_at, by_column(np.tensordot(at, profile, 1)), at @ made.gain.astype(np.float32)
+
+
+def _floors(made: Filters, pieces: Sequence[Tile], variance: np.ndarray) -> np.ndarray:
+    """(T,) information below which a pixel of each tile has none."""
+    return np.array([made.floor(tile, variance[tile.core] * made.level(tile)) for tile in pieces])
+
+
+def warps_for(filter_side: int, psf_side: int) -> int:
+    """Warps a block: as many as fit into shared memory."""
+    return next(
+        warps
+        for warps in (8, 4, 2)
+        if max(shared_bytes(filter_side, 1, warps), shared_bytes(psf_side, 2, warps)) <= SHARED_BUDGET
+    )
+
+
+def shared_bytes(side: int, planes: int, warps: int) -> int:
+    """Shared memory of one block: a filter for each plane, columns padded to 16 bytes, and each with its halo."""
+    padded = -(-side // 4) * 4
+    return 4 * planes * (side * padded + (ROWS * warps + side - 1) * (COLUMNS + side - 1))

@@ -2,16 +2,20 @@
 
 Within a tile the kernel is linear in position (one kernel a tile steps at the borders and leaks flux): three
 inverse FFTs of one forward FFT.  Checked against `arrays.convolve`, which evaluates it at every pixel.
+On a GPU the same tiles, summed directly (`subtract_tiles_cuda`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.fft
 
+from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.polynomial import field, gradients, powers, rectangle, terms
 from gpudiff.arrays.tiles import Tile
+from gpudiff.model.errors import WrongShape
 
 Cut = Callable[[int, int, int, int], np.ndarray]
 
@@ -42,16 +46,26 @@ def spectra(coefficients: np.ndarray, order: int, size: int) -> Spectra:
     def transform(images: np.ndarray) -> np.ndarray:
         return scipy.fft.rfft2(images.astype(np.float32), s=(size, size)).reshape(-1, size * (size // 2 + 1))
 
-    squares = polynomial_fit(lambda u, v: np.tensordot(terms(u, v, order), coefficients, 1) ** 2, POWER_ORDER)
-    centre = np.abs(coefficients[0])
+    squares = squared(coefficients, order)
     return Spectra(
         transform(coefficients),
         transform(squares),
-        transform(centre[None] / centre.sum())[0],
+        transform(magnitude(coefficients)[None])[0],
         squares.sum((1, 2)),
         coefficients.shape[1] // 2,
         order,
     )
+
+
+def squared(coefficients: np.ndarray, order: int) -> np.ndarray:
+    """(6, K, K) coefficients of K^2 over the field, order 2."""
+    return polynomial_fit(lambda u, v: np.tensordot(terms(u, v, order), coefficients, 1) ** 2, POWER_ORDER)
+
+
+def magnitude(coefficients: np.ndarray) -> np.ndarray:
+    """(K, K) |K| / sum |K| at the field's centre."""
+    centre = np.abs(coefficients[0])
+    return centre / centre.sum()
 
 
 def polynomial_fit(function: Callable[[float, float], np.ndarray], order: int) -> np.ndarray:
@@ -147,3 +161,178 @@ def background_tile(coefficients: np.ndarray, order: int, tile: Tile) -> np.ndar
     u = field(np.arange(tile.x0, tile.x1), tile.shape[1])
     v = field(np.arange(tile.y0, tile.y1), tile.shape[0])
     return rectangle(coefficients, u, v, order)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a fit found, as bare arrays.
+
+    coefficients : (P, K, K) of the kernel; order : of its polynomial
+    background : coefficients of target minus matched; background_order : of its polynomial
+    convolves_science : the result is to be science minus template though the target is the template
+    """
+
+    coefficients: np.ndarray
+    order: int
+    background: np.ndarray
+    background_order: int
+    convolves_science: bool = False
+
+    @property
+    def sums(self) -> np.ndarray:
+        """(P,) polynomial coefficients of the kernel sum."""
+        return self.coefficients.sum((1, 2))
+
+
+Planes = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def subtracted_tile(pair: Pair, found: Found, spectrum: Spectra, tile: Tile) -> Planes:
+    """(difference, its variance, what was subtracted, lost) of a tile's core, three float32 and a bool.
+
+    Science minus template in the science image's unit, whichever was convolved: where it is the science image
+    all are divided by the kernel sum of their place, and the difference changes its sign.
+    """
+    model, variance = matched_tile(pair, spectrum, tile)
+    lost = lost_tile(pair, spectrum, tile)
+    image = pair.target[tile.core] - model
+    image -= background_tile(found.background, found.background_order, tile)
+    if found.convolves_science:
+        scale = 1 / kernel_sum(found.sums, found.order, tile)
+        image *= -scale
+        model = model * scale
+        variance = variance * scale**2
+    return image, variance, model, lost
+
+
+def kernel_sum(sums: np.ndarray, order: int, tile: Tile) -> np.ndarray:
+    """(h, w) float32 photometric scale of a tile's core.  sums : (P,) coefficients of the kernel sum"""
+    u = field(np.arange(tile.x0, tile.x1), tile.shape[1])
+    v = field(np.arange(tile.y0, tile.y1), tile.shape[0])
+    return rectangle(sums, u, v, order)
+
+
+# ---------------------------------------------------------------- on a GPU
+ROWS, COLUMNS = 8, 32
+"""Rows of one column, a lane's share, and columns, a warp's, in the CUDA body."""
+KERNELS = 4
+"""Of a tile: value, change with x, with y, square."""
+LARGEST_KERNEL = 63
+SHARED_BUDGET = 96 << 10  # bytes a block: what sm_120 offers, the least of the architectures we compile for
+
+Factors = tuple[np.ndarray, np.ndarray]
+"""A smooth plane as (H, G) and (G, W) float32, whose product it is; or the (H, W) plane itself and (0, W)."""
+
+
+def subtract_tiles_cuda(
+    launcher: Launcher,
+    pairs: Sequence[Pair],
+    variances: Sequence[tuple[Factors, Factors]],
+    found: Sequence[Found],
+    pieces: Sequence[Tile],
+    most: float = 0.5,
+) -> tuple[Any, Any, Any, Any]:
+    """The same for a batch on a GPU: `subtracted_tile` of all the tiles that cover the images.
+
+    pairs, found : one each for B images, all of one shape, kernel size and orders, converted alike
+    variances : the sky variances of target and convolved; of one number of cells each (pairs' own are not used)
+    Returns (B, H, W) on the device: difference, variance, model, float32, and lost, uint8.
+    The sums of K^2 products in float32 err by a few 1e-6 of sum |kernel| |image|.  Raises WrongShape.
+    """
+    height, width = pieces[0].shape
+    size, order, background_order = _alike(found, [pair.target.shape for pair in pairs], (height, width))
+    rows, columns = borders(pieces)
+    warps = warps_for(size)
+    numbers = [(1 / one.target_gain, 1 / one.convolved_gain, most) for one in pairs]
+    weights, shares = zip(*(tile_kernels(one, pieces) for one in found), strict=True)
+    target, convolved = (list(zip(*side, strict=True)) for side in zip(*variances, strict=True))
+    inputs = [
+        (np.stack([one.target for one in pairs]), np.float32),
+        (np.stack([one.convolved for one in pairs]), np.float32),
+        (np.stack([one.target_bad for one in pairs]), np.uint8),
+        (np.stack([one.convolved_bad for one in pairs]), np.uint8),
+        (np.stack(weights), np.float32),
+        (np.stack([by_column(magnitude(one.coefficients)) for one in found]), np.float32),
+        (np.stack(shares), np.float32),
+        (rows, np.int32),
+        (columns, np.int32),
+        *((np.stack(factor), np.float32) for factor in (*target, *convolved)),
+        (np.array(numbers), np.float32),
+        (np.stack([one.background for one in found]), np.float32),
+        (np.stack([one.sums for one in found]), np.float32),
+    ]
+    outputs = [launcher.empty((len(pairs), height, width), np.dtype(kind)) for kind in ("f4", "f4", "f4", "u1")]
+    strips = -(-int(np.diff(columns).max()) // COLUMNS)
+    layers = -(-int(np.diff(rows).max()) // (ROWS * warps))
+    wide, tall = len(columns) - 1, len(rows) - 1
+    cells = [factor[1][0].shape[0] for factor in (target, convolved)]
+    scalars = [width, height, wide, tall, strips, layers, *cells, background_order, order]
+    launcher.launch(
+        "subtract_tiles",
+        "subtract_tiles",
+        (wide * strips, tall * layers, len(pairs)),
+        (32 * warps, 1, 1),
+        [
+            *(launcher.upload(array, kind) for array, kind in inputs),
+            *outputs,
+            *map(np.int32, [*scalars, found[0].convolves_science]),
+        ],
+        shared=shared_bytes(size, warps),
+        defines=(f"K={size}", f"WARPS={warps}"),
+    )
+    return outputs[0], outputs[1], outputs[2], outputs[3]
+
+
+def _alike(
+    found: Sequence[Found], shapes: Sequence[tuple[int, ...]], expected: tuple[int, int]
+) -> tuple[int, int, int]:
+    """(kernel size, order, background order) that all images of a batch share."""
+    kinds = {(one.coefficients.shape, one.order, one.background_order, one.convolves_science) for one in found}
+    if len(kinds) != 1 or len(found) != len(shapes) or set(shapes) != {expected}:
+        raise WrongShape(
+            f"subtract: expected {len(found)} images of {expected} px with kernels alike, got {shapes}"
+        )
+    coefficients, order, background_order, _ = kinds.pop()
+    if coefficients[-1] > LARGEST_KERNEL:
+        raise WrongShape(f"subtract: expected a kernel of at most {LARGEST_KERNEL} px, got {coefficients[-1]}")
+    return coefficients[-1], order, background_order
+
+
+def borders(pieces: Sequence[Tile]) -> tuple[np.ndarray, np.ndarray]:
+    """The rows and the columns at which tiles begin, and where the last ones end."""
+    rows = [*sorted({tile.y0 for tile in pieces}), pieces[0].shape[0]]
+    columns = [*sorted({tile.x0 for tile in pieces}), pieces[0].shape[1]]
+    return np.array(rows), np.array(columns)
+
+
+def tile_kernels(found: Found, pieces: Sequence[Tile]) -> tuple[np.ndarray, np.ndarray]:
+    """(T, 4, K, PADDED) the kernels of each tile as the CUDA body reads them, and (T,) the sum of the square."""
+    height, width = pieces[0].shape
+    rows, squares = [], []
+    for tile in pieces:
+        y, x = tile.centre
+        u, v = float(field(x, width)), float(field(y, height))
+        du, dv = gradients(u, v, found.order)
+        rows.append([terms(u, v, found.order), du * 2 / width, dv * 2 / height])
+        squares.append(terms(u, v, POWER_ORDER))
+    linear = np.tensordot(np.array(rows), found.coefficients, 1)
+    square = np.tensordot(np.array(squares), squared(found.coefficients, found.order), 1)
+    return by_column(np.concatenate([linear, square[:, None]], 1)), square.sum((1, 2))
+
+
+def by_column(kernels: np.ndarray) -> np.ndarray:
+    """(..., K, padded) float32: flipped, so that convolution becomes correlation; columns lead, padded."""
+    size = kernels.shape[-1]
+    flipped = kernels[..., ::-1, ::-1].swapaxes(-1, -2)
+    return np.pad(flipped, [(0, 0)] * (kernels.ndim - 1) + [(0, -size % 4)]).astype(np.float32)
+
+
+def warps_for(size: int) -> int:
+    """Warps a block: as many as fit into shared memory."""
+    return next(warps for warps in (8, 4, 2) if shared_bytes(size, warps) <= SHARED_BUDGET)
+
+
+def shared_bytes(size: int, warps: int) -> int:
+    """Shared memory of one block: a tile's kernels, columns padded to 16 bytes, and the pixels with their halo."""
+    padded = -(-size // 4) * 4
+    return 4 * (KERNELS * size * padded + (ROWS * warps + size - 1) * (COLUMNS + size - 1))

@@ -4,7 +4,6 @@ import argparse
 import ctypes
 import gc
 import json
-import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -52,15 +51,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     start = time.perf_counter()
     configuration = configuration_of(arguments)
-    check_device(arguments.device)
     check_outputs(arguments)
     share_memory()
-    subtract_exposures = load_engine()
+    subtract_exposures, device_named = load_engine()
+    device = device_named(configuration.match.device)
     begun = time.perf_counter()
     exposures = prepared(arguments, configuration)
     seconds = {"load": begun - start, "read and calibrate": time.perf_counter() - begun}
     begun = time.perf_counter()
-    difference, sources = subtract_exposures(*exposures, configuration)
+    difference, sources = subtract_exposures(*exposures, configuration, device)
     seconds |= _stages(difference.seconds, time.perf_counter() - begun)
     begun = time.perf_counter()
     write_plot(arguments, difference, sources)
@@ -69,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     written = write_outputs(arguments, difference, sources)
     seconds["write"] = time.perf_counter() - begun
     seconds["total"] = time.perf_counter() - start
-    say(arguments, difference, sources, seconds, written)
+    say(arguments, difference, sources, device.name, seconds, written)
     return 0
 
 
@@ -106,20 +105,10 @@ def check_numbers(arguments: argparse.Namespace) -> None:
 
 OVERRIDES = {
     "instrument": ("gain", "read_noise", "saturation"),
-    "match": ("algorithm", "align", "convolve", "threads"),
+    "match": ("algorithm", "align", "convolve", "threads", "device"),
     "detect": ("threshold", "decorrelate"),
 }
 """Configuration section -> keys that the command line has options for."""
-
-
-def check_device(name: str) -> None:
-    """Raises DeviceFailed for anything but the CPU, BadConfiguration for what is no device at all."""
-    from gpudiff.model.errors import BadConfiguration, DeviceFailed
-
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise BadConfiguration(f"--device: expected cpu, cuda or cuda:N, got {name!r}")
-    if name != "cpu":
-        raise DeviceFailed(f"--device {name}: this version subtracts on the CPU only; expected --device cpu")
 
 
 def check_outputs(arguments: argparse.Namespace) -> None:
@@ -175,8 +164,9 @@ def share_memory() -> None:
         mallopt(M_ARENA_MAX, 1)
 
 
-def load_engine() -> Callable:
-    """`science.subtract.subtract_exposures`, with astropy.wcs loaded, which the first frame would ask for.
+def load_engine() -> tuple[Callable, Callable]:
+    """`science.subtract.subtract_exposures`, with astropy.wcs loaded, which the first frame would ask for, and
+    `arrays.passes.device_named`.
 
     The garbage collector rests meanwhile, and leaves alone what was loaded: it would look at it again and again.
     (Loading beside the reading of the frames was tried: the two get in each other's way.)
@@ -184,11 +174,12 @@ def load_engine() -> Callable:
     gc.disable()
     import astropy.wcs  # noqa: F401
 
+    from gpudiff.arrays.passes import device_named
     from gpudiff.science.subtract import subtract_exposures
 
     gc.freeze()
     gc.enable()
-    return subtract_exposures
+    return subtract_exposures, device_named
 
 
 def write_plot(arguments: argparse.Namespace, difference: Any, sources: Any) -> None:
@@ -216,6 +207,7 @@ def say(
     arguments: argparse.Namespace,
     difference: Any,
     sources: Any,
+    device: str,
     seconds: dict[str, float],
     written: list[str],
 ) -> None:
@@ -226,9 +218,11 @@ def say(
         from gpudiff.edges.atomic import atomically
 
         with atomically(arguments.json) as temporary:
-            temporary.write_text(json.dumps(report(difference, sources, seconds, written), indent=1) + "\n")
+            temporary.write_text(
+                json.dumps(report(difference, sources, device, seconds, written), indent=1) + "\n"
+            )
     if not arguments.quiet:
-        print(summary(difference, sources, seconds, written))
+        print(summary(difference, sources, device, seconds, written))
 
 
 def _meta(difference: Any) -> dict[str, Any]:
@@ -297,4 +291,8 @@ def _configure_method(group: Any) -> None:
         help="leave the noise as the convolution makes it",
     )
     group.add_argument("--threads", type=int, metavar="N", help="0, the default: one a core")
-    group.add_argument("--device", default="cpu", metavar="cpu|cuda[:N]", help="this version: cpu")
+    group.add_argument(
+        "--device",
+        metavar="auto|cpu|cuda[:N]",
+        help="default: auto, a GPU where one can be used (`gpudiff devices` lists them)",
+    )

@@ -13,11 +13,14 @@ from gpudiff.model.tables import Table
 LABEL = 18  # characters of the left column
 
 
-def summary(difference: Difference, sources: Table, seconds: dict[str, float], written: list[str]) -> str:
-    """Files and sizes, quality, detections, what to know, what was written, where the time went."""
+def summary(
+    difference: Difference, sources: Table, device: str, seconds: dict[str, float], written: list[str]
+) -> str:
+    """Files and sizes, device, quality, detections, what to know, what was written, where the time went."""
     lines = [
         ("science", _of(difference.science)),
         ("template", _of(difference.template)),
+        ("device", device),
         *quality_lines(difference, sources),
         *(("note", note) for note in difference.notes),
         *([("written", ", ".join(written))] if written else []),
@@ -27,13 +30,14 @@ def summary(difference: Difference, sources: Table, seconds: dict[str, float], w
 
 
 def report(
-    difference: Difference, sources: Table, seconds: dict[str, float], written: list[str]
+    difference: Difference, sources: Table, device: str, seconds: dict[str, float], written: list[str]
 ) -> dict[str, Any]:
     """The same for programs: JSON values only, unknown numbers null."""
     return {
         "gpudiff": __version__,
         "science": difference.science.name,
         "template": difference.template.name,
+        "device": device,
         "frame": dataclasses.asdict(difference.science.frame.observation.frame),
         "shape": list(difference.image.shape),
         "quality": _known(dataclasses.asdict(difference.quality)),

@@ -45,6 +45,7 @@ class Match:
     background_order: int = 2
     half_width: int = 12  # px, of the kernel at the least; a wide kernel gets more
     threads: int = 0  # 0: one a core; changes no result
+    device: str = "auto"  # cpu | cuda | cuda:N | auto: a GPU where one can be used
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Configuration:
         """Hex digest of the named sections, without what changes no result: for a provenance step."""
         values = {name: dataclasses.asdict(getattr(self, name)) for name in sections}
         for section in values.values():
-            section.pop("threads", None)
+            for name in ("threads", "device"):
+                section.pop(name, None)
         return digest(canonical(values))
 
 

@@ -17,6 +17,10 @@ class Plane(Protocol):
 
     def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray: ...
 
+    def factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """(H, G) and (G, W) float32 whose product it is; for a plane kept pixel by pixel itself and (0, W)."""
+        ...
+
 
 @dataclass(frozen=True)
 class DensePlane:
@@ -35,6 +39,10 @@ class DensePlane:
     def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Values at whole-pixel positions."""
         return self.array[y, x]
+
+    def factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """The plane, and no columns."""
+        return self.array, np.empty((0, self.array.shape[1]), np.float32)
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,10 @@ class SmoothPlane:
     def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Values at whole-pixel positions."""
         return (self._rows[y] * self._columns[:, x].T).sum(-1)
+
+    def factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """(H, G) and (G, W) whose product it is."""
+        return self._rows, self._columns
 
 
 def constant(value: float, shape: tuple[int, int]) -> SmoothPlane:

@@ -10,10 +10,9 @@ from gpudiff.arrays import saturated
 from gpudiff.arrays.box import box_mean
 from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.parallel import over
-from gpudiff.arrays.polynomial import field as field_coordinate
-from gpudiff.arrays.polynomial import rectangle
-from gpudiff.arrays.score_tiles import Filters, filters, score_tile
-from gpudiff.arrays.subtract_tiles import background_tile, lost_tile, matched_tile, spectra
+from gpudiff.arrays.passes import CPU, Device
+from gpudiff.arrays.score_tiles import Filters, filters
+from gpudiff.arrays.subtract_tiles import kernel_sum
 from gpudiff.arrays.tiles import Tile, tiles
 from gpudiff.model.config import Configuration, Match
 from gpudiff.model.frame import Difference, Exposure, Quality
@@ -24,7 +23,7 @@ from gpudiff.science import noise as noises
 from gpudiff.science.clean_stars import clean_stars
 from gpudiff.science.given_psfs import match_psfs
 from gpudiff.science.match import KernelFit, match
-from gpudiff.science.pair import Roles, bare, check_pair, roles
+from gpudiff.science.pair import Roles, bare, bare_kernel, check_pair, roles, variance_factors
 from gpudiff.science.planes import Planes, ResidualSky, mask_of, subtract_sky
 from gpudiff.science.provenance import difference_steps
 from gpudiff.science.psf import given
@@ -46,11 +45,16 @@ Matcher = Callable[[Exposure, Exposure, Stars, PsfModel, tuple[float, float], Ma
 
 
 def difference(
-    science: Exposure, template: Exposure, configuration: Configuration, fit_kernel: Matcher = match
+    science: Exposure,
+    template: Exposure,
+    configuration: Configuration,
+    device: Device = CPU,
+    fit_kernel: Matcher = match,
 ) -> Difference:
     """The difference of two exposures on one pixel grid.  The exposures are used up: the template's pixels are
     the difference's afterwards, the science image's cosmic rays are filled.
 
+    device : where the two passes over all pixels are computed
     fit_kernel : what finds the matching kernel; `science.match.match` says what it takes and returns.
 
     Raises WrongShape, NoOverlap, NoStars.
@@ -76,10 +80,10 @@ def difference(
 
     fit = fit_stars()
     watch.lap("kernel fit")
-    planes, sky = _subtract(parts, fit.kernel, settings.threads)
+    planes, sky = _subtract(parts, fit.kernel, device, settings.threads)
     if len(stars) and _uneven(sky, planes.variance):
         notes.append("the sky is not a low-order surface: matched again without its unevenness")
-        fit, planes = _match_again(parts, fit.kernel, sky, planes, fit_stars, settings.threads)
+        fit, planes = _match_again(parts, fit.kernel, sky, planes, fit_stars, device, settings.threads)
     planes.lost |= saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width)
     watch.lap("convolve and subtract")
     seen = noises.measure_matched(planes.image, planes.variance, planes.blank & ~planes.lost, fit.kernel, parts)
@@ -88,7 +92,7 @@ def difference(
     notes.extend(seen.notes)
     made = _filters(fit.kernel, psf, parts, seen, configuration.detect.decorrelate)
     matched = _matched(parts, fit.kernel, planes)
-    blank = score(planes, made, template.image, settings.threads)
+    blank = score(planes, made, template.image, device, settings.threads)
     scale, before = planes.calibrate(blank, seen)
     residuals = star_residuals(planes.image, planes.variance, matched, stars, FWHM * stars.width("science"))
     profile = given(made.thirds, science.shape, science.name)
@@ -125,31 +129,22 @@ def difference(
 
 # ---------------------------------------------------------------- convolve and subtract
 def _subtract(
-    parts: Roles, kernel: MatchingKernel, threads: int, changed: np.ndarray | None = None
+    parts: Roles, kernel: MatchingKernel, device: Device, threads: int, changed: np.ndarray | None = None
 ) -> tuple[Planes, SmoothPlane]:
     """The plain difference in the science image's unit, a smooth residual sky removed, and that sky.
 
     changed : (H, W) bool, pixels that are no sky, where they are known
     """
-    pair = bare(parts)
     shape = parts.target.shape
     pieces = tiles(shape, TILE, kernel.half)
-    spectrum = spectra(kernel.coefficients, kernel.order, pieces[0].size)
+    subtracted = device.subtracter(bare(parts), bare_kernel(kernel, parts), variance_factors(parts), pieces)
     planes = Planes.empty(shape)
     limit = noises.sky_limit(kernel, parts)
     cells = ResidualSky(pieces)
     reach = round(2.5 * FWHM * parts.target_width)
 
     def work(tile: Tile) -> None:
-        model, variance = matched_tile(pair, spectrum, tile)
-        lost = lost_tile(pair, spectrum, tile)
-        image = pair.target[tile.core] - model
-        image -= background_tile(kernel.background, kernel.background_order, tile)
-        if parts.convolves_science:
-            scale = 1 / _kernel_sum(kernel, tile)
-            image *= -scale
-            model = model * scale
-            variance = variance * scale**2
+        image, variance, model, lost = subtracted(tile)
         blank = noises.sky_only(model, variance, lost, limit)
         quiet = blank & (image**2 < 9 * variance)
         bright = light(image, variance, blank, reach) if changed is None else changed[tile.core]
@@ -170,13 +165,14 @@ def _match_again(
     sky: SmoothPlane,
     planes: Planes,
     fit_stars: Callable[[], KernelFit],
+    device: Device,
     threads: int,
 ) -> tuple[KernelFit, Planes]:
     """The fit and the difference once the uneven sky is out of the stamps of the fit too."""
     _take_sky(sky, parts, first)
     fit = fit_stars()
     _take_sky(SmoothPlane(-sky.grid, sky.shape), parts, first)
-    again, left = _subtract(parts, fit.kernel, threads, _changed(planes))
+    again, left = _subtract(parts, fit.kernel, device, threads, _changed(planes))
     _take_sky(left, parts, fit.kernel)
     return fit, again
 
@@ -207,15 +203,8 @@ def _changed(planes: Planes) -> np.ndarray:
 def _take_sky(sky: SmoothPlane, parts: Roles, kernel: MatchingKernel) -> None:
     """Take a residual sky, in the science image's unit, from the image that is not convolved, in place."""
     for tile in tiles(parts.target.shape, TILE, 0):
-        unit = -_kernel_sum(kernel, tile) if parts.convolves_science else np.float32(1)
+        unit = -kernel_sum(kernel.sums(), kernel.order, tile) if parts.convolves_science else np.float32(1)
         parts.target.image[tile.core] -= unit * sky.cut(tile.y0, tile.y1, tile.x0, tile.x1)
-
-
-def _kernel_sum(kernel: MatchingKernel, tile: Tile) -> np.ndarray:
-    """(h, w) float32 photometric scale of a tile's core."""
-    u = field_coordinate(np.arange(tile.x0, tile.x1), tile.shape[1])
-    v = field_coordinate(np.arange(tile.y0, tile.y1), tile.shape[0])
-    return rectangle(kernel.sums(), u, v, kernel.order)
 
 
 # ---------------------------------------------------------------- decorrelate and score
@@ -264,7 +253,9 @@ def _centred(image: np.ndarray, size: int) -> np.ndarray:
     return np.roll(out, (-(image.shape[0] // 2), -(image.shape[1] // 2)), (0, 1))
 
 
-def score(planes: Planes, recipe: Recipe, white: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
+def score(
+    planes: Planes, recipe: Recipe, white: np.ndarray, device: Device, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
     """(difference / sigma, score) samples on blank sky; fills in the score, whitens image and variance.
 
     white : (H, W) float32, where the whitened image is to lie; what it held is lost
@@ -276,10 +267,10 @@ def score(planes: Planes, recipe: Recipe, white: np.ndarray, threads: int) -> tu
     step = int(np.clip(np.sqrt(white.size / 2e5), 1, 5))
     samples: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(pieces)
 
+    scored_at = device.scorer(planes.image, planes.variance, planes.lost, made, pieces)
+
     def work(tile: Tile) -> None:
-        lost, variance = planes.lost[tile.outer], planes.variance[tile.outer]
-        image = np.where(lost, np.float32(0), planes.image[tile.outer])
-        scored = score_tile(image, variance, lost, made, tile)
+        scored = scored_at(tile)
         core = tile.core
         thin = (slice(None, None, step), slice(None, None, step))
         use = planes.blank[core][thin] & ~scored.lost[thin]
@@ -311,7 +302,7 @@ def _matched(parts: Roles, kernel: MatchingKernel, planes: Planes) -> np.ndarray
     if not parts.convolves_science:
         return planes.model
     for tile in tiles(parts.target.shape, 1024, 0):
-        planes.model[tile.core] = parts.target.image[tile.core] / _kernel_sum(kernel, tile)
+        planes.model[tile.core] = parts.target.image[tile.core] / kernel_sum(kernel.sums(), kernel.order, tile)
     return planes.model
 
 

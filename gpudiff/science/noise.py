@@ -195,9 +195,9 @@ def whitener(
 
 
 def whitening_reach(whiten_at: Callable[[float, float, int], tuple[np.ndarray, float]]) -> int:
-    """Pixels of halo that whitening needs: all but 1e-6 of the filter's energy, at most 24."""
+    """Pixels of halo that whitening needs: all but 1e-8 of the filter's energy, at most 24."""
     psi = np.fft.irfft2(whiten_at(0.0, 0.0, 96)[0], (96, 96))
-    return int(np.clip(reach_of(psi, 1e-6), 4, 24))
+    return int(np.clip(reach_of(psi, 1e-8), 4, 24))
 
 
 def scatter(values: np.ndarray) -> float:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpudiff.arrays.moments import FWHM
-from gpudiff.arrays.subtract_tiles import Pair
+from gpudiff.arrays.subtract_tiles import Factors, Found, Pair
 from gpudiff.model.config import Match
 from gpudiff.model.errors import NoOverlap, WrongShape
 from gpudiff.model.frame import Exposure
+from gpudiff.model.kernel import MatchingKernel
 from gpudiff.model.mask import UNUSABLE, marked
 from gpudiff.model.sky import Sky
 from gpudiff.science.stars import Stars
@@ -109,3 +110,14 @@ def bare(parts: Roles) -> Pair:
         target.gain,
         convolved.gain,
     )
+
+
+def bare_kernel(kernel: MatchingKernel, parts: Roles) -> Found:
+    """The matching kernel as arrays."""
+    coefficients, background = kernel.coefficients, kernel.background
+    return Found(coefficients, kernel.order, background, kernel.background_order, parts.convolves_science)
+
+
+def variance_factors(parts: Roles) -> tuple[Factors, Factors]:
+    """The sky variances of target and convolved image as products of small matrices."""
+    return parts.target.sky_variance.factors(), parts.convolved.sky_variance.factors()

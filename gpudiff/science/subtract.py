@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from gpudiff.arrays.passes import Device, device_named
 from gpudiff.model.config import Configuration
 from gpudiff.model.frame import Difference, Exposure, Frame
 from gpudiff.model.tables import Table
@@ -16,7 +17,7 @@ from gpudiff.science.difference import difference
 from gpudiff.science.whole_image import whole_image
 from gpudiff.science.zogy import zogy
 
-ALGORITHMS: dict[str, Callable[[Exposure, Exposure, Configuration], Difference]] = {
+ALGORITHMS: dict[str, Callable[[Exposure, Exposure, Configuration, Device], Difference]] = {
     "alard-lupton": difference,
     "delta": partial(difference, fit_kernel=delta),
     "whole-image": partial(difference, fit_kernel=whole_image),
@@ -26,26 +27,30 @@ ALGORITHMS: dict[str, Callable[[Exposure, Exposure, Configuration], Difference]]
 their difference out."""
 
 
-def subtract(science: Frame, template: Frame, configuration: Configuration) -> tuple[Difference, Table]:
+def subtract(
+    science: Frame, template: Frame, configuration: Configuration, device: Device | None = None
+) -> tuple[Difference, Table]:
     """Science minus matched template, and the DIASources in it.
 
-    Raises InputRejected (its branches name why) for frames that cannot be subtracted.
+    device : where the passes over all pixels are computed; None: the one that `match.device` names
+    Raises InputRejected (its branches name why) for frames that cannot be subtracted, DeviceFailed.
     """
     start = time.perf_counter()
     exposures = calibrate(science, configuration), calibrate(template, configuration)
     seconds = {"calibrate": time.perf_counter() - start}
-    made, sources = subtract_exposures(*exposures, configuration)
+    made, sources = subtract_exposures(*exposures, configuration, device)
     return dataclasses.replace(made, seconds=seconds | made.seconds), sources
 
 
 def subtract_exposures(
-    science: Exposure, template: Exposure, configuration: Configuration
+    science: Exposure, template: Exposure, configuration: Configuration, device: Device | None = None
 ) -> tuple[Difference, Table]:
     """The same for frames that were calibrated already; the exposures' images are used up."""
     start = time.perf_counter()
+    device = device or device_named(configuration.match.device)
     aligned = align(science, template, configuration)
     in_place = time.perf_counter()
-    made = ALGORITHMS[configuration.match.algorithm](science, aligned, configuration)
+    made = ALGORITHMS[configuration.match.algorithm](science, aligned, configuration, device)
     differenced = time.perf_counter()
     marked, sources = detect(made, configuration)
     seconds = {

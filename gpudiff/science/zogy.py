@@ -15,6 +15,7 @@ from scipy import ndimage
 from gpudiff.arrays import saturated
 from gpudiff.arrays.correlation import of_kernel
 from gpudiff.arrays.parallel import over
+from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.quiet_psf import quiet_wings
 from gpudiff.arrays.score_tiles import filters, mean_power, reach_of
 from gpudiff.arrays.stamps import stamps
@@ -61,9 +62,11 @@ BASIS = 0.75
 """Width of what is left to match over that of the crossed PSFs: it is small, but it reaches into their wings."""
 
 
-def zogy(science: Exposure, template: Exposure, configuration: Configuration) -> Difference:
+def zogy(science: Exposure, template: Exposure, configuration: Configuration, device: Device = CPU) -> Difference:
     """The proper difference of two exposures on one pixel grid, in the science image's flux unit.  The exposures
     are used up, as by `science.difference.difference`.
+
+    device : where the score is computed; the crossed convolutions are always the CPU's.
 
     Its noise is white by construction.  Raises BadConfiguration for `decorrelate = false`, WrongShape, NoOverlap,
     NoStars.
@@ -99,7 +102,7 @@ def zogy(science: Exposure, template: Exposure, configuration: Configuration) ->
     notes = (*notes, *seen.notes)
     made = _recipe(local, seen, wider)
     matched = planes.model
-    blank = score(planes, made, template.image, settings.threads)
+    blank = score(planes, made, template.image, device, settings.threads)
     scale, before = planes.calibrate(blank, seen)
     residuals = star_residuals(planes.image, planes.variance, matched, stars, FWHM * stars.width("science"))
     profile = given(made.thirds, science.shape, science.name)

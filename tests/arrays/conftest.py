@@ -5,25 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from gpudiff.arrays.device import Cuda, Launcher, PyCuda, device
-from gpudiff.model.errors import DeviceFailed
+from gpudiff.arrays.device import Launcher
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
 
 from emulated import Emulated
+from launchers import gpu_launchers
 
 # (build, order): the check build in three orders of threads and blocks, then the sanitizers.
 EMULATED = [("check", 0), ("check", 1), ("check", 20261122), ("asan", 0), ("tsan", 0)]
-
-
-def gpu_launchers() -> list[Launcher]:
-    found: list[Launcher] = []
-    for launcher in (Cuda, PyCuda):
-        try:
-            found.append(device("cuda", launcher))
-        except DeviceFailed:
-            continue  # the tests of device.py state that this is an error; here it means one launcher fewer
-    return found
 
 
 LAUNCHERS: list[Launcher] = [*(Emulated(*kind) for kind in EMULATED), *gpu_launchers()]

@@ -18,7 +18,7 @@ def test_the_cpu_keeps_arrays_where_they_are():
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:-1", "cuda:x", "", "CPU"])
 def test_an_unknown_name_is_refused_with_what_was_expected(name):
-    with pytest.raises(DeviceFailed, match="expected cpu, cuda or cuda:N"):
+    with pytest.raises(DeviceFailed, match="expected auto, cpu, cuda or cuda:N"):
         device(name)
 
 

@@ -6,8 +6,21 @@ from scipy.signal import convolve2d
 
 from gpudiff.arrays.convolve import convolve
 from gpudiff.arrays.polynomial import field, powers, terms
-from gpudiff.arrays.subtract_tiles import Pair, background_tile, lost_tile, matched_tile, spectra
+from gpudiff.arrays.subtract_tiles import (
+    SHARED_BUDGET,
+    Found,
+    Pair,
+    background_tile,
+    lost_tile,
+    matched_tile,
+    shared_bytes,
+    spectra,
+    subtract_tiles_cuda,
+    subtracted_tile,
+    warps_for,
+)
 from gpudiff.arrays.tiles import tiles
+from gpudiff.model.errors import WrongShape
 
 HALF = 7
 
@@ -197,3 +210,66 @@ def test_a_background_is_the_polynomial_of_the_frame_not_of_the_tile():
 def test_a_background_of_the_wrong_order_is_refused():
     with pytest.raises(ValueError, match="expected 6 coefficients, got 3"):
         background_tile(np.zeros(3), 2, tiles((64, 64), 64, 3)[0])
+
+
+# ---------------------------------------------------------------- the CUDA body
+def job(shape, half, order, seed, cells, reversed_=False):
+    """(pair, sky variances as factors, kernel and background) of one image, with bad pixels."""
+    rng = np.random.default_rng(seed)
+    target, convolved = sky(shape, seed), sky(shape, seed + 1)
+    bad = rng.random((2, *shape)) < 0.004
+    bad[1, 20:31, 10:30] = True
+    target[bad[0]] = convolved[bad[1]] = 0
+    factors = tuple((rng.uniform(3, 5, (shape[0], cells)), rng.uniform(3, 5, (cells, shape[1]))) for _ in range(2))
+    if cells == 0:
+        factors = tuple((rng.uniform(20, 30, shape), np.empty((0, shape[1]))) for _ in range(2))
+    planes = [(a @ b if cells else a).astype(np.float32) for a, b in factors]
+    cuts = [lambda y0, y1, x0, x1, plane=plane: plane[y0:y1, x0:x1] for plane in planes]
+    images = Pair(target, convolved, bad[0], bad[1], *cuts, 2.0, np.inf if seed % 2 else 1.5)
+    found = Found(kernel(order, half, 0.06, seed), order, rng.normal(0, 3, 6), 2, reversed_)
+    return images, factors, found
+
+
+@pytest.mark.parametrize(
+    ("batch", "shape", "half", "order", "cells", "reversed_"),
+    [
+        (1, (97, 120), 10, 2, 3, False),
+        (9, (45, 60), 3, 1, 1, False),
+        (2, (70, 131), 12, 2, 0, True),
+        (1, (90, 75), 31, 2, 4, False),
+        (1, (40, 33), 7, 0, 2, True),
+    ],
+)
+def test_cuda_body_agrees_with_the_definition(launcher, batch, shape, half, order, cells, reversed_):
+    jobs = [job(shape, half, order, seed, cells, reversed_) for seed in range(batch)]
+    pieces = tiles(shape, 3 * half + 40, half)
+    made = subtract_tiles_cuda(launcher, *zip(*jobs, strict=True), pieces)
+    image, variance, model, lost = (launcher.download(plane) for plane in made)
+    for n, (images, _, found) in enumerate(jobs):
+        spectrum = spectra(found.coefficients, order, pieces[0].size)
+        for tile in pieces:
+            expected = subtracted_tile(images, found, spectrum, tile)
+            at = (n, *tile.core)
+            # float32 FFTs and sums, 3e-6 of the brightest star in either.
+            limit = 3e-6 * np.abs(images.convolved).max()
+            np.testing.assert_allclose(image[at], expected[0], atol=limit, rtol=1e-5)
+            np.testing.assert_allclose(variance[at], expected[1], atol=limit, rtol=1e-5)
+            np.testing.assert_allclose(model[at], expected[2], atol=limit, rtol=1e-5)
+            # A share of the kernel's weight within rounding of one half may fall on either side.
+            assert np.mean(lost[at] != expected[3]) < 1e-3
+    assert lost.any()
+    assert not lost.all()
+
+
+@pytest.mark.parametrize("size", range(1, 64, 2))
+def test_every_kernel_size_fits_into_shared_memory(size):
+    assert shared_bytes(size, warps_for(size)) <= SHARED_BUDGET
+
+
+def test_cuda_body_refuses_images_that_differ_in_shape_or_kernels_that_are_too_large(launcher):
+    shape = (40, 50)
+    a, b = job(shape, 3, 1, 1, 1), job((40, 60), 3, 1, 2, 1)
+    with pytest.raises(WrongShape, match="kernels alike"):
+        subtract_tiles_cuda(launcher, *zip(a, b, strict=True), tiles(shape, 40, 3))
+    with pytest.raises(WrongShape, match="at most 63 px, got 65"):
+        subtract_tiles_cuda(launcher, *zip(job(shape, 32, 0, 1, 1), strict=True), tiles(shape, 160, 32))

@@ -1,0 +1,305 @@
+"""Everything that a GPU can say of the CUDA kernels, in one command of a few minutes.
+
+The card and its driver; all tests on CuPy and PyCUDA; compute-sanitizer (memcheck, racecheck) where it is
+installed; the card's own ceilings, copy bandwidth and fused multiply-adds; the whole engine on the GPU against the
+NumPy path; each kernel's time for one detector and for a raft of nine, and the same convolutions by batched FFTs of
+cuFFT in the same run.  A result is checked before it is timed; times are medians by events on the device.  Needs
+CuPy, and pytest for the tests.
+
+`--emulated` goes through the same steps with the kernels executed on the CPU, to check this script: its times say
+nothing.
+"""
+
+import argparse
+import importlib.util
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import _common as common
+import numpy as np
+
+from gpudiff.arrays import score_tiles, subtract_tiles
+from gpudiff.arrays.device import Cuda, device, survey
+from gpudiff.arrays.passes import CPU, Gpu
+from gpudiff.arrays.tiles import tiles
+from gpudiff.edges.fits import read_frame
+from gpudiff.model.config import Configuration
+from gpudiff.model.errors import DeviceFailed
+from gpudiff.science.subtract import subtract
+
+RAFT = 9
+TESTS = ["tests/arrays", "tests/science/test_on_kernels.py"]
+SANITIZED = ["tests/arrays", "-k", "Cuda and agrees"]
+FMA = """extern "C" __global__ void fma_rate(float* out, float x, int rounds) {
+    float a[16];
+#pragma unroll
+    for (int i = 0; i < 16; i++) a[i] = threadIdx.x + i;
+    for (int n = 0; n < rounds; n++)
+#pragma unroll
+        for (int i = 0; i < 16; i++) a[i] = fmaf(a[i], x, 0.5f);
+    float sum = 0.f;
+    for (int i = 0; i < 16; i++) sum += a[i];
+    out[blockIdx.x * blockDim.x + threadIdx.x] = sum;
+}"""
+
+
+class Timed:
+    """A launcher that notes how long each kernel took, in ms."""
+
+    def __init__(self, launcher: Any):
+        self.launcher = launcher
+        self.times: dict[str, list[float]] = defaultdict(list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.launcher, name)
+
+    def launch(self, stem: str, kernel: str, *rest: Any, **options: Any) -> None:
+        launch = partial(self.launcher.launch, stem, kernel, *rest, **options)
+        self.times[kernel].append(milliseconds(self.launcher, launch))
+
+    def medians(self) -> dict[str, float]:
+        """Of each kernel, the first launch left out: it loads the code."""
+        return {kernel: statistics.median(values[1:] or values) for kernel, values in self.times.items()}
+
+
+def milliseconds(launcher: Any, work: Callable[[], Any]) -> float:
+    """How long the work takes on the device; on the host where there is none."""
+    if not isinstance(launcher, Cuda):
+        start = time.perf_counter()
+        work()
+        return 1e3 * (time.perf_counter() - start)
+    events = launcher.cupy.cuda.Event(), launcher.cupy.cuda.Event()
+    events[0].record()
+    work()
+    events[1].record()
+    events[1].synchronize()
+    return float(launcher.cupy.cuda.get_elapsed_time(*events))
+
+
+# ---------------------------------------------------------------- tests
+def pytest(arguments: Sequence[str], before: Sequence[str] = ()) -> dict[str, Any]:
+    """The exit status and the last line of a run of the tests."""
+    if importlib.util.find_spec("pytest") is None:
+        return {"status": None, "said": "pytest is not installed"}
+    command = [*before, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    done = subprocess.run(command, cwd=common.ROOT, capture_output=True, text=True)
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    if done.returncode:
+        print(*lines[-40:], sep="\n")
+    return {"status": done.returncode, "said": lines[-1] if lines else ""}
+
+
+def sanitized(tool: str) -> dict[str, Any]:
+    """The kernels' tests under compute-sanitizer."""
+    program = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
+    if program is None:
+        return {"status": None, "said": "compute-sanitizer is not installed"}
+    return pytest(SANITIZED, [program, "--tool", tool, "--error-exitcode", "9"])
+
+
+# ---------------------------------------------------------------- ceilings
+def ceilings(launcher: Cuda) -> dict[str, float]:
+    """Copy bandwidth, bytes read plus written (GB/s), and fused multiply-adds (TFLOP/s, two to each), measured."""
+    cupy = launcher.cupy
+    source = cupy.random.random(1 << 28, dtype=np.float32)
+    target = cupy.empty_like(source)
+    copy = median_of(launcher, lambda: cupy.copyto(target, source))
+    kernel = cupy.RawKernel(FMA, "fma_rate")
+    blocks, rounds = 64 * launcher.device.attributes["MultiProcessorCount"], 4096
+    out = cupy.empty(blocks * 256, np.float32)
+    fma = median_of(launcher, lambda: kernel((blocks,), (256,), (out, np.float32(1.0001), np.int32(rounds))))
+    return {
+        "copy_gb_s": 2 * source.nbytes / copy / 1e6,
+        "fma_tflop_s": 2 * 16 * rounds * blocks * 256 / fma / 1e9,
+    }
+
+
+def median_of(launcher: Any, work: Callable[[], Any], repeats: int = 11) -> float:
+    """ms, the first run left out."""
+    work()
+    return statistics.median(milliseconds(launcher, work) for _ in range(repeats))
+
+
+# ---------------------------------------------------------------- kernels
+def kernels(launcher: Any, size: int, batch: int, half: int, repeats: int) -> list[dict[str, Any]]:
+    """Time, work and bytes of each kernel for a batch of detectors; checked on one tile before it is timed."""
+    rng = np.random.default_rng(batch)
+    pairs, found = zip(*(_pair(rng, size, half) for _ in range(batch)), strict=True)
+    variances = [(one.target_factors, one.convolved_factors) for one in pairs]
+    pieces = tiles((size, size), 256, half)
+    timed = Timed(launcher)
+    for _ in range(repeats + 1):
+        planes = subtract_tiles.subtract_tiles_cuda(timed, [one.pair for one in pairs], variances, found, pieces)
+    image, variance, _, lost = planes
+    _check_subtraction(launcher, planes, pairs[-1].pair, found[-1], pieces)
+    wide = tiles((size, size), 256, 15 + 8)
+    made = [score_tiles.filters(lambda u, v: _bell(2.0, 15), _whitener, wide[0].size, 8)] * batch
+    for _ in range(repeats + 1):
+        scored = score_tiles.score_tiles_cuda(timed, image, variance, lost, made, wide)
+    assert np.isfinite(launcher.download(scored[2])).all()
+    pixels, side = batch * size * size, 2 * half + 1
+    reach = 2 * score_tiles.filter_reach(made[0], wide[0].size) + 1
+    work = {
+        "subtract_tiles": (2 * 4 * side**2, 4 + 4 + 1 + 1 + 4 + 4 + 4 + 1),
+        "whiten": (2 * reach**2, 4 + 1 + 4),
+        "score": (2 * 2 * 31**2, 4 + 4 + 1 + 4 + 4 + 4 + 1),
+    }
+    return [
+        {
+            "kernel": name,
+            "batch": batch,
+            "ms": ms,
+            "ms_per_ccd": ms / batch,
+            "tflop_s": work[name][0] * pixels / ms / 1e9,
+            "gb_s": work[name][1] * pixels / ms / 1e6,
+        }
+        for name, ms in timed.medians().items()
+    ]
+
+
+class _Job:
+    """A pair with the factors of its sky variances."""
+
+    def __init__(self, pair: subtract_tiles.Pair, factors: tuple[np.ndarray, np.ndarray]):
+        self.pair, self.target_factors, self.convolved_factors = pair, factors, factors
+
+
+def _pair(rng: np.random.Generator, size: int, half: int) -> tuple[_Job, subtract_tiles.Found]:
+    target, convolved = (rng.normal(0, 5, (size, size)).astype(np.float32) for _ in range(2))
+    bad = rng.random((size, size)) < 1e-4
+    rows, columns = (
+        rng.uniform(4, 5, (size, 16)).astype(np.float32),
+        rng.uniform(0.3, 0.4, (16, size)).astype(np.float32),
+    )
+
+    def cut(y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+        return rows[y0:y1] @ columns[:, x0:x1]
+
+    pair = subtract_tiles.Pair(target, convolved, bad, bad, cut, cut, 2.0, 2.0)
+    parts = [_bell(1.5, half)] + [0.03 * rng.normal() * _bell(1.2 + 0.1 * n, half) for n in range(5)]
+    return _Job(pair, (rows, columns)), subtract_tiles.Found(np.array(parts), 2, rng.normal(0, 1, 6), 2)
+
+
+def _check_subtraction(
+    launcher: Any,
+    planes: Sequence[Any],
+    pair: subtract_tiles.Pair,
+    found: subtract_tiles.Found,
+    pieces: Sequence[Any],
+) -> None:
+    spectrum = subtract_tiles.spectra(found.coefficients, found.order, pieces[0].size)
+    image = launcher.download(planes[0])[-1]
+    for tile in (pieces[0], pieces[len(pieces) // 2]):
+        expected = subtract_tiles.subtracted_tile(pair, found, spectrum, tile)[0]
+        np.testing.assert_allclose(image[tile.core], expected, atol=1e-4)  # of a noise of 5
+
+
+def _bell(sigma: float, half: int) -> np.ndarray:
+    axis = np.arange(-half, half + 1)
+    image = np.exp(-0.5 * (axis[:, None] ** 2 + axis**2) / sigma**2)
+    return image / image.sum()
+
+
+def _whitener(u: float, v: float, size: int) -> tuple[np.ndarray, float]:
+    power = score_tiles.noise_power(_bell(1.5, 10), 20.0, 5.0, size)
+    return np.sqrt(power[0, 0] / power), float(power[0, 0] / score_tiles.mean_power(power, size))
+
+
+# ---------------------------------------------------------------- the same by FFTs, and the whole engine
+def by_ffts(launcher: Cuda, size: int, batch: int) -> float:
+    """ms of the four convolutions of `subtract_tiles` by cuFFT: squares of 256 px, one forward, four back."""
+    cupy = launcher.cupy
+    count = batch * len(tiles((size, size), 256, 12))
+    squares = cupy.random.random((count, 256, 256), dtype=np.float32)
+    spectra = (cupy.random.random((4, 256, 129), dtype=np.float32) + 0j).astype(np.complex64)
+
+    def work() -> None:
+        forward = cupy.fft.rfft2(squares)
+        for spectrum in spectra:
+            cupy.fft.irfft2(forward * spectrum, (256, 256))
+
+    return median_of(launcher, work, 5)
+
+
+def parity(launcher: Any, size: int, seed: int) -> dict[str, Any]:
+    """The whole engine on the device against the NumPy path: one simulated pair, and its wall times."""
+    with tempfile.TemporaryDirectory() as folder:
+        pair = Path(folder) / "pair"
+        scene = ["--scene", "standard", "--size", str(size), "--seed", str(seed)]
+        common.timed([sys.executable, "-m", "gpudiff", "simulate", "--output", pair, *scene])
+        frames = [read_frame(pair / f"{name}.fits") for name in ("science", "template")]
+    made, seconds = [], []
+    for where in (CPU, Gpu(launcher), Gpu(launcher)):
+        start = time.perf_counter()
+        made.append(subtract(*frames, Configuration(), where))
+        seconds.append(time.perf_counter() - start)
+    (numpy, expected), (first, sources), (second, _) = made
+    worst = float(np.nanmax(np.abs(first.image - numpy.image) / np.sqrt(numpy.variance)))
+    return {
+        "largest_difference_sigma": worst,
+        "sources_equal": bool(np.array_equal(sources["diaSourceId"], expected["diaSourceId"])),
+        "bit_identical_again": bool(np.array_equal(first.image, second.image, equal_nan=True)),
+        "seconds_numpy": seconds[0],
+        "seconds_device": seconds[2],
+    }
+
+
+# ---------------------------------------------------------------- one command
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=4096, help="px along one side (%(default)s)")
+    parser.add_argument("--half", type=int, default=12, help="px, of the matching kernel (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=11, help="timed launches (%(default)s)")
+    parser.add_argument("--no-tests", action="store_true", help="measure only")
+    parser.add_argument("--emulated", action="store_true", help="run the kernels on the CPU, to check this script")
+    parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
+    options = parser.parse_args()
+    try:
+        launcher = _emulated() if options.emulated else device("cuda")
+    except DeviceFailed as error:
+        print(f"nothing measured: {error}")
+        return 0
+    document: dict[str, Any] = {"survey": survey(), "size": options.size, "half": options.half}
+    print(document["survey"])
+    if not options.no_tests:
+        document["tests"] = {"pytest": pytest([*TESTS, "-k", "Cuda"])}
+        document["tests"] |= {tool: sanitized(tool) for tool in ("memcheck", "racecheck")}
+        print(document["tests"])
+    document["parity"] = parity(launcher, max(512, min(options.size, 1024)), 9301)
+    print(document["parity"])
+    real = isinstance(launcher, Cuda)
+    document["ceilings"] = ceilings(launcher) if real else {}
+    document["kernels"] = []
+    for batch in (1, RAFT):
+        document["kernels"] += kernels(launcher, options.size, batch, options.half, options.repeats)
+        if real:
+            ms = by_ffts(launcher, options.size, batch)
+            document["kernels"].append({"kernel": "four convolutions by cuFFT", "batch": batch, "ms": ms})
+    for row in document["kernels"]:
+        print({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()})
+    print(document["ceilings"])
+    if not (options.no_record or options.emulated):
+        print(common.record(__file__, document))
+    return int(
+        not document["parity"]["sources_equal"] or any(one["status"] for one in document.get("tests", {}).values())
+    )
+
+
+def _emulated() -> Any:
+    sys.path.insert(0, str(common.ROOT / "tests" / "cuda_on_cpu"))
+    from emulated import Emulated
+
+    return Emulated()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

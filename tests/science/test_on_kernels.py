@@ -1,0 +1,65 @@
+"""The whole engine with its passes over the pixels on CUDA kernels, run on the CPU (and on a GPU where there is
+one), against the NumPy path."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpudiff.arrays.passes import CPU, Gpu
+from gpudiff.science.subtract import subtract
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
+
+from emulated import Emulated
+from launchers import gpu_launchers
+
+LAUNCHERS = [Emulated(), *gpu_launchers()]
+PAIRS = {
+    "template convolved": {},
+    "science convolved": {"fwhm": (3.4, 4.6)},
+    "saturated stars": {"saturation": 6000.0},
+    "noise left as it is": {"decorrelate": False},
+}
+
+
+@pytest.fixture(
+    scope="module", params=LAUNCHERS, ids=lambda launcher: f"{type(launcher).__name__}-{launcher.name}"
+)
+def launcher(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=PAIRS)
+def both(request, maker, launcher):
+    """The same pair on the CPU and on the kernels: two of (difference, sources)."""
+    recipe = dict(PAIRS[request.param])
+    settings = maker.settings(decorrelate=recipe.pop("decorrelate", True))
+    pair = maker.pair(size=256, stars=60, transients=12, **recipe)
+    return [subtract(pair.science, pair.template, settings, device) for device in (CPU, Gpu(launcher))]
+
+
+def test_the_difference_is_the_same_to_a_ten_thousandth_of_sigma(both):
+    (numpy, _), (kernels, _) = both
+    np.testing.assert_array_equal(np.isnan(kernels.image), np.isnan(numpy.image))
+    # float32 sums in another order, and 1e-11 of the whitening filter's energy left out.
+    assert np.nanmax(np.abs(kernels.image - numpy.image) / np.sqrt(numpy.variance)) < 1e-4
+    # Near stars the noise learned from their scores is in it, which multiplies rounding by some.
+    np.testing.assert_allclose(kernels.variance, numpy.variance, rtol=5e-5)
+    np.testing.assert_allclose(kernels.score, numpy.score, atol=3e-4)  # summed under the PSF
+
+
+def test_the_sources_are_the_same(both):
+    (numpy, expected), (kernels, sources) = both
+    assert len(sources) >= 8
+    np.testing.assert_array_equal(kernels.mask, numpy.mask)
+    for name in ("diaSourceId", "flags", "isNegative"):
+        np.testing.assert_array_equal(sources[name], expected[name])
+    np.testing.assert_allclose(sources["x"], expected["x"], atol=1e-4)  # of an error of 0.05 px
+    np.testing.assert_allclose(sources["psfFlux"], expected["psfFlux"], atol=1e-4 * sources["psfFluxErr"].max())
+
+
+def test_provenance_is_the_same_on_every_device(both):
+    (numpy, _), (kernels, _) = both
+    assert kernels.fingerprint == numpy.fingerprint
