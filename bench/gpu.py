@@ -1,10 +1,10 @@
 """Everything that a GPU can say of the CUDA kernels, in one command of a few minutes.
 
 The card and its driver; all tests on CuPy and PyCUDA; compute-sanitizer (memcheck, racecheck) where it is
-installed; the card's own ceilings, copy bandwidth and fused multiply-adds; the whole engine on the GPU against the
-NumPy path; each kernel's time for one detector and for a raft of nine, and the same convolutions by batched FFTs of
-cuFFT in the same run.  A result is checked before it is timed; times are medians by events on the device.  Needs
-CuPy, and pytest for the tests.
+installed; the card's own ceilings, copy bandwidth and fused multiply-adds; the whole engine on the GPU against
+the NumPy path; each kernel's time for one detector and for a raft of nine, and the same convolutions by batched
+FFTs of cuFFT in the same run.  A result is checked before it is timed; times are medians by events on the device.
+Needs CuPy, and pytest for the tests.
 
 `--emulated` goes through the same steps with the kernels executed on the CPU, to check this script: its times say
 nothing.
