@@ -35,7 +35,7 @@ class Build(NamedTuple):
 
 def builds() -> list[Build]:
     """What is compiled: each kernel, the specialised ones at the sides we use most and at the largest."""
-    found = [Build("cutouts", (), 0, 32), Build("components", (), 0, 40)]
+    found = [Build("cutouts", (), 0, 32), Build("components", (), 0, 40), Build("resample", (), 0, 96)]
     for side in SIDES:
         warps = subtract_tiles.warps_for(side)
         shared = subtract_tiles.shared_bytes(side, warps)
