@@ -15,15 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from gpudiff.arrays import convolve, matched_filter, score_tiles, subtract_tiles
+from gpudiff.arrays import score_tiles, subtract_tiles
 from gpudiff.arrays.device import kernel_source
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
 SIDES = (21, 31, 63)
 FILTERS = ((1, 31), (21, 31), (49, 63))
 """Sides of whitening filter and PSF."""
-REGISTERS = {"subtract_tiles": 128}
-"""Budgets above 64: four kernels times eight rows are summed at once."""
 
 
 class Build(NamedTuple):
@@ -37,16 +35,11 @@ class Build(NamedTuple):
 
 def builds() -> list[Build]:
     """What is compiled: each kernel, the specialised ones at the sides we use most and at the largest."""
-    found = [Build("cutouts", (), 0, 32)]
-    for stem, letter, shared_bytes, pick in (
-        ("convolve", "K", convolve.shared_bytes, convolve.warps_for),
-        ("matched_filter", "P", matched_filter.shared_bytes, matched_filter.warps_for),
-        ("subtract_tiles", "K", subtract_tiles.shared_bytes, subtract_tiles.warps_for),
-    ):
-        for side in SIDES:
-            warps = pick(side)
-            defines = (f"{letter}={side}", f"WARPS={warps}")
-            found.append(Build(stem, defines, shared_bytes(side, warps), REGISTERS.get(stem, 64)))
+    found = [Build("cutouts", (), 0, 32), Build("components", (), 0, 40), Build("resample", (), 0, 96)]
+    for side in SIDES:
+        warps = subtract_tiles.warps_for(side)
+        shared = subtract_tiles.shared_bytes(side, warps)
+        found.append(Build("subtract_tiles", (f"K={side}", f"WARPS={warps}"), shared, 128))
     for filter_side, psf_side in FILTERS:
         warps = score_tiles.warps_for(filter_side, psf_side)
         defines = (f"S={filter_side}", f"P={psf_side}", f"WARPS={warps}")

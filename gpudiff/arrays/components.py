@@ -1,8 +1,11 @@
 """Detections as a list: local extrema of the score above a threshold, each once."""
 
+from typing import Any
+
 import numpy as np
 from scipy.spatial import cKDTree
 
+from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.stamps import positions, stamps
 
 APART = 4.5
@@ -21,12 +24,22 @@ def extrema(score: np.ndarray, threshold: float, fwhm: float = 0.0) -> tuple[np.
     Equal scores are ordered by (y, x), so the list is the same from run to run.
     score : (H, W) float32, no NaN
     """
+    y, x = tops(score, threshold)
+    return thinned(y, x, score[y, x], fwhm)
+
+
+def tops(score: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """(y, x) int64, row by row, of pixels whose |score| is at least `threshold` and the largest within 5 x 5."""
     y, x = positions((score >= threshold) | (score <= -threshold))
+    top = np.abs(score[y, x]) >= np.abs(stamps(score, y, x, 2)).max((1, 2), initial=0)
+    return y[top], x[top]
+
+
+def thinned(y: np.ndarray, x: np.ndarray, score: np.ndarray, fwhm: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Of tops and their scores those that stand for all, brightest first; `extrema` says which."""
     if len(y) == 0:
         return y, x
-    top = np.abs(score[y, x]) >= np.abs(stamps(score, y, x, 2)).reshape(len(y), -1).max(1)
-    y, x = y[top], x[top]
-    size = np.abs(score[y, x])
+    size = np.abs(score)
     order = np.lexsort((x, y, -size))
     y, x, size = y[order], x[order], size[order]
     return _thin(y, x, size, max(APART, fwhm), max(SHADOW, 4 * fwhm))
@@ -47,3 +60,44 @@ def _thin(
             if keep[first]:
                 keep[second] = False
     return y[keep], x[keep]
+
+
+# ---------------------------------------------------------------- on a GPU
+TILE = (8, 32)
+"""Rows and columns of a block in the CUDA body."""
+
+Tops = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def tops_cuda(launcher: Launcher, scores: Any, threshold: float) -> list[Tops]:
+    """`tops` of a batch on a GPU, and their scores: (y, x, score) of each image, row by row, on the host.
+
+    scores : (B, H, W) float32, no NaN, on the device or the host
+    """
+    height, width = scores.shape[1:]
+    scores = launcher.upload(scores, np.float32)
+    capacity = max(256, height * width // 256)  # far more than a good image has; a bad one is run again
+    found = _listed(launcher, scores, threshold, capacity)
+    if max(found[0]) > capacity:
+        found = _listed(launcher, scores, threshold, max(found[0]))
+    return [_in_order(*frame, width) for frame in zip(*found, strict=True)]
+
+
+def _listed(launcher: Launcher, scores: Any, threshold: float, capacity: int) -> Tops:
+    """On the host, counts (B,), and the first `capacity` pixel numbers and scores of each, (B, capacity)."""
+    batch, height, width = scores.shape
+    counts = launcher.zeros((batch,), np.int32)
+    places = launcher.empty((batch, capacity), np.int32)
+    values = launcher.empty((batch, capacity), np.float32)
+    sizes = [np.int32(width), np.int32(height), np.float32(threshold), np.int32(capacity)]
+    grid = (-(-width // TILE[1]), -(-height // TILE[0]), batch)
+    block = (TILE[0] * TILE[1], 1, 1)
+    launcher.launch("components", "tops", grid, block, [scores, counts, places, values, *sizes])
+    return launcher.download(counts), launcher.download(places), launcher.download(values)
+
+
+def _in_order(count: int, places: np.ndarray, values: np.ndarray, width: int) -> Tops:
+    """The list of one image, sorted by pixel number, that is by (y, x)."""
+    order = np.argsort(places[:count])
+    y, x = np.divmod(places[:count][order].astype(np.int64), width)
+    return y, x, values[:count][order]

@@ -1,4 +1,4 @@
-"""The two passes over all pixels of a pair, on the CPU tile by tile as they are asked for, or on a GPU at once."""
+"""The passes over all pixels of a pair, on the CPU or on a GPU; on the CPU tile by tile as they are asked for."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -6,7 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
+from gpudiff.arrays.components import extrema, thinned, tops_cuda
 from gpudiff.arrays.device import Host, Launcher, device
+from gpudiff.arrays.resample import Lattice, resample, resample_cuda
 from gpudiff.arrays.score_tiles import Filters, Scored, score_tile, score_tiles_cuda
 from gpudiff.arrays.subtract_tiles import (
     Factors,
@@ -25,6 +27,16 @@ class Device(Protocol):
 
     name: str
 
+    def resample(
+        self, image: np.ndarray, bad: np.ndarray, mask: np.ndarray, places: Lattice, sigma: float, threads: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(values, lost, mask) at every position of a lattice; `arrays.resample.resample` says what they are."""
+        ...
+
+    def extrema(self, score: np.ndarray, threshold: float, fwhm: float) -> tuple[np.ndarray, np.ndarray]:
+        """(y, x) of the detections, brightest first; `arrays.components.extrema` says which."""
+        ...
+
     def subtracter(
         self, pair: Pair, found: Found, variances: tuple[Factors, Factors], pieces: Sequence[Tile]
     ) -> Callable[[Tile], Planes]:
@@ -42,6 +54,8 @@ class _Cpu:
     """Tile by tile, when a tile is asked for."""
 
     name = "cpu"
+    resample = staticmethod(resample)
+    extrema = staticmethod(extrema)
 
     def subtracter(
         self, pair: Pair, found: Found, variances: tuple[Factors, Factors], pieces: Sequence[Tile]
@@ -69,6 +83,17 @@ class Gpu:
 
     def __init__(self, launcher: Launcher) -> None:
         self.launcher, self.name = launcher, launcher.name
+
+    def resample(
+        self, image: np.ndarray, bad: np.ndarray, mask: np.ndarray, places: Lattice, sigma: float, threads: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        made = resample_cuda(self.launcher, image[None], bad[None], mask[None], [places], [sigma])
+        values, lost, bits = (self.launcher.download(plane)[0] for plane in made)
+        return values, lost.view(bool), bits.astype(mask.dtype)
+
+    def extrema(self, score: np.ndarray, threshold: float, fwhm: float) -> tuple[np.ndarray, np.ndarray]:
+        [found] = tops_cuda(self.launcher, score[None], threshold)
+        return thinned(*found, fwhm)
 
     def subtracter(
         self, pair: Pair, found: Found, variances: tuple[Factors, Factors], pieces: Sequence[Tile]

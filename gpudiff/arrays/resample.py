@@ -1,11 +1,14 @@
 """An image read off another's pixel grid: interpolation that keeps flux, edges and bad pixels in mind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.parallel import over
+from gpudiff.model.errors import WrongShape
 
 TAPS = 8
 """Pixels along an axis that one value is made of."""
@@ -233,3 +236,43 @@ def _reaching(bad: np.ndarray) -> np.ndarray:
     for step in (1, 2, 4):
         out[:-step] |= out[step:]
     return out
+
+
+# ---------------------------------------------------------------- on a GPU
+BLOCK = (8, 32)
+"""Rows and columns of a block in the CUDA body."""
+
+
+def resample_cuda(
+    launcher: Launcher, images: Any, bad: Any, masks: Any, places: Sequence[Lattice], sigmas: Sequence[float]
+) -> tuple[Any, Any, Any]:
+    """The same for a batch on a GPU: `resample` of each image onto its lattice.
+
+    images : (B, H, W) float32; bad : (B, H, W) bool or uint8; masks : (B, H, W) integer; on the device or the host
+    places, sigmas : one for each image; the lattices are of one shape
+    Returns (B, h, w) on the device: values, float32; lost, uint8; mask, int32.  Raises WrongShape.
+    """
+    shapes = {one.shape for one in places}
+    if len(shapes) != 1 or not len(images) == len(places) == len(sigmas):
+        raise WrongShape(f"resample: expected {len(images)} lattices of one shape, got {sorted(shapes)}")
+    (height, width), cells = shapes.pop(), max(one.columns.shape[0] for one in places)
+    rows = np.zeros((len(places), 3, height, cells))
+    columns = np.zeros((len(places), cells, width))
+    for n, one in enumerate(places):
+        columns[n, : len(one.columns)] = one.columns
+        for plane, grid in enumerate((one.y, one.x, one.area)):
+            rows[n, plane, :, : len(one.columns)] = one.rows @ grid
+    inputs = [
+        launcher.upload(images, np.float32),
+        launcher.upload(bad, np.uint8),
+        launcher.upload(masks, np.int32),
+        launcher.upload(rows, np.float64),
+        launcher.upload(columns, np.float64),
+        launcher.upload(np.stack([weights(sigma) for sigma in sigmas]), np.float32),
+    ]
+    out = [launcher.empty((len(places), height, width), np.dtype(kind)) for kind in ("f4", "u1", "i4")]
+    sizes = map(np.int32, (images.shape[2], images.shape[1], width, height, cells))
+    grid_size = (-(-width // BLOCK[1]), -(-height // BLOCK[0]), len(places))
+    block = (BLOCK[0] * BLOCK[1], 1, 1)
+    launcher.launch("resample", "resample", grid_size, block, [*inputs, *out, *sizes])
+    return out[0], out[1], out[2]

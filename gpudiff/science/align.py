@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from gpudiff.arrays.resample import Lattice, Place, flaw, lattice, resample
+from gpudiff.arrays.passes import CPU, Device
+from gpudiff.arrays.resample import Lattice, Place, flaw, lattice
 from gpudiff.model.config import Configuration, Match
 from gpudiff.model.errors import NoOverlap, WrongShape
 from gpudiff.model.frame import Exposure
@@ -32,7 +33,7 @@ MARGIN = 15
 """Pixels from the template's edge within which a star does not help to measure its PSF."""
 
 
-def align(science: Exposure, template: Exposure, configuration: Configuration) -> Exposure:
+def align(science: Exposure, template: Exposure, configuration: Configuration, device: Device = CPU) -> Exposure:
     """The template on the science frame's pixel grid, its notes saying what was done; itself where nothing was.
 
     `match.align` says how.  "none": the pixel grids are taken as aligned.  "wcs": the WCS of both are believed.
@@ -44,6 +45,7 @@ def align(science: Exposure, template: Exposure, configuration: Configuration) -
     NO_DATA.  Its sky variance is that of white noise with the same power on the scale of a star, and counts as
     measured: noise of neighbouring pixels is correlated, which the difference looks at and whitens.
 
+    device : where it is resampled
     Raises WrongShape for grids of two shapes where there is nothing to go by, NoOverlap when science and
     template show different sky or their stars cannot be brought together.
     """
@@ -58,7 +60,7 @@ def align(science: Exposure, template: Exposure, configuration: Configuration) -
     if plan.place is None:
         return _placed(science, template, *plan.notes)
     filled, sigma = _filled(template, configuration.match)
-    return _resampled(science, filled, sigma, plan, configuration.match.threads)
+    return _resampled(science, filled, sigma, plan, device, configuration.match.threads)
 
 
 @dataclass(frozen=True)
@@ -233,11 +235,13 @@ def _filled(template: Exposure, settings: Match) -> tuple[Exposure, float]:
     return dataclasses.replace(template, notes=(*template.notes, note)), width
 
 
-def _resampled(science: Exposure, template: Exposure, sigma: float, plan: _Plan, threads: int) -> Exposure:
+def _resampled(
+    science: Exposure, template: Exposure, sigma: float, plan: _Plan, device: Device, threads: int
+) -> Exposure:
     assert plan.place is not None
     places = lattice(plan.place, science.shape)
     unusable = marked(template.mask, *UNUSABLE)
-    image, lost, mask = resample(template.image, unusable, template.mask, places, sigma, threads)
+    image, lost, mask = device.resample(template.image, unusable, template.mask, places, sigma, threads)
     if lost.all():
         raise NoOverlap(f"{template.name}: expected a template of the science frame's sky, got no pixel of it")
     mask[~lost] &= ~bit(*UNUSABLE)

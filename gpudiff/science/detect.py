@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from gpudiff.arrays.components import extrema
 from gpudiff.arrays.measure import Cut, PointFit, aperture, fit_points, own_photons, shifted
 from gpudiff.arrays.moments import second_moments
+from gpudiff.arrays.passes import CPU, Device
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import PoorSubtraction
 from gpudiff.model.frame import Difference
@@ -26,14 +26,15 @@ MOST = 65536
 """Detections that a frame's ids have room for."""
 
 
-def detect(difference: Difference, configuration: Configuration) -> tuple[Difference, Table]:
+def detect(difference: Difference, configuration: Configuration, device: Device = CPU) -> tuple[Difference, Table]:
     """(the difference with its footprints in the mask and its quality by cells, the DIASources ordered by y, x).
 
     A DIASource is an extremum of |score| at or above the threshold, of either sign.
+    device : where they are looked for
     Raises PoorSubtraction for more than 65,536 of them.
     """
     fwhm = difference.quality.science_fwhm
-    y, x = extrema(difference.score, configuration.detect.threshold, fwhm)
+    y, x = device.extrema(difference.score, configuration.detect.threshold, fwhm)
     marked = assess(mark_streaks(_mark(difference, configuration.detect.threshold)))
     marked = dataclasses.replace(marked, notes=(*marked.notes, *poor_notes(marked)))
     if len(y) == 0:

@@ -48,11 +48,11 @@ def subtract_exposures(
     """The same for frames that were calibrated already; the exposures' images are used up."""
     start = time.perf_counter()
     device = device or device_named(configuration.match.device)
-    aligned = align(science, template, configuration)
+    aligned = align(science, template, configuration, device)
     in_place = time.perf_counter()
     made = ALGORITHMS[configuration.match.algorithm](science, aligned, configuration, device)
     differenced = time.perf_counter()
-    marked, sources = detect(made, configuration)
+    marked, sources = detect(made, configuration, device)
     seconds = {
         "align": in_place - start,
         **made.seconds,

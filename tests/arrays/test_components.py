@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.components import extrema
+from gpudiff.arrays.components import extrema, tops, tops_cuda
 
 
 def blobs(*peaks, shape=(100, 120), sigma=2.0):
@@ -74,3 +74,20 @@ def test_noise_at_1_sigma_gives_a_list_without_repeats_close_by(turn):
     np.fill_diagonal(distance, 99)
     assert len(y) > 30
     assert distance.min() >= 4.5
+
+
+# ---------------------------------------------------------------- the CUDA body
+@pytest.mark.parametrize(("batch", "shape"), [(1, (150, 45)), (9, (33, 31)), (2, (5, 70))])
+def test_cuda_body_agrees_with_the_definition(launcher, batch, shape):
+    rng = np.random.default_rng(batch)
+    scores = rng.normal(0, 2, (batch, *shape)).astype(np.float32)
+    scores[:, :3, :4] = np.float32(5)  # equal neighbours, at a corner: each is as large as any near it
+    scores[0] = 0 if batch == 2 else scores[0]
+    for score, (y, x, found) in zip(scores, tops_cuda(launcher, scores, 3), strict=True):
+        np.testing.assert_array_equal((y, x), tops(score, 3))
+        np.testing.assert_array_equal(found, score[y, x])
+
+
+def test_cuda_body_lists_every_pixel_of_a_bad_image(launcher):
+    [(y, x, _)] = tops_cuda(launcher, np.full((1, 70, 50), -100, np.float32), 5)
+    np.testing.assert_array_equal(y * 50 + x, np.arange(3500))  # ten times what the first pass has room for

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.convolve import CELL, check, convolve, convolve_cuda, polynomials, shared_bytes, warps_for
+from gpudiff.arrays.convolve import check, convolve, polynomials
 from gpudiff.model.errors import WrongShape
 
 
@@ -57,20 +57,6 @@ def test_a_pixel_that_is_not_finite_spoils_what_the_kernel_reaches():
     np.testing.assert_allclose(convolve(image, kernels, 1)[~spoiled], clean[~spoiled], atol=1e-5)
 
 
-def test_a_kernel_constant_over_cells_errs_by_at_most_its_change_over_half_a_cell():
-    size, side = 21, 1024
-    pixel = np.arange(size) - size // 2
-    radius2 = pixel[:, None] ** 2 + pixel**2
-    narrow, wide = (np.exp(-radius2 / (2 * s * s)) / (2 * np.pi * s * s) for s in (1.8, 2.2))
-    # The width grows by 20 % from the left edge to the right one, so the peak changes by 40 %.
-    kernels = np.stack([(narrow + wide) / 2, (wide - narrow) / 2, np.zeros_like(wide)]).astype(np.float32)
-    stars = np.zeros((side, side), np.float32)
-    stars[40::80, 37::83] = 1
-    error = convolve(stars, kernels, 1, CELL) - convolve(stars, kernels, 1)
-    # Half a cell is 16 of the 1024 columns.
-    assert 0 < np.abs(error).max() < 0.4 * 16 / 1024 * convolve(stars, kernels, 1).max()
-
-
 def test_terms_come_in_the_order_of_the_definition():
     u, v = 2 * 3 / 8 - 1, 2 * 1 / 4 - 1
     terms = [plane[1, 3] for plane in polynomials((4, 8), 2)]
@@ -83,26 +69,3 @@ def test_terms_come_in_the_order_of_the_definition():
 def test_wrong_shapes_are_refused(image, kernels):
     with pytest.raises(WrongShape, match="convolve: expected"):
         check(image, kernels, 0)
-
-
-@pytest.mark.parametrize("size", range(1, 64, 2))
-def test_every_kernel_size_fits_into_shared_memory(size):
-    assert shared_bytes(size, warps_for(size)) <= 96 << 10  # an sm_120 block may have 99 KB
-
-
-@pytest.mark.parametrize(
-    ("batch", "shape", "size", "order"), [(1, (150, 45), 7, 2), (9, (33, 31), 7, 1), (1, (70, 50), 63, 0)]
-)
-def test_cuda_body_agrees_with_the_definition(launcher, batch, shape, size, order):
-    images, kernels = field(np.random.default_rng(size), shape, size, order, batch)
-    images[:, 5, ::29] = np.nan
-    images[-1, -1, -1] = -np.inf
-    expected = [convolve(image, kernel, order, CELL) for image, kernel in zip(images, kernels, strict=True)]
-    got = launcher.download(convolve_cuda(launcher, images, kernels, order))
-    # float32 sums of up to 3969 products of order 10 / K: rounding adds up like 63 * 6e-8 of their scale.
-    np.testing.assert_allclose(got, expected, atol=1e-4, equal_nan=True)
-
-
-def test_cuda_body_refuses_a_kernel_that_is_too_large(launcher):
-    with pytest.raises(WrongShape, match="at most 63 pixels"):
-        convolve_cuda(launcher, np.zeros((1, 8, 8), np.float32), np.zeros((1, 1, 65, 65), np.float32), 0)

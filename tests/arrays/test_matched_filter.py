@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.matched_filter import matched_filter, matched_filter_cuda, shared_bytes, warps_for
+from gpudiff.arrays.matched_filter import matched_filter
 from gpudiff.model.errors import BadPsf, WrongShape
 
 
@@ -102,28 +102,3 @@ def test_a_psf_that_is_not_one_is_refused(psf, error):
 def test_planes_of_different_shapes_are_refused():
     with pytest.raises(WrongShape, match=r"got \(9, 9\) and \(9, 8\)"):
         matched_filter(np.zeros((9, 9)), np.ones((9, 8)), gaussian(3), 5)
-
-
-@pytest.mark.parametrize("size", range(1, 64, 2))
-def test_every_psf_size_fits_into_shared_memory(size):
-    assert shared_bytes(size, warps_for(size)) <= 96 << 10  # an sm_120 block may have 99 KB
-
-
-@pytest.mark.parametrize(("batch", "shape", "size"), [(1, (150, 45), 11), (9, (33, 31), 11), (1, (70, 50), 63)])
-def test_cuda_body_agrees_with_the_definition(launcher, batch, shape, size):
-    differences, variances = noise(np.random.default_rng(size), (batch, *shape))
-    psfs = np.stack([gaussian(size, sigma, 0.5) for sigma in np.linspace(1.2, 3, batch)])
-    scores, lists = matched_filter_cuda(launcher, differences, variances, psfs, 2)
-    for z, score in enumerate(launcher.download(scores)):
-        expected, _ = matched_filter(differences[z], variances[z], psfs[z], 2)
-        # float32 sums of up to 3969 terms whose scale is 1; scores are of order 1 to 5.
-        np.testing.assert_allclose(score, expected, atol=2e-5)
-        y, x, found = lists[z]
-        np.testing.assert_array_equal((y, x), np.nonzero(np.abs(score) >= 2))
-        np.testing.assert_array_equal(found, score[y, x])
-
-
-def test_cuda_body_lists_every_pixel_of_a_bad_image(launcher):
-    difference, variance = np.full((1, 70, 50), 100, np.float32), np.ones((1, 70, 50), np.float32)
-    _, [(y, x, _)] = matched_filter_cuda(launcher, difference, variance, gaussian(5)[None], 5)
-    np.testing.assert_array_equal(y * 50 + x, np.arange(3500))  # ten times what the first pass has room for

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from gpudiff.arrays import resample as module
-from gpudiff.arrays.resample import flaw, lattice, resample, weights
+from gpudiff.arrays.resample import flaw, lattice, resample, resample_cuda, weights
+from gpudiff.model.errors import WrongShape
 
 SHAPE = (150, 170)
 NONE = np.zeros(SHAPE, bool)
@@ -137,3 +138,36 @@ def test_a_lattice_is_as_fine_as_the_distortion_asks():
 
 def test_a_map_that_is_straight_needs_a_coarse_lattice_only():
     assert lattice(turned(), (400, 500)).error < 1e-9
+
+
+# ---------------------------------------------------------------- the CUDA body
+@pytest.mark.parametrize(("batch", "size", "from_size"), [(1, (60, 85), (70, 64)), (9, (21, 40), (33, 35))])
+def test_cuda_body_agrees_with_the_definition(launcher, batch, size, from_size):
+    rng = np.random.default_rng(batch)
+    images = rng.normal(100, 20, (batch, *from_size)).astype(np.float32)
+    bad = rng.random((batch, *from_size)) < 0.02
+    bad[:, 5:12, 8:14] = True
+    masks = rng.integers(0, 1 << 11, (batch, *from_size)) * bad
+
+    def place(n):
+        bend = 1 + 0.02 * n
+        return lambda y, x: (2.3 + bend * y + 0.05 * x - 1e-3 * x * y, -3.2 + 0.97 * x - 0.03 * y + 2e-3 * y**2)
+
+    places, sigmas = [lattice(place(n), size) for n in range(batch)], [1.0 + 0.1 * n for n in range(batch)]
+    made = resample_cuda(launcher, images, bad, masks, places, sigmas)
+    for n in range(batch):
+        expected = resample(images[n], bad[n], masks[n], places[n], sigmas[n])
+        values, lost, bits = (launcher.download(plane)[n] for plane in made)
+        # float32 sums in another order: 1e-6 of the values; and a position within rounding of half a phase may
+        # take the next one, 5e-4 px away, where the image changes by up to 100 a pixel.
+        off = np.abs(values - expected[0])
+        assert off.max() < 0.1
+        assert (off > 5e-4).mean() < 1e-3
+        np.testing.assert_array_equal(lost, expected[1])
+        np.testing.assert_array_equal(bits, expected[2])
+
+
+def test_cuda_body_refuses_lattices_of_different_shapes(launcher):
+    places = [lattice(turned(), (40, 50)), lattice(turned(), (40, 51))]
+    with pytest.raises(WrongShape, match="2 lattices of one shape"):
+        resample_cuda(launcher, np.zeros((2, 9, 9)), np.zeros((2, 9, 9)), np.zeros((2, 9, 9)), places, [1, 1])
