@@ -33,7 +33,8 @@ def test_a_batch_survives_the_wire():
 
 def a_forced(visit: int) -> Table:
     values = {c.name: np.zeros(2, c.dtype) for c in FORCED_SOURCE}
-    return Table(FORCED_SOURCE, {**values, "visit": [visit] * 2, "detector": [4, 4], "band": ["r", "r"], "ra": [1, 2]})
+    rows = {"visit": [visit] * 2, "detector": [4, 4], "band": ["r", "r"], "ra": [1, 2]}
+    return Table(FORCED_SOURCE, {**values, **rows})
 
 
 def test_forced_photometry_survives_the_wire():
