@@ -13,7 +13,7 @@ UNDER_WAY = 50
 
 
 def announce(endpoint: str, visits: Iterable[NextVisit], timeout_s: float = 10.0) -> Iterator[dict[str, Any]]:
-    """The service's answer to each announcement, in order.  Raises NeighbourLost after a silence of `timeout_s`."""
+    """The service's answer to each announcement, in order.  Raises NeighbourLost after `timeout_s`."""
     dealer, waiting = Dealer(endpoint), 0
 
     def heard() -> dict[str, Any]:

@@ -18,7 +18,7 @@ ANNOUNCE = b"GDN1"
 MAX_BYTES = 1 << 16
 UNIX_MJD = 40587.0
 ICRS, SKY = (2, "ICRS"), (2, "SKY")
-"""Rubin's number of the one coordinate system, and of the one rotation system, that are understood; their names."""
+"""The coordinate and the rotation system that are understood: Rubin's numbers, and their names."""
 REQUIRED = ("visit", "revision", "horizon", "position", "coordinateSystem", "rotationSystem", "cameraAngle")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from gpudiff.model.next_visit import HORIZONS, NextVisit
 
 NOTED, CANCELLED, STALE, EXPIRED = "noted", "cancelled", "stale", "expired"
-"""What became of an announcement: it counts; it took its visit away; an equal or higher revision is known; too late."""
+"""What became of an announcement: it counts; its visit is off; its revision is not above the known; too late."""
 MOST = 100_000
 """Visits that are planned or remembered, at most: the oldest go first."""
 KEPT_S = 3600.0

@@ -43,6 +43,11 @@ class Settings:
             raise BadConfiguration(f"[service] cutout_size: expected an odd number, got {service.cutout_size}")
 
     @property
+    def index(self) -> Path:
+        """The file that keeps what is known of the templates."""
+        return self.directory / "templates.sqlite"
+
+    @property
     def workers(self) -> int:
         """Worker processes: as configured, or one for each core this process may use."""
         return self.configuration.service.workers or len(os.sched_getaffinity(0))

@@ -50,7 +50,8 @@ class Worker:
     def __init__(self, settings: Settings, pair: Pair):
         self.configuration = settings.configuration
         self.service = settings.configuration.service
-        self.templates = TemplateStore(settings.templates, self.configuration.instrument)
+        instrument = self.configuration.instrument
+        self.templates = TemplateStore(settings.templates, instrument, index=settings.index)
         self.process = load(settings.process)
         self.handover = Handover(settings.detections)
         self.pair = pair
@@ -93,6 +94,7 @@ class Worker:
             "sources": len(sources),
             "alerts": answer.alerts,
             "fingerprint": made.fingerprint,
+            "template": template.name,
             "seconds": {**difference.seconds, **seconds},
         }
 

@@ -119,7 +119,8 @@ def test_a_bad_line_is_named(tmp_path):
 
 
 def test_a_scheduler_s_night_is_read(tmp_path):
-    text = "observationId,observationStartMJD,visitTime,filter,fieldRA,fieldDec,rotSkyPos\n5,60483.9,34,z,196,-21,95\n"
+    text = "observationId,observationStartMJD,visitTime,filter,fieldRA,fieldDec,rotSkyPos\n"
+    text += "5,60483.9,34,z,196,-21,95\n"
     (tmp_path / "night.csv").write_text(text)
     (visit,) = read_visits(tmp_path / "night.csv", revision=4, horizon="hour")
     assert visit == NextVisit(5, 4, "hour", 196.0, -21.0, 95.0, 60483.9, "z", 34.0)

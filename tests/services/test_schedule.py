@@ -41,7 +41,7 @@ def test_a_change_is_told_and_a_stale_message_is_none():
 
 @pytest.mark.real_data
 def test_a_night_that_changes_with_every_visit_is_followed(real_data):
-    """Every visit is announced for the night, moved twice, and comes; one in 20 is cancelled, one in 30 unannounced."""
+    """Each visit is announced, changed twice, and comes; one in 20 is cancelled, one in 30 never announced."""
     night = list(read_visits(real_data / "pointings" / "baseline_v2.0_night_60483.csv"))
     later = [dataclasses.replace(one, start_tai=one.start_tai + tai_now() - 60483.5) for one in night]
     schedule, came = Schedule(), []
