@@ -181,13 +181,11 @@ class TemplateIndex:
 
     def _read(self, path: str, stamp: tuple[int, int]) -> tuple[Any, ...]:
         try:
-            seen, shape, wcs = read_headers(self.folder / path, self.instrument)
-            centre, radius = circle(shape, Sky(wcs))
+            entry = read_entry(self.folder / path, self.instrument)
         except Exception as error:  # as in edges.fits: astropy raises any of a dozen kinds
             return (path, *stamp, *[None] * 12, f"{type(error).__name__}: {error}")
-        frame = seen.frame
-        where = (json.dumps(wcs), *map(float, centre), radius)
-        return (path, *stamp, seen.band, frame.visit, frame.snap, frame.detector, *shape, *where, "", "")
+        frame, where = entry.frame, (entry.wcs, *map(float, entry.centre), entry.radius)
+        return (path, *stamp, entry.band, frame.visit, frame.snap, frame.detector, *entry.shape, *where, "", "")
 
     def _put(self, rows: list[tuple[Any, ...]]) -> None:
         self._forget([row[0] for row in rows])
@@ -204,8 +202,8 @@ class TemplateIndex:
             self._lines.executemany(f"delete from {table} where path = ?", [(path,) for path in paths])
 
 
-def read_headers(path: Path, instrument: Instrument) -> tuple[Any, tuple[int, int], dict[str, Any]]:
-    """(observation, shape, WCS keywords) from a file's headers alone; raises NotAnImage, and what astropy does."""
+def read_entry(path: Path, instrument: Instrument) -> Entry:
+    """What a file's headers say of it; raises NotAnImage, BadWcs, and what astropy does."""
     with open(path, "rb") as file:
         if file.read(2) != GZIP:
             check_structure(path, file, path.stat().st_size)
@@ -218,7 +216,8 @@ def read_headers(path: Path, instrument: Instrument) -> tuple[Any, tuple[int, in
             image = next((hdu for hdu in images if hdu.name in IMAGE), images[0])
             headers = (image.header.copy(), hdus[0].header.copy())
             shape = image.shape[-2:]
-    return observation(Cards(*headers), instrument, str(path)), shape, wcs_keywords(headers)
+    seen, wcs = observation(Cards(*headers), instrument, str(path)), wcs_keywords(headers)
+    return Entry(str(path), seen.band, seen.frame, shape, json.dumps(wcs), *circle(shape, Sky(wcs)), 0, 0, "")
 
 
 def circle(shape: tuple[int, int], sky: Sky) -> tuple[np.ndarray, float]:

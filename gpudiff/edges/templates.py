@@ -88,7 +88,7 @@ class TemplateStore:
         detector, then the name."""
         ranked = []
         for entry in self.index.near(wanted):
-            share = _share(wanted, entry)
+            share = covered(wanted, entry)
             if share > 0:
                 rank = (entry.band != wanted.band, -share, entry.frame.detector != wanted.detector, entry.path)
                 ranked.append((rank, entry))
@@ -121,7 +121,7 @@ def footprint_of(frame: Frame) -> Footprint:
     return Footprint(observation.frame.detector, observation.band, shape, points)
 
 
-def _share(wanted: Footprint, entry: Entry) -> float:
+def covered(wanted: Footprint, entry: Entry) -> float:
     """Share of the footprint's points that a template covers, 0 to 1."""
     if wanted.points is None or not entry.sky:
         return float(entry.frame.detector == wanted.detector and entry.shape == wanted.shape)

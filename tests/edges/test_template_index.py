@@ -26,10 +26,8 @@ def index(tmp_path):
 def opened(monkeypatch):
     """Names of the files whose headers were read."""
     names: list[str] = []
-    read = template_index.read_headers
-    monkeypatch.setattr(
-        template_index, "read_headers", lambda path, i: (names.append(path.name), read(path, i))[1]
-    )
+    read = template_index.read_entry
+    monkeypatch.setattr(template_index, "read_entry", lambda path, i: (names.append(path.name), read(path, i))[1])
     return names
 
 
