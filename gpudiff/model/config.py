@@ -68,6 +68,8 @@ class Service:
     max_frame_bytes: int = 1 << 30
     association_radius: float = 1.0  # arcsec
     cutout_size: int = 51  # px, odd
+    forced: bool = True  # fluxes at known positions without a detection; left out while frames queue up
+    forced_objects: str = ""  # table of those positions: diaObjectId, ra, dec (.csv, .ecsv, .fits)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.dead_letters import DeadLetters
+from gpudiff.edges.positions import known_positions
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import endpoint_in, wait
 from gpudiff.model.errors import GpudiffError, InputRejected, MustStop, NeighbourLost
@@ -38,6 +39,7 @@ class Differencer:
         be written, NoTemplate for a template folder that is absent.
         """
         service = settings.configuration.service
+        known_positions(service.forced_objects)  # refused here rather than by each worker
         self.attempts, self.lease_s = service.attempts, service.lease_s
         self._status_file = settings.directory / "status.json"
         letters = DeadLetters(settings.directory / "dead")
@@ -127,7 +129,7 @@ class Differencer:
             held = self.intake.next()
             if held is None:
                 return
-            one.work(held)
+            one.work(held, forced=len(self.intake.queue) <= len(self.pool.workers))
 
     def _hear(self, one: WorkerProcess) -> None:
         """Act on all that a worker has said."""
@@ -149,6 +151,7 @@ class Differencer:
         """The frame's detections are committed."""
         self.metrics.stages(values.pop("seconds"))
         self.metrics.template(self.preloader.before(values.pop("template"), held.arrived))
+        self.metrics.forced(values.pop("forced"))
         frame = held.frame
         self.reception.end(held, Receipt(frame.visit, frame.snap, frame.detector, None, **values))
 

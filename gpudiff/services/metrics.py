@@ -21,7 +21,7 @@ class Metrics:
     gpudiff_frames_total{status}, gpudiff_rejections_total{error}, gpudiff_dead_letters_total,
     gpudiff_worker_restarts_total, gpudiff_stage_seconds{stage}, gpudiff_alert_latency_seconds (a frame's
     arrival to its commit), gpudiff_frames_in_flight, gpudiff_frames_queued, gpudiff_next_visits_total{status},
-    gpudiff_template_loads_total{when}.
+    gpudiff_template_loads_total{when}, gpudiff_forced_sources_total, gpudiff_forced_deferred_total (frames).
     """
 
     def __init__(self, endpoint: str):
@@ -51,6 +51,10 @@ class Metrics:
         )
         self._visits_total = Total("gpudiff_next_visits", "announcements", ["status"], registry=registry)
         self._loads_total = Total("gpudiff_template_loads", "templates of frames", ["when"], registry=registry)
+        self._forced_total = Total("gpudiff_forced_sources", "forced fluxes", registry=registry)
+        self._deferred_total = Total(
+            "gpudiff_forced_deferred", "frames without forced photometry", registry=registry
+        )
         self._in_flight = Gauge("gpudiff_frames_in_flight", "frames in hand", registry=registry)
         self._queued = Gauge("gpudiff_frames_queued", "frames no worker has yet", registry=registry)
 
@@ -87,6 +91,13 @@ class Metrics:
         self._loads[when] += 1
         self._loads_total.labels(when).inc()
 
+    def forced(self, count: int | None) -> None:
+        """Count a frame's forced fluxes, or the frame when they were left out (None)."""
+        self._sums["forced_deferred"] += count is None
+        self._sums["forced_sources"] += count or 0
+        self._deferred_total.inc(count is None)
+        self._forced_total.inc(count or 0)
+
     def worker_restarted(self) -> None:
         """Count a worker that was started again."""
         self._sums["worker_restarts"] += 1
@@ -113,6 +124,7 @@ class Metrics:
             **{name: self._frames[name] for name in ("accepted", "done", "duplicate", "failed")},
             "rejected": dict(self._rejected),
             **{name: self._sums[name] for name in ("sources", "alerts", "dead_letters", "worker_restarts")},
+            **{name: self._sums[name] for name in ("forced_sources", "forced_deferred")},
             "next_visits": dict(self._visits),
             "template_loads": dict(self._loads),
             "in_flight": in_flight,

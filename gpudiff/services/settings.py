@@ -12,6 +12,7 @@ from gpudiff.model.errors import BadConfiguration
 SUBTRACT = "gpudiff.science.subtract:subtract"
 LEAST = {"workers": 0, "credit": 1, "lease_s": 0.1, "attempts": 1, "max_frame_bytes": 1, "cutout_size": 1}
 WORK, STOP = b"work", b"stop"
+FORCED, DEFERRED = b"1", b"0"
 """What a differencer says to a worker (services.worker)."""
 READY, HANDING, DONE, ERROR = b"ready", b"handing", b"done", b"error"
 """What a worker says to its differencer."""
