@@ -27,7 +27,7 @@ class Plan:
 
     def take(self, said: NextVisit, now: float) -> tuple["Plan", str]:
         """(the plan after an announcement, what became of it).  now : MJD TAI"""
-        if said.valid_until < now:
+        if _forgotten(said) < now:
             return self, EXPIRED
         if self.revisions.get(said.visit, -1) >= said.revision:
             return self, STALE
