@@ -15,6 +15,8 @@ COMMANDS = {
     "differencer": "take frames over ZeroMQ, subtract, hand detections on",
     "associator": "decide known or new, keep the ledger, publish alerts",
     "send": "send FITS frames to a running service, with receipts",
+    "announce": "tell a running service which visits come next",
+    "templates": "build templates from earlier exposures",
     "simulate": "make a night of frames, templates and truth",
     "demo": "simulate, run, send, and report what was found",
     "inspect": "print an alert, draw its cutouts",

@@ -69,6 +69,34 @@ class Service:
     max_frame_bytes: int = 1 << 30
     association_radius: float = 1.0  # arcsec
     cutout_size: int = 51  # px, odd
+    forced: bool = True  # fluxes at known positions without a detection; left out while frames queue up
+    forced_objects: str = ""  # table of those positions: diaObjectId, ra, dec (.csv, .ecsv, .fits)
+
+
+@dataclass(frozen=True)
+class Telescope:
+    """Where the telescope stands, how fast it moves, what its camera sees: to make ready what comes next."""
+
+    focal_plane: str = ""  # CSV file of the camera's sensors; without it a visit is a circle on the sky
+    plate_scale: float = 20.0  # arcsec a mm of the focal plane
+    field_radius: float = 1.75  # degrees, of that circle
+    latitude: float = -30.2446  # degrees
+    longitude: float = -70.7494  # degrees, east of Greenwich
+    altitude_low: float = 20.0  # degrees
+    altitude_high: float = 86.5
+    azimuth_speed: float = 7.0  # degrees a second
+    azimuth_acceleration: float = 7.0  # degrees a second^2
+    azimuth_jerk: float = 28.0  # degrees a second^3
+    altitude_speed: float = 3.5
+    altitude_acceleration: float = 3.5
+    altitude_jerk: float = 14.0
+    dome_speed: float = 1.5  # degrees a second, in azimuth
+    dome_altitude_speed: float = 1.75
+    settle_s: float = 3.0
+    readout_s: float = 3.07  # slewing goes on meanwhile
+    filter_change_s: float = 120.0
+    ahead_s: float = 15.0  # what can be reached in so long after the last announced visit is warmed too
+    warm_bytes: int = 8 << 30  # of templates that are read before their frames come
 
 
 @dataclass(frozen=True)
@@ -80,6 +108,7 @@ class Configuration:
     match: Match = field(default_factory=Match)
     detect: Detect = field(default_factory=Detect)
     service: Service = field(default_factory=Service)
+    telescope: Telescope = field(default_factory=Telescope)
 
     def digest(self, *sections: str) -> str:
         """Hex digest of the named sections, without what changes no result: for a provenance step."""

@@ -17,6 +17,7 @@ GpudiffError
     NoTemplate           no template covers the frame
     BadMessage           a wire message that breaks the contract
       MissingKey           a required header key is absent
+      WrongCoordinates     an announced visit that is not in ICRS with a sky angle
       ChecksumMismatch     a plane is not what its checksum says
     BadConfiguration     a key or value of the configuration is wrong
   TryAgain             the work is good, the moment is not: retried up to three times
@@ -100,6 +101,10 @@ class BadMessage(InputRejected):
 
 
 class MissingKey(BadMessage):
+    pass
+
+
+class WrongCoordinates(BadMessage):
     pass
 
 

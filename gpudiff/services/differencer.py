@@ -9,10 +9,13 @@ from typing import Any
 
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.dead_letters import DeadLetters
+from gpudiff.edges.positions import known_positions
+from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import endpoint_in, wait
-from gpudiff.model.errors import GpudiffError, InputRejected, MustStop, NeighbourLost, NoTemplate
+from gpudiff.model.errors import GpudiffError, InputRejected, MustStop, NeighbourLost
 from gpudiff.services.handover import error_named
 from gpudiff.services.intake import Held
+from gpudiff.services.preload import Preloader
 from gpudiff.services.reception import Reception
 from gpudiff.services.settings import DONE, HANDING, READY, Settings
 from gpudiff.services.workers import WorkerPool, WorkerProcess
@@ -35,16 +38,18 @@ class Differencer:
         Raises BadConfiguration for an endpoint that cannot be bound, StoreFailed for a directory that cannot
         be written, NoTemplate for a template folder that is absent.
         """
-        if not settings.templates.is_dir():
-            raise NoTemplate(f"{settings.templates}: expected a folder of template FITS files")
         service = settings.configuration.service
+        known_positions(service.forced_objects)  # refused here rather than by each worker
         self.attempts, self.lease_s = service.attempts, service.lease_s
         self._status_file = settings.directory / "status.json"
         letters = DeadLetters(settings.directory / "dead")
+        TemplateStore(settings.templates, settings.configuration.instrument, index=settings.index).close()
         self.reception = Reception(endpoint_in(settings.directory, settings.frames), service, letters)
         self.endpoint, self.metrics = self.reception.router.endpoint, self.reception.metrics
         self.intake = self.reception.intake
         self.pool = WorkerPool(settings)
+        self.preloader = Preloader(settings, self.reception.schedule)
+        self.preloader.start()
         self._wake, self._waker = os.pipe()
         self._stopping = False
         self._ready: Callable[[str], None] | None = None
@@ -80,7 +85,8 @@ class Differencer:
             self.close()
 
     def close(self) -> None:
-        """End the workers, close the sockets."""
+        """End the workers and the reading ahead, close the sockets."""
+        self.preloader.close()
         self.pool.close()
         self.reception.close()
         os.close(self._wake)
@@ -123,7 +129,7 @@ class Differencer:
             held = self.intake.next()
             if held is None:
                 return
-            one.work(held)
+            one.work(held, forced=len(self.intake.queue) <= len(self.pool.workers))
 
     def _hear(self, one: WorkerProcess) -> None:
         """Act on all that a worker has said."""
@@ -144,6 +150,8 @@ class Differencer:
     def _done(self, held: Held, values: dict[str, Any]) -> None:
         """The frame's detections are committed."""
         self.metrics.stages(values.pop("seconds"))
+        self.metrics.template(self.preloader.before(values.pop("template"), held.arrived))
+        self.metrics.forced(values.pop("forced"))
         frame = held.frame
         self.reception.end(held, Receipt(frame.visit, frame.snap, frame.detector, None, **values))
 

@@ -20,7 +20,8 @@ class Metrics:
 
     gpudiff_frames_total{status}, gpudiff_rejections_total{error}, gpudiff_dead_letters_total,
     gpudiff_worker_restarts_total, gpudiff_stage_seconds{stage}, gpudiff_alert_latency_seconds (a frame's
-    arrival to its commit), gpudiff_frames_in_flight, gpudiff_frames_queued.
+    arrival to its commit), gpudiff_frames_in_flight, gpudiff_frames_queued, gpudiff_next_visits_total{status},
+    gpudiff_template_loads_total{when}, gpudiff_forced_sources_total, gpudiff_forced_deferred_total (frames).
     """
 
     def __init__(self, endpoint: str):
@@ -29,6 +30,8 @@ class Metrics:
         self._frames: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
         self._sums: Counter[str] = Counter()
+        self._visits: Counter[str] = Counter()
+        self._loads: Counter[str] = Counter({"before": 0, "on_arrival": 0})
         self._written: dict[str, Any] = {}
         self._server: Any = None
         self.registry = registry = CollectorRegistry()
@@ -45,6 +48,12 @@ class Metrics:
         )
         self._latency = Histogram(
             "gpudiff_alert_latency_seconds", "arrival to commit", registry=registry, buckets=SECONDS
+        )
+        self._visits_total = Total("gpudiff_next_visits", "announcements", ["status"], registry=registry)
+        self._loads_total = Total("gpudiff_template_loads", "templates of frames", ["when"], registry=registry)
+        self._forced_total = Total("gpudiff_forced_sources", "forced fluxes", registry=registry)
+        self._deferred_total = Total(
+            "gpudiff_forced_deferred", "frames without forced photometry", registry=registry
         )
         self._in_flight = Gauge("gpudiff_frames_in_flight", "frames in hand", registry=registry)
         self._queued = Gauge("gpudiff_frames_queued", "frames no worker has yet", registry=registry)
@@ -71,6 +80,24 @@ class Metrics:
         self._sums["dead_letters"] += 1
         self._dead_letters.inc()
 
+    def visit(self, status: str) -> None:
+        """Count an announcement by what became of it, or the first frame of a visit, announced or unannounced."""
+        self._visits[status] += 1
+        self._visits_total.labels(status).inc()
+
+    def template(self, before: bool) -> None:
+        """Count a frame's template: read before the frame came, or on its arrival."""
+        when = "before" if before else "on_arrival"
+        self._loads[when] += 1
+        self._loads_total.labels(when).inc()
+
+    def forced(self, count: int | None) -> None:
+        """Count a frame's forced fluxes, or the frame when they were left out (None)."""
+        self._sums["forced_deferred"] += count is None
+        self._sums["forced_sources"] += count or 0
+        self._deferred_total.inc(count is None)
+        self._forced_total.inc(count or 0)
+
     def worker_restarted(self) -> None:
         """Count a worker that was started again."""
         self._sums["worker_restarts"] += 1
@@ -85,7 +112,8 @@ class Metrics:
         """Write status.json when anything changed since it was last written; raises StoreFailed.
 
         accepted, done, duplicate and failed count receipts; `rejected` counts them by the error's name;
-        `workers` are process ids.
+        `workers` are process ids; `next_visits` counts announcements and first frames, `template_loads` the
+        templates that were read before their frame came and on its arrival.
         """
         self._in_flight.set(in_flight)
         self._queued.set(queued)
@@ -96,6 +124,9 @@ class Metrics:
             **{name: self._frames[name] for name in ("accepted", "done", "duplicate", "failed")},
             "rejected": dict(self._rejected),
             **{name: self._sums[name] for name in ("sources", "alerts", "dead_letters", "worker_restarts")},
+            **{name: self._sums[name] for name in ("forced_sources", "forced_deferred")},
+            "next_visits": dict(self._visits),
+            "template_loads": dict(self._loads),
             "in_flight": in_flight,
             "queued": queued,
             "workers": workers,

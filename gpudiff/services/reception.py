@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gpudiff.edges import control, wire
+from gpudiff.edges import control, next_visit, wire
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.transport import Received, Router
@@ -13,6 +13,7 @@ from gpudiff.model.errors import BadMessage, ChecksumMismatch, GpudiffError, Inp
 from gpudiff.model.frame import FrameId
 from gpudiff.services.intake import Held, Intake
 from gpudiff.services.metrics import Metrics
+from gpudiff.services.schedule import Schedule
 
 BEATS_A_LEASE = 3
 """How often within a lease a client is told that its frame is still in work."""
@@ -38,6 +39,7 @@ class Reception:
         )
         self.intake = Intake(service.credit, LARGEST_FRAMES * service.max_frame_bytes)
         self.metrics = Metrics(self.router.endpoint)
+        self.schedule = Schedule()
         self._beat_at = time.monotonic()
 
     def listen(self) -> None:
@@ -48,6 +50,8 @@ class Reception:
                 return
             if message.parts and bytes(message.parts[0][:5]) == control.CONTROL:
                 self._answer(message)
+            elif message.parts and bytes(message.parts[0][:5]) == next_visit.ANNOUNCE:
+                self._note(message)
             else:
                 self._take(message)
 
@@ -98,6 +102,18 @@ class Reception:
         service = self.service
         self.router.send(message.sender, control.ready(service.credit, service.lease_s, service.max_frame_bytes))
 
+    def _note(self, message: Received) -> None:
+        """Take an announcement of a visit, or refuse it by name, and say which."""
+        try:
+            visit = next_visit.decode(message.parts)
+            outcome = self.schedule.hear(visit)
+            said = next_visit.answer(visit.visit, visit.revision, outcome)
+        except BadMessage as error:
+            outcome = error.name
+            said = next_visit.answer(None, None, "refused", error.name, control.one_line(str(error)))
+        self.metrics.visit(outcome)
+        self.router.send(message.sender, said)
+
     def _take(self, message: Received) -> None:
         """Check a frame message and take the frame in hand, or refuse it by name."""
         try:
@@ -109,6 +125,8 @@ class Reception:
         except (InputRejected, NoCredit) as error:
             self._refuse(message, error)
             return
+        if receipt.status == "accepted" and (came := self.schedule.frame_came(envelope.frame.visit)):
+            self.metrics.visit(came)
         self.metrics.count(receipt)
         self._send(message.sender, receipt)
 

@@ -12,6 +12,7 @@ from gpudiff.model.errors import BadConfiguration
 SUBTRACT = "gpudiff.science.subtract:subtract"
 LEAST = {"workers": 0, "credit": 1, "lease_s": 0.1, "attempts": 1, "max_frame_bytes": 1, "cutout_size": 1}
 WORK, STOP = b"work", b"stop"
+FORCED, DEFERRED = b"1", b"0"
 """What a differencer says to a worker (services.worker)."""
 READY, HANDING, DONE, ERROR = b"ready", b"handing", b"done", b"error"
 """What a worker says to its differencer."""
@@ -41,6 +42,11 @@ class Settings:
                 raise BadConfiguration(f"[service] {key}: expected {least} or more, got {got}")
         if service.cutout_size % 2 == 0:
             raise BadConfiguration(f"[service] cutout_size: expected an odd number, got {service.cutout_size}")
+
+    @property
+    def index(self) -> Path:
+        """The file that keeps what is known of the templates."""
+        return self.directory / "templates.sqlite"
 
     @property
     def workers(self) -> int:

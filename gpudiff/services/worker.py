@@ -1,10 +1,11 @@
 """A worker process: one frame at a time, from its pixels to its committed detections.
 
 Started by services.workers as `python -m gpudiff.services.worker ENDPOINT SETTINGS`.  It says [ready] over
-one socket, takes [work, received_tai, frame message ...] and answers [handing] when only the associator is
+one socket, takes [work, received_tai, forced, frame message ...] and answers [handing] when only the associator is
 waited for, then [done, JSON] or [error, JSON].  It ends when the differencer does.
 """
 
+import dataclasses
 import importlib
 import json
 import os
@@ -17,12 +18,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpudiff.edges import wire
+from gpudiff.edges.positions import known_positions
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import Pair
 from gpudiff.model.errors import GpudiffError
 from gpudiff.science.batch import batch
+from gpudiff.science.forced_photometry import forced_photometry
 from gpudiff.services.handover import Handover
-from gpudiff.services.settings import DONE, ERROR, HANDING, READY, STOP, Settings, from_json
+from gpudiff.services.settings import DONE, ERROR, FORCED, HANDING, READY, STOP, Settings, from_json
 
 LISTEN_S = 60.0
 
@@ -50,8 +53,10 @@ class Worker:
     def __init__(self, settings: Settings, pair: Pair):
         self.configuration = settings.configuration
         self.service = settings.configuration.service
-        self.templates = TemplateStore(settings.templates, self.configuration.instrument)
+        instrument = self.configuration.instrument
+        self.templates = TemplateStore(settings.templates, instrument, index=settings.index)
         self.process = load(settings.process)
+        self.known = known_positions(self.service.forced_objects)
         self.handover = Handover(settings.detections)
         self.pair = pair
 
@@ -64,26 +69,34 @@ class Worker:
                 continue
             if bytes(message[0]) == STOP:
                 return
-            self.pair.send(self.answer(float(bytes(message[1])), message[2:]))
+            self.pair.send(self.answer(float(bytes(message[1])), bytes(message[2]) == FORCED, message[3:]))
 
-    def answer(self, received_tai: float, parts: Sequence[Any]) -> list[bytes]:
+    def answer(self, received_tai: float, forced: bool, parts: Sequence[Any]) -> list[bytes]:
         """[done, JSON] or [error, JSON] for one frame."""
         try:
-            return [DONE, json.dumps(self.work(received_tai, parts)).encode()]
+            return [DONE, json.dumps(self.work(received_tai, forced, parts)).encode()]
         except GpudiffError as error:
             return _error(error.name, str(error))
         except Exception as error:  # a bug must cost one frame, by name, not the service
             traceback.print_exc()
             return _error(type(error).__name__, " ".join(str(error).split()))
 
-    def work(self, received_tai: float, parts: Sequence[Any]) -> dict[str, Any]:
-        """What the receipt says of the frame, and the seconds of each stage."""
+    def work(self, received_tai: float, forced: bool, parts: Sequence[Any]) -> dict[str, Any]:
+        """What the receipt says of the frame, and the seconds of each stage.
+
+        forced : whether there is time for forced photometry
+        """
         seconds, start = {}, time.perf_counter()
         frame = wire.decode(parts, self.service.max_frame_bytes)
         template = self.templates.find(frame)
         seconds["read"] = time.perf_counter() - start
         difference, sources = self.process(frame, template, self.configuration)
         made = batch(difference, sources, self.service.cutout_size, received_tai)
+        if forced and self.service.forced:
+            start = time.perf_counter()
+            fluxes = forced_photometry(difference, sources, self.known, self.service.association_radius)
+            made = dataclasses.replace(made, forced=fluxes)
+            seconds["forced"] = time.perf_counter() - start
         self.pair.send([HANDING])
         start = time.perf_counter()
         answer = self.handover.commit(made)
@@ -93,6 +106,8 @@ class Worker:
             "sources": len(sources),
             "alerts": answer.alerts,
             "fingerprint": made.fingerprint,
+            "template": template.name,
+            "forced": len(made.forced) if forced else None,
             "seconds": {**difference.seconds, **seconds},
         }
 
