@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import fastavro
+import numpy as np
 
 from gpudiff.edges.alert_schema import (
     FLAG_FIELDS,
@@ -23,10 +24,10 @@ from gpudiff.edges.avro_rows import NULL, VALUE, encode_rows, long
 from gpudiff.edges.cutout_fits import write_cutouts
 from gpudiff.model.alert import AlertBatch
 from gpudiff.model.errors import BadMessage
-from gpudiff.model.tables import FLAGS, Table
+from gpudiff.model.tables import BANDS, FLAGS, Table
 
 NOT_MEASURED = {"trailNdata": 0, "bboxSize": 0}
-NOT_MEASURED |= {f"{band}_psfFluxNdata": 0 for band in "ugrizy"}
+EMPTY_BANDS = {f"{band}_psfFluxNdata": 0 for band in BANDS}
 
 
 def encode_sources(alerts: AlertBatch) -> list[bytes]:
@@ -42,8 +43,16 @@ def encode_sources(alerts: AlertBatch) -> list[bytes]:
 
 
 def encode_objects(objects: Table) -> list[bytes]:
-    """The diaObject record of each row."""
-    return encode_rows(_parsed("diaObject"), nullable(objects), NOT_MEASURED)
+    """The diaObject record of each row.  Columns that are empty in all rows are written as constants."""
+    empty = {name for name, column in objects.columns.items() if len(column) and _is_empty(name, column)}
+    columns = {name: column for name, column in nullable(objects).items() if name not in empty}
+    return encode_rows(_parsed("diaObject"), columns, EMPTY_BANDS)
+
+
+def _is_empty(name: str, column: np.ndarray) -> bool:
+    if name in EMPTY_BANDS:
+        return not column.any()
+    return name not in REQUIRED and column.dtype.kind == "f" and bool(np.isnan(column).all())
 
 
 def encode_alerts(
