@@ -11,7 +11,7 @@ _NAMES = ("Mean", "MeanErr", "Sigma", "Chi2", "Ndata", "Min", "Max", "ErrMean", 
 def first_fluxes(sources: Table, light: Light | None) -> dict[str, np.ndarray]:
     """The columns of brightness of objects seen once: each in its own band, NaN and 0 in the others."""
     flux, error, usable = _fluxes(sources, light)
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
     for band in BANDS:
         seen = usable & light.seen_in(band) if light else usable
         once, spread = np.where(seen, flux, np.nan), np.where(seen, error, np.nan)

@@ -91,16 +91,27 @@ def update(objects: Table, sources: Table, now: float, light: Light | None = Non
     )
 
 
-def rebuild(sources: Table, owner: np.ndarray, now: float, light: Light | None = None) -> Table:
+def rebuild(
+    sources: Table, owner: np.ndarray, now: float, light: Light | None = None, before: Table | None = None
+) -> Table:
     """The DIAObjects that the detections left to them make: a withdrawn detection no longer counts.
 
     sources : their detections, in order of time; owner : (N,) int64 diaObjectId of each; light : of each
+    before : objects as the snapshot has them; they begin with that, and only later detections are added
     Rising in diaObjectId; an object of which no detection is left is not in the result.
     """
     ids, row = np.unique(owner, return_inverse=True)
-    rank = _rank_within(owner)
+    columns = {c.name: np.zeros(len(ids), c.dtype) for c in DIAOBJECT}
+    begun = np.zeros(len(ids), bool)
+    if before is not None:
+        _, at, theirs = np.intersect1d(ids, before["diaObjectId"], return_indices=True)
+        begun[at] = True
+        for name, column in columns.items():
+            column[at] = before[name][theirs]
+    rank = _rank_within(owner) + begun[row]
+    counted = begun[row] & (sources["midpointMjdTai"] <= columns["lastDiaSourceMjdTai"][row])
+    rank[counted] = -1
     first = new_objects(sources, now, light)
-    columns = {name: np.empty(len(ids), column.dtype) for name, column in first.columns.items()}
     for n in range(rank.max() + 1 if rank.size else 0):
         turn = np.flatnonzero(rank == n)
         at = row[turn]

@@ -129,7 +129,7 @@ class Associator:
         self.sky.remove(revision.withdrawn)
         self.sky.put(revision.rebuilt)
         frame, now = batch.observation.frame, self.clock()
-        nearby = self.sky.near(batch.sources["dec"], NEIGHBOURHOOD / 3600)
+        nearby = self.sky.near(batch.sources["ra"], batch.sources["dec"], NEIGHBOURHOOD / 3600)
         radius = self.configuration.service.association_radius
         found = associate(batch.sources, nearby, radius, now)
         found = self._with_free_ids(found, frame)
