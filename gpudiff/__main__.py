@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": "simulate, run, send, and report what was found",
     "inspect": "print an alert, draw its cutouts",
     "objects": "build the store of known objects, look into it",
+    "ephemerides": "compute where Solar System objects are during a night",
 }
 
 
