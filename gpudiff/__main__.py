@@ -21,6 +21,8 @@ COMMANDS = {
     "demo": "simulate, run, send, and report what was found",
     "inspect": "print an alert, draw its cutouts",
     "devices": "list the CPU and the GPUs, and what is missing to use them",
+    "objects": "build the store of known objects, look into it",
+    "ephemerides": "compute where Solar System objects are during a night",
 }
 
 

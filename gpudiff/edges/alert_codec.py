@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import fastavro
+import numpy as np
 
 from gpudiff.edges.alert_schema import (
     FLAG_FIELDS,
@@ -23,16 +24,17 @@ from gpudiff.edges.avro_rows import NULL, VALUE, encode_rows, long
 from gpudiff.edges.cutout_fits import write_cutouts
 from gpudiff.model.alert import AlertBatch
 from gpudiff.model.errors import BadMessage
-from gpudiff.model.tables import FLAGS, Table
+from gpudiff.model.tables import BANDS, FLAGS, Table
 
 NOT_MEASURED = {"trailNdata": 0, "bboxSize": 0}
-NOT_MEASURED |= {f"{band}_psfFluxNdata": 0 for band in "ugrizy"}
+EMPTY_BANDS = {f"{band}_psfFluxNdata": 0 for band in BANDS}
 
 
 def encode_sources(alerts: AlertBatch) -> list[bytes]:
     """The diaSource record of each DIASource of a frame: what the ledger keeps, and later alerts repeat."""
     columns = nullable(alerts.sources)
-    columns["diaObjectId"] = alerts.association.object_ids.tolist()
+    columns["diaObjectId"] = [one or None for one in alerts.association.object_ids.tolist()]
+    columns["ssObjectId"] = [one or None for one in alerts.association.ss_object_ids.tolist()]
     flags = alerts.sources["flags"]
     for field, name in FLAG_FIELDS.items():
         columns[field] = ((flags >> FLAGS[name]) & 1).astype(bool).tolist()
@@ -41,8 +43,16 @@ def encode_sources(alerts: AlertBatch) -> list[bytes]:
 
 
 def encode_objects(objects: Table) -> list[bytes]:
-    """The diaObject record of each row."""
-    return encode_rows(_parsed("diaObject"), nullable(objects), NOT_MEASURED)
+    """The diaObject record of each row.  Columns that are empty in all rows are written as constants."""
+    empty = {name for name, column in objects.columns.items() if len(column) and _is_empty(name, column)}
+    columns = {name: column for name, column in nullable(objects).items() if name not in empty}
+    return encode_rows(_parsed("diaObject"), columns, EMPTY_BANDS)
+
+
+def _is_empty(name: str, column: np.ndarray) -> bool:
+    if name in EMPTY_BANDS:
+        return not column.any()
+    return name not in REQUIRED and column.dtype.kind == "f" and bool(np.isnan(column).all())
 
 
 def encode_alerts(
@@ -54,7 +64,9 @@ def encode_alerts(
     """
     x, y = alerts.sources["x"], alerts.sources["y"]
     cutouts = write_cutouts(alerts.cutouts, x, y, alerts.wcs, alerts.image_unit)
-    objects = encode_objects(alerts.association.objects)
+    moving = alerts.association.moving.tolist()
+    records = encode_objects(alerts.association.objects)
+    objects = [NULL if moves else VALUE + one for moves, one in zip(moving, records, strict=True)]
     ids = alerts.sources["diaSourceId"].tolist()
     tails = _tails(alerts)
     for parts in zip(ids, sources, history, objects, cutouts, tails, strict=True):
@@ -71,6 +83,7 @@ def splice(
 ) -> bytes:
     """One alert's bytes from those of its parts, in the order of the schema's fields.
 
+    dia_object : with the byte that says whether there is one
     cutouts : difference, science, template; tail : association and provenance
     """
     earlier = [VALUE, long(len(history)), *history, NULL] if history else [NULL]
@@ -83,7 +96,6 @@ def splice(
             source,
             *earlier,
             no_forced,
-            VALUE,
             dia_object,
             *stamps,
             tail,

@@ -24,6 +24,9 @@ _REQUIRED = (
 REQUIRED = frozenset([*_REQUIRED.split(), *(f"{band}_psfFluxNdata" for band in "ugrizy")])
 """Never null; the others may be."""
 
+UNOWNED = ("diaObjectId",)
+"""Null in a DIASource that moves: it belongs to no DIAObject."""
+
 SOURCE_OTHERS = {
     "long": "diaObjectId ssObjectId parentDiaSourceId",
     "float": "exposureTime psfLnL trailFlux trailFluxErr trailRaErr trailDecErr trailLengthErr trailAngleErr "
@@ -53,11 +56,8 @@ FLAG_FIELDS = {
     "pixelFlags_suspect": "BRIGHT_STAR",
 }
 """The standard's flags that follow from one of ours (model.tables.FLAGS)."""
-BAND_FLOATS = (
-    "psfFluxMean psfFluxMeanErr psfFluxSigma fpFluxMean fpFluxMeanErr scienceFluxMean scienceFluxMeanErr "
-    "psfFluxMin psfFluxMax psfFluxMaxSlope psfFluxErrMean"
-)
-"""The standard's DIAObject fields that exist once a band."""
+BAND_FLOATS = "fpFluxMean fpFluxMeanErr scienceFluxMean scienceFluxMeanErr psfFluxMaxSlope"
+"""The standard's DIAObject fields that exist once a band and are no columns of ours."""
 FORCED = (
     "diaForcedSourceId:long diaObjectId:long ra:double dec:double visit:long detector:int psfFlux:float? "
     "psfFluxErr:float? midpointMjdTai:double scienceFlux:float? scienceFluxErr:float? band:string? "
@@ -68,7 +68,11 @@ FORCED = (
 def dia_source_schema() -> dict[str, Any]:
     """One detection: our columns, the standard's other fields, and our own at the end."""
     ours = {c.name: _from_column(c) for c in ALERT_SOURCE}
-    others = [_field(name, kind) for kind, names in SOURCE_OTHERS.items() for name in names.split()]
+    others = [
+        _field(name, kind, null=name in UNOWNED or None)
+        for kind, names in SOURCE_OTHERS.items()
+        for name in names.split()
+    ]
     shared = [field for name, field in ours.items() if name not in OWN_SOURCE_COLUMNS]
     own = [ours[name] for name in OWN_SOURCE_COLUMNS]
     unit = _field("fluxUnit", "string", "unit of the fluxes: nJy, or the image's when it is not calibrated")
@@ -78,8 +82,7 @@ def dia_source_schema() -> dict[str, Any]:
 def dia_object_schema() -> dict[str, Any]:
     """One object: our columns, and the standard's fields for each band."""
     bands = [_field(f"{band}_{name}", "float") for band in "ugrizy" for name in BAND_FLOATS.split()]
-    counts = [_field(f"{band}_psfFluxNdata", "int", "points in the means; 0: none made") for band in "ugrizy"]
-    return _record("diaObject", [*map(_from_column, DIAOBJECT), *bands, *counts])
+    return _record("diaObject", [*map(_from_column, DIAOBJECT), *bands])
 
 
 @cache
