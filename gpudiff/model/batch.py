@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gpudiff.model.frame import Observation
-from gpudiff.model.tables import Table
+from gpudiff.model.tables import FORCED_SOURCE, Table
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class DetectionBatch:
     fingerprint, steps : provenance up to detection (model.provenance)
     quality : model.frame.Quality as a dict
     received_tai, sent_tai : MJD TAI, when the frame had arrived and when this batch left
+    forced : Table of model.tables.FORCED_SOURCE, known objects without a detection; empty where not asked for
     """
 
     observation: Observation
@@ -35,3 +36,4 @@ class DetectionBatch:
     zero_point: float | None = None
     received_tai: float = float("nan")
     sent_tai: float = float("nan")
+    forced: Table = field(default_factory=lambda: Table.empty(FORCED_SOURCE))
