@@ -32,7 +32,8 @@ NOT_MEASURED |= {f"{band}_psfFluxNdata": 0 for band in "ugrizy"}
 def encode_sources(alerts: AlertBatch) -> list[bytes]:
     """The diaSource record of each DIASource of a frame: what the ledger keeps, and later alerts repeat."""
     columns = nullable(alerts.sources)
-    columns["diaObjectId"] = alerts.association.object_ids.tolist()
+    columns["diaObjectId"] = [one or None for one in alerts.association.object_ids.tolist()]
+    columns["ssObjectId"] = [one or None for one in alerts.association.ss_object_ids.tolist()]
     flags = alerts.sources["flags"]
     for field, name in FLAG_FIELDS.items():
         columns[field] = ((flags >> FLAGS[name]) & 1).astype(bool).tolist()
@@ -54,7 +55,9 @@ def encode_alerts(
     """
     x, y = alerts.sources["x"], alerts.sources["y"]
     cutouts = write_cutouts(alerts.cutouts, x, y, alerts.wcs, alerts.image_unit)
-    objects = encode_objects(alerts.association.objects)
+    moving = alerts.association.moving.tolist()
+    records = encode_objects(alerts.association.objects)
+    objects = [NULL if moves else VALUE + one for moves, one in zip(moving, records, strict=True)]
     ids = alerts.sources["diaSourceId"].tolist()
     tails = _tails(alerts)
     for parts in zip(ids, sources, history, objects, cutouts, tails, strict=True):
@@ -71,6 +74,7 @@ def splice(
 ) -> bytes:
     """One alert's bytes from those of its parts, in the order of the schema's fields.
 
+    dia_object : with the byte that says whether there is one
     cutouts : difference, science, template; tail : association and provenance
     """
     earlier = [VALUE, long(len(history)), *history, NULL] if history else [NULL]
@@ -83,7 +87,6 @@ def splice(
             source,
             *earlier,
             no_forced,
-            VALUE,
             dia_object,
             *stamps,
             tail,

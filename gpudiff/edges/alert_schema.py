@@ -24,6 +24,9 @@ _REQUIRED = (
 REQUIRED = frozenset([*_REQUIRED.split(), *(f"{band}_psfFluxNdata" for band in "ugrizy")])
 """Never null; the others may be."""
 
+UNOWNED = ("diaObjectId",)
+"""Null in a DIASource that moves: it belongs to no DIAObject."""
+
 SOURCE_OTHERS = {
     "long": "diaObjectId ssObjectId parentDiaSourceId",
     "float": "exposureTime psfLnL trailFlux trailFluxErr trailRaErr trailDecErr trailLengthErr trailAngleErr "
@@ -68,7 +71,11 @@ FORCED = (
 def dia_source_schema() -> dict[str, Any]:
     """One detection: our columns, the standard's other fields, and our own at the end."""
     ours = {c.name: _from_column(c) for c in ALERT_SOURCE}
-    others = [_field(name, kind) for kind, names in SOURCE_OTHERS.items() for name in names.split()]
+    others = [
+        _field(name, kind, null=name in UNOWNED or None)
+        for kind, names in SOURCE_OTHERS.items()
+        for name in names.split()
+    ]
     shared = [field for name, field in ours.items() if name not in OWN_SOURCE_COLUMNS]
     own = [ours[name] for name in OWN_SOURCE_COLUMNS]
     unit = _field("fluxUnit", "string", "unit of the fluxes: nJy, or the image's when it is not calibrated")

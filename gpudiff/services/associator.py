@@ -23,7 +23,7 @@ from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.detections import Answer
 from gpudiff.edges.ledger import Commit, Ledger
 from gpudiff.edges.transport import Router, endpoint_in, wait
-from gpudiff.model.association import Association
+from gpudiff.model.association import NEW, Association
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.clock import tai_now
 from gpudiff.model.config import Configuration
@@ -115,7 +115,7 @@ class Associator:
             raise
         self.publisher.publish()
         known, count = int(found.known.sum()), len(found.known)
-        self.counts["unplaced"] += int(np.isnan(found.objects["ra"]).sum())
+        self.counts["unplaced"] += int(np.isnan(batch.sources["ra"]).sum())
         seconds = latency(batch, self.clock())
         return Answer(_list(frame), "committed", count, known, count - known, latency_s=seconds)
 
@@ -158,7 +158,7 @@ class Associator:
                 now=now,
             )
         )
-        self.sky.put(found.objects)
+        self.sky.put(found.stored_objects)
         return found
 
     def _with_free_ids(self, found: Association, frame: FrameId) -> Association:
@@ -170,7 +170,7 @@ class Associator:
         ids = found.object_ids.copy()
         free = frame.visit << 24 | frame.detector << 16 | 0xFFFF
         given = set(ids.tolist())
-        for row in np.flatnonzero(~found.known):
+        for row in np.flatnonzero(found.kind == NEW):
             if ids[row] in self.sky:
                 while free in self.sky or free in given:
                     free -= 1
