@@ -76,6 +76,7 @@ def a_difference(frame: Frame, template: Frame) -> Difference:
         science=made(Exposure, frame=frame, image=frame.image, **plain),
         template=made(Exposure, frame=template, image=template.image, **plain),
         image=frame.image - template.image,
+        variance=np.full(SHAPE, 2, np.float32),
         mask=mask,
         matched=template.image,
         psf=np.full((9, 5, 5), 0.04, np.float32),

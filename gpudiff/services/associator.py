@@ -39,7 +39,7 @@ from gpudiff.services.publisher import Publisher
 
 LISTEN_S = 1.0
 MAX_BYTES = 4 << 30
-"""Of one message; 65,536 sources with three cutouts of 51 x 51 are 2 GB."""
+"""Of one message; 65,536 sources with three cutouts of 51 x 51, variance and mask are 3 GB."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Associator:
         """
         try:
             if cut:
-                raise BadMessage(f"detections: expected at most 5 parts and {MAX_BYTES} bytes")
+                raise BadMessage(f"detections: expected at most 8 parts and {MAX_BYTES} bytes")
             answer = self.take(detections.decode(list(parts)))
         except MustStop:
             raise
