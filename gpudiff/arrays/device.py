@@ -9,7 +9,6 @@ CuPy nor PyCUDA. `Cuda` and `PyCuda` have not yet been run on a GPU.
 
 import atexit
 import hashlib
-import importlib.metadata
 import importlib.resources
 import importlib.util
 import os
@@ -226,17 +225,21 @@ def survey() -> dict[str, Any]:
 
 def _said(launcher: type[Cuda] | type[PyCuda]) -> str:
     """The version of what a launcher needs, or why it cannot launch."""
+    from importlib.metadata import version  # slow to import
+
     name = "cupy" if launcher is Cuda else "pycuda"
     try:
         launcher(0)
     except DeviceFailed as error:
         return f"not usable: {str(error).partition(': ')[2]}"
-    return importlib.metadata.version(_distribution(name))
+    return version(_distribution(name))
 
 
 def _distribution(module: str) -> str:
     """The installed package that a module belongs to: CuPy has one for each major version of CUDA."""
-    return importlib.metadata.packages_distributions()[module][0]
+    from importlib.metadata import packages_distributions
+
+    return packages_distributions()[module][0]
 
 
 def _compiler_said() -> str:
