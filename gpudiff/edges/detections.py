@@ -1,14 +1,16 @@
 """DetectionBatch <-> the message that carries it from the differencer to the associator.
 
-A message is six parts:
+A message is eight parts:
 
-    0  b"GDD1"
+    0  b"GDD2", the version of this contract
     1  header, JSON: what `Header` lists; a NaN is null; unknown keys are ignored
     2  the DIASources, one Arrow IPC stream with one record batch; the schema's metadata repeat visit,
        detector and fingerprint so that the part can be read alone
     3  cutouts, raw '<f4' in C order, shape in the header
     4  PSF, raw '<f4' in C order, shape in the header
     5  forced photometry, one Arrow IPC stream with one record batch of model.tables.FORCED_SOURCE
+    6  variance of the cutouts of the difference, raw '<f4' in C order, (count, S, S)
+    7  mask of the same, raw '<u2' in C order, (count, S, S)
 
 The associator answers with two parts, b"GDA1" and the JSON of `Answer`.
 """
@@ -25,7 +27,7 @@ from gpudiff.model.errors import BadMessage, MissingKey
 from gpudiff.model.frame import FrameId, Observation
 from gpudiff.model.tables import DIASOURCE, FORCED_SOURCE, Column, Table
 
-MAGIC = b"GDD1"
+MAGIC = b"GDD2"
 ANSWER_MAGIC = b"GDA1"
 OBSERVATION_TIMES = (
     "mjd_start_tai",
@@ -85,8 +87,8 @@ class Answer(msgspec.Struct):
     latency_s: float | None = None
 
 
-def encode(batch: DetectionBatch) -> list[bytes]:
-    """The six parts of the message."""
+def encode(batch: DetectionBatch) -> list[Any]:
+    """The eight parts of the message, bytes or memoryviews of the batch's own arrays."""
     cutouts, psf = batch.cutouts.astype("<f4", copy=False), batch.psf.astype("<f4", copy=False)
     observation = batch.observation
     header = Header(
@@ -109,7 +111,10 @@ def encode(batch: DetectionBatch) -> list[bytes]:
     )
     json = msgspec.json.encode(header, enc_hook=_numpy_scalar)
     sources, forced = (_encode_table(batch, table) for table in (batch.sources, batch.forced))
-    return [MAGIC, json, sources, cutouts.tobytes(), psf.tobytes(), forced]
+    variance, mask = batch.variance.astype("<f4", copy=False), batch.mask.astype("<u2", copy=False)
+    planes = [np.ascontiguousarray(plane) for plane in (cutouts, psf, variance, mask)]
+    stamps, profile, *others = (plane.reshape(-1).view(np.uint8).data for plane in planes)
+    return [MAGIC, json, sources, stamps, profile, forced, *others]
 
 
 def decode(parts: list[Any]) -> DetectionBatch:
@@ -117,9 +122,9 @@ def decode(parts: list[Any]) -> DetectionBatch:
 
     Raises MissingKey for an absent header key or column, BadMessage for all else that breaks the contract.
     """
-    if len(parts) != 6 or bytes(parts[0]) != MAGIC:
+    if len(parts) != 8 or bytes(parts[0]) != MAGIC:
         first = bytes(parts[0])[:16] if parts else b""
-        raise BadMessage(f"detections: expected 6 parts, the first {MAGIC!r}; got {len(parts)}, {first!r}")
+        raise BadMessage(f"detections: expected 8 parts, the first {MAGIC!r}; got {len(parts)}, {first!r}")
     header = _decode_header(parts[1])
     frame = FrameId(header.visit, header.snap, header.detector)
     name = f"detections {frame}"
@@ -131,6 +136,9 @@ def decode(parts: list[Any]) -> DetectionBatch:
     cutouts = _decode_array(parts[3], header.cutouts_shape, f"{name}: cutouts")
     if cutouts.ndim != 4 or cutouts.shape[:2] != (header.count, 3) or cutouts.shape[2] != cutouts.shape[3]:
         raise BadMessage(f"{name}: cutouts are {cutouts.shape}, expected ({header.count}, 3, S, S)")
+    square = [header.count, *cutouts.shape[2:]]
+    variance = _decode_array(parts[6], square, f"{name}: variance")
+    mask = _decode_array(parts[7], square, f"{name}: mask", "<u2")
     psf = _decode_array(parts[4], header.psf_shape, f"{name}: psf")
     if psf.ndim != 2 or psf.shape[0] != psf.shape[1]:
         raise BadMessage(f"{name}: psf is {psf.shape}, expected (P, P)")
@@ -139,6 +147,8 @@ def decode(parts: list[Any]) -> DetectionBatch:
         observation=Observation(frame, header.band, **times),
         sources=sources,
         cutouts=cutouts,
+        variance=variance,
+        mask=mask,
         psf=psf,
         wcs=header.wcs,
         fingerprint=header.fingerprint,
@@ -259,11 +269,11 @@ def _check_frame(table: Table, frame: FrameId, name: str) -> None:
         raise BadMessage(f"{name}: expected the columns visit and detector to agree with the header")
 
 
-def _decode_array(part: Any, shape: list[int], name: str) -> np.ndarray:
-    size = 4
+def _decode_array(part: Any, shape: list[int], name: str, dtype: str = "<f4") -> np.ndarray:
+    size = np.dtype(dtype).itemsize
     for length in shape:
         size *= length
     given = memoryview(part).nbytes
     if any(length < 0 for length in shape) or len(shape) > 4 or size != given:
-        raise BadMessage(f"{name}: {given} bytes do not make {tuple(shape)} of '<f4'")
-    return np.frombuffer(part, "<f4").reshape(shape)
+        raise BadMessage(f"{name}: {given} bytes do not make {tuple(shape)} of {dtype!r}")
+    return np.frombuffer(part, dtype).reshape(shape)

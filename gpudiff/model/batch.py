@@ -16,6 +16,9 @@ class DetectionBatch:
     sources : Table of model.tables.DIASOURCE
     cutouts : (N, 3, S, S) float32: difference, science, matched template round each source, in the science
         image's unit, NaN beyond the image
+    variance : (N, S, S) float32, of the difference, NaN beyond the image
+    mask : (N, S, S) uint16, bits of model.mask, of the difference: what is wrong in science or template is set
+        here; NO_DATA beyond the image
     psf : (P, P) float32, PSF of the difference at the centre of the frame, unit sum
     wcs : FITS WCS keywords of the science frame
     fingerprint, steps : provenance up to detection (model.provenance)
@@ -27,6 +30,8 @@ class DetectionBatch:
     observation: Observation
     sources: Table
     cutouts: np.ndarray
+    variance: np.ndarray
+    mask: np.ndarray
     psf: np.ndarray
     wcs: dict[str, Any]
     fingerprint: str

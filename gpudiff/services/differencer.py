@@ -44,7 +44,9 @@ class Differencer:
         self._status_file = settings.directory / "status.json"
         letters = DeadLetters(settings.directory / "dead")
         TemplateStore(settings.templates, settings.configuration.instrument, index=settings.index).close()
-        self.reception = Reception(endpoint_in(settings.directory, settings.frames), service, letters)
+        self.reception = Reception(
+            endpoint_in(settings.directory, settings.frames), service, letters, settings.configuration.security
+        )
         self.endpoint, self.metrics = self.reception.router.endpoint, self.reception.metrics
         self.intake = self.reception.intake
         self.pool = WorkerPool(settings)

@@ -19,9 +19,10 @@ class Metrics:
     """Counters of one differencer.
 
     gpudiff_frames_total{status}, gpudiff_rejections_total{error}, gpudiff_dead_letters_total,
-    gpudiff_worker_restarts_total, gpudiff_stage_seconds{stage}, gpudiff_alert_latency_seconds (a frame's
-    arrival to its commit), gpudiff_frames_in_flight, gpudiff_frames_queued, gpudiff_next_visits_total{status},
-    gpudiff_template_loads_total{when}, gpudiff_forced_sources_total, gpudiff_forced_deferred_total (frames).
+    gpudiff_worker_restarts_total, gpudiff_connections_refused_total{reason}, gpudiff_stage_seconds{stage},
+    gpudiff_alert_latency_seconds (a frame's arrival to its commit), gpudiff_frames_in_flight,
+    gpudiff_frames_queued, gpudiff_next_visits_total{status}, gpudiff_template_loads_total{when},
+    gpudiff_forced_sources_total, gpudiff_forced_deferred_total (frames).
     """
 
     def __init__(self, endpoint: str):
@@ -29,6 +30,7 @@ class Metrics:
         self._endpoint = endpoint
         self._frames: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
         self._sums: Counter[str] = Counter()
         self._visits: Counter[str] = Counter()
         self._loads: Counter[str] = Counter({"before": 0, "on_arrival": 0})
@@ -39,6 +41,9 @@ class Metrics:
         self._rejections = Total("gpudiff_rejections", "rejected frames by error", ["error"], registry=registry)
         self._dead_letters = Total("gpudiff_dead_letters", "frames kept as dead letters", registry=registry)
         self._restarts = Total("gpudiff_worker_restarts", "workers started again", registry=registry)
+        self._refused_total = Total(
+            "gpudiff_connections_refused", "connections not let in", ["reason"], registry=registry
+        )
         self._stages = Histogram(
             "gpudiff_stage_seconds",
             "time of one frame in a stage",
@@ -98,6 +103,12 @@ class Metrics:
         self._deferred_total.inc(count is None)
         self._forced_total.inc(count or 0)
 
+    def refused(self, connections: Counter[str]) -> None:
+        """Count connections that were not let in, by reason."""
+        self._refused.update(connections)
+        for reason, count in connections.items():
+            self._refused_total.labels(reason).inc(count)
+
     def worker_restarted(self) -> None:
         """Count a worker that was started again."""
         self._sums["worker_restarts"] += 1
@@ -112,8 +123,9 @@ class Metrics:
         """Write status.json when anything changed since it was last written; raises StoreFailed.
 
         accepted, done, duplicate and failed count receipts; `rejected` counts them by the error's name;
-        `workers` are process ids; `next_visits` counts announcements and first frames, `template_loads` the
-        templates that were read before their frame came and on its arrival.
+        `refused` counts connections without a key that is allowed; `workers` are process ids; `next_visits`
+        counts announcements and first frames, `template_loads` the templates that were read before their frame
+        came and on its arrival.
         """
         self._in_flight.set(in_flight)
         self._queued.set(queued)
@@ -123,6 +135,7 @@ class Metrics:
             "frames": self._endpoint,
             **{name: self._frames[name] for name in ("accepted", "done", "duplicate", "failed")},
             "rejected": dict(self._rejected),
+            "refused": dict(self._refused),
             **{name: self._sums[name] for name in ("sources", "alerts", "dead_letters", "worker_restarts")},
             **{name: self._sums[name] for name in ("forced_sources", "forced_deferred")},
             "next_visits": dict(self._visits),

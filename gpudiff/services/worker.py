@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpudiff.edges import wire
+from gpudiff.edges.keys import associator_keys
 from gpudiff.edges.positions import known_positions
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import Pair
@@ -57,7 +58,7 @@ class Worker:
         self.templates = TemplateStore(settings.templates, instrument, index=settings.index)
         self.process = load(settings.process)
         self.known = known_positions(self.service.forced_objects)
-        self.handover = Handover(settings.detections)
+        self.handover = Handover(settings.detections, keys=associator_keys(self.configuration.security))
         self.pair = pair
 
     def run(self) -> None:
