@@ -1,6 +1,5 @@
 """Images of one sky added up: what only one of them shows is left out, the rest is weighted."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +55,8 @@ def outliers(stack: Stack) -> np.ndarray:
     middle = np.nan_to_num(_middle(stack, stack.values))
     widest = float(stack.width.max())
     blur = np.sqrt(np.maximum(widest**2 - stack.width.astype(float) ** 2, 0))
-    alike = np.stack([_blurred(np.where(*one, middle), k) for one, k in zip(_pairs(stack), blur, strict=True)])
+    images = zip(stack.values, stack.good, blur, strict=True)
+    alike = np.stack([_blurred(np.where(good, values, middle), k) for values, good, k in images])
     level = _middle(stack, alike)
     known = np.isfinite(level)
     level[~known] = 0
@@ -73,10 +73,6 @@ def outliers(stack: Stack) -> np.ndarray:
         away = np.sign(away) * np.maximum(np.abs(away) - allowed, 0) / noise
         found[image] = _followed(away, float(stack.width[image]), k) & ~saturated
     return found
-
-
-def _pairs(stack: Stack) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    return zip(stack.good, stack.values, strict=True)
 
 
 def _blurred(image: np.ndarray, width: float) -> np.ndarray:
