@@ -11,10 +11,13 @@ EDGE = 1.5
 """Sigmas under a PSF down to which a deviation is followed from its brightest place."""
 MARGIN = 40
 """Pixels beyond a band of rows that the search for outliers looks at."""
-BLUR, SLOPE = 0.6, 0.25
-"""How wrong may be what the images' seeing makes of a star, and what an error of registration does beside it, as
-shares of how much the seeing changes it and of how much it changes within a pixel."""
-
+CORE, WING, SLOPE = 0.1, 0.04, 0.25
+"""How wrong two images may be on a star whose seeing was made alike: a share of its light, of its peak within a
+FWHM, and of how much it changes within a pixel, for errors of registration.  Real PSFs are no Gaussians."""
+FAINT = 8.0
+"""Sigmas of the middle image, smoothed, below which there is no star to be wrong about."""
+SHARP = 0.3
+"""Pixels of blur that change nothing."""
 LOWER = 1 / np.sqrt(np.pi)
 """Sigmas by which the lower of two values lies below their mean, on average."""
 
@@ -40,37 +43,46 @@ class Stack:
 def outliers(stack: Stack) -> np.ndarray:
     """(N, h, w) bool: pixels where one image shows what the others do not: rays, satellites, what moves.
 
-    Each image is compared with the middle of all, blurred or sharpened to its seeing, pixel by pixel and under
-    its PSF; what differs is followed to where it is lost in the noise, and a FWHM farther.  What remains of a
-    source that one image alone shows is its share of the sum if it lies below OUTLIER, and next to nothing of a
-    brighter one; but on a star's flank SLOPE of what the star changes within a pixel is believed.
+    All are blurred to the widest seeing and compared with their middle, pixel by pixel and under a PSF; what
+    differs is followed to where it is lost in the noise, and a FWHM farther.  What remains of a source that one
+    image alone shows is its share of the sum if it lies below OUTLIER, and next to nothing of a brighter one; but
+    on and beside a star what seeing and registration may do to it is believed (CORE, WING, SLOPE).
     One image has no outliers; of two the lower is believed.
     """
     found = np.zeros(stack.good.shape, bool)
     if len(stack.values) < 2:
         return found
-    middle = _middle(stack)
-    known = np.isfinite(middle)
-    middle[~known] = 0
-    smooth = ndimage.gaussian_filter(middle, 1.0)
+    middle = np.nan_to_num(_middle(stack, stack.values))
+    widest = float(stack.width.max())
+    blur = np.sqrt(np.maximum(widest**2 - stack.width.astype(float) ** 2, 0))
+    images = zip(stack.values, stack.good, blur, strict=True)
+    alike = np.stack([_blurred(np.where(good, values, middle), k) for values, good, k in images])
+    level = _middle(stack, alike)
+    known = np.isfinite(level)
+    level[~known] = 0
+    smooth = ndimage.gaussian_filter(level, 1.0)
     step = ndimage.maximum_filter(smooth, 3) - ndimage.minimum_filter(smooth, 3)
     own = 1.57 * stack.variance.mean() / len(stack.values)
-    typical = float(np.median(stack.width))
+    beside = ndimage.maximum_filter(smooth, 2 * round(2.355 * widest) + 1)
+    allowed = SLOPE * step + CORE * np.maximum(smooth, 0) + WING * np.maximum(beside, 0)
+    allowed[beside < FAINT * np.sqrt(own)] = 0  # noise, no star
     saturated = ndimage.binary_dilation(stack.saturated.any(0), iterations=3)
-    for image in range(len(stack.values)):
-        blur = _reseen(middle, stack.width[image], typical) - middle
+    for image, k in enumerate(blur):
         noise = np.sqrt(stack.variance[image] + own + stack.photons[image] * np.maximum(middle, 0))
-        away = np.where(stack.good[image] & known & ~saturated, stack.values[image] - middle - blur, 0)
-        allowed = BLUR * np.abs(blur) + SLOPE * step
-        allowed[step < 3 * np.sqrt(own)] = 0  # noise, no star
+        away = np.where(stack.good[image] & known & ~saturated, alike[image] - level, 0)
         away = np.sign(away) * np.maximum(np.abs(away) - allowed, 0) / noise
-        found[image] = _followed(away, float(stack.width[image])) & ~saturated
+        found[image] = _followed(away, float(stack.width[image]), k) & ~saturated
     return found
 
 
-def _middle(stack: Stack) -> np.ndarray:
+def _blurred(image: np.ndarray, width: float) -> np.ndarray:
+    """The image with its stars wider by a Gaussian of so many pixels; as it is below what pixels can show."""
+    return ndimage.gaussian_filter(image, width, truncate=3.0) if width > SHARP else image
+
+
+def _middle(stack: Stack, images: np.ndarray) -> np.ndarray:
     """(h, w) median of the good values, of two the lower put right for its noise; NaN where none is good."""
-    values = np.where(stack.good, stack.values, np.inf)
+    values = np.where(stack.good, images, np.inf)
     values.sort(0)
     count = stack.good.sum(0)
     low, high = np.maximum(count - 1, 0) // 2, np.where(count == 2, 0, count // 2)
@@ -80,20 +92,14 @@ def _middle(stack: Stack) -> np.ndarray:
     return np.where(count > 0, middle, np.nan).astype(np.float32)
 
 
-def _reseen(image: np.ndarray, width: float, typical: float) -> np.ndarray:
-    """The image, whose stars are `typical` wide, as seeing of another width would show it: to first order where
-    it is better."""
-    change = width**2 - typical**2
-    if abs(change) < 1e-3:
-        return image
-    blurred = ndimage.gaussian_filter(image, np.sqrt(abs(change)), truncate=3.0)
-    return blurred if change > 0 else 2 * image - blurred
+def _followed(away: np.ndarray, width: float, blur: float) -> np.ndarray:
+    """Bool: the outliers in a map of deviations over noise, and what belongs to them.
 
-
-def _followed(away: np.ndarray, width: float) -> np.ndarray:
-    """Bool: the outliers in a map of deviations over noise, and what belongs to them."""
-    core = np.abs(away) > OUTLIER
-    seen = np.abs(ndimage.gaussian_filter(away, width, truncate=3.0)) * np.float32(2 * np.sqrt(np.pi) * width)
+    width : of the image's stars; blur : by which the map was widened, its noise with it
+    """
+    core = _over_scatter(away, _quieter(blur)) > OUTLIER
+    rest = float(np.sqrt(max(width**2 - blur**2, 0)))
+    seen = _over_scatter(_blurred(away, rest), _quieter(np.hypot(rest, blur)))
     seeds = core | (seen > OUTLIER)
     if not seeds.any():
         return seeds
@@ -101,6 +107,17 @@ def _followed(away: np.ndarray, width: float) -> np.ndarray:
     near = ndimage.binary_propagation(seeds & (seen > EDGE), mask=seen > EDGE)
     disc = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1]) <= reach
     return ndimage.binary_dilation(near, disc) | ndimage.binary_dilation(core, iterations=1)
+
+
+def _over_scatter(values: np.ndarray, expected: float) -> np.ndarray:
+    """|values| in their own scatter, no less than the one expected: noise may be correlated, a sky uneven."""
+    size = np.abs(values)
+    return size / np.float32(max(expected, 1.4826 * float(np.median(size[::3, ::3]))))
+
+
+def _quieter(width: float) -> float:
+    """The noise of a pixel after a blur, of that before, where it is white."""
+    return float(min(1.0, 1 / (2 * np.sqrt(np.pi) * width))) if width > SHARP else 1.0
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--horizon", choices=("night", "hour", "next"), default="night", help="of the visits of a CSV file (night)"
     )
+    parser.add_argument("--key", type=Path, metavar="FILE", help="NAME.key_secret, with service.key beside it")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="longest silence of the service")
 
 
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     configuration = load(arguments.config) if arguments.config else Configuration()
     visits = list(read_visits(arguments.file, arguments.revision, arguments.horizon))
     endpoint, tally = arguments.to or configuration.service.frames, Counter[str]()
-    for said in announce(endpoint, visits, arguments.timeout):
+    for said in announce(endpoint, visits, arguments.timeout, arguments.key):
         tally[said["status"]] += 1
         if said["status"] == "refused":
             print(f"visit {said['visit']}: {said['error']}: {said['reason']}")

@@ -1,8 +1,10 @@
 """Announcements on their way to a service, and its answers."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
+from gpudiff.edges.keys import client_keys
 from gpudiff.edges.next_visit import decode_answer, encode
 from gpudiff.edges.transport import Dealer
 from gpudiff.model.errors import NeighbourLost
@@ -12,9 +14,14 @@ UNDER_WAY = 50
 """Announcements without an answer, at most."""
 
 
-def announce(endpoint: str, visits: Iterable[NextVisit], timeout_s: float = 10.0) -> Iterator[dict[str, Any]]:
-    """The service's answer to each announcement, in order.  Raises NeighbourLost after `timeout_s`."""
-    dealer, waiting = Dealer(endpoint), 0
+def announce(
+    endpoint: str, visits: Iterable[NextVisit], timeout_s: float = 10.0, keys: Path | None = None
+) -> Iterator[dict[str, Any]]:
+    """The service's answer to each announcement, in order.
+
+    keys : as FrameClient takes them.  Raises NeighbourLost after a silence of `timeout_s`, BadConfiguration.
+    """
+    dealer, waiting = Dealer(endpoint, keys=client_keys(keys) if keys else None), 0
 
     def heard() -> dict[str, Any]:
         while True:

@@ -79,18 +79,26 @@ class TemplateIndex:
     """The index of a folder, kept in a file that programs may share, or in memory."""
 
     def __init__(self, folder: Path, instrument: Instrument, file: Path | None = None):
-        """file : where it is kept; None for memory alone.  One that is not this folder's is made anew.
+        """file : where it is kept; None for memory alone.  One that is damaged, or another folder's, is made anew.
 
         Raises StoreFailed for a file that cannot be written.
         """
         self.folder, self.instrument = folder, instrument
         told = digest(canonical([LAYOUT, str(folder.resolve()), vars(instrument)]))
         try:
-            self._lines = sqlite3.connect(file or ":memory:", timeout=WAIT_S, isolation_level=None)
-            self._lines.execute("pragma synchronous = off")  # it can always be made again
-            self._make(int(told[:7], 16))
-        except sqlite3.Error as error:
+            self._open(file, int(told[:7], 16))
+        except sqlite3.OperationalError as error:
             raise StoreFailed(f"{file}: expected an index of templates that can be written: {error}") from None
+        except sqlite3.DatabaseError:
+            assert file is not None
+            self._lines.close()
+            file.unlink()
+            self._open(file, int(told[:7], 16))
+
+    def _open(self, file: Path | None, version: int) -> None:
+        self._lines = sqlite3.connect(file or ":memory:", timeout=WAIT_S, isolation_level=None)
+        self._lines.execute("pragma synchronous = off")  # it can always be made again
+        self._make(version)
 
     def close(self) -> None:
         """Close the file."""

@@ -12,7 +12,7 @@ from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.config import Configuration, override
-from gpudiff.model.errors import NoOverlap, NoStars, NoUsablePixels
+from gpudiff.model.errors import NoStars, NoUsablePixels
 from gpudiff.model.frame import Exposure, Frame, FrameId, Observation
 from gpudiff.model.mask import UNUSABLE, bit, marked
 from gpudiff.model.plane import constant
@@ -64,35 +64,32 @@ class Layer:
 def on_grid(grid: Exposure, frame: Frame, configuration: Configuration, first: Exposure | None = None) -> Layer:
     """A frame calibrated, cleaned of cosmic rays, and brought onto the grid of an exposure.
 
-    By the stars in both where `match.align` is "auto" and they are found, else by the two WCS.  Its flux is scaled
-    by the two zero points, where both are known, else by the stars in it and in `first`, the grid unless given,
-    which a grid without pixels is compared with.  Raises InputRejected by its branches.
+    As `match.align` says (science.align); with "auto", by the WCS alone on a grid without pixels, and by the stars
+    alone where there is no WCS: nothing is taken as aligned without a look that is not the grid itself.  Its flux
+    is scaled by the two zero points, where both are known, else by the stars in it and in `first`, the grid unless
+    given, which a grid without pixels is compared with.  Raises InputRejected by its branches.
     """
     exposure = calibrate(frame, configuration)
     blank = not grid.image.any()
     clean_stars(exposure, exposure, configuration.match)
-    choice = configuration.match.align
-    if choice != "auto":
-        placed = align(grid, exposure, configuration)
-    else:
-        placed = _by_stars_or_wcs(grid, exposure, configuration, blank)
+    placed = _placed(grid, exposure, configuration, blank)
     compared = (first or placed) if blank else grid
     stars = _stars(compared, placed, configuration)
     scale = _by_zero_points(grid.frame, frame) or _by_stars(compared, placed, stars)
     return Layer(placed, stars.width("template"), scale, sky_noise(placed))
 
 
-def _by_stars_or_wcs(grid: Exposure, exposure: Exposure, configuration: Configuration, blank: bool) -> Exposure:
-    """A frame that is the grid itself is not resampled."""
-    if grid.frame.digest and grid.frame.digest == exposure.frame.digest:
-        return align(grid, exposure, override(configuration, "match", align="none"))
-    if not blank:
-        try:
-            return align(grid, exposure, override(configuration, "match", align="stars"))
-        except NoOverlap:
-            if not (Sky(grid.frame.wcs) and Sky(exposure.frame.wcs)):
-                raise
-    return align(grid, exposure, override(configuration, "match", align="wcs"))
+def _placed(grid: Exposure, exposure: Exposure, configuration: Configuration, blank: bool) -> Exposure:
+    """The exposure on the grid; a frame that is the grid itself is not resampled."""
+    choice = configuration.match.align
+    if choice == "auto":
+        if grid.frame.digest and grid.frame.digest == exposure.frame.digest:
+            choice = "none"
+        elif blank:
+            choice = "wcs"
+        elif not (Sky(grid.frame.wcs) and Sky(exposure.frame.wcs)):
+            choice = "stars"
+    return align(grid, exposure, override(configuration, "match", align=choice))
 
 
 def _stars(grid: Exposure, placed: Exposure, configuration: Configuration) -> Stars:

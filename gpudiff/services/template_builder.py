@@ -1,6 +1,7 @@
 """Templates built from files of earlier exposures: who shows which sky, one file after another, within memory."""
 
 import dataclasses
+import mmap
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -168,19 +169,22 @@ def _build(
     layers: list[Layer] = []
     grid: Exposure | None = None
     with tempfile.TemporaryDirectory(dir=output, prefix=".building-") as folder:
-        for number, entry in enumerate(plan.members):
+        scratch = Scratch(Path(folder))
+        for entry in plan.members:
             try:
                 frame = read_frame(entry.path, configuration.instrument)
                 grid = grid or _grid(plan, frame, configuration)
                 first = layers[0].exposure if layers else None
-                layers.append(_laid_down(on_grid(grid, frame, configuration, first), Path(folder), number))
+                layers.append(scratch.lay_down(on_grid(grid, frame, configuration, first)))
             except InputRejected as error:
                 refused[entry.path] = f"{error.name}: {error}"
             moved()
         path = None
         if layers and grid is not None:
             path = output / f"{plan.name}.fits"
-            write_template(path, *coadd(layers, grid, configuration))
+            made = coadd(layers, grid, configuration, lambda done, total: scratch.let_go())
+            layers.clear()
+            write_template(path, *made)
         moved()
         return path
 
@@ -189,17 +193,31 @@ def _grid(plan: Plan, frame: Frame, configuration: Configuration) -> Exposure:
     return empty_grid(frame, plan.shape, plan.wcs) if plan.shape else calibrate(frame, configuration)
 
 
-def _laid_down(layer: Layer, folder: Path, number: int) -> Layer:
-    """The layer with its planes in files, so that any number of them fits into memory."""
+class Scratch:
+    """Planes that wait in files until they are added, so that any number of them fits into memory."""
 
-    def mapped(name: str, array: np.ndarray) -> np.ndarray:
-        made = np.memmap(folder / f"{number}.{name}", array.dtype, "w+", shape=array.shape)
-        made[:] = array
-        return made
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._maps: list[mmap.mmap] = []
 
-    exposure = layer.exposure
-    image, mask = mapped("image", exposure.image), mapped("mask", exposure.mask)
-    return dataclasses.replace(layer, exposure=dataclasses.replace(exposure, image=image, mask=mask))
+    def lay_down(self, layer: Layer) -> Layer:
+        """The layer with its planes in files."""
+        exposure = layer.exposure
+        image, mask = self._put(exposure.image), self._put(exposure.mask)
+        self.let_go()
+        return dataclasses.replace(layer, exposure=dataclasses.replace(exposure, image=image, mask=mask))
+
+    def let_go(self) -> None:
+        """Give back the memory of what was read or written; it is read again where it is asked for."""
+        for one in self._maps:
+            one.madvise(mmap.MADV_DONTNEED)
+
+    def _put(self, array: np.ndarray) -> np.ndarray:
+        path = self._folder / f"{len(self._maps)}"
+        array.tofile(path)
+        with open(path, "r+b") as file:
+            self._maps.append(mmap.mmap(file.fileno(), 0))
+        return np.frombuffer(self._maps[-1], array.dtype).reshape(array.shape)
 
 
 def write_template(path: Path, frame: Frame, count: np.ndarray, inputs: Table) -> None:

@@ -104,7 +104,14 @@ def test_a_digest_is_remembered_for_the_file_that_was_read(index):
     assert index.entry("a.fits").content == ""
 
 
-def test_a_file_that_is_no_index_is_refused(tmp_path):
-    (tmp_path / "index.sqlite").write_text("something else altogether, and long enough" * 100)
+def test_a_damaged_index_is_made_anew(index, tmp_path):
+    write_frame(index.folder / "a.fits", frame())
+    (tmp_path / "damaged.sqlite").write_text("something else altogether, and long enough" * 100)
+    again = TemplateIndex(index.folder, Instrument(), tmp_path / "damaged.sqlite")
+    assert again.refresh()
+    assert len(again) == 1
+
+
+def test_an_index_that_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(StoreFailed, match="index of templates"):
-        TemplateIndex(tmp_path, Instrument(), tmp_path / "index.sqlite")
+        TemplateIndex(tmp_path, Instrument(), tmp_path / "absent" / "index.sqlite")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from serving import SmallAssociator, a_frame, serving
 
-from gpudiff.edges import wire
+from gpudiff.edges import next_visit, wire
 from gpudiff.model import clock, errors
 from gpudiff.model.mask import BITS
 
@@ -36,6 +36,17 @@ def test_the_lengths_shown_are_those_of_the_parts():
 def test_every_key_of_the_header_is_in_the_tables():
     keys = [*wire.Header.__struct_fields__, *wire.PlaneHeader.__struct_fields__]
     assert [key for key in keys if f"`{key}`" not in TEXT] == []
+
+
+def test_every_key_of_an_announcement_is_told_and_those_required_are_called_so():
+    told = TEXT.split("## Next visits")[1]
+    rows = {
+        key: text
+        for keys, text in re.findall(r"^\| (`.*?) \| (.*) \|$", told, re.MULTILINE)
+        for key in re.findall(r"`(\w+)`", keys)
+    }
+    assert rows.keys() >= set(next_visit.Message.__struct_fields__)
+    assert {key for key, text in rows.items() if "required" in text} == set(next_visit.REQUIRED)
 
 
 def test_required_keys_are_those_the_table_calls_required():

@@ -1,7 +1,5 @@
 """gpudiff.services.template_builder: files of exposures to files of templates."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -144,13 +142,14 @@ def test_progress_ends_at_its_total(four, tmp_path):
 
 
 def test_planes_wait_in_files_until_they_are_added(four, tmp_path, monkeypatch):
-    kinds = []
+    seen = []
 
     def watched(layers, *rest):
-        kinds.extend(type(layer.exposure.image) for layer in layers)
-        return template_builder_coadd(layers, *rest)
+        seen.extend(path.stat().st_size for path in sorted(tmp_path.glob(".building-*/*")))
+        seen.extend(layer.exposure.image.flags.owndata for layer in layers)
+        return coadd(layers, *rest)
 
-    template_builder_coadd = template_builder.coadd
+    coadd = template_builder.coadd
     monkeypatch.setattr(template_builder, "coadd", watched)
-    build(four[:2], tmp_path, dataclasses.replace(SETTINGS))
-    assert kinds == [np.memmap, np.memmap]
+    build(four[:2], tmp_path, SETTINGS)
+    assert seen == [4 * SIZE**2, 2 * SIZE**2] * 2 + [False, False]
