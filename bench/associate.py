@@ -107,7 +107,7 @@ class Field:
             [
                 seen + 1,
                 NEW_TRUTH + np.arange(len(self.fresh)),
-                ONCE + np.arange(len(once)),
+                ONCE + visit * len(once) + np.arange(len(once)),
                 MOVER + moving,
             ]
         )
