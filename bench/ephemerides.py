@@ -1,6 +1,6 @@
 """A visit's Solar System objects out of a million ephemerides, and how fast ephemerides are built.
 
-The million is made up: directions within some 10 degrees of a great circle that move by 0.3 degrees a day and more.
+The million is made up: directions within some 10 degrees of a great circle, moving by 0.3 degrees a day and more.
 What is found is checked against an evaluation of all of them, which is also what it is timed beside.
 """
 

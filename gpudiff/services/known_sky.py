@@ -65,16 +65,16 @@ class KnownSky:
         placed = np.isfinite(ra) & np.isfinite(dec)
         if not placed.any():
             return Table.empty(DIAOBJECT)
-        circle = _circle(ra[placed], dec[placed], margin)
+        around = circle(ra[placed], dec[placed], margin)
         known = self._columns["dec"][: self._count]
-        belt = (known >= circle[1] - circle[2]) & (known <= circle[1] + circle[2])
+        belt = (known >= around[1] - around[2]) & (known <= around[1] + around[2])
         rows = np.flatnonzero(belt)
-        rows = rows[within(self._columns["ra"][rows], known[rows], *circle)]
+        rows = rows[within(self._columns["ra"][rows], known[rows], *around)]
         own = Table(DIAOBJECT, {name: column[rows] for name, column in self._columns.items()})
         if self._snapshot is None:
             return own
-        below = self._cone(*circle).objects
-        below = below.take(np.flatnonzero(within(below["ra"], below["dec"], *circle)))
+        below = self._cone(*around).objects
+        below = below.take(np.flatnonzero(within(below["ra"], below["dec"], *around)))
         changed = np.array([one in self._row for one in below["diaObjectId"].tolist()], bool)
         return concatenate([below.take(~changed), own])
 
@@ -127,8 +127,8 @@ class KnownSky:
         placed = np.isfinite(ra) & np.isfinite(dec)
         if not placed.any():
             return Table.empty(LOOSE)
-        circle = _circle(ra[placed], dec[placed], margin)
-        return self._loose.take(within(self._loose["ra"], self._loose["dec"], *circle))
+        around = circle(ra[placed], dec[placed], margin)
+        return self._loose.take(within(self._loose["ra"], self._loose["dec"], *around))
 
     # ------------------------------------------------------------ inside
     def _cone(self, ra: float, dec: float, radius: float) -> _Cone:
@@ -151,7 +151,7 @@ class KnownSky:
                 self._columns[name] = np.concatenate([column, np.zeros(more, column.dtype)])
 
 
-def _circle(ra: np.ndarray, dec: np.ndarray, margin: float) -> tuple[float, float, float]:
+def circle(ra: np.ndarray, dec: np.ndarray, margin: float) -> tuple[float, float, float]:
     """Centre and radius, degrees, of a circle that holds every place with a margin."""
     alpha, delta = np.radians(ra), np.radians(dec)
     places = np.stack([np.cos(delta) * np.cos(alpha), np.cos(delta) * np.sin(alpha), np.sin(delta)], -1)
