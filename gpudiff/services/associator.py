@@ -131,7 +131,8 @@ class Associator:
         if number == 0:
             return Revision(0, [], Table.empty(DIAOBJECT))
         ids, left, owner = self.ledger.left_without(batch.observation.frame)
-        return Revision(number, ids, rebuild(left, owner, self.clock(), before=self.sky.before(ids)))
+        before = self.sky.before(ids, left["ra"], left["dec"])
+        return Revision(number, ids, rebuild(left, owner, self.clock(), before=before))
 
     def _commit(self, batch: DetectionBatch, revision: Revision) -> Association:
         self.sky.remove(revision.withdrawn)

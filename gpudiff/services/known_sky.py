@@ -11,6 +11,8 @@ from gpudiff.model.tables import DIAOBJECT, LOOSE, Table, concatenate
 
 CONES = 4
 """Of the snapshot that are kept: visits that are announced, and the one that comes in."""
+NEAR = 0.01
+"""Degrees: an object is not farther from its detections."""
 LOOSE_DAYS = 0.1
 """How long a loose detection may begin a tracklet."""
 
@@ -78,11 +80,13 @@ class KnownSky:
         changed = np.array([one in self._row for one in below["diaObjectId"].tolist()], bool)
         return concatenate([below.take(~changed), own])
 
-    def before(self, ids: list[int]) -> Table:
-        """The snapshot's version of objects, as far as places lately asked for hold them: to rebuild from."""
-        tables = [cone.objects.take(np.isin(cone.objects["diaObjectId"], ids)) for cone in self._cones]
-        found = concatenate([Table.empty(DIAOBJECT), *tables])
-        return found.take(np.unique(found["diaObjectId"], return_index=True)[1])
+    def before(self, ids: list[int], ra: np.ndarray, dec: np.ndarray) -> Table:
+        """The snapshot's version of objects with these ids near (N,) places: what to rebuild them from."""
+        placed = np.isfinite(ra) & np.isfinite(dec)
+        if self._snapshot is None or not placed.any():
+            return Table.empty(DIAOBJECT)
+        objects = self._cone(*circle(ra[placed], dec[placed], NEAR)).objects
+        return objects.take(np.isin(objects["diaObjectId"], ids))
 
     def put(self, objects: Table) -> None:
         """Add objects, or replace those that are there under the same id."""
