@@ -112,7 +112,9 @@ class KnownSky:
 
         sources : DIASources of a frame, found : what became of them
         """
-        free = ((found.kind == NEW) | (found.kind == MOVING)) & (found.ss_object_ids == 0)
+        free = ((found.kind == NEW) & (found.object_ids > 0)) | (
+            (found.kind == MOVING) & (found.ss_object_ids == 0)
+        )
         free &= np.isfinite(sources["ra"]) & np.isfinite(sources["midpointMjdTai"])
         names = [c.name for c in LOOSE if c.name != "trackletId"]
         columns = {name: sources[name][free] for name in names}

@@ -90,3 +90,12 @@ def test_a_batch_without_positions_is_new(snapshot, mover):
     batch = a_batch(2, ra=np.nan, dec=np.nan)
     found = identify(batch, KnownSky(Table.empty(DIAOBJECT), snapshot), mover, Configuration(), NOW)
     assert found.kind.tolist() == [NEW, NEW]
+
+
+@pytest.mark.parametrize("off", [-0.8, 0.8])
+def test_what_lies_just_beyond_the_edge_of_a_frame_is_found(snapshot, mover, off):
+    edge = a_sources(2)
+    batch = a_batch(1, dec=-30 + off / 3600, ra=edge["ra"][0], raErr=1e-4, decErr=1e-4)
+    assert identify(batch, KnownSky(Table.empty(DIAOBJECT), snapshot), mover, Configuration(), NOW).kind == KNOWN
+    batch = a_batch(1, dec=-30 + off / 3600, ra=edge["ra"][1], raErr=1e-4, decErr=1e-4)
+    assert identify(batch, KnownSky(Table.empty(DIAOBJECT), snapshot), mover, Configuration(), NOW).kind == MOVING
