@@ -170,9 +170,12 @@ class Associator:
         return found
 
     def settings(self) -> str:
-        """Digest of what the association depends on."""
-        sky = {**dataclasses.asdict(self.configuration.sky), "known_objects": "", "ephemerides": ""}
-        return digest(canonical({"association_radius": self.configuration.service.association_radius, **sky}))
+        """Digest of what the association depends on: its configuration, the snapshot, the ephemerides."""
+        values = dataclasses.asdict(self.configuration.sky)
+        values["association_radius"] = self.configuration.service.association_radius
+        values["known_objects"] = self.snapshot.digest if self.snapshot else ""
+        values["ephemerides"] = self.solar_system.digest if self.solar_system else ""
+        return digest(canonical(values))
 
     def _with_free_ids(self, found: Association, frame: FrameId) -> Association:
         """New objects under ids that no object has.
