@@ -28,6 +28,11 @@ class ObjectStore:
         return len(self._file)
 
     @property
+    def digest(self) -> str:
+        """Hex digest of the content."""
+        return self._file.digest
+
+    @property
     def until(self) -> float:
         """MJD TAI up to which the ledger's objects are in it; -inf when none are."""
         return self._file.facts.get(UNTIL, -np.inf)
@@ -37,7 +42,8 @@ class ObjectStore:
         return Table(DIAOBJECT, self._file.cone(ra, dec, radius))
 
     def everything(self) -> Table:
-        """All of it."""
+        """All of it; raises UnreadableFile when the content is not what its checksum says."""
+        self._file.verify()
         return Table(DIAOBJECT, self._file.columns)
 
 

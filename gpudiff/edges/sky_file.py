@@ -2,7 +2,8 @@
 
     16 bytes   "GDSKY\\0\\0\\1" and the length of the header, uint64
     16 bytes   xxh3-128 of the header
-    header     JSON: kind, order, rows, size of the file, columns [name, dtype, shape of one value, offset], facts
+    header     JSON: kind, order, rows, size of the file, columns [name, dtype, shape of one value, offset], facts,
+               and the xxh3-128 of index and columns, one after the other, which is the file's name to others
     index      uint64, one a HEALPix pixel and one more: the first row of each
     columns    one after the other, little-endian, each at a multiple of 4096 bytes
     16 bytes   "GDSKY end" and the length of the header again: a file without it is not whole
@@ -15,7 +16,7 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class SkyFile:
         if header["kind"] != kind:
             raise UnreadableFile(f"{path}: expected {kind}, got {header['kind']}")
         self.facts: dict[str, Any] = header["facts"]
+        self.digest: str = header["content"]
         self._rows, self._order = header["rows"], header["order"]
         self._start = self._array("<u8", (12 * 4**self._order + 1,), header["index"])
         self.columns = {
@@ -58,6 +60,14 @@ class SkyFile:
 
     def __len__(self) -> int:
         return self._rows
+
+    def verify(self) -> None:
+        """Read all of it; raises UnreadableFile when it is not what its checksum says."""
+        content = xxhash.xxh3_128(self._start.data)
+        for column in self.columns.values():
+            content.update(np.ascontiguousarray(column).reshape(-1).view("u1").data)
+        if content.hexdigest() != self.digest:
+            raise UnreadableFile(f"{self.path}: the content is not what its checksum says")
 
     def cone(self, ra: float, dec: float, radius: float) -> dict[str, np.ndarray]:
         """Every row within `radius` degrees of a place, and those outside that share a pixel with it."""
@@ -127,19 +137,30 @@ def write_sky_file(
     header, offsets = _layout(kind, order, len(sort), columns, kinds, sizes, dict(facts))
     with atomically(path) as temporary:
         with open(temporary, "wb") as file:
-            file.write(MAGIC + struct.pack("<Q", len(header)) + xxhash.xxh3_128_digest(header) + header)
-            file.seek(offsets["index"])
-            file.write(start.data)
-            for name, column in columns.items():
+            content = xxhash.xxh3_128()
+            for name, data in _content(start, columns, sort, kinds):
                 file.seek(offsets[name])
-                file.write(np.ascontiguousarray(column[sort], kinds[name]).reshape(-1).view("u1").data)
+                file.write(data)
+                content.update(data)
+            text = json.dumps(header | {"content": content.hexdigest()}).encode()
             file.seek(offsets["end"])
-            file.write(END + struct.pack("<Q", len(header)))
+            file.write(END + struct.pack("<Q", len(text)))
+            file.seek(0)
+            file.write(MAGIC + struct.pack("<Q", len(text)) + xxhash.xxh3_128_digest(text) + text)
             file.flush()
             os.fsync(file.fileno())
         _keep_previous(path)
     _sync_folder(path.parent)
     return len(sort)
+
+
+def _content(
+    start: np.ndarray, columns: Mapping[str, np.ndarray], sort: np.ndarray, kinds: Mapping[str, str]
+) -> Iterator[tuple[str, memoryview]]:
+    """The bytes of the index and of each column, as they are written."""
+    yield "index", start.view("u1").data
+    for name, column in columns.items():
+        yield name, np.ascontiguousarray(column[sort], kinds[name]).reshape(-1).view("u1").data
 
 
 def _order_of_rows(columns: Mapping[str, np.ndarray], order: int) -> tuple[np.ndarray, np.ndarray]:
@@ -163,8 +184,11 @@ def _layout(
     kinds: Mapping[str, str],
     sizes: Mapping[str, int],
     facts: dict[str, Any],
-) -> tuple[bytes, dict[str, int]]:
-    """The header, and the offset of everything behind it; the header's own room is rounded up, so both agree."""
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """The header, without the content's checksum, and the offset of everything behind it.
+
+    The header's own room is rounded up, so that offsets do not depend on its length.
+    """
     room = -(-(len(json.dumps(facts)) + 160 * (len(columns) + 4)) // PAGE) * PAGE
     offsets, at = {"index": room}, room + 8 * (12 * 4**order + 1)
     for name in columns:
@@ -173,7 +197,7 @@ def _layout(
     offsets["end"] = at
     described = [[name, kinds[name], list(column.shape[1:]), offsets[name]] for name, column in columns.items()]
     header = {"kind": kind, "order": order, "rows": rows, "size": at + 16, "index": room}
-    return json.dumps(header | {"columns": described, "facts": facts}).encode(), offsets
+    return header | {"columns": described, "facts": facts}, offsets
 
 
 def _keep_previous(path: Path) -> None:

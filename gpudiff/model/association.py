@@ -22,8 +22,8 @@ class Association:
         one; 0 for none
     runner_up : (N,) int64, diaObjectId of the next best candidate within the gate, 0 for none
     probability : (N,) float64, of the choice made, given the candidates within the gate and "new"
-    objects : Table of model.tables.DIAOBJECT: each source's object as it is after this detection; what is MOVING
-        has none, its row has diaObjectId 0 and is not to be stored
+    objects : Table of model.tables.DIAOBJECT: each source's object as it is after this detection; a source that
+        has none, as all that is MOVING, has diaObjectId 0 there, and that row is not to be stored
     """
 
     kind: np.ndarray
@@ -46,7 +46,7 @@ class Association:
     @property
     def stored_objects(self) -> Table:
         """The rows of `objects` that are objects."""
-        return self.objects.take(~self.moving)
+        return self.objects.take(self.object_ids > 0)
 
     @property
     def object_ids(self) -> np.ndarray:

@@ -108,6 +108,18 @@ class Security:
 
 
 @dataclass(frozen=True)
+class Sky:
+    """What is known of the sky, and when detections of one night are linked."""
+
+    known_objects: str = ""  # store made by `gpudiff objects build`
+    ephemerides: str = ""  # file made by `gpudiff ephemerides build`
+    tracklet_slowest: float = 0.02  # arcsec a minute
+    tracklet_fastest: float = 3.0  # arcsec a minute
+    tracklet_window: float = 90.0  # minutes
+    tracklet_chance: float = 1e-3  # false links a detection, at most
+
+
+@dataclass(frozen=True)
 class Configuration:
     """The whole file."""
 
@@ -118,6 +130,7 @@ class Configuration:
     service: Service = field(default_factory=Service)
     telescope: Telescope = field(default_factory=Telescope)
     security: Security = field(default_factory=Security)
+    sky: Sky = field(default_factory=Sky)
 
     def digest(self, *sections: str) -> str:
         """Hex digest of the named sections, without what changes no result: for a provenance step."""

@@ -40,9 +40,9 @@ FORBIDDEN = 1e6
 NIGHT = 0.6
 """Days: an object first seen within so many is one of tonight's."""
 MORE_OFTEN = {"mover": 4.0, "tonight": 2.0}
-"""c: how much more often they are detected in a frame than objects of earlier nights."""
+"""c: how much more often they are detected in a frame than objects of earlier nights; chosen, not measured."""
 FALSE_TRAIL = 1e-3
-"""Share of point sources that are measured as trails."""
+"""Share of point sources that are measured as trails; chosen, not measured."""
 _PLACE = ("ra", "dec", "raErr", "decErr", "ra_dec_Cov")
 
 

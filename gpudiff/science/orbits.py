@@ -11,7 +11,7 @@ import numpy as np
 from scipy.integrate import solve_ivp
 
 GAUSS = 0.01720209895**2
-"""The Sun's pull, AU^3 / d^2 (IAU 1976; the 2009 value differs by 1e-12)."""
+"""The Sun's pull, AU^3 / d^2 (IAU 1976; that of 2009 differs by 1e-11)."""
 SHARE = 1 / np.array([6023600.0, 408523.72, 328900.56, 3098703.6, 1047.3486, 3497.898, 22902.98, 19412.24])
 """Masses of the planets over the Sun's, Mercury to Neptune, the Earth with its Moon (IAU 2009, TM 2009)."""
 OBLIQUITY = np.radians(84381.448 / 3600)

@@ -4,6 +4,7 @@ One thread, one writer.  A batch is answered once it is in the ledger and its al
 before the answer makes the sender repeat the batch, and the ledger absorbs the repeat.
 """
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -23,6 +24,7 @@ from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.detections import Answer
 from gpudiff.edges.keys import server_keys
 from gpudiff.edges.ledger import Commit, Ledger
+from gpudiff.edges.object_store import ObjectStore
 from gpudiff.edges.transport import Router, endpoint_in, wait
 from gpudiff.model.association import NEW, Association
 from gpudiff.model.batch import DetectionBatch
@@ -33,10 +35,11 @@ from gpudiff.model.frame import FrameId
 from gpudiff.model.provenance import canonical, digest
 from gpudiff.model.tables import DIAOBJECT, Table
 from gpudiff.science.alert import latency, make_alerts, provenance, reference_time
-from gpudiff.science.associate import NEIGHBOURHOOD, associate
 from gpudiff.science.objects import rebuild
+from gpudiff.services.identify import identify
 from gpudiff.services.known_sky import KnownSky
 from gpudiff.services.publisher import Publisher
+from gpudiff.services.solar_system import SolarSystem
 
 LISTEN_S = 1.0
 MAX_BYTES = 4 << 30
@@ -66,7 +69,12 @@ class Associator:
         self.publisher = Publisher(self.ledger, directory / "alerts", clock)
         self.dead = DeadLetters(directory / "dead")
         self.publisher.publish()
-        self.sky = KnownSky(self.ledger.objects())
+        known = configuration.sky.known_objects
+        self.snapshot = ObjectStore(Path(known)) if known else None
+        self.solar_system = (
+            SolarSystem(Path(configuration.sky.ephemerides)) if configuration.sky.ephemerides else None
+        )
+        self.sky = KnownSky(self.ledger.objects(), self.snapshot)
 
     def close(self) -> None:
         """Close the ledger, give the directory back."""
@@ -112,7 +120,7 @@ class Associator:
         try:
             found = self._commit(batch, self._revision(batch, stored.revision + 1 if stored else 0))
         except BaseException:
-            self.sky = KnownSky(self.ledger.objects())  # it may have run ahead of the ledger
+            self.sky = KnownSky(self.ledger.objects(), self.snapshot)  # it may have run ahead of the ledger
             raise
         self.publisher.publish()
         known, count = int(found.known.sum()), len(found.known)
@@ -124,17 +132,16 @@ class Associator:
         if number == 0:
             return Revision(0, [], Table.empty(DIAOBJECT))
         ids, left, owner = self.ledger.left_without(batch.observation.frame)
-        return Revision(number, ids, rebuild(left, owner, self.clock()))
+        before = self.sky.before(ids, left["ra"], left["dec"])
+        return Revision(number, ids, rebuild(left, owner, self.clock(), before=before))
 
     def _commit(self, batch: DetectionBatch, revision: Revision) -> Association:
         self.sky.remove(revision.withdrawn)
         self.sky.put(revision.rebuilt)
         frame, now = batch.observation.frame, self.clock()
-        nearby = self.sky.near(batch.sources["ra"], batch.sources["dec"], NEIGHBOURHOOD / 3600)
-        radius = self.configuration.service.association_radius
-        found = associate(batch.sources, nearby, radius, now)
+        found = identify(batch, self.sky, self.solar_system, self.configuration, now)
         found = self._with_free_ids(found, frame)
-        settings = digest(canonical({"association_radius": radius}))
+        settings = self.settings()
         alerts = make_alerts(batch, found, revision.number, settings, now)
         records = alert_codec.encode_sources(alerts)
         ids = found.object_ids.tolist()
@@ -160,7 +167,16 @@ class Associator:
             )
         )
         self.sky.put(found.stored_objects)
+        self.sky.note(batch.sources, found)
         return found
+
+    def settings(self) -> str:
+        """Digest of what the association depends on: its configuration, the snapshot, the ephemerides."""
+        values = dataclasses.asdict(self.configuration.sky)
+        values["association_radius"] = self.configuration.service.association_radius
+        values["known_objects"] = self.snapshot.digest if self.snapshot else ""
+        values["ephemerides"] = self.solar_system.digest if self.solar_system else ""
+        return digest(canonical(values))
 
     def _with_free_ids(self, found: Association, frame: FrameId) -> Association:
         """New objects under ids that no object has.

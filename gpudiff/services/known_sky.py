@@ -11,6 +11,8 @@ from gpudiff.model.tables import DIAOBJECT, LOOSE, Table, concatenate
 
 CONES = 4
 """Of the snapshot that are kept: visits that are announced, and the one that comes in."""
+NEAR = 0.01
+"""Degrees: an object is not farther from its detections."""
 LOOSE_DAYS = 0.1
 """How long a loose detection may begin a tracklet."""
 
@@ -65,24 +67,26 @@ class KnownSky:
         placed = np.isfinite(ra) & np.isfinite(dec)
         if not placed.any():
             return Table.empty(DIAOBJECT)
-        circle = _circle(ra[placed], dec[placed], margin)
+        around = circle(ra[placed], dec[placed], margin)
         known = self._columns["dec"][: self._count]
-        belt = (known >= circle[1] - circle[2]) & (known <= circle[1] + circle[2])
+        belt = (known >= around[1] - around[2]) & (known <= around[1] + around[2])
         rows = np.flatnonzero(belt)
-        rows = rows[within(self._columns["ra"][rows], known[rows], *circle)]
+        rows = rows[within(self._columns["ra"][rows], known[rows], *around)]
         own = Table(DIAOBJECT, {name: column[rows] for name, column in self._columns.items()})
         if self._snapshot is None:
             return own
-        below = self._cone(*circle).objects
-        below = below.take(np.flatnonzero(within(below["ra"], below["dec"], *circle)))
+        below = self._cone(*around).objects
+        below = below.take(np.flatnonzero(within(below["ra"], below["dec"], *around)))
         changed = np.array([one in self._row for one in below["diaObjectId"].tolist()], bool)
         return concatenate([below.take(~changed), own])
 
-    def before(self, ids: list[int]) -> Table:
-        """The snapshot's version of objects, as far as places lately asked for hold them: to rebuild from."""
-        tables = [cone.objects.take(np.isin(cone.objects["diaObjectId"], ids)) for cone in self._cones]
-        found = concatenate([Table.empty(DIAOBJECT), *tables])
-        return found.take(np.unique(found["diaObjectId"], return_index=True)[1])
+    def before(self, ids: list[int], ra: np.ndarray, dec: np.ndarray) -> Table:
+        """The snapshot's version of objects with these ids near (N,) places: what to rebuild them from."""
+        placed = np.isfinite(ra) & np.isfinite(dec)
+        if self._snapshot is None or not placed.any():
+            return Table.empty(DIAOBJECT)
+        objects = self._cone(*circle(ra[placed], dec[placed], NEAR)).objects
+        return objects.take(np.isin(objects["diaObjectId"], ids))
 
     def put(self, objects: Table) -> None:
         """Add objects, or replace those that are there under the same id."""
@@ -108,7 +112,9 @@ class KnownSky:
 
         sources : DIASources of a frame, found : what became of them
         """
-        free = ((found.kind == NEW) | (found.kind == MOVING)) & (found.ss_object_ids == 0)
+        free = ((found.kind == NEW) & (found.object_ids > 0)) | (
+            (found.kind == MOVING) & (found.ss_object_ids == 0)
+        )
         free &= np.isfinite(sources["ra"]) & np.isfinite(sources["midpointMjdTai"])
         names = [c.name for c in LOOSE if c.name != "trackletId"]
         columns = {name: sources[name][free] for name in names}
@@ -127,8 +133,8 @@ class KnownSky:
         placed = np.isfinite(ra) & np.isfinite(dec)
         if not placed.any():
             return Table.empty(LOOSE)
-        circle = _circle(ra[placed], dec[placed], margin)
-        return self._loose.take(within(self._loose["ra"], self._loose["dec"], *circle))
+        around = circle(ra[placed], dec[placed], margin)
+        return self._loose.take(within(self._loose["ra"], self._loose["dec"], *around))
 
     # ------------------------------------------------------------ inside
     def _cone(self, ra: float, dec: float, radius: float) -> _Cone:
@@ -151,7 +157,7 @@ class KnownSky:
                 self._columns[name] = np.concatenate([column, np.zeros(more, column.dtype)])
 
 
-def _circle(ra: np.ndarray, dec: np.ndarray, margin: float) -> tuple[float, float, float]:
+def circle(ra: np.ndarray, dec: np.ndarray, margin: float) -> tuple[float, float, float]:
     """Centre and radius, degrees, of a circle that holds every place with a margin."""
     alpha, delta = np.radians(ra), np.radians(dec)
     places = np.stack([np.cos(delta) * np.cos(alpha), np.cos(delta) * np.sin(alpha), np.sin(delta)], -1)

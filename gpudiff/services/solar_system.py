@@ -32,6 +32,11 @@ class SolarSystem:
     def __len__(self) -> int:
         return len(self._file)
 
+    @property
+    def digest(self) -> str:
+        """Hex digest of the content."""
+        return self._file.digest
+
     def at(self, mjd_tai: float, exposure_s: float, ra: float, dec: float, radius: float) -> Table:
         """Table of PREDICTED: the objects within `radius` degrees of a place in the middle of an exposure.
 

@@ -86,6 +86,23 @@ def test_a_file_with_a_wrong_head_or_end_is_refused_by_name(written, at):
         SkyFile(written, KIND)
 
 
+def test_a_changed_value_is_found_by_reading_all(written):
+    file = SkyFile(written, KIND)
+    file.verify()
+    data = bytearray(written.read_bytes())
+    data[-100] ^= 1
+    written.write_bytes(data)
+    with pytest.raises(UnreadableFile, match="checksum"):
+        SkyFile(written, KIND).verify()
+
+
+def test_other_rows_have_another_digest(written, tmp_path):
+    columns = some_columns()
+    columns["many"][7, 1] += 1
+    write_sky_file(tmp_path / "e.sky", KIND, columns, {"night": 61000}, order=5)
+    assert SkyFile(tmp_path / "e.sky", KIND).digest != SkyFile(written, KIND).digest
+
+
 def test_a_file_of_another_kind_or_none_is_refused(written, tmp_path):
     with pytest.raises(UnreadableFile, match="expected known objects, got test rows"):
         SkyFile(written, "known objects")

@@ -79,7 +79,9 @@ def test_what_tonight_changed_is_there_once_as_it_is_now(snapshot):
     assert near["nDiaSources"].tolist() == [9]
     sky.remove(changed["diaObjectId"].tolist())
     assert sky.near(np.array([150.0]), np.array([-30.0]), 0.004)["nDiaSources"].tolist() == [1]
-    assert sky.before(changed["diaObjectId"].tolist())["nDiaSources"].tolist() == [1]
+    assert sky.before(changed["diaObjectId"].tolist(), changed["ra"], changed["dec"])["nDiaSources"].tolist() == [
+        1
+    ]
 
 
 def test_the_ledgers_objects_that_the_snapshot_holds_are_left_to_it(snapshot):
