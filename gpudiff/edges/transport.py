@@ -26,8 +26,8 @@ LAST_WORDS_MS = 2000
 RECEIPTS_WAITING = 1000
 """Small messages that may wait for a client that does not read; more are dropped, the client asks again."""
 
-PUBLISHER_WAITS_S, PUBLISHER_RESTS_S = 1.0, 60.0
-"""How long a publisher waits for a subscriber that does not read, and how long it then does not."""
+PUBLISHER_RESTS_S = 60.0
+"""How long a publisher that waited in vain for a subscriber does not wait again."""
 
 REFUSALS: dict[int, str] = {
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "unknown key",
@@ -174,8 +174,8 @@ class Publisher(Socket):
     def __init__(
         self,
         endpoint: str,
-        backlog: int = 1000,
-        patience_s: float = PUBLISHER_WAITS_S,
+        backlog: int,
+        patience_s: float,
         keys: ServerKeys | None = None,
     ):
         """backlog : messages that may wait for a subscriber; patience_s : how long a full one is waited for.

@@ -11,6 +11,9 @@ from gpudiff.model.outgoing import Delivery, OutgoingBatch
 KEY = struct.Struct(">qiQ")
 """diaSourceId, revision, and the message's number among those of its topic since the socket was bound."""
 
+PATIENCE_S = 1.0
+"""How long a subscriber that does not read is waited for."""
+
 
 class ZeroMQ:
     """A message is three parts: topic "TIER.KIND.BAND", KEY, and the framed Avro record (edges/ALERTS.md).
@@ -19,11 +22,18 @@ class ZeroMQ:
     who is not connected gets nothing.  Delivered is what ZeroMQ took: the archive has what a subscriber missed.
     """
 
-    def __init__(self, endpoint: str, tiers: Sequence[str], keys: ServerKeys | None = None, backlog: int = 1000):
+    def __init__(
+        self,
+        endpoint: str,
+        tiers: Sequence[str],
+        keys: ServerKeys | None = None,
+        backlog: int = 1000,
+        patience_s: float = PATIENCE_S,
+    ):
         """endpoint : to bind, port * for a free one; backlog : messages that may wait for one subscriber."""
         self.name, self.tiers = f"zmq+{endpoint}", tiers
         self._numbers: Counter[str] = Counter()
-        self._socket = Publisher(endpoint, backlog, keys=keys)
+        self._socket = Publisher(endpoint, backlog, patience_s, keys)
         self.endpoint = self._socket.endpoint
         self.overruns = 0
         """Messages that a slow subscriber missed."""
