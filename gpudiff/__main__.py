@@ -19,6 +19,7 @@ COMMANDS = {
     "simulate": "make a night of frames, templates and truth",
     "demo": "simulate, run, send, and report what was found",
     "inspect": "print an alert, draw its cutouts",
+    "schema": "print the Avro schema of alerts or notices",
 }
 
 

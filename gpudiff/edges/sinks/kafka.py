@@ -36,9 +36,8 @@ class Kafka:
                 "batch.size": 1 << 20,
                 "queue.buffering.max.kbytes": QUEUE_BYTES >> 10,
                 "message.timeout.ms": int(patience_s * 1000),
-                "socket.nagle.disable": True,
-            },
-            logger=None,
+                "log_level": 2,  # what concerns an alert comes back as its delivery report
+            }
         )
 
     def close(self) -> None:
