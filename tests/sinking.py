@@ -111,12 +111,17 @@ def voevent_broker():
         thread.join()
 
 
-def subscriber(endpoint: str, topic: bytes = b"", backlog: int = 1000) -> zmq.Socket:
-    """A connected SUB that waits TIMEOUT_S for a message, and reads `backlog` ahead."""
+def subscriber(endpoint: str, topic: bytes = b"", backlog: int = 1000, keys: tuple[bytes, ...] = ()) -> zmq.Socket:
+    """A connected SUB that waits TIMEOUT_S for a message, and reads `backlog` ahead.
+
+    keys : the server's public key and its own pair
+    """
     made = zmq.Context.instance().socket(zmq.SUB)
     for option, value in ((zmq.LINGER, 0), (zmq.RCVTIMEO, int(TIMEOUT_S * 1000)), (zmq.SUBSCRIBE, topic)):
         made.setsockopt(option, value)
     made.setsockopt(zmq.RCVHWM, backlog)
+    for option, key in zip((zmq.CURVE_SERVERKEY, zmq.CURVE_PUBLICKEY, zmq.CURVE_SECRETKEY), keys, strict=False):
+        made.setsockopt(option, key)
     made.connect(endpoint)
     return made
 

@@ -14,6 +14,7 @@ from gpudiff.edges.sinks.kafka import LARGEST_MESSAGE, Kafka
 from gpudiff.edges.sinks.memory import Memory
 from gpudiff.edges.sinks.voevent import VOEventAuthor
 from gpudiff.edges.sinks.zeromq import KEY, ZeroMQ
+from gpudiff.edges.transport import ServerKeys, new_pair
 from gpudiff.model.errors import NeighbourLost
 
 
@@ -47,6 +48,15 @@ def test_a_subscriber_that_does_not_read_is_left_behind_and_counted():
                 break
     sink.close()
     assert sink.overruns
+
+
+def test_only_a_subscriber_with_an_allowed_key_hears_a_sink_with_keys():
+    (public, secret), own = new_pair(), new_pair()
+    sink = make_sink("zmq+tcp://127.0.0.1:0?tier=notice", ServerKeys(public, secret, lambda key: key == own[0]))
+    with subscriber(sink.endpoint) as stranger, subscriber(sink.endpoint, keys=(public, *own)) as friend:
+        assert len(heard(sink, an_outgoing(2), friend)) == 2
+        assert not stranger.poll(0)
+    sink.close()
 
 
 def test_kafka_takes_whole_alerts_and_keys_them_by_object(kafka_broker, topic):
