@@ -1,4 +1,4 @@
-"""An alert as a VOEvent 2.0 (IVOA Recommendation, 11 July 2011): who, what, where and when, in 3 kB of XML."""
+"""An alert as a VOEvent 2.0 (IVOA Recommendation, 11 July 2011): who, what, where and when, in 2.5 kB of XML."""
 
 import math
 from functools import lru_cache

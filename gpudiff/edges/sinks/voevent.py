@@ -25,6 +25,8 @@ class VOEventAuthor:
     The broker drops repeats by their IVORN, which is made from diaSourceId and revision.
     """
 
+    tier = "notice"
+
     def __init__(self, host: str, port: int, patience_s: float = PATIENCE_S):
         self.name = f"voevent+tcp://{host}:{port}"
         self._address, self.patience_s = (host.strip("[]"), port), patience_s

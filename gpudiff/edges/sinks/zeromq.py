@@ -32,6 +32,8 @@ class ZeroMQ:
     ):
         """endpoint : to bind, port * for a free one; backlog : messages that may wait for one subscriber."""
         self.name, self.tiers = f"zmq+{endpoint}", tiers
+        self.tier = tiers[0] if len(tiers) == 1 else ""
+        """The only one, '' for both."""
         self._numbers: Counter[str] = Counter()
         self._socket = Publisher(endpoint, backlog, patience_s, keys)
         self.endpoint = self._socket.endpoint
