@@ -24,6 +24,7 @@ COMMANDS = {
     "devices": "list the CPU and the GPUs, and what is missing to use them",
     "objects": "build the store of known objects, look into it",
     "ephemerides": "compute where Solar System objects are during a night",
+    "schema": "print the Avro schema of alerts or notices",
 }
 
 

@@ -33,6 +33,15 @@ REQUIRED = frozenset([*_REQUIRED.split(), *(f"{band}_psfFluxNdata" for band in "
 UNOWNED = ("diaObjectId",)
 """Null in a DIASource that moves: it belongs to no DIAObject."""
 
+UNITS = {
+    "d": "midpointMjdTai timeProcessedMjdTai timeWithdrawnMjdTai",
+    "s": "exposureTime",
+    "deg": "ra dec trailRa trailRaErr trailDec trailDecErr trailAngleErr",
+    "pixel": "bboxSize",
+    "arcsec": "trailLengthErr",
+}
+"""Of the standard's fields that are not columns of ours, and in its other records; fluxes go by their name."""
+
 SOURCE_OTHERS = {
     "long": "diaObjectId ssObjectId parentDiaSourceId",
     "float": "exposureTime psfLnL trailFlux trailFluxErr trailRaErr trailDecErr trailLengthErr trailAngleErr "
@@ -187,9 +196,17 @@ def _from_column(column: Column) -> dict[str, Any]:
 
 
 def _field(name: str, kind: str, doc: str = "", null: bool | None = None) -> dict[str, Any]:
+    doc = doc or _unit(name, kind)
     if null is None:
         null = name not in REQUIRED
     return _optional(name, kind, doc) if null else {"name": name, "type": kind, "doc": doc}
+
+
+def _unit(name: str, kind: str) -> str:
+    """The unit of a field by its name, in brackets as the standard has it; '' for none."""
+    if "Flux" in name and kind in ("float", "double"):
+        return "[nJy/d]" if name.endswith("Slope") else "[nJy, or as fluxUnit says]"
+    return next((f"[{unit}]" for unit, names in UNITS.items() if name in names.split()), "")
 
 
 def _optional(name: str, kind: Any, doc: str = "") -> dict[str, Any]:

@@ -5,7 +5,7 @@ template, and planes, turned to big-endian as they are copied, at fixed places i
 
 The difference has the HDUs that astropy's CCDData reads by default, as Rubin's cutouts do: the image in the
 primary, UNCERT (a variance), MASK and PSFIMAGE.  Science and template are the image alone: with planes of their
-own an alert would be 131 kB instead of 74 kB, and a visit of 10,000 more than a gigabyte.  Variance and mask of
+own an alert would be 130 kB instead of 73 kB, and a visit of 10,000 more than a gigabyte.  Variance and mask of
 the difference hold what is known of both.
 
 The WCS is the frame's with CRPIX moved to the cutout; distortions (SIP, PV) are relative to CRPIX or to the sky,

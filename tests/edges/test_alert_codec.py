@@ -1,6 +1,7 @@
 """gpudiff.edges.alert_codec: alerts as Avro, spliced from records encoded once."""
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,16 +159,32 @@ def test_a_rubin_reader_reads_our_alerts(version):
     assert "provenance" not in read
 
 
+def names(schema: dict) -> dict:
+    """The fields' types."""
+    return {field["name"]: field["type"] for field in schema["fields"]}
+
+
+def record(schema: dict, name: str) -> dict:
+    """The record in a field, or in the array there."""
+    kind = names(schema)[name]
+    found = next(one for one in (kind if isinstance(kind, list) else [kind]) if isinstance(one, dict))
+    return found["items"] if found["type"] == "array" else found
+
+
+def units(schema: dict) -> dict:
+    """The unit in brackets at the end of each field's description, where there is one."""
+    found = {field["name"]: re.findall(r"\[([^\]]*)\]", field.get("doc", "")) for field in schema["fields"]}
+    return {name: unit[-1].replace("**", "") for name, unit in found.items() if unit}
+
+
+@pytest.mark.parametrize("part", ["diaSource", "diaObject", "prvDiaForcedSources"])
+def test_a_field_has_the_unit_that_the_rubin_schema_gives_it(part):
+    ours, theirs = units(record(alert_schema(), part)), units(record(rubin(11, 1), part))
+    assert {name: unit for name, unit in theirs.items() if ours.get(name, "").split(",")[0] != unit} == {}
+
+
 def test_every_field_of_the_rubin_schema_is_ours_too():
     theirs = rubin(11, 1)
-
-    def names(schema):
-        return {field["name"]: field["type"] for field in schema["fields"]}
-
-    def record(schema, name):
-        kind = names(schema)[name]
-        found = next(one for one in (kind if isinstance(kind, list) else [kind]) if isinstance(one, dict))
-        return found["items"] if found["type"] == "array" else found
 
     assert not set(names(theirs)) - set(names(alert_schema()))
     for part in ("diaSource", "diaObject", "prvDiaForcedSources", "ssSource"):
