@@ -127,11 +127,14 @@ def _objects(alerts: AlertBatch) -> list[bytes]:
     records = encode_rows(_parsed("ssSource"), nullable(solar), {})
     known = dict(zip(solar["diaSourceId"].tolist(), records, strict=True))
     rows = zip(
-        alerts.sources["diaSourceId"].tolist(), found.moving.tolist(), encode_objects(found.objects), strict=True
+        alerts.sources["diaSourceId"].tolist(),
+        (found.object_ids == 0).tolist(),
+        encode_objects(found.objects),
+        strict=True,
     )
     return [
-        (NULL if moves else VALUE + record) + (VALUE + known[one] if one in known else NULL)
-        for one, moves, record in rows
+        (NULL if nobodys else VALUE + record) + (VALUE + known[one] if one in known else NULL)
+        for one, nobodys, record in rows
     ]
 
 
