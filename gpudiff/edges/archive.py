@@ -58,15 +58,22 @@ def append(path: Path, size: int, schema: str, alerts: Sequence[bytes]) -> Appen
     return Appended(end, first + np.cumsum(lengths) - lengths, lengths)
 
 
-def sync(path: Path) -> None:
-    """Have the file and its name on disk; raises StoreFailed."""
+def sync(path: Path, size: int) -> None:
+    """Cut the file to what counts of it and have it and its name on disk; raises StoreFailed."""
     with _failing(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
+            os.ftruncate(descriptor, size)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
         sync_folder(path.parent)
+
+
+def trim(path: Path, size: int) -> None:
+    """Cut off what a crash left behind the first `size` bytes; a file that is not there is left alone."""
+    if path.exists() and path.stat().st_size > size:
+        sync(path, size)
 
 
 def bodies(path: Path, offsets: np.ndarray, lengths: np.ndarray) -> list[bytes]:

@@ -193,6 +193,16 @@ class LedgerReader:
             raise StoreFailed(f"{self._db.name}: no alert schema {fingerprint}")
         return rows[0][0]
 
+    def archive_file(self, name: str) -> ArchiveFile:
+        """One file of the archive, by its name."""
+        sql = "SELECT file, visit, schema_fingerprint, size FROM archive WHERE file = ?"
+        return ArchiveFile(*self._rows(sql, (name,))[0])
+
+    def all_archive_files(self) -> list[ArchiveFile]:
+        """Every file of the archive."""
+        sql = "SELECT file, visit, schema_fingerprint, size FROM archive ORDER BY file"
+        return [ArchiveFile(*row) for row in self._rows(sql)]
+
     def archive_files(self, visit: int) -> dict[str, ArchiveFile]:
         """The archive files of a visit, by the fingerprint of their schema."""
         sql = "SELECT file, visit, schema_fingerprint, size FROM archive WHERE visit = ?"

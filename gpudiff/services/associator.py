@@ -90,6 +90,8 @@ class Associator:
         where = directory / "ledger.sqlite" if store == "sqlite" else store
         self.ledger = Ledger(where)
         make_folder(self.alerts)
+        for file in self.ledger.all_archive_files():
+            archive.trim(self.alerts / file.name, file.size)
         self.dead = DeadLetters(directory / "dead")
         self.breaker = Breaker(configuration.ledger.suspect_factor, configuration.ledger.suspect_count)
         self.publisher = Publisher(where, self.alerts, sinks, self.ledger.watermarks(), clock)
@@ -148,13 +150,13 @@ class Associator:
             self.ledger.delivered(done, sinks, self.clock())
 
     @contextmanager
-    def _committing(self) -> Iterator[set[Path]]:
+    def _committing(self) -> Iterator[set[str]]:
         """One transaction; the archive files that it fills are on disk before it ends."""
-        touched: set[Path] = set()
+        touched: set[str] = set()
         with self.ledger.transaction():
             yield touched
-            for path in sorted(touched):
-                archive.sync(path)
+            for file in sorted(touched):
+                archive.sync(self.alerts / file, self.ledger.archive_file(file).size)
             self._note_progress()
         self.publisher.wake()
         self.visits.tick()
@@ -169,7 +171,7 @@ class Associator:
 
         return self._refusing(message, decode)
 
-    def _answer(self, message: Message, read: DetectionBatch | Answer, touched: set[Path]) -> Answer:
+    def _answer(self, message: Message, read: DetectionBatch | Answer, touched: set[str]) -> Answer:
         return read if isinstance(read, Answer) else self._refusing(message, lambda: self._take(read, touched))
 
     def _refusing(self, message: Message, make: Callable[[], Made]) -> Made | Answer:
@@ -199,7 +201,7 @@ class Associator:
                 raise StoreFailed(f"{path}: expected no file that the ledger does not know")
             self.ledger.new_archive_file(ArchiveFile(name, visit, schema, 0))
 
-    def _take(self, batch: DetectionBatch, touched: set[Path]) -> Answer:
+    def _take(self, batch: DetectionBatch, touched: set[str]) -> Answer:
         """Associate and store one batch within the transaction; a repeat changes nothing."""
         frame = batch.observation.frame
         stored = self.ledger.standing(frame)
@@ -235,7 +237,7 @@ class Associator:
         ids, left, owner = self.ledger.left_without(batch.observation.frame)
         return Revision(number, ids, rebuild(left, owner, self.clock()))
 
-    def _commit(self, batch: DetectionBatch, revision: Revision, touched: set[Path]) -> Association:
+    def _commit(self, batch: DetectionBatch, revision: Revision, touched: set[str]) -> Association:
         self.sky.remove(revision.withdrawn)
         self.sky.put(revision.rebuilt)
         frame, now = batch.observation.frame, self.clock()
@@ -281,14 +283,14 @@ class Associator:
         self.sky.put(found.stored_objects.take(found.stored_objects["diaObjectId"] > 0))
         return found
 
-    def _archive(self, frame: FrameId, alerts: Iterable[bytes], touched: set[Path]) -> tuple[str, Appended]:
+    def _archive(self, frame: FrameId, alerts: Iterable[bytes], touched: set[str]) -> tuple[str, Appended]:
         """Write a frame's alerts behind what counts of the visit's file; the file's name and their places."""
         made = list(alerts)
         if not made:
             return "", archive.append(self.alerts, 0, "", [])
         file = self.ledger.archive_files(frame.visit)[schema_fingerprint()]
         path = self.alerts / file.name
-        touched.add(path)
+        touched.add(file.name)
         return file.name, archive.append(path, file.size, schema_text(), made)
 
     def _with_free_ids(self, found: Association, frame: FrameId) -> Association:

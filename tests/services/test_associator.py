@@ -255,7 +255,7 @@ def test_a_torn_archive_is_made_whole_when_its_frame_is_sent_again(tmp_path, mon
 def test_batches_of_one_group_share_a_transaction_and_see_each_other(associator, tmp_path, monkeypatch):
     synced = []
     sync = archive.sync
-    monkeypatch.setattr(archive, "sync", lambda path: synced.append(path.name) or sync(path))
+    monkeypatch.setattr(archive, "sync", lambda path, size: synced.append(path.name) or sync(path, size))
     messages = [Message(encode(batch)) for batch in (a_batch(2), a_batch(2, visit=8), a_batch(3, detector=5))]
     answers = associator.answers(messages)
     assert [(one.status, one.known) for one in answers] == [("committed", 0), ("committed", 2), ("committed", 2)]
@@ -265,6 +265,6 @@ def test_batches_of_one_group_share_a_transaction_and_see_each_other(associator,
 
 def test_a_refused_batch_does_not_undo_the_others_of_its_group(associator, tmp_path):
     taken = dataclasses.replace(a_batch(2), observation=dataclasses.replace(a_batch(2).observation, frame=OTHER))
-    messages = [Message(encode(batch)) for batch in (a_batch(2), taken, a_batch(2, detector=5))]
-    assert [one.status for one in associator.answers(messages)] == ["committed", "failed", "committed"]
+    messages = [Message(encode(batch)) for batch in (a_batch(2), a_batch(2, detector=5), taken)]
+    assert [one.status for one in associator.answers(messages)] == ["committed", "committed", "failed"]
     assert [len(archived(tmp_path)), len(associator.ledger.sources())] == [4, 4]
