@@ -20,8 +20,8 @@ from gpudiff.model.errors import BadConfiguration, StoreFailed
 BUSY_S = 10.0
 """How long to wait for somebody else who holds the file (a backup, say) before it fails."""
 Rows = list[tuple[Any, ...]]
-OWNER = 0x67706466
-"""The advisory lock of the one writer of a PostgreSQL ledger."""
+OWNER, OWNER_S = 0x67706466, 2.0
+"""The advisory lock of the one writer of a PostgreSQL ledger, and how long to wait for it."""
 
 
 class Taken(Exception):
@@ -154,11 +154,20 @@ class Postgres:
         self._errors = psycopg
         with self._failing():
             self.connection = psycopg.connect(url, autocommit=True, connect_timeout=int(BUSY_S))
-            self.connection.execute(f"SET lock_timeout = {int(BUSY_S * 1000)}")
-            if not write:
+            if write:
+                self._own()
+            else:
                 self.connection.execute("SET default_transaction_read_only = on")
-            elif not self.rows(f"SELECT pg_try_advisory_lock({OWNER})")[0][0]:
-                raise StoreFailed(f"{self.name}: expected no other writer of this ledger, there is one")
+            self.connection.execute(f"SET lock_timeout = {int(BUSY_S * 1000)}")
+
+    def _own(self) -> None:
+        """Take the writer's lock; that of one that was killed is free as soon as the server notices."""
+        self.connection.execute(f"SET lock_timeout = {int(OWNER_S * 1000)}")
+        try:
+            self.connection.execute(f"SELECT pg_advisory_lock({OWNER})")
+        except self._errors.errors.LockNotAvailable:
+            self.connection.close()
+            raise StoreFailed(f"{self.name}: expected no other writer of this ledger, there is one") from None
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Rows:
         with self._failing():

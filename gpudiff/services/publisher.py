@@ -33,7 +33,7 @@ class Follower:
     """One sink and how far it is.
 
     seq : everything up to this number of the outbox is delivered or refused
-    deferred : whether to wait, for a sink of full alerts while the load is too high
+    deferred : whether to wait, for a sink of full alerts while the load is too high; idle : whether it does so
     """
 
     sink: Sink
@@ -42,6 +42,7 @@ class Follower:
     seq: int
     clock: Callable[[], float] = tai_now
     deferred: bool = False
+    idle: bool = False
     errors: int = 0
     alerts: int = 0
     wake: threading.Event = field(default_factory=threading.Event)
@@ -54,6 +55,7 @@ class Follower:
         try:
             while not self.stopping.is_set():
                 self.wake.clear()
+                self.idle = self.deferred
                 waiting = [] if self.deferred else reader.pending(self.seq, FRAMES)
                 for one in waiting:
                     if not self._deliver(reader, one):
