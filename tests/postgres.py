@@ -19,7 +19,9 @@ PORT = 5432
 class Server:
     """A server with an empty cluster in a folder of its own; `with` ends it and removes the folder."""
 
-    def __init__(self) -> None:
+    def __init__(self, durable: bool = False) -> None:
+        """durable : whether commits are on disk when they return; tests need that not."""
+        self._fsync = "on" if durable else "off"
         self.folder = Path(tempfile.mkdtemp(prefix="gpudiff-pg-"))
         self._numbers = count()
 
@@ -29,7 +31,7 @@ class Server:
             os.chown(self.folder, owner.pw_uid, owner.pw_gid)
         self._user = {"user": owner.pw_uid, "group": owner.pw_gid} if owner else {}
         self._run("initdb", "--auth=trust", "--username=gpudiff", "--no-sync", "--encoding=UTF8", "--locale=C")
-        listen = f"-k {self.folder} -p {PORT} -c listen_addresses= -c fsync=off"
+        listen = f"-k {self.folder} -p {PORT} -c listen_addresses= -c fsync={self._fsync}"
         self._run("pg_ctl", "start", "--wait", "-o", listen, "-l", str(self.folder / "log"))
         return self
 
