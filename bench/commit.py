@@ -18,15 +18,15 @@ from _common import ROOT, record
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT))
 
-from batches import a_sources  # noqa: E402
+from batches import a_sources
 
-from gpudiff.edges.archive import Appended  # noqa: E402
-from gpudiff.edges.ledger import Commit, Ledger, outgoing  # noqa: E402
-from gpudiff.edges.ledger_tables import SOURCE_COLUMNS  # noqa: E402
-from gpudiff.model.association import NEW, Association  # noqa: E402
-from gpudiff.model.frame import FrameId  # noqa: E402
-from gpudiff.model.tables import DIAOBJECT, Table  # noqa: E402
-from gpudiff.science.objects import new_objects  # noqa: E402
+from gpudiff.edges.archive import Appended
+from gpudiff.edges.ledger import Commit, Ledger, outgoing
+from gpudiff.edges.ledger_tables import SOURCE_COLUMNS
+from gpudiff.model.association import NEW, Association
+from gpudiff.model.frame import FrameId
+from gpudiff.model.tables import DIAOBJECT, Table
+from gpudiff.science.objects import new_objects
 
 SOURCES, DETECTORS, RUNS = 10_000, 189, 5
 GOAL_S = 0.150

@@ -78,15 +78,19 @@ def encode_alerts(
     sources: Sequence[bytes],
     history: Sequence[Sequence[bytes]],
     forced: Sequence[Sequence[bytes]] | None = None,
+    bare: np.ndarray | None = None,
 ) -> Iterator[bytes]:
     """The alert of each DIASource, one after the other.
 
     sources : `encode_sources` of the same batch; history, forced : the stored diaSource and diaForcedSource
         records of each one's object, none of forced when None
+    bare : (N,) bool, which alerts leave out their cutouts; none when None
     """
     x, y = alerts.sources["x"], alerts.sources["y"]
     planes = alerts.cutouts, alerts.variance, alerts.mask, alerts.psf
     cutouts = write_cutouts(*planes, x, y, alerts.wcs, alerts.image_unit, lambda size: VALUE + long(size))
+    if bare is not None and bare.any():
+        cutouts = (3 * NULL if skip else one for skip, one in zip(bare.tolist(), cutouts, strict=True))
     yield from map(
         splice,
         encode_rows(_HEAD, {"diaSourceId": alerts.sources["diaSourceId"]}, {}),

@@ -81,6 +81,7 @@ class Answer(msgspec.Struct):
     alerts, known, new : how many alerts went out, how many sources joined a known object, how many made one
     error, reason : the error's name and its one line, '' unless failed
     latency_s : from readout end (or arrival, when that is unknown) to the commit; None when neither is known
+    load : how many steps are to be left out under load: 1 and more: forced photometry, 4: intake
     """
 
     frame: list[int] | None
@@ -91,6 +92,7 @@ class Answer(msgspec.Struct):
     error: str = ""
     reason: str = ""
     latency_s: float | None = None
+    load: int = 0
 
 
 def encode(batch: DetectionBatch) -> list[Any]:

@@ -29,7 +29,7 @@ from gpudiff.edges.ledger_tables import (
     pack_objects,
 )
 from gpudiff.model import states
-from gpudiff.model.association import MOVING, TONIGHT, Association
+from gpudiff.model.association import MOVING, NEW, TONIGHT, Association
 from gpudiff.model.errors import BadMessage, StoreFailed
 from gpudiff.model.frame import FrameId
 from gpudiff.model.tables import FORCED_SOURCE, Table
@@ -100,6 +100,7 @@ class Ledger(LedgerReader):
         self.where = where
         self._db = connect(where, write=True)
         self._inside = False
+        self._stored: set[tuple[str, str]] = set()  # what need not be looked up again
         if self._db.version() == 0:
             self._create()
         self._check_version()
@@ -128,6 +129,7 @@ class Ledger(LedgerReader):
             raise
 
     def _undo(self, statements: Sequence[str]) -> None:
+        self._stored.clear()
         with suppress(StoreFailed):  # a full disk has undone it by itself
             for statement in statements:
                 self._db.run(statement)
@@ -143,8 +145,11 @@ class Ledger(LedgerReader):
             self._move_visit(what.frame.visit, "COLLECTING", what.now, "frame")
             self._move_detector(what.frame, "COMMITTED", what.now, what.fingerprint)
             self._withdraw(what)
-            self._store_objects(what)
-            self._store_sources(what)
+            try:
+                self._store_sources(what)
+                self._store_objects(what)
+            except Taken:
+                raise BadMessage(f"detections {what.frame}: an id is taken by another frame") from None
             self._store_alerts(what)
             self._store_counts(what)
 
@@ -255,25 +260,30 @@ class Ledger(LedgerReader):
             self._db.run(f"UPDATE dia_object SET withdrawn_at = ? WHERE diaObjectId {IDS}", (what.now, ids))
 
     def _store_objects(self, what: Commit) -> None:
-        for objects in (what.rebuilt, what.association.stored_objects):
-            objects = objects.take(objects["diaObjectId"] > 0)
-            if not len(objects):
-                continue
-            columns = [_values(objects[name.replace("decl", "dec")]) for name in OBJECT_COLUMNS[:-1]]
-            self._db.run(f"DELETE FROM dia_object WHERE diaObjectId {IDS}", (json.dumps(columns[0]),))
-            rows = zip(*columns, pack_objects(objects), strict=True)
-            self._db.insert("dia_object", OBJECT_COLUMNS, rows)
+        objects = what.association.objects
+        owned, new = objects["diaObjectId"] > 0, what.association.kind == NEW
+        self._replace_objects(what.rebuilt)
+        fresh = new & (what.revision == 0)  # an earlier revision's objects may have had the same names
+        self._replace_objects(objects.take(owned & ~fresh))
+        self._insert_objects(objects.take(owned & fresh))
+
+    def _replace_objects(self, objects: Table) -> None:
+        if len(objects):
+            ids = json.dumps(objects["diaObjectId"].tolist())
+            self._db.run(f"DELETE FROM dia_object WHERE diaObjectId {IDS}", (ids,))
+            self._insert_objects(objects)
+
+    def _insert_objects(self, objects: Table) -> None:
+        columns = [_values(objects[name.replace("decl", "dec")]) for name in OBJECT_COLUMNS[:-1]]
+        self._db.insert("dia_object", OBJECT_COLUMNS, zip(*columns, pack_objects(objects), strict=True))
 
     def _store_sources(self, what: Commit) -> None:
         table = outgoing(what)
         columns = [_values(table[name.replace("decl", "dec")]) for name in SOURCE_COLUMNS[:-1]]
-        try:
-            rows = zip(*columns, what.records, strict=True)
-            self._db.insert("dia_source", SOURCE_COLUMNS, rows)
-        except Taken:
-            raise BadMessage(f"detections {what.frame}: a diaSourceId is taken by another frame") from None
+        self._db.insert("dia_source", SOURCE_COLUMNS, zip(*columns, what.records, strict=True))
         names = ("visit", "snap", "detector", "revision", "alert_fingerprint", "sources", "forced")
-        row = (*key(what.frame), what.revision, what.alert_fingerprint, pack(table), pack(what.forced))
+        forced = pack(what.forced) if len(what.forced) else None
+        row = (*key(what.frame), what.revision, what.alert_fingerprint, pack(table), forced)
         self._db.insert("batch", names, [row])
 
     def _store_alerts(self, what: Commit) -> None:
@@ -289,8 +299,11 @@ class Ledger(LedgerReader):
         )
 
     def _store_once(self, table: str, column: str, fingerprint: str, value: str) -> None:
+        if (table, fingerprint) in self._stored:
+            return
         if not self._rows(f"SELECT 1 FROM {table} WHERE fingerprint = ?", (fingerprint,)):
             self._db.insert(table, ("fingerprint", column), [(fingerprint, value)])
+        self._stored.add((table, fingerprint))
 
     def _store_counts(self, what: Commit) -> None:
         """Of a frame without sources nothing is published: it is done at once."""

@@ -19,6 +19,8 @@ from gpudiff.model.errors import BadConfiguration, StoreFailed
 
 BUSY_S = 10.0
 """How long to wait for somebody else who holds the file (a backup, say) before it fails."""
+FEW = 5
+"""Rows for which a COPY does not pay."""
 Rows = list[tuple[Any, ...]]
 OWNER, OWNER_S = 0x67706466, 2.0
 """The advisory lock of the one writer of a PostgreSQL ledger, and how long to wait for it."""
@@ -178,11 +180,16 @@ class Postgres:
             self.connection.execute(self._text(sql), values)
 
     def insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        with self._failing(), self.connection.cursor() as cursor:
-            names = ", ".join(columns)
-            with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:  # type: ignore[arg-type]
-                for row in rows:
-                    copy.write_row(row)
+        names, many = ", ".join(columns), list(rows)
+        if len(many) < FEW:
+            marks = ", ".join("?" * len(columns))
+            for row in many:
+                self.run(f"INSERT INTO {table} ({names}) VALUES ({marks})", row)
+            return
+        sql: Any = f"COPY {table} ({names}) FROM STDIN"
+        with self._failing(), self.connection.cursor() as cursor, cursor.copy(sql) as copy:
+            for row in many:
+                copy.write_row(row)
 
     def begin(self) -> None:
         self.run("BEGIN")

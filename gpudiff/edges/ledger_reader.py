@@ -298,7 +298,7 @@ class LedgerReader:
         return self._db.rows(sql, values)
 
     def _concatenated(self, sql: str, values: Sequence[Any], schema: Any) -> Table:
-        tables = [unpack(row[0], schema) for row in self._rows(sql, values)]
+        tables = [unpack(row[0], schema) for row in self._rows(sql, values) if row[0] is not None]
         return concatenate(tables) if tables else Table.empty(schema)
 
 

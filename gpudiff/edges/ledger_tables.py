@@ -5,8 +5,6 @@ of `dia_source` has only what is looked up singly.  A DIAObject is a packed row 
 what it is searched by.  A dia_source's frame is in its id: visit << 24 | detector << 16 | n.
 """
 
-import io
-
 import numpy as np
 import pyarrow as pa
 
@@ -69,11 +67,12 @@ CREATE = (
 
 def pack(table: Table) -> bytes:
     """A table as one Arrow IPC stream."""
-    record = pa.RecordBatch.from_pydict({name: pa.array(column) for name, column in table.columns.items()})
-    out = io.BytesIO()
+    arrays = [pa.array(column) for column in table.columns.values()]
+    record = pa.RecordBatch.from_arrays(arrays, list(table.columns))
+    out = pa.BufferOutputStream()
     with pa.ipc.new_stream(out, record.schema) as writer:
         writer.write_batch(record)
-    return out.getvalue()
+    return out.getvalue().to_pybytes()
 
 
 def unpack(data: bytes, schema: tuple[Column, ...]) -> Table:

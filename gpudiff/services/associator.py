@@ -42,10 +42,13 @@ from gpudiff.science.associate import NEIGHBOURHOOD, associate
 from gpudiff.science.objects import rebuild
 from gpudiff.services.breaker import Breaker
 from gpudiff.services.known_sky import KnownSky
+from gpudiff.services.load import Load
 from gpudiff.services.publisher import Publisher
 from gpudiff.services.visits import Visits, obey
 
 LISTEN_S = 1.0
+FULL_ALERTS, CUTOUTS = 2, 3
+"""Steps of services/load.py that are done here; the first and the last are the differencer's."""
 GROUP_PAUSE_S = 0.002
 """How long a group waits for one more batch: those that are under way, not those that are being made."""
 Made = TypeVar("Made")
@@ -96,6 +99,7 @@ class Associator:
         self.breaker = Breaker(configuration.ledger.suspect_factor, configuration.ledger.suspect_count)
         self.publisher = Publisher(where, self.alerts, sinks, self.ledger.watermarks(), clock)
         self.visits = Visits(self.ledger, directory, configuration.ledger, clock, monotonic)
+        self.load = Load(monotonic)
         self.sky = KnownSky(self.ledger.objects())
 
     def close(self) -> None:
@@ -142,6 +146,12 @@ class Associator:
         """Write down what the sinks did, close what is due.  To be called now and then, and when nothing comes."""
         self._note_progress()
         self.visits.tick()
+
+    def burdened(self, waiting: bool) -> None:
+        """waiting : whether more batches wait than one transaction takes.  Steps begin and end by that."""
+        before, level = self.load.level, self.load.note(waiting)
+        if (before >= FULL_ALERTS) != (level >= FULL_ALERTS):
+            self.publisher.defer_full(level >= FULL_ALERTS)
 
     # ------------------------------------------------------------ a group
     def _note_progress(self) -> None:
@@ -219,15 +229,16 @@ class Associator:
         known, count = int(found.known.sum()), len(found.known)
         self.counts["unplaced"] += int(np.isnan(batch.sources["ra"]).sum())
         seconds = latency(batch, self.clock())
-        return Answer(_list(frame), "committed", count, known, count - known, latency_s=seconds)
+        counts = (count, known, count - known)
+        return Answer(_list(frame), "committed", *counts, latency_s=seconds, load=self.load.level)
 
     def report(self, state: str, endpoint: str) -> None:
         """Write associator.json: state, process id, endpoint, objects known, and what was counted since the
         start: committed, duplicate, failed, suspect, each error by name, unplaced sources, unheard answers; how
-        far each sink is behind; visits that are open."""
+        far each sink is behind; visits that are open; what is left out under load."""
         status = {"state": state, "pid": os.getpid(), "detections": endpoint, "objects": len(self.sky)}
         sinks = self.publisher.lag(self.ledger.last_seq())
-        status |= {"sinks": sinks, "visits": self.visits.open()}
+        status |= {"sinks": sinks, "visits": self.visits.open(), "load": self.load.report()}
         with atomically(self.directory / "associator.json") as temporary:
             temporary.write_text(json.dumps({**status, "counts": self.counts}, indent=1))
 
@@ -251,11 +262,15 @@ class Associator:
             found = without_new_objects(found)
         settings = digest(canonical({"association_radius": radius}))
         alerts = make_alerts(batch, found, revision.number, settings, now)
+        bare = batch.sources["flagged"] & self.load.on(CUTOUTS)
+        self.counts["alerts without cutouts"] += int(np.count_nonzero(bare))
         records = alert_codec.encode_sources(alerts)
         ids = found.object_ids.tolist()
         past = self.ledger.history(ids, frame, batch.observation.midpoint_mjd_tai)
         history = [past.get(one, []) for one in ids]
-        file, appended = self._archive(frame, alert_codec.encode_alerts(alerts, records, history), touched)
+        file, appended = self._archive(
+            frame, alert_codec.encode_alerts(alerts, records, history, bare=bare), touched
+        )
         self.ledger.commit(
             Commit(
                 frame=frame,
@@ -398,6 +413,7 @@ def step(associator: Associator, router: Router) -> int:
             break
         if message is not None:
             received.append(message)
+    associator.burdened(len(received) == settings.group)
     controls = [one for one in received if detections.is_control(one.parts)]
     batches = [one for one in received if not detections.is_control(one.parts)]
     answers = associator.answers([Message(one.parts, one.cut) for one in batches]) if batches else []

@@ -11,7 +11,7 @@ from postgres import Server
 from gpudiff.edges.archive import Appended
 from gpudiff.edges.ledger import Commit, Delivered, Ledger
 from gpudiff.edges.ledger_reader import ArchiveFile, LedgerReader
-from gpudiff.model.association import NEW, Association
+from gpudiff.model.association import KNOWN, NEW, Association
 from gpudiff.model.errors import BadMessage, StoreFailed
 from gpudiff.model.frame import FrameId
 from gpudiff.model.tables import DIAOBJECT, Table
@@ -24,6 +24,7 @@ def a_commit(count: int = 2, visit: int = 7, detector: int = 4, **values) -> Com
     """All of a frame's sources new; records and alerts are words that say whose they are."""
     sources = values.pop("sources", a_sources(count, visit, detector))
     none = np.zeros(count, int)
+    kind = KNOWN if "objects" in values else NEW
     objects = values.pop("objects", new_objects(sources, 61020.0))
     ids = sources["diaSourceId"].tolist()
     made = Commit(
@@ -32,7 +33,7 @@ def a_commit(count: int = 2, visit: int = 7, detector: int = 4, **values) -> Com
         revision=0,
         band="r",
         sources=sources,
-        association=Association(np.full(count, NEW, np.int8), none, none, none, none + 0.5, objects),
+        association=Association(np.full(count, kind, np.int8), none, none, none, none + 0.5, objects),
         records=[b"record %d" % one for one in ids],
         file=f"{visit}.avro",
         appended=Appended(100 * count, 100 * np.arange(count), np.full(count, 90)),
