@@ -90,7 +90,8 @@ def encode_alerts(
     planes = alerts.cutouts, alerts.variance, alerts.mask, alerts.psf
     cutouts = write_cutouts(*planes, x, y, alerts.wcs, alerts.image_unit, lambda size: VALUE + long(size))
     if bare is not None and bare.any():
-        cutouts = (3 * NULL if skip else one for skip, one in zip(bare.tolist(), cutouts, strict=True))
+        pairs = zip(bare.tolist(), cutouts, strict=True)
+        cutouts = (memoryview(3 * NULL) if skip else one for skip, one in pairs)
     yield from map(
         splice,
         encode_rows(_HEAD, {"diaSourceId": alerts.sources["diaSourceId"]}, {}),
@@ -132,7 +133,7 @@ def _objects(alerts: AlertBatch) -> list[bytes]:
     known = dict(zip(solar["diaSourceId"].tolist(), records, strict=True))
     rows = zip(
         alerts.sources["diaSourceId"].tolist(),
-        (found.object_ids == 0).tolist(),
+        (found.moving | (found.object_ids == 0)).tolist(),
         encode_objects(found.objects),
         strict=True,
     )

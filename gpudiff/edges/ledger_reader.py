@@ -91,8 +91,8 @@ class LedgerReader:
         )
         if not rows:
             return None
-        *counts, start, end, suspect = rows[0]
-        return Standing(*counts, _seconds(start, end), bool(suspect))
+        fingerprint, revision, sources, known, start, end, suspect = rows[0]
+        return Standing(fingerprint, revision, sources, known, _seconds(start, end), bool(suspect))
 
     def state(self, visit: int, snap: int | None = None, detector: int | None = None) -> str:
         """The state of a visit, or of one of its detectors; '' when nobody spoke of it."""
@@ -265,7 +265,7 @@ class LedgerReader:
     def counts(self, visit: int) -> dict[str, int]:
         """Detectors that are ok, missing, failed, suspect, delayed; sources known, tonight, moving, new."""
         rows = self._rows("SELECT state, count(*) FROM detector WHERE visit = ? GROUP BY state", (visit,))
-        states = dict(rows)
+        states: dict[str, int] = dict(rows)
         sums = self._rows(
             "SELECT coalesce(sum(suspect), 0), coalesce(sum(is_delayed), 0), coalesce(sum(sources), 0),"
             " coalesce(sum(known - tonight), 0), coalesce(sum(tonight), 0), coalesce(sum(moving), 0),"

@@ -27,7 +27,7 @@ from gpudiff.edges.detections import Answer
 from gpudiff.edges.keys import server_keys
 from gpudiff.edges.ledger import Commit, Ledger
 from gpudiff.edges.ledger_reader import ArchiveFile
-from gpudiff.edges.transport import Router, endpoint_in, wait
+from gpudiff.edges.transport import Received, Router, endpoint_in, wait
 from gpudiff.model.association import NEW, Association
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.clock import tai_now
@@ -406,7 +406,8 @@ def serve(
 def step(associator: Associator, router: Router) -> int:
     """Answer what waits, as many as may share a transaction; how many messages that were."""
     settings = associator.configuration.ledger
-    received, end = [], time.monotonic() + settings.group_s
+    received: list[Received] = []
+    end = time.monotonic() + settings.group_s
     while len(received) < settings.group:
         message = router.receive(max_bytes=MAX_BYTES)
         if message is None and (not received or time.monotonic() >= end or not wait([router], GROUP_PAUSE_S)):
