@@ -263,7 +263,8 @@ class Associator:
         settings = digest(canonical({"association_radius": radius}))
         alerts = make_alerts(batch, found, revision.number, settings, now)
         bare = batch.sources["flagged"] & self.load.on(CUTOUTS)
-        self.counts["alerts without cutouts"] += int(np.count_nonzero(bare))
+        if bare.any():
+            self.counts["alerts without cutouts"] += int(np.count_nonzero(bare))
         records = alert_codec.encode_sources(alerts)
         ids = found.object_ids.tolist()
         past = self.ledger.history(ids, frame, batch.observation.midpoint_mjd_tai)
