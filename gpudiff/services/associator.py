@@ -303,7 +303,7 @@ class Associator:
         """Write a frame's alerts behind what counts of the visit's file; the file's name and their places."""
         made = list(alerts)
         if not made:
-            return "", archive.append(self.alerts, 0, "", [])
+            return "", Appended(0, np.empty(0, np.int64), np.empty(0, np.int64))
         file = self.ledger.archive_files(frame.visit)[schema_fingerprint()]
         path = self.alerts / file.name
         touched.add(file.name)
