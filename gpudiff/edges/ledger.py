@@ -264,8 +264,8 @@ class Ledger(LedgerReader):
         owned, new = objects["diaObjectId"] > 0, what.association.kind == NEW
         self._replace_objects(what.rebuilt)
         fresh = new & (what.revision == 0)  # an earlier revision's objects may have had the same names
-        self._replace_objects(objects.take(owned & ~fresh))
-        self._insert_objects(objects.take(owned & fresh))
+        self._replace_objects(_taken(objects, owned & ~fresh))
+        self._insert_objects(_taken(objects, owned & fresh))
 
     def _replace_objects(self, objects: Table) -> None:
         if len(objects):
@@ -355,6 +355,11 @@ def outgoing(what: Commit) -> Table:
             "trackletId": found.tracklet_ids,
         },
     )
+
+
+def _taken(table: Table, rows: np.ndarray) -> Table:
+    """The rows of a mask; the table itself where that is all of them, which is usual."""
+    return table if rows.all() else table.take(rows)
 
 
 def _values(column: np.ndarray) -> list[Any]:

@@ -49,7 +49,7 @@ CREATE = (
     " PRIMARY KEY (visit, snap, detector, revision))",
     "CREATE TABLE dia_source (diaSourceId {INTEGER}, revision {INTEGER}, snap {INTEGER}, diaObjectId {INTEGER},"
     " ra {REAL}, decl {REAL}, midpointMjdTai {REAL}, kind {INTEGER}, flagged {INTEGER}, withdrawn_at {REAL},"
-    " record {BLOB}, PRIMARY KEY (diaSourceId, revision))",
+    " record {BLOB}, PRIMARY KEY (diaSourceId, revision)){CLUSTERED}",
     "CREATE INDEX dia_source_of_object ON dia_source (diaObjectId) WHERE withdrawn_at IS NULL",
     "CREATE TABLE dia_object (diaObjectId {INTEGER} PRIMARY KEY, ra {REAL}, decl {REAL}, nDiaSources {INTEGER},"
     " lastDiaSourceMjdTai {REAL}, withdrawn_at {REAL}, columns {BLOB})",
