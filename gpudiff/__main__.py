@@ -17,6 +17,7 @@ COMMANDS = {
     "send": "send FITS frames to a running service, with receipts",
     "announce": "tell a running service which visits come next",
     "templates": "build templates from earlier exposures",
+    "ledger": "list visits, release or drop alerts of suspect frames",
     "keys": "make keys for sockets beyond this machine, say who may come in",
     "simulate": "make a night of frames, templates and truth",
     "demo": "simulate, run, send, and report what was found",

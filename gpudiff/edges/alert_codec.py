@@ -78,15 +78,20 @@ def encode_alerts(
     sources: Sequence[bytes],
     history: Sequence[Sequence[bytes]],
     forced: Sequence[Sequence[bytes]] | None = None,
+    bare: np.ndarray | None = None,
 ) -> Iterator[bytes]:
     """The alert of each DIASource, one after the other.
 
     sources : `encode_sources` of the same batch; history, forced : the stored diaSource and diaForcedSource
         records of each one's object, none of forced when None
+    bare : (N,) bool, which alerts leave out their cutouts; none when None
     """
     x, y = alerts.sources["x"], alerts.sources["y"]
     planes = alerts.cutouts, alerts.variance, alerts.mask, alerts.psf
     cutouts = write_cutouts(*planes, x, y, alerts.wcs, alerts.image_unit, lambda size: VALUE + long(size))
+    if bare is not None and bare.any():
+        pairs = zip(bare.tolist(), cutouts, strict=True)
+        cutouts = (memoryview(3 * NULL) if skip else one for skip, one in pairs)
     yield from map(
         splice,
         encode_rows(_HEAD, {"diaSourceId": alerts.sources["diaSourceId"]}, {}),
@@ -127,11 +132,14 @@ def _objects(alerts: AlertBatch) -> list[bytes]:
     records = encode_rows(_parsed("ssSource"), nullable(solar), {})
     known = dict(zip(solar["diaSourceId"].tolist(), records, strict=True))
     rows = zip(
-        alerts.sources["diaSourceId"].tolist(), found.moving.tolist(), encode_objects(found.objects), strict=True
+        alerts.sources["diaSourceId"].tolist(),
+        (found.moving | (found.object_ids == 0)).tolist(),
+        encode_objects(found.objects),
+        strict=True,
     )
     return [
-        (NULL if moves else VALUE + record) + (VALUE + known[one] if one in known else NULL)
-        for one, moves, record in rows
+        (NULL if nobodys else VALUE + record) + (VALUE + known[one] if one in known else NULL)
+        for one, nobodys, record in rows
     ]
 
 
