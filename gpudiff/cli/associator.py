@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import sys
 from pathlib import Path
 
 from gpudiff.model.config import Configuration, load
@@ -25,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; 0."""
+    from gpudiff.edges.keys import warning
     from gpudiff.services.associator import serve
 
     configuration = load(arguments.config) if arguments.config else Configuration()
@@ -32,9 +34,12 @@ def run(arguments: argparse.Namespace) -> int:
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda which, _: told.append(which))
-    serve(arguments.directory, endpoint, configuration, _ready, lambda: bool(told))
+
+    def ready(bound: str) -> None:
+        said = warning(configuration.security, bound)
+        if said:
+            print(said, file=sys.stderr, flush=True)
+        print(f"ready: detections {bound}", flush=True)
+
+    serve(arguments.directory, endpoint, configuration, ready, lambda: bool(told))
     return 0
-
-
-def _ready(endpoint: str) -> None:
-    print(f"ready: detections {endpoint}", flush=True)

@@ -31,6 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from gpudiff.edges.keys import warning
     from gpudiff.model.config import Configuration, load, override
     from gpudiff.services.differencer import Differencer
     from gpudiff.services.settings import Settings
@@ -49,6 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
         )
     )
     differencer.stop_on_signals()
+    said = warning(configuration.security, differencer.endpoint)
+    if said:
+        print(said, file=sys.stderr, flush=True)
     if arguments.metrics is not None:
         port = differencer.metrics.serve(arguments.metrics)
         print(f"counters: http://127.0.0.1:{port}/metrics", file=sys.stderr)

@@ -16,7 +16,7 @@ DESCRIPTION = """\
 Send FITS frames to a running service and wait until the detections of each are committed.
 
   gpudiff send night/*.fits
-  gpudiff send science.fits --to tcp://camera-hall:5570 --visit 12
+  gpudiff send science.fits --to tcp://camera-hall:5570 --key keys/camera.key_secret --visit 12
 
 Exit status 0 when every frame is done (or was done before), 3 when one was refused, 1 when the service did
 not answer.  Frames without VISIT in their headers need --visit: one visit, snap and detector are one frame.
@@ -30,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="TOML file")
     parser.add_argument("--visit", type=int, help="visit of the first frame, counted up for the next ones")
     parser.add_argument("--detector", type=int, help="detector of all frames")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="NAME.key_secret, with service.key beside it")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="longest silence of the service")
 
 
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     endpoint = arguments.to or configuration.service.frames
     tally, start = Tally(), time.monotonic()
     with (
-        FrameClient(endpoint, name="gpudiff send", timeout_s=arguments.timeout) as client,
+        FrameClient(endpoint, name="gpudiff send", timeout_s=arguments.timeout, keys=arguments.key) as client,
         bars("sending") as (move,),
     ):
         for receipt in client.send_many(readable(arguments, configuration, tally)):

@@ -3,10 +3,12 @@
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 from gpudiff.edges import control, wire
 from gpudiff.edges.control import Receipt
+from gpudiff.edges.keys import client_keys
 from gpudiff.edges.transport import Dealer
 from gpudiff.model.errors import BadMessage, NeighbourLost
 from gpudiff.model.frame import Frame, FrameId
@@ -43,11 +45,21 @@ class FrameClient:
     One thread, no background work: receipts are read while `send` or `send_many` waits.
     """
 
-    def __init__(self, endpoint: str = "tcp://127.0.0.1:5570", name: str = "client", timeout_s: float = 60.0):
-        """timeout_s : how long the service may say nothing at all before NeighbourLost is raised."""
+    def __init__(
+        self,
+        endpoint: str = "tcp://127.0.0.1:5570",
+        name: str = "client",
+        timeout_s: float = 60.0,
+        keys: str | Path | None = None,
+    ):
+        """timeout_s : how long the service may say nothing at all before NeighbourLost is raised.
+
+        keys : this client's NAME.key_secret, with the service's service.key beside it (`gpudiff keys`), where the
+        service asks for keys.  Raises BadConfiguration for keys that are none.
+        """
         self.endpoint, self.name, self.timeout_s = endpoint, name, timeout_s
         self.credit, self.lease_s, self.max_frame_bytes = 0, timeout_s, 1 << 62
-        self._dealer = Dealer(endpoint)
+        self._dealer = Dealer(endpoint, keys=client_keys(Path(keys)) if keys else None)
         self._waiting: dict[FrameId, Waiting] = {}
         self._heard = time.monotonic()
 
@@ -183,11 +195,16 @@ class FrameClient:
             self._waiting.clear()
             raise NeighbourLost(
                 f"{self.endpoint}: expected an answer within {self.timeout_s:g} s, heard nothing; "
-                f"{count} frames have no final receipt"
+                f"{count} frames have no final receipt{self._why()}"
             )
         for identity in [key for key, one in self._waiting.items() if now >= one.again_at]:
             self._send(identity)
         self._resend([key for key, one in self._waiting.items() if now - one.heard >= self.lease_s])
+
+    def _why(self) -> str:
+        """What the connection says of the silence."""
+        said = self._dealer.refused
+        return f"; not let in ({said}): a key that the service allows? (gpudiff keys)" if said else ""
 
     def _resend(self, frames: list[FrameId]) -> None:
         """Say hello, then send the frames once more: they, or their receipts, may be lost."""

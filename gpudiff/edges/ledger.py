@@ -149,7 +149,7 @@ class Ledger(LedgerReader):
         )
 
     def _store_objects(self, what: Commit) -> None:
-        for objects in (what.rebuilt, what.association.objects):
+        for objects in (what.rebuilt, what.association.stored_objects):
             rows = zip(*_lists(objects), [None] * len(objects), strict=True)
             self._db.executemany(insert("dia_object", len(DIAOBJECT) + 1, "INSERT OR REPLACE"), rows)
 

@@ -100,6 +100,7 @@ class LedgerReader:
     def history(self, objects: Sequence[int], frame: FrameId, mjd_tai: float) -> dict[int, list[bytes]]:
         """diaObjectId -> its stored diaSource records, in order of time: other frames', of 12 months.
 
+        objects : ids; 0 (no object) has no history
         mjd_tai : from when the 12 months count back; NaN for all.
         """
         since = None if np.isnan(mjd_tai) else mjd_tai - HISTORY_DAYS
@@ -108,7 +109,7 @@ class LedgerReader:
             f"SELECT diaObjectId, record FROM dia_source WHERE diaObjectId {IDS} AND {LIVE} AND NOT ({FRAME})"
             " AND (? IS NULL OR midpointMjdTai IS NULL OR midpointMjdTai >= ?)"
             " ORDER BY midpointMjdTai, diaSourceId",
-            (json.dumps(list(objects)), *key(frame), since, since),
+            (json.dumps([one for one in objects if one]), *key(frame), since, since),
         ):
             found.setdefault(row["diaObjectId"], []).append(row["record"])
         return found
@@ -118,7 +119,7 @@ class LedgerReader:
 
         Returns the objects' ids; their other DIASources in order of time; and the object of each of those.
         """
-        own = f"SELECT diaObjectId FROM dia_source WHERE {FRAME} AND {LIVE}"
+        own = f"SELECT diaObjectId FROM dia_source WHERE {FRAME} AND {LIVE} AND diaObjectId > 0"
         ids = [row["diaObjectId"] for row in self._rows(own, key(frame))]
         left = self._table(
             DIA_SOURCE,

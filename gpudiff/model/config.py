@@ -71,6 +71,14 @@ class Service:
 
 
 @dataclass(frozen=True)
+class Security:
+    """Who may come in from beyond this machine."""
+
+    keys: str = ""  # folder that `gpudiff keys` makes: every tcp socket then asks for keys; "": this machine only
+    insecure: bool = False  # true: addresses beyond this machine without keys, on a network that you trust
+
+
+@dataclass(frozen=True)
 class Configuration:
     """The whole file."""
 
@@ -79,6 +87,7 @@ class Configuration:
     match: Match = field(default_factory=Match)
     detect: Detect = field(default_factory=Detect)
     service: Service = field(default_factory=Service)
+    security: Security = field(default_factory=Security)
 
     def digest(self, *sections: str) -> str:
         """Hex digest of the named sections, without what changes no result: for a provenance step."""

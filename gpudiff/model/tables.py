@@ -177,6 +177,22 @@ DIAOBJECT: tuple[Column, ...] = (
     _C("validityStartMjdTai", "f8", "d", "when this version of the object was made, MJD TAI"),
 )
 
+FORCED_SOURCE: tuple[Column, ...] = (
+    _C("diaObjectId", "i8", "", "the known object at this position"),
+    _C("visit", "i8", "", "visit number"),
+    _C("detector", "i2", "", "detector number"),
+    _C("band", "U68", "", "filter, '' when unknown"),
+    _C("midpointMjdTai", "f8", "d", "middle of the exposure, MJD TAI; NaN when unknown"),
+    _C("ra", "f8", "deg", "right ascension of the object, ICRS"),
+    _C("dec", "f8", "deg", "declination of the object, ICRS"),
+    _C("psfFlux", "f8", "image unit", "flux of the PSF at this position on the difference; NaN: no usable pixel"),
+    _C("psfFluxErr", "f4", "image unit", "1 sigma"),
+    _C("scienceFlux", "f8", "image unit", "the same in the science image"),
+    _C("scienceFluxErr", "f4", "image unit", "1 sigma"),
+    _C("pixelFlags", "i4", "", "mask planes (bits of model.mask) within a pixel and a half of the position"),
+)
+"""PSF fluxes at the positions of known objects that were not detected."""
+
 
 def dia_source_ids(visit: int, detector: int, count: int) -> np.ndarray:
     """(count,) int64 ids of a frame's DIASources, ordered by (y, x): visit << 24 | detector << 16 | n.

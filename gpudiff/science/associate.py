@@ -17,7 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from gpudiff.arrays.zone_join import zone_join
-from gpudiff.model.association import Association
+from gpudiff.model.association import KNOWN, NEW, Association
 from gpudiff.model.tables import DIAOBJECT, Table
 from gpudiff.science.objects import covariance, new_objects, separation, update
 
@@ -50,7 +50,9 @@ def associate(sources: Table, known: Table, radius: float, now: float) -> Associ
     for name, column in updated.columns.items():
         columns[name][joined] = column
     ids = np.append(known["diaObjectId"], 0)
-    return Association(chosen >= 0, ids[runner_up], probability, Table(DIAOBJECT, columns))
+    kind = np.where(chosen >= 0, KNOWN, NEW).astype(np.int8)
+    none = np.zeros(len(sources), np.int64)
+    return Association(kind, none, none, ids[runner_up], probability, Table(DIAOBJECT, columns))
 
 
 def candidates(

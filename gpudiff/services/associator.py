@@ -21,9 +21,10 @@ from gpudiff.edges.alert_schema import schema_fingerprint, schema_text
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.detections import Answer
+from gpudiff.edges.keys import server_keys
 from gpudiff.edges.ledger import Commit, Ledger
 from gpudiff.edges.transport import Router, endpoint_in, wait
-from gpudiff.model.association import Association
+from gpudiff.model.association import NEW, Association
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.clock import tai_now
 from gpudiff.model.config import Configuration
@@ -39,7 +40,7 @@ from gpudiff.services.publisher import Publisher
 
 LISTEN_S = 1.0
 MAX_BYTES = 4 << 30
-"""Of one message; 65,536 sources with three cutouts of 51 x 51 are 2 GB."""
+"""Of one message; 65,536 sources with three cutouts of 51 x 51, variance and mask are 3 GB."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Associator:
         """
         try:
             if cut:
-                raise BadMessage(f"detections: expected at most 5 parts and {MAX_BYTES} bytes")
+                raise BadMessage(f"detections: expected at most 8 parts and {MAX_BYTES} bytes")
             answer = self.take(detections.decode(list(parts)))
         except MustStop:
             raise
@@ -115,7 +116,7 @@ class Associator:
             raise
         self.publisher.publish()
         known, count = int(found.known.sum()), len(found.known)
-        self.counts["unplaced"] += int(np.isnan(found.objects["ra"]).sum())
+        self.counts["unplaced"] += int(np.isnan(batch.sources["ra"]).sum())
         seconds = latency(batch, self.clock())
         return Answer(_list(frame), "committed", count, known, count - known, latency_s=seconds)
 
@@ -158,7 +159,7 @@ class Associator:
                 now=now,
             )
         )
-        self.sky.put(found.objects)
+        self.sky.put(found.stored_objects)
         return found
 
     def _with_free_ids(self, found: Association, frame: FrameId) -> Association:
@@ -170,7 +171,7 @@ class Associator:
         ids = found.object_ids.copy()
         free = frame.visit << 24 | frame.detector << 16 | 0xFFFF
         given = set(ids.tolist())
-        for row in np.flatnonzero(~found.known):
+        for row in np.flatnonzero(found.kind == NEW):
             if ids[row] in self.sky:
                 while free in self.sky or free in given:
                     free -= 1
@@ -221,7 +222,10 @@ def serve(
 
     associator = Associator(directory, configuration)
     try:
-        router = Router(endpoint_in(directory, endpoint))
+        bind = endpoint_in(directory, endpoint)
+        router = Router(
+            bind, max_part_bytes=MAX_BYTES, keys=server_keys(configuration.security, bind, "detections")
+        )
         try:
             associator.report("ready", router.endpoint)
             ready(router.endpoint)
@@ -233,12 +237,18 @@ def serve(
                 answer = associator.answer(message.parts, message.cut)
                 if not router.send(message.sender, detections.encode_answer(answer)):
                     associator.counts["unheard"] += 1
+                associator.counts.update(_named(router.refused()))
                 associator.report("ready", router.endpoint)
             associator.report("stopped", router.endpoint)
         finally:
             router.close()
     finally:
         associator.close()
+
+
+def _named(refused: Counter[str]) -> dict[str, int]:
+    """Connections refused, as counts."""
+    return {f"refused: {reason}": count for reason, count in refused.items()}
 
 
 def _list(frame: FrameId) -> list[int]:

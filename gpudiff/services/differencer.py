@@ -41,7 +41,9 @@ class Differencer:
         self.attempts, self.lease_s = service.attempts, service.lease_s
         self._status_file = settings.directory / "status.json"
         letters = DeadLetters(settings.directory / "dead")
-        self.reception = Reception(endpoint_in(settings.directory, settings.frames), service, letters)
+        self.reception = Reception(
+            endpoint_in(settings.directory, settings.frames), service, letters, settings.configuration.security
+        )
         self.endpoint, self.metrics = self.reception.router.endpoint, self.reception.metrics
         self.intake = self.reception.intake
         self.pool = WorkerPool(settings)

@@ -3,7 +3,7 @@
 import time
 
 from gpudiff.edges.detections import Answer, decode_answer, encode
-from gpudiff.edges.transport import Dealer
+from gpudiff.edges.transport import ClientKeys, Dealer
 from gpudiff.model import errors
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.errors import GpudiffError, TryAgain
@@ -16,9 +16,9 @@ LISTEN_S = 1.0
 class Handover:
     """One worker's connection to the associator."""
 
-    def __init__(self, endpoint: str, silence_s: float = SILENCE_S):
+    def __init__(self, endpoint: str, silence_s: float = SILENCE_S, keys: ClientKeys | None = None):
         self.silence_s = silence_s
-        self._dealer = Dealer(endpoint)
+        self._dealer = Dealer(endpoint, keys=keys)
 
     def close(self) -> None:
         """Close the connection."""

@@ -19,8 +19,9 @@ class Metrics:
     """Counters of one differencer.
 
     gpudiff_frames_total{status}, gpudiff_rejections_total{error}, gpudiff_dead_letters_total,
-    gpudiff_worker_restarts_total, gpudiff_stage_seconds{stage}, gpudiff_alert_latency_seconds (a frame's
-    arrival to its commit), gpudiff_frames_in_flight, gpudiff_frames_queued.
+    gpudiff_worker_restarts_total, gpudiff_connections_refused_total{reason}, gpudiff_stage_seconds{stage},
+    gpudiff_alert_latency_seconds (a frame's arrival to its commit), gpudiff_frames_in_flight,
+    gpudiff_frames_queued.
     """
 
     def __init__(self, endpoint: str):
@@ -28,6 +29,7 @@ class Metrics:
         self._endpoint = endpoint
         self._frames: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
         self._sums: Counter[str] = Counter()
         self._written: dict[str, Any] = {}
         self._server: Any = None
@@ -36,6 +38,9 @@ class Metrics:
         self._rejections = Total("gpudiff_rejections", "rejected frames by error", ["error"], registry=registry)
         self._dead_letters = Total("gpudiff_dead_letters", "frames kept as dead letters", registry=registry)
         self._restarts = Total("gpudiff_worker_restarts", "workers started again", registry=registry)
+        self._refused_total = Total(
+            "gpudiff_connections_refused", "connections not let in", ["reason"], registry=registry
+        )
         self._stages = Histogram(
             "gpudiff_stage_seconds",
             "time of one frame in a stage",
@@ -71,6 +76,12 @@ class Metrics:
         self._sums["dead_letters"] += 1
         self._dead_letters.inc()
 
+    def refused(self, connections: Counter[str]) -> None:
+        """Count connections that were not let in, by reason."""
+        self._refused.update(connections)
+        for reason, count in connections.items():
+            self._refused_total.labels(reason).inc(count)
+
     def worker_restarted(self) -> None:
         """Count a worker that was started again."""
         self._sums["worker_restarts"] += 1
@@ -85,6 +96,7 @@ class Metrics:
         """Write status.json when anything changed since it was last written; raises StoreFailed.
 
         accepted, done, duplicate and failed count receipts; `rejected` counts them by the error's name;
+        `refused` counts connections without a key that is allowed;
         `workers` are process ids.
         """
         self._in_flight.set(in_flight)
@@ -95,6 +107,7 @@ class Metrics:
             "frames": self._endpoint,
             **{name: self._frames[name] for name in ("accepted", "done", "duplicate", "failed")},
             "rejected": dict(self._rejected),
+            "refused": dict(self._refused),
             **{name: self._sums[name] for name in ("sources", "alerts", "dead_letters", "worker_restarts")},
             "in_flight": in_flight,
             "queued": queued,

@@ -7,8 +7,9 @@ from dataclasses import replace
 from gpudiff.edges import control, wire
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.dead_letters import DeadLetters
+from gpudiff.edges.keys import server_keys
 from gpudiff.edges.transport import Received, Router
-from gpudiff.model.config import Service
+from gpudiff.model.config import Security, Service
 from gpudiff.model.errors import BadMessage, ChecksumMismatch, GpudiffError, InputRejected, MustStop, NoCredit
 from gpudiff.model.frame import FrameId
 from gpudiff.services.intake import Held, Intake
@@ -28,13 +29,20 @@ class Reception:
     Raises MustStop, and nothing else, when a dead letter cannot be kept.
     """
 
-    def __init__(self, endpoint: str, service: Service, dead_letters: DeadLetters):
-        """Binds the endpoint; raises BadConfiguration."""
+    def __init__(
+        self,
+        endpoint: str,
+        service: Service,
+        dead_letters: DeadLetters,
+        security: Security = Security(),  # noqa: B008
+    ):
+        """Binds the endpoint; raises BadConfiguration, also for one beyond this machine without keys."""
         self.service, self.dead_letters = service, dead_letters
         self.router = Router(
             endpoint,
             backlog=service.credit + MESSAGES_A_TURN,
             max_part_bytes=max(service.max_frame_bytes, wire.MAX_HEADER_BYTES) + MEBIBYTE,
+            keys=server_keys(security, endpoint, "frames"),
         )
         self.intake = Intake(service.credit, LARGEST_FRAMES * service.max_frame_bytes)
         self.metrics = Metrics(self.router.endpoint)
@@ -76,7 +84,8 @@ class Reception:
         self.metrics.close()
 
     def beat(self) -> None:
-        """Now and then within a lease, tell the clients that their frames are still in work."""
+        """Count who was not let in; now and then within a lease, say that frames are in work."""
+        self.metrics.refused(self.router.refused())
         now = time.monotonic()
         if now < self._beat_at:
             return

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpudiff.edges import wire
+from gpudiff.edges.keys import associator_keys
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import Pair
 from gpudiff.model.errors import GpudiffError
@@ -52,7 +53,7 @@ class Worker:
         self.service = settings.configuration.service
         self.templates = TemplateStore(settings.templates, self.configuration.instrument)
         self.process = load(settings.process)
-        self.handover = Handover(settings.detections)
+        self.handover = Handover(settings.detections, keys=associator_keys(self.configuration.security))
         self.pair = pair
 
     def run(self) -> None:

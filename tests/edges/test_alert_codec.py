@@ -1,6 +1,7 @@
 """gpudiff.edges.alert_codec: alerts as Avro, spliced from records encoded once."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import fastavro
@@ -12,8 +13,9 @@ from lsst.alert.packet import Schema, get_schema_path
 
 from gpudiff.edges import alert_codec
 from gpudiff.edges.alert_schema import alert_schema
+from gpudiff.model.association import MOVING
 from gpudiff.model.errors import BadMessage
-from gpudiff.model.tables import DIAOBJECT, Table, flag
+from gpudiff.model.tables import DIAOBJECT, FORCED_SOURCE, Table, flag
 from gpudiff.science.alert import make_alerts
 from gpudiff.science.associate import associate
 from gpudiff.science.objects import new_objects
@@ -42,9 +44,49 @@ def test_a_spliced_alert_is_what_a_general_encoder_writes(depth):
     (data, _), _ = encoded(history=encoded()[1][:1] * depth)
     alert = alert_codec.decode_alert(data)
     assert len(alert["prvDiaSources"] or []) == depth
+    assert written(alert) == data
+
+
+def test_forced_photometry_is_in_the_alert_and_written_as_a_general_encoder_does():
+    forced = alert_codec.encode_forced(a_forced(), {"timeProcessedMjdTai": NOW, "fluxUnit": "nJy"})
+    data = alert_of(forced=[forced])
+    alert = alert_codec.decode_alert(data)
+    first, second = alert["prvDiaForcedSources"]
+    assert (first["psfFlux"], second["psfFlux"], first["band"]) == (None, 2.5, "r")
+    assert second["diaForcedSourceId"] == (7 << 24 | 4 << 16 | 1)
+    assert written(alert) == data
+
+
+def test_a_mover_of_known_orbit_has_a_solar_system_record_and_no_object():
+    data = alert_of(kind=np.array([MOVING], np.int8), ss_object_ids=np.array([99]))
+    alert = alert_codec.decode_alert(data)
+    assert alert["diaObject"] is None
+    assert alert["ssSource"]["ssObjectId"] == alert["diaSource"]["ssObjectId"] == 99
+    assert alert["association"]["kind"] == "moving"
+    read = fastavro.schemaless_reader(io.BytesIO(data), fastavro.parse_schema(alert_schema()), rubin(11, 1))
+    assert read["ssSource"]["diaSourceId"] == read["diaSourceId"]
+    assert written(alert) == data
+
+
+def a_forced() -> Table:
+    values = {c.name: np.zeros(2, c.dtype) for c in FORCED_SOURCE}
+    own = {"visit": [7, 7], "detector": [4, 4], "band": ["r", "r"], "psfFlux": [np.nan, 2.5]}
+    return Table(FORCED_SOURCE, {**values, **own})
+
+
+def alert_of(forced=None, **changed) -> bytes:
+    """The alert of one new source, some of its association changed."""
+    batch = a_batch(1)
+    found = replace(associate(batch.sources, Table.empty(DIAOBJECT), 1.0, NOW), **changed)
+    alerts = make_alerts(batch, found, 0, "", NOW)
+    return next(alert_codec.encode_alerts(alerts, alert_codec.encode_sources(alerts), [[]], forced))
+
+
+def written(alert: dict) -> bytes:
+    """The alert by a general encoder."""
     out = io.BytesIO()
     fastavro.schemaless_writer(out, fastavro.parse_schema(alert_schema()), alert)
-    assert out.getvalue() == data
+    return out.getvalue()
 
 
 def test_an_alert_says_what_its_source_says():
@@ -124,10 +166,11 @@ def test_every_field_of_the_rubin_schema_is_ours_too():
 
     def record(schema, name):
         kind = names(schema)[name]
-        return next(one for one in (kind if isinstance(kind, list) else [kind]) if isinstance(one, dict))
+        found = next(one for one in (kind if isinstance(kind, list) else [kind]) if isinstance(one, dict))
+        return found["items"] if found["type"] == "array" else found
 
     assert not set(names(theirs)) - set(names(alert_schema()))
-    for part in ("diaSource", "diaObject"):
+    for part in ("diaSource", "diaObject", "prvDiaForcedSources", "ssSource"):
         ours = names(record(alert_schema(), part))
         for name, kind in names(record(theirs, part)).items():
             plain = {k for k in (kind if isinstance(kind, list) else [kind]) if k != "null"}

@@ -9,7 +9,7 @@ from batches import a_sources
 
 from gpudiff.edges.ledger import Commit, Ledger
 from gpudiff.edges.ledger_reader import ArchiveFile, LedgerReader
-from gpudiff.model.association import Association
+from gpudiff.model.association import NEW, Association
 from gpudiff.model.errors import BadMessage, StoreFailed
 from gpudiff.model.frame import FrameId
 from gpudiff.model.tables import DIAOBJECT, Table
@@ -21,7 +21,7 @@ SCHEMA = '{"type": "string"}'
 def a_commit(count: int = 2, visit: int = 7, detector: int = 4, **values) -> Commit:
     """All of a frame's sources new; records and alerts are words that say whose they are."""
     sources = values.pop("sources", a_sources(count, visit, detector))
-    nobody = np.zeros(count)
+    nobody = np.zeros(count, int)
     objects = values.pop("objects", new_objects(sources, 61020.0))
     ids = sources["diaSourceId"].tolist()
     made = Commit(
@@ -30,7 +30,7 @@ def a_commit(count: int = 2, visit: int = 7, detector: int = 4, **values) -> Com
         revision=0,
         band="r",
         sources=sources,
-        association=Association(nobody > 0, nobody.astype(int), nobody + 0.5, objects),
+        association=Association(nobody + NEW, nobody, nobody, nobody, nobody + 0.5, objects),
         records=[b"record %d" % one for one in ids],
         alerts=[b"alert %d" % one for one in ids],
         withdrawn=[],

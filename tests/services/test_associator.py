@@ -141,7 +141,7 @@ def test_the_provenance_steps_are_stored_once(associator, tmp_path):
     ("parts", "error"),
     [
         ([b"nonsense"], "BadMessage"),
-        ([b"GDD1", b"{}", b"", b"", b""], "MissingKey"),
+        ([b"GDD2", b"{}", b"", b"", b"", b"", b"", b""], "MissingKey"),
         (encode(a_batch(1))[:4], "BadMessage"),
     ],
     ids=["nonsense", "empty-header", "short"],

@@ -78,6 +78,13 @@ def test_the_batch_holds_cutouts_of_difference_science_and_template(client, asso
     np.testing.assert_array_equal(difference, science - template)
 
 
+def test_the_batch_holds_variance_and_mask_of_the_difference(client, associator):
+    client.send(a_frame(901))
+    batch = associator.batches[FrameId(901, 0, 4)]
+    assert np.all(batch.variance == 2)
+    assert not batch.mask.any()
+
+
 def test_the_receipt_carries_the_fingerprint_and_the_latency(client, associator):
     receipt = client.send(a_frame(102))
     assert receipt.fingerprint == associator.batches[FrameId(102, 0, 4)].fingerprint
