@@ -18,6 +18,10 @@ COMMANDS = {
     "keys": "make keys for sockets beyond this machine, say who may come in",
     "simulate": "make a night of frames, templates and truth",
     "demo": "simulate, run, send, and report what was found",
+    "query": "find alerts in the archive by id, object, time, place or SQL",
+    "archive": "index the alert archive, export nights to Parquet, delete old ones",
+    "replay": "send archived alerts to a sink again, at the pace of their times",
+    "verify": "derive an alert's fingerprint again and name the first step that differs",
     "inspect": "print an alert, draw its cutouts",
 }
 

@@ -76,6 +76,10 @@ class AlertArchive:
                 )
             yield Stored(alert, reader.schema)
 
+    def schema(self, name: str) -> str:
+        """The Avro schema of an archive file, JSON."""
+        return self._reader(name).schema
+
     def damage(self) -> Iterator[str]:
         """A line for each block that is not what it was when it was sealed, or whose alerts do not decode."""
         checksums = self.index.checksums()

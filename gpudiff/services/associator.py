@@ -23,6 +23,7 @@ from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.detections import Answer
 from gpudiff.edges.keys import server_keys
 from gpudiff.edges.ledger import Commit, Ledger
+from gpudiff.edges.provenance_file import keep_steps
 from gpudiff.edges.transport import Router, endpoint_in, wait
 from gpudiff.model.association import NEW, Association
 from gpudiff.model.batch import DetectionBatch
@@ -139,6 +140,7 @@ class Associator:
         records = alert_codec.encode_sources(alerts)
         ids = found.object_ids.tolist()
         past = self.ledger.history(ids, frame, batch.observation.midpoint_mjd_tai)
+        keep_steps(self.directory / "alerts", frame.visit, alerts.fingerprint, provenance(batch, settings)[1])
         self.ledger.commit(
             Commit(
                 frame=frame,
