@@ -38,7 +38,9 @@ def conditions(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--visit", type=int, metavar="N")
     parser.add_argument("--from", type=float, dest="since", metavar="MJD", help="TAI, this time included")
     parser.add_argument("--to", type=float, dest="until", metavar="MJD", help="TAI, this time not included")
-    parser.add_argument("--cone", type=float, nargs=3, metavar=("RA", "DEC", "ARCSEC"), help="ICRS degrees, radius")
+    parser.add_argument(
+        "--cone", type=float, nargs=3, metavar=("RA", "DEC", "ARCSEC"), help="ICRS degrees, radius"
+    )
 
 
 def query_of(arguments: argparse.Namespace) -> Any:
@@ -113,5 +115,7 @@ def print_table(names: list[str], rows: list[tuple[Any, ...]]) -> None:
 
     table = Table(*names, box=None)
     for row in rows:
-        table.add_row(*("" if one is None else f"{one:.10g}" if isinstance(one, float) else str(one) for one in row))
+        table.add_row(
+            *("" if one is None else f"{one:.10g}" if isinstance(one, float) else str(one) for one in row)
+        )
     Console(width=None if sys.stdout.isatty() else 200).print(table)

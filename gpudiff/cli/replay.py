@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Replay; 0, or 1 when the sink refused alerts or was not there."""
     from gpudiff.edges.alert_archive import AlertArchive, archive_folder
     from gpudiff.edges.alert_batches import batches
+    from gpudiff.edges.alert_schema import SCHEMA_ID
     from gpudiff.services.replay import replay
 
     opened = AlertArchive(archive_folder(arguments.archive))
@@ -46,10 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
         sink.close()
     print(f"{counts['delivered']} alerts replayed, {counts['refused']} refused", file=sys.stderr)
     return 1 if counts["refused"] else 0
-
-
-SCHEMA_ID = 100
-"""Version 1.0 of our schema, major * 100 + minor."""
 
 
 class Printed:

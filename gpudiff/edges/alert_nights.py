@@ -123,5 +123,3 @@ def _write(path: Path, archive: AlertArchive, rows: Table, record: str) -> None:
                 table = table.append_column(name, pyarrow.array(part[name].tolist(), where[name]))
             empty = whole.empty_table()
             writer.write_table(pyarrow.concat_tables([empty, table], promote_options="default"))
-
-

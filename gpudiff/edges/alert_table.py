@@ -16,9 +16,19 @@ from gpudiff.edges.alert_blocks import narrow
 from gpudiff.edges.atomic import atomically
 from gpudiff.model.errors import BadConfiguration, UnreadableFile
 
-ARROW = {"long": "int64", "int": "int32", "double": "float64", "float": "float32", "boolean": "bool", "string": "string"}
+ARROW = {
+    "long": "int64",
+    "int": "int32",
+    "double": "float64",
+    "float": "float32",
+    "boolean": "bool",
+    "string": "string",
+}
 """Arrow types of the Avro types that become columns."""
-BESIDE = {"association": ("known", "kind", "probability", "runnerUpDiaObjectId"), "provenance": ("revision", "latency_s")}
+BESIDE = {
+    "association": ("known", "kind", "probability", "runnerUpDiaObjectId"),
+    "provenance": ("revision", "latency_s"),
+}
 """Fields of other records of the alert that stand beside those of its diaSource."""
 BLOCK = 500
 
@@ -68,7 +78,9 @@ def columns(schema: str, record: str = "diaSource") -> Any:
             kind = _plain(field["type"])
             if kind in ARROW and (fields is None or field["name"] in fields):
                 found.setdefault(field["name"], ARROW[kind])
-    return pyarrow.schema([(name, getattr(pyarrow, kind.replace("bool", "bool_"))()) for name, kind in found.items()])
+    return pyarrow.schema(
+        [(name, getattr(pyarrow, kind.replace("bool", "bool_"))()) for name, kind in found.items()]
+    )
 
 
 def write_alerts(path: Path, alerts: Iterable[Stored]) -> None:

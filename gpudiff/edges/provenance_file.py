@@ -17,7 +17,9 @@ from gpudiff.model.provenance import chain
 SUFFIX = ".provenance.jsonl"
 
 
-def keep_steps(folder: Path, visit: int, fingerprint: str, steps: Sequence[dict[str, Any]], after: str = "") -> None:
+def keep_steps(
+    folder: Path, visit: int, fingerprint: str, steps: Sequence[dict[str, Any]], after: str = ""
+) -> None:
     """Add the steps behind a fingerprint; before the alerts, so that none is there without.  Raises StoreFailed."""
     line = json.dumps({"fingerprint": fingerprint, "after": after, "steps": chain(steps, after)})
     try:
