@@ -53,9 +53,7 @@ def visit_rows(visit: int) -> tuple[Table, list[bytes]]:
         "ra": (ra0 + rng.uniform(-1.75, 1.75, count) / np.cos(np.radians(dec0))) % 360,
         "dec": dec0 + rng.uniform(-1.75, 1.75, count),
     }
-    columns = {name: values[name].tolist() for name in NAMES}
-    records = encode_rows({"fields": FIELDS}, columns, {})
-    return Table(INDEX, values | {"offset": n, "length": n}), list(records)
+    return Table(INDEX, values | {"offset": n, "length": n}), encode_rows({"fields": FIELDS}, values, {})
 
 
 def build(folder: Path, visits: int) -> dict[str, float]:
@@ -105,6 +103,7 @@ def sqlite_of(folder: Path, visits: int) -> sqlite3.Connection:
 def sqlite_cone(db: sqlite3.Connection, cone: Cone) -> list[int]:
     """Ids within a circle, by the ranges of pixels."""
     rows = []
+    within = "SELECT id, ra, dec, body FROM alert WHERE pixel >= ? AND pixel < ?"
     for low, high in pixel_ranges(cone).tolist():
         rows += db.execute(
             "SELECT id, ra, dec, body FROM alert WHERE pixel >= ? AND pixel < ?", (low, high)
@@ -182,7 +181,7 @@ def main() -> None:
             results.append(measure(Path(folder), visits))
         print(json.dumps(results[-1], indent=1), flush=True)
     if not arguments.no_record:
-        record("archive", results)
+        record(__file__, {"sizes": results})
 
 
 if __name__ == "__main__":

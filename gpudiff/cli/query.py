@@ -119,3 +119,9 @@ def print_table(names: list[str], rows: list[tuple[Any, ...]]) -> None:
             *("" if one is None else f"{one:.10g}" if isinstance(one, float) else str(one) for one in row)
         )
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.10g}" if isinstance(value, float) else str(value)

@@ -24,7 +24,7 @@ ARROW = {
     "boolean": "bool",
     "string": "string",
 }
-"""Arrow types of the Avro types that become columns."""
+"""Names in pyarrow of the Avro types that become columns."""
 BESIDE = {
     "association": ("known", "kind", "probability", "runnerUpDiaObjectId"),
     "provenance": ("revision", "latency_s"),

@@ -20,7 +20,7 @@ SUFFIX = ".provenance.jsonl"
 def keep_steps(
     folder: Path, visit: int, fingerprint: str, steps: Sequence[dict[str, Any]], after: str = ""
 ) -> None:
-    """Add the steps behind a fingerprint; before the alerts, so that none is there without.  Raises StoreFailed."""
+    """Add the steps behind a fingerprint, before its alerts are there.  Raises StoreFailed."""
     line = json.dumps({"fingerprint": fingerprint, "after": after, "steps": chain(steps, after)})
     try:
         with open(folder / f"{visit}{SUFFIX}", "ab") as file:

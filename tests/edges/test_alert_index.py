@@ -51,10 +51,10 @@ def make_rows(count, visit=7, seed=0, **columns) -> Table:
 
 def put(folder, rows, size=0) -> tuple[int, np.ndarray, np.ndarray]:
     """Append rows as small alerts to their visit's file: its size, and their offsets and lengths."""
-    columns = {name: rows[name].tolist() for name in ("visit", "detector", "diaObjectId")}
+    columns = {name: rows[name] for name in ("visit", "detector", "diaObjectId")}
     for name in ("midpointMjdTai", "ra", "dec"):
-        columns[name] = [None if value != value else value for value in rows[name].tolist()]
-    ids = encode_rows({"fields": SCHEMA["fields"][:1]}, {"diaSourceId": rows["diaSourceId"].tolist()}, {})
+        columns[name] = np.ma.masked_invalid(rows[name])
+    ids = encode_rows({"fields": SCHEMA["fields"][:1]}, {"diaSourceId": rows["diaSourceId"]}, {})
     sources = encode_rows(SOURCE, columns, {"band": "r"})
     alerts = [one + other for one, other in zip(ids, sources, strict=True)]
     path = folder / f"{rows['visit'][0]}.avro"

@@ -54,9 +54,7 @@ def test_another_suffix_is_refused(opened, tmp_path):
 def test_nights_are_exported_and_asked_in_sql(opened):
     for night, rows in alert_nights.nights(opened).items():
         alert_nights.export(opened, night, rows)
-    asked = alert_nights.ask_sql(
-        opened.folder, "SELECT visit, count(*) AS n FROM sources GROUP BY visit ORDER BY 1"
-    )
+    asked = alert_nights.ask_sql(opened.folder, "SELECT visit, count(*) n FROM sources GROUP BY visit ORDER BY 1")
     assert asked.to_pydict() == {"visit": [7, 8], "n": [3, 2]}
     objects = alert_nights.ask_sql(opened.folder, "SELECT diaObjectId, max(nDiaSources) n FROM objects GROUP BY 1")
     assert sorted(objects["n"].to_pylist()) == [1, 2, 2]
