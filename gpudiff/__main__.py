@@ -23,6 +23,7 @@ COMMANDS = {
     "replay": "send archived alerts to a sink again, at the pace of their times",
     "verify": "derive an alert's fingerprint again and name the first step that differs",
     "inspect": "print an alert, draw its cutouts",
+    "objects": "build the store of known objects, look into it",
 }
 
 

@@ -8,7 +8,7 @@ from gpudiff.edges.alert_blocks import ArchiveReader
 from gpudiff.edges.alert_index import AlertIndex
 from gpudiff.edges.alert_segment import latest, placed
 from gpudiff.edges.avro_rows import long
-from gpudiff.model.alert_index import INDEX, AlertQuery
+from gpudiff.model.alert_index import AlertQuery
 from gpudiff.model.errors import UnreadableFile
 from gpudiff.model.tables import Table, concatenate
 
@@ -113,8 +113,7 @@ class AlertArchive:
     def _read_rest(self, name: str) -> None:
         """What a file has that the index does not."""
         reader, start = self._reader(name), self.index.sealed().get(name, 0)
-        tail = self.index.tails.get(name, [])
-        missing = list(reader.missing(start, concatenate([Table.empty(INDEX), *tail])))
+        missing = list(reader.missing(start, self.index.tail(name)))
         self._unindexed += [placed(rows, name) for rows in missing]
         if count := sum(map(len, missing)):
             self.notes.append(f"{name}: {count} alerts are not in the index: gpudiff archive index")

@@ -14,7 +14,7 @@ search looks into few and a row is written few times.  `consolidate` makes one o
 import fcntl
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from gpudiff.edges import alert_tail
 from gpudiff.edges.alert_blocks import ArchiveReader, Block
 from gpudiff.edges.alert_segment import Coverage, Segment, latest, placed, write_segment
 from gpudiff.edges.atomic import atomically
-from gpudiff.model.alert_index import CODED, INDEX, PLACED, AlertQuery, night_of
+from gpudiff.model.alert_index import CODED, PLACED, AlertQuery, night_of
 from gpudiff.model.errors import StoreFailed
 from gpudiff.model.tables import Column, Table, concatenate
 
@@ -55,15 +55,26 @@ class AlertIndex:
         segments = (Segment(path) for path in sorted(self.folder.glob(f"*{ROWS}")))
         self.segments = list(segments)
         paths = sorted(self.folder.glob(f"*{alert_tail.SUFFIX}"))
-        self.tails = {path.name.removesuffix(alert_tail.SUFFIX): [alert_tail.read_rows(path)[0]] for path in paths}
+        self._tails: dict[str, Table | None] = dict.fromkeys(
+            path.name.removesuffix(alert_tail.SUFFIX) for path in paths
+        )
 
     # ------------------------------------------------------------ reading
     def find(self, query: AlertQuery) -> Table:
         """The rows of PLACED that satisfy a query, by diaSourceId and revision, each once."""
         found = [segment.find(query) for segment in self.segments]
-        for name, parts in self.tails.items():
-            found += [placed(rows.take(query.holds(rows)), name) for rows in parts]
+        for name in self._tails:
+            rows = self.tail(name)
+            found.append(placed(rows.take(query.holds(rows)), name))
         return latest(concatenate([Table.empty(PLACED), *found]))
+
+    def tail(self, file_name: str) -> Table:
+        """INDEX of a file's rows that are not sealed."""
+        rows = self._tails.get(file_name)
+        if rows is None:
+            rows = alert_tail.read_rows(self._tail(file_name))[0]
+            self._tails[file_name] = rows
+        return rows
 
     def sealed(self) -> dict[str, int]:
         """Up to which byte, the end of a block, the rows of each archive file are sealed."""
@@ -80,22 +91,15 @@ class AlertIndex:
         return concatenate([Table.empty(CHECKSUM), *(_read_checksums(path) for path in paths)])
 
     # ------------------------------------------------------------ writing
-    def add(
-        self, file_name: str, rows: Table, offsets: Sequence[int] | np.ndarray, lengths: Sequence[int] | np.ndarray
-    ) -> None:
-        """Note alerts that were just committed.
+    def add(self, file_name: str, rows: Table) -> None:
+        """Note alerts that were just committed.  rows : Table of INDEX
 
-        rows : a Table with at least the columns of INDEX but the last two; offsets, lengths : of each one's
-            bare Avro record in the file
         Raises StoreFailed; then the archive still has them, and readers look there.
         """
-        columns = {c.name: rows[c.name] for c in INDEX[:-2]} | {"offset": offsets, "length": lengths}
-        made = Table(INDEX, columns)
-        if not len(made):
-            return
-        with self._locked():
-            alert_tail.append_rows(self._tail(file_name), made)
-        self.tails.setdefault(file_name, []).append(made)
+        if len(rows):
+            with self._locked():
+                alert_tail.append_rows(self._tail(file_name), rows)
+            self._tails[file_name] = None
 
     def seal(self, file_name: str) -> None:
         """Turn the tail of a file whose visit is over into a segment, with the checksums of its blocks.
@@ -119,7 +123,7 @@ class AlertIndex:
             coded = Table(CODED, {**rows.columns, "file": np.zeros(len(rows), int)})
             self._write(coded, checksums, {file_name: end}, level=0)
             tail.unlink(missing_ok=True)
-        self.tails.pop(file_name, None)
+        self._tails.pop(file_name, None)
 
     def consolidate(self, night: int | None = None) -> None:
         """Merge segments where FAN of a kind have come together; of the given night all into one."""
@@ -160,7 +164,7 @@ class AlertIndex:
                 self._replace([segment], segment.coverage.level, left)
         for name in file_names:
             self._tail(name).unlink(missing_ok=True)
-            self.tails.pop(name, None)
+            self._tails.pop(name, None)
 
     # ------------------------------------------------------------ parts
     def _replace(self, segments: list[Segment], level: int, files: dict[str, int]) -> None:

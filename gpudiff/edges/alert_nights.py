@@ -73,7 +73,7 @@ def ask_sql(folder: Path, sql: str) -> Any:
 
 def deletable(archive: AlertArchive, before: int) -> Iterator[tuple[str, str]]:
     """(file, '' or why it is kept) of each archive file whose alerts are all of nights before `before`."""
-    unsealed = set(archive.index.lagging()) | set(archive.index.tails)
+    unsealed = set(archive.index.lagging())
     by_night = nights(archive)
     kept = {name for night, rows in by_night.items() if night >= before for name in rows["file"]}
     wanting = {night for night in by_night if not _exported(archive.folder, night)}

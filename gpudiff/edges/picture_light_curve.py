@@ -47,6 +47,9 @@ def draw_light_curve(axes: Any, points: list[Point], unit: str) -> None:
         if limits:
             x, y = zip(*((one.mjd_tai, LIMIT * one.error) for one in limits), strict=True)
             axes.plot(x, y, "v", ms=5, mfc="none", color=colour, label=f"{band} below {LIMIT} sigma")
+    times = [point.mjd_tai for point in points]
+    margin = max(0.05 * (max(times) - min(times)), 0.5)
+    axes.set_xlim(min(times) - margin, max(times) + margin)
     axes.axhline(0, color="0.8", lw=0.8, zorder=0)
     axes.set_xlabel("MJD TAI")
     axes.set_ylabel(f"psfFlux [{unit}]")
