@@ -52,8 +52,7 @@ class AlertIndex:
 
     def refresh(self) -> None:
         """See what others have added since."""
-        segments = (Segment(path) for path in sorted(self.folder.glob(f"*{ROWS}")))
-        self.segments = list(segments)
+        self.segments = self._segments()
         paths = sorted(self.folder.glob(f"*{alert_tail.SUFFIX}"))
         self._tails: dict[str, Table | None] = dict.fromkeys(
             path.name.removesuffix(alert_tail.SUFFIX) for path in paths
@@ -167,6 +166,16 @@ class AlertIndex:
             self._tails.pop(name, None)
 
     # ------------------------------------------------------------ parts
+    def _segments(self) -> list[Segment]:
+        """The segments that are there; looked for again when one was merged into another meanwhile."""
+        paths = sorted(self.folder.glob(f"*{ROWS}"))
+        try:
+            return [Segment(path) for path in paths]
+        except StoreFailed:
+            if all(path.exists() for path in paths):
+                raise
+            return self._segments()
+
     def _replace(self, segments: list[Segment], level: int, files: dict[str, int]) -> None:
         """One segment, or none, instead of several; files : those to keep, with their ends."""
         rows = concatenate([segment.coded(list(files)) for segment in segments])
