@@ -103,16 +103,19 @@ class AlertIndex:
     def seal(self, file_name: str) -> None:
         """Turn the tail of a file whose visit is over into a segment, with the checksums of its blocks.
 
-        What the tail lacks of the archive file is read from there.  Rows that come later make a tail again.
+        What the tail lacks of the archive file is read from there, but nothing that follows a whole tail: it may
+        not be committed.  Rows that come later make a tail again.
         Raises StoreFailed, UnreadableFile.
         """
         start, tail = self.sealed().get(file_name, 0), self._tail(file_name)
         rows, size = alert_tail.read_rows(tail)
         with ArchiveReader(self.archive / file_name) as reader:
             blocks = list(reader.blocks(start))
+            if len(rows) and tail.stat().st_size == size:  # what follows may not be committed yet
+                blocks = [one for one in blocks if one.data <= rows["offset"].max()]
             end = blocks[-1].end if blocks else 0
             rows = rows.take(rows["offset"] + rows["length"] <= end)
-            rows = concatenate([rows, *reader.missing(start, rows)])
+            rows = concatenate([rows, *(part for part in reader.missing(start, rows) if part["offset"][0] < end)])
             if not blocks:
                 return
             checksums = _checksums(file_name, blocks, [reader.checksum(one) for one in blocks])

@@ -163,6 +163,15 @@ def test_a_file_torn_anywhere_is_read_to_its_last_whole_block(tmp_path, seed):
         opened.close()
 
 
+def test_a_block_that_is_not_committed_is_not_sealed(tmp_path):
+    index = AlertIndex(tmp_path)
+    size = commit(index, make_rows(20))
+    put(tmp_path, make_rows(5, diaSourceId=(7 << 24) + 100 + np.arange(5)), size)
+    index.seal("7.avro")
+    assert len(index.find(EVERYTHING)) == 20
+    assert index.sealed() == {"7.avro": size}
+
+
 def test_sixteen_segments_of_a_night_become_one(tmp_path):
     index = AlertIndex(tmp_path)
     for visit in range(FAN + 2):
