@@ -8,6 +8,8 @@ from batches import a_batch
 from gpudiff.__main__ import main
 from gpudiff.edges.alert_archive import AlertArchive
 from gpudiff.edges.alert_batches import batches
+from gpudiff.edges.alert_schema import SCHEMA_ID
+from gpudiff.edges.sinks.memory import Memory
 from gpudiff.model.alert_index import AlertQuery
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import NeighbourLost
@@ -92,3 +94,21 @@ def test_a_dry_run_prints_one_object_a_line(archive, capsys):
     assert main(["replay", str(archive.folder), "--speed", "max", "--visit", "8"]) == 0
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["diaSourceId"] for one in said] == [8 << 24 | 4 << 16, (8 << 24 | 4 << 16) + 1]
+
+
+def test_a_sink_of_the_service_takes_what_is_replayed(archive):
+    sink = Memory()
+    counts = replay(batches(archive, archive.find(AlertQuery()), SCHEMA_ID), sink, float("inf"))
+    assert counts["delivered"] == len(sink.messages) == 6
+    assert {message.data[:1] for message in sink.messages} == {b"\0"}
+
+
+def test_an_unknown_sink_is_refused(archive, capsys):
+    assert main(["replay", str(archive.folder), "--sink", "carrier-pigeon://home:1"]) == 3
+    assert "carrier-pigeon" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("speed", ["0x", "-1", "fast", "nan"])
+def test_a_speed_that_is_none_is_refused(archive, speed):
+    with pytest.raises(SystemExit):
+        main(["replay", str(archive.folder), f"--speed={speed}"])
