@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gpudiff.edges import alert_codec, archive, detections
+from gpudiff.edges.alert_index import AlertIndex
 from gpudiff.edges.alert_schema import schema_fingerprint, schema_text
 from gpudiff.edges.archive import Appended
 from gpudiff.edges.atomic import atomically
@@ -29,7 +30,9 @@ from gpudiff.edges.keys import server_keys
 from gpudiff.edges.ledger import Commit, Ledger
 from gpudiff.edges.ledger_reader import ArchiveFile
 from gpudiff.edges.object_store import ObjectStore
+from gpudiff.edges.provenance_file import keep_steps
 from gpudiff.edges.transport import Received, Router, endpoint_in, wait
+from gpudiff.model.alert_index import INDEX
 from gpudiff.model.association import NEW, Association
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.clock import tai_now
@@ -99,6 +102,8 @@ class Associator:
         for file in self.ledger.all_archive_files():
             archive.trim(self.alerts / file.name, file.size)
         self.dead = DeadLetters(directory / "dead")
+        self.index = AlertIndex(self.alerts)
+        self._to_index: list[tuple[str, Table]] = []
         self.breaker = Breaker(configuration.ledger.suspect_factor, configuration.ledger.suspect_count)
         self.publisher = Publisher(where, self.alerts, sinks, self.ledger.watermarks(), clock)
         self.visits = Visits(self.ledger, directory, configuration.ledger, clock, monotonic)
@@ -171,13 +176,23 @@ class Associator:
     def _committing(self) -> Iterator[set[str]]:
         """One transaction; the archive files that it fills are on disk before it ends."""
         touched: set[str] = set()
+        self._to_index.clear()
         with self.ledger.transaction():
             yield touched
             for file in sorted(touched):
                 archive.sync(self.alerts / file, self.ledger.archive_file(file).size)
             self._note_progress()
+        self._index()
         self.publisher.wake()
         self.visits.tick()
+
+    def _index(self) -> None:
+        """Note in the index what was committed; without it readers look into the files."""
+        while self._to_index:
+            try:
+                self.index.add(*self._to_index.pop(0))
+            except StoreFailed:
+                self.counts["not indexed"] += 1
 
     def _read(self, message: Message) -> DetectionBatch | Answer:
         """The batch in a message, or the answer that refuses it."""
@@ -278,6 +293,8 @@ class Associator:
         history = [past.get(one, []) for one in ids]
         fluxes = self.ledger.forced_history(ids, batch.observation.midpoint_mjd_tai)
         forced = [fluxes.get(one, []) for one in ids]
+        steps = provenance(batch, settings)[1]
+        keep_steps(self.alerts, frame.visit, alerts.fingerprint, steps)
         made = alert_codec.encode_alerts(alerts, records, history, forced, bare)
         file, appended = self._archive(frame, made, touched)
         self.ledger.commit(
@@ -296,7 +313,7 @@ class Associator:
                 schema=schema_text(),
                 schema_fingerprint=schema_fingerprint(),
                 alert_fingerprint=alerts.fingerprint,
-                steps=provenance(batch, settings)[1],
+                steps=steps,
                 reference_tai=reference_time(batch),
                 now=now,
                 held=held,
@@ -307,6 +324,8 @@ class Associator:
         )
         self.sky.put(found.stored_objects)
         self.sky.note(batch.sources, found)
+        if file:
+            self._to_index.append((file, index_rows(batch.sources, ids, revision.number, appended)))
         return found
 
     def settings(self) -> str:
@@ -365,6 +384,13 @@ def make_folder(folder: Path) -> None:
         archive.sync_folder(folder.parent)
     except OSError as error:
         raise StoreFailed(f"{folder}: {error.strerror}") from None
+
+
+def index_rows(sources: Table, object_ids: Sequence[int], revision: int, appended: Appended) -> Table:
+    """Table of INDEX: what the index of the archive notes of a frame's alerts."""
+    columns = {c.name: sources[c.name] for c in INDEX if c.name in sources.columns}
+    columns |= {"diaObjectId": np.asarray(object_ids), "revision": np.full(len(sources), revision)}
+    return Table(INDEX, {**columns, "offset": appended.offsets, "length": appended.lengths})
 
 
 def own(directory: Path) -> int:
