@@ -5,10 +5,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from gpudiff.edges import control, wire
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.keys import client_keys
+from gpudiff.edges.ring_writer import Placed, Ring, offered
 from gpudiff.edges.transport import Dealer
 from gpudiff.model.errors import BadMessage, NeighbourLost
 from gpudiff.model.frame import Frame, FrameId
@@ -16,6 +18,8 @@ from gpudiff.model.frame import Frame, FrameId
 ATTEMPTS = 3
 PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 """Before a frame that failed, or had no credit, is sent again: doubled each time."""
+SLOTS = 2
+"""Of the ring, for each frame of the credit: one given up may lie there until the service is through with it."""
 
 
 @dataclass
@@ -27,6 +31,7 @@ class Waiting:
     heard: float = 0.0
     again_at: float = float("inf")
     pauses: int = 0
+    placed: tuple[Ring, list[Placed]] | None = None
 
     def pause(self) -> None:
         """Send again later, each time later still."""
@@ -51,15 +56,21 @@ class FrameClient:
         name: str = "client",
         timeout_s: float = 60.0,
         keys: str | Path | None = None,
+        ring: bool = True,
     ):
         """timeout_s : how long the service may say nothing at all before NeighbourLost is raised.
 
         keys : this client's NAME.key_secret, with the service's service.key beside it (`gpudiff keys`), where the
-        service asks for keys.  Raises BadConfiguration for keys that are none.
+        service asks for keys
+        ring : put pixels into shared memory where the service offers it on this machine; `way` says what is done
+        Raises BadConfiguration for keys that are none.
         """
         self.endpoint, self.name, self.timeout_s = endpoint, name, timeout_s
         self.credit, self.lease_s, self.max_frame_bytes = 0, timeout_s, 1 << 62
         self._dealer = Dealer(endpoint, keys=client_keys(Path(keys)) if keys else None)
+        self._ring: Ring | None = None
+        self._ring_sure, self._ring_wanted = False, ring
+        self.way = "socket"
         self._waiting: dict[FrameId, Waiting] = {}
         self._heard = time.monotonic()
 
@@ -74,6 +85,9 @@ class FrameClient:
     def close(self) -> None:
         """Close the connection; frames without a final receipt may or may not have been taken."""
         self._dealer.close()
+        if self._ring:
+            self._ring.close()
+            self._ring = None
 
     def send(self, frame: Frame) -> Receipt:
         """The frame's final receipt: done, duplicate or rejected; failed when it failed three times.
@@ -135,13 +149,43 @@ class FrameClient:
         waiting = self._waiting[identity]
         waiting.attempt = max(1, waiting.attempt + next_attempt)
         waiting.heard, waiting.again_at = time.monotonic(), float("inf")
-        if not self._dealer.send(wire.encode(waiting.frame, waiting.attempt)):
+        if not self._dealer.send(wire.encode(waiting.frame, waiting.attempt, self._placed(identity))):
             waiting.pause()
+
+    def _placed(self, identity: FrameId) -> list[Placed]:
+        """Where a waiting frame lies in the ring, put there when it is not yet; [] when it is sent whole."""
+        waiting = self._waiting[identity]
+        if self._ring is None or not self._ring_sure:
+            return []
+        if waiting.placed is None or waiting.placed[0] is not self._ring:
+            planes = [wire.as_bytes(plane) for plane in wire.planes_of(waiting.frame).values()]
+            placed = self._ring.put(identity, planes)
+            if placed is None:
+                self.way = "socket: no room in shared memory"
+                return []
+            waiting.placed = self._ring, placed
+        self.way = "shared memory"
+        return waiting.placed[1]
+
+    def _adopt(self, offer: Any) -> None:
+        """Use the shared memory that the service offers, when it is on this machine; the ring of a service that is
+        gone is given up."""
+        folder = offered(offer) if self._ring_wanted else None
+        if self._ring and self._ring.folder != folder:
+            self._ring.close()
+            self._ring = None
+        if folder and self._ring is None:
+            try:
+                self._ring = Ring(folder, SLOTS * self.credit)
+            except OSError as error:
+                self.way = f"socket: no shared memory: {error.strerror}"
+        self._ring_sure = self._ring is not None
 
     def _listen(self) -> Iterator[Receipt]:
         """Wait for one message, or until something must be sent again; final receipts come out."""
         parts = self._dealer.receive(self._patience())
         if self._dealer.came_back():
+            self._ring_sure = False  # it may be another service by now: until it says ready, pixels are sent
             self._resend(list(self._waiting))
         if parts is None:
             self._look_at_the_clock()
@@ -166,8 +210,11 @@ class FrameClient:
         if message["say"] == "ready":
             self.credit, self.lease_s = int(message["credit"]), float(message["lease_s"])
             self.max_frame_bytes = int(message.get("max_frame_bytes", self.max_frame_bytes))
+            self._adopt(message.get("ring"))
         elif message["say"] == "receipt":
             receipt = control.as_receipt(message)
+            if receipt.frame and receipt.final and self._ring:
+                self._ring.free(receipt.frame)
             waiting = self._waiting.get(receipt.frame) if receipt.frame else None
             if waiting is not None and receipt.frame is not None:
                 yield from self._file(receipt.frame, waiting, receipt)
@@ -177,6 +224,9 @@ class FrameClient:
         waiting.heard = time.monotonic()
         if receipt.status == "failed" and receipt.attempt == waiting.attempt:
             for_credit = receipt.error == "NoCredit"
+            if not for_credit and self._ring:
+                self._ring.free(identity)
+                waiting.placed = None
             if receipt.retry and (for_credit or waiting.attempt < ATTEMPTS):
                 waiting.attempt -= for_credit
                 waiting.pause()

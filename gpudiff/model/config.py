@@ -68,6 +68,7 @@ class Service:
     max_frame_bytes: int = 1 << 30
     association_radius: float = 1.0  # arcsec
     cutout_size: int = 51  # px, odd
+    ring: str = "/dev/shm"  # folder for shared memory with clients on this machine; "": none
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ GpudiffError
     BadConfiguration     a key or value of the configuration is wrong
   TryAgain             the work is good, the moment is not: retried up to three times
     NoCredit             more frames in flight than the service granted
+    LostSegment          shared memory that a message names is gone, or holds another frame by now
     NeighbourLost        the other program did not answer in time
   MustStop             the program cannot go on: it stops cleanly and hands its work back
     StoreFailed          the ledger or archive cannot be written (disk full, corrupt)
@@ -116,6 +117,10 @@ class TryAgain(GpudiffError):
 
 
 class NoCredit(TryAgain):
+    pass
+
+
+class LostSegment(TryAgain):
     pass
 
 

@@ -3,14 +3,16 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from gpudiff.edges import control, wire
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.keys import server_keys
+from gpudiff.edges.ring import RingFolder
 from gpudiff.edges.transport import Received, Router
 from gpudiff.model.config import Security, Service
-from gpudiff.model.errors import BadMessage, ChecksumMismatch, GpudiffError, InputRejected, MustStop, NoCredit
+from gpudiff.model.errors import BadMessage, ChecksumMismatch, GpudiffError, InputRejected, MustStop, TryAgain
 from gpudiff.model.frame import FrameId
 from gpudiff.services.intake import Held, Intake
 from gpudiff.services.metrics import Metrics
@@ -46,6 +48,8 @@ class Reception:
         )
         self.intake = Intake(service.credit, LARGEST_FRAMES * service.max_frame_bytes)
         self.metrics = Metrics(self.router.endpoint)
+        self.rings = ring_folder(service.ring)
+        self.segments = self.rings.segments if self.rings else None
         self._beat_at = time.monotonic()
 
     def listen(self) -> None:
@@ -82,6 +86,8 @@ class Reception:
         """Close the socket once the last receipts are on their way."""
         self.router.close()
         self.metrics.close()
+        if self.rings:
+            self.rings.close()
 
     def beat(self) -> None:
         """Count who was not let in; now and then within a lease, say that frames are in work."""
@@ -90,6 +96,8 @@ class Reception:
         if now < self._beat_at:
             return
         self._beat_at = now + self.service.lease_s / BEATS_A_LEASE
+        if self.rings:
+            self.rings.sweep({name for held in self.intake.held.values() for name in held.segments})
         for held in self.intake.held.values():
             for client, attempt in held.waiters.items():
                 frame = held.frame
@@ -104,8 +112,9 @@ class Reception:
         except BadMessage as error:
             self._refuse(message, error)
             return
-        service = self.service
-        self.router.send(message.sender, control.ready(service.credit, service.lease_s, service.max_frame_bytes))
+        service, ring = self.service, self.rings.offer if self.rings else None
+        ready = control.ready(service.credit, service.lease_s, service.max_frame_bytes, ring)
+        self.router.send(message.sender, ready)
 
     def _take(self, message: Received) -> None:
         """Check a frame message and take the frame in hand, or refuse it by name."""
@@ -113,9 +122,9 @@ class Reception:
             if message.cut:
                 size = self.service.max_frame_bytes
                 raise BadMessage(f"expected at most {wire.MAX_PARTS} parts and {size} bytes of pixels")
-            envelope = wire.open_envelope(message.parts, self.service.max_frame_bytes)
+            envelope = wire.check(message.parts, self.service.max_frame_bytes, self.segments)
             receipt = self.intake.take(message.sender, envelope, message.parts)
-        except (InputRejected, NoCredit) as error:
+        except (InputRejected, TryAgain) as error:
             self._refuse(message, error)
             return
         self.metrics.count(receipt)
@@ -125,7 +134,7 @@ class Reception:
         """Failed for what another attempt may cure; else rejected, and a dead letter."""
         identity = wire.identity(message.parts)
         damaged = isinstance(error, ChecksumMismatch) and (identity.attempt or 1) < self.service.attempts
-        status = "failed" if damaged or isinstance(error, NoCredit) else "rejected"
+        status = "failed" if damaged or isinstance(error, TryAgain) else "rejected"
         receipt = refusal(identity, status, error)
         if status == "rejected":
             try:
@@ -138,12 +147,21 @@ class Reception:
 
     def _bury(self, parts: Sequence[bytes | memoryview], error: GpudiffError, who: wire.Identity) -> None:
         known = None not in (who.visit, who.snap, who.detector)
+        parts = wire.whole(parts, self.segments)
         self.dead_letters.bury(parts, error, f"{who.visit}-{who.snap}-{who.detector}" if known else "")
         self.metrics.dead_letter()
 
     def _send(self, client: bytes, receipt: Receipt) -> None:
         """A client that is gone asks again when it is back: nothing is lost with its receipt."""
         self.router.send(client, control.receipt(receipt))
+
+
+def ring_folder(parent: str) -> RingFolder | None:
+    """Shared memory to offer; None where none is wanted, or the folder cannot be written: then pixels are sent."""
+    try:
+        return RingFolder(Path(parent)) if parent else None
+    except OSError:
+        return None
 
 
 def refusal(frame: wire.Identity | FrameId, status: str, error: GpudiffError) -> Receipt:

@@ -14,10 +14,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from gpudiff.edges import wire
 from gpudiff.edges.keys import associator_keys
+from gpudiff.edges.ring import Segments
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import Pair
 from gpudiff.model.errors import GpudiffError
@@ -54,6 +56,7 @@ class Worker:
         self.templates = TemplateStore(settings.templates, self.configuration.instrument)
         self.process = load(settings.process)
         self.handover = Handover(settings.detections, keys=associator_keys(self.configuration.security))
+        self.segments = Segments(Path(settings.ring)) if settings.ring else None
         self.pair = pair
 
     def run(self) -> None:
@@ -80,11 +83,13 @@ class Worker:
     def work(self, received_tai: float, parts: Sequence[Any]) -> dict[str, Any]:
         """What the receipt says of the frame, and the seconds of each stage."""
         seconds, start = {}, time.perf_counter()
-        frame = wire.decode(parts, self.service.max_frame_bytes)
+        envelope = wire.open_envelope(parts, self.service.max_frame_bytes, self.segments)
+        frame = wire.frame_in(envelope)
         template = self.templates.find(frame)
         seconds["read"] = time.perf_counter() - start
         difference, sources = self.process(frame, template, self.configuration)
         made = batch(difference, sources, self.service.cutout_size, received_tai)
+        wire.confirm(envelope, self.segments)
         self.pair.send([HANDING])
         start = time.perf_counter()
         answer = self.handover.commit(made)

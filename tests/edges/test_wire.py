@@ -164,7 +164,7 @@ def test_a_value_that_cannot_be_is_named(changes, said):
         ({"bytes": 141}, "141 by its header"),
         ({"name": "weight"}, "weight"),
         ({"name": "mask"}, "once each"),
-        ({"shm": {"segment": "x"}}, "shared memory"),
+        ({"shm": {"segment": "x", "offset": 0, "sequence": 1}}, "planes to come"),
     ],
 )
 def test_a_plane_that_breaks_the_contract_is_named(changes, said):
