@@ -16,6 +16,7 @@ COMMANDS = {
     "associator": "decide known or new, keep the ledger, publish alerts",
     "send": "send FITS frames to a running service, with receipts",
     "keys": "make keys for sockets beyond this machine, say who may come in",
+    "requeue": "send refused frames again, once the cause is gone",
     "simulate": "make a night of frames, templates and truth",
     "demo": "simulate, run, send, and report what was found",
     "inspect": "print an alert, draw its cutouts",

@@ -4,15 +4,15 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from gpudiff.edges import control, wire
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.keys import client_keys
 from gpudiff.edges.ring_writer import Placed, Ring, offered
+from gpudiff.edges.sender import Sender
 from gpudiff.edges.transport import Dealer
-from gpudiff.model.errors import BadMessage, NeighbourLost
+from gpudiff.model.errors import BadMessage, NeighbourLost, NoCredit
 from gpudiff.model.frame import Frame, FrameId
 
 ATTEMPTS = 3
@@ -39,7 +39,7 @@ class Waiting:
         self.pauses += 1
 
 
-class FrameClient:
+class FrameClient(Sender):
     """Sends frames over ZeroMQ; each gets one final receipt, through lost connections and service restarts.
 
         with FrameClient("tcp://127.0.0.1:5570") as client:
@@ -57,15 +57,19 @@ class FrameClient:
         timeout_s: float = 60.0,
         keys: str | Path | None = None,
         ring: bool = True,
+        patience_s: float = float("inf"),
     ):
         """timeout_s : how long the service may say nothing at all before NeighbourLost is raised.
 
         keys : this client's NAME.key_secret, with the service's service.key beside it (`gpudiff keys`), where the
         service asks for keys
         ring : put pixels into shared memory where the service offers it on this machine; `way` says what is done
+        patience_s : how long frames may wait without one being finished before NoCredit is raised: a service that
+            answers, but has no room
         Raises BadConfiguration for keys that are none.
         """
         self.endpoint, self.name, self.timeout_s = endpoint, name, timeout_s
+        self.patience_s, self._moved = patience_s, time.monotonic()
         self.credit, self.lease_s, self.max_frame_bytes = 0, timeout_s, 1 << 62
         self._dealer = Dealer(endpoint, keys=client_keys(Path(keys)) if keys else None)
         self._ring: Ring | None = None
@@ -74,27 +78,12 @@ class FrameClient:
         self._waiting: dict[FrameId, Waiting] = {}
         self._heard = time.monotonic()
 
-    def __enter__(self) -> "FrameClient":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close the connection; frames without a final receipt may or may not have been taken."""
         self._dealer.close()
         if self._ring:
             self._ring.close()
             self._ring = None
-
-    def send(self, frame: Frame) -> Receipt:
-        """The frame's final receipt: done, duplicate or rejected; failed when it failed three times.
-
-        Raises NeighbourLost when the service says nothing for `timeout_s`.
-        """
-        return next(self.send_many([frame]))
 
     def send_many(self, frames: Iterable[Frame]) -> Iterator[Receipt]:
         """The final receipts, in the order in which the service finishes.
@@ -139,7 +128,7 @@ class FrameClient:
             reason = f"{frame.name}: expected at most {self.max_frame_bytes} bytes of pixels, got {size}"
             return _receipt(identity, 1, "rejected", BadMessage(reason))
         if not self._waiting:
-            self._heard = time.monotonic()  # nobody was asked anything until now
+            self._heard = self._moved = time.monotonic()  # nobody was asked anything until now
         self._waiting[identity] = Waiting(frame)
         self._send(identity)
         return None
@@ -202,6 +191,8 @@ class FrameClient:
     def _patience(self) -> float:
         """Seconds until the next thing is due."""
         due = [self._heard + self.timeout_s]
+        if self._waiting:
+            due.append(self._moved + self.patience_s)
         for waiting in self._waiting.values():
             due += [waiting.again_at, waiting.heard + self.lease_s]
         return max(0.0, min(due) - time.monotonic())
@@ -231,11 +222,11 @@ class FrameClient:
                 waiting.attempt -= for_credit
                 waiting.pause()
                 return
-            del self._waiting[identity]
-            yield receipt
-        elif receipt.final:
-            del self._waiting[identity]
-            yield receipt
+        elif not receipt.final:
+            return
+        del self._waiting[identity]
+        self._moved = time.monotonic()
+        yield receipt
 
     def _look_at_the_clock(self) -> None:
         """Send again what is due; raise NeighbourLost when the service has been silent for too long."""
@@ -246,6 +237,13 @@ class FrameClient:
             raise NeighbourLost(
                 f"{self.endpoint}: expected an answer within {self.timeout_s:g} s, heard nothing; "
                 f"{count} frames have no final receipt{self._why()}"
+            )
+        if self._waiting and now - self._moved >= self.patience_s:
+            count = len(self._waiting)
+            self._waiting.clear()
+            raise NoCredit(
+                f"{self.endpoint}: expected a frame to be finished within {self.patience_s:g} s, {count} wait: "
+                "the service is there, but has no room"
             )
         for identity in [key for key, one in self._waiting.items() if now >= one.again_at]:
             self._send(identity)

@@ -140,7 +140,9 @@ class Reception:
             try:
                 self._bury(message.parts[:2] if message.cut else message.parts, error, identity)
             except MustStop as full:
-                self._send(message.sender, refusal(identity, "failed", full))
+                told = refusal(identity, "failed", full)
+                self.metrics.count(told)
+                self._send(message.sender, told)
                 raise
         self.metrics.count(receipt)
         self._send(message.sender, receipt)
