@@ -1,6 +1,6 @@
-"""Frame intake: gigabytes a second from a client to a service that has verified every checksum.
+"""Frame intake: gigabytes a second from a client to a service that has verified all checksums.
 
-Client and service are processes of their own on this machine; the service is the differencer's own reception, which
+Client and service are two processes on this machine; the service is the differencer's own reception, which
 answers `done` as soon as a frame is accepted.  Through the ring: at least 4 GB/s; through one TCP socket: at least
 0.6 GB/s, or within 20 % of a bare pyzmq loop (the same bytes, DEALER to ROUTER, same checksums) in the same run.
 

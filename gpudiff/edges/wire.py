@@ -70,6 +70,7 @@ class Header(msgspec.Struct, kw_only=True):
     psf: Any = None
     unit: Unit = "adu"
     zero_point: Magnitude | None = None
+    calibrated: bool | None = None
     sent_tai: Days | None = None
     attempt: Attempt = 1
 
@@ -142,6 +143,7 @@ def encode(frame: Frame, attempt: int = 1, placed: Sequence[Placed] = ()) -> lis
         psf=None if frame.psf is None else frame.psf.tolist(),
         unit=frame.unit,
         zero_point=frame.zero_point,
+        calibrated=frame.calibrated,
         planes=_describe_all(made, placed),
         sent_tai=tai_now(),
         attempt=attempt,
@@ -253,6 +255,7 @@ def frame_in(envelope: Envelope) -> Frame:
             psf=None if header.psf is None else _decode_psf(header.psf, name),
             unit=header.unit,
             zero_point=header.zero_point,
+            calibrated=header.calibrated,
         )
     )
 

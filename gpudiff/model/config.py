@@ -69,6 +69,8 @@ class Service:
     association_radius: float = 1.0  # arcsec
     cutout_size: int = 51  # px, odd
     ring: str = "/dev/shm"  # folder for shared memory with clients on this machine; "": none
+    calibrations: str = ""  # folder of calibrations for raw frames
+    raw: bool = False  # true: frames that do not say whether they are calibrated are raw
 
 
 @dataclass(frozen=True)

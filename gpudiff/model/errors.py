@@ -15,6 +15,7 @@ GpudiffError
     NoStars              too few stars to match the PSFs
     PoorSubtraction      the fit did not reach its own noise; carries the numbers
     NoTemplate           no template covers the frame
+    NoCalibration        a raw frame for whose detector, date or band there is no calibration
     BadMessage           a wire message that breaks the contract
       MissingKey           a required header key is absent
       ChecksumMismatch     a plane is not what its checksum says
@@ -93,6 +94,10 @@ class PoorSubtraction(InputRejected):
 
 
 class NoTemplate(InputRejected):
+    pass
+
+
+class NoCalibration(InputRejected):
     pass
 
 

@@ -25,6 +25,7 @@ from gpudiff.edges.transport import Pair
 from gpudiff.model.errors import GpudiffError
 from gpudiff.science.batch import batch
 from gpudiff.services.handover import Handover
+from gpudiff.services.raw_frames import calibrator
 from gpudiff.services.settings import DONE, ERROR, HANDING, READY, STOP, Settings, from_json
 
 LISTEN_S = 60.0
@@ -55,6 +56,7 @@ class Worker:
         self.service = settings.configuration.service
         self.templates = TemplateStore(settings.templates, self.configuration.instrument)
         self.process = load(settings.process)
+        self.calibrated = calibrator(self.service)
         self.handover = Handover(settings.detections, keys=associator_keys(self.configuration.security))
         self.segments = Segments(Path(settings.ring)) if settings.ring else None
         self.pair = pair
@@ -84,7 +86,7 @@ class Worker:
         """What the receipt says of the frame, and the seconds of each stage."""
         seconds, start = {}, time.perf_counter()
         envelope = wire.open_envelope(parts, self.service.max_frame_bytes, self.segments)
-        frame = wire.frame_in(envelope)
+        frame = self.calibrated(wire.frame_in(envelope))
         template = self.templates.find(frame)
         seconds["read"] = time.perf_counter() - start
         difference, sources = self.process(frame, template, self.configuration)
