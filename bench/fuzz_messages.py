@@ -2,8 +2,8 @@
 
 100,000 frame messages, control messages and detections damaged as tests/mutations.py does, in up to three ways at
 once, and 5,000 FITS files with damaged cards, bytes and ends, go through what reads them in a service and in
-`gpudiff send`.  An error without a name of model/errors.py is a crash: the input's number is printed (it depends on the
-seed only) and the status is 1.
+`gpudiff send`.  An error without a name of model/errors.py is a crash: the input's number is printed (it depends
+on the seed only) and the status is 1.
 """
 
 import argparse
