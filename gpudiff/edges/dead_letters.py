@@ -71,9 +71,15 @@ class DeadLetters:
             "sizes": [len(part) for part in parts],
             "file": f"{name}.gdf",
         }
-        with atomically(self.folder / f"{name}.json") as temporary:
-            temporary.write_text(json.dumps(letter, indent=1))
-        return self.folder / f"{name}.json"
+        path = self.folder / f"{name}.json"
+        try:
+            with atomically(path) as temporary:
+                temporary.write_text(json.dumps(letter, indent=1))
+        except StoreFailed:
+            if not path.exists():
+                path.with_suffix(".gdf").unlink(missing_ok=True)
+            raise
+        return path
 
     def __len__(self) -> int:
         return sum(1 for _ in self.folder.glob("*.json"))

@@ -334,6 +334,8 @@ def test_a_dead_letter_that_cannot_be_kept_stops_the_service_and_says_so(tmp_pat
         assert (receipt.status, receipt.error, receipt.retry) == ("failed", "StoreFailed", True)
         assert served.joined()
         assert isinstance(served.error, StoreFailed)
+        count = served.differencer.metrics.registry.get_sample_value
+        assert count("gpudiff_frames_total", {"status": "failed"}) == 1
         raw.dealer.close()
 
 
