@@ -51,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         for receipt in client.send_many(readable(arguments, configuration, tally)):
             tally.add(receipt)
             move(tally.total, len(arguments.frames))
+    if ": " in client.way:
+        print(f"pixels went over the {client.way}")
     print(tally.summary(time.monotonic() - start))
     return 3 if tally.bad else 0
 
