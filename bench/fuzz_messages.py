@@ -22,7 +22,7 @@ from _common import ROOT, record
 sys.path.insert(0, str(ROOT / "tests"))
 from mutations import DAMAGE, ODD
 
-from gpudiff.edges import control, detections, wire
+from gpudiff.edges import control, detections, wire, wire_header
 from gpudiff.edges.fits import read_frame, write_frame
 from gpudiff.edges.ring import Segments
 from gpudiff.model.errors import GpudiffError
@@ -53,7 +53,7 @@ def wire_message(folder: Path) -> Callable[[random.Random, int], None]:
                 rng.choice(DAMAGE)(parts, rng)
             except (ValueError, LookupError, TypeError, AttributeError):
                 break  # the first damage left nothing that the second could change
-        wire.identity(parts)
+        wire_header.identity(parts)
         if parts and parts[0][:4] == control.CONTROL:
             control.decode(parts)
         elif rng.random() < 0.05:

@@ -14,7 +14,7 @@ from gpudiff.edges import wire
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.control import Receipt, one_line
 from gpudiff.edges.sender import Sender
-from gpudiff.edges.wire import FRAMES, MAX_HEADER_BYTES
+from gpudiff.edges.wire_header import FRAMES, MAX_HEADER_BYTES
 from gpudiff.model.errors import GpudiffError, InputRejected, StoreFailed, UnreadableFile
 
 Part = bytes | memoryview

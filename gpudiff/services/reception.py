@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gpudiff.edges import control, wire
+from gpudiff.edges import control, wire, wire_header
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.keys import server_keys
@@ -40,10 +40,11 @@ class Reception:
     ):
         """Binds the endpoint; raises BadConfiguration, also for one beyond this machine without keys."""
         self.service, self.dead_letters = service, dead_letters
+        self._max_bytes = service.max_frame_bytes + wire_header.MAX_HEADER_BYTES
         self.router = Router(
             endpoint,
             backlog=service.credit + MESSAGES_A_TURN,
-            max_part_bytes=max(service.max_frame_bytes, wire.MAX_HEADER_BYTES) + MEBIBYTE,
+            max_part_bytes=max(service.max_frame_bytes, wire_header.MAX_HEADER_BYTES) + MEBIBYTE,
             keys=server_keys(security, endpoint, "frames"),
         )
         self.intake = Intake(service.credit, LARGEST_FRAMES * service.max_frame_bytes)
@@ -55,7 +56,9 @@ class Reception:
     def listen(self) -> None:
         """Take in a few of the messages that wait."""
         for _ in range(MESSAGES_A_TURN):
-            message = self.router.receive(wire.MAX_PARTS, self.service.max_frame_bytes + wire.MAX_HEADER_BYTES)
+            message = self.router.receive(
+                wire.MAX_PARTS, self.service.max_frame_bytes + wire_header.MAX_HEADER_BYTES
+            )
             if message is None:
                 return
             if message.parts and bytes(message.parts[0][:5]) == control.CONTROL:
@@ -74,7 +77,7 @@ class Reception:
     def reject(self, held: Held, error: GpudiffError) -> None:
         """Let a frame go as a dead letter."""
         frame = held.frame
-        self._bury(held.parts, error, wire.Identity(frame.visit, frame.snap, frame.detector))
+        self._bury(held.parts, error, wire_header.Identity(frame.visit, frame.snap, frame.detector))
         self.end(held, refusal(frame, "rejected", error))
 
     def hand_back(self, error: GpudiffError) -> None:
@@ -132,7 +135,7 @@ class Reception:
 
     def _refuse(self, message: Received, error: GpudiffError) -> None:
         """Failed for what another attempt may cure; else rejected, and a dead letter."""
-        identity = wire.identity(message.parts)
+        identity = wire_header.identity(message.parts)
         damaged = isinstance(error, ChecksumMismatch) and (identity.attempt or 1) < self.service.attempts
         status = "failed" if damaged or isinstance(error, TryAgain) else "rejected"
         receipt = refusal(identity, status, error)
@@ -147,7 +150,7 @@ class Reception:
         self.metrics.count(receipt)
         self._send(message.sender, receipt)
 
-    def _bury(self, parts: Sequence[bytes | memoryview], error: GpudiffError, who: wire.Identity) -> None:
+    def _bury(self, parts: Sequence[bytes | memoryview], error: GpudiffError, who: wire_header.Identity) -> None:
         known = None not in (who.visit, who.snap, who.detector)
         parts = wire.whole(parts, self.segments)
         self.dead_letters.bury(parts, error, f"{who.visit}-{who.snap}-{who.detector}" if known else "")
@@ -166,7 +169,7 @@ def ring_folder(parent: str) -> RingFolder | None:
         return None
 
 
-def refusal(frame: wire.Identity | FrameId, status: str, error: GpudiffError) -> Receipt:
+def refusal(frame: wire_header.Identity | FrameId, status: str, error: GpudiffError) -> Receipt:
     """The receipt for a frame that failed (send it again) or was rejected (do not)."""
     return Receipt(
         frame.visit,

@@ -6,7 +6,7 @@ import time
 import pytest
 from serving import TIMEOUT_S, a_frame, until
 
-from gpudiff.edges import control, wire
+from gpudiff.edges import control, wire_header
 from gpudiff.edges.client import FrameClient
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.transport import Router, wait
@@ -35,7 +35,7 @@ class Script:
                     self._frame(message)
 
     def _frame(self, message):
-        who = wire.identity(message.parts)
+        who = wire_header.identity(message.parts)
         self.seen.append((who.visit, who.attempt))
         for status, extras in self.answers(who):
             receipt = Receipt(who.visit, who.snap, who.detector, who.attempt, status, **extras)
