@@ -56,9 +56,7 @@ class Reception:
     def listen(self) -> None:
         """Take in a few of the messages that wait."""
         for _ in range(MESSAGES_A_TURN):
-            message = self.router.receive(
-                wire.MAX_PARTS, self.service.max_frame_bytes + wire_header.MAX_HEADER_BYTES
-            )
+            message = self.router.receive(wire.MAX_PARTS, self._max_bytes)
             if message is None:
                 return
             if message.parts and bytes(message.parts[0][:5]) == control.CONTROL:
