@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -80,7 +80,22 @@ def hosts() -> Iterator[tuple[str, str]]:
         ip("netns", "del", other)
 
 
-def on(host: str, code: str, *arguments: object) -> subprocess.Popen:
+@pytest.fixture
+def on() -> Iterator[Callable[..., subprocess.Popen]]:
+    """on(host, code, *arguments) runs a Python program there; none outlives the test."""
+    started: list[subprocess.Popen] = []
+
+    def start(*words: object) -> subprocess.Popen:
+        started.append(program(*words))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+        one.communicate(timeout=TIMEOUT_S)
+
+
+def program(host: str, code: str, *arguments: object) -> subprocess.Popen:
     """A Python program on a host."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
     command = ["ip", "netns", "exec", host, sys.executable, "-c", code, *map(str, arguments)]
@@ -97,7 +112,7 @@ def camera_key(tmp_path) -> Path:
     return secret
 
 
-def test_a_link_cut_in_the_middle_of_a_visit_loses_and_doubles_nothing(hosts, camera_key, tmp_path):
+def test_a_link_cut_in_the_middle_of_a_visit_loses_and_doubles_nothing(hosts, camera_key, on, tmp_path):
     one, other = hosts
     link = f"v{os.getpid()}a"
     directory = tmp_path / "night"
