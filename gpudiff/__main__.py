@@ -19,6 +19,7 @@ COMMANDS = {
     "templates": "build templates from earlier exposures",
     "ledger": "list visits, release or drop alerts of suspect frames",
     "keys": "make keys for sockets beyond this machine, say who may come in",
+    "requeue": "send refused frames again, once the cause is gone",
     "simulate": "make a night of frames, templates and truth",
     "demo": "simulate, run, send, and report what was found",
     "query": "find alerts in the archive by id, object, time, place or SQL",

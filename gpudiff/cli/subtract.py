@@ -146,8 +146,18 @@ def prepared(arguments: argparse.Namespace, configuration: Configuration) -> lis
         for role, known in (("science", identity), ("template", {})):
             planes = {plane: getattr(arguments, f"{role}_{plane}") for plane in PLANES}
             frame = read_frame(getattr(arguments, role), configuration.instrument, **planes, **known)
+            if role == "science" and arguments.calibrations:
+                frame = without_signature(frame, arguments.calibrations)
             calibrated.append(beside.submit(calibrate, frame, configuration))
         return [one.result() for one in calibrated]
+
+
+def without_signature(frame: Any, folder: Path) -> Any:
+    """The calibrated frame of a raw one.  Raises NoCalibration, WrongShape, BadConfiguration."""
+    from gpudiff.edges.calibrations import CalibrationStore
+    from gpudiff.science.instrument_signature import remove_signature
+
+    return remove_signature(frame, CalibrationStore(folder).find(frame))
 
 
 M_ARENA_MAX = -8
@@ -260,6 +270,7 @@ def _configure_input(group: Any) -> None:
         for plane in PLANES:
             of = f"{plane} of the {role} image, a FITS file of its own"
             group.add_argument(f"--{role}-{plane}", type=Path, metavar="FITS", help=of)
+    group.add_argument("--calibrations", type=Path, metavar="DIR", help="the science image is raw; calibrate it")
     group.add_argument("--gain", type=float, metavar="E", help="electrons per image unit, of both images")
     group.add_argument("--read-noise", type=float, metavar="E", help="electrons, of both images")
     group.add_argument("--saturation", type=float, metavar="LEVEL", help="image units, of both images")

@@ -249,7 +249,7 @@ def _floats(array: np.ndarray) -> np.ndarray:
 def _mask(plane: Plane) -> np.ndarray:
     """(H, W) int32 in gpudiff's bits."""
     bits = {
-        key[3:]: int(header[key])
+        key[3:]: _bit_number(key, header[key])
         for header in (plane.primary, plane.header)
         for key in header
         if key.startswith("MP_")
@@ -262,6 +262,13 @@ def _mask(plane: Plane) -> np.ndarray:
     if bits and array.dtype.itemsize < 4:
         array = array.astype(np.int32)
     return translate(array, bits)
+
+
+def _bit_number(key: str, value: Any) -> int:
+    """The number that an MP_* keyword gives its mask plane."""
+    if isinstance(value, int) and 0 <= value < 64:
+        return int(value)
+    raise UnreadableFile(f"{key}: expected the number of a mask bit, got {value!r:.60}")
 
 
 def _agree(name: str, kind: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:

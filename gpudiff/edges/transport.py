@@ -32,7 +32,7 @@ PUBLISHER_RESTS_S = 60.0
 REFUSALS: dict[int, str] = {
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "unknown key",
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "no key",
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "broken handshake",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "no key",  # whoever hangs up first
 }
 """Why a connection is refused."""
 

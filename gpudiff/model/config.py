@@ -72,6 +72,9 @@ class Service:
     sinks: tuple[str, ...] = ()  # where alerts go beside the archive: "zmq+tcp://127.0.0.1:5571", ... (ALERTS.md)
     forced: bool = True  # fluxes at known positions without a detection; left out while frames queue up
     forced_objects: str = ""  # table of those positions: diaObjectId, ra, dec (.csv, .ecsv, .fits)
+    ring: str = "/dev/shm"  # folder for shared memory with clients on this machine; "": none
+    calibrations: str = ""  # folder of calibrations for raw frames
+    raw: bool = False  # true: frames that do not say whether they are calibrated are raw
 
 
 @dataclass(frozen=True)

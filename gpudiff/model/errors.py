@@ -15,6 +15,7 @@ GpudiffError
     NoStars              too few stars to match the PSFs
     PoorSubtraction      the fit did not reach its own noise; carries the numbers
     NoTemplate           no template covers the frame
+    NoCalibration        a raw frame for whose detector, date or band there is no calibration
     BadMessage           a wire message that breaks the contract
       MissingKey           a required header key is absent
       WrongCoordinates     an announced visit that is not in ICRS with a sky angle
@@ -22,6 +23,7 @@ GpudiffError
     BadConfiguration     a key or value of the configuration is wrong
   TryAgain             the work is good, the moment is not: retried up to three times
     NoCredit             more frames in flight than the service granted
+    LostSegment          shared memory that a message names is gone, or holds another frame by now
     NeighbourLost        the other program did not answer in time
   MustStop             the program cannot go on: it stops cleanly and hands its work back
     StoreFailed          the ledger or archive cannot be written (disk full, corrupt)
@@ -96,6 +98,10 @@ class NoTemplate(InputRejected):
     pass
 
 
+class NoCalibration(InputRejected):
+    pass
+
+
 class BadMessage(InputRejected):
     pass
 
@@ -121,6 +127,10 @@ class TryAgain(GpudiffError):
 
 
 class NoCredit(TryAgain):
+    pass
+
+
+class LostSegment(TryAgain):
     pass
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from gpudiff.edges.control import Receipt
@@ -12,11 +13,18 @@ from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.positions import known_positions
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import endpoint_in, wait
-from gpudiff.model.errors import GpudiffError, InputRejected, MustStop, NeighbourLost
+from gpudiff.model.errors import (
+    ChecksumMismatch,
+    GpudiffError,
+    InputRejected,
+    LostSegment,
+    MustStop,
+    NeighbourLost,
+)
 from gpudiff.services.handover import error_named
 from gpudiff.services.intake import Held
 from gpudiff.services.preload import Preloader
-from gpudiff.services.reception import Reception
+from gpudiff.services.reception import Reception, refusal
 from gpudiff.services.settings import DONE, HANDING, READY, Settings
 from gpudiff.services.workers import WorkerPool, WorkerProcess
 
@@ -49,7 +57,8 @@ class Differencer:
         )
         self.endpoint, self.metrics = self.reception.router.endpoint, self.reception.metrics
         self.intake = self.reception.intake
-        self.pool = WorkerPool(settings)
+        ring = str(self.reception.rings.path) if self.reception.rings else ""
+        self.pool = WorkerPool(replace(settings, ring=ring))
         self.preloader = Preloader(settings, self.reception.schedule)
         self.preloader.start()
         self._wake, self._waker = os.pipe()
@@ -165,7 +174,9 @@ class Differencer:
         kind = error_named(name)
         if issubclass(kind, MustStop):
             raise kind(f"frame {held.frame}: {reason}")
-        if issubclass(kind, InputRejected):
+        if issubclass(kind, ChecksumMismatch | LostSegment):
+            self.reception.end(held, refusal(held.frame, "failed", kind(reason)))  # changed since it was accepted
+        elif issubclass(kind, InputRejected):
             self.reception.reject(held, kind(reason))
         elif held.tries < self.attempts:
             self.intake.again(held)

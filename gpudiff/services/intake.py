@@ -22,6 +22,7 @@ class Held:
     parts : the message, as it came; content : its checksum (wire.Envelope)
     waiters : client -> the attempt it was sent under
     tries : how often a worker was given it; arrived : time.monotonic()
+    segments : files of shared memory that its planes lie in
     """
 
     frame: FrameId
@@ -32,6 +33,7 @@ class Held:
     tries: int = 0
     arrived: float = field(default_factory=time.monotonic)
     received_tai: float = field(default_factory=tai_now)
+    segments: frozenset[str] = frozenset()
 
 
 class Intake:
@@ -95,7 +97,8 @@ class Intake:
             raise NoCredit(
                 f"frame {frame}: expected {size} bytes of room, {in_hand} of {self.max_bytes} are taken"
             )
-        held = Held(frame, parts, envelope.content, size)
+        segments = frozenset(plane.shm.segment for plane in envelope.header.planes if plane.shm)
+        held = Held(frame, parts, envelope.content, size, segments=segments)
         self.held[frame] = held
         self.queue.append(held)
         return held

@@ -23,6 +23,7 @@ class Settings:
     """directory : for status, dead letters and local sockets; templates : a folder of FITS files
 
     frames, detections : endpoints
+    ring : folder of shared memory that this differencer offers its clients, '' for none
     process : "module:function" that makes (Difference, Table) of (science frame, template, configuration)
     """
 
@@ -32,6 +33,7 @@ class Settings:
     detections: str
     configuration: Configuration = field(default_factory=Configuration)
     process: str = SUBTRACT
+    ring: str = ""
 
     def __post_init__(self) -> None:
         """Raises BadConfiguration for numbers that no service can run with."""

@@ -15,17 +15,20 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from gpudiff.edges import wire
 from gpudiff.edges.keys import associator_keys
 from gpudiff.edges.positions import known_positions
+from gpudiff.edges.ring import Segments
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import Pair
 from gpudiff.model.errors import GpudiffError
 from gpudiff.science.batch import batch
 from gpudiff.science.forced_photometry import forced_photometry
 from gpudiff.services.handover import Handover
+from gpudiff.services.raw_frames import calibrator
 from gpudiff.services.settings import DONE, ERROR, FORCED, HANDING, READY, STOP, Settings, from_json
 
 LISTEN_S = 60.0
@@ -58,7 +61,9 @@ class Worker:
         self.templates = TemplateStore(settings.templates, instrument, index=settings.index)
         self.process = load(settings.process)
         self.known = known_positions(self.service.forced_objects)
+        self.calibrated = calibrator(self.service)
         self.handover = Handover(settings.detections, keys=associator_keys(self.configuration.security))
+        self.segments = Segments(Path(settings.ring)) if settings.ring else None
         self.pair = pair
 
     def run(self) -> None:
@@ -88,7 +93,8 @@ class Worker:
         forced : whether there is time for forced photometry
         """
         seconds, start = {}, time.perf_counter()
-        frame = wire.decode(parts, self.service.max_frame_bytes)
+        envelope = wire.open_envelope(parts, self.service.max_frame_bytes, self.segments)
+        frame = self.calibrated(wire.frame_in(envelope))
         template = self.templates.find(frame)
         seconds["read"] = time.perf_counter() - start
         difference, sources = self.process(frame, template, self.configuration)
@@ -98,6 +104,7 @@ class Worker:
             fluxes = forced_photometry(difference, sources, self.known, self.service.association_radius)
             made = dataclasses.replace(made, forced=fluxes)
             seconds["forced"] = time.perf_counter() - start
+        wire.confirm(envelope, self.segments)
         self.pair.send([HANDING])
         start = time.perf_counter()
         answer = self.handover.commit(made)

@@ -6,9 +6,11 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+import xxhash
 from serving import SmallAssociator, a_frame, serving
 
 from gpudiff.edges import next_visit, wire
+from gpudiff.edges.ring import Place, RingFolder
 from gpudiff.model import clock, errors
 from gpudiff.model.mask import BITS
 
@@ -92,8 +94,21 @@ def test_the_client_in_the_document_sends_a_frame(service):
     assert receipts[0]["sources"] == 2
 
 
+def test_the_shared_memory_of_the_document_is_read(tmp_path):
+    folder = RingFolder(tmp_path)
+    names: dict = {}
+    exec(code("py"), names)
+    pixels = bytes(range(256))
+    place = Place(**names["put"](folder.offer, "me.ring", pixels, sequence=7))
+    assert folder.segments.pixels(place, 256, xxhash.xxh3_128_hexdigest(pixels)) == pixels
+    folder.sweep(set())
+    assert (folder.path / "me.ring").exists()
+    names["LOCKS"].pop().close()
+    folder.close()
+
+
 def test_the_client_in_the_document_hears_of_a_rejection(service):
     names: dict = {}
     exec(code("python"), names)
     receipt = names["send"](service.endpoint, {"visit": 1, "snap": 0, "detector": 2}, [])
-    assert (receipt["status"], receipt["error"], receipt["visit"]) == ("rejected", "BadMessage", 1)
+    assert (receipt["status"], receipt["error"], receipt["visit"]) == ("rejected", "MissingKey", 1)

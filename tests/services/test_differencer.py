@@ -108,6 +108,7 @@ def test_hello_may_be_said_again(raw):
     for _ in range(2):
         raw.dealer.send(control.hello("me"))
         said = control.decode(raw.dealer.receive(TIMEOUT_S))
+        assert set(said.pop("ring")) == {"directory", "token"}
         assert said == {"say": "ready", "credit": 4, "lease_s": 1.0, "max_frame_bytes": 1 << 20}
 
 
@@ -121,7 +122,7 @@ BAD = {
     "an unknown dtype": (lambda: changed(201, plane={"dtype": "<f8"}), "BadMessage"),
     "a wrong plane size": (lambda: [*changed(202)[:2], b"short"], "BadMessage"),
     "a wrong shape": (lambda: changed(203, plane={"shape": [1, 1]}), "BadMessage"),
-    "shared memory": (lambda: changed(204, plane={"shm": {"segment": "x"}}), "BadMessage"),
+    "a place of half a name": (lambda: changed(204, plane={"shm": {"segment": "x"}}), "MissingKey"),
     "more bytes than allowed": (lambda: [*changed(205)[:2], bytes((1 << 20) + 1)], "BadMessage"),
     "too many parts": (lambda: [*changed(206), *[b""] * 50], "BadMessage"),
     "a third wrong checksum": (lambda: changed(207, 3, plane={"xxh3_128": "0" * 32}), "ChecksumMismatch"),
@@ -340,6 +341,8 @@ def test_a_dead_letter_that_cannot_be_kept_stops_the_service_and_says_so(tmp_pat
         assert (receipt.status, receipt.error, receipt.retry) == ("failed", "StoreFailed", True)
         assert served.joined()
         assert isinstance(served.error, StoreFailed)
+        count = served.differencer.metrics.registry.get_sample_value
+        assert count("gpudiff_frames_total", {"status": "failed"}) == 1
         raw.dealer.close()
 
 
