@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from gpudiff import __version__
 from gpudiff.model.errors import GpudiffError
@@ -19,6 +20,7 @@ COMMANDS = {
     "simulate": "make a night of frames, templates and truth",
     "demo": "simulate, run, send, and report what was found",
     "inspect": "print an alert, draw its cutouts",
+    "train-reliability": "train the real/bogus model on a night",
 }
 
 
@@ -40,8 +42,13 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name, summary in COMMANDS.items():
         sub = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
         if name == chosen:
-            importlib.import_module(f"gpudiff.cli.{name}").configure(sub)
+            _module(name).configure(sub)
     return parser
+
+
+def _module(command: str) -> Any:
+    """The file of a command."""
+    return importlib.import_module(f"gpudiff.cli.{command.replace('-', '_')}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     arguments = parser_for(argv).parse_args(argv)
     try:
-        return importlib.import_module(f"gpudiff.cli.{arguments.command}").run(arguments)
+        return _module(arguments.command).run(arguments)
     except GpudiffError as error:
         print(f"gpudiff {arguments.command}: {error.name}: {error}", file=sys.stderr)
         return error.exit_status
