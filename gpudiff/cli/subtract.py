@@ -51,16 +51,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     start = time.perf_counter()
+    from gpudiff.edges.reliability_model import model_named
+    from gpudiff.science.reliability import rate
+
     configuration = configuration_of(arguments)
     check_device(arguments.device)
     check_outputs(arguments)
     share_memory()
     subtract_exposures = load_engine()
+    model = model_named(configuration.reliability.model)
     begun = time.perf_counter()
     exposures = prepared(arguments, configuration)
     seconds = {"load": begun - start, "read and calibrate": time.perf_counter() - begun}
     begun = time.perf_counter()
-    difference, sources = subtract_exposures(*exposures, configuration)
+    difference, sources = rate(*subtract_exposures(*exposures, configuration), model)
     seconds |= _stages(difference.seconds, time.perf_counter() - begun)
     begun = time.perf_counter()
     write_plot(arguments, difference, sources)
@@ -108,6 +112,7 @@ OVERRIDES = {
     "instrument": ("gain", "read_noise", "saturation"),
     "match": ("algorithm", "align", "convolve", "threads"),
     "detect": ("threshold", "decorrelate"),
+    "reliability": ("model",),
 }
 """Configuration section -> keys that the command line has options for."""
 
@@ -243,6 +248,7 @@ def _meta(difference: Any) -> dict[str, Any]:
         "template": Path(difference.template.name).name,
         "band": frame.observation.band,
         "fprint": difference.fingerprint,
+        **{"relmodel": one["version"] for one in difference.steps if one["step"] == "reliability"},
         **{name: value for name, value in photometry.items() if value is not None},
     }
 
@@ -295,6 +301,9 @@ def _configure_method(group: Any) -> None:
         action="store_false",
         default=None,
         help="leave the noise as the convolution makes it",
+    )
+    group.add_argument(
+        "--reliability", dest="model", metavar="MODEL", help="real/bogus model: default, none, or a JSON file"
     )
     group.add_argument("--threads", type=int, metavar="N", help="0, the default: one a core")
     group.add_argument("--device", default="cpu", metavar="cpu|cuda[:N]", help="this version: cpu")

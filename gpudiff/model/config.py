@@ -79,6 +79,20 @@ class Security:
 
 
 @dataclass(frozen=True)
+class Reliability:
+    """The real/bogus model."""
+
+    model: str = "default"  # default: the one that ships; a file of `gpudiff train-reliability`; none
+
+
+@dataclass(frozen=True)
+class Broker:
+    """The mini-broker: filters over the alerts that leave."""
+
+    filters: str = ""  # TOML file; '': no broker
+
+
+@dataclass(frozen=True)
 class Configuration:
     """The whole file."""
 
@@ -87,6 +101,8 @@ class Configuration:
     match: Match = field(default_factory=Match)
     detect: Detect = field(default_factory=Detect)
     service: Service = field(default_factory=Service)
+    reliability: Reliability = field(default_factory=Reliability)
+    broker: Broker = field(default_factory=Broker)
     security: Security = field(default_factory=Security)
 
     def digest(self, *sections: str) -> str:

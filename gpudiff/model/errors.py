@@ -19,6 +19,7 @@ GpudiffError
       MissingKey           a required header key is absent
       ChecksumMismatch     a plane is not what its checksum says
     BadConfiguration     a key or value of the configuration is wrong
+      BadFilter            a filter's expression, or another of its fields, is refused
   TryAgain             the work is good, the moment is not: retried up to three times
     NoCredit             more frames in flight than the service granted
     NeighbourLost        the other program did not answer in time
@@ -108,6 +109,10 @@ class ChecksumMismatch(BadMessage):
 
 
 class BadConfiguration(InputRejected):
+    pass
+
+
+class BadFilter(BadConfiguration):
     pass
 
 

@@ -18,10 +18,12 @@ from typing import Any
 
 from gpudiff.edges import wire
 from gpudiff.edges.keys import associator_keys
+from gpudiff.edges.reliability_model import model_named
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import Pair
 from gpudiff.model.errors import GpudiffError
 from gpudiff.science.batch import batch
+from gpudiff.science.reliability import rate
 from gpudiff.services.handover import Handover
 from gpudiff.services.settings import DONE, ERROR, HANDING, READY, STOP, Settings, from_json
 
@@ -53,6 +55,7 @@ class Worker:
         self.service = settings.configuration.service
         self.templates = TemplateStore(settings.templates, self.configuration.instrument)
         self.process = load(settings.process)
+        self.model = model_named(self.configuration.reliability.model)
         self.handover = Handover(settings.detections, keys=associator_keys(self.configuration.security))
         self.pair = pair
 
@@ -83,7 +86,7 @@ class Worker:
         frame = wire.decode(parts, self.service.max_frame_bytes)
         template = self.templates.find(frame)
         seconds["read"] = time.perf_counter() - start
-        difference, sources = self.process(frame, template, self.configuration)
+        difference, sources = rate(*self.process(frame, template, self.configuration), self.model)
         made = batch(difference, sources, self.service.cutout_size, received_tai)
         self.pair.send([HANDING])
         start = time.perf_counter()
