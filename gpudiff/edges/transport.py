@@ -26,6 +26,8 @@ LAST_WORDS_MS = 2000
 RECEIPTS_WAITING = 1000
 """Small messages that may wait for a client that does not read; more are dropped, the client asks again."""
 
+PUBLISHER_RESTS_S = 60.0
+"""How long a publisher that waited in vain for a subscriber does not wait again."""
 
 REFUSALS: dict[int, str] = {
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "unknown key",
@@ -164,6 +166,57 @@ class Router(Socket):
             if error.errno == zmq.EHOSTUNREACH:
                 return False
             raise
+
+
+class Publisher(Socket):
+    """A bound PUB: one message, first part the topic, to all subscribers that asked for it."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        backlog: int,
+        patience_s: float,
+        keys: ServerKeys | None = None,
+    ):
+        """backlog : messages that may wait for a subscriber; patience_s : how long a full one is waited for.
+
+        keys : only subscribers with an allowed key come in, over tcp
+        """
+        self._guard = Guard(keys) if keys and endpoint.startswith("tcp://") else None
+        super().__init__(
+            zmq.PUB,
+            self._guard.context if self._guard else None,
+            LINGER=LAST_WORDS_MS,
+            SNDHWM=backlog,
+            SNDTIMEO=int(patience_s * 1000),
+            XPUB_NODROP=1,
+            **(self._guard.options if self._guard else {}),
+        )
+        self._patient_from = 0.0
+        self.endpoint = self._bind(endpoint)
+
+    def close(self) -> None:
+        """Close; what was just sent may take LINGER to leave."""
+        super().close()
+        if self._guard:
+            self._guard.close()
+
+    def send(self, parts: Sequence[Part]) -> bool:
+        """Whether all who asked for it get the message.
+
+        A subscriber that does not read is waited for, once a minute; then the message goes to the others.
+        """
+        late = time.monotonic() < self._patient_from
+        try:
+            self._socket.send_multipart(parts, zmq.NOBLOCK if late else 0)
+            return True
+        except zmq.Again:
+            self._socket.setsockopt(zmq.XPUB_NODROP, 0)
+            self._socket.send_multipart(parts)
+            self._socket.setsockopt(zmq.XPUB_NODROP, 1)
+        if not late:
+            self._patient_from = time.monotonic() + PUBLISHER_RESTS_S
+        return False
 
 
 class Guard:

@@ -68,6 +68,7 @@ class Service:
     max_frame_bytes: int = 1 << 30
     association_radius: float = 1.0  # arcsec
     cutout_size: int = 51  # px, odd
+    sinks: tuple[str, ...] = ()  # where alerts go beside the archive: "zmq+tcp://127.0.0.1:5571", ... (ALERTS.md)
 
 
 @dataclass(frozen=True)
@@ -164,9 +165,17 @@ def _section(kind: type, section: str, values: dict[str, Any], name: str) -> Any
         expected = types[key]
         if expected is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
+        if expected == tuple[str, ...]:
+            value, expected = _words(value, where), tuple
         if type(value) is not expected:
             raise BadConfiguration(f"{where}: expected {expected.__name__}, got {value!r}")
         if (section, key) in CHOICES and value not in CHOICES[section, key]:
             raise BadConfiguration(f"{where}: expected one of {CHOICES[section, key]}, got {value!r}")
         made[key] = value
     return kind(**made)
+
+
+def _words(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+        raise BadConfiguration(f"{where}: expected a list of strings, got {value!r}")
+    return tuple(value)

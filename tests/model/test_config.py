@@ -38,12 +38,18 @@ def test_a_file_changes_what_it_names_and_nothing_else(tmp_path):
         ({"match": {"half_width": 12.5}}, r"\[match\] half_width: expected int, got 12.5"),
         ({"match": {"convolve": "both"}}, r"\[match\] convolve: expected one of .*, got 'both'"),
         ({"match": {"algorithm": "magic"}}, r"\[match\] algorithm: expected one of .*, got 'magic'"),
+        ({"service": {"sinks": "zmq+tcp://127.0.0.1:5571"}}, r"\[service\] sinks: expected a list of strings"),
+        ({"service": {"sinks": [5571]}}, r"\[service\] sinks: expected a list of strings, got \[5571\]"),
         ({"service": {"frames": 5570}}, r"\[service\] frames: expected str, got 5570"),
     ],
 )
 def test_each_refusal_names_the_key(tables, says):
     with pytest.raises(BadConfiguration, match=says):
         from_tables(tables)
+
+
+def test_a_list_of_strings_is_kept_in_order():
+    assert from_tables({"service": {"sinks": ["b", "a"]}}).service.sinks == ("b", "a")
 
 
 @pytest.mark.parametrize("content", [b"[detect", b"\xff\xfe", b"threshold 5"])
