@@ -20,6 +20,7 @@ COMMANDS = {
     "simulate": "make a night of frames, templates and truth",
     "demo": "simulate, run, send, and report what was found",
     "inspect": "print an alert, draw its cutouts",
+    "filter": "check filters of the mini-broker, try an expression on an archive",
     "train-reliability": "train the real/bogus model on a night",
 }
 

@@ -64,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     exposures = prepared(arguments, configuration)
     seconds = {"load": begun - start, "read and calibrate": time.perf_counter() - begun}
     begun = time.perf_counter()
-    difference, sources = rate(*subtract_exposures(*exposures, configuration), model)
+    difference, sources = subtract_exposures(*exposures, configuration)
+    difference, sources = rate(difference, sources, model)
     seconds |= _stages(difference.seconds, time.perf_counter() - begun)
     begun = time.perf_counter()
     write_plot(arguments, difference, sources)
@@ -248,7 +249,7 @@ def _meta(difference: Any) -> dict[str, Any]:
         "template": Path(difference.template.name).name,
         "band": frame.observation.band,
         "fprint": difference.fingerprint,
-        **{"relmodel": one["version"] for one in difference.steps if one["step"] == "reliability"},
+        **{one["step"]: one["version"] for one in difference.steps if one["step"] == "reliability"},
         **{name: value for name, value in photometry.items() if value is not None},
     }
 

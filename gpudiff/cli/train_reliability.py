@@ -6,10 +6,10 @@ from pathlib import Path
 DESCRIPTION = """\
 Train the model that gives every DIASource its reliability, the probability of being of the sky.
 
-NIGHT is a folder with frames/ and templates/, as `gpudiff simulate` makes it and `gpudiff run` takes it, or a pair
-with science.fits and template.fits.  Stars are put into the frames: those that are found again are real.  What is found
-without being put in is bogus, unless another visit shows it at the same place, unflagged; with a truth.ecsv beside
-them, its changes are real.  Every third frame is held out: it calibrates the model and judges it.
+NIGHT is a folder with frames/ and templates/, as `gpudiff simulate` makes it, or a pair with science.fits and
+template.fits.  Stars are put into the frames: those that are found again are real.  What is found without being
+put in is bogus, unless another visit shows it at the same place, unflagged; with a truth.ecsv beside them, its
+changes are real.  Every third frame is held out: it calibrates the model and judges it.
 """
 EPILOG = """\
 examples:
@@ -57,7 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     model, baseline = train(sample, arguments.name), train(sample, "baseline", BASELINE)
     write_model(arguments.output, model)
     held = sample.split()[1]
-    print(f"{arguments.output}: {model.version}, {model.real} real and {model.bogus} bogus of {len(samples)} frames")
+    print(
+        f"{arguments.output}: {model.version}, {model.real} real and {model.bogus} bogus of {len(samples)} frames"
+    )
     for what, one in (("model", model), ("baseline", baseline)):
         score = reliabilities(one, held.features)
         print(

@@ -38,7 +38,11 @@ def read_model(path: Path) -> ReliabilityModel:
     if unknown:
         raise BadConfiguration(f"{path}: expected features that this gpudiff measures, got {sorted(unknown)}")
     for name, curve in model.curves.items():
-        if len(curve.knots) != len(curve.values) or list(curve.knots) != sorted(set(curve.knots)) or not curve.knots:
+        if (
+            len(curve.knots) != len(curve.values)
+            or list(curve.knots) != sorted(set(curve.knots))
+            or not curve.knots
+        ):
             raise BadConfiguration(f"{path}: {name}: expected as many values as rising knots, at least one")
     return model
 

@@ -4,13 +4,13 @@
     abs(psfFlux) > 10 * psfFluxErr and band in ("g", "r") and 3 <= nDiaSources < 20
 
 Columns, numbers, "texts", True and False; and, or, not; == != < <= > >= (chains too); in and not in a list of
-constants; + - * /; abs, sqrt, log10, isnan of a number; flag("DIPOLE") for a bit of `flags`.  That is all: Python's own
-parser makes the tree (it executes nothing), every node that is not in this list is refused by name, and each of those
-that are left is one kernel of pyarrow.compute.  So the cost of an expression is its length times the rows: nothing in
-it can loop, allocate beyond the batch, or reach a file.  (DuckDB's WHERE and numexpr were looked at: the one reads
-files and calls functions unless every node of its tree is checked too, the other evaluates Python source.)
+constants; + - * /; abs, sqrt, log10, isnan of a number; flag("DIPOLE") for a bit of `flags`.  That is all:
+Python's own parser makes the tree (it executes nothing), every node that is not in this list is refused by name,
+and each of those that are left is one kernel of pyarrow.compute.  So the cost of an expression is its length times
+the rows: nothing in it can loop, allocate beyond the batch, or reach a file.  (DuckDB's WHERE reads files and
+calls functions unless every node of its tree is checked too; numexpr evaluates Python source.)
 
-A comparison with NaN is false.  A column that overflows, or a whole number over zero, is an error of the filter.
+A comparison with NaN is false, a number over zero infinite; whole numbers that overflow are the filter's error.
 """
 
 import ast
@@ -40,7 +40,7 @@ ARITHMETIC: dict[type, str] = {
     ast.Add: "add_checked",
     ast.Sub: "subtract_checked",
     ast.Mult: "multiply_checked",
-    ast.Div: "divide_checked",
+    ast.Div: "divide",
 }
 COMPARISON: dict[type, str] = {
     ast.Eq: "equal",
@@ -50,7 +50,12 @@ COMPARISON: dict[type, str] = {
     ast.Gt: "greater",
     ast.GtE: "greater_equal",
 }
-FUNCTIONS = {"abs": ("abs", NUMBER), "sqrt": ("sqrt", NUMBER), "log10": ("log10", NUMBER), "isnan": ("is_nan", TRUTH)}
+FUNCTIONS = {
+    "abs": ("abs", NUMBER),
+    "sqrt": ("sqrt", NUMBER),
+    "log10": ("log10", NUMBER),
+    "isnan": ("is_nan", TRUTH),
+}
 REFUSED: dict[type, str] = {
     ast.Attribute: "attribute access",
     ast.Subscript: "indexing",
@@ -79,6 +84,10 @@ class Node:
     parts: tuple["Node", ...] = ()
 
 
+ONE = Node(NUMBER, "constant", pa.scalar(1.0))
+"""What makes a whole number one with a fraction, so that 1 / 2 is 0.5, and 1 / 0 infinite."""
+
+
 class OutOfTime(Exception):
     """An expression took longer on a batch than it may."""
 
@@ -104,13 +113,16 @@ def columns_of(rows: Table) -> dict[str, pa.Array]:
 
 
 def matches(
-    node: Node, columns: Mapping[str, pa.Array], limit_s: float = float("inf"), clock: Callable[[], float] = lambda: 0
+    node: Node,
+    columns: Mapping[str, pa.Array],
+    limit_s: float = float("inf"),
+    clock: Callable[[], float] = lambda: 0,
 ) -> np.ndarray:
     """(N,) bool: which rows fulfil the expression.
 
     The clock is looked at after every kernel, so no expression holds its caller for longer than the limit and one
     kernel over the batch.
-    Raises OutOfTime; BadFilter where a value has no result: overflow, whole number over zero.
+    Raises OutOfTime; BadFilter where whole numbers overflow.
     """
     count, end = len(next(iter(columns.values()))), clock() + limit_s
     try:
@@ -178,7 +190,7 @@ def _constant(tree: ast.Constant, depth: int) -> Node:
     if isinstance(value, str):
         return Node(TEXT, "constant", pa.scalar(value))
     if isinstance(value, int | float):
-        if isinstance(value, int) and abs(value) >= 1 << 63 or abs(value) > LARGEST:
+        if (isinstance(value, int) and abs(value) >= 1 << 63) or abs(value) > LARGEST:
             raise BadFilter(f"constant too large at column {tree.col_offset + 1}")
         return Node(NUMBER, "constant", pa.scalar(value))
     raise BadFilter(f"constant {value!r} is not allowed: expected a number, a text, True or False")
@@ -207,6 +219,8 @@ def _arithmetic(tree: ast.BinOp, depth: int) -> Node:
         raise BadFilter(f"{what} is not allowed at column {tree.col_offset + 1}: {ast.unparse(tree)[:60]}")
     kernel = ARITHMETIC[type(tree.op)]
     parts = tuple(_typed(side, depth, NUMBER, kernel.removesuffix("_checked")) for side in (tree.left, tree.right))
+    if kernel == "divide":
+        parts = (Node(NUMBER, "multiply", parts=(parts[0], ONE)), parts[1])
     return Node(NUMBER, kernel, parts=parts)
 
 

@@ -11,9 +11,7 @@ from gpudiff.model.tables import Table
 from gpudiff.science.reliability_features import features
 
 
-def rate(
-    difference: Difference, sources: Table, model: ReliabilityModel | None
-) -> tuple[Difference, Table]:
+def rate(difference: Difference, sources: Table, model: ReliabilityModel | None) -> tuple[Difference, Table]:
     """(the difference with one more step of provenance, the sources with their `reliability`).
 
     Without a model both as they came: the column stays NaN.

@@ -1,9 +1,9 @@
 """Which detections are real: by the truth of a simulation, or by stars put into the survey's own frames.
 
 Of a real night nobody knows the truth.  What was put in is real.  What was found without being put in is called
-bogus, unless an unflagged detection of another visit lies at the same place: such a pair may be a variable star, and
-is left out.  So the bogus hold the few transients that the night itself had in a single visit: label noise, of the
-order of a percent of them in a field of many artefacts, more in a clean one.  It makes the model a little too careful.
+bogus, unless an unflagged detection of another visit lies at the same place: such a pair may be a variable star,
+and is left out.  So the bogus hold what really changed and was seen in a single visit only: label noise, which
+makes the model too careful, the more so the cleaner the field and the fewer its visits.
 """
 
 import dataclasses
@@ -38,15 +38,15 @@ def by_truth(sources: Table, truth: Table) -> np.ndarray:
 def inject(frame: Frame, difference: Difference, seed: int, count: int) -> tuple[Frame, np.ndarray, np.ndarray]:
     """(the frame with stars added, their x, their y).
 
-    difference : of that very frame, for its PSF and noise.  Stars keep off unusable pixels and 20 px from the edge;
-    a third of them lie on light of the template.  They carry their own photons' noise where the gain is known.
+    difference : of that very frame, for its PSF and noise.  Stars keep off unusable pixels and 20 px from the
+    edge; a third of them lie on light of the template.  They carry their photons' noise where the gain is known.
     """
     random = np.random.default_rng(seed)
     y, x = _places(difference, random, count)
     psf = np.maximum(difference.science_psf[MIDDLE], 0)
     psf = psf / psf.sum()
     noise = np.sqrt(difference.variance[y, x] / (psf.astype(float) ** 2).sum())
-    flux = noise * np.exp(random.uniform(*np.log(SNR), len(y)))
+    flux = noise * np.exp(random.uniform(np.log(SNR[0]), np.log(SNR[1]), len(y)))
     dy, dx = random.uniform(-0.5, 0.5, (2, len(y)))
     light = flux[:, None, None] * np.maximum(shifted(np.repeat(psf[None], len(y), 0), dy, dx), 0)
     if np.isfinite(difference.science.gain):

@@ -115,7 +115,7 @@ def _platt(odds: np.ndarray, real: np.ndarray) -> tuple[float, float]:
 def area(score: np.ndarray, real: np.ndarray) -> float:
     """Area under the ROC curve: the chance that a real one scores above a bogus one, ties half."""
     order = np.concatenate([score[real], score[~real]])
-    values, inverse, counts = np.unique(order, return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(order, return_inverse=True, return_counts=True)
     rank = (np.cumsum(counts) - 0.5 * (counts - 1))[inverse]
     n, m = int(real.sum()), int((~real).sum())
     return float((rank[:n].sum() - n * (n + 1) / 2) / (n * m)) if n and m else float("nan")

@@ -24,7 +24,7 @@ from gpudiff.science.subtract import subtract
 INJECTED = 40
 """Stars put into each real frame."""
 WORSE = {"spatial_order": 0, "half_width": 6, "candidates": 30}
-"""Settings of a poor match: every other seed of a scene is subtracted so, to have the residuals of real surveys."""
+"""Settings of a poor match: every other seed of a scene is subtracted so, for residuals like a real survey's."""
 
 
 def of_scenes(
@@ -50,8 +50,8 @@ def scenes_sample(scenes: int, first_seed: int, size: int, configuration: Config
 def folder_sample(folder: Path, first: int, seed: int, configuration: Configuration) -> list[Sample]:
     """The samples of one folder, its frames numbered from `first`.
 
-    folder : a pair as `gpudiff simulate --scene` makes it, or a night with frames/ and templates/; with a truth.ecsv
-    its changes count as real too
+    folder : a pair as `gpudiff simulate --scene` makes it, or a night with frames/ and templates/; with a
+    truth.ecsv its changes count as real too
     Raises UnreadableFile for a folder that is neither; a frame that cannot be subtracted is left out.
     """
     truth = read_truth(folder / "truth.ecsv") if (folder / "truth.ecsv").exists() else None

@@ -86,7 +86,8 @@ class Worker:
         frame = wire.decode(parts, self.service.max_frame_bytes)
         template = self.templates.find(frame)
         seconds["read"] = time.perf_counter() - start
-        difference, sources = rate(*self.process(frame, template, self.configuration), self.model)
+        difference, sources = self.process(frame, template, self.configuration)
+        difference, sources = rate(difference, sources, self.model)
         made = batch(difference, sources, self.service.cutout_size, received_tai)
         self.pair.send([HANDING])
         start = time.perf_counter()
