@@ -9,6 +9,7 @@ DESCRIPTION = """\
 Filters say which alerts somebody wants: an expression over their columns.
 
   gpudiff filter list FILE                       the filters of a file; without FILE, the columns to filter on
+  gpudiff filter example                         print a file of filters to start from
   gpudiff filter check FILE --archive DIR        refuse what is wrong, or matches too much of what was recorded
   gpudiff filter test EXPR --archive DIR --png SHEET.png
                                                  what it would have matched, with cutouts
@@ -26,9 +27,9 @@ HEAD = "diaSourceId", "kind", "ra", "dec", "flux", "snr", "rel", "flags"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The three verbs."""
+    """The verbs."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    verbs = parser.add_subparsers(dest="verb", metavar="check|test|list", required=True)
+    verbs = parser.add_subparsers(dest="verb", metavar="check|test|list|example", required=True)
     check = verbs.add_parser("check", help="validate a file, measure its match rates on an archive")
     check.add_argument("file", type=Path, metavar="FILE")
     check.add_argument("--archive", type=Path, metavar="DIR", help="recorded alerts")
@@ -37,13 +38,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     test.add_argument("--archive", type=Path, metavar="DIR", required=True, help="recorded alerts")
     test.add_argument("--png", type=Path, metavar="OUT", help="a sheet of the matches' cutouts")
     test.add_argument("--most", type=int, default=24, metavar="N", help="lines and cutouts (default: %(default)s)")
+    verbs.add_parser("example", help="print a file of filters to start from")
     shown = verbs.add_parser("list", help="the filters of a file, or the columns to filter on")
     shown.add_argument("file", type=Path, nargs="?", metavar="FILE")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """0; raises BadFilter, UnreadableFile."""
-    return {"check": _check, "test": _test, "list": _list}[arguments.verb](arguments)
+    return {"check": _check, "test": _test, "list": _list, "example": _example}[arguments.verb](arguments)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -127,4 +129,11 @@ def _list(arguments: argparse.Namespace) -> int:
 
     for one, _ in compiled(arguments.file):
         print(f"{one.name:<24} {one.owner:<28} {one.quota:>5} a visit to {one.sink}\n    {one.where}")
+    return 0
+
+
+def _example(arguments: argparse.Namespace) -> int:
+    from importlib import resources
+
+    print((resources.files("gpudiff.edges") / "example_filters.toml").read_text(), end="")
     return 0
