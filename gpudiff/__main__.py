@@ -22,6 +22,7 @@ COMMANDS = {
     "inspect": "print an alert, draw its cutouts",
     "filter": "check filters of the mini-broker, try an expression on an archive",
     "train-reliability": "train the real/bogus model on a night",
+    "objects": "build the store of known objects, look into it",
 }
 
 

@@ -27,10 +27,10 @@ from gpudiff.edges.cutout_fits import write_cutouts
 from gpudiff.model.alert import AlertBatch
 from gpudiff.model.association import KINDS
 from gpudiff.model.errors import BadMessage
-from gpudiff.model.tables import FLAGS, Table
+from gpudiff.model.tables import BANDS, FLAGS, Table
 
 NOT_MEASURED = {"trailNdata": 0, "bboxSize": 0}
-NOT_MEASURED |= {f"{band}_psfFluxNdata": 0 for band in "ugrizy"}
+EMPTY_BANDS = {f"{band}_psfFluxNdata": 0 for band in BANDS}
 
 _HEAD = {"fields": alert_schema()["fields"][:3]}
 
@@ -48,8 +48,16 @@ def encode_sources(alerts: AlertBatch) -> list[bytes]:
 
 
 def encode_objects(objects: Table) -> list[bytes]:
-    """The diaObject record of each row."""
-    return encode_rows(_parsed("diaObject"), nullable(objects), NOT_MEASURED)
+    """The diaObject record of each row.  Columns that are empty in all rows are written as constants."""
+    empty = {name for name, column in objects.columns.items() if len(column) and _is_empty(name, column)}
+    columns = {name: column for name, column in nullable(objects).items() if name not in empty}
+    return encode_rows(_parsed("diaObject"), columns, EMPTY_BANDS)
+
+
+def _is_empty(name: str, column: np.ndarray) -> bool:
+    if name in EMPTY_BANDS:
+        return not column.any()
+    return name not in REQUIRED and column.dtype.kind == "f" and bool(np.isnan(column).all())
 
 
 def encode_forced(forced: Table, common: Mapping[str, Any]) -> list[bytes]:
@@ -70,15 +78,20 @@ def encode_alerts(
     sources: Sequence[bytes],
     history: Sequence[Sequence[bytes]],
     forced: Sequence[Sequence[bytes]] | None = None,
+    bare: np.ndarray | None = None,
 ) -> Iterator[bytes]:
     """The alert of each DIASource, one after the other.
 
     sources : `encode_sources` of the same batch; history, forced : the stored diaSource and diaForcedSource
         records of each one's object, none of forced when None
+    bare : (N,) bool, which alerts leave out their cutouts; none when None
     """
     x, y = alerts.sources["x"], alerts.sources["y"]
     planes = alerts.cutouts, alerts.variance, alerts.mask, alerts.psf
     cutouts = write_cutouts(*planes, x, y, alerts.wcs, alerts.image_unit, lambda size: VALUE + long(size))
+    if bare is not None and bare.any():
+        pairs = zip(bare.tolist(), cutouts, strict=True)
+        cutouts = (memoryview(3 * NULL) if skip else one for skip, one in pairs)
     yield from map(
         splice,
         encode_rows(_HEAD, {"diaSourceId": alerts.sources["diaSourceId"]}, {}),
@@ -119,11 +132,14 @@ def _objects(alerts: AlertBatch) -> list[bytes]:
     records = encode_rows(_parsed("ssSource"), nullable(solar), {})
     known = dict(zip(solar["diaSourceId"].tolist(), records, strict=True))
     rows = zip(
-        alerts.sources["diaSourceId"].tolist(), found.moving.tolist(), encode_objects(found.objects), strict=True
+        alerts.sources["diaSourceId"].tolist(),
+        (found.moving | (found.object_ids == 0)).tolist(),
+        encode_objects(found.objects),
+        strict=True,
     )
     return [
-        (NULL if moves else VALUE + record) + (VALUE + known[one] if one in known else NULL)
-        for one, moves, record in rows
+        (NULL if nobodys else VALUE + record) + (VALUE + known[one] if one in known else NULL)
+        for one, nobodys, record in rows
     ]
 
 

@@ -62,11 +62,8 @@ FLAG_FIELDS = {
     "pixelFlags_suspect": "BRIGHT_STAR",
 }
 """The standard's flags that follow from one of ours (model.tables.FLAGS)."""
-BAND_FLOATS = (
-    "psfFluxMean psfFluxMeanErr psfFluxSigma fpFluxMean fpFluxMeanErr scienceFluxMean scienceFluxMeanErr "
-    "psfFluxMin psfFluxMax psfFluxMaxSlope psfFluxErrMean"
-)
-"""The standard's DIAObject fields that exist once a band."""
+BAND_FLOATS = "fpFluxMean fpFluxMeanErr scienceFluxMean scienceFluxMeanErr psfFluxMaxSlope"
+"""The standard's DIAObject fields that exist once a band and are no columns of ours."""
 FORCED = (
     "diaForcedSourceId:long diaObjectId:long ra:double dec:double visit:long detector:int psfFlux:float? "
     "psfFluxErr:float? midpointMjdTai:double scienceFlux:float? scienceFluxErr:float? band:string? "
@@ -109,8 +106,7 @@ def dia_source_schema() -> dict[str, Any]:
 def dia_object_schema() -> dict[str, Any]:
     """One object: our columns, and the standard's fields for each band."""
     bands = [_field(f"{band}_{name}", "float") for band in "ugrizy" for name in BAND_FLOATS.split()]
-    counts = [_field(f"{band}_psfFluxNdata", "int", "points in the means; 0: none made") for band in "ugrizy"]
-    return _record("diaObject", [*map(_from_column, DIAOBJECT), *bands, *counts])
+    return _record("diaObject", [*map(_from_column, DIAOBJECT), *bands])
 
 
 def forced_source_schema() -> dict[str, Any]:

@@ -13,6 +13,11 @@ A message is eight parts:
     7  mask of the same, raw '<u2' in C order, (count, S, S)
 
 The associator answers with two parts, b"GDA1" and the JSON of `Answer`.
+
+A control message is two parts, b"GDV1" and a JSON object: {"say": "announce", "visit", "detectors", and perhaps
+"snaps", "readout_end_tai"}, {"say": "failed", "visit", "snap", "detector", "reason"}, {"say": "visit", "visit",
+"state", "reason"} or {"say": "release", "visit", "detector" (null: all), "drop"}.  Its answer has status "done"
+or "failed".
 """
 
 import re
@@ -29,6 +34,7 @@ from gpudiff.model.tables import DIASOURCE, FORCED_SOURCE, Column, Table
 
 MAGIC = b"GDD2"
 ANSWER_MAGIC = b"GDA1"
+CONTROL_MAGIC = b"GDV1"
 OBSERVATION_TIMES = (
     "mjd_start_tai",
     "mjd_end_tai",
@@ -75,6 +81,7 @@ class Answer(msgspec.Struct):
     alerts, known, new : how many alerts went out, how many sources joined a known object, how many made one
     error, reason : the error's name and its one line, '' unless failed
     latency_s : from readout end (or arrival, when that is unknown) to the commit; None when neither is known
+    load : how many steps are to be left out under load: 1 and more: forced photometry, 4: intake
     """
 
     frame: list[int] | None
@@ -85,6 +92,7 @@ class Answer(msgspec.Struct):
     error: str = ""
     reason: str = ""
     latency_s: float | None = None
+    load: int = 0
 
 
 def encode(batch: DetectionBatch) -> list[Any]:
@@ -170,6 +178,27 @@ def frame_of(parts: list[Any]) -> list[int] | None:
     except (LookupError, TypeError, RecursionError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return frame if all(type(number) is int for number in frame) else None
+
+
+def is_control(parts: list[Any]) -> bool:
+    """Whether a message is a control message, not a batch."""
+    return bool(parts) and bytes(parts[0][:5]) == CONTROL_MAGIC
+
+
+def encode_control(say: str, **values: Any) -> list[bytes]:
+    """A control message to the associator: `announce`, `failed`, `visit` or `release`, with its values."""
+    return [CONTROL_MAGIC, msgspec.json.encode({"say": say, **values})]
+
+
+def decode_control(parts: list[Any]) -> dict[str, Any]:
+    """What a control message says; raises BadMessage when it is none."""
+    try:
+        said = msgspec.json.decode(parts[1]) if len(parts) == 2 else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessage(f"control: expected JSON: {error}") from None
+    if not isinstance(said, dict) or not isinstance(said.get("say"), str):
+        raise BadMessage(f'control: expected [{CONTROL_MAGIC!r}, an object with "say"], got {len(parts)} parts')
+    return said
 
 
 def encode_answer(answer: Answer) -> list[bytes]:

@@ -94,6 +94,20 @@ class Broker:
 
 
 @dataclass(frozen=True)
+class Ledger:
+    """How results are committed, and when a visit's books are closed."""
+
+    store: str = "sqlite"  # or a postgresql:// URL
+    group: int = 64  # frames that may share a transaction
+    group_s: float = 0.05  # how long a transaction may wait for more of them
+    missing_s: float = 20.0  # after the end of readout: a detector without a frame is MISSING
+    close_s: float = 45.0  # after the end of readout: the visit is CLOSED, whatever is missing
+    seal_s: float = 43200.0  # after the closing: nothing can be added to the visit any more
+    suspect_factor: float = 5.0  # times the detector's running median of detections: its alerts are held
+    suspect_count: int = 5000  # detections of one frame: its alerts are held
+
+
+@dataclass(frozen=True)
 class Configuration:
     """The whole file."""
 
@@ -104,6 +118,7 @@ class Configuration:
     service: Service = field(default_factory=Service)
     reliability: Reliability = field(default_factory=Reliability)
     broker: Broker = field(default_factory=Broker)
+    ledger: Ledger = field(default_factory=Ledger)
     security: Security = field(default_factory=Security)
 
     def digest(self, *sections: str) -> str:

@@ -7,38 +7,51 @@ before the answer makes the sender repeat the batch, and the ledger absorbs the 
 import fcntl
 import json
 import os
+import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from gpudiff.edges import alert_codec, detections
+from gpudiff.edges import alert_codec, archive, detections
 from gpudiff.edges.alert_schema import schema_fingerprint, schema_text
+from gpudiff.edges.archive import Appended
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.detections import Answer
 from gpudiff.edges.keys import server_keys
 from gpudiff.edges.ledger import Commit, Ledger
-from gpudiff.edges.transport import Router, endpoint_in, wait
+from gpudiff.edges.ledger_reader import ArchiveFile
+from gpudiff.edges.transport import Received, Router, endpoint_in, wait
 from gpudiff.model.association import NEW, Association
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.clock import tai_now
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import BadMessage, GpudiffError, MustStop, StoreFailed
 from gpudiff.model.frame import FrameId
+from gpudiff.model.outgoing import Sink
 from gpudiff.model.provenance import canonical, digest
 from gpudiff.model.tables import DIAOBJECT, Table
 from gpudiff.science.alert import latency, make_alerts, provenance, reference_time
 from gpudiff.science.associate import NEIGHBOURHOOD, associate
 from gpudiff.science.objects import rebuild
+from gpudiff.services.breaker import Breaker
 from gpudiff.services.known_sky import KnownSky
+from gpudiff.services.load import Load
 from gpudiff.services.publisher import Publisher
+from gpudiff.services.visits import Visits, obey
 
 LISTEN_S = 1.0
+FULL_ALERTS, CUTOUTS = 2, 3
+"""Steps of services/load.py that are done here; the first and the last are the differencer's."""
+GROUP_PAUSE_S = 0.002
+"""How long a group waits for one more batch: those that are under way, not those that are being made."""
+Made = TypeVar("Made")
 MAX_BYTES = 4 << 30
 """Of one message; 65,536 sources with three cutouts of 51 x 51, variance and mask are 3 GB."""
 
@@ -52,57 +65,154 @@ class Revision:
     rebuilt: Table
 
 
+@dataclass(frozen=True)
+class Message:
+    """What came from a differencer; cut : it was longer than it may be, and is not whole."""
+
+    parts: Sequence[Any]
+    cut: bool = False
+
+
 class Associator:
     """The owner of a directory: ledger.sqlite, alerts/, dead/, associator.json, and a lock against others."""
 
-    def __init__(self, directory: Path, configuration: Configuration, clock: Callable[[], float] = tai_now):
-        """Publishes what an earlier run left in the outbox.  Raises StoreFailed, also when the directory has
-        an owner already."""
+    def __init__(
+        self,
+        directory: Path,
+        configuration: Configuration,
+        clock: Callable[[], float] = tai_now,
+        sinks: Sequence[Sink] = (),
+        monotonic: Callable[[], float] = time.monotonic,
+    ):
+        """Raises StoreFailed, also when the directory has an owner already."""
         self.configuration, self.clock = configuration, clock
         self.counts: Counter[str] = Counter()
-        self.directory = directory
+        self.directory, self.alerts = directory, directory / "alerts"
         self._lock = own(directory)
-        self.ledger = Ledger(directory / "ledger.sqlite")
-        self.publisher = Publisher(self.ledger, directory / "alerts", clock)
+        store = configuration.ledger.store
+        where = directory / "ledger.sqlite" if store == "sqlite" else store
+        self.ledger = Ledger(where)
+        make_folder(self.alerts)
+        for file in self.ledger.all_archive_files():
+            archive.trim(self.alerts / file.name, file.size)
         self.dead = DeadLetters(directory / "dead")
-        self.publisher.publish()
+        self.breaker = Breaker(configuration.ledger.suspect_factor, configuration.ledger.suspect_count)
+        self.publisher = Publisher(where, self.alerts, sinks, self.ledger.watermarks(), clock)
+        self.visits = Visits(self.ledger, directory, configuration.ledger, clock, monotonic)
+        self.load = Load(monotonic)
         self.sky = KnownSky(self.ledger.objects())
 
     def close(self) -> None:
-        """Close the ledger, give the directory back."""
+        """Stop the sinks, close the ledger, give the directory back."""
+        self.publisher.close()
+        self.tick()
         self.ledger.close()
         os.close(self._lock)
 
     def answer(self, parts: Sequence[Any], cut: bool = False) -> Answer:
-        """What to say to one message: committed, duplicate, or failed and put aside.  Raises MustStop only.
+        """What to say to one message: committed, duplicate, or failed and put aside.  Raises MustStop only."""
+        return self.answers([Message(parts, cut)])[0]
 
-        cut : the message was longer than it may be, and is not whole
-        """
+    def take(self, batch: DetectionBatch) -> Answer:
+        """Associate, archive and commit one batch; a repeat changes nothing."""
+        self._know_files([batch])
+        with self._committing() as touched:
+            return self._take(batch, touched)
+
+    def answers(self, messages: Sequence[Message]) -> list[Answer]:
+        """What to say to messages that are committed together, in their order.  Raises MustStop only."""
+        read = [self._read(message) for message in messages]
+        self._know_files([one for one in read if isinstance(one, DetectionBatch)])
+        with self._committing() as touched:
+            pairs = zip(messages, read, strict=True)
+            made = [self._answer(message, one, touched) for message, one in pairs]
+        self.counts.update(answer.status for answer in made)
+        return made
+
+    def control(self, parts: Sequence[Any]) -> Answer:
+        """Do what a control message says: announce a visit, give up a frame, release alerts."""
         try:
-            if cut:
-                raise BadMessage(f"detections: expected at most 8 parts and {MAX_BYTES} bytes")
-            answer = self.take(detections.decode(list(parts)))
+            done = obey(detections.decode_control(list(parts)), self.visits, self.ledger, self.clock())
+            self.publisher.wake()
+            answer = Answer(None, "done", alerts=done)
         except MustStop:
             raise
         except GpudiffError as error:
-            answer = self._refuse(parts, error)
+            answer = Answer(None, "failed", error=error.name, reason=str(error))
+        self.counts[f"control: {answer.status}"] += 1
+        return answer
+
+    def tick(self) -> None:
+        """Write down what the sinks did, close what is due.  To be called now and then, and when nothing comes."""
+        self._note_progress()
+        self.visits.tick()
+
+    def burdened(self, waiting: bool) -> None:
+        """waiting : whether more batches wait than one transaction takes.  Steps begin and end by that."""
+        before, level = self.load.level, self.load.note(waiting)
+        if (before >= FULL_ALERTS) != (level >= FULL_ALERTS):
+            self.publisher.defer_full(level >= FULL_ALERTS)
+
+    # ------------------------------------------------------------ a group
+    def _note_progress(self) -> None:
+        done, sinks = self.publisher.progress(), self.publisher.names
+        if done or (not sinks and self.ledger.pending(limit=1)):
+            self.ledger.delivered(done, sinks, self.clock())
+
+    @contextmanager
+    def _committing(self) -> Iterator[set[str]]:
+        """One transaction; the archive files that it fills are on disk before it ends."""
+        touched: set[str] = set()
+        with self.ledger.transaction():
+            yield touched
+            for file in sorted(touched):
+                archive.sync(self.alerts / file, self.ledger.archive_file(file).size)
+            self._note_progress()
+        self.publisher.wake()
+        self.visits.tick()
+
+    def _read(self, message: Message) -> DetectionBatch | Answer:
+        """The batch in a message, or the answer that refuses it."""
+
+        def decode() -> DetectionBatch:
+            if message.cut:
+                raise BadMessage(f"detections: expected at most 8 parts and {MAX_BYTES} bytes")
+            return detections.decode(list(message.parts))
+
+        return self._refusing(message, decode)
+
+    def _answer(self, message: Message, read: DetectionBatch | Answer, touched: set[str]) -> Answer:
+        return read if isinstance(read, Answer) else self._refusing(message, lambda: self._take(read, touched))
+
+    def _refusing(self, message: Message, make: Callable[[], Made]) -> Made | Answer:
+        """What `make` makes; the answer that refuses the message when it cannot.  Raises MustStop only."""
+        try:
+            return make()
+        except MustStop:
+            raise
+        except GpudiffError as error:
+            return self._refuse(message.parts, error)
         except Exception as error:
             # a message must not stop the service, whatever it trips over: it is kept, with the place
             where = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{Path(where.filename).name}:{where.lineno}"
-            answer = self._refuse(parts, BadMessage(f"detections: {type(error).__name__} at {place}: {error}"))
-        self.counts[answer.status] += 1
-        return answer
+            bad = BadMessage(f"detections: {type(error).__name__} at {place}: {error}")
+            return self._refuse(message.parts, bad)
 
-    def report(self, state: str, endpoint: str) -> None:
-        """Write associator.json: state, process id, endpoint, objects known, and what was counted since the
-        start: committed, duplicate, failed, each error by name, unplaced sources, unheard answers."""
-        status = {"state": state, "pid": os.getpid(), "detections": endpoint, "objects": len(self.sky)}
-        with atomically(self.directory / "associator.json") as temporary:
-            temporary.write_text(json.dumps({**status, "counts": self.counts}, indent=1))
+    def _know_files(self, batches: Sequence[DetectionBatch]) -> None:
+        """Note the archive files that these batches need before anything is written to them."""
+        for visit in sorted({one.observation.frame.visit for one in batches if len(one.sources)}):
+            files, schema = self.ledger.archive_files(visit), schema_fingerprint()
+            if schema in files:
+                continue
+            name = f"{visit}.{schema}.avro" if files else f"{visit}.avro"
+            path = self.alerts / name
+            if path.exists() and path.stat().st_size:
+                raise StoreFailed(f"{path}: expected no file that the ledger does not know")
+            self.ledger.new_archive_file(ArchiveFile(name, visit, schema, 0))
 
-    def take(self, batch: DetectionBatch) -> Answer:
-        """Associate, commit and publish one batch; a repeat changes nothing."""
+    def _take(self, batch: DetectionBatch, touched: set[str]) -> Answer:
+        """Associate and store one batch within the transaction; a repeat changes nothing."""
         frame = batch.observation.frame
         stored = self.ledger.standing(frame)
         if stored and stored.fingerprint == batch.fingerprint:
@@ -110,15 +220,27 @@ class Associator:
             counts = (stored.sources, stored.known, new)
             return Answer(_list(frame), "duplicate", *counts, latency_s=stored.latency_s)
         try:
-            found = self._commit(batch, self._revision(batch, stored.revision + 1 if stored else 0))
-        except BaseException:
+            with self.ledger.transaction():
+                found = self._commit(batch, self._revision(batch, stored.revision + 1 if stored else 0), touched)
+        except Exception:
             self.sky = KnownSky(self.ledger.objects())  # it may have run ahead of the ledger
             raise
-        self.publisher.publish()
+        self.visits.seen(frame, reference_time(batch))
         known, count = int(found.known.sum()), len(found.known)
         self.counts["unplaced"] += int(np.isnan(batch.sources["ra"]).sum())
         seconds = latency(batch, self.clock())
-        return Answer(_list(frame), "committed", count, known, count - known, latency_s=seconds)
+        counts = (count, known, count - known)
+        return Answer(_list(frame), "committed", *counts, latency_s=seconds, load=self.load.level)
+
+    def report(self, state: str, endpoint: str) -> None:
+        """Write associator.json: state, process id, endpoint, objects known, and what was counted since the
+        start: committed, duplicate, failed, suspect, each error by name, unplaced sources, unheard answers; how
+        far each sink is behind; visits that are open; what is left out under load."""
+        status = {"state": state, "pid": os.getpid(), "detections": endpoint, "objects": len(self.sky)}
+        sinks = self.publisher.lag(self.ledger.last_seq())
+        status |= {"sinks": sinks, "visits": self.visits.open(), "load": self.load.report()}
+        with atomically(self.directory / "associator.json") as temporary:
+            temporary.write_text(json.dumps({**status, "counts": self.counts}, indent=1))
 
     def _revision(self, batch: DetectionBatch, number: int) -> Revision:
         if number == 0:
@@ -126,19 +248,29 @@ class Associator:
         ids, left, owner = self.ledger.left_without(batch.observation.frame)
         return Revision(number, ids, rebuild(left, owner, self.clock()))
 
-    def _commit(self, batch: DetectionBatch, revision: Revision) -> Association:
+    def _commit(self, batch: DetectionBatch, revision: Revision, touched: set[str]) -> Association:
         self.sky.remove(revision.withdrawn)
         self.sky.put(revision.rebuilt)
         frame, now = batch.observation.frame, self.clock()
-        nearby = self.sky.near(batch.sources["dec"], NEIGHBOURHOOD / 3600)
+        nearby = self.sky.near(batch.sources["ra"], batch.sources["dec"], NEIGHBOURHOOD / 3600)
         radius = self.configuration.service.association_radius
         found = associate(batch.sources, nearby, radius, now)
         found = self._with_free_ids(found, frame)
+        held = self.breaker.judge(frame.detector, len(batch.sources))
+        if held:
+            self.counts["suspect"] += 1
+            found = without_new_objects(found)
         settings = digest(canonical({"association_radius": radius}))
         alerts = make_alerts(batch, found, revision.number, settings, now)
+        bare = batch.sources["flagged"] & self.load.on(CUTOUTS)
+        self.counts["alerts without cutouts"] += int(np.count_nonzero(bare))
         records = alert_codec.encode_sources(alerts)
         ids = found.object_ids.tolist()
         past = self.ledger.history(ids, frame, batch.observation.midpoint_mjd_tai)
+        history = [past.get(one, []) for one in ids]
+        file, appended = self._archive(
+            frame, alert_codec.encode_alerts(alerts, records, history, bare=bare), touched
+        )
         self.ledger.commit(
             Commit(
                 frame=frame,
@@ -148,7 +280,8 @@ class Associator:
                 sources=batch.sources,
                 association=found,
                 records=records,
-                alerts=alert_codec.encode_alerts(alerts, records, [past.get(one, []) for one in ids]),
+                file=file,
+                appended=appended,
                 withdrawn=revision.withdrawn,
                 rebuilt=revision.rebuilt,
                 schema=schema_text(),
@@ -157,10 +290,23 @@ class Associator:
                 steps=provenance(batch, settings)[1],
                 reference_tai=reference_time(batch),
                 now=now,
+                held=held,
+                delayed=self.visits.late(frame),
+                forced=batch.forced,
             )
         )
-        self.sky.put(found.stored_objects)
+        self.sky.put(found.stored_objects.take(found.stored_objects["diaObjectId"] > 0))
         return found
+
+    def _archive(self, frame: FrameId, alerts: Iterable[bytes], touched: set[str]) -> tuple[str, Appended]:
+        """Write a frame's alerts behind what counts of the visit's file; the file's name and their places."""
+        made = list(alerts)
+        if not made:
+            return "", archive.append(self.alerts, 0, "", [])
+        file = self.ledger.archive_files(frame.visit)[schema_fingerprint()]
+        path = self.alerts / file.name
+        touched.add(file.name)
+        return file.name, archive.append(path, file.size, schema_text(), made)
 
     def _with_free_ids(self, found: Association, frame: FrameId) -> Association:
         """New objects under ids that no object has.
@@ -185,6 +331,21 @@ class Associator:
         self.dead.bury(parts, error, name)
         self.counts[error.name] += 1
         return Answer(frame, "failed", error=error.name, reason=str(error))
+
+
+def without_new_objects(found: Association) -> Association:
+    """The same, but what is new makes no DIAObject: it belongs to nothing."""
+    ids = np.where(found.kind == NEW, 0, found.object_ids)
+    return replace(found, objects=found.objects.replace(diaObjectId=ids))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that lasts; raises StoreFailed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        archive.sync_folder(folder.parent)
+    except OSError as error:
+        raise StoreFailed(f"{folder}: {error.strerror}") from None
 
 
 def own(directory: Path) -> int:
@@ -230,13 +391,9 @@ def serve(
             associator.report("ready", router.endpoint)
             ready(router.endpoint)
             while not stopping():
-                message = router.receive(max_bytes=MAX_BYTES)
-                if message is None:
+                if not step(associator, router):
+                    associator.tick()
                     wait([router], LISTEN_S)
-                    continue
-                answer = associator.answer(message.parts, message.cut)
-                if not router.send(message.sender, detections.encode_answer(answer)):
-                    associator.counts["unheard"] += 1
                 associator.counts.update(_named(router.refused()))
                 associator.report("ready", router.endpoint)
             associator.report("stopped", router.endpoint)
@@ -244,6 +401,28 @@ def serve(
             router.close()
     finally:
         associator.close()
+
+
+def step(associator: Associator, router: Router) -> int:
+    """Answer what waits, as many as may share a transaction; how many messages that were."""
+    settings = associator.configuration.ledger
+    received: list[Received] = []
+    end = time.monotonic() + settings.group_s
+    while len(received) < settings.group:
+        message = router.receive(max_bytes=MAX_BYTES)
+        if message is None and (not received or time.monotonic() >= end or not wait([router], GROUP_PAUSE_S)):
+            break
+        if message is not None:
+            received.append(message)
+    associator.burdened(len(received) == settings.group)
+    controls = [one for one in received if detections.is_control(one.parts)]
+    batches = [one for one in received if not detections.is_control(one.parts)]
+    answers = associator.answers([Message(one.parts, one.cut) for one in batches]) if batches else []
+    answers += [associator.control(one.parts) for one in controls]
+    for one, answer in zip([*batches, *controls], answers, strict=True):
+        if not router.send(one.sender, detections.encode_answer(answer)):
+            associator.counts["unheard"] += 1
+    return len(received)
 
 
 def _named(refused: Counter[str]) -> dict[str, int]:
