@@ -22,7 +22,7 @@ from gpudiff.model.config import Security
 from gpudiff.model.errors import BadConfiguration, GpudiffError, StoreFailed
 
 SERVICE = "service"
-DOORS = ("frames", "detections")
+DOORS = ("frames", "detections", "alerts")
 """What an allowed client may send."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PUBLIC, SECRET = ".key", ".key_secret"

@@ -4,13 +4,17 @@ import json
 import os
 
 import pytest
+from batches import a_batch
 from outgoing import an_outgoing
+from serving import until
 
 from gpudiff.edges.sinks.memory import Memory
 from gpudiff.model.config import Configuration, override
 from gpudiff.model.errors import BadFilter
 from gpudiff.model.provenance import extend
+from gpudiff.services.associator import Associator
 from gpudiff.services.broker import Broker, broker_of, filter_step
+from gpudiff.services.outlets import sinks_of
 
 HEAD = '[[filter]]\nname = "{name}"\nowner = "a@b.c"\nsink = "zmq+tcp://127.0.0.1:1"\nwhere = \'{where}\'\n'
 
@@ -147,6 +151,27 @@ def test_a_quota_goes_on_when_a_filter_changes(tmp_path):
 def test_a_wrong_file_at_the_start_is_refused_by_the_filters_name(tmp_path):
     with pytest.raises(BadFilter, match="filter 'bright': no column"):
         Setup(tmp_path, bright="snrr > 15")
+
+
+def test_the_publisher_drives_the_broker(tmp_path):
+    setup = Setup(tmp_path, bright="snr > 15")
+    associator = Associator(tmp_path / "service", Configuration(), sinks=[setup.broker])
+    associator.take(a_batch(3))
+    until(lambda: associator.tick() or associator.ledger.pending() == [])
+    associator.close()
+    assert setup.told("bright")["sent"] == 3
+    assert len(setup.ids()) == 3
+
+
+def test_the_configured_sinks_end_with_the_broker(tmp_path):
+    setup = Setup(tmp_path, bright="snr > 15")
+    asked = override(Configuration(), "broker", filters=str(setup.path))
+    asked = override(asked, "service", sinks=("zmq+tcp://127.0.0.1:0",))
+    made = sinks_of(asked, tmp_path)
+    for one in made:
+        one.close()
+    assert len(made) == 2
+    assert made[-1].name == "broker"
 
 
 def test_the_configuration_says_whether_there_is_a_broker(tmp_path):
