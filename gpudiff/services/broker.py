@@ -102,9 +102,16 @@ class Broker:
         self.report()
 
     def report(self) -> None:
-        """Write broker.json: each filter's owner, counts, what waits, why it is off; what the file has wrong."""
+        """Write broker.json: each filter's owner, step of provenance, counts, what waits, why it is off; what the
+        file has wrong."""
         told = {
-            name: {"owner": one.declared.owner, **one.counts, "waiting": _length(one.waiting), "off": one.off}
+            name: {
+                "owner": one.declared.owner,
+                "step": filter_step(one.declared),
+                **one.counts,
+                "waiting": _length(one.waiting),
+                "off": one.off,
+            }
             for name, one in self.running.items()
         }
         with atomically(self.directory / "broker.json") as temporary:
