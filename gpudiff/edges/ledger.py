@@ -21,6 +21,7 @@ from gpudiff.edges.ledger_reader import FRAME, IDS, LIVE, SPAN, ArchiveFile, Led
 from gpudiff.edges.ledger_tables import (
     CREATE,
     DIA_SOURCE,
+    FORCED_COLUMNS,
     LAYOUT,
     OBJECT_COLUMNS,
     SOURCE_COLUMNS,
@@ -51,7 +52,8 @@ class Commit:
         them that have others left, as they are without
     schema, schema_fingerprint : of the alerts, JSON and its digest; steps : behind `alert_fingerprint`
     reference_tai : start of the latency, NaN when unknown; now : MJD TAI
-    forced : Table of FORCED_SOURCE; delayed : the frame came after it was given up
+    forced, forced_records : Table of FORCED_SOURCE, and the encoded diaForcedSource of each row
+    delayed : the frame came after it was given up
     """
 
     frame: FrameId
@@ -74,6 +76,7 @@ class Commit:
     held: str = ""
     delayed: bool = False
     forced: Table = field(default_factory=lambda: Table.empty(FORCED_SOURCE))
+    forced_records: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,7 @@ class Ledger(LedgerReader):
             try:
                 self._store_sources(what)
                 self._store_objects(what)
+                self._store_forced(what)
             except Taken:
                 raise BadMessage(f"detections {what.frame}: an id is taken by another frame") from None
             self._store_alerts(what)
@@ -254,7 +258,8 @@ class Ledger(LedgerReader):
         if what.revision:
             now, frame = what.now, what.frame
             self._db.run(f"UPDATE dia_source SET withdrawn_at = ? WHERE {SPAN} AND {LIVE}", (now, *span(frame)))
-            self._db.run(f"UPDATE batch SET withdrawn_at = ? WHERE {FRAME} AND {LIVE}", (now, *key(frame)))
+            for table in ("batch", "dia_forced_source"):
+                self._db.run(f"UPDATE {table} SET withdrawn_at = ? WHERE {FRAME} AND {LIVE}", (now, *key(frame)))
         if len(what.withdrawn):
             ids = json.dumps(list(what.withdrawn))
             self._db.run(f"UPDATE dia_object SET withdrawn_at = ? WHERE diaObjectId {IDS}", (what.now, ids))
@@ -264,8 +269,8 @@ class Ledger(LedgerReader):
         owned, new = objects["diaObjectId"] > 0, what.association.kind == NEW
         self._replace_objects(what.rebuilt)
         fresh = new & (what.revision == 0)  # an earlier revision's objects may have had the same names
-        self._replace_objects(objects.take(owned & ~fresh))
-        self._insert_objects(objects.take(owned & fresh))
+        self._replace_objects(_taken(objects, owned & ~fresh))
+        self._insert_objects(_taken(objects, owned & fresh))
 
     def _replace_objects(self, objects: Table) -> None:
         if len(objects):
@@ -285,6 +290,13 @@ class Ledger(LedgerReader):
         forced = pack(what.forced) if len(what.forced) else None
         row = (*key(what.frame), what.revision, what.alert_fingerprint, pack(table), forced)
         self._db.insert("batch", names, [row])
+
+    def _store_forced(self, what: Commit) -> None:
+        if len(what.forced):
+            columns = [_values(what.forced[name]) for name in ("diaObjectId", "midpointMjdTai")]
+            rows = zip(*columns, what.forced_records, strict=True)
+            frame = key(what.frame)
+            self._db.insert("dia_forced_source", FORCED_COLUMNS, [(one, *frame, when, r) for one, when, r in rows])
 
     def _store_alerts(self, what: Commit) -> None:
         self._store_once("alert_schema", "json", what.schema_fingerprint, what.schema)
@@ -355,6 +367,11 @@ def outgoing(what: Commit) -> Table:
             "trackletId": found.tracklet_ids,
         },
     )
+
+
+def _taken(table: Table, rows: np.ndarray) -> Table:
+    """The rows of a mask; the table itself where that is all of them, which is usual."""
+    return table if rows.all() else table.take(rows)
 
 
 def _values(column: np.ndarray) -> list[Any]:

@@ -125,6 +125,18 @@ class LedgerReader:
             found.setdefault(one, []).append(record)
         return found
 
+    def forced_history(self, objects: Sequence[int], mjd_tai: float) -> dict[int, list[bytes]]:
+        """diaObjectId -> its stored diaForcedSource records, in order of time, of 12 months; see `history`."""
+        since = -1e9 if np.isnan(mjd_tai) else mjd_tai - HISTORY_DAYS
+        found: dict[int, list[bytes]] = {}
+        for one, record in self._rows(
+            f"SELECT diaObjectId, record FROM dia_forced_source WHERE diaObjectId {IDS} AND {LIVE}"
+            " AND coalesce(midpointMjdTai, ?) >= ? ORDER BY (midpointMjdTai IS NOT NULL), midpointMjdTai, visit",
+            (json.dumps([one for one in objects if one]), since, since),
+        ):
+            found.setdefault(one, []).append(record)
+        return found
+
     def left_without(self, frame: FrameId) -> tuple[list[int], Table, np.ndarray]:
         """The objects that a frame's present DIASources belong to, and what they have beside them.
 

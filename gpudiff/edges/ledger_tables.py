@@ -33,6 +33,7 @@ SOURCE_COLUMNS = (
     *("diaSourceId", "revision", "snap", "diaObjectId", "ra", "decl", "midpointMjdTai", "kind", "flagged"),
     "record",
 )
+FORCED_COLUMNS = ("diaObjectId", "visit", "snap", "detector", "midpointMjdTai", "record")
 OBJECT_COLUMNS = ("diaObjectId", "ra", "decl", "nDiaSources", "lastDiaSourceMjdTai", "columns")
 
 CREATE = (
@@ -49,8 +50,11 @@ CREATE = (
     " PRIMARY KEY (visit, snap, detector, revision))",
     "CREATE TABLE dia_source (diaSourceId {INTEGER}, revision {INTEGER}, snap {INTEGER}, diaObjectId {INTEGER},"
     " ra {REAL}, decl {REAL}, midpointMjdTai {REAL}, kind {INTEGER}, flagged {INTEGER}, withdrawn_at {REAL},"
-    " record {BLOB}, PRIMARY KEY (diaSourceId, revision))",
+    " record {BLOB}, PRIMARY KEY (diaSourceId, revision)){CLUSTERED}",
     "CREATE INDEX dia_source_of_object ON dia_source (diaObjectId) WHERE withdrawn_at IS NULL",
+    "CREATE TABLE dia_forced_source (diaObjectId {INTEGER}, visit {INTEGER}, snap {INTEGER}, detector {INTEGER},"
+    " midpointMjdTai {REAL}, withdrawn_at {REAL}, record {BLOB})",
+    "CREATE INDEX dia_forced_source_of_object ON dia_forced_source (diaObjectId) WHERE withdrawn_at IS NULL",
     "CREATE TABLE dia_object (diaObjectId {INTEGER} PRIMARY KEY, ra {REAL}, decl {REAL}, nDiaSources {INTEGER},"
     " lastDiaSourceMjdTai {REAL}, withdrawn_at {REAL}, columns {BLOB})",
     "CREATE TABLE outbox (seq {SERIAL}, visit {INTEGER}, snap {INTEGER}, detector {INTEGER},"

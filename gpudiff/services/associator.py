@@ -37,7 +37,7 @@ from gpudiff.model.frame import FrameId
 from gpudiff.model.outgoing import Sink
 from gpudiff.model.provenance import canonical, digest
 from gpudiff.model.tables import DIAOBJECT, Table
-from gpudiff.science.alert import latency, make_alerts, provenance, reference_time
+from gpudiff.science.alert import latency, make_alerts, provenance, published_forced, reference_time
 from gpudiff.science.associate import NEIGHBOURHOOD, associate
 from gpudiff.science.objects import rebuild
 from gpudiff.services.breaker import Breaker
@@ -264,14 +264,16 @@ class Associator:
         settings = digest(canonical({"association_radius": radius}))
         alerts = make_alerts(batch, found, revision.number, settings, now)
         bare = batch.sources["flagged"] & self.load.on(CUTOUTS)
-        self.counts["alerts without cutouts"] += int(np.count_nonzero(bare))
+        if bare.any():
+            self.counts["alerts without cutouts"] += int(np.count_nonzero(bare))
         records = alert_codec.encode_sources(alerts)
         ids = found.object_ids.tolist()
         past = self.ledger.history(ids, frame, batch.observation.midpoint_mjd_tai)
         history = [past.get(one, []) for one in ids]
-        file, appended = self._archive(
-            frame, alert_codec.encode_alerts(alerts, records, history, bare=bare), touched
-        )
+        fluxes = self.ledger.forced_history(ids, batch.observation.midpoint_mjd_tai)
+        forced = [fluxes.get(one, []) for one in ids]
+        made = alert_codec.encode_alerts(alerts, records, history, forced, bare)
+        file, appended = self._archive(frame, made, touched)
         self.ledger.commit(
             Commit(
                 frame=frame,
@@ -294,6 +296,7 @@ class Associator:
                 held=held,
                 delayed=self.visits.late(frame),
                 forced=batch.forced,
+                forced_records=alert_codec.encode_forced(published_forced(batch), alerts.common),
             )
         )
         self.sky.put(found.stored_objects.take(found.stored_objects["diaObjectId"] > 0))
@@ -303,7 +306,7 @@ class Associator:
         """Write a frame's alerts behind what counts of the visit's file; the file's name and their places."""
         made = list(alerts)
         if not made:
-            return "", archive.append(self.alerts, 0, "", [])
+            return "", Appended(0, np.empty(0, np.int64), np.empty(0, np.int64))
         file = self.ledger.archive_files(frame.visit)[schema_fingerprint()]
         path = self.alerts / file.name
         touched.add(file.name)

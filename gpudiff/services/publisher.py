@@ -15,7 +15,7 @@ from gpudiff.edges.alert_schema import SCHEMA_ID
 from gpudiff.edges.ledger import Delivered
 from gpudiff.edges.ledger_reader import LedgerReader, Pending
 from gpudiff.model.clock import tai_now
-from gpudiff.model.errors import GpudiffError, NeighbourLost
+from gpudiff.model.errors import GpudiffError, NeighbourLost, StoreFailed
 from gpudiff.model.outgoing import OUTGOING, Delivery, OutgoingBatch, Sink
 from gpudiff.model.tables import Table
 
@@ -56,7 +56,7 @@ class Follower:
             while not self.stopping.is_set():
                 self.wake.clear()
                 self.idle = self.deferred
-                waiting = [] if self.deferred else reader.pending(self.seq, FRAMES)
+                waiting = [] if self.deferred else self._waiting(reader)
                 for one in waiting:
                     if not self._deliver(reader, one):
                         return
@@ -64,6 +64,14 @@ class Follower:
                     self.wake.wait(LONGEST_PAUSE_S)
         finally:
             reader.close()
+
+    def _waiting(self, reader: LedgerReader) -> list[Pending]:
+        """The next frames of the outbox; none when the ledger cannot be read now."""
+        try:
+            return reader.pending(self.seq, FRAMES)
+        except StoreFailed:
+            self.errors += 1
+            return []
 
     def _deliver(self, reader: LedgerReader, one: Pending) -> bool:
         """Offer one frame's alerts until they are delivered or refused; False when told to stop before that."""
@@ -73,7 +81,7 @@ class Follower:
                 batch = outgoing(reader, self.folder, one)
                 self._note(one, batch, self.sink.publish(batch))
                 return True
-            except NeighbourLost:
+            except (NeighbourLost, StoreFailed):  # not the alerts' fault: they are offered again
                 self.errors += 1
             except Exception as error:  # whatever a sink trips over is its own, not the others'
                 self.errors += 1

@@ -38,11 +38,6 @@ def test_an_append_says_where_each_alert_lies(tmp_path):
     assert made.size == path.stat().st_size
 
 
-def test_an_append_of_nothing_makes_no_file(tmp_path):
-    assert archive.append(tmp_path / "7.avro", 0, SCHEMA, []).size == 0
-    assert not (tmp_path / "7.avro").exists()
-
-
 def test_places_beyond_the_file_are_refused(tmp_path):
     path = tmp_path / "7.avro"
     made = archive.append(path, 0, SCHEMA, [long(5)])

@@ -14,6 +14,7 @@ from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import StoreFailed
 from gpudiff.model.frame import FrameId
+from gpudiff.model.tables import FORCED_SOURCE, Table
 from gpudiff.services.associator import Associator, Message
 
 NOW = 61030.0
@@ -136,6 +137,24 @@ def test_the_provenance_steps_are_stored_once(associator, tmp_path):
     assert len(prints) == 1
     steps = associator.ledger.steps(prints.pop())
     assert [step["step"] for step in steps] == ["calibrate", "associate", "encode"]
+
+
+def test_forced_photometry_is_stored_and_carried_by_the_objects_later_alerts(associator, tmp_path):
+    associator.take(a_batch(1))
+    first = int(a_batch(1).sources["diaSourceId"][0])
+    values = {c.name: np.zeros(1, c.dtype) for c in FORCED_SOURCE}
+    values |= {
+        "diaObjectId": [first],
+        "visit": [8],
+        "detector": [4],
+        "midpointMjdTai": [61008.0],
+        "psfFlux": [5.0],
+    }
+    associator.take(dataclasses.replace(a_batch(0, visit=8), forced=Table(FORCED_SOURCE, values)))
+    associator.take(a_batch(1, visit=9))
+    (alert,) = archived(tmp_path, "9.avro")
+    assert [(one["visit"], one["psfFlux"]) for one in alert["prvDiaForcedSources"]] == [(8, 5.0)]
+    assert associator.ledger.forced(8)["diaObjectId"].tolist() == [first]
 
 
 # ---------------------------------------------------------------- bad messages
