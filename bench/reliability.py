@@ -1,4 +1,6 @@
-"""The real/bogus model that ships, on scenes it was not trained on and on cutouts of real alerts.  Takes ten minutes.
+"""The real/bogus model that ships, on scenes it was not trained on and on cutouts of real alerts.
+
+Takes ten minutes.
 
 scenes       every hard scene, seeds 101 on (training had 1 to 12), half of them with a poor match; goal: a larger
              area under the ROC curve than the baseline of signal to noise and shape, trained and judged on the
