@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from gpudiff import __version__
 from gpudiff.model.errors import GpudiffError
@@ -28,6 +29,8 @@ COMMANDS = {
     "verify": "derive an alert's fingerprint again and name the first step that differs",
     "inspect": "print an alert, draw its cutouts",
     "devices": "list the CPU and the GPUs, and what is missing to use them",
+    "filter": "check filters of the mini-broker, try an expression on an archive",
+    "train-reliability": "train the real/bogus model on a night",
     "objects": "build the store of known objects, look into it",
     "ephemerides": "compute where Solar System objects are during a night",
     "schema": "print the Avro schema of alerts or notices",
@@ -52,8 +55,13 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name, summary in COMMANDS.items():
         sub = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
         if name == chosen:
-            importlib.import_module(f"gpudiff.cli.{name}").configure(sub)
+            _module(name).configure(sub)
     return parser
+
+
+def _module(command: str) -> Any:
+    """The file of a command."""
+    return importlib.import_module(f"gpudiff.cli.{command.replace('-', '_')}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     arguments = parser_for(argv).parse_args(argv)
     try:
-        return importlib.import_module(f"gpudiff.cli.{arguments.command}").run(arguments)
+        return _module(arguments.command).run(arguments)
     except GpudiffError as error:
         print(f"gpudiff {arguments.command}: {error.name}: {error}", file=sys.stderr)
         return error.exit_status

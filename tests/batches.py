@@ -43,6 +43,7 @@ def a_sources(count: int, visit: int = 7, detector: int = 4, **columns: Any) -> 
         psfFlux=1000.0 + n,
         psfFluxErr=np.full(count, 50.0),
         snr=np.full(count, 20.0),
+        reliability=np.full(count, np.nan),
     )
     return Table(DIASOURCE, {**values, **{name: np.broadcast_to(v, count) for name, v in columns.items()}})
 

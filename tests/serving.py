@@ -208,6 +208,7 @@ def settings_in(directory: Path, detections_endpoint: str, **service: Any) -> Se
     write_frame(templates / "template.fits", a_frame(visit=0))
     values = {"workers": 1, "cutout_size": 5, "max_frame_bytes": 1 << 20, **service}
     configuration = override(Configuration(), "service", **values)
+    configuration = override(configuration, "reliability", model="none")  # `quick` makes no score to judge by
     return Settings(
         directory, templates, "tcp://127.0.0.1:*", detections_endpoint, configuration, process="serving:quick"
     )

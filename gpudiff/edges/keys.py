@@ -22,8 +22,8 @@ from gpudiff.model.config import Security
 from gpudiff.model.errors import BadConfiguration, GpudiffError, StoreFailed
 
 SERVICE = "service"
-DOORS = ("frames", "detections")
-"""What an allowed client may send."""
+DOORS = ("frames", "detections", "alerts")
+"""What an allowed client may send; alerts it may hear."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PUBLIC, SECRET = ".key", ".key_secret"
 Z85 = r'"([0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40})"'

@@ -124,6 +124,20 @@ class Sky:
 
 
 @dataclass(frozen=True)
+class Reliability:
+    """The real/bogus model."""
+
+    model: str = "default"  # default: the one that ships; a file of `gpudiff train-reliability`; none
+
+
+@dataclass(frozen=True)
+class Broker:
+    """The mini-broker: filters over the alerts that leave."""
+
+    filters: str = ""  # TOML file; '': no broker
+
+
+@dataclass(frozen=True)
 class Ledger:
     """How results are committed, and when a visit's books are closed."""
 
@@ -147,6 +161,8 @@ class Configuration:
     detect: Detect = field(default_factory=Detect)
     service: Service = field(default_factory=Service)
     telescope: Telescope = field(default_factory=Telescope)
+    reliability: Reliability = field(default_factory=Reliability)
+    broker: Broker = field(default_factory=Broker)
     ledger: Ledger = field(default_factory=Ledger)
     security: Security = field(default_factory=Security)
     sky: Sky = field(default_factory=Sky)

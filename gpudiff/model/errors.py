@@ -21,6 +21,7 @@ GpudiffError
       WrongCoordinates     an announced visit that is not in ICRS with a sky angle
       ChecksumMismatch     a plane is not what its checksum says
     BadConfiguration     a key or value of the configuration is wrong
+      BadFilter            a filter's expression, or another of its fields, is refused
   TryAgain             the work is good, the moment is not: retried up to three times
     NoCredit             more frames in flight than the service granted
     LostSegment          shared memory that a message names is gone, or holds another frame by now
@@ -119,6 +120,10 @@ class ChecksumMismatch(BadMessage):
 
 
 class BadConfiguration(InputRejected):
+    pass
+
+
+class BadFilter(BadConfiguration):
     pass
 
 

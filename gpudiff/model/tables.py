@@ -162,6 +162,7 @@ DIASOURCE: tuple[Column, ...] = (
     _C("ixyPSF", "f4", "pixel2", "second moment of the PSF across"),
     _C("flags", "i8", "", "bits, named in the table's metadata"),
     _C("flagged", "?", "", "do not alert on this alone"),
+    _C("reliability", "f4", "", "probability of being astrophysical, 0 to 1; NaN without a model"),
 )
 
 BANDS = "ugrizy"

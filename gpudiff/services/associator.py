@@ -48,6 +48,7 @@ from gpudiff.services.breaker import Breaker
 from gpudiff.services.identify import identify
 from gpudiff.services.known_sky import KnownSky
 from gpudiff.services.load import Load
+from gpudiff.services.outlets import sinks_of
 from gpudiff.services.publisher import Publisher
 from gpudiff.services.solar_system import SolarSystem
 from gpudiff.services.visits import Visits, obey
@@ -426,7 +427,7 @@ def serve(
     import astropy.io.fits
     import astropy.wcs  # noqa: F401  # now, not in the first frame's latency
 
-    associator = Associator(directory, configuration)
+    associator = Associator(directory, configuration, sinks=sinks_of(configuration, directory))
     try:
         bind = endpoint_in(directory, endpoint)
         router = Router(

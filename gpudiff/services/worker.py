@@ -21,12 +21,14 @@ from typing import Any
 from gpudiff.edges import wire
 from gpudiff.edges.keys import associator_keys
 from gpudiff.edges.positions import known_positions
+from gpudiff.edges.reliability_model import model_named
 from gpudiff.edges.ring import Segments
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import Pair
 from gpudiff.model.errors import GpudiffError
 from gpudiff.science.batch import batch
 from gpudiff.science.forced_photometry import forced_photometry
+from gpudiff.science.reliability import rate
 from gpudiff.services.handover import Handover
 from gpudiff.services.raw_frames import calibrator
 from gpudiff.services.settings import DONE, ERROR, FORCED, HANDING, READY, STOP, Settings, from_json
@@ -62,6 +64,7 @@ class Worker:
         self.process = load(settings.process)
         self.known = known_positions(self.service.forced_objects)
         self.calibrated = calibrator(self.service)
+        self.model = model_named(self.configuration.reliability.model)
         self.handover = Handover(settings.detections, keys=associator_keys(self.configuration.security))
         self.segments = Segments(Path(settings.ring)) if settings.ring else None
         self.pair = pair
@@ -98,6 +101,7 @@ class Worker:
         template = self.templates.find(frame)
         seconds["read"] = time.perf_counter() - start
         difference, sources = self.process(frame, template, self.configuration)
+        difference, sources = rate(difference, sources, self.model)
         made = batch(difference, sources, self.service.cutout_size, received_tai)
         if forced and self.service.forced:
             start = time.perf_counter()

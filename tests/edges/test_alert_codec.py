@@ -95,7 +95,7 @@ def test_an_alert_says_what_its_source_says():
     alert = alert_codec.decode_alert(encoded()[0][1])
     source = alert["diaSource"]
     for name in batch.sources.columns:
-        if name in ("trailAngle", "dipoleAngle", "ixx", "iyy", "ixy"):
+        if name in ("trailAngle", "dipoleAngle", "ixx", "iyy", "ixy", "reliability"):
             continue
         assert source[name] == pytest.approx(batch.sources[name][1], rel=1e-6), name
     assert alert["diaSourceId"] == source["diaSourceId"] == batch.sources["diaSourceId"][1]
@@ -121,6 +121,11 @@ def test_what_is_unknown_is_null():
     source = alert_codec.decode_alert(encoded(psfChi2=np.nan)[0][0])["diaSource"]
     assert source["psfChi2"] is None
     assert source["reliability"] is None
+
+
+def test_a_reliability_is_told():
+    source = alert_codec.decode_alert(encoded(reliability=0.75)[0][0])["diaSource"]
+    assert source["reliability"] == 0.75
 
 
 def test_flags_are_told_in_the_words_of_the_standard_too():
