@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpudiff.model.config import Configuration, from_tables
-from gpudiff.model.errors import BadConfiguration
 
 SUBTRACT = "gpudiff.science.subtract:subtract"
-LEAST = {"workers": 0, "credit": 1, "lease_s": 0.1, "attempts": 1, "max_frame_bytes": 1, "cutout_size": 1}
 WORK, STOP = b"work", b"stop"
 """What a differencer says to a worker (services.worker)."""
 READY, HANDING, DONE, ERROR = b"ready", b"handing", b"done", b"error"
@@ -31,16 +29,6 @@ class Settings:
     detections: str
     configuration: Configuration = field(default_factory=Configuration)
     process: str = SUBTRACT
-
-    def __post_init__(self) -> None:
-        """Raises BadConfiguration for numbers that no service can run with."""
-        service = self.configuration.service
-        for key, least in LEAST.items():
-            if getattr(service, key) < least:
-                got = getattr(service, key)
-                raise BadConfiguration(f"[service] {key}: expected {least} or more, got {got}")
-        if service.cutout_size % 2 == 0:
-            raise BadConfiguration(f"[service] cutout_size: expected an odd number, got {service.cutout_size}")
 
     @property
     def workers(self) -> int:
