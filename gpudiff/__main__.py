@@ -18,6 +18,7 @@ COMMANDS = {
     "simulate": "make a night of frames, templates and truth",
     "demo": "simulate, run, send, and report what was found",
     "inspect": "print an alert, draw its cutouts",
+    "status": "show how a running service stands",
     "config": "check a configuration file, print what it comes to",
 }
 

@@ -20,11 +20,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLE
     parser.add_argument("--directory", type=Path, required=True, metavar="DIR", help="where results are kept")
     parser.add_argument("--detections", metavar="ENDPOINT", help="where differencers connect to")
+    parser.add_argument("--metrics", metavar="[HOST:]PORT", help="serve /metrics, /healthz and /readyz there")
+    parser.add_argument("--log", choices=("json", "text"), default="text", help="form of the log on stderr")
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration, TOML")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; 0."""
+    from gpudiff.services import log
     from gpudiff.services.associator import serve
 
     configuration = load(arguments.config) if arguments.config else Configuration()
@@ -32,7 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda which, _: told.append(which))
-    serve(arguments.directory, endpoint, configuration, _ready, lambda: bool(told))
+    log.start("associator", arguments.log)
+    serve(arguments.directory, endpoint, configuration, _ready, lambda: bool(told), arguments.metrics)
     return 0
 
 

@@ -34,7 +34,11 @@ from gpudiff.model.tables import DIAOBJECT, Table
 from gpudiff.science.alert import latency, make_alerts, provenance, reference_time
 from gpudiff.science.associate import NEIGHBOURHOOD, associate
 from gpudiff.science.objects import rebuild
+from gpudiff.science.stopwatch import Stopwatch
+from gpudiff.services import log
+from gpudiff.services.associator_metrics import AssociatorMetrics
 from gpudiff.services.known_sky import KnownSky
+from gpudiff.services.monitor import Monitor
 from gpudiff.services.publisher import Publisher
 
 LISTEN_S = 1.0
@@ -59,6 +63,7 @@ class Associator:
         an owner already."""
         self.configuration, self.clock = configuration, clock
         self.counts: Counter[str] = Counter()
+        self.metrics = AssociatorMetrics()
         self.directory = directory
         self._lock = own(directory)
         self.ledger = Ledger(directory / "ledger.sqlite")
@@ -91,6 +96,7 @@ class Associator:
             place = f"{Path(where.filename).name}:{where.lineno}"
             answer = self._refuse(parts, BadMessage(f"detections: {type(error).__name__} at {place}: {error}"))
         self.counts[answer.status] += 1
+        self.metrics.answered(answer.status, answer.error)
         return answer
 
     def report(self, state: str, endpoint: str) -> None:
@@ -113,10 +119,15 @@ class Associator:
         except BaseException:
             self.sky = KnownSky(self.ledger.objects())  # it may have run ahead of the ledger
             raise
+        watch = Stopwatch()
         self.publisher.publish()
+        watch.lap("publish")
+        self.metrics.stages(watch.seconds)
         known, count = int(found.known.sum()), len(found.known)
         self.counts["unplaced"] += int(np.isnan(found.objects["ra"]).sum())
         seconds = latency(batch, self.clock())
+        self.metrics.committed(known, count - known, seconds, len(self.sky))
+        log.say("commit", frame, sources=count, known=known, latency_s=seconds)
         return Answer(_list(frame), "committed", count, known, count - known, latency_s=seconds)
 
     def _revision(self, batch: DetectionBatch, number: int) -> Revision:
@@ -126,6 +137,7 @@ class Associator:
         return Revision(number, ids, rebuild(left, owner, self.clock()))
 
     def _commit(self, batch: DetectionBatch, revision: Revision) -> Association:
+        watch = Stopwatch()
         self.sky.remove(revision.withdrawn)
         self.sky.put(revision.rebuilt)
         frame, now = batch.observation.frame, self.clock()
@@ -133,11 +145,13 @@ class Associator:
         radius = self.configuration.service.association_radius
         found = associate(batch.sources, nearby, radius, now)
         found = self._with_free_ids(found, frame)
+        watch.lap("associate")
         settings = digest(canonical({"association_radius": radius}))
         alerts = make_alerts(batch, found, revision.number, settings, now)
         records = alert_codec.encode_sources(alerts)
         ids = found.object_ids.tolist()
         past = self.ledger.history(ids, frame, batch.observation.midpoint_mjd_tai)
+        watch.lap("encode")
         self.ledger.commit(
             Commit(
                 frame=frame,
@@ -158,6 +172,8 @@ class Associator:
                 now=now,
             )
         )
+        watch.lap("commit")
+        self.metrics.stages(watch.seconds)
         self.sky.put(found.objects)
         return found
 
@@ -182,6 +198,7 @@ class Associator:
         frame = detections.frame_of(list(parts))
         name = "detections-" + "-".join(map(str, frame)) if frame else ""
         self.dead.bury(parts, error, name)
+        log.warn("refused", error, FrameId(*frame) if frame else None)
         self.counts[error.name] += 1
         return Answer(frame, "failed", error=error.name, reason=str(error))
 
@@ -210,17 +227,24 @@ def serve(
     configuration: Configuration,
     ready: Callable[[str], None],
     stopping: Callable[[], bool],
+    metrics: str | None = None,
 ) -> None:
     """Answer detections until told to stop; a batch that was begun is finished and answered.
 
     endpoint : to bind; ready : called with the endpoint once batches are taken; stopping : asked every second
-    and after each batch.  Batches that still wait in the socket are their senders' to repeat.
+    and after each batch; metrics : "[HOST:]PORT" for Prometheus and health, None for none
+    Batches that still wait in the socket are their senders' to repeat.
     """
     import astropy.io.fits
     import astropy.wcs  # noqa: F401  # now, not in the first frame's latency
 
     associator = Associator(directory, configuration)
+    monitor: Monitor | None = None
     try:
+        if metrics is not None:
+            monitor = Monitor(
+                associator.metrics.registry, metrics, lambda: "", lambda: "stopping" if stopping() else ""
+            )
         router = Router(endpoint_in(directory, endpoint))
         try:
             associator.report("ready", router.endpoint)
@@ -238,6 +262,8 @@ def serve(
         finally:
             router.close()
     finally:
+        if monitor is not None:
+            monitor.close()
         associator.close()
 
 

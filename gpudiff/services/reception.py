@@ -8,9 +8,11 @@ from gpudiff.edges import control, wire
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.transport import Received, Router
+from gpudiff.model.clock import tai_now
 from gpudiff.model.config import Service
 from gpudiff.model.errors import BadMessage, ChecksumMismatch, GpudiffError, InputRejected, MustStop, NoCredit
 from gpudiff.model.frame import FrameId
+from gpudiff.services import log
 from gpudiff.services.intake import Held, Intake
 from gpudiff.services.metrics import Metrics
 
@@ -62,6 +64,7 @@ class Reception:
     def reject(self, held: Held, error: GpudiffError) -> None:
         """Let a frame go as a dead letter."""
         frame = held.frame
+        log.warn("rejected", error, frame)
         self._bury(held.parts, error, wire.Identity(frame.visit, frame.snap, frame.detector))
         self.end(held, refusal(frame, "rejected", error))
 
@@ -110,11 +113,15 @@ class Reception:
             self._refuse(message, error)
             return
         self.metrics.count(receipt)
+        if envelope.header.sent_tai is not None:
+            self.metrics.stages({"transfer": max(0.0, (tai_now() - envelope.header.sent_tai) * 86400)})
+        log.say(receipt.status, envelope.frame, attempt=receipt.attempt)
         self._send(message.sender, receipt)
 
     def _refuse(self, message: Received, error: GpudiffError) -> None:
         """Failed for what another attempt may cure; else rejected, and a dead letter."""
         identity = wire.identity(message.parts)
+        log.warn("refused", error, visit=identity.visit, snap=identity.snap, detector=identity.detector)
         damaged = isinstance(error, ChecksumMismatch) and (identity.attempt or 1) < self.service.attempts
         status = "failed" if damaged or isinstance(error, NoCredit) else "rejected"
         receipt = refusal(identity, status, error)

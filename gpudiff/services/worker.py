@@ -82,7 +82,10 @@ class Worker:
         frame = wire.decode(parts, self.service.max_frame_bytes)
         template = self.templates.find(frame)
         seconds["read"] = time.perf_counter() - start
+        begun = time.perf_counter()
         difference, sources = self.process(frame, template, self.configuration)
+        aside = sum(difference.seconds.get(stage, 0.0) for stage in ("calibrate", "detect"))
+        seconds["subtract"] = max(0.0, time.perf_counter() - begun - aside)
         made = batch(difference, sources, self.service.cutout_size, received_tai)
         self.pair.send([HANDING])
         start = time.perf_counter()
