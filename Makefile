@@ -21,7 +21,10 @@ test: compiler $(STAMP) ## every test; ARGS="-k name" picks some
 
 soak: compiler $(STAMP) ## the long tests (faults, fuzzing, nights) and the load; ARGS as for test
 	$(PYTHON) -m pytest -m soak $(ARGS)
-	@for script in $(wildcard bench/load*.py); do echo "== $$script"; $(PYTHON) $$script || exit 1; done
+	$(PYTHON) bench/load.py
+	$(PYTHON) bench/load.py --detections 40000
+	@for night in ../shared/data/pointings/*.csv; do \
+	  if [ -f "$$night" ]; then echo "== $$night"; $(PYTHON) bench/load.py --night "$$night" || exit 1; fi; done
 
 bench: $(STAMP) ## every benchmark, about an hour; results go to bench/results/
 	@for script in bench/[!_]*.py; do echo "== $$script"; $(PYTHON) $$script $(ARGS) || exit 1; done
