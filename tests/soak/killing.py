@@ -95,6 +95,12 @@ class Service:
             except ProcessLookupError:  # its differencer was killed just before
                 return
 
+    def wait_for(self, program: str, event: str) -> None:
+        """Wait until a program says that something has happened, once more."""
+        log, said = self.directory / f"{program}.log", f'"event": "{event}"'
+        before = log.read_text().count(said)
+        until(lambda: log.read_text().count(said) > before)
+
     def stop(self) -> None:
         """Both, in order; they must end well."""
         assert self.differencer.stop() == 0
@@ -144,6 +150,10 @@ class Camera:
         until(lambda: self.error or self.ends.total() >= goal)
         self._stop.wait(after_s)
 
+    def give_up(self) -> None:
+        """No more frames; do not wait."""
+        self._stop.set()
+
     def finish(self) -> None:
         """No more frames; wait for the receipts of those under way."""
         self._stop.set()
@@ -179,6 +189,6 @@ def survive(directory: Path, port: int, seed: int, kills: int) -> Camera:
     finally:
         service.end()
         if camera is not None:
-            camera._stop.set()
+            camera.give_up()
     check(directory, camera.sent)
     return camera
