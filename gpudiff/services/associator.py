@@ -38,7 +38,7 @@ from gpudiff.science.stopwatch import Stopwatch
 from gpudiff.services import log
 from gpudiff.services.associator_metrics import AssociatorMetrics
 from gpudiff.services.known_sky import KnownSky
-from gpudiff.services.monitor import Monitor
+from gpudiff.services.monitor import Monitor, well
 from gpudiff.services.publisher import Publisher
 
 LISTEN_S = 1.0
@@ -242,9 +242,7 @@ def serve(
     monitor: Monitor | None = None
     try:
         if metrics is not None:
-            monitor = Monitor(
-                associator.metrics.registry, metrics, lambda: "", lambda: "stopping" if stopping() else ""
-            )
+            monitor = Monitor(associator.metrics.registry, metrics, well, lambda: "stopping" if stopping() else "")
         router = Router(endpoint_in(directory, endpoint))
         try:
             associator.report("ready", router.endpoint)

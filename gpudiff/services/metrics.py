@@ -11,7 +11,7 @@ from prometheus_client import Counter as Total
 
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.control import Receipt
-from gpudiff.services.monitor import Monitor, Probe
+from gpudiff.services.monitor import Monitor, Probe, well
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -50,9 +50,9 @@ class Metrics:
         self._in_flight = Gauge("gpudiff_frames_in_flight", "frames in hand", registry=registry)
         self._queued = Gauge("gpudiff_frames_queued", "frames no worker has yet", registry=registry)
 
-    def serve(self, where: str, alive: Probe, ready: Probe) -> int:
+    def serve(self, where: str | int, alive: Probe = well, ready: Probe = well) -> int:
         """Offer the counters, /healthz and /readyz at "[HOST:]PORT"; the port (a free one for 0)."""
-        self._monitor = Monitor(self.registry, where, alive, ready)
+        self._monitor = Monitor(self.registry, str(where), alive, ready)
         return self._monitor.port
 
     def count(self, receipt: Receipt) -> None:

@@ -19,6 +19,11 @@ Probe = Callable[[], str]
 """Why the answer is no; '' when it is yes.  Called in the server's thread."""
 
 
+def well() -> str:
+    """The probe that always says yes."""
+    return ""
+
+
 def address(text: str) -> tuple[str, int]:
     """Host and port of "[HOST:]PORT"; this machine alone without a host.  Raises BadConfiguration."""
     host, _, port = text.rpartition(":")
