@@ -34,6 +34,8 @@ COMMANDS = {
     "objects": "build the store of known objects, look into it",
     "ephemerides": "compute where Solar System objects are during a night",
     "schema": "print the Avro schema of alerts or notices",
+    "status": "show how a running service stands",
+    "config": "check a configuration file, print what it comes to",
 }
 
 

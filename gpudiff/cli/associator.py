@@ -21,12 +21,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLE
     parser.add_argument("--directory", type=Path, required=True, metavar="DIR", help="where results are kept")
     parser.add_argument("--detections", metavar="ENDPOINT", help="where differencers connect to")
+    parser.add_argument("--metrics", metavar="[HOST:]PORT", help="serve /metrics, /healthz and /readyz there")
+    parser.add_argument("--log", choices=("json", "text"), default="text", help="form of the log on stderr")
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration, TOML")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; 0."""
     from gpudiff.edges.keys import warning
+    from gpudiff.services import log
     from gpudiff.services.associator import serve
 
     configuration = load(arguments.config) if arguments.config else Configuration()
@@ -41,5 +44,6 @@ def run(arguments: argparse.Namespace) -> int:
             print(said, file=sys.stderr, flush=True)
         print(f"ready: detections {bound}", flush=True)
 
-    serve(arguments.directory, endpoint, configuration, ready, lambda: bool(told))
+    log.start("associator", arguments.log)
+    serve(arguments.directory, endpoint, configuration, ready, lambda: bool(told), arguments.metrics)
     return 0

@@ -1,13 +1,20 @@
 """Configuration: one TOML file, one dataclass a section, every key known and checked."""
 
 import dataclasses
+import difflib
+import json
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from gpudiff.model.errors import BadConfiguration
 from gpudiff.model.provenance import canonical, digest
+
+STRINGS = tuple[str, ...]
+"""The type of a key that takes a list of strings."""
 
 
 @dataclass(frozen=True)
@@ -182,12 +189,35 @@ CHOICES = {
     ("match", "algorithm"): ("alard-lupton", "delta", "whole-image", "zogy"),
 }
 
+RANGES: dict[tuple[str, str], tuple[float, float]] = {
+    ("instrument", "gain"): (0, inf),
+    ("instrument", "saturation"): (0, inf),
+    ("calibrate", "sky_cell"): (1, inf),
+    ("calibrate", "min_usable_fraction"): (0, 1),
+    ("match", "candidates"): (1, inf),
+    ("match", "candidate_snr"): (0, inf),
+    ("match", "spatial_order"): (0, 10),
+    ("match", "background_order"): (0, 10),
+    ("match", "half_width"): (1, 1000),
+    ("match", "threads"): (0, 1024),
+    ("detect", "threshold"): (0, inf),
+    ("service", "workers"): (0, 1024),
+    ("service", "credit"): (1, inf),
+    ("service", "lease_s"): (0.1, inf),
+    ("service", "attempts"): (1, inf),
+    ("service", "max_frame_bytes"): (1, inf),
+    ("service", "association_radius"): (0, inf),
+    ("service", "cutout_size"): (1, 1001),
+}
+"""Least and greatest value; a NaN is out of every range."""
+
+ODD = {("service", "cutout_size")}
+
 
 def load(path: str | Path) -> Configuration:
     """The configuration in a TOML file.
 
-    Raises BadConfiguration, naming the key, for a file that is absent or not TOML, an unknown section or key,
-    a value of the wrong type or outside its choices.
+    Raises BadConfiguration for a file that is absent or not TOML, and as `from_tables` does.
     """
     try:
         text = Path(path).read_bytes()
@@ -198,46 +228,100 @@ def load(path: str | Path) -> Configuration:
 
 
 def from_tables(tables: dict[str, Any], name: str = "configuration") -> Configuration:
-    """The configuration in nested dicts; raises BadConfiguration as `load` does."""
+    """The configuration in nested dicts.
+
+    Raises BadConfiguration that names all that is wrong at once, a line each: unknown sections and keys, with
+    the nearest one there is; values of the wrong type, outside their choices or their range.
+    """
+    wrong: list[str] = []
     sections = get_type_hints(Configuration)
     made = {}
     for section, values in tables.items():
-        if section not in sections or not isinstance(values, dict):
-            raise BadConfiguration(f"{name}: [{section}]: expected one of {sorted(sections)}")
-        made[section] = _section(sections[section], section, values, name)
-    return Configuration(**made)
+        if section not in sections:
+            wrong.append(f"[{section}]: expected one of {sorted(sections)}{_perhaps(section, sections)}")
+        elif not isinstance(values, dict):
+            wrong.append(f"[{section}]: expected one of {sorted(sections)} with keys below it, got {values!r}")
+        else:
+            made[section] = _section(sections[section], section, values, wrong)
+    _refuse(name, wrong)
+    return Configuration(**{section: sections[section](**values) for section, values in made.items()})
 
 
 def override(configuration: Configuration, section: str, **values: Any) -> Configuration:
     """The configuration with some values of one section changed, checked as a file's are."""
-    made = _section(type(getattr(configuration, section)), section, values, "command line")
-    changed = {key: getattr(made, key) for key in values}
-    return dataclasses.replace(
-        configuration, **{section: dataclasses.replace(getattr(configuration, section), **changed)}
-    )
+    wrong: list[str] = []
+    before = getattr(configuration, section)
+    changed = _section(type(before), section, values, wrong)
+    _refuse("command line", wrong)
+    return dataclasses.replace(configuration, **{section: dataclasses.replace(before, **changed)})
 
 
-def _section(kind: type, section: str, values: dict[str, Any], name: str) -> Any:
+def to_toml(configuration: Configuration) -> str:
+    """Every section and key with its value, as a TOML file that `load` reads back to the same configuration."""
+    lines = []
+    for section, values in dataclasses.asdict(configuration).items():
+        lines += ["", f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
+    return "\n".join(lines[1:]) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it: strings and numbers as JSON does, but for infinities."""
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return str(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+
+
+def _refuse(name: str, wrong: list[str]) -> None:
+    """Raise BadConfiguration when anything is wrong."""
+    if len(wrong) == 1:
+        raise BadConfiguration(f"{name}: {wrong[0]}")
+    if wrong:
+        raise BadConfiguration("\n  ".join([f"{name}: {len(wrong)} things are wrong:", *wrong]))
+
+
+def _section(kind: type, section: str, values: dict[str, Any], wrong: list[str]) -> dict[str, Any]:
+    """The values that are good, in their types; one line in `wrong` for each that is not."""
     types = get_type_hints(kind)
     made = {}
     for key, value in values.items():
-        where = f"{name}: [{section}] {key}"
+        where = f"[{section}] {key}: "
         if key not in types:
-            raise BadConfiguration(f"{where}: no such key; expected one of {sorted(types)}")
-        expected = types[key]
-        if expected is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if expected == tuple[str, ...]:
-            value, expected = _words(value, where), tuple
-        if type(value) is not expected:
-            raise BadConfiguration(f"{where}: expected {expected.__name__}, got {value!r}")
-        if (section, key) in CHOICES and value not in CHOICES[section, key]:
-            raise BadConfiguration(f"{where}: expected one of {CHOICES[section, key]}, got {value!r}")
-        made[key] = value
-    return kind(**made)
+            wrong.append(f"{where}no such key; expected one of {sorted(types)}{_perhaps(key, types)}")
+            continue
+        value = _typed(types[key], value)
+        expected = _expected(types[key], section, key, value)
+        if expected:
+            wrong.append(f"{where}expected {expected}, got {value!r}")
+        else:
+            made[key] = value
+    return made
 
 
-def _words(value: Any, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
-        raise BadConfiguration(f"{where}: expected a list of strings, got {value!r}")
-    return tuple(value)
+def _typed(expected: Any, value: Any) -> Any:
+    """The value with a whole number as float, and a list as tuple, where the type asks for that."""
+    if expected is float and type(value) is int:
+        return float(value)
+    return tuple(value) if expected == STRINGS and isinstance(value, list) else value
+
+
+def _expected(expected: Any, section: str, key: str, value: Any) -> str:
+    """What was expected of a value, '' when it is that."""
+    if expected == STRINGS:
+        good = isinstance(value, tuple) and all(type(one) is str for one in value)
+        return "" if good else "a list of strings"
+    if type(value) is not expected:
+        return expected.__name__
+    if value not in CHOICES.get((section, key), (value,)) and value == value:
+        return f"one of {CHOICES[section, key]}"
+    if (section, key) in ODD and value % 2 == 0:
+        return "an odd number"
+    low, high = RANGES.get((section, key), (-inf, inf))
+    if type(value) in (int, float) and not low <= value <= high:
+        return f"{low:g} to {high:g}" if high < inf else f"{low:g} or more"
+    return ""
+
+
+def _perhaps(word: str, words: Iterable[str]) -> str:
+    """A hint, '' when nothing is near: the word that was perhaps meant."""
+    near = difflib.get_close_matches(word, list(words), 1)
+    return f"; did you mean {near[0]}?" if near else ""

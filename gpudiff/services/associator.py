@@ -11,7 +11,7 @@ import os
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,10 +44,14 @@ from gpudiff.model.provenance import canonical, digest
 from gpudiff.model.tables import DIAOBJECT, Table
 from gpudiff.science.alert import latency, make_alerts, provenance, published_forced, reference_time
 from gpudiff.science.objects import rebuild
+from gpudiff.science.stopwatch import Stopwatch
+from gpudiff.services import log
+from gpudiff.services.associator_metrics import AssociatorMetrics
 from gpudiff.services.breaker import Breaker
 from gpudiff.services.identify import identify
 from gpudiff.services.known_sky import KnownSky
 from gpudiff.services.load import Load
+from gpudiff.services.monitor import Monitor, well
 from gpudiff.services.outlets import sinks_of
 from gpudiff.services.publisher import Publisher
 from gpudiff.services.solar_system import SolarSystem
@@ -80,6 +84,17 @@ class Message:
     cut: bool = False
 
 
+@dataclass(frozen=True)
+class Done:
+    """A frame of the transaction that is under way.  latency_s : at `at`, MJD TAI"""
+
+    frame: FrameId
+    sources: int
+    known: int
+    latency_s: float | None
+    at: float
+
+
 class Associator:
     """The owner of a directory: ledger.sqlite, alerts/, dead/, associator.json, and a lock against others."""
 
@@ -94,6 +109,8 @@ class Associator:
         """Raises StoreFailed, also when the directory has an owner already."""
         self.configuration, self.clock = configuration, clock
         self.counts: Counter[str] = Counter()
+        self.metrics = AssociatorMetrics()
+        self._done: list[Done] = []
         self.directory, self.alerts = directory, directory / "alerts"
         self._lock = own(directory)
         store = configuration.ledger.store
@@ -141,6 +158,8 @@ class Associator:
             pairs = zip(messages, read, strict=True)
             made = [self._answer(message, one, touched) for message, one in pairs]
         self.counts.update(answer.status for answer in made)
+        for answer in made:
+            self.metrics.answered(answer.status, answer.error)
         return made
 
     def control(self, parts: Sequence[Any]) -> Answer:
@@ -178,14 +197,27 @@ class Associator:
         """One transaction; the archive files that it fills are on disk before it ends."""
         touched: set[str] = set()
         self._to_index.clear()
+        self._done.clear()
         with self.ledger.transaction():
             yield touched
+            watch = Stopwatch()
             for file in sorted(touched):
                 archive.sync(self.alerts / file, self.ledger.archive_file(file).size)
             self._note_progress()
+        watch.lap("commit")
+        self.metrics.stages(watch.seconds)
+        self._say_done()
         self._index()
         self.publisher.wake()
         self.visits.tick()
+
+    def _say_done(self) -> None:
+        """Count and log what the transaction that just ended has committed."""
+        now = self.clock()
+        for one in self._done:
+            seconds = None if one.latency_s is None else one.latency_s + (now - one.at) * 86400
+            self.metrics.committed(one.known, one.sources - one.known, seconds, len(self.sky))
+            log.say("commit", one.frame, sources=one.sources, known=one.known, latency_s=seconds)
 
     def _index(self) -> None:
         """Note in the index what was committed; without it readers look into the files."""
@@ -253,6 +285,7 @@ class Associator:
         known, count = int(found.known.sum()), len(found.known)
         self.counts["unplaced"] += int(np.isnan(batch.sources["ra"]).sum())
         seconds = latency(batch, self.clock())
+        self._done.append(Done(frame, count, known, seconds, self.clock()))
         counts = (count, known, count - known)
         return Answer(_list(frame), "committed", *counts, latency_s=seconds, load=self.load.level)
 
@@ -274,11 +307,13 @@ class Associator:
         return Revision(number, ids, rebuild(left, owner, self.clock(), before=before))
 
     def _commit(self, batch: DetectionBatch, revision: Revision, touched: set[str]) -> Association:
+        watch = Stopwatch()
         self.sky.remove(revision.withdrawn)
         self.sky.put(revision.rebuilt)
         frame, now = batch.observation.frame, self.clock()
         found = identify(batch, self.sky, self.solar_system, self.configuration, now)
         found = self._with_free_ids(found, frame)
+        watch.lap("associate")
         held = self.breaker.judge(frame.detector, len(batch.sources))
         if held:
             self.counts["suspect"] += 1
@@ -296,8 +331,10 @@ class Associator:
         forced = [fluxes.get(one, []) for one in ids]
         steps = provenance(batch, settings)[1]
         keep_steps(self.alerts, frame.visit, alerts.fingerprint, steps)
-        made = alert_codec.encode_alerts(alerts, records, history, forced, bare)
+        made = list(alert_codec.encode_alerts(alerts, records, history, forced, bare))
+        watch.lap("encode")
         file, appended = self._archive(frame, made, touched)
+        watch.lap("archive")
         self.ledger.commit(
             Commit(
                 frame=frame,
@@ -323,6 +360,8 @@ class Associator:
                 forced_records=alert_codec.encode_forced(published_forced(batch), alerts.common),
             )
         )
+        watch.lap("store")
+        self.metrics.stages(watch.seconds)
         self.sky.put(found.stored_objects)
         self.sky.note(batch.sources, found)
         if file:
@@ -337,15 +376,14 @@ class Associator:
         values["ephemerides"] = self.solar_system.digest if self.solar_system else ""
         return digest(canonical(values))
 
-    def _archive(self, frame: FrameId, alerts: Iterable[bytes], touched: set[str]) -> tuple[str, Appended]:
+    def _archive(self, frame: FrameId, alerts: Sequence[bytes], touched: set[str]) -> tuple[str, Appended]:
         """Write a frame's alerts behind what counts of the visit's file; the file's name and their places."""
-        made = list(alerts)
-        if not made:
+        if not alerts:
             return "", Appended(0, np.empty(0, np.int64), np.empty(0, np.int64))
         file = self.ledger.archive_files(frame.visit)[schema_fingerprint()]
         path = self.alerts / file.name
         touched.add(file.name)
-        return file.name, archive.append(path, file.size, schema_text(), made)
+        return file.name, archive.append(path, file.size, schema_text(), alerts)
 
     def _with_free_ids(self, found: Association, frame: FrameId) -> Association:
         """New objects under ids that no object has.
@@ -368,6 +406,7 @@ class Associator:
         frame = detections.frame_of(list(parts))
         name = "detections-" + "-".join(map(str, frame)) if frame else ""
         self.dead.bury(parts, error, name)
+        log.warn("refused", error, FrameId(*frame) if frame else None)
         self.counts[error.name] += 1
         return Answer(frame, "failed", error=error.name, reason=str(error))
 
@@ -418,17 +457,22 @@ def serve(
     configuration: Configuration,
     ready: Callable[[str], None],
     stopping: Callable[[], bool],
+    metrics: str | None = None,
 ) -> None:
     """Answer detections until told to stop; a batch that was begun is finished and answered.
 
     endpoint : to bind; ready : called with the endpoint once batches are taken; stopping : asked every second
-    and after each batch.  Batches that still wait in the socket are their senders' to repeat.
+    and after each batch; metrics : "[HOST:]PORT" for Prometheus and health, None for none
+    Batches that still wait in the socket are their senders' to repeat.
     """
     import astropy.io.fits
     import astropy.wcs  # noqa: F401  # now, not in the first frame's latency
 
     associator = Associator(directory, configuration, sinks=sinks_of(configuration, directory))
+    monitor: Monitor | None = None
     try:
+        if metrics is not None:
+            monitor = Monitor(associator.metrics.registry, metrics, well, lambda: "stopping" if stopping() else "")
         bind = endpoint_in(directory, endpoint)
         router = Router(
             bind, max_part_bytes=MAX_BYTES, keys=server_keys(configuration.security, bind, "detections")
@@ -446,6 +490,8 @@ def serve(
         finally:
             router.close()
     finally:
+        if monitor is not None:
+            monitor.close()
         associator.close()
 
 

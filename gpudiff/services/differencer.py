@@ -21,6 +21,7 @@ from gpudiff.model.errors import (
     MustStop,
     NeighbourLost,
 )
+from gpudiff.services import log
 from gpudiff.services.handover import error_named
 from gpudiff.services.intake import Held
 from gpudiff.services.preload import Preloader
@@ -30,6 +31,8 @@ from gpudiff.services.workers import WorkerPool, WorkerProcess
 
 TURN_S = 1.0
 """The loop looks at its clocks at least this often."""
+STILL_S = 30.0
+"""A loop that has not turned for so long hangs."""
 
 
 class Differencer:
@@ -64,7 +67,7 @@ class Differencer:
         self._wake, self._waker = os.pipe()
         self._stopping = False
         self._ready: Callable[[str], None] | None = None
-        self._moved = time.monotonic()
+        self._moved = self._turned = time.monotonic()
         self._write_status("starting")
 
     def stop(self) -> None:
@@ -103,6 +106,19 @@ class Differencer:
         os.close(self._wake)
         os.close(self._waker)
 
+    def alive(self) -> str:
+        """Why this differencer should be started anew, '' while its loop turns."""
+        still = time.monotonic() - self._turned
+        return f"expected a turn of the loop each second, none for {still:.0f} s" if still > STILL_S else ""
+
+    def ready(self) -> str:
+        """Why frames should not come now, '' when they may."""
+        workers = list(self.pool.workers)
+        able = sum(one.ready for one in workers)
+        if self._stopping:
+            return "stopping"
+        return "" if able else f"{able} of {len(workers)} workers are ready"
+
     def _announce(self) -> None:
         """Say once that all workers are ready."""
         say = self._ready
@@ -116,6 +132,7 @@ class Differencer:
 
     def _turn(self) -> None:
         """Wait for something to happen, act on it, give idle workers what waits."""
+        self._turned = time.monotonic()
         workers = list(self.pool.workers)
         sources: list[Any] = [self._wake, *(one.pair for one in workers), *(one.alive for one in workers)]
         if not self._stopping:
@@ -160,10 +177,11 @@ class Differencer:
 
     def _done(self, held: Held, values: dict[str, Any]) -> None:
         """The frame's detections are committed."""
-        self.metrics.stages(values.pop("seconds"))
+        self.metrics.stages(values.pop("seconds") | {"frame_wait": held.waited_s})
         self.metrics.template(self.preloader.before(values.pop("template"), held.arrived))
         self.metrics.forced(values.pop("forced"))
         frame = held.frame
+        log.say("done", frame, sources=values["sources"], status=values["status"])
         self.reception.end(held, Receipt(frame.visit, frame.snap, frame.detector, None, **values))
 
     def _failed(self, held: Held, name: str, reason: str) -> None:
@@ -179,6 +197,7 @@ class Differencer:
         elif issubclass(kind, InputRejected):
             self.reception.reject(held, kind(reason))
         elif held.tries < self.attempts:
+            log.say("retry", held.frame, log.WARNING, error=name, reason=reason, tries=held.tries)
             self.intake.again(held)
         else:
             self.reception.reject(held, _last(kind, name, reason, held))
@@ -188,6 +207,7 @@ class Differencer:
         self._hear(one)
         status = self.pool.replace(one)
         self.metrics.worker_restarted()
+        log.say("worker died", held.frame if (held := one.held) else None, log.WARNING, status=status)
         if one.held is not None:
             self._failed(one.held, "NeighbourLost", f"its worker died, exit status {status}")
 

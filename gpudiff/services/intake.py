@@ -21,7 +21,7 @@ class Held:
 
     parts : the message, as it came; content : its checksum (wire.Envelope)
     waiters : client -> the attempt it was sent under
-    tries : how often a worker was given it; arrived : time.monotonic()
+    tries : how often a worker was given it; arrived : time.monotonic(); waited_s : for its first worker
     segments : files of shared memory that its planes lie in
     """
 
@@ -31,6 +31,7 @@ class Held:
     size: int
     waiters: dict[bytes, int] = field(default_factory=dict)
     tries: int = 0
+    waited_s: float = 0.0
     arrived: float = field(default_factory=time.monotonic)
     received_tai: float = field(default_factory=tai_now)
     segments: frozenset[str] = frozenset()
@@ -73,6 +74,7 @@ class Intake:
             return None
         held = self.queue.popleft()
         held.tries += 1
+        held.waited_s = held.waited_s or time.monotonic() - held.arrived
         return held
 
     def again(self, held: Held) -> None:

@@ -6,11 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client import Counter as Total
 
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.control import Receipt
+from gpudiff.services.monitor import Monitor, Probe, well
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -20,7 +21,7 @@ class Metrics:
 
     gpudiff_frames_total{status}, gpudiff_rejections_total{error}, gpudiff_dead_letters_total,
     gpudiff_worker_restarts_total, gpudiff_connections_refused_total{reason}, gpudiff_stage_seconds{stage},
-    gpudiff_alert_latency_seconds (a frame's arrival to its commit), gpudiff_frames_in_flight,
+    gpudiff_frame_latency_seconds (a frame's arrival to its commit), gpudiff_frames_in_flight,
     gpudiff_frames_queued, gpudiff_next_visits_total{status}, gpudiff_template_loads_total{when},
     gpudiff_forced_sources_total, gpudiff_forced_deferred_total (frames).
     """
@@ -35,7 +36,7 @@ class Metrics:
         self._visits: Counter[str] = Counter()
         self._loads: Counter[str] = Counter({"before": 0, "on_arrival": 0})
         self._written: dict[str, Any] = {}
-        self._server: Any = None
+        self._monitor: Monitor | None = None
         self.registry = registry = CollectorRegistry()
         self._frames_total = Total("gpudiff_frames", "receipts by status", ["status"], registry=registry)
         self._rejections = Total("gpudiff_rejections", "rejected frames by error", ["error"], registry=registry)
@@ -52,7 +53,7 @@ class Metrics:
             buckets=SECONDS,
         )
         self._latency = Histogram(
-            "gpudiff_alert_latency_seconds", "arrival to commit", registry=registry, buckets=SECONDS
+            "gpudiff_frame_latency_seconds", "arrival to commit", registry=registry, buckets=SECONDS
         )
         self._visits_total = Total("gpudiff_next_visits", "announcements", ["status"], registry=registry)
         self._loads_total = Total("gpudiff_template_loads", "templates of frames", ["when"], registry=registry)
@@ -63,10 +64,10 @@ class Metrics:
         self._in_flight = Gauge("gpudiff_frames_in_flight", "frames in hand", registry=registry)
         self._queued = Gauge("gpudiff_frames_queued", "frames no worker has yet", registry=registry)
 
-    def serve(self, port: int) -> int:
-        """Offer the counters to Prometheus on this machine; the port (a free one for 0)."""
-        self._server, _ = start_http_server(port, addr="127.0.0.1", registry=self.registry)
-        return self._server.server_port
+    def serve(self, where: str | int, alive: Probe = well, ready: Probe = well) -> int:
+        """Offer the counters, /healthz and /readyz at "[HOST:]PORT"; the port (a free one for 0)."""
+        self._monitor = Monitor(self.registry, str(where), alive, ready)
+        return self._monitor.port
 
     def count(self, receipt: Receipt) -> None:
         """Count a receipt that says something new of a frame (not a repeat to a second waiter)."""
@@ -151,6 +152,5 @@ class Metrics:
 
     def close(self) -> None:
         """Stop serving."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+        if self._monitor is not None:
+            self._monitor.close()

@@ -11,9 +11,11 @@ from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.keys import server_keys
 from gpudiff.edges.ring import RingFolder
 from gpudiff.edges.transport import Received, Router
+from gpudiff.model.clock import tai_now
 from gpudiff.model.config import Security, Service
 from gpudiff.model.errors import BadMessage, ChecksumMismatch, GpudiffError, InputRejected, MustStop, TryAgain
 from gpudiff.model.frame import FrameId
+from gpudiff.services import log
 from gpudiff.services.intake import Held, Intake
 from gpudiff.services.metrics import Metrics
 from gpudiff.services.schedule import Schedule
@@ -79,6 +81,7 @@ class Reception:
     def reject(self, held: Held, error: GpudiffError) -> None:
         """Let a frame go as a dead letter."""
         frame = held.frame
+        log.warn("rejected", error, frame)
         self._bury(held.parts, error, wire_header.Identity(frame.visit, frame.snap, frame.detector))
         self.end(held, refusal(frame, "rejected", error))
 
@@ -147,11 +150,15 @@ class Reception:
         if receipt.status == "accepted" and (came := self.schedule.frame_came(envelope.frame.visit)):
             self.metrics.visit(came)
         self.metrics.count(receipt)
+        if envelope.header.sent_tai is not None:
+            self.metrics.stages({"transfer": max(0.0, (tai_now() - envelope.header.sent_tai) * 86400)})
+        log.say(receipt.status, envelope.frame, attempt=receipt.attempt)
         self._send(message.sender, receipt)
 
     def _refuse(self, message: Received, error: GpudiffError) -> None:
         """Failed for what another attempt may cure; else rejected, and a dead letter."""
         identity = wire_header.identity(message.parts)
+        log.warn("refused", error, visit=identity.visit, snap=identity.snap, detector=identity.detector)
         damaged = isinstance(error, ChecksumMismatch) and (identity.attempt or 1) < self.service.attempts
         status = "failed" if damaged or isinstance(error, TryAgain) else "rejected"
         receipt = refusal(identity, status, error)

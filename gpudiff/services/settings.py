@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpudiff.model.config import Configuration, from_tables
-from gpudiff.model.errors import BadConfiguration
 
 SUBTRACT = "gpudiff.science.subtract:subtract"
-LEAST = {"workers": 0, "credit": 1, "lease_s": 0.1, "attempts": 1, "max_frame_bytes": 1, "cutout_size": 1}
 WORK, STOP = b"work", b"stop"
 FORCED, DEFERRED = b"1", b"0"
 """What a differencer says to a worker (services.worker)."""
@@ -34,16 +32,6 @@ class Settings:
     configuration: Configuration = field(default_factory=Configuration)
     process: str = SUBTRACT
     ring: str = ""
-
-    def __post_init__(self) -> None:
-        """Raises BadConfiguration for numbers that no service can run with."""
-        service = self.configuration.service
-        for key, least in LEAST.items():
-            if getattr(service, key) < least:
-                got = getattr(service, key)
-                raise BadConfiguration(f"[service] {key}: expected {least} or more, got {got}")
-        if service.cutout_size % 2 == 0:
-            raise BadConfiguration(f"[service] cutout_size: expected an odd number, got {service.cutout_size}")
 
     @property
     def index(self) -> Path:

@@ -100,7 +100,10 @@ class Worker:
         frame = self.calibrated(wire.frame_in(envelope))
         template = self.templates.find(frame)
         seconds["read"] = time.perf_counter() - start
+        begun = time.perf_counter()
         difference, sources = self.process(frame, template, self.configuration)
+        aside = sum(difference.seconds.get(stage, 0.0) for stage in ("calibrate", "detect"))
+        seconds["subtract"] = max(0.0, time.perf_counter() - begun - aside)
         difference, sources = rate(difference, sources, self.model)
         made = batch(difference, sources, self.service.cutout_size, received_tai)
         if forced and self.service.forced:
