@@ -17,11 +17,11 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import _common as common
-import hpgeom
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gpudiff.edges import healpix
 from gpudiff.edges.object_store import KIND, ObjectStore
 from gpudiff.edges.sky_file import ORDER, write_sky_file
 from gpudiff.model.sky import within
@@ -41,7 +41,7 @@ def columns_of(count: int) -> dict[str, np.ndarray]:
 
 def ranges(ra: float, dec: float) -> np.ndarray:
     """(R, 2) pixels of a visit."""
-    return hpgeom.query_circle(1 << ORDER, ra, dec, RADIUS, inclusive=True, return_pixel_ranges=True)
+    return healpix.ranges(healpix.cone(ra, dec, RADIUS, 1 << ORDER))
 
 
 def write_parquet(path: Path, columns: dict[str, np.ndarray], pixel: np.ndarray, order: np.ndarray) -> None:
@@ -108,7 +108,7 @@ def main() -> int:
         begun = time.perf_counter()
         write_sky_file(path / "known.sky", KIND, columns, {})
         building = time.perf_counter() - begun
-        pixel = hpgeom.angle_to_pixel(1 << ORDER, columns["ra"], columns["dec"])
+        pixel = healpix.cells(columns["ra"], columns["dec"], 1 << ORDER)
         order = np.argsort(pixel, kind="stable")
         write_parquet(path / "known.parquet", columns, pixel, order)
         write_sqlite(path / "known.sqlite", columns, pixel, order)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gpudiff.edges import healpix
 from gpudiff.edges.atomic import atomically
 from gpudiff.model.alert_index import CODED, PLACED, AlertQuery, Cone
 from gpudiff.model.errors import StoreFailed
@@ -161,27 +162,15 @@ def placed(rows: Table, file: str) -> Table:
 
 def pixels(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     """(N,) int64 HEALPix pixels of order ORDER, nested; -1 where the position is not known."""
-    import hpgeom
-
     out = np.full(len(ra), -1, np.int64)
     known = np.isfinite(ra) & np.isfinite(dec)
-    out[known] = hpgeom.angle_to_pixel(1 << ORDER, ra[known] % 360, dec[known])
+    out[known] = healpix.cells(ra[known], dec[known], 1 << ORDER)
     return out
 
 
 def pixel_ranges(cone: Cone) -> np.ndarray:
     """(N, 2) int64 ranges [low, high) of pixels of order ORDER that hold every position within the circle."""
-    import hpgeom
-
     radius = np.radians(cone.radius / 3600)
     order = int(np.clip(np.log2(8 / max(radius, 1e-9)), 0, ORDER))
-    found = hpgeom.query_circle(
-        1 << order,
-        cone.ra % 360,
-        cone.dec,
-        min(max(cone.radius / 3600, 1e-9), 180.0),
-        inclusive=True,
-        nest=True,
-        return_pixel_ranges=True,
-    )
-    return np.asarray(found, np.int64).reshape(-1, 2) << 2 * (ORDER - order)
+    found = healpix.ranges(healpix.cone(cone.ra, cone.dec, max(cone.radius / 3600, 1e-9), 1 << order))
+    return found << 2 * (ORDER - order)

@@ -20,10 +20,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import hpgeom
 import numpy as np
 import xxhash
 
+from gpudiff.edges import healpix
 from gpudiff.edges.atomic import atomically
 from gpudiff.model.errors import UnreadableFile
 from gpudiff.model.tables import Column, Table
@@ -75,9 +75,7 @@ class SkyFile:
 
     def ranges(self, ra: float, dec: float, radius: float) -> np.ndarray:
         """(R, 2) first row and the one after the last, of the pixels that a cone touches; empty ones left out."""
-        pixels = hpgeom.query_circle(
-            1 << self._order, ra % 360, dec, radius, inclusive=True, return_pixel_ranges=True
-        )
+        pixels = healpix.ranges(healpix.cone(ra, dec, radius, 1 << self._order))
         found = np.stack([self._start[pixels[:, 0]], self._start[pixels[:, 1]]], -1).astype(np.int64)
         return found[found[:, 0] < found[:, 1]]
 
@@ -167,7 +165,7 @@ def _order_of_rows(columns: Mapping[str, np.ndarray], order: int) -> tuple[np.nd
     """The rising pixels of the rows that have a place, and which row each is."""
     ra, dec = np.asarray(columns["ra"], float), np.asarray(columns["dec"], float)
     placed = np.flatnonzero(np.isfinite(ra) & (np.abs(dec) <= 90))
-    pixel = hpgeom.angle_to_pixel(1 << order, ra[placed] % 360, dec[placed])
+    pixel = healpix.cells(ra[placed], dec[placed], 1 << order)
     sort = np.lexsort((next(iter(columns.values()))[placed], pixel))
     return pixel[sort], placed[sort]
 

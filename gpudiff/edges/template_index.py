@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from gpudiff.edges import healpix
 from gpudiff.edges.fits import IMAGE, MASK, PSF, VARIANCE
 from gpudiff.edges.fits_structure import check_structure
 from gpudiff.edges.header import Cards, observation, wcs_keywords
@@ -240,20 +241,13 @@ def circle(shape: tuple[int, int], sky: Sky) -> tuple[np.ndarray, float]:
 
 def cells_of(ra: np.ndarray, dec: np.ndarray) -> list[int]:
     """The HEALPix cells of positions that are finite."""
-    from astropy_healpix.healpy import ang2pix
-
     known = np.isfinite(ra) & np.isfinite(dec)
-    return [int(cell) for cell in np.unique(ang2pix(NSIDE, ra[known], dec[known], nest=True, lonlat=True))]
+    return np.unique(healpix.cells(ra[known], dec[known], NSIDE)).tolist()
 
 
 def cone(ra: float, dec: float, radius: float) -> np.ndarray:
     """The HEALPix cells that a circle touches, perhaps one or two beside it.  Degrees."""
-    from astropy import units
-    from astropy_healpix.core import healpix_cone_search
-
-    return healpix_cone_search(
-        ra * units.deg, dec * units.deg, min(radius, 180.0) * units.deg, NSIDE, order="nested"
-    )
+    return healpix.cone(ra, dec, radius, NSIDE)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:

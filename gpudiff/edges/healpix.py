@@ -1,0 +1,28 @@
+"""HEALPix cells, nested (Gorski et al. 2005, ApJ 622, 759): of positions, and those that a circle touches."""
+
+import numpy as np
+
+ALL_SKY = 180.0
+
+
+def cells(ra: np.ndarray, dec: np.ndarray, nside: int) -> np.ndarray:
+    """(N,) int64 cells of (N,) positions, degrees, finite."""
+    from astropy_healpix.healpy import ang2pix
+
+    return np.asarray(ang2pix(nside, ra % 360, dec, nest=True, lonlat=True), np.int64)
+
+
+def cone(ra: float, dec: float, radius: float, nside: int) -> np.ndarray:
+    """The cells that a circle touches, rising, perhaps a few beside it.  Degrees."""
+    from astropy import units
+    from astropy_healpix.core import healpix_cone_search
+
+    where = (ra % 360) * units.deg, dec * units.deg, min(radius, ALL_SKY) * units.deg
+    return np.sort(healpix_cone_search(*where, nside, order="nested"))
+
+
+def ranges(found: np.ndarray) -> np.ndarray:
+    """(R, 2) int64 first cell and the one after the last of each run in rising cells."""
+    breaks = np.flatnonzero(np.diff(found) > 1)
+    first, last = np.append(0, breaks + 1), np.append(breaks, len(found) - 1)
+    return np.stack([found[first], found[last] + 1], -1).astype(np.int64) if len(found) else np.empty((0, 2), int)
