@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gpudiff.edges.object_store import ObjectStore
 from gpudiff.model.errors import UnreadableFile
 from gpudiff.model.footprint import unit_vectors
 from gpudiff.model.tables import Column, Table
@@ -43,5 +44,11 @@ class Positions:
 
 
 def known_positions(path: str) -> Callable[[float, float, float], Table]:
-    """`cone` of the table in a file; of no object at all when `path` is ''.  Raises UnreadableFile."""
-    return Positions(Path(path)).cone if path else lambda ra, dec, radius: Table.empty(POSITION)
+    """`cone` of the table or the object store in a file; of no object at all when `path` is ''.
+
+    Raises UnreadableFile.
+    """
+    if not path:
+        return lambda ra, dec, radius: Table.empty(POSITION)
+    where = Path(path)
+    return Positions(where).cone if where.suffix in FORMATS else ObjectStore(where).cone

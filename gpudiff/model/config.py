@@ -78,7 +78,7 @@ class Service:
     cutout_size: int = 51  # px, odd
     sinks: tuple[str, ...] = ()  # where alerts go beside the archive: "zmq+tcp://127.0.0.1:5571", ... (ALERTS.md)
     forced: bool = True  # fluxes at known positions without a detection; left out while frames queue up
-    forced_objects: str = ""  # table of those positions: diaObjectId, ra, dec (.csv, .ecsv, .fits)
+    forced_objects: str = ""  # table of those positions, diaObjectId, ra, dec; "": [sky] known_objects
     ring: str = "/dev/shm"  # folder for shared memory with clients on this machine; "": none
     calibrations: str = ""  # folder of calibrations for raw frames
     raw: bool = False  # true: frames that do not say whether they are calibrated are raw
@@ -189,6 +189,8 @@ CHOICES = {
     ("match", "algorithm"): ("alard-lupton", "delta", "whole-image", "zogy"),
 }
 
+MOTION = ("speed", "acceleration", "jerk")
+
 RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("instrument", "gain"): (0, inf),
     ("instrument", "saturation"): (0, inf),
@@ -208,6 +210,31 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("service", "max_frame_bytes"): (1, inf),
     ("service", "association_radius"): (0, inf),
     ("service", "cutout_size"): (1, 1001),
+    ("telescope", "plate_scale"): (1e-3, inf),
+    ("telescope", "field_radius"): (0, 180),
+    ("telescope", "latitude"): (-90, 90),
+    ("telescope", "longitude"): (-360, 360),
+    ("telescope", "altitude_low"): (-90, 90),
+    ("telescope", "altitude_high"): (-90, 90),
+    **{("telescope", f"{axis}_{what}"): (1e-3, inf) for axis in ("azimuth", "altitude") for what in MOTION},
+    ("telescope", "dome_speed"): (1e-3, inf),
+    ("telescope", "dome_altitude_speed"): (1e-3, inf),
+    ("telescope", "settle_s"): (0, inf),
+    ("telescope", "readout_s"): (0, inf),
+    ("telescope", "filter_change_s"): (0, inf),
+    ("telescope", "ahead_s"): (0, inf),
+    ("telescope", "warm_bytes"): (0, inf),
+    ("ledger", "group"): (1, 10000),
+    ("ledger", "group_s"): (0, 10),
+    ("ledger", "missing_s"): (0, inf),
+    ("ledger", "close_s"): (0, inf),
+    ("ledger", "seal_s"): (0, inf),
+    ("ledger", "suspect_factor"): (1, inf),
+    ("ledger", "suspect_count"): (1, inf),
+    ("sky", "tracklet_slowest"): (0, inf),
+    ("sky", "tracklet_fastest"): (0, inf),
+    ("sky", "tracklet_window"): (0, inf),
+    ("sky", "tracklet_chance"): (0, 1),
 }
 """Least and greatest value; a NaN is out of every range."""
 

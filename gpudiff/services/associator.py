@@ -7,6 +7,7 @@ before the answer makes the sender repeat the batch, and the ledger absorbs the 
 import dataclasses
 import fcntl
 import json
+import math
 import os
 import time
 import traceback
@@ -165,7 +166,9 @@ class Associator:
     def control(self, parts: Sequence[Any]) -> Answer:
         """Do what a control message says: announce a visit, give up a frame, release alerts."""
         try:
-            done = obey(detections.decode_control(list(parts)), self.visits, self.ledger, self.clock())
+            said = detections.decode_control(list(parts))
+            done = obey(said, self.visits, self.ledger, self.clock())
+            self._prepare(said)
             self.publisher.wake()
             answer = Answer(None, "done", alerts=done)
         except MustStop:
@@ -174,6 +177,12 @@ class Associator:
             answer = Answer(None, "failed", error=error.name, reason=str(error))
         self.counts[f"control: {answer.status}"] += 1
         return answer
+
+    def _prepare(self, said: dict[str, Any]) -> None:
+        """Read the known objects of a visit that was announced, before its detections come."""
+        place = [one for one in (said.get("ra"), said.get("dec")) if isinstance(one, int | float)]
+        if said["say"] == "announce" and len(place) == 2 and all(map(math.isfinite, place)):
+            self.sky.prepare(*place, self.configuration.telescope.field_radius)
 
     def tick(self) -> None:
         """Write down what the sinks did, close what is due.  To be called now and then, and when nothing comes."""

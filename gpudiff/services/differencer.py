@@ -10,6 +10,7 @@ from typing import Any
 
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.dead_letters import DeadLetters
+from gpudiff.edges.keys import associator_keys
 from gpudiff.edges.positions import known_positions
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import endpoint_in, wait
@@ -23,6 +24,7 @@ from gpudiff.model.errors import (
 )
 from gpudiff.services import log
 from gpudiff.services.handover import error_named
+from gpudiff.services.herald import Herald
 from gpudiff.services.intake import Held
 from gpudiff.services.preload import Preloader
 from gpudiff.services.reception import Reception, refusal
@@ -50,14 +52,16 @@ class Differencer:
         be written, NoTemplate for a template folder that is absent.
         """
         service = settings.configuration.service
-        known_positions(service.forced_objects)  # refused here rather than by each worker
+        known_positions(settings.known_objects)  # refused here rather than by each worker
         self.attempts, self.lease_s = service.attempts, service.lease_s
         self._status_file = settings.directory / "status.json"
         letters = DeadLetters(settings.directory / "dead")
         TemplateStore(settings.templates, settings.configuration.instrument, index=settings.index).close()
-        self.reception = Reception(
-            endpoint_in(settings.directory, settings.frames), service, letters, settings.configuration.security
-        )
+        security = settings.configuration.security
+        bind = endpoint_in(settings.directory, settings.frames)
+        neighbour = endpoint_in(settings.directory, settings.detections)
+        self.herald = Herald(neighbour, associator_keys(security))
+        self.reception = Reception(bind, service, letters, security, self.herald)
         self.endpoint, self.metrics = self.reception.router.endpoint, self.reception.metrics
         self.intake = self.reception.intake
         ring = str(self.reception.rings.path) if self.reception.rings else ""
@@ -149,6 +153,7 @@ class Differencer:
                 self._bury_worker(one)
         self._give_work()
         self.pool.kill_overdue()
+        self.herald.listen()
         self.reception.beat()
         self._write_status("stopping" if self._stopping else "running")
 

@@ -15,7 +15,9 @@ from gpudiff.model.clock import tai_now
 from gpudiff.model.config import Security, Service
 from gpudiff.model.errors import BadMessage, ChecksumMismatch, GpudiffError, InputRejected, MustStop, TryAgain
 from gpudiff.model.frame import FrameId
+from gpudiff.model.schedule import CANCELLED, NOTED
 from gpudiff.services import log
+from gpudiff.services.herald import Herald
 from gpudiff.services.intake import Held, Intake
 from gpudiff.services.metrics import Metrics
 from gpudiff.services.schedule import Schedule
@@ -40,9 +42,13 @@ class Reception:
         service: Service,
         dead_letters: DeadLetters,
         security: Security = Security(),  # noqa: B008
+        herald: Herald | None = None,
     ):
-        """Binds the endpoint; raises BadConfiguration, also for one beyond this machine without keys."""
-        self.service, self.dead_letters = service, dead_letters
+        """Binds the endpoint; raises BadConfiguration, also for one beyond this machine without keys.
+
+        herald : tells the associator of visits and of frames given up; None: nobody does
+        """
+        self.service, self.dead_letters, self.herald = service, dead_letters, herald
         self._max_bytes = service.max_frame_bytes + wire_header.MAX_HEADER_BYTES
         self.router = Router(
             endpoint,
@@ -82,6 +88,8 @@ class Reception:
         """Let a frame go as a dead letter."""
         frame = held.frame
         log.warn("rejected", error, frame)
+        if self.herald:
+            self.herald.failed(frame, f"{error.name}: {error}")
         self._bury(held.parts, error, wire_header.Identity(frame.visit, frame.snap, frame.detector))
         self.end(held, refusal(frame, "rejected", error))
 
@@ -129,6 +137,8 @@ class Reception:
         try:
             visit = next_visit.decode(message.parts)
             outcome = self.schedule.hear(visit)
+            if self.herald and outcome in (NOTED, CANCELLED):
+                self.herald.visit(visit)
             said = next_visit.answer(visit.visit, visit.revision, outcome)
         except BadMessage as error:
             outcome = error.name

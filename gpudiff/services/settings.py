@@ -39,6 +39,11 @@ class Settings:
         return self.directory / "templates.sqlite"
 
     @property
+    def known_objects(self) -> str:
+        """Where the positions for forced photometry are: a table of their own, or the store of known objects."""
+        return self.configuration.service.forced_objects or self.configuration.sky.known_objects
+
+    @property
     def workers(self) -> int:
         """Worker processes: as configured, or one for each core this process may use."""
         return self.configuration.service.workers or len(os.sched_getaffinity(0))

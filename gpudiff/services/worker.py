@@ -62,7 +62,7 @@ class Worker:
         instrument = self.configuration.instrument
         self.templates = TemplateStore(settings.templates, instrument, index=settings.index)
         self.process = load(settings.process)
-        self.known = known_positions(self.service.forced_objects)
+        self.known = known_positions(settings.known_objects)
         self.calibrated = calibrator(self.service)
         self.model = model_named(self.configuration.reliability.model)
         self.handover = Handover(settings.detections, keys=associator_keys(self.configuration.security))
