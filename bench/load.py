@@ -91,6 +91,8 @@ def a_batch(visit: int, detector: int, count: int, moment: float, rng: np.random
         observation=Observation(FrameId(visit, 0, detector), band="r", **times),
         sources=Table(DIASOURCE, columns),
         cutouts=np.broadcast_to(np.float32(1), (count, 3, CUTOUT, CUTOUT)),
+        variance=np.broadcast_to(np.float32(4), (count, CUTOUT, CUTOUT)),
+        mask=np.zeros((count, CUTOUT, CUTOUT), np.uint16),
         psf=np.full((25, 25), 1 / 625, np.float32),
         wcs={"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 0.0},
         fingerprint=f"{visit:08x}{detector:024x}",

@@ -315,12 +315,12 @@ def _section(kind: type, section: str, values: dict[str, Any], wrong: list[str])
         if key not in types:
             wrong.append(f"{where}no such key; expected one of {sorted(types)}{_perhaps(key, types)}")
             continue
-        value = _typed(types[key], value)
-        expected = _expected(types[key], section, key, value)
+        typed = _typed(types[key], value)
+        expected = _expected(types[key], section, key, typed)
         if expected:
             wrong.append(f"{where}expected {expected}, got {value!r}")
         else:
-            made[key] = value
+            made[key] = typed
     return made
 
 

@@ -182,7 +182,8 @@ class Associator:
         """Read the known objects of a visit that was announced, before its detections come."""
         place = [one for one in (said.get("ra"), said.get("dec")) if isinstance(one, int | float)]
         if said["say"] == "announce" and len(place) == 2 and all(map(math.isfinite, place)):
-            self.sky.prepare(*place, self.configuration.telescope.field_radius)
+            ra, dec = map(float, place)
+            self.sky.prepare(ra, dec, self.configuration.telescope.field_radius)
 
     def tick(self) -> None:
         """Write down what the sinks did, close what is due.  To be called now and then, and when nothing comes."""

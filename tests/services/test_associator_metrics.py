@@ -35,6 +35,10 @@ def test_latency_counts_from_the_end_of_readout_of_each_alert_once(registry):
     )
 
 
-@pytest.mark.parametrize("stage", ["associate", "encode", "commit", "publish"])
+@pytest.mark.parametrize("stage", ["associate", "encode", "archive", "store"])
 def test_every_stage_of_a_batch_is_timed(registry, stage):
     assert registry.get_sample_value("gpudiff_associator_stage_seconds_count", {"stage": stage}) == 1
+
+
+def test_every_transaction_is_timed(registry):
+    assert registry.get_sample_value("gpudiff_associator_stage_seconds_count", {"stage": "commit"}) >= 1

@@ -30,7 +30,7 @@ def process(frame: Frame, template: Frame, configuration: Configuration) -> tupl
 def main(directory: str, templates: str, frames: str, detections: str) -> int:
     """Serve until SIGTERM."""
     values = {"workers": 2, "cutout_size": 5, "max_frame_bytes": 1 << 20, "lease_s": 5.0}
-    configuration = override(Configuration(), "service", **values)
+    configuration = override(override(Configuration(), "service", **values), "reliability", model="none")
     settings = Settings(
         Path(directory), Path(templates), frames, detections, configuration, process="recorded:process"
     )
