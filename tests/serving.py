@@ -119,7 +119,7 @@ class SmallAssociator:
             if not wait([self.router], 0.05):
                 continue
             message = self.router.receive()
-            if message is not None:
+            if message is not None and not detections.is_control(message.parts):
                 self.received += 1
                 answer = self.answer(detections.decode(message.parts))
                 if answer is not None:

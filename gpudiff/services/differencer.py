@@ -107,6 +107,7 @@ class Differencer:
         self.preloader.close()
         self.pool.close()
         self.reception.close()
+        self.herald.close()
         os.close(self._wake)
         os.close(self._waker)
 
