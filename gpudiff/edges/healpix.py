@@ -2,7 +2,8 @@
 
 import numpy as np
 
-ALL_SKY = 180.0
+WIDE = 5.0
+"""Degrees, from which on a look at every cell is faster than the search, which takes minutes for the whole sky."""
 
 
 def cells(ra: np.ndarray, dec: np.ndarray, nside: int) -> np.ndarray:
@@ -17,8 +18,21 @@ def cone(ra: float, dec: float, radius: float, nside: int) -> np.ndarray:
     from astropy import units
     from astropy_healpix.core import healpix_cone_search
 
-    where = (ra % 360) * units.deg, dec * units.deg, min(radius, ALL_SKY) * units.deg
+    if radius > WIDE:
+        return _wide(ra, dec, radius, nside)
+    where = (ra % 360) * units.deg, dec * units.deg, radius * units.deg
     return np.sort(healpix_cone_search(*where, nside, order="nested"))
+
+
+def _wide(ra: float, dec: float, radius: float, nside: int) -> np.ndarray:
+    """The cells whose middle is no farther than the radius and half a cell's longest diagonal."""
+    from astropy_healpix.healpy import nside2resol, pix2ang
+
+    found = np.arange(12 * nside**2)
+    to_ra, to_dec = np.radians(pix2ang(nside, found, nest=True, lonlat=True))
+    there, turn = np.radians(dec), to_ra - np.radians(ra)
+    cosine = np.sin(there) * np.sin(to_dec) + np.cos(there) * np.cos(to_dec) * np.cos(turn)
+    return found[cosine >= np.cos(min(np.pi, np.radians(radius) + 1.5 * nside2resol(nside)))]
 
 
 def ranges(found: np.ndarray) -> np.ndarray:
