@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint clean compiler
+.PHONY: help demo test soak bench lint clean compiler
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -18,6 +18,13 @@ demo: $(STAMP) ## simulate three visits, run the service, send the frames, repor
 
 test: compiler $(STAMP) ## every test; ARGS="-k name" picks some
 	$(PYTHON) -m pytest $(ARGS)
+
+soak: compiler $(STAMP) ## the long tests (faults, fuzzing, nights) and the load; ARGS as for test
+	$(PYTHON) -m pytest -m soak $(ARGS)
+	$(PYTHON) bench/load.py
+	$(PYTHON) bench/load.py --detections 40000
+	@for night in ../shared/data/pointings/*.csv; do \
+	  if [ -f "$$night" ]; then echo "== $$night"; $(PYTHON) bench/load.py --night "$$night" || exit 1; fi; done
 
 bench: $(STAMP) ## every benchmark, about an hour; results go to bench/results/
 	@for script in bench/[!_]*.py; do echo "== $$script"; $(PYTHON) $$script $(ARGS) || exit 1; done

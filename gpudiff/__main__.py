@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from gpudiff import __version__
 from gpudiff.model.errors import GpudiffError
@@ -15,10 +16,26 @@ COMMANDS = {
     "differencer": "take frames over ZeroMQ, subtract, hand detections on",
     "associator": "decide known or new, keep the ledger, publish alerts",
     "send": "send FITS frames to a running service, with receipts",
+    "announce": "tell a running service which visits come next",
+    "templates": "build templates from earlier exposures",
+    "ledger": "list visits, release or drop alerts of suspect frames",
+    "keys": "make keys for sockets beyond this machine, say who may come in",
+    "requeue": "send refused frames again, once the cause is gone",
     "simulate": "make a night of frames, templates and truth",
     "demo": "simulate, run, send, and report what was found",
+    "query": "find alerts in the archive by id, object, time, place or SQL",
+    "archive": "index the alert archive, export nights to Parquet, delete old ones",
+    "replay": "send archived alerts to a sink again, at the pace of their times",
+    "verify": "derive an alert's fingerprint again and name the first step that differs",
     "inspect": "print an alert, draw its cutouts",
     "devices": "list the CPU and the GPUs, and what is missing to use them",
+    "filter": "check filters of the mini-broker, try an expression on an archive",
+    "train-reliability": "train the real/bogus model on a night",
+    "objects": "build the store of known objects, look into it",
+    "ephemerides": "compute where Solar System objects are during a night",
+    "schema": "print the Avro schema of alerts or notices",
+    "status": "show how a running service stands",
+    "config": "check a configuration file, print what it comes to",
 }
 
 
@@ -40,8 +57,13 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name, summary in COMMANDS.items():
         sub = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
         if name == chosen:
-            importlib.import_module(f"gpudiff.cli.{name}").configure(sub)
+            _module(name).configure(sub)
     return parser
+
+
+def _module(command: str) -> Any:
+    """The file of a command."""
+    return importlib.import_module(f"gpudiff.cli.{command.replace('-', '_')}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     arguments = parser_for(argv).parse_args(argv)
     try:
-        return importlib.import_module(f"gpudiff.cli.{arguments.command}").run(arguments)
+        return _module(arguments.command).run(arguments)
     except GpudiffError as error:
         print(f"gpudiff {arguments.command}: {error.name}: {error}", file=sys.stderr)
         return error.exit_status

@@ -6,6 +6,7 @@ import numpy as np
 
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.frame import FrameId, Observation
+from gpudiff.model.mask import bit
 from gpudiff.model.provenance import step
 from gpudiff.model.tables import DIASOURCE, Table, dia_source_ids
 
@@ -42,6 +43,7 @@ def a_sources(count: int, visit: int = 7, detector: int = 4, **columns: Any) -> 
         psfFlux=1000.0 + n,
         psfFluxErr=np.full(count, 50.0),
         snr=np.full(count, 20.0),
+        reliability=np.full(count, np.nan),
     )
     return Table(DIASOURCE, {**values, **{name: np.broadcast_to(v, count) for name, v in columns.items()}})
 
@@ -69,6 +71,8 @@ def a_batch(
         ),
         sources=a_sources(count, visit, detector, **columns),
         cutouts=cutouts,
+        variance=np.square(cutouts[:, 0]) + np.float32(1),
+        mask=np.isnan(cutouts[:, 0]) * bit("NO_DATA"),
         psf=np.full((5, 5), 0.04, "<f4"),
         wcs=dict(WCS),
         fingerprint=fingerprint,

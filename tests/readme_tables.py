@@ -8,12 +8,13 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gpudiff.model import config, errors, mask, tables
 
 README = Path(__file__).parents[1] / "README.md"
+OPERATIONS = Path(__file__).parents[1] / "gpudiff" / "services" / "OPERATIONS.md"
 COMMENT = re.compile(r"^    (\w+): .*?  # (.*)$", re.MULTILINE)
 
 
@@ -88,6 +89,21 @@ def measured() -> str:
     return module.markdown()
 
 
+def metrics() -> str:
+    """Every metric of both programs; stands in services/OPERATIONS.md."""
+    from gpudiff.services.associator_metrics import AssociatorMetrics
+    from gpudiff.services.metrics import Metrics
+
+    found = []
+    for program, registry in (("differencer", Metrics("").registry), ("associator", AssociatorMetrics().registry)):
+        for collector in list(registry._collector_to_names):
+            (family,) = collector.describe()
+            labels = ", ".join(collector._labelnames)
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            found.append((f"`{name}`", family.type, labels, program, family.documentation))
+    return rows(("name", "type", "labels", "program", "meaning"), sorted(found))
+
+
 TABLES = {
     "measured": measured,
     "configuration": configuration,
@@ -104,13 +120,19 @@ def between(text: str, name: str) -> str:
 
 
 def main() -> int:
-    text = README.read_text()
-    for name, made in TABLES.items():
+    rewrite(README, TABLES)
+    rewrite(OPERATIONS, {"metrics": metrics})
+    return 0
+
+
+def rewrite(page: Path, tables: dict[str, Callable[[], str]]) -> None:
+    """Put the tables into a page."""
+    text = page.read_text()
+    for name, made in tables.items():
         start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
         head, rest = text.split(start, 1)
         text = f"{head}{start}\n{made()}\n{end}{rest.split(end, 1)[1]}"
-    README.write_text(text)
-    return 0
+    page.write_text(text)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from batches import WCS, a_sources
 from gpudiff.edges import control, detections
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.fits import write_frame
-from gpudiff.edges.transport import Dealer, Router, wait
+from gpudiff.edges.transport import Dealer, Router, ServerKeys, wait
 from gpudiff.model.config import Configuration, override
 from gpudiff.model.errors import BadConfiguration, NeighbourLost, NoUsablePixels
 from gpudiff.model.frame import Difference, Exposure, Frame, FrameId, Observation, Quality
@@ -76,6 +76,7 @@ def a_difference(frame: Frame, template: Frame) -> Difference:
         science=made(Exposure, frame=frame, image=frame.image, **plain),
         template=made(Exposure, frame=template, image=template.image, **plain),
         image=frame.image - template.image,
+        variance=np.full(SHAPE, 2, np.float32),
         mask=mask,
         matched=template.image,
         psf=np.full((9, 5, 5), 0.04, np.float32),
@@ -95,8 +96,8 @@ def made(noun: type, **values: Any) -> Any:
 class SmallAssociator:
     """Commits every batch once; `answer` may be replaced to misbehave."""
 
-    def __init__(self, endpoint: str = "tcp://127.0.0.1:*"):
-        self.router = Router(endpoint)
+    def __init__(self, endpoint: str = "tcp://127.0.0.1:*", keys: ServerKeys | None = None):
+        self.router = Router(endpoint, keys=keys)
         self.endpoint = self.router.endpoint
         self.batches: dict[FrameId, Any] = {}
         self.received = 0
@@ -118,7 +119,7 @@ class SmallAssociator:
             if not wait([self.router], 0.05):
                 continue
             message = self.router.receive()
-            if message is not None:
+            if message is not None and not detections.is_control(message.parts):
                 self.received += 1
                 answer = self.answer(detections.decode(message.parts))
                 if answer is not None:
@@ -207,6 +208,7 @@ def settings_in(directory: Path, detections_endpoint: str, **service: Any) -> Se
     write_frame(templates / "template.fits", a_frame(visit=0))
     values = {"workers": 1, "cutout_size": 5, "max_frame_bytes": 1 << 20, **service}
     configuration = override(Configuration(), "service", **values)
+    configuration = override(configuration, "reliability", model="none")  # `quick` makes no score to judge by
     return Settings(
         directory, templates, "tcp://127.0.0.1:*", detections_endpoint, configuration, process="serving:quick"
     )

@@ -22,7 +22,7 @@ ON_A_FREE_PORT = """
 gpudiff() {
     case $1 in
         run) exec gpudiff "$@" --frames tcp://127.0.0.1:5570 ;;
-        send) command gpudiff "$@" --to tcp://127.0.0.1:5570 ;;
+        send|announce) command gpudiff "$@" --to tcp://127.0.0.1:5570 ;;
         *) command gpudiff "$@" ;;
     esac
 }

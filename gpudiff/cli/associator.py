@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import sys
 from pathlib import Path
 
 from gpudiff.model.config import Configuration, load
@@ -20,11 +21,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLE
     parser.add_argument("--directory", type=Path, required=True, metavar="DIR", help="where results are kept")
     parser.add_argument("--detections", metavar="ENDPOINT", help="where differencers connect to")
+    parser.add_argument("--metrics", metavar="[HOST:]PORT", help="serve /metrics, /healthz and /readyz there")
+    parser.add_argument("--log", choices=("json", "text"), default="text", help="form of the log on stderr")
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration, TOML")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; 0."""
+    from gpudiff.edges.keys import warning
+    from gpudiff.services import log
     from gpudiff.services.associator import serve
 
     configuration = load(arguments.config) if arguments.config else Configuration()
@@ -32,9 +37,13 @@ def run(arguments: argparse.Namespace) -> int:
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda which, _: told.append(which))
-    serve(arguments.directory, endpoint, configuration, _ready, lambda: bool(told))
+
+    def ready(bound: str) -> None:
+        said = warning(configuration.security, bound)
+        if said:
+            print(said, file=sys.stderr, flush=True)
+        print(f"ready: detections {bound}", flush=True)
+
+    log.start("associator", arguments.log)
+    serve(arguments.directory, endpoint, configuration, ready, lambda: bool(told), arguments.metrics)
     return 0
-
-
-def _ready(endpoint: str) -> None:
-    print(f"ready: detections {endpoint}", flush=True)

@@ -27,14 +27,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", metavar="ENDPOINT", help="where clients send frames; port 0 for a free one")
     parser.add_argument("--workers", type=int, help="worker processes (default: one a core)")
     parser.add_argument("--config", type=Path, help="TOML file")
-    parser.add_argument("--metrics", type=int, metavar="PORT", help="serve Prometheus counters on this port")
+    parser.add_argument("--metrics", metavar="[HOST:]PORT", help="serve /metrics, /healthz and /readyz there")
+    parser.add_argument("--log", choices=("json", "text"), default="text", help="form of the log on stderr")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from gpudiff.edges.keys import warning
     from gpudiff.model.config import Configuration, load, override
+    from gpudiff.services import log
     from gpudiff.services.differencer import Differencer
     from gpudiff.services.settings import Settings
 
+    log.start("differencer", arguments.log)
     configuration = load(arguments.config) if arguments.config else Configuration()
     if arguments.workers is not None:
         configuration = override(configuration, "service", workers=arguments.workers)
@@ -49,8 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
         )
     )
     differencer.stop_on_signals()
+    said = warning(configuration.security, differencer.endpoint)
+    if said:
+        print(said, file=sys.stderr, flush=True)
     if arguments.metrics is not None:
-        port = differencer.metrics.serve(arguments.metrics)
+        port = differencer.metrics.serve(arguments.metrics, differencer.alive, differencer.ready)
         print(f"counters: http://127.0.0.1:{port}/metrics", file=sys.stderr)
     differencer.run(lambda endpoint: print(f"ready: frames {endpoint}", flush=True))
     return 0

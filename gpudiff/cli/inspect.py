@@ -6,15 +6,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from gpudiff.model.errors import UnreadableFile
+
 DESCRIPTION = """\
 Lists the alerts of a file, or prints one of them field by field; null and NaN are left out. FILE is an archive
-file (alerts/VISIT.avro) or a single alert in Confluent framing, which needs its schema.
+file (alerts/VISIT.avro), the folder of an archive with --id, or a single alert in Confluent framing, which needs
+its schema: an .avsc file with the files it names beside it, as the survey publishes them. --png draws the three
+cutouts and the light curve.
 """
 EPILOG = """\
 examples:
   gpudiff inspect night/alerts/7.avro
   gpudiff inspect night/alerts/7.avro --index 0 --png alert.png
-  gpudiff inspect night/alerts/7.avro --id 117702656
+  gpudiff inspect night --id 117702656 --png alert.png
   gpudiff inspect packet.avro --schema lsst.v9_0.alert.avsc
 """
 COLUMNS = ("index", "diaSourceId", "object", "", "ra", "dec", "flux", "snr", "flags")
@@ -28,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--id", type=int, metavar="DIASOURCEID", help="the alert of this detection")
     which.add_argument("--index", type=int, metavar="N", help="the Nth alert of the file, from 0")
-    parser.add_argument("--png", type=Path, metavar="OUT", help="draw the three cutouts (.png, .pdf, .svg)")
+    parser.add_argument("--png", type=Path, metavar="OUT", help="draw cutouts and light curve (.png, .pdf, .svg)")
     parser.add_argument("--schema", type=Path, metavar="AVSC", help="of a Confluent-framed alert")
 
 
@@ -36,24 +40,50 @@ def run(arguments: argparse.Namespace) -> int:
     """Print; 0."""
     from gpudiff.edges.alert_file import read_alerts
 
-    alerts = read_alerts(arguments.file, arguments.schema)
+    folder = arguments.file.is_dir()
+    if folder and arguments.id is None:
+        raise UnreadableFile(f"{arguments.file}: a folder: expected --id too; gpudiff query lists its alerts")
+    alerts = archived(arguments) if folder else read_alerts(arguments.file, arguments.schema)
     if arguments.id is None and arguments.index is None and arguments.png is None and not arguments.schema:
         sys.stdout.writelines(f"{line}\n" for line in listing(alerts))
         return 0
     alert = pick(alerts, arguments)
     sys.stdout.writelines(f"{line}\n" for line in fields(alert))
+    sys.stdout.writelines(f"{line}\n" for line in steps(arguments.file, alert))
     if arguments.png:
         from gpudiff.edges.picture_alert import draw
 
         draw(alert, headline(alert), arguments.png)
-        print(f"cutouts drawn to {arguments.png}")
+        print(f"drawn to {arguments.png}")
     return 0
+
+
+def archived(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The alert of an id in an archive, its last revision first."""
+    from gpudiff.edges.alert_archive import AlertArchive, archive_folder
+    from gpudiff.edges.alert_table import decode
+    from gpudiff.model.alert_index import AlertQuery
+
+    opened = AlertArchive(archive_folder(arguments.file))
+    rows = opened.find(AlertQuery(dia_source_id=arguments.id))
+    return (decode(stored) for stored in opened.alerts(rows.take(slice(None, None, -1))))
+
+
+def steps(file: Path, alert: dict[str, Any]) -> Iterator[str]:
+    """A line for each step behind the alert's fingerprint, where they stand beside the archive."""
+    from gpudiff.edges.alert_archive import archive_folder
+    from gpudiff.edges.provenance_file import stored_steps
+
+    origin = alert.get("provenance") or {}
+    if "fingerprint" in origin:
+        folder = archive_folder(file) if file.is_dir() else file.parent
+        for one in stored_steps(folder, bytes(origin["fingerprint"]).hex()):
+            told = " ".join([one["version"], one.get("device", "")]).strip()
+            yield f"step {one['step']:<12} {told:<14} {one['fingerprint']}"
 
 
 def pick(alerts: Iterable[dict[str, Any]], arguments: argparse.Namespace) -> dict[str, Any]:
     """The alert asked for, the first one when none was; raises UnreadableFile when it is not there."""
-    from gpudiff.model.errors import UnreadableFile
-
     count = 0
     for count, alert in enumerate(alerts, 1):
         if arguments.id is None:

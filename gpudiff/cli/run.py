@@ -18,6 +18,9 @@ Prints `ready: frames ENDPOINT directory DIR` when frames may come.  DIR holds l
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     add_options(parser)
+    parser.add_argument(
+        "--associator-metrics", metavar="[HOST:]PORT", help="the same for the associator, at another port"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             config=arguments.config,
             metrics=arguments.metrics,
+            associator_metrics=arguments.associator_metrics,
+            log=arguments.log,
         )
     ).run()
     return 0

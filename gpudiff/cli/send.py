@@ -1,6 +1,7 @@
 """gpudiff send: FITS frames to a running service, with receipts."""
 
 import argparse
+import dataclasses
 import statistics
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ DESCRIPTION = """\
 Send FITS frames to a running service and wait until the detections of each are committed.
 
   gpudiff send night/*.fits
-  gpudiff send science.fits --to tcp://camera-hall:5570 --visit 12
+  gpudiff send science.fits --to tcp://camera-hall:5570 --key keys/camera.key_secret --visit 12
 
 Exit status 0 when every frame is done (or was done before), 3 when one was refused, 1 when the service did
 not answer.  Frames without VISIT in their headers need --visit: one visit, snap and detector are one frame.
@@ -30,6 +31,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="TOML file")
     parser.add_argument("--visit", type=int, help="visit of the first frame, counted up for the next ones")
     parser.add_argument("--detector", type=int, help="detector of all frames")
+    parser.add_argument("--raw", action="store_true", help="the frames are raw: the service calibrates them")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="NAME.key_secret, with service.key beside it")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="longest silence of the service")
 
 
@@ -42,12 +45,14 @@ def run(arguments: argparse.Namespace) -> int:
     endpoint = arguments.to or configuration.service.frames
     tally, start = Tally(), time.monotonic()
     with (
-        FrameClient(endpoint, name="gpudiff send", timeout_s=arguments.timeout) as client,
+        FrameClient(endpoint, name="gpudiff send", timeout_s=arguments.timeout, keys=arguments.key) as client,
         bars("sending") as (move,),
     ):
         for receipt in client.send_many(readable(arguments, configuration, tally)):
             tally.add(receipt)
             move(tally.total, len(arguments.frames))
+    if ": " in client.way:
+        print(f"pixels went over the {client.way}")
     print(tally.summary(time.monotonic() - start))
     return 3 if tally.bad else 0
 
@@ -103,6 +108,8 @@ def readable(arguments: argparse.Namespace, configuration: "Configuration", tall
         visit = None if arguments.visit is None else arguments.visit + number
         try:
             frame = read_frame(path, configuration.instrument, visit=visit, detector=arguments.detector)
+            if arguments.raw:
+                frame = dataclasses.replace(frame, calibrated=False)
             first, digest = sent.setdefault(frame.observation.frame, (path, frame.digest))
             if digest != frame.digest:
                 raise BadMessage(

@@ -50,16 +50,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     start = time.perf_counter()
+    from gpudiff.edges.reliability_model import model_named
+    from gpudiff.science.reliability import rate
+
     configuration = configuration_of(arguments)
     check_outputs(arguments)
     share_memory()
     subtract_exposures, device_named = load_engine()
     device = device_named(configuration.match.device)
+    model = model_named(configuration.reliability.model)
     begun = time.perf_counter()
     exposures = prepared(arguments, configuration)
     seconds = {"load": begun - start, "read and calibrate": time.perf_counter() - begun}
     begun = time.perf_counter()
     difference, sources = subtract_exposures(*exposures, configuration, device)
+    difference, sources = rate(difference, sources, model)
     seconds |= _stages(difference.seconds, time.perf_counter() - begun)
     begun = time.perf_counter()
     write_plot(arguments, difference, sources)
@@ -107,6 +112,7 @@ OVERRIDES = {
     "instrument": ("gain", "read_noise", "saturation"),
     "match": ("algorithm", "align", "convolve", "threads", "device"),
     "detect": ("threshold", "decorrelate"),
+    "reliability": ("model",),
 }
 """Configuration section -> keys that the command line has options for."""
 
@@ -146,8 +152,18 @@ def prepared(arguments: argparse.Namespace, configuration: Configuration) -> lis
         for role, known in (("science", identity), ("template", {})):
             planes = {plane: getattr(arguments, f"{role}_{plane}") for plane in PLANES}
             frame = read_frame(getattr(arguments, role), configuration.instrument, **planes, **known)
+            if role == "science" and arguments.calibrations:
+                frame = without_signature(frame, arguments.calibrations)
             calibrated.append(beside.submit(calibrate, frame, configuration))
         return [one.result() for one in calibrated]
+
+
+def without_signature(frame: Any, folder: Path) -> Any:
+    """The calibrated frame of a raw one.  Raises NoCalibration, WrongShape, BadConfiguration."""
+    from gpudiff.edges.calibrations import CalibrationStore
+    from gpudiff.science.instrument_signature import remove_signature
+
+    return remove_signature(frame, CalibrationStore(folder).find(frame))
 
 
 M_ARENA_MAX = -8
@@ -237,6 +253,7 @@ def _meta(difference: Any) -> dict[str, Any]:
         "template": Path(difference.template.name).name,
         "band": frame.observation.band,
         "fprint": difference.fingerprint,
+        **{one["step"]: one["version"] for one in difference.steps if one["step"] == "reliability"},
         **{name: value for name, value in photometry.items() if value is not None},
     }
 
@@ -260,6 +277,7 @@ def _configure_input(group: Any) -> None:
         for plane in PLANES:
             of = f"{plane} of the {role} image, a FITS file of its own"
             group.add_argument(f"--{role}-{plane}", type=Path, metavar="FITS", help=of)
+    group.add_argument("--calibrations", type=Path, metavar="DIR", help="the science image is raw; calibrate it")
     group.add_argument("--gain", type=float, metavar="E", help="electrons per image unit, of both images")
     group.add_argument("--read-noise", type=float, metavar="E", help="electrons, of both images")
     group.add_argument("--saturation", type=float, metavar="LEVEL", help="image units, of both images")
@@ -289,6 +307,9 @@ def _configure_method(group: Any) -> None:
         action="store_false",
         default=None,
         help="leave the noise as the convolution makes it",
+    )
+    group.add_argument(
+        "--reliability", dest="model", metavar="MODEL", help="real/bogus model: default, none, or a JSON file"
     )
     group.add_argument("--threads", type=int, metavar="N", help="0, the default: one a core")
     group.add_argument(

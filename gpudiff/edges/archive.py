@@ -1,17 +1,20 @@
 """The alert archive: Avro object container files, one a visit; a crash doubles nothing and loses nothing.
 
 How much of a file counts is not the file's own business: the ledger says it, in the same transaction that
-takes the alerts out of the outbox.  An append first cuts the file to that size.  So whatever a crash left
-behind it, half a block or a whole one, is gone before the same alerts are written again.
+stores the DIASources.  An append first cuts the file to that size.  So whatever a crash left behind it, half a
+block or a whole one, is gone before the same alerts are written again.  Order of writing: append, sync, commit.
 """
 
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fastavro
+import numpy as np
 
 from gpudiff.edges.avro_rows import long
 from gpudiff.model.errors import StoreFailed, UnreadableFile
@@ -19,31 +22,78 @@ from gpudiff.model.errors import StoreFailed, UnreadableFile
 MAGIC = b"Obj\x01"
 
 
-def append(path: Path, size: int, schema: str, alerts: Sequence[bytes]) -> int:
-    """The new size of the file, once its first `size` bytes and the alerts after them are on disk.
+@dataclass(frozen=True)
+class Appended:
+    """What an append made: the file's new size, and where each alert's bare Avro body lies in it.
+
+    offsets, lengths : (N,) int64, bytes
+    """
+
+    size: int
+    offsets: np.ndarray
+    lengths: np.ndarray
+
+
+def append(path: Path, size: int, schema: str, alerts: Sequence[bytes]) -> Appended:
+    """Write the alerts after the first `size` bytes of the file.  They are on disk only after a `sync`.
 
     path : made when it is not there; size : what counts of it, 0 for a new file; the rest is cut off
     schema : JSON; alerts : encoded in it; they make one block
     Raises StoreFailed when the file is shorter than `size` or cannot be written.
     """
+    lengths = np.array([len(alert) for alert in alerts], np.int64)
     marker = sync_marker(schema, path.name)
     data = [*([] if size else [header(schema, marker)]), *block(alerts, marker)]
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        with open(descriptor, "r+b") as file:
-            found = os.fstat(descriptor).st_size
-            if found < size:
-                raise StoreFailed(f"{path}: expected at least {size} bytes, got {found}")
-            file.truncate(size)
-            file.seek(size)
-            file.writelines(data)
-            file.flush()
+    with _failing(path), open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b") as file:
+        found = os.fstat(file.fileno()).st_size
+        if found < size:
+            raise StoreFailed(f"{path}: expected at least {size} bytes, got {found}")
+        file.truncate(size)
+        file.seek(size)
+        file.writelines(data)
+    end = size + sum(map(len, data))
+    first = end - len(marker) - int(lengths.sum())
+    return Appended(end, first + np.cumsum(lengths) - lengths, lengths)
+
+
+def sync(path: Path, size: int) -> None:
+    """Cut the file to what counts of it and have it and its name on disk; raises StoreFailed."""
+    with _failing(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.ftruncate(descriptor, size)
             os.fsync(descriptor)
-        if not size:
-            sync_folder(path.parent)
+        finally:
+            os.close(descriptor)
+        sync_folder(path.parent)
+
+
+def trim(path: Path, size: int) -> None:
+    """Cut off what a crash left behind the first `size` bytes; a file that is not there is left alone."""
+    if path.exists() and path.stat().st_size > size:
+        sync(path, size)
+
+
+def bodies(path: Path, offsets: np.ndarray, lengths: np.ndarray) -> list[bytes]:
+    """The alerts that lie at these places of a file, bare Avro bodies, read in one go; raises StoreFailed."""
+    if not len(offsets):
+        return []
+    first, last = int(offsets.min()), int((offsets + lengths).max())
+    with _failing(path), open(path, "rb") as file:
+        file.seek(first)
+        data = file.read(last - first)
+    if len(data) < last - first:
+        raise StoreFailed(f"{path}: expected at least {last} bytes, got {first + len(data)}")
+    starts = (offsets - first).tolist()
+    return [data[start : start + length] for start, length in zip(starts, lengths.tolist(), strict=True)]
+
+
+@contextmanager
+def _failing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise StoreFailed(f"{path}: {error.strerror}") from None
-    return size + sum(map(len, data))
 
 
 def header(schema: str, marker: bytes) -> bytes:

@@ -1,54 +1,148 @@
-"""Rows of a table as Avro records, column by column: a few times faster than record by record.
+"""Rows of a table as Avro records, all rows of a field at once: tens of times faster than record by record.
+
+Every field becomes a matrix of bytes, one row a record, and a mask of those that count, since a null or a small
+integer takes fewer.  The matrices side by side, less what does not count, are the records one after the other.
 
 Only what our records are made of: long, int, float, double, boolean, string, and ["null", one of these].
 Encodings are those of the Avro specification 1.11, "Binary encoding".
 """
 
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import repeat
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
 
 NULL, VALUE = b"\x00", b"\x02"
 """Which branch of a union ["null", T] follows: 0 and 1 as Avro's zigzag integers."""
+ROWS = 1024
+"""Records made together, at most: half a megabyte of bytes on the way."""
+
+
+class Cells(NamedTuple):
+    """One field of all rows: data (N, W) uint8, and which of its bytes count, (N, W) bool or None for all."""
+
+    data: np.ndarray
+    counts: np.ndarray | None
 
 
 def encode_rows(
-    schema: Mapping[str, Any], columns: Mapping[str, Sequence[Any]], shared: Mapping[str, Any]
+    schema: Mapping[str, Any], columns: Mapping[str, np.ndarray], shared: Mapping[str, Any]
 ) -> list[bytes]:
     """The record of each row.
 
-    schema : a record's; columns : equal-length values by field name, None for null; at least one
+    schema : a record's; columns : equal-length arrays by field name, at least one; a masked one's masked rows
+        are null, NaN is a value
     shared : values that all rows have in common; a field in neither is null
     Raises ValueError for a null where the schema has none, struct.error or OverflowError for a number that
     does not fit.
     """
-    pieces: list[Iterable[bytes]] = []
+    count = len(next(iter(columns.values())))
+    records: list[bytes] = []
+    for start in range(0, count, ROWS):
+        some = {name: column[start : start + ROWS] for name, column in columns.items()}
+        records += _encode(schema, some, shared, min(ROWS, count - start))
+    return records
+
+
+def _encode(
+    schema: Mapping[str, Any], columns: Mapping[str, np.ndarray], shared: Mapping[str, Any], count: int
+) -> list[bytes]:
+    fields: list[Cells] = []
     constant = b""
     for field in schema["fields"]:
-        name, write = field["name"], writer(field["type"], field["name"])
+        name = field["name"]
         if name in columns:
-            pieces += [repeat(constant), map(write, columns[name])] if constant else [map(write, columns[name])]
+            fields += [_repeated(constant, count), _cells(field["type"], columns[name], name)]
             constant = b""
         else:
-            constant += write(shared.get(name))
-    count = len(next(iter(columns.values())))
-    pieces.append(repeat(constant, count))
-    return [b"".join(row) for row in zip(*pieces, strict=False)]
+            constant += encode_value(field["type"], shared.get(name), name)
+    return _cut([*fields, _repeated(constant, count)])
 
 
-def writer(kind: Any, name: str) -> Callable[[Any], bytes]:
-    """The function that encodes one value of a field."""
-    if isinstance(kind, list):
-        return _nullable(WRITERS[kind[1]])
-    plain = WRITERS[kind]
+def _cut(fields: list[Cells]) -> list[bytes]:
+    """Each row's bytes that count."""
+    data = np.concatenate([one.data for one in fields], axis=1)
+    counts = np.ones(data.shape, bool)
+    start = 0
+    for one in fields:
+        end = start + one.data.shape[1]
+        if one.counts is not None:
+            counts[:, start:end] = one.counts
+        start = end
+    ends = np.cumsum(counts.sum(1)).tolist()
+    joined = data[counts].tobytes()
+    return [joined[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
-    def write(value: Any) -> bytes:
-        if value is None:
+
+def _repeated(constant: bytes, count: int) -> Cells:
+    return Cells(np.broadcast_to(np.frombuffer(constant, np.uint8), (count, len(constant))), None)
+
+
+def _cells(kind: Any, column: np.ndarray, name: str) -> Cells:
+    nulls = np.ma.getmaskarray(column)
+    values = np.ma.getdata(column)
+    if not isinstance(kind, list):
+        if nulls.any():
             raise ValueError(f"{name}: expected a {kind}, got null")
-        return plain(value)
+        return COLUMNS[kind](values)
+    plain = COLUMNS[kind[1]](np.where(nulls, np.zeros(1, values.dtype), values))
+    known = ~nulls[:, None]
+    data = np.concatenate([known.astype(np.uint8) * VALUE[0], plain.data], axis=1)
+    counts = np.ones(data.shape, bool)
+    counts[:, 1:] = known if plain.counts is None else known & plain.counts
+    return Cells(data, counts)
 
-    return write
+
+def _longs(values: np.ndarray) -> Cells:
+    signed = values.astype(np.int64)
+    zigzag = ((signed << 1) ^ (signed >> 63)).view(np.uint64)
+    width = max(1, -(-int(zigzag.max(initial=0)).bit_length() // 7))
+    rest = zigzag[:, None] >> np.arange(0, 7 * width, 7, dtype=np.uint64)
+    more = np.zeros(rest.shape, bool)
+    more[:, :-1] = rest[:, 1:] != 0
+    counts = np.ones(rest.shape, bool)
+    counts[:, 1:] = more[:, :-1]
+    return Cells(((rest & 0x7F) | (more.astype(np.uint64) << 7)).astype(np.uint8), counts)
+
+
+def _reals(kind: str) -> Callable[[np.ndarray], Cells]:
+    def cells(values: np.ndarray) -> Cells:
+        with np.errstate(over="ignore"):
+            narrow = np.ascontiguousarray(values, kind)
+        if np.any(np.isinf(narrow) & ~np.isinf(values)):
+            raise OverflowError(f"expected numbers that {kind} holds, got {values[np.isinf(narrow)][0]}")
+        return Cells(narrow.view(np.uint8).reshape(len(values), narrow.itemsize), None)
+
+    return cells
+
+
+def _strings(values: np.ndarray) -> Cells:
+    different, which = np.unique(values, return_inverse=True)
+    encoded = [_string(str(one)) for one in different]
+    width = max(map(len, encoded), default=0)
+    data = np.frombuffer(b"".join(one.ljust(width, b"\0") for one in encoded), np.uint8).reshape(-1, width)
+    lengths = np.array([len(one) for one in encoded], int)
+    return Cells(data[which], np.arange(width) < lengths[which, None])
+
+
+COLUMNS: dict[str, Callable[[np.ndarray], Cells]] = {
+    "long": _longs,
+    "int": _longs,
+    "float": _reals("<f4"),
+    "double": _reals("<f8"),
+    "boolean": lambda values: Cells(values.astype(bool).astype(np.uint8)[:, None], None),
+    "string": _strings,
+}
+
+
+def encode_value(kind: Any, value: Any, name: str) -> bytes:
+    """One value of a field; None is null, and a ValueError where the field's type has no null."""
+    if isinstance(kind, list):
+        return NULL if value is None else VALUE + WRITERS[kind[1]](value)
+    if value is None:
+        raise ValueError(f"{name}: expected a {kind}, got null")
+    return WRITERS[kind](value)
 
 
 def long(value: int) -> bytes:
@@ -60,10 +154,6 @@ def long(value: int) -> bytes:
         rest >>= 7
     out.append(rest)
     return bytes(out)
-
-
-def _nullable(plain: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    return lambda value: NULL if value is None else VALUE + plain(value)
 
 
 def _string(value: str) -> bytes:

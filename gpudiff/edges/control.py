@@ -70,9 +70,10 @@ def hello(client: str) -> list[bytes]:
     return _encode({"say": "hello", "client": client})
 
 
-def ready(credit: int, lease_s: float, max_frame_bytes: int) -> list[bytes]:
-    """The service's answer to hello."""
-    return _encode({"say": "ready", "credit": credit, "lease_s": lease_s, "max_frame_bytes": max_frame_bytes})
+def ready(credit: int, lease_s: float, max_frame_bytes: int, ring: dict[str, str] | None = None) -> list[bytes]:
+    """The service's answer to hello; ring : shared memory for clients on its machine (edges.ring)."""
+    said = {"say": "ready", "credit": credit, "lease_s": lease_s, "max_frame_bytes": max_frame_bytes}
+    return _encode({**said, "ring": ring} if ring else said)
 
 
 def receipt(value: Receipt) -> list[bytes]:

@@ -1,61 +1,154 @@
-"""Cutouts as FITS files, three for an alert: a header made once for a frame, and each cutout's own CRPIX.
+"""Cutouts as FITS files, three for an alert: all that is the same for a frame's cutouts is written once.
 
-astropy would take 5 ms for each; a frame's header is the same for all its cutouts but for the place where
-they were cut.  The WCS is the frame's with CRPIX moved to the cutout; distortions (SIP, PV) are relative to
-CRPIX or to the sky, so they move along.
+astropy would take 5 ms for each.  Here the three files of a source are one record of fixed size: headers from a
+template, and planes, turned to big-endian as they are copied, at fixed places in it.
+
+The difference has the HDUs that astropy's CCDData reads by default, as Rubin's cutouts do: the image in the
+primary, UNCERT (a variance), MASK and PSFIMAGE.  Science and template are the image alone: with planes of their
+own an alert would be 130 kB instead of 73 kB, and a visit of 10,000 more than a gigabyte.  Variance and mask of
+the difference hold what is known of both.
+
+The WCS is the frame's with CRPIX moved to the cutout; distortions (SIP, PV) are relative to CRPIX or to the sky,
+so they move along.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from gpudiff.edges.header import card
+from gpudiff.model import mask as mask_planes
+
 KINDS = ("difference", "science", "template")
 BLOCK = 2880
 """Bytes of a FITS block (FITS standard 4.0, section 3.1)."""
-
-OWN_CARDS = ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTNAME", "BUNIT", "CRPIX1", "CRPIX2")
+ROWS = 16
+"""Sources whose files are made together, at most: about a megabyte, which stays in the processor's cache."""
+PSF_HALF = 12
+"""Greatest half width of the PSF in a cutout, pixels: 25 x 25 fill one block."""
+OWN_CARDS = ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTEND", "EXTNAME", "BUNIT", "CRPIX1", "CRPIX2")
+REFERENCE = "S160"
+"""The cards of CRPIX1 and CRPIX2."""
 
 
 def write_cutouts(
-    cutouts: np.ndarray, x: np.ndarray, y: np.ndarray, wcs: dict[str, Any], unit: str
-) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """The FITS files of each source's difference, science and template cutout.
+    cutouts: np.ndarray,
+    variance: np.ndarray,
+    mask: np.ndarray,
+    psf: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    wcs: dict[str, Any],
+    unit: str,
+    before: Callable[[int], bytes] = lambda size: b"",
+) -> Iterator[memoryview]:
+    """The FITS files of each source's difference, science and template cutout, one after the other.
 
-    cutouts : (N, 3, S, S) float32, S odd; NaN stays NaN
+    cutouts : (N, 3, S, S) float32, S odd; NaN stays NaN; variance : (N, S, S) float32, unit squared
+    mask : (N, S, S) uint16, bits of model.mask, at most 15; psf : (P, P) float32, P odd, cut to 25 x 25
     x, y : (N,) 0-based pixels in the frame; a cutout's centre is pixel floor(x + 1/2), floor(y + 1/2)
     wcs : the frame's FITS WCS keywords, {} for none; unit : BUNIT
+    before : what stands before each file, given its size in bytes
+    Each is a view that the next ones overwrite: to be used or copied before they are asked for.
     """
-    count, kinds, size, _ = cutouts.shape
-    pixels = cutouts.astype(">f4").reshape(count, kinds, size * size)
-    headers = _headers(size, wcs, unit)
-    padding = b"\0" * (-size * size * 4 % BLOCK)
-    for n in range(count):
-        reference = b""
-        if wcs:
-            corner = np.floor((x[n] + 0.5, y[n] + 0.5)) - size // 2
-            reference = _card("CRPIX1", wcs.get("CRPIX1", 0.0) - corner[0]) + _card(
-                "CRPIX2", wcs.get("CRPIX2", 0.0) - corner[1]
-            )
-        yield tuple(
-            b"".join((start, reference, rest, pixels[n, kind].tobytes(), padding))
-            for kind, (start, rest) in enumerate(headers)
-        )  # type: ignore[misc]
+    count, _, size, _ = cutouts.shape
+    whole, dtype = _template(size, _middle(psf), wcs, unit, before)
+    memory = bytearray(whole * min(ROWS, count))
+    files, records = memoryview(memory), np.frombuffer(memory, dtype)
+    references = _references(x, y, size, wcs)
+    for start in range(0, count, ROWS):
+        some = slice(start, min(start + ROWS, count))
+        rows = records[: some.stop - start]
+        for kind, name in enumerate(KINDS):
+            rows[name] = cutouts[some, kind]
+            if wcs:
+                rows[f"{name} reference"] = references[some]
+        rows["variance"], rows["mask"] = variance[some], mask[some]
+        for n in range(len(rows)):
+            yield files[n * len(whole) : (n + 1) * len(whole)]
 
 
-def _headers(size: int, wcs: dict[str, Any], unit: str) -> list[tuple[bytes, bytes]]:
-    """For each kind what comes before the CRPIX cards (none without a WCS), and after, to a block's end."""
+def _template(
+    size: int, psf: np.ndarray, wcs: dict[str, Any], unit: str, before: Callable[[int], bytes]
+) -> tuple[bytes, np.dtype[Any]]:
+    """The three files of one source with empty images, and the places in them that are each source's own."""
+    whole, places = b"", dict[str, int]()
+    image, plane = (">f4", (size, size)), (">i2", (size, size))
+    for name in KINDS:
+        start, rest = _headers(name, size, wcs, unit)
+        own = {f"{name} reference": len(start)} if wcs else {}
+        file = start + b" " * (160 if wcs else 0) + rest
+        own[name] = len(file)
+        file += _data(size * size * 4)
+        if name == KINDS[0]:
+            for what, header, length in _planes(size, psf, unit):
+                file += header
+                own[what] = len(file)
+                file += length
+        lead = before(len(file))
+        places |= {what: len(whole) + len(lead) + at for what, at in own.items()}
+        whole += lead + file
+    places.pop("psf")
+    formats = [REFERENCE if "reference" in name else plane if name == "mask" else image for name in places]
+    fields: Any = {
+        "names": list(places),
+        "formats": formats,
+        "offsets": list(places.values()),
+        "itemsize": len(whole),
+    }
+    return whole, np.dtype(fields)
+
+
+def _planes(size: int, psf: np.ndarray, unit: str) -> Iterator[tuple[str, bytes, bytes]]:
+    """Name, header and data of the difference's extensions: data are zero where each source has its own."""
+    bits = [card(key, number, mask_planes.DESCRIPTIONS[key[3:]]) for key, number in mask_planes.cards().items()]
+    variance = [("UTYPE", "VarianceUncertainty"), ("BUNIT", f"({unit})2")]
+    yield "variance", _extension("UNCERT", -32, size, variance), _data(size * size * 4)
+    yield "mask", _extension("MASK", 16, size, bits), _data(size * size * 2)
+    pixels = psf.astype(">f4").tobytes()
+    yield "psf", _extension("PSFIMAGE", -32, len(psf), []), pixels + b"\0" * (-len(pixels) % BLOCK)
+
+
+def _middle(psf: np.ndarray) -> np.ndarray:
+    edge = max(len(psf) // 2 - PSF_HALF, 0)
+    return psf[edge : len(psf) - edge, edge : len(psf) - edge]
+
+
+def _references(x: np.ndarray, y: np.ndarray, size: int, wcs: dict[str, Any]) -> np.ndarray:
+    """(N,) the cards of CRPIX1 and CRPIX2 in each source's cutouts."""
+    moved = [
+        wcs.get(key, 0.0) - (np.floor(position + 0.5) - size // 2)
+        for key, position in (("CRPIX1", x), ("CRPIX2", y))
+    ]
+    pairs = zip(*(column.tolist() for column in moved), strict=True)
+    cards = [_card("CRPIX1", one) + _card("CRPIX2", other) for one, other in pairs]
+    return np.array(cards, REFERENCE)
+
+
+def _headers(name: str, size: int, wcs: dict[str, Any], unit: str) -> tuple[bytes, bytes]:
+    """What comes before the CRPIX cards (none without a WCS), and after, to a block's end."""
     from astropy.io.fits import Header
 
     world = _cards(Header([(key, value) for key, value in wcs.items() if key not in OWN_CARDS]))
+    image = {"SIMPLE": True, "BITPIX": -32, "NAXIS": 2, "NAXIS1": size, "NAXIS2": size, "EXTEND": True}
+    start = _cards(Header([*image.items(), ("EXTNAME", name.upper()), ("BUNIT", unit)]))
+    rest = world + b"END".ljust(80)
     moved = 160 if wcs else 0
-    headers = []
-    for kind in KINDS:
-        image = {"SIMPLE": True, "BITPIX": -32, "NAXIS": 2, "NAXIS1": size, "NAXIS2": size}
-        start = _cards(Header([*image.items(), ("EXTNAME", kind.upper()), ("BUNIT", unit)]))
-        rest = world + b"END".ljust(80)
-        headers.append((start, rest + b" " * (-(len(start) + moved + len(rest)) % BLOCK)))
-    return headers
+    return start, rest + b" " * (-(len(start) + moved + len(rest)) % BLOCK)
+
+
+def _extension(name: str, bitpix: int, size: int, more: list[Any]) -> bytes:
+    from astropy.io.fits import Header
+
+    image = {"XTENSION": "IMAGE", "BITPIX": bitpix, "NAXIS": 2, "NAXIS1": size, "NAXIS2": size}
+    cards = _cards(Header([*image.items(), ("PCOUNT", 0), ("GCOUNT", 1), ("EXTNAME", name), *more]))
+    header = cards + b"END".ljust(80)
+    return header + b" " * (-len(header) % BLOCK)
+
+
+def _data(size: int) -> bytes:
+    return b"\0" * (size + -size % BLOCK)
 
 
 def _cards(header: Any) -> bytes:

@@ -1,18 +1,21 @@
 """Dead letters: frames that were refused, kept with the reason, so that nothing is lost silently."""
 
 import json
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
+from gpudiff.edges import wire
 from gpudiff.edges.atomic import atomically
-from gpudiff.edges.control import one_line
-from gpudiff.edges.wire import FRAMES, MAX_HEADER_BYTES
-from gpudiff.model.errors import GpudiffError, StoreFailed, UnreadableFile
+from gpudiff.edges.control import Receipt, one_line
+from gpudiff.edges.sender import Sender
+from gpudiff.edges.wire_header import FRAMES, MAX_HEADER_BYTES
+from gpudiff.model.errors import GpudiffError, InputRejected, StoreFailed, UnreadableFile
 
 Part = bytes | memoryview
 
@@ -68,9 +71,15 @@ class DeadLetters:
             "sizes": [len(part) for part in parts],
             "file": f"{name}.gdf",
         }
-        with atomically(self.folder / f"{name}.json") as temporary:
-            temporary.write_text(json.dumps(letter, indent=1))
-        return self.folder / f"{name}.json"
+        path = self.folder / f"{name}.json"
+        try:
+            with atomically(path) as temporary:
+                temporary.write_text(json.dumps(letter, indent=1))
+        except StoreFailed:
+            if not path.exists():
+                path.with_suffix(".gdf").unlink(missing_ok=True)
+            raise
+        return path
 
     def __len__(self) -> int:
         return sum(1 for _ in self.folder.glob("*.json"))
@@ -94,6 +103,45 @@ def read(path: Path) -> DeadLetter:
         return DeadLetter(path, letter["error"], letter["reason"], letter["time"], header, parts)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnreadableFile(f"{path}: expected a dead letter: {error!r}") from None
+
+
+def frames_in(folder: Path, error: str | None = None, visit: int | None = None) -> list[Path]:
+    """The letters of frames, by name: those with this error and of this visit, where that is asked for.
+
+    Letters of detections are left out: the differencer keeps their frames.
+    """
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        who, _, name = path.stem.rpartition("-")
+        if path.name.startswith("detections-") or (error is not None and name != error):
+            continue
+        if visit is None or who.split("-")[0] == str(visit):
+            found.append(path)
+    return found
+
+
+def send_again(path: Path, sender: Sender) -> Receipt:
+    """What came of a letter's frame; raises what the sender raises, and StoreFailed.
+
+    It is written down in requeued.jsonl before the letter of a committed frame is removed.
+    """
+    try:
+        letter = read(path)
+        receipt = sender.send(wire.decode(letter.parts, 1 << 62))
+    except InputRejected as error:
+        receipt = Receipt(None, None, None, None, "rejected", error=error.name, reason=one_line(str(error)))
+    line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "letter": path.stem, **asdict(receipt)}
+    try:
+        with open(path.with_name("requeued.jsonl"), "a") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if receipt.good:
+            path.unlink(missing_ok=True)
+            path.with_suffix(".gdf").unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreFailed(f"{path}: {error.strerror}") from None
+    return receipt
 
 
 def _as_json(header: bytes) -> Any:

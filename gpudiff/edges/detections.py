@@ -1,15 +1,23 @@
 """DetectionBatch <-> the message that carries it from the differencer to the associator.
 
-A message is five parts:
+A message is eight parts:
 
-    0  b"GDD1"
+    0  b"GDD2", the version of this contract
     1  header, JSON: what `Header` lists; a NaN is null; unknown keys are ignored
     2  the DIASources, one Arrow IPC stream with one record batch; the schema's metadata repeat visit,
        detector and fingerprint so that the part can be read alone
     3  cutouts, raw '<f4' in C order, shape in the header
     4  PSF, raw '<f4' in C order, shape in the header
+    5  forced photometry, one Arrow IPC stream with one record batch of model.tables.FORCED_SOURCE
+    6  variance of the cutouts of the difference, raw '<f4' in C order, (count, S, S)
+    7  mask of the same, raw '<u2' in C order, (count, S, S)
 
 The associator answers with two parts, b"GDA1" and the JSON of `Answer`.
+
+A control message is two parts, b"GDV1" and a JSON object: {"say": "announce", "visit", "detectors", and perhaps
+"snaps", "readout_end_tai"}, {"say": "failed", "visit", "snap", "detector", "reason"}, {"say": "visit", "visit",
+"state", "reason"} or {"say": "release", "visit", "detector" (null: all), "drop"}.  Its answer has status "done"
+or "failed".
 """
 
 import re
@@ -22,10 +30,11 @@ import pyarrow as pa
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.errors import BadMessage, MissingKey
 from gpudiff.model.frame import FrameId, Observation
-from gpudiff.model.tables import DIASOURCE, Table
+from gpudiff.model.tables import DIASOURCE, FORCED_SOURCE, Column, Table
 
-MAGIC = b"GDD1"
+MAGIC = b"GDD2"
 ANSWER_MAGIC = b"GDA1"
+CONTROL_MAGIC = b"GDV1"
 OBSERVATION_TIMES = (
     "mjd_start_tai",
     "mjd_end_tai",
@@ -72,6 +81,7 @@ class Answer(msgspec.Struct):
     alerts, known, new : how many alerts went out, how many sources joined a known object, how many made one
     error, reason : the error's name and its one line, '' unless failed
     latency_s : from readout end (or arrival, when that is unknown) to the commit; None when neither is known
+    load : how many steps are to be left out under load: 1 and more: forced photometry, 4: intake
     """
 
     frame: list[int] | None
@@ -82,10 +92,11 @@ class Answer(msgspec.Struct):
     error: str = ""
     reason: str = ""
     latency_s: float | None = None
+    load: int = 0
 
 
-def encode(batch: DetectionBatch) -> list[bytes]:
-    """The five parts of the message."""
+def encode(batch: DetectionBatch) -> list[Any]:
+    """The eight parts of the message, bytes or memoryviews of the batch's own arrays."""
     cutouts, psf = batch.cutouts.astype("<f4", copy=False), batch.psf.astype("<f4", copy=False)
     observation = batch.observation
     header = Header(
@@ -107,7 +118,11 @@ def encode(batch: DetectionBatch) -> list[bytes]:
         sent_tai=float(batch.sent_tai),
     )
     json = msgspec.json.encode(header, enc_hook=_numpy_scalar)
-    return [MAGIC, json, _encode_sources(batch), cutouts.tobytes(), psf.tobytes()]
+    sources, forced = (_encode_table(batch, table) for table in (batch.sources, batch.forced))
+    variance, mask = batch.variance.astype("<f4", copy=False), batch.mask.astype("<u2", copy=False)
+    planes = [np.ascontiguousarray(plane) for plane in (cutouts, psf, variance, mask)]
+    stamps, profile, *others = (plane.reshape(-1).view(np.uint8).data for plane in planes)
+    return [MAGIC, json, sources, stamps, profile, forced, *others]
 
 
 def decode(parts: list[Any]) -> DetectionBatch:
@@ -115,18 +130,23 @@ def decode(parts: list[Any]) -> DetectionBatch:
 
     Raises MissingKey for an absent header key or column, BadMessage for all else that breaks the contract.
     """
-    if len(parts) != 5 or bytes(parts[0]) != MAGIC:
+    if len(parts) != 8 or bytes(parts[0]) != MAGIC:
         first = bytes(parts[0])[:16] if parts else b""
-        raise BadMessage(f"detections: expected 5 parts, the first {MAGIC!r}; got {len(parts)}, {first!r}")
+        raise BadMessage(f"detections: expected 8 parts, the first {MAGIC!r}; got {len(parts)}, {first!r}")
     header = _decode_header(parts[1])
     frame = FrameId(header.visit, header.snap, header.detector)
     name = f"detections {frame}"
     _check_wcs(header.wcs, name)
-    sources = _decode_sources(parts[2], name)
+    sources = _decode_table(parts[2], DIASOURCE, f"{name}: sources")
+    forced = _decode_table(parts[5], FORCED_SOURCE, f"{name}: forced")
     _check_ids(sources, frame, header.count, name)
+    _check_frame(forced, frame, f"{name}: forced")
     cutouts = _decode_array(parts[3], header.cutouts_shape, f"{name}: cutouts")
     if cutouts.ndim != 4 or cutouts.shape[:2] != (header.count, 3) or cutouts.shape[2] != cutouts.shape[3]:
         raise BadMessage(f"{name}: cutouts are {cutouts.shape}, expected ({header.count}, 3, S, S)")
+    square = [header.count, *cutouts.shape[2:]]
+    variance = _decode_array(parts[6], square, f"{name}: variance")
+    mask = _decode_array(parts[7], square, f"{name}: mask", "<u2")
     psf = _decode_array(parts[4], header.psf_shape, f"{name}: psf")
     if psf.ndim != 2 or psf.shape[0] != psf.shape[1]:
         raise BadMessage(f"{name}: psf is {psf.shape}, expected (P, P)")
@@ -135,6 +155,8 @@ def decode(parts: list[Any]) -> DetectionBatch:
         observation=Observation(frame, header.band, **times),
         sources=sources,
         cutouts=cutouts,
+        variance=variance,
+        mask=mask,
         psf=psf,
         wcs=header.wcs,
         fingerprint=header.fingerprint,
@@ -144,6 +166,7 @@ def decode(parts: list[Any]) -> DetectionBatch:
         zero_point=header.zero_point,
         received_tai=_or_nan(header.received_tai),
         sent_tai=_or_nan(header.sent_tai),
+        forced=forced,
     )
 
 
@@ -155,6 +178,27 @@ def frame_of(parts: list[Any]) -> list[int] | None:
     except (LookupError, TypeError, RecursionError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return frame if all(type(number) is int for number in frame) else None
+
+
+def is_control(parts: list[Any]) -> bool:
+    """Whether a message is a control message, not a batch."""
+    return bool(parts) and bytes(parts[0][:5]) == CONTROL_MAGIC
+
+
+def encode_control(say: str, **values: Any) -> list[bytes]:
+    """A control message to the associator: `announce`, `failed`, `visit` or `release`, with its values."""
+    return [CONTROL_MAGIC, msgspec.json.encode({"say": say, **values})]
+
+
+def decode_control(parts: list[Any]) -> dict[str, Any]:
+    """What a control message says; raises BadMessage when it is none."""
+    try:
+        said = msgspec.json.decode(parts[1]) if len(parts) == 2 else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessage(f"control: expected JSON: {error}") from None
+    if not isinstance(said, dict) or not isinstance(said.get("say"), str):
+        raise BadMessage(f'control: expected [{CONTROL_MAGIC!r}, an object with "say"], got {len(parts)} parts')
+    return said
 
 
 def encode_answer(answer: Answer) -> list[bytes]:
@@ -182,10 +226,10 @@ def _or_nan(value: Any) -> Any:
     return float("nan") if value is None else value
 
 
-def _encode_sources(batch: DetectionBatch) -> bytes:
+def _encode_table(batch: DetectionBatch, table: Table) -> bytes:
     frame = batch.observation.frame
     metadata = {"visit": str(frame.visit), "detector": str(frame.detector), "fingerprint": batch.fingerprint}
-    record = pa.RecordBatch.from_pydict({c.name: pa.array(batch.sources[c.name]) for c in DIASOURCE})
+    record = pa.RecordBatch.from_pydict({c.name: pa.array(table[c.name]) for c in table.schema})
     record = record.replace_schema_metadata(metadata)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, record.schema) as writer:
@@ -219,20 +263,21 @@ def _check_wcs(wcs: dict[str, Any], name: str) -> None:
             raise BadMessage(f"{name}: wcs: expected FITS keywords and values, got {key!r}: {value!r}")
 
 
-def _decode_sources(part: Any, name: str) -> Table:
+def _decode_table(part: Any, schema: tuple[Column, ...], name: str) -> Table:
     try:
         table = pa.ipc.open_stream(part).read_all().combine_chunks()
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise BadMessage(f"{name}: sources are not an Arrow stream: {error}") from None
-    missing = [c.name for c in DIASOURCE if c.name not in table.column_names]
+        raise BadMessage(f"{name}: not an Arrow stream: {error}") from None
+    missing = [c.name for c in schema if c.name not in table.column_names]
     if missing:
-        raise MissingKey(f"{name}: sources lack {', '.join(missing)}")
-    return Table(DIASOURCE, {c.name: _decode_column(table, c.name, c.dtype, name) for c in DIASOURCE})
+        raise MissingKey(f"{name}: missing {', '.join(missing)}")
+    return Table(schema, {c.name: _decode_column(table, c.name, c.dtype, name) for c in schema})
 
 
 def _decode_column(table: pa.Table, column: str, dtype: str, name: str) -> np.ndarray:
-    values, expected = table.column(column), pa.from_numpy_dtype(np.dtype(dtype))
+    text = np.dtype(dtype).kind == "U"
+    values, expected = table.column(column), pa.string() if text else pa.from_numpy_dtype(np.dtype(dtype))
     if values.type != expected or values.null_count:
         found = f"{values.type} with {values.null_count} nulls"
         raise BadMessage(f"{name}: column {column}: expected {expected} without nulls, got {found}")
@@ -245,15 +290,19 @@ def _check_ids(sources: Table, frame: FrameId, count: int, name: str) -> None:
         raise BadMessage(f"{name}: header says {count} sources, the stream has {len(ids)}")
     if np.any(ids >> 16 != (frame.visit << 8 | frame.detector)) or np.any(np.diff(ids) <= 0):
         raise BadMessage(f"{name}: expected rising diaSourceIds of this visit and detector")
-    if not np.all(sources["visit"] == frame.visit) or not np.all(sources["detector"] == frame.detector):
+    _check_frame(sources, frame, name)
+
+
+def _check_frame(table: Table, frame: FrameId, name: str) -> None:
+    if not np.all(table["visit"] == frame.visit) or not np.all(table["detector"] == frame.detector):
         raise BadMessage(f"{name}: expected the columns visit and detector to agree with the header")
 
 
-def _decode_array(part: Any, shape: list[int], name: str) -> np.ndarray:
-    size = 4
+def _decode_array(part: Any, shape: list[int], name: str, dtype: str = "<f4") -> np.ndarray:
+    size = np.dtype(dtype).itemsize
     for length in shape:
         size *= length
     given = memoryview(part).nbytes
     if any(length < 0 for length in shape) or len(shape) > 4 or size != given:
-        raise BadMessage(f"{name}: {given} bytes do not make {tuple(shape)} of '<f4'")
-    return np.frombuffer(part, "<f4").reshape(shape)
+        raise BadMessage(f"{name}: {given} bytes do not make {tuple(shape)} of {dtype!r}")
+    return np.frombuffer(part, dtype).reshape(shape)

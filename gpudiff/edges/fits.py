@@ -1,5 +1,6 @@
 """FITS files to Frames and back: plain, multi-extension, tile-compressed, gzipped."""
 
+import dataclasses
 import gzip
 import io
 import os
@@ -18,8 +19,8 @@ from gpudiff.edges.header import Cards, card, electronics, frame_cards, observat
 from gpudiff.model.config import Instrument
 from gpudiff.model.errors import BadWcs, GpudiffError, NotAnImage, UnreadableFile, WrongShape
 from gpudiff.model.frame import Frame
+from gpudiff.model.mask import BITS, translate
 from gpudiff.model.mask import cards as mask_cards
-from gpudiff.model.mask import translate
 from gpudiff.model.provenance import with_digest
 from gpudiff.model.sky import Sky
 
@@ -44,6 +45,8 @@ def read_frame(
     psf: str | Path | None = None,
     visit: int | None = None,
     detector: int | None = None,
+    mapped: bool = False,
+    digest: str = "",
 ) -> Frame:
     """The frame in a FITS file, with its digest.
 
@@ -52,6 +55,10 @@ def read_frame(
     mask, variance, psf : files that hold these planes instead.  Mask bits are translated by the MP_*
         keywords; without any, every non-zero pixel is BAD.  A PSF is (K, K) or (n*n, K, K).
     visit, detector : win over the header.
+    mapped : leave pixels in the file where they can be used as they lie: not compressed, not scaled, a mask in
+        gpudiff's bits.  They are read-only, big-endian, and gone when the file is cut short:
+        replace it by renaming.
+    digest : the frame's, where it is known, so that its pixels need not be read for it
 
     Keywords are looked up in the image's header, then in the primary one.
 
@@ -60,7 +67,7 @@ def read_frame(
     metadata that cannot be (edges.header).
     """
     name = str(path)
-    planes = _read_planes(path, {"image": IMAGE, "mask": MASK, "variance": VARIANCE, "psf": PSF})
+    planes = _read_planes(path, {"image": IMAGE, "mask": MASK, "variance": VARIANCE, "psf": PSF}, mapped=mapped)
     for kind, names, other in (("mask", MASK, mask), ("variance", VARIANCE, variance), ("psf", PSF, psf)):
         if other is not None:
             planes[kind] = _read_planes(other, {kind: names}, first=kind)[kind]
@@ -70,7 +77,7 @@ def read_frame(
     try:
         frame = _frame(name, planes, instrument, visit, detector)
         Sky(frame.wcs)
-        return with_digest(frame)
+        return dataclasses.replace(frame, digest=digest) if digest else with_digest(frame)
     except BadWcs as error:
         raise BadWcs(f"{name}: {error}") from None
     except fits.VerifyError as error:
@@ -130,7 +137,7 @@ def _frame(
         observation=observation(cards, instrument, name, visit=visit, detector=detector),
         image=_pixels(image.array),
         mask=_mask(planes["mask"]) if "mask" in planes else None,
-        variance=planes["variance"].array.astype(np.float32, copy=False) if "variance" in planes else None,
+        variance=_floats(planes["variance"].array) if "variance" in planes else None,
         psf=planes["psf"].array.astype(np.float32, copy=False) if "psf" in planes else None,
         gain=gain,
         read_noise=read_noise,
@@ -141,7 +148,9 @@ def _frame(
     )
 
 
-def _read_planes(path: str | Path, wanted: dict[str, tuple[str, ...]], first: str = "image") -> dict[str, Plane]:
+def _read_planes(
+    path: str | Path, wanted: dict[str, tuple[str, ...]], first: str = "image", mapped: bool = False
+) -> dict[str, Plane]:
     """The planes of one file: `first` always, the others where an HDU bears one of their names."""
     try:
         content = _content(path)
@@ -151,7 +160,8 @@ def _read_planes(path: str | Path, wanted: dict[str, tuple[str, ...]], first: st
                 chosen = {kind: _named(hdus, names) for kind, names in wanted.items()}
                 chosen[first] = chosen[first] or _first_image(path, hdus, wanted)
                 primary = hdus[0].header
-                return {kind: _plane(path, hdu, primary, kind) for kind, hdu in chosen.items() if hdu}
+                mapped = mapped and content is path
+                return {kind: _plane(path, hdu, primary, kind, mapped) for kind, hdu in chosen.items() if hdu}
     except FileNotFoundError:
         raise UnreadableFile(f"{path}: expected a FITS file, found no file") from None
     except GpudiffError:
@@ -196,7 +206,7 @@ def _has_pixels(hdu: Any) -> bool:
     return hdu.is_image and len(hdu.shape) > 0 and 0 not in hdu.shape
 
 
-def _plane(path: str | Path, hdu: Any, primary: fits.Header, kind: str) -> Plane:
+def _plane(path: str | Path, hdu: Any, primary: fits.Header, kind: str, mapped: bool) -> Plane:
     """The HDU's pixels without degenerate leading axes; raises NotAnImage when it is no plane."""
     shape = hdu.shape
     while len(shape) > 2 and shape[0] == 1:
@@ -204,7 +214,19 @@ def _plane(path: str | Path, hdu: Any, primary: fits.Header, kind: str) -> Plane
     if not (len(shape) == 2 or (kind == "psf" and len(shape) == 3)):
         found = "a cube" if len(shape) > 2 else "one axis"
         raise NotAnImage(f"{path}: {hdu.name}: expected a 2-D image, found {found} of shape {tuple(hdu.shape)}")
-    return Plane(_native(np.asarray(hdu.data).reshape(shape)), hdu.header.copy(), primary.copy())
+    array = _map(path, hdu) if mapped and _as_it_lies(hdu) else _native(np.asarray(hdu.data))
+    return Plane(array.reshape(shape), hdu.header.copy(), primary.copy())
+
+
+def _as_it_lies(hdu: Any) -> bool:
+    """Whether the bytes in the file are the pixels."""
+    scaled = any(key in hdu.header for key in ("BZERO", "BSCALE", "BLANK"))
+    return not scaled and not isinstance(hdu, fits.CompImageHDU)
+
+
+def _map(path: str | Path, hdu: Any) -> np.ndarray:
+    dtype = np.dtype(fits.BITPIX2DTYPE[hdu.header["BITPIX"]]).newbyteorder(">")
+    return np.memmap(path, dtype, "r", hdu.fileinfo()["datLoc"], hdu.shape)
 
 
 def _native(array: np.ndarray) -> np.ndarray:
@@ -216,23 +238,37 @@ def _native(array: np.ndarray) -> np.ndarray:
 
 def _pixels(array: np.ndarray) -> np.ndarray:
     """uint16 as it is, anything else as float32."""
-    return array if array.dtype == np.uint16 else array.astype(np.float32, copy=False)
+    return array if array.dtype == np.uint16 else _floats(array)
+
+
+def _floats(array: np.ndarray) -> np.ndarray:
+    """float32; a mapped plane of such stays where it is."""
+    return array if array.dtype.str in ("<f4", ">f4") else array.astype(np.float32)
 
 
 def _mask(plane: Plane) -> np.ndarray:
     """(H, W) int32 in gpudiff's bits."""
     bits = {
-        key[3:]: int(header[key])
+        key[3:]: _bit_number(key, header[key])
         for header in (plane.primary, plane.header)
         for key in header
         if key.startswith("MP_")
     }
     array = plane.array
+    if isinstance(array, np.memmap) and bits == BITS and array.dtype.itemsize == 4:
+        return array
     if array.dtype.kind == "f":
         array = np.nan_to_num(array, nan=1).astype(np.int64)
     if bits and array.dtype.itemsize < 4:
         array = array.astype(np.int32)
     return translate(array, bits)
+
+
+def _bit_number(key: str, value: Any) -> int:
+    """The number that an MP_* keyword gives its mask plane."""
+    if isinstance(value, int) and 0 <= value < 64:
+        return int(value)
+    raise UnreadableFile(f"{key}: expected the number of a mask bit, got {value!r:.60}")
 
 
 def _agree(name: str, kind: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:

@@ -1,30 +1,42 @@
 """The ledger: what was detected, what it belongs to, and which alerts are still to be published.
 
-One SQLite file, one writer.  Everything that one frame changes is one transaction: its DIASources, the
-DIAObjects they touch, its alerts in the outbox, its state.  So after a crash a frame is in the ledger whole
-or not at all, and an alert is in the outbox if and only if its DIASource was just stored.
-
-Journal WAL, synchronous FULL: a commit is on disk when it returns, because the frame's sender is then told
-that it may forget the frame.  NORMAL would survive a crash of the program, but not of the machine.
+One writer.  Everything that one frame changes is one part of a transaction: its DIASources, the DIAObjects they
+touch, where its alerts lie in the archive, its state; several frames that wait share a transaction.  So after a
+crash a frame is in the ledger whole or not at all.  The alerts themselves are in the archive alone, synced there
+before the transaction is committed: what the archive holds beyond the size that the ledger knows is cut off.
 """
 
 import json
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gpudiff.edges.ledger_reader import BUSY_S, FRAME, IDS, LIVE, ArchiveFile, LedgerReader, key
-from gpudiff.edges.ledger_tables import CREATE, DIA_SOURCE, VERSION, insert
+from gpudiff.edges.archive import Appended
+from gpudiff.edges.ledger_database import Taken, connect
+from gpudiff.edges.ledger_reader import FRAME, IDS, LIVE, SPAN, ArchiveFile, LedgerReader, key, span
+from gpudiff.edges.ledger_tables import (
+    CREATE,
+    DIA_SOURCE,
+    FORCED_COLUMNS,
+    LAYOUT,
+    OBJECT_COLUMNS,
+    SOURCE_COLUMNS,
+    VERSION,
+    pack,
+    pack_objects,
+)
 from gpudiff.model import states
-from gpudiff.model.association import Association
-from gpudiff.model.errors import BadMessage
+from gpudiff.model.association import MOVING, NEW, TONIGHT, Association
+from gpudiff.model.errors import BadMessage, StoreFailed
 from gpudiff.model.frame import FrameId
-from gpudiff.model.tables import DIAOBJECT, Table
+from gpudiff.model.tables import FORCED_SOURCE, Table
+
+DROPPED = "dropped"
+"""Why alerts are held that shall never leave; the archive has them."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +45,15 @@ class Commit:
 
     fingerprint : provenance up to detection: what makes a repeat a repeat
     sources, association : the DIASources and what became of them
-    records : the encoded diaSource of each; alerts : the encoded alert of each, made as they are stored
+    records : the encoded diaSource of each
+    file, appended : the archive file that has the frame's alerts, and where in it
+    held : why the alerts must not leave yet, '' when they may
     withdrawn, rebuilt : ids of the objects that lose detections of the frame's earlier revision, and those of
         them that have others left, as they are without
     schema, schema_fingerprint : of the alerts, JSON and its digest; steps : behind `alert_fingerprint`
     reference_tai : start of the latency, NaN when unknown; now : MJD TAI
+    forced, forced_records : Table of FORCED_SOURCE, and the encoded diaForcedSource of each row
+    delayed : the frame came after it was given up
     """
 
     frame: FrameId
@@ -47,7 +63,8 @@ class Commit:
     sources: Table
     association: Association
     records: Sequence[bytes]
-    alerts: Iterable[bytes]
+    file: str
+    appended: Appended
     withdrawn: Sequence[int]
     rebuilt: Table
     schema: str
@@ -56,66 +73,161 @@ class Commit:
     steps: Sequence[dict[str, Any]]
     reference_tai: float
     now: float
+    held: str = ""
+    delayed: bool = False
+    forced: Table = field(default_factory=lambda: Table.empty(FORCED_SOURCE))
+    forced_records: Sequence[bytes] = ()
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """How far a sink is: it has everything up to `seq` since `at_tai`, but for what it refused.
+
+    refused : (diaSourceId, revision, reason) of alerts it never took
+    """
+
+    sink: str
+    seq: int
+    at_tai: float
+    refused: Sequence[tuple[int, int, str]] = ()
 
 
 class Ledger(LedgerReader):
     """The ledger of the one program that writes it; made when it is not there.
 
-    Every method raises StoreFailed when the file cannot be read or written (a full disk, a lock that does not
-    go away); the transaction is then undone.
+    Every method raises StoreFailed when it cannot be read or written (a full disk, a lock that does not go away);
+    the transaction is then undone.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
-        with self._failing():
-            self._db = self._open()
-            if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
-                self._create()
-            self._check_version()
+    def __init__(self, where: Path | str):
+        self.where = where
+        self._db = connect(where, write=True)
+        self._inside = False
+        self._stored: set[tuple[str, str]] = set()  # what need not be looked up again
+        if self._db.version() == 0:
+            self._create()
+        self._check_version()
+
+    # ------------------------------------------------------------ transactions
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing: what happens inside is undone when anything fails.
+
+        Inside another one it is a part of that: it can be undone alone, and is on disk when the outer one ends.
+        """
+        outer = not self._inside
+        begin, end, undo = ("", "COMMIT", ["ROLLBACK"]) if outer else PART
+        if outer:
+            self._db.begin()
+        else:
+            self._db.run(begin)
+        self._inside = True
+        try:
+            yield
+            self._inside = not outer
+            self._db.run(end)
+        except BaseException:
+            self._inside = not outer
+            self._undo(undo)
+            raise
+
+    def _undo(self, statements: Sequence[str]) -> None:
+        self._stored.clear()
+        with suppress(StoreFailed):  # a full disk has undone it by itself
+            for statement in statements:
+                self._db.run(statement)
 
     # ------------------------------------------------------------ frames
     def commit(self, what: Commit) -> None:
-        """Store everything one frame changes, in one transaction.
+        """Store everything one frame changes.
 
         An earlier revision's DIASources stay, marked as withdrawn.  Raises BadMessage when a diaSourceId is
         taken by another frame, or the visit is sealed; then nothing is changed.
         """
-        with self._transaction():
+        with self.transaction():
             self._move_visit(what.frame.visit, "COLLECTING", what.now, "frame")
             self._move_detector(what.frame, "COMMITTED", what.now, what.fingerprint)
             self._withdraw(what)
-            self._store_objects(what)
-            self._store_sources(what)
+            try:
+                self._store_sources(what)
+                self._store_objects(what)
+                self._store_forced(what)
+            except Taken:
+                raise BadMessage(f"detections {what.frame}: an id is taken by another frame") from None
             self._store_alerts(what)
             self._store_counts(what)
 
     def move_detector(self, frame: FrameId, state: str, now: float, reason: str = "") -> None:
         """Write a detector's change of state; raises BadMessage when it cannot follow the present one."""
-        with self._transaction():
+        with self.transaction():
             self._move_detector(frame, state, now, reason)
 
     def move_visit(self, visit: int, state: str, now: float, reason: str = "") -> None:
         """Write a visit's change of state; raises BadMessage when it cannot follow the present one."""
-        with self._transaction():
+        with self.transaction():
             self._move_visit(visit, state, now, reason)
+
+    def expect(self, visit: int, readout_end_tai: float) -> None:
+        """Note when the readout of a visit ends, MJD TAI; the visit has a state already."""
+        with self.transaction():
+            self._db.run("UPDATE visit SET readout_end_tai = ? WHERE visit = ?", (readout_end_tai, visit))
+
+    def summarise(self, visit: int, summary: dict[str, Any]) -> None:
+        """Keep the summary of a closed visit beside it."""
+        with self.transaction():
+            self._db.run("UPDATE visit SET summary = ? WHERE visit = ?", (json.dumps(summary), visit))
 
     def new_archive_file(self, file: ArchiveFile) -> None:
         """Note that a file is about to be made: from now on what it holds beyond its size may be cut off."""
-        with self._transaction() as db:
-            db.execute(insert("archive", 5), (file.name, file.visit, file.schema, file.size, 0))
+        with self.transaction():
+            columns = ("file", "visit", "schema_fingerprint", "size", "alerts")
+            self._db.insert("archive", columns, [(file.name, file.visit, file.schema, file.size, 0)])
 
-    def published(self, seqs: Sequence[int], file: ArchiveFile, now: float) -> None:
-        """Take alerts out of the outbox: `file` holds them, synced, within its first `file.size` bytes."""
-        taken = (json.dumps(list(seqs)),)
-        with self._transaction() as db:
-            frames = db.execute(f"SELECT DISTINCT visit, snap, detector FROM outbox WHERE seq {IDS}", taken)
-            changes = [(now, *frame) for frame in frames.fetchall()]
-            db.executemany(f"UPDATE detector SET published_tai = ? WHERE {FRAME}", changes)
-            db.execute(f"DELETE FROM outbox WHERE seq {IDS}", taken)
-            db.execute(
-                "UPDATE archive SET size = ?, alerts = alerts + ? WHERE file = ?",
-                (file.size, len(seqs), file.name),
-            )
+    # ------------------------------------------------------------ the outbox
+    def delivered(self, done: Sequence[Delivered], sinks: Sequence[str], now: float) -> None:
+        """Note how far sinks are; what all of `sinks` have, or, without any, the archive, is published and leaves
+        the outbox."""
+        with self.transaction():
+            for one in done:
+                self._db.run("DELETE FROM sink WHERE name = ?", (one.sink,))
+                self._db.insert("sink", ("name", "seq"), [(one.sink, one.seq)])
+                columns = ("sink", "diaSourceId", "revision", "reason", "at_tai")
+                rows = [(one.sink, *what, one.at_tai) for what in one.refused]
+                self._db.insert("dead_alert", columns, rows)
+            marks = self.watermarks()
+            slowest = min((marks.get(name, 0) for name in sinks), default=self.last_seq())
+            self._publish(slowest, max((one.at_tai for one in done), default=now))
+
+    def _publish(self, seq: int, at_tai: float) -> None:
+        frames = self._rows("SELECT visit, snap, detector FROM outbox WHERE seq <= ? AND held = ''", (seq,))
+        for frame in sorted(set(frames)):
+            self._db.run(f"UPDATE detector SET published_tai = ? WHERE {FRAME}", (at_tai, *frame))
+        if frames:
+            self._db.run("DELETE FROM outbox WHERE seq <= ? AND held = ''", (seq,))
+
+    def release(self, visit: int, detector: int | None, drop: bool, now: float) -> int:
+        """Let held alerts of a visit (of one of its detectors) go, or drop them; how many frames that were.
+
+        Released ones join the end of the outbox.  Dropped ones stay, marked: the archive has their alerts.
+        """
+        with self.transaction():
+            held = [one for one in self.pending(limit=1 << 30, held=True) if one.held not in ("", DROPPED)]
+            held = [one for one in held if one.frame.visit == visit and detector in (None, one.frame.detector)]
+            for one in held:
+                if drop:
+                    self._db.run("UPDATE outbox SET held = ? WHERE seq = ?", (DROPPED, one.seq))
+                else:
+                    self._db.run("DELETE FROM outbox WHERE seq = ?", (one.seq,))
+                    self._wait(one.frame, one.revision, one.schema, one.file, one.offsets, one.lengths, "")
+                word = "dropped" if drop else "released"
+                self._note(key(one.frame), "COMMITTED", "COMMITTED", now, f"alerts {word}")
+        return len(held)
+
+    def _wait(self, frame: FrameId, revision: int, schema: str, file: str, *places: Any) -> None:
+        offsets, lengths, held = places
+        columns = ("visit", "snap", "detector", "revision", "schema_fingerprint", "file", "offsets", "lengths")
+        row = (*key(frame), revision, schema, file, _bytes(offsets), _bytes(lengths), held)
+        self._db.insert("outbox", (*columns, "held"), [row])
 
     # ------------------------------------------------------------ parts of a transaction
     def _move_visit(self, visit: int, state: str, now: float, reason: str) -> None:
@@ -123,117 +235,151 @@ class Ledger(LedgerReader):
         if before == state:
             return
         states.check(states.VISIT, f"visit {visit}", before, state)
-        self._db.execute("INSERT OR REPLACE INTO visit VALUES (?, ?)", (visit, state))
+        if before:
+            self._db.run("UPDATE visit SET state = ? WHERE visit = ?", (state, visit))
+        else:
+            self._db.insert("visit", ("visit", "state"), [(visit, state)])
         self._note((visit, None, None), before, state, now, reason)
 
     def _move_detector(self, frame: FrameId, state: str, now: float, reason: str) -> None:
         before = self.state(*key(frame))
         states.check(states.DETECTOR, f"detector {frame}", before, state)
-        self._db.execute(
-            "INSERT INTO detector (visit, snap, detector, state) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (visit, snap, detector) DO UPDATE SET state = excluded.state",
-            (*key(frame), state),
-        )
+        if before:
+            self._db.run(f"UPDATE detector SET state = ? WHERE {FRAME}", (state, *key(frame)))
+        else:
+            self._db.insert("detector", ("visit", "snap", "detector", "state"), [(*key(frame), state)])
         self._note(key(frame), before, state, now, reason)
 
     def _note(self, who: tuple[int | None, ...], before: str, after: str, now: float, reason: str) -> None:
-        self._db.execute(insert("transition", 8), (None, *who, before, after, now, reason))
+        columns = ("visit", "snap", "detector", "before_state", "after_state", "at_tai", "reason")
+        self._db.insert("transition", columns, [(*who, before, after, now, reason)])
 
     def _withdraw(self, what: Commit) -> None:
-        self._db.execute(
-            f"UPDATE dia_source SET withdrawn_at = ? WHERE {FRAME} AND {LIVE}", (what.now, *key(what.frame))
-        )
-        self._db.execute(
-            f"UPDATE dia_object SET withdrawn_at = ? WHERE diaObjectId {IDS}",
-            (what.now, json.dumps(list(what.withdrawn))),
-        )
+        if what.revision:
+            now, frame = what.now, what.frame
+            self._db.run(f"UPDATE dia_source SET withdrawn_at = ? WHERE {SPAN} AND {LIVE}", (now, *span(frame)))
+            for table in ("batch", "dia_forced_source"):
+                self._db.run(f"UPDATE {table} SET withdrawn_at = ? WHERE {FRAME} AND {LIVE}", (now, *key(frame)))
+        if len(what.withdrawn):
+            ids = json.dumps(list(what.withdrawn))
+            self._db.run(f"UPDATE dia_object SET withdrawn_at = ? WHERE diaObjectId {IDS}", (what.now, ids))
 
     def _store_objects(self, what: Commit) -> None:
-        for objects in (what.rebuilt, what.association.objects):
-            rows = zip(*_lists(objects), [None] * len(objects), strict=True)
-            self._db.executemany(insert("dia_object", len(DIAOBJECT) + 1, "INSERT OR REPLACE"), rows)
+        objects = what.association.objects
+        owned, new = objects["diaObjectId"] > 0, what.association.kind == NEW
+        self._replace_objects(what.rebuilt)
+        fresh = new & (what.revision == 0)  # an earlier revision's objects may have had the same names
+        self._replace_objects(_taken(objects, owned & ~fresh))
+        self._insert_objects(_taken(objects, owned & fresh))
+
+    def _replace_objects(self, objects: Table) -> None:
+        if len(objects):
+            ids = json.dumps(objects["diaObjectId"].tolist())
+            self._db.run(f"DELETE FROM dia_object WHERE diaObjectId {IDS}", (ids,))
+            self._insert_objects(objects)
+
+    def _insert_objects(self, objects: Table) -> None:
+        columns = [_values(objects[name.replace("decl", "dec")]) for name in OBJECT_COLUMNS[:-1]]
+        self._db.insert("dia_object", OBJECT_COLUMNS, zip(*columns, pack_objects(objects), strict=True))
 
     def _store_sources(self, what: Commit) -> None:
-        count, found = len(what.sources), what.association
-        rows = zip(
-            *_lists(what.sources),
-            found.object_ids.tolist(),
-            found.known.tolist(),
-            found.runner_up.tolist(),
-            found.probability.tolist(),
-            [what.revision] * count,
-            [what.band] * count,
-            [None] * count,
-            what.records,
-            strict=True,
-        )
-        try:
-            self._db.executemany(insert("dia_source", len(DIA_SOURCE) + 3), rows)
-        except sqlite3.IntegrityError:
-            raise BadMessage(f"detections {what.frame}: a diaSourceId is taken by another frame") from None
+        table = outgoing(what)
+        columns = [_values(table[name.replace("decl", "dec")]) for name in SOURCE_COLUMNS[:-1]]
+        self._db.insert("dia_source", SOURCE_COLUMNS, zip(*columns, what.records, strict=True))
+        names = ("visit", "snap", "detector", "revision", "alert_fingerprint", "sources", "forced")
+        forced = pack(what.forced) if len(what.forced) else None
+        row = (*key(what.frame), what.revision, what.alert_fingerprint, pack(table), forced)
+        self._db.insert("batch", names, [row])
+
+    def _store_forced(self, what: Commit) -> None:
+        if len(what.forced):
+            columns = [_values(what.forced[name]) for name in ("diaObjectId", "midpointMjdTai")]
+            rows = zip(*columns, what.forced_records, strict=True)
+            frame = key(what.frame)
+            self._db.insert("dia_forced_source", FORCED_COLUMNS, [(one, *frame, when, r) for one, when, r in rows])
 
     def _store_alerts(self, what: Commit) -> None:
-        schema = (what.schema_fingerprint, what.schema)
-        self._db.execute(insert("alert_schema", 2, "INSERT OR IGNORE"), schema)
-        steps = (what.alert_fingerprint, json.dumps(list(what.steps)))
-        self._db.execute(insert("provenance", 2, "INSERT OR IGNORE"), steps)
-        ids = what.sources["diaSourceId"].tolist()
-        rows = (
-            (None, *key(what.frame), dia_source_id, what.revision, what.schema_fingerprint, alert)
-            for dia_source_id, alert in zip(ids, what.alerts, strict=True)
+        self._store_once("alert_schema", "json", what.schema_fingerprint, what.schema)
+        self._store_once("provenance", "steps", what.alert_fingerprint, json.dumps(list(what.steps)))
+        if not len(what.sources):
+            return
+        places = what.appended.offsets, what.appended.lengths
+        self._wait(what.frame, what.revision, what.schema_fingerprint, what.file, *places, what.held)
+        self._db.run(
+            "UPDATE archive SET size = ?, alerts = alerts + ? WHERE file = ?",
+            (what.appended.size, len(what.sources), what.file),
         )
-        self._db.executemany(insert("outbox", 8), rows)
+
+    def _store_once(self, table: str, column: str, fingerprint: str, value: str) -> None:
+        if (table, fingerprint) in self._stored:
+            return
+        if not self._rows(f"SELECT 1 FROM {table} WHERE fingerprint = ?", (fingerprint,)):
+            self._db.insert(table, ("fingerprint", column), [(fingerprint, value)])
+        self._stored.add((table, fingerprint))
 
     def _store_counts(self, what: Commit) -> None:
         """Of a frame without sources nothing is published: it is done at once."""
         reference = None if np.isnan(what.reference_tai) else what.reference_tai
-        count, known = len(what.sources), int(what.association.known.sum())
-        published = None if count else what.now
-        self._db.execute(
-            "UPDATE detector SET fingerprint = ?, revision = ?, sources = ?, known = ?, committed_tai = ?,"
-            f" reference_tai = ?, published_tai = ? WHERE {FRAME}",
-            (
-                what.fingerprint,
-                what.revision,
-                count,
-                known,
-                what.now,
-                reference,
-                published,
-                *key(what.frame),
-            ),
-        )
-
-    # ------------------------------------------------------------ SQLite
-    def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, BUSY_S, isolation_level=None)
-        db.row_factory = sqlite3.Row
-        db.execute("PRAGMA page_size = 16384")  # an alert is 33 kB: fewer pages to chain and to free
-        db.execute("PRAGMA secure_delete = OFF")  # published alerts need not be overwritten with zeros
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        return db
+        kind, count = what.association.kind, len(what.sources)
+        counts = {
+            "fingerprint": what.fingerprint,
+            "revision": what.revision,
+            "sources": count,
+            "known": int(what.association.known.sum()),
+            "tonight": int((kind == TONIGHT).sum()),
+            "moving": int((kind == MOVING).sum()),
+            "suspect": int(bool(what.held)),
+            "is_delayed": int(what.delayed),
+            "committed_tai": what.now,
+            "reference_tai": reference,
+            "published_tai": None if count else what.now,
+        }
+        changes = ", ".join(f"{name} = ?" for name in counts)
+        self._db.run(f"UPDATE detector SET {changes} WHERE {FRAME}", (*counts.values(), *key(what.frame)))
 
     def _create(self) -> None:
-        with self._transaction() as db:
-            for statement in CREATE:
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {VERSION}")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing: what happens inside is undone when anything fails."""
-        with self._failing():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with self.transaction():
+            self._db.create(CREATE)
+            rows = [("version", str(VERSION)), ("dia_object", LAYOUT)]
+            self._db.insert("meta", ("name", "value"), rows)
 
 
-def _lists(table: Table) -> list[list[Any]]:
-    """The columns as lists of Python values; SQLite stores NaN as NULL."""
-    return [column.tolist() for column in table.columns.values()]
+PART = ("SAVEPOINT part", "RELEASE SAVEPOINT part", ["ROLLBACK TO SAVEPOINT part", "RELEASE SAVEPOINT part"])
+
+
+def outgoing(what: Commit) -> Table:
+    """The DIASources with what became of them: Table of ledger_tables.DIA_SOURCE."""
+    found, count = what.association, len(what.sources)
+    return Table(
+        DIA_SOURCE,
+        {
+            **what.sources.columns,
+            "diaObjectId": found.object_ids,
+            "kind": found.kind,
+            "probability": found.probability,
+            "revision": np.full(count, what.revision),
+            "band": np.full(count, what.band, "U8"),
+            "nDiaSources": found.objects["nDiaSources"],
+            "firstDiaSourceMjdTai": found.objects["firstDiaSourceMjdTai"],
+            "known": found.known,
+            "runnerUp": found.runner_up,
+            "ssObjectId": found.ss_object_ids,
+            "trackletId": found.tracklet_ids,
+        },
+    )
+
+
+def _taken(table: Table, rows: np.ndarray) -> Table:
+    """The rows of a mask; the table itself where that is all of them, which is usual."""
+    return table if rows.all() else table.take(rows)
+
+
+def _values(column: np.ndarray) -> list[Any]:
+    """A column as Python values that both databases take: None for NaN, whole numbers for truth."""
+    if column.dtype.kind == "f":
+        return [None if value != value else value for value in column.tolist()]
+    return column.astype(np.int64).tolist()
+
+
+def _bytes(places: np.ndarray) -> bytes:
+    return places.astype("<i8").tobytes()

@@ -1,52 +1,63 @@
 """Reading the ledger: for reports, beside the running writer, and as the writer's own eyes."""
 
 import json
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gpudiff.edges.ledger_tables import DIA_SOURCE, VERSION
+from gpudiff.edges.ledger_database import Rows, connect
+from gpudiff.edges.ledger_tables import DIA_SOURCE, LAYOUT, VERSION, unpack, unpack_objects
 from gpudiff.model.errors import StoreFailed
 from gpudiff.model.frame import FrameId
-from gpudiff.model.tables import DIAOBJECT, DIASOURCE, Column, Table
+from gpudiff.model.tables import DIAOBJECT, DIASOURCE, FORCED_SOURCE, Table, concatenate
 
 HISTORY_DAYS = 365.25
-BUSY_S = 10.0
-"""How long to wait for somebody else who holds the file (a backup, say) before it fails."""
 FRAME = "visit = ? AND snap = ? AND detector = ?"
-IDS = "IN (SELECT value FROM json_each(?))"
+IDS = "{IDS}"
 LIVE = "withdrawn_at IS NULL"
+SPAN = "diaSourceId BETWEEN ? AND ? AND snap = ?"
+"""The DIASources of a frame."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What is stored of a frame.  latency_s : None while its alerts wait, or when its times are unknown."""
+    """What is stored of a frame.
+
+    suspect : its alerts are held by the breaker
+    latency_s : None while its alerts wait, or when its times are unknown
+    """
 
     fingerprint: str
     revision: int
     sources: int
     known: int
     latency_s: float | None
+    suspect: bool = False
 
 
 @dataclass(frozen=True)
 class Pending:
-    """An alert that waits in the outbox; schema : the fingerprint of the one it was written in."""
+    """A frame's alerts that wait in the outbox: where they lie in the archive, and the schema they are in.
+
+    held : why they must wait, '' when they may leave
+    """
 
     seq: int
-    visit: int
+    frame: FrameId
+    revision: int
     schema: str
-    alert: bytes
+    file: str
+    offsets: np.ndarray
+    lengths: np.ndarray
+    held: str = ""
 
 
 @dataclass(frozen=True)
 class ArchiveFile:
-    """A file of the alert archive; size : bytes up to which it holds alerts that left the outbox."""
+    """A file of the alert archive; size : bytes up to which it holds alerts that count."""
 
     name: str
     visit: int
@@ -59,30 +70,29 @@ class ArchiveFile:
 
 
 class LedgerReader:
-    """A ledger to read.  Every method raises StoreFailed when the file cannot be read."""
+    """A ledger to read.  Every method raises StoreFailed when it cannot be read."""
 
-    def __init__(self, path: Path):
-        """Raises StoreFailed when there is no ledger at `path`."""
-        if not path.is_file():
-            raise StoreFailed(f"{path}: expected a ledger, there is none")
-        self.path = path
-        with self._failing():
-            self._db = self._open()
-            self._check_version()
+    def __init__(self, where: Path | str):
+        """where : the file, or a postgresql:// URL; raises StoreFailed when there is no ledger."""
+        self.where = where
+        self._db = connect(where, write=False)
+        self._check_version()
 
     def close(self) -> None:
-        """Close the file."""
-        with self._failing():
-            self._db.close()
+        """Close it."""
+        self._db.close()
 
     def standing(self, frame: FrameId) -> Standing | None:
         """What is stored of a frame; None when nothing was committed."""
-        rows = self._rows(f"SELECT * FROM detector WHERE {FRAME} AND state = 'COMMITTED'", key(frame))
+        rows = self._rows(
+            "SELECT fingerprint, revision, sources, known, reference_tai, published_tai, suspect FROM detector"
+            f" WHERE {FRAME} AND state = 'COMMITTED'",
+            key(frame),
+        )
         if not rows:
             return None
-        row = rows[0]
-        latency = _seconds(row["reference_tai"], row["published_tai"])
-        return Standing(row["fingerprint"], row["revision"], row["sources"], row["known"], latency)
+        fingerprint, revision, sources, known, start, end, suspect = rows[0]
+        return Standing(fingerprint, revision, sources, known, _seconds(start, end), bool(suspect))
 
     def state(self, visit: int, snap: int | None = None, detector: int | None = None) -> str:
         """The state of a visit, or of one of its detectors; '' when nobody spoke of it."""
@@ -90,27 +100,41 @@ class LedgerReader:
             rows = self._rows("SELECT state FROM visit WHERE visit = ?", (visit,))
         else:
             rows = self._rows(f"SELECT state FROM detector WHERE {FRAME}", (visit, snap, detector))
-        return rows[0]["state"] if rows else ""
+        return rows[0][0] if rows else ""
 
     # ------------------------------------------------------------ the known sky
     def objects(self) -> Table:
         """All DIAObjects that were not withdrawn, Table of model.tables.DIAOBJECT."""
-        return self._table(DIAOBJECT, f"FROM dia_object WHERE {LIVE} ORDER BY diaObjectId", ())
+        rows = self._rows(f"SELECT columns FROM dia_object WHERE {LIVE} ORDER BY diaObjectId")
+        return unpack_objects([row[0] for row in rows]) if rows else Table.empty(DIAOBJECT)
 
     def history(self, objects: Sequence[int], frame: FrameId, mjd_tai: float) -> dict[int, list[bytes]]:
         """diaObjectId -> its stored diaSource records, in order of time: other frames', of 12 months.
 
+        objects : ids; 0 (no object) has no history
         mjd_tai : from when the 12 months count back; NaN for all.
         """
-        since = None if np.isnan(mjd_tai) else mjd_tai - HISTORY_DAYS
+        since = -1e9 if np.isnan(mjd_tai) else mjd_tai - HISTORY_DAYS
         found: dict[int, list[bytes]] = {}
-        for row in self._rows(
-            f"SELECT diaObjectId, record FROM dia_source WHERE diaObjectId {IDS} AND {LIVE} AND NOT ({FRAME})"
-            " AND (? IS NULL OR midpointMjdTai IS NULL OR midpointMjdTai >= ?)"
-            " ORDER BY midpointMjdTai, diaSourceId",
-            (json.dumps(list(objects)), *key(frame), since, since),
+        for one, record in self._rows(
+            f"SELECT diaObjectId, record FROM dia_source WHERE diaObjectId {IDS} AND {LIVE} AND NOT ({SPAN})"
+            " AND coalesce(midpointMjdTai, ?) >= ?"
+            " ORDER BY (midpointMjdTai IS NOT NULL), midpointMjdTai, diaSourceId",
+            (json.dumps([one for one in objects if one]), *span(frame), since, since),
         ):
-            found.setdefault(row["diaObjectId"], []).append(row["record"])
+            found.setdefault(one, []).append(record)
+        return found
+
+    def forced_history(self, objects: Sequence[int], mjd_tai: float) -> dict[int, list[bytes]]:
+        """diaObjectId -> its stored diaForcedSource records, in order of time, of 12 months; see `history`."""
+        since = -1e9 if np.isnan(mjd_tai) else mjd_tai - HISTORY_DAYS
+        found: dict[int, list[bytes]] = {}
+        for one, record in self._rows(
+            f"SELECT diaObjectId, record FROM dia_forced_source WHERE diaObjectId {IDS} AND {LIVE}"
+            " AND coalesce(midpointMjdTai, ?) >= ? ORDER BY (midpointMjdTai IS NOT NULL), midpointMjdTai, visit",
+            (json.dumps([one for one in objects if one]), since, since),
+        ):
+            found.setdefault(one, []).append(record)
         return found
 
     def left_without(self, frame: FrameId) -> tuple[list[int], Table, np.ndarray]:
@@ -118,110 +142,191 @@ class LedgerReader:
 
         Returns the objects' ids; their other DIASources in order of time; and the object of each of those.
         """
-        own = f"SELECT diaObjectId FROM dia_source WHERE {FRAME} AND {LIVE}"
-        ids = [row["diaObjectId"] for row in self._rows(own, key(frame))]
-        left = self._table(
-            DIA_SOURCE,
-            f"FROM dia_source WHERE diaObjectId {IDS} AND {LIVE} AND NOT ({FRAME})"
-            " ORDER BY midpointMjdTai, diaSourceId",
-            (json.dumps(ids), *key(frame)),
+        own = f"SELECT diaObjectId FROM dia_source WHERE {SPAN} AND {LIVE} AND diaObjectId > 0"
+        ids = [row[0] for row in self._rows(own, span(frame))]
+        rows = self._rows(
+            f"SELECT diaSourceId, snap FROM dia_source WHERE diaObjectId {IDS} AND {LIVE} AND NOT ({SPAN})"
+            " ORDER BY (midpointMjdTai IS NOT NULL), midpointMjdTai, diaSourceId",
+            (json.dumps(ids), *span(frame)),
         )
+        left = self._these(rows)
         return ids, Table(DIASOURCE, {c.name: left[c.name] for c in DIASOURCE}), left["diaObjectId"]
 
+    def _these(self, rows: Rows) -> Table:
+        """The DIASources of (id, snap), in that order, out of their frames' tables."""
+        frames = sorted({(one >> 24, snap, one >> 16 & 0xFF) for one, snap in rows})
+        tables = [self.batch_sources(FrameId(*frame)) for frame in frames]
+        if not tables:
+            return Table.empty(DIA_SOURCE)
+        together = concatenate(tables)
+        ids = together["diaSourceId"]
+        order = np.argsort(ids)
+        wanted = np.array([one for one, _ in rows], np.int64)
+        return together.take(order[np.searchsorted(ids, wanted, sorter=order)])
+
     # ------------------------------------------------------------ the outbox and the archive
-    def pending(self, limit: int = 1000) -> list[Pending]:
-        """The alerts that wait to be published, first come first."""
-        rows = self._rows("SELECT seq, visit, schema, alert FROM outbox ORDER BY seq LIMIT ?", (limit,))
-        return [Pending(*row) for row in rows]
+    def pending(self, after: int = 0, limit: int = 1000, held: bool = False) -> list[Pending]:
+        """The frames whose alerts wait to be published, first come first; those that are held only if asked."""
+        shown = "" if held else "AND held = ''"
+        rows = self._rows(
+            "SELECT seq, visit, snap, detector, revision, schema_fingerprint, file, offsets, lengths, held"
+            f" FROM outbox WHERE seq > ? {shown} ORDER BY seq LIMIT ?",
+            (after, limit),
+        )
+        return [
+            Pending(seq, FrameId(*frame), *names, _places(offsets), _places(lengths), why)
+            for seq, *frame, revision, schema, file, offsets, lengths, why in rows
+            for names in [(revision, schema, file)]
+        ]
+
+    def batch_sources(self, frame: FrameId, revision: int | None = None) -> Table:
+        """The DIASources of one revision of a frame (None: the present one), Table of DIA_SOURCE."""
+        what, values = (LIVE, ()) if revision is None else ("revision = ?", (revision,))
+        rows = self._rows(f"SELECT sources FROM batch WHERE {FRAME} AND {what}", (*key(frame), *values))
+        return unpack(rows[0][0], DIA_SOURCE) if rows else Table.empty(DIA_SOURCE)
+
+    def alert_fingerprint(self, frame: FrameId, revision: int) -> str:
+        """The provenance of a frame's alerts, up to and including them, hex."""
+        where = f"FROM batch WHERE {FRAME} AND revision = ?"
+        return self._rows(f"SELECT alert_fingerprint {where}", (*key(frame), revision))[0][0]
+
+    def watermarks(self) -> dict[str, int]:
+        """Up to which sequence number of the outbox each sink has everything."""
+        return dict(self._rows("SELECT name, seq FROM sink"))
+
+    def last_seq(self) -> int:
+        """The highest sequence number given so far that is still to be seen; 0 when there is none."""
+        return self._rows("SELECT coalesce(max(seq), 0) FROM outbox")[0][0]
 
     def schema(self, fingerprint: str) -> str:
         """The schema of stored alerts, JSON, by its fingerprint."""
-        rows = self._rows("SELECT schema FROM alert_schema WHERE fingerprint = ?", (fingerprint,))
+        rows = self._rows("SELECT json FROM alert_schema WHERE fingerprint = ?", (fingerprint,))
         if not rows:
-            raise StoreFailed(f"{self.path}: no alert schema {fingerprint}")
-        return rows[0]["schema"]
+            raise StoreFailed(f"{self._db.name}: no alert schema {fingerprint}")
+        return rows[0][0]
+
+    def archive_file(self, name: str) -> ArchiveFile:
+        """One file of the archive, by its name."""
+        sql = "SELECT file, visit, schema_fingerprint, size FROM archive WHERE file = ?"
+        return ArchiveFile(*self._rows(sql, (name,))[0])
+
+    def all_archive_files(self) -> list[ArchiveFile]:
+        """Every file of the archive."""
+        sql = "SELECT file, visit, schema_fingerprint, size FROM archive ORDER BY file"
+        return [ArchiveFile(*row) for row in self._rows(sql)]
 
     def archive_files(self, visit: int) -> dict[str, ArchiveFile]:
         """The archive files of a visit, by the fingerprint of their schema."""
-        rows = self._rows("SELECT file, visit, schema, size FROM archive WHERE visit = ?", (visit,))
-        return {row["schema"]: ArchiveFile(*row) for row in rows}
+        sql = "SELECT file, visit, schema_fingerprint, size FROM archive WHERE visit = ?"
+        return {row[2]: ArchiveFile(*row) for row in self._rows(sql, (visit,))}
 
     # ------------------------------------------------------------ reports
     def visits(self) -> list[dict[str, Any]]:
         """One dict a visit: visit, state, detectors (committed ones), sources, known, new."""
+        names = ("visit", "state", "detectors", "sources", "known", "new")
         rows = self._rows(
-            "SELECT v.visit, v.state, count(d.visit) AS detectors, coalesce(sum(d.sources), 0) AS sources,"
-            " coalesce(sum(d.known), 0) AS known, coalesce(sum(d.sources - d.known), 0) AS new"
+            "SELECT v.visit, v.state, count(d.visit), coalesce(sum(d.sources), 0), coalesce(sum(d.known), 0),"
+            " coalesce(sum(d.sources - d.known), 0)"
             " FROM visit v LEFT JOIN detector d ON d.visit = v.visit AND d.state = 'COMMITTED'"
-            " GROUP BY v.visit ORDER BY v.visit",
-            (),
+            " GROUP BY v.visit, v.state ORDER BY v.visit"
         )
-        return [dict(row) for row in rows]
+        return [dict(zip(names, (row[0], row[1], *map(int, row[2:])), strict=True)) for row in rows]
 
     def sources(self, visit: int | None = None) -> Table:
         """The DIASources of a visit (None: of all) that were not withdrawn.
 
-        Table of ledger_tables.DIA_SOURCE: DIASOURCE and diaObjectId, known, runnerUp, probability, revision.
+        Table of ledger_tables.DIA_SOURCE: DIASOURCE and diaObjectId, kind, known, probability, revision ...
         """
-        where = f"FROM dia_source WHERE {LIVE} AND (? IS NULL OR visit = ?) ORDER BY diaSourceId"
-        return self._table(DIA_SOURCE, where, (visit, visit))
+        where, values = ("", ()) if visit is None else ("AND visit = ?", (visit,))
+        sql = f"SELECT sources FROM batch WHERE {LIVE} {where} ORDER BY visit, detector, snap"
+        return self._concatenated(sql, values, DIA_SOURCE)
+
+    def forced(self, visit: int | None = None) -> Table:
+        """The forced photometry of a visit (None: of all) that was not withdrawn: Table of FORCED_SOURCE."""
+        where, values = ("", ()) if visit is None else ("AND visit = ?", (visit,))
+        sql = f"SELECT forced FROM batch WHERE {LIVE} {where} ORDER BY visit, detector, snap"
+        return self._concatenated(sql, values, FORCED_SOURCE)
 
     def latencies(self, visit: int | None = None) -> np.ndarray:
         """Seconds from the end of readout (or arrival) to publication, one value an alert; of a visit or all.
 
-        Alerts that still wait, or whose times nobody knew, are not among them.
+        Published is what the slowest sink has, or, without sinks, what is in the archive.  Alerts that still
+        wait, or whose times nobody knew, are not among them.
         """
+        where, values = ("", ()) if visit is None else ("AND visit = ?", (visit,))
         rows = self._rows(
-            "SELECT (published_tai - reference_tai) * 86400 AS seconds, sources FROM detector"
-            " WHERE (? IS NULL OR visit = ?) AND published_tai IS NOT NULL AND reference_tai IS NOT NULL"
+            "SELECT (published_tai - reference_tai) * 86400, sources FROM detector"
+            f" WHERE published_tai IS NOT NULL AND reference_tai IS NOT NULL {where}"
             " ORDER BY visit, snap, detector",
-            (visit, visit),
+            values,
         )
-        return np.repeat([row["seconds"] for row in rows], [row["sources"] for row in rows]).astype(float)
+        return np.repeat([row[0] for row in rows], [row[1] for row in rows]).astype(float)
 
     def transitions(self, visit: int) -> list[dict[str, Any]]:
         """Every change of state of a visit and its detectors, in order; detector is None for the visit's."""
-        rows = self._rows("SELECT * FROM transition WHERE visit = ? ORDER BY seq", (visit,))
-        return [dict(row) for row in rows]
+        names = ("seq", "visit", "snap", "detector", "before", "after", "at_tai", "reason")
+        sql = "SELECT seq, visit, snap, detector, before_state, after_state, at_tai, reason FROM transition"
+        rows = self._rows(f"{sql} WHERE visit = ? ORDER BY seq", (visit,))
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def detectors(self, visit: int) -> dict[tuple[int, int], str]:
+        """(snap, detector) -> state, of all of a visit that anybody spoke of."""
+        rows = self._rows("SELECT snap, detector, state FROM detector WHERE visit = ?", (visit,))
+        return {(snap, detector): state for snap, detector, state in rows}
+
+    def counts(self, visit: int) -> dict[str, int]:
+        """Detectors that are ok, missing, failed, suspect, delayed; sources known, tonight, moving, new."""
+        rows = self._rows("SELECT state, count(*) FROM detector WHERE visit = ? GROUP BY state", (visit,))
+        states: dict[str, int] = dict(rows)
+        sums = self._rows(
+            "SELECT coalesce(sum(suspect), 0), coalesce(sum(is_delayed), 0), coalesce(sum(sources), 0),"
+            " coalesce(sum(known - tonight), 0), coalesce(sum(tonight), 0), coalesce(sum(moving), 0),"
+            " coalesce(sum(sources - known - moving), 0) FROM detector WHERE visit = ? AND state = 'COMMITTED'",
+            (visit,),
+        )[0]
+        names = ("suspect", "delayed", "sources", "known", "tonight", "moving", "new")
+        ok = {"ok": states.get("COMMITTED", 0), "missing": states.get("MISSING", 0)}
+        return {**ok, "failed": states.get("FAILED", 0), **dict(zip(names, map(int, sums), strict=True))}
+
+    def waiting(self, visit: int) -> int:
+        """How many frames of a visit have alerts that are still to reach a sink, held ones among them."""
+        sql = "SELECT count(*) FROM outbox WHERE visit = ? AND held != 'dropped'"
+        return self._rows(sql, (visit,))[0][0]
 
     def steps(self, fingerprint: str) -> list[dict[str, Any]]:
         """The provenance steps behind a fingerprint (hex), [] when it is not known here."""
         rows = self._rows("SELECT steps FROM provenance WHERE fingerprint = ?", (fingerprint,))
-        return json.loads(rows[0]["steps"]) if rows else []
+        return json.loads(rows[0][0]) if rows else []
 
-    # ------------------------------------------------------------ SQLite
-    def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, BUSY_S, isolation_level=None)
-        db.row_factory = sqlite3.Row
-        db.execute("PRAGMA query_only = ON")
-        return db
-
+    # ------------------------------------------------------------ the database
     def _check_version(self) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        version = self._db.version()
         if version != VERSION:
-            raise StoreFailed(f"{self.path}: expected a ledger of version {VERSION}, got {version}")
+            raise StoreFailed(f"{self._db.name}: expected a ledger of version {VERSION}, got {version}")
+        if self._rows("SELECT value FROM meta WHERE name = 'dia_object'")[0][0] != LAYOUT:
+            raise StoreFailed(f"{self._db.name}: expected a ledger whose DIAObjects have this version's columns")
 
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise StoreFailed(f"{self.path}: {error}") from None
+    def _rows(self, sql: str, values: Sequence[Any] = ()) -> Rows:
+        return self._db.rows(sql, values)
 
-    def _rows(self, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
-        with self._failing():
-            return self._db.execute(sql, values).fetchall()
-
-    def _table(self, schema: tuple[Column, ...], sql: str, values: Sequence[Any]) -> Table:
-        rows = self._rows(f"SELECT {', '.join(c.name for c in schema)} {sql}", values)
-        columns = zip(*rows, strict=True) if rows else [()] * len(schema)
-        pairs = zip(schema, columns, strict=True)
-        return Table(schema, {c.name: np.array(column, dtype=c.dtype) for c, column in pairs})
+    def _concatenated(self, sql: str, values: Sequence[Any], schema: Any) -> Table:
+        tables = [unpack(row[0], schema) for row in self._rows(sql, values) if row[0] is not None]
+        return concatenate(tables) if tables else Table.empty(schema)
 
 
 def key(frame: FrameId) -> tuple[int, int, int]:
     """The frame as SQL parameters for FRAME."""
     return frame.visit, frame.snap, frame.detector
+
+
+def span(frame: FrameId) -> tuple[int, int, int]:
+    """The frame as SQL parameters for SPAN."""
+    first = frame.visit << 24 | frame.detector << 16
+    return first, first + 0xFFFF, frame.snap
+
+
+def _places(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, "<i8")
 
 
 def _seconds(start: float | None, end: float | None) -> float | None:

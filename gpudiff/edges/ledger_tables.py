@@ -1,46 +1,101 @@
-"""The ledger's tables, made from the columns of model.tables."""
+"""The ledger's tables: columns that are searched, and beside them whole tables of columns as bytes.
 
-from gpudiff.model.tables import DIAOBJECT, DIASOURCE, Column
+A frame's DIASources are one Arrow table in `batch`, read back whole for reports, publishing and revisions; a row
+of `dia_source` has only what is looked up singly.  A DIAObject is a packed row of model.tables.DIAOBJECT beside
+what it is searched by.  A dia_source's frame is in its id: visit << 24 | detector << 16 | n.
+"""
 
-VERSION = 1
-"""Of the tables below, kept in PRAGMA user_version."""
-SQL_TYPE = {"i": "INTEGER", "f": "REAL", "b": "INTEGER", "?": "INTEGER"}
+import numpy as np
+import pyarrow as pa
+
+from gpudiff.model.outgoing import OUTGOING
+from gpudiff.model.provenance import canonical, digest
+from gpudiff.model.tables import DIAOBJECT, Column, Table
+
+VERSION = 2
+"""Of the tables below."""
 
 DIA_SOURCE: tuple[Column, ...] = (
-    *DIASOURCE,
-    Column("diaObjectId", "i8", "", "the DIAObject it belongs to"),
+    *OUTGOING,
     Column("known", "?", "", "joined an object that was known before"),
     Column("runnerUp", "i8", "", "diaObjectId of the next best candidate, 0 for none"),
-    Column("probability", "f8", "", "of the association"),
-    Column("revision", "i4", "", "0, and one more each time other software repeats the frame"),
+    Column("ssObjectId", "i8", "", "the Solar System object, 0 for none"),
+    Column("trackletId", "i8", "", "the tracklet, 0 for none"),
 )
-"""What the ledger knows of a DIASource; NaN is stored as NULL."""
+"""What the ledger knows of a DIASource."""
 
+OBJECT_DTYPE = np.dtype([(c.name, "<" + c.dtype if c.dtype != "?" else "?") for c in DIAOBJECT])
+"""One packed DIAObject."""
+LAYOUT = digest(canonical([[c.name, c.dtype] for c in DIAOBJECT]))
+"""Which columns a packed DIAObject has; a ledger of other ones is refused."""
 
-def _columns(columns: tuple[Column, ...]) -> str:
-    return ", ".join(f"{c.name} {SQL_TYPE[c.dtype[0]]}" for c in columns)
-
+SOURCE_COLUMNS = (
+    *("diaSourceId", "revision", "snap", "diaObjectId", "ra", "decl", "midpointMjdTai", "kind", "flagged"),
+    "record",
+)
+FORCED_COLUMNS = ("diaObjectId", "visit", "snap", "detector", "midpointMjdTai", "record")
+OBJECT_COLUMNS = ("diaObjectId", "ra", "decl", "nDiaSources", "lastDiaSourceMjdTai", "columns")
 
 CREATE = (
-    "CREATE TABLE visit (visit INTEGER PRIMARY KEY, state TEXT NOT NULL)",
-    "CREATE TABLE detector (visit INTEGER, snap INTEGER, detector INTEGER, state TEXT NOT NULL,"
-    " fingerprint TEXT, revision INTEGER, sources INTEGER, known INTEGER,"
-    " committed_tai REAL, reference_tai REAL, published_tai REAL, PRIMARY KEY (visit, snap, detector))",
-    "CREATE TABLE transition (seq INTEGER PRIMARY KEY, visit INTEGER, snap INTEGER, detector INTEGER,"
-    " before TEXT, after TEXT, at_tai REAL, reason TEXT)",
-    f"CREATE TABLE dia_source ({_columns(DIA_SOURCE)}, band TEXT, withdrawn_at REAL, record BLOB,"
-    " PRIMARY KEY (diaSourceId, revision))",
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE visit (visit {INTEGER} PRIMARY KEY, state TEXT NOT NULL, readout_end_tai {REAL}, summary TEXT)",
+    "CREATE TABLE detector (visit {INTEGER}, snap {INTEGER}, detector {INTEGER}, state TEXT NOT NULL,"
+    " fingerprint TEXT, revision {INTEGER}, sources {INTEGER}, known {INTEGER}, tonight {INTEGER},"
+    " moving {INTEGER}, suspect {INTEGER} DEFAULT 0, is_delayed {INTEGER} DEFAULT 0, committed_tai {REAL},"
+    " reference_tai {REAL}, published_tai {REAL}, PRIMARY KEY (visit, snap, detector))",
+    "CREATE TABLE transition (seq {SERIAL}, visit {INTEGER}, snap {INTEGER}, detector {INTEGER},"
+    " before_state TEXT, after_state TEXT, at_tai {REAL}, reason TEXT)",
+    "CREATE TABLE batch (visit {INTEGER}, snap {INTEGER}, detector {INTEGER}, revision {INTEGER},"
+    " alert_fingerprint TEXT, sources {BLOB}, forced {BLOB}, withdrawn_at {REAL},"
+    " PRIMARY KEY (visit, snap, detector, revision))",
+    "CREATE TABLE dia_source (diaSourceId {INTEGER}, revision {INTEGER}, snap {INTEGER}, diaObjectId {INTEGER},"
+    " ra {REAL}, decl {REAL}, midpointMjdTai {REAL}, kind {INTEGER}, flagged {INTEGER}, withdrawn_at {REAL},"
+    " record {BLOB}, PRIMARY KEY (diaSourceId, revision)){CLUSTERED}",
     "CREATE INDEX dia_source_of_object ON dia_source (diaObjectId) WHERE withdrawn_at IS NULL",
-    "CREATE INDEX dia_source_of_frame ON dia_source (visit, snap, detector)",
-    f"CREATE TABLE dia_object ({_columns(DIAOBJECT)}, withdrawn_at REAL, PRIMARY KEY (diaObjectId))",
-    "CREATE TABLE outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, visit INTEGER, snap INTEGER,"
-    " detector INTEGER, diaSourceId INTEGER, revision INTEGER, schema TEXT, alert BLOB)",
-    "CREATE TABLE archive (file TEXT PRIMARY KEY, visit INTEGER, schema TEXT, size INTEGER, alerts INTEGER)",
-    "CREATE TABLE alert_schema (fingerprint TEXT PRIMARY KEY, schema TEXT)",
+    "CREATE TABLE dia_forced_source (diaObjectId {INTEGER}, visit {INTEGER}, snap {INTEGER}, detector {INTEGER},"
+    " midpointMjdTai {REAL}, withdrawn_at {REAL}, record {BLOB})",
+    "CREATE INDEX dia_forced_source_of_object ON dia_forced_source (diaObjectId) WHERE withdrawn_at IS NULL",
+    "CREATE TABLE dia_object (diaObjectId {INTEGER} PRIMARY KEY, ra {REAL}, decl {REAL}, nDiaSources {INTEGER},"
+    " lastDiaSourceMjdTai {REAL}, withdrawn_at {REAL}, columns {BLOB})",
+    "CREATE TABLE outbox (seq {SERIAL}, visit {INTEGER}, snap {INTEGER}, detector {INTEGER},"
+    " revision {INTEGER}, schema_fingerprint TEXT, file TEXT, offsets {BLOB}, lengths {BLOB},"
+    " held TEXT NOT NULL)",
+    "CREATE TABLE archive (file TEXT PRIMARY KEY, visit {INTEGER}, schema_fingerprint TEXT, size {INTEGER},"
+    " alerts {INTEGER})",
+    "CREATE TABLE sink (name TEXT PRIMARY KEY, seq {INTEGER} NOT NULL)",
+    "CREATE TABLE dead_alert (sink TEXT, diaSourceId {INTEGER}, revision {INTEGER}, reason TEXT, at_tai {REAL})",
+    "CREATE TABLE alert_schema (fingerprint TEXT PRIMARY KEY, json TEXT)",
     "CREATE TABLE provenance (fingerprint TEXT PRIMARY KEY, steps TEXT)",
 )
 
 
-def insert(table: str, columns: int, verb: str = "INSERT") -> str:
-    """The statement that puts one row of so many columns into a table."""
-    return f"{verb} INTO {table} VALUES ({', '.join('?' * columns)})"
+def pack(table: Table) -> bytes:
+    """A table as one Arrow IPC stream."""
+    arrays = [pa.array(column) for column in table.columns.values()]
+    record = pa.RecordBatch.from_arrays(arrays, list(table.columns))
+    out = pa.BufferOutputStream()
+    with pa.ipc.new_stream(out, record.schema) as writer:
+        writer.write_batch(record)
+    return out.getvalue().to_pybytes()
+
+
+def unpack(data: bytes, schema: tuple[Column, ...]) -> Table:
+    """The table in its bytes."""
+    found = pa.ipc.open_stream(data).read_all()
+    columns = {c.name: found[c.name].to_numpy(zero_copy_only=False) for c in schema}
+    return Table(schema, {c.name: columns[c.name].astype(c.dtype, copy=False) for c in schema})
+
+
+def pack_objects(objects: Table) -> list[bytes]:
+    """Each DIAObject as the bytes of one OBJECT_DTYPE."""
+    rows = np.empty(len(objects), OBJECT_DTYPE)
+    for name, column in objects.columns.items():
+        rows[name] = column
+    data, size = rows.tobytes(), OBJECT_DTYPE.itemsize
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def unpack_objects(rows: list[bytes]) -> Table:
+    """The DIAObjects of packed rows."""
+    found = np.frombuffer(b"".join(rows), OBJECT_DTYPE)
+    return Table(DIAOBJECT, {name: found[name].copy() for name in OBJECT_DTYPE.names or ()})

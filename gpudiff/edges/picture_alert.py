@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpudiff.edges.atomic import atomically
+from gpudiff.edges.picture_light_curve import draw_light_curve, light_curve
 from gpudiff.model.errors import UnreadableFile
 
 CUTOUTS = {"science": "cutoutScience", "template": "cutoutTemplate", "difference": "cutoutDifference"}
@@ -27,7 +28,9 @@ def read_cutout(data: bytes | None, name: str) -> tuple[np.ndarray, str]:
 
 
 def draw(alert: dict[str, Any], title: str, path: Path) -> None:
-    """Write science, template and difference side by side; the format follows the suffix (.png, .pdf, .svg).
+    """Write science, template and difference side by side, and the light curve below them where there is one.
+
+    The format follows the suffix (.png, .pdf, .svg).
 
     Science and template share one stretch, from low to high percentile of both; the difference is stretched
     symmetrically about zero.  Pixels without a value are grey.  Raises StoreFailed when it cannot be written.
@@ -36,10 +39,17 @@ def draw(alert: dict[str, Any], title: str, path: Path) -> None:
     from matplotlib.figure import Figure
 
     images = {name: read_cutout(alert.get(field), field) for name, field in CUTOUTS.items()}
-    figure = Figure(figsize=(10, 3.9), layout="constrained")
+    points = light_curve(alert)
+    figure = Figure(figsize=(10, 7.2 if points else 3.9), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=10)
-    for axes, (name, (pixels, unit)) in zip(figure.subplots(1, 3), images.items(), strict=True):
+    grid = figure.add_gridspec(2 if points else 1, 3)
+    if points:
+        draw_light_curve(
+            figure.add_subplot(grid[1, :]), points, (alert.get("diaSource") or {}).get("fluxUnit") or "nJy"
+        )
+    for column, (name, (pixels, unit)) in enumerate(images.items()):
+        axes = figure.add_subplot(grid[0, column])
         axes.set_title(name if pixels.size else f"{name}: none", fontsize=10)
         axes.set_facecolor("0.6")
         axes.set_xticks([])

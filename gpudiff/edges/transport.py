@@ -1,16 +1,19 @@
 """Sockets: the only file that knows ZeroMQ.  Messages are lists of parts; received parts are not copied."""
 
 import hashlib
+import ipaddress
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
+from zmq.auth.thread import ThreadAuthenticator
+from zmq.utils.monitor import parse_monitor_message, recv_monitor_message
 
 from gpudiff.model.errors import BadConfiguration, NeighbourLost
 
@@ -22,6 +25,34 @@ LAST_WORDS_MS = 2000
 """How long receipts sent just before a socket is closed may take to leave."""
 RECEIPTS_WAITING = 1000
 """Small messages that may wait for a client that does not read; more are dropped, the client asks again."""
+
+PUBLISHER_RESTS_S = 60.0
+"""How long a publisher that waited in vain for a subscriber does not wait again."""
+
+REFUSALS: dict[int, str] = {
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "unknown key",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "no key",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "no key",  # whoever hangs up first
+}
+"""Why a connection is refused."""
+
+
+@dataclass(frozen=True)
+class ServerKeys:
+    """Of a socket that asks who connects: its key pair (Z85), and whether a client's public key may come in."""
+
+    public: bytes
+    secret: bytes
+    allowed: Callable[[bytes], bool]
+
+
+@dataclass(frozen=True)
+class ClientKeys:
+    """Of a socket that connects to such a one: its own key pair and the server's public key (Z85)."""
+
+    public: bytes
+    secret: bytes
+    server: bytes
 
 
 @dataclass(frozen=True)
@@ -36,8 +67,8 @@ class Received:
 class Socket:
     """What the sockets below share: `close` does not wait, large parts are not copied."""
 
-    def __init__(self, kind: int, **options: int):
-        self._socket: zmq.Socket = zmq.Context.instance().socket(kind)
+    def __init__(self, kind: int, context: zmq.Context | None = None, **options: Any):
+        self._socket: zmq.Socket = (context or zmq.Context.instance()).socket(kind)
         for name, value in {"LINGER": 0, **options}.items():
             self._socket.setsockopt(getattr(zmq, name), value)
 
@@ -77,17 +108,38 @@ class Socket:
 class Router(Socket):
     """A bound ROUTER: many clients, each answered by the name ZeroMQ gave its connection."""
 
-    def __init__(self, endpoint: str, backlog: int = 100, max_part_bytes: int = -1):
-        """backlog : messages read ahead a client; max_part_bytes : a larger part ends the connection."""
+    def __init__(
+        self, endpoint: str, backlog: int = 100, max_part_bytes: int = -1, keys: ServerKeys | None = None
+    ):
+        """backlog : messages read ahead a client; max_part_bytes : a larger part ends the connection.
+
+        keys : only clients with an allowed key come in, over tcp (CURVE; a Unix socket's folder guards that one)
+        """
+        guard = Guard(keys) if keys and endpoint.startswith("tcp://") else None
+        self._guard = guard
         super().__init__(
             zmq.ROUTER,
+            guard.context if guard else None,
             ROUTER_MANDATORY=1,
             LINGER=LAST_WORDS_MS,
             RCVHWM=backlog,
             SNDHWM=RECEIPTS_WAITING,
             MAXMSGSIZE=max_part_bytes,
+            **(guard.options if guard else {}),
         )
+        if guard:
+            guard.watch(self._socket)
         self.endpoint = self._bind(endpoint)
+
+    def close(self) -> None:
+        """Close; what was just sent may take LINGER to leave."""
+        super().close()
+        if self._guard:
+            self._guard.close()
+
+    def refused(self) -> Counter[str]:
+        """Connections refused since last asked, by reason (REFUSALS); {} where nobody asks for keys."""
+        return self._guard.refused() if self._guard else Counter()
 
     def receive(self, max_parts: int = 16, max_bytes: int = 1 << 40) -> Received | None:
         """The next message, or None when there is none; parts beyond a limit are read and thrown away."""
@@ -116,18 +168,130 @@ class Router(Socket):
             raise
 
 
-class Dealer(Socket):
-    """A connected DEALER that knows when its connection was lost and came back."""
+class Publisher(Socket):
+    """A bound PUB: one message, first part the topic, to all subscribers that asked for it."""
 
-    def __init__(self, endpoint: str, backlog: int = 1000):
+    def __init__(
+        self,
+        endpoint: str,
+        backlog: int,
+        patience_s: float,
+        keys: ServerKeys | None = None,
+    ):
+        """backlog : messages that may wait for a subscriber; patience_s : how long a full one is waited for.
+
+        keys : only subscribers with an allowed key come in, over tcp
+        """
+        self._guard = Guard(keys) if keys and endpoint.startswith("tcp://") else None
+        super().__init__(
+            zmq.PUB,
+            self._guard.context if self._guard else None,
+            LINGER=LAST_WORDS_MS,
+            SNDHWM=backlog,
+            SNDTIMEO=int(patience_s * 1000),
+            XPUB_NODROP=1,
+            **(self._guard.options if self._guard else {}),
+        )
+        self._patient_from = 0.0
+        self.endpoint = self._bind(endpoint)
+
+    def close(self) -> None:
+        """Close; what was just sent may take LINGER to leave."""
+        super().close()
+        if self._guard:
+            self._guard.close()
+
+    def send(self, parts: Sequence[Part]) -> bool:
+        """Whether all who asked for it get the message.
+
+        A subscriber that does not read is waited for, once a minute; then the message goes to the others.
+        """
+        late = time.monotonic() < self._patient_from
+        try:
+            self._socket.send_multipart(parts, zmq.NOBLOCK if late else 0)
+            return True
+        except zmq.Again:
+            self._socket.setsockopt(zmq.XPUB_NODROP, 0)
+            self._socket.send_multipart(parts)
+            self._socket.setsockopt(zmq.XPUB_NODROP, 1)
+        if not late:
+            self._patient_from = time.monotonic() + PUBLISHER_RESTS_S
+        return False
+
+
+class Guard:
+    """What asks the clients of one socket for their keys (ZAP, RFC 27), in a context of its own.
+
+    options : the socket's; context : to make the socket in (ZeroMQ has one who asks for each context)
+    """
+
+    def __init__(self, keys: ServerKeys):
+        self.context = zmq.Context()
+        self.options = {"CURVE_SERVER": 1, "CURVE_PUBLICKEY": keys.public, "CURVE_SECRETKEY": keys.secret}
+        self._asks = ThreadAuthenticator(self.context)
+        self._asks.start()
+        self._asks.configure_curve_callback(domain="*", credentials_provider=_Provider(keys.allowed))
+        self._socket: zmq.Socket | None = None
+
+    def watch(self, guarded: zmq.Socket) -> None:
+        """Note the refusals of the socket from now on."""
+        events = 0
+        for event in REFUSALS:
+            events |= event
+        guarded.monitor("inproc://refused", events)
+        self._socket = self.context.socket(zmq.PAIR)
+        self._socket.setsockopt(zmq.RCVHWM, 0)  # a full one would hold up ZeroMQ's own thread
+        self._socket.connect("inproc://refused")
+
+    def refused(self) -> Counter[str]:
+        """Refusals since last asked, by reason."""
+        found: Counter[str] = Counter()
+        while self._socket is not None and self._socket.poll(0):
+            found[REFUSALS[parse_monitor_message(self._socket.recv_multipart())["event"]]] += 1
+        return found
+
+    def close(self) -> None:
+        """Ask no more, once the socket is closed."""
+        self._asks.stop()
+        if self._socket is not None:
+            self._socket.close(0)
+        self.context.term()
+
+
+class _Provider:
+    """Allowed keys, as pyzmq's authenticator asks for them."""
+
+    def __init__(self, allowed: Callable[[bytes], bool]):
+        self._allowed = allowed
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        return self._allowed(key)
+
+
+class Dealer(Socket):
+    """A connected DEALER that knows when its connection was lost and came back.
+
+    refused : why the other end does not let us in, '' as long as it does or has not said
+    """
+
+    def __init__(self, endpoint: str, backlog: int = 1000, keys: ClientKeys | None = None):
+        """keys : with which to connect over tcp, where the other end asks for them"""
+        options: dict[str, Any] = {}
+        if keys and endpoint.startswith("tcp://"):
+            options = {"CURVE_SERVERKEY": keys.server}
+            options |= {"CURVE_PUBLICKEY": keys.public, "CURVE_SECRETKEY": keys.secret}
         super().__init__(
             zmq.DEALER,
             SNDHWM=backlog,
             RECONNECT_IVL=RECONNECT_MS,
             RECONNECT_IVL_MAX=RECONNECT_MAX_MS,
+            **options,
         )
-        self.endpoint = endpoint
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self.endpoint, self.refused = endpoint, ""
+        events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        for event in REFUSALS:
+            events |= event
+        self._monitor = self._socket.get_monitor_socket(events)
         self._lost = self._back = False
         self._connect(endpoint)
 
@@ -163,8 +327,10 @@ class Dealer(Socket):
             event = recv_monitor_message(self._monitor)["event"]
             if event == zmq.EVENT_DISCONNECTED:
                 self._lost = True
-            elif self._lost:
-                self._lost, self._back = False, True
+            elif event in REFUSALS:
+                self.refused = REFUSALS[event]
+            else:
+                self._lost, self._back, self.refused = False, self._lost or self._back, ""
 
 
 class Pair(Socket):
@@ -196,6 +362,22 @@ def wait(sources: Iterable[Any], timeout_s: float) -> list[Any]:
         by_key[key] = source
         poller.register(key, zmq.POLLIN)
     return [by_key[key] for key, _ in poller.poll(max(0, int(timeout_s * 1000)))]
+
+
+def new_pair() -> tuple[bytes, bytes]:
+    """A new (public, secret) key pair, Z85."""
+    return zmq.curve_keypair()
+
+
+def beyond_this_machine(endpoint: str) -> bool:
+    """Whether others than this machine can reach the endpoint: tcp on anything but a loopback address."""
+    if not endpoint.startswith("tcp://"):
+        return False
+    host = endpoint[6:].rpartition(":")[0].strip("[]")
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
 
 
 def endpoint_in(directory: Path, endpoint: str) -> str:

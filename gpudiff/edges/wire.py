@@ -4,92 +4,39 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
 import xxhash
 
+from gpudiff.edges.ring import Segments
+from gpudiff.edges.ring_writer import Placed
+from gpudiff.edges.wire_header import (
+    FRAMES,
+    Header,
+    Part,
+    PlaneHeader,
+    decode_header,
+)
 from gpudiff.model.clock import tai_now
-from gpudiff.model.errors import BadMessage, BadPsf, ChecksumMismatch, MissingKey
+from gpudiff.model.errors import BadMessage, BadPsf, ChecksumMismatch, LostSegment
 from gpudiff.model.frame import Frame, FrameId, Observation
 from gpudiff.model.provenance import with_digest
 
-FRAMES = b"GDF1"
-MAX_HEADER_BYTES = 4 << 20
 MAX_PARTS = 2 + 3
 DTYPES = {"image": ("<u2", "<f4"), "variance": ("<f4",), "mask": ("<i4",)}
+CHECKSUM = re.compile(r"[0-9a-fA-F]{32}")
 PSF_SIDE = 512
 """A PSF beyond this side is a mistake, px."""
-Part = bytes | memoryview
-Visit = Annotated[int, msgspec.Meta(ge=0, lt=1 << 39)]
-Snap = Annotated[int, msgspec.Meta(ge=0, lt=1 << 15)]
-Detector = Annotated[int, msgspec.Meta(ge=0, lt=1 << 8)]
-Attempt = Annotated[int, msgspec.Meta(ge=1, lt=1 << 31)]
-Days = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
-Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
-Magnitude = Annotated[float, msgspec.Meta(ge=-50, le=50)]
-Band = Annotated[str, msgspec.Meta(max_length=68, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
-Unit = Annotated[str, msgspec.Meta(max_length=255, pattern=r"\A[ -~]*\Z")]
-"""Bounds beyond which a value is a mistake, and would not fit an alert."""
-
-
-class PlaneHeader(msgspec.Struct):
-    """One entry of `planes`: what the part in the same place holds."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, int]
-    bytes: int
-    xxh3_128: str
-    shm: Any = None
-
-
-class Header(msgspec.Struct, kw_only=True):
-    """The JSON header.  A key without a default is required; None (null) means that nobody knows."""
-
-    visit: Visit
-    snap: Snap
-    detector: Detector
-    band: Band | None
-    mjd_start_tai: Days | None
-    mjd_end_tai: Days | None
-    exposure_s: Seconds | None
-    gain: float | None
-    read_noise: float | None
-    saturation: float | None
-    wcs: dict[str, str | int | float | bool | None] | None
-    planes: list[PlaneHeader]
-    readout_end_tai: Days | None = None
-    boresight_ra: float | None = None
-    boresight_dec: float | None = None
-    rotation_deg: float | None = None
-    psf: Any = None
-    unit: Unit = "adu"
-    zero_point: Magnitude | None = None
-    sent_tai: Days | None = None
-    attempt: Attempt = 1
-
-    @property
-    def frame(self) -> FrameId:
-        """The frame's identity."""
-        return FrameId(self.visit, self.snap, self.detector)
-
-
-class Identity(msgspec.Struct):
-    """As much of the identity as a broken header still says."""
-
-    visit: Visit | None = None
-    snap: Snap | None = None
-    detector: Detector | None = None
-    attempt: Attempt | None = None
 
 
 @dataclass(frozen=True)
 class Envelope:
     """A frame message whose header, sizes and checksums are as they should be; its pixels are not yet judged.
 
-    planes : name -> (H, W) little-endian, read-only views of the message's parts
+    planes : name -> (H, W) little-endian, read-only views of the message's parts, or of shared memory; those that
+        were only compared with their checksums (`check`) are left out
     """
 
     header: Header
@@ -102,18 +49,28 @@ class Envelope:
 
     @property
     def content(self) -> str:
-        """Checksum of all that the message says but when, and how often, it was sent."""
-        said = msgspec.structs.replace(self.header, sent_tai=None, attempt=1)
+        """Checksum of all that the message says but when, how often, and which way it was sent."""
+        planes = [msgspec.structs.replace(plane, shm=None) for plane in self.header.planes]
+        said = msgspec.structs.replace(self.header, sent_tai=None, attempt=1, planes=planes)
         return xxhash.xxh3_128_hexdigest(msgspec.json.encode(said, order="deterministic"))
 
 
-def encode(frame: Frame, attempt: int = 1) -> list[Part]:
-    """The parts of the message; planes that are C-ordered and little-endian already are not copied.
+def planes_of(frame: Frame) -> dict[str, np.ndarray]:
+    """The planes as they travel; those that are C-ordered and little-endian already are not copied.
 
     Raises BadMessage for an image that is neither uint16 nor float32.
     """
     planes = {"image": frame.image, "variance": frame.variance, "mask": frame.mask}
-    made = {name: _little_endian(name, plane, frame.name) for name, plane in planes.items() if plane is not None}
+    return {name: _little_endian(name, plane, frame.name) for name, plane in planes.items() if plane is not None}
+
+
+def encode(frame: Frame, attempt: int = 1, placed: Sequence[Placed] = ()) -> list[Part]:
+    """The parts of the message.
+
+    placed : where the planes (`planes_of`, in its order) lie in a ring; the message then has none
+    Raises as `planes_of`.
+    """
+    made = planes_of(frame)
     observation = frame.observation
     header = Header(
         visit=observation.frame.visit,
@@ -128,11 +85,13 @@ def encode(frame: Frame, attempt: int = 1) -> list[Part]:
         psf=None if frame.psf is None else frame.psf.tolist(),
         unit=frame.unit,
         zero_point=frame.zero_point,
-        planes=[_describe(name, plane) for name, plane in made.items()],
+        calibrated=frame.calibrated,
+        planes=_describe_all(made, placed),
         sent_tai=tai_now(),
         attempt=attempt,
     )
-    return [FRAMES, msgspec.json.encode(header), *(_bytes(plane) for plane in made.values())]
+    parts = () if placed else (as_bytes(plane) for plane in made.values())
+    return [FRAMES, msgspec.json.encode(header), *parts]
 
 
 def decode(parts: Sequence[Part], max_frame_bytes: int) -> Frame:
@@ -143,28 +102,77 @@ def decode(parts: Sequence[Part], max_frame_bytes: int) -> Frame:
     return frame_in(open_envelope(parts, max_frame_bytes))
 
 
-def open_envelope(parts: Sequence[Part], max_frame_bytes: int) -> Envelope:
+def open_envelope(parts: Sequence[Part], max_frame_bytes: int, segments: Segments | None = None) -> Envelope:
     """The message, checked from its magic to its checksums.
 
+    segments : where planes in shared memory are looked for; None: they are refused
     Raises MissingKey for an absent required key, ChecksumMismatch for a plane that was damaged on its way,
-    and BadMessage for everything else that breaks the contract.
+    LostSegment for shared memory that is gone, and BadMessage for everything else that breaks the contract.
     """
+    header, sent = _read_header(parts, max_frame_bytes, segments)
+    planes = {}
+    for plane in header.planes:
+        if plane.shm is None or segments is None:
+            part = _checked_part(header, plane, sent[plane.name])
+        else:
+            part = segments.pixels(plane.shm, plane.bytes, plane.xxh3_128)
+        array = np.frombuffer(part, plane.dtype).reshape(plane.shape)
+        planes[plane.name] = array if array.flags.aligned else array.copy()
+    return Envelope(header, planes)
+
+
+def check(parts: Sequence[Part], max_frame_bytes: int, segments: Segments | None) -> Envelope:
+    """The message, checked as `open_envelope` does, without its planes: nothing of shared memory is kept."""
+    header, sent = _read_header(parts, max_frame_bytes, segments)
+    for plane in header.planes:
+        if plane.shm is None or segments is None:
+            _checked_part(header, plane, sent[plane.name])
+        else:
+            segments.verify(plane.shm, plane.bytes, plane.xxh3_128)
+    return Envelope(header, {})
+
+
+def confirm(envelope: Envelope, segments: Segments | None) -> None:
+    """Raises LostSegment when a plane in shared memory is no longer what was read."""
+    for plane in envelope.header.planes:
+        if plane.shm is not None and segments is not None:
+            segments.confirm(plane.shm, plane.bytes, plane.xxh3_128)
+
+
+def whole(parts: Sequence[Part], segments: Segments | None) -> list[Part]:
+    """The message with all its planes as parts, to be kept; as it is where shared memory is gone."""
+    try:
+        envelope = open_envelope(parts, 1 << 62, segments)
+    except (BadMessage, LostSegment):
+        return list(parts)
+    planes = [msgspec.structs.replace(plane, shm=None) for plane in envelope.header.planes]
+    if planes == envelope.header.planes:
+        return list(parts)
+    header = msgspec.structs.replace(envelope.header, planes=planes)
+    return [parts[0], msgspec.json.encode(header), *(as_bytes(envelope.planes[plane.name]) for plane in planes)]
+
+
+def _read_header(
+    parts: Sequence[Part], max_frame_bytes: int, segments: Segments | None
+) -> tuple[Header, dict[str, Part]]:
+    """(header, plane name -> its part) of a message whose words and sizes are right."""
     if not parts or bytes(parts[0][:5]) != FRAMES:
         raise BadMessage(
             f"expected a message that begins with {FRAMES!r}, got {bytes(parts[0][:16]) if parts else b''!r}"
         )
-    if not 3 <= len(parts) <= MAX_PARTS:
-        raise BadMessage(f"expected {FRAMES!r}, a header and 1 to 3 planes, got {len(parts)} parts")
+    if not 2 <= len(parts) <= MAX_PARTS:
+        raise BadMessage(f"expected {FRAMES!r}, a header and up to 3 planes, got {len(parts)} parts")
     header = decode_header(parts[1])
-    _check_planes(header, parts[2:], max_frame_bytes)
-    planes = {}
-    for plane, part in zip(header.planes, parts[2:], strict=True):
-        found = xxhash.xxh3_128_hexdigest(part)
-        if found != plane.xxh3_128.lower():
-            raise ChecksumMismatch(f"{_plane_name(header, plane)}: xxh3_128 is {found}, expected {plane.xxh3_128}")
-        array = np.frombuffer(part, plane.dtype).reshape(plane.shape)
-        planes[plane.name] = array if array.flags.aligned else array.copy()
-    return Envelope(header, planes)
+    sent = _planes_sent(header, parts[2:])
+    _check_planes(header, sent, max_frame_bytes, segments)
+    return header, sent
+
+
+def _checked_part(header: Header, plane: PlaneHeader, part: Part) -> Part:
+    found = xxhash.xxh3_128_hexdigest(part)
+    if found != plane.xxh3_128.lower():
+        raise ChecksumMismatch(f"{_plane_name(header, plane)}: xxh3_128 is {found}, expected {plane.xxh3_128}")
+    return part
 
 
 def frame_in(envelope: Envelope) -> Frame:
@@ -189,28 +197,9 @@ def frame_in(envelope: Envelope) -> Frame:
             psf=None if header.psf is None else _decode_psf(header.psf, name),
             unit=header.unit,
             zero_point=header.zero_point,
+            calibrated=header.calibrated,
         )
     )
-
-
-def decode_header(part: Part) -> Header:
-    """The JSON header; raises MissingKey and BadMessage, naming the key."""
-    if len(part) > MAX_HEADER_BYTES:
-        raise BadMessage(f"header: expected at most {MAX_HEADER_BYTES} bytes, got {len(part)}")
-    try:
-        return msgspec.json.decode(part, type=Header)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if "missing required field" in str(error):
-            raise MissingKey(f"{_who(part)}: header: {error}; null says that a value is unknown") from None
-        came = _what_came(part, str(error))
-        raise BadMessage(f"{_who(part)}: header: expected the JSON of WIRE.md: {error}{came}") from None
-
-
-def identity(parts: Sequence[Part]) -> Identity:
-    """What the message says of its frame's identity, however broken the rest is; None where it does not."""
-    if len(parts) < 2 or bytes(parts[0][:5]) != FRAMES or len(parts[1]) > MAX_HEADER_BYTES:
-        return Identity()
-    return _identity(parts[1])
 
 
 TIMES_AND_ANGLES = (
@@ -224,60 +213,36 @@ TIMES_AND_ANGLES = (
 )
 
 
-def _identity(part: Part) -> Identity:
-    try:
-        values = msgspec.json.decode(part, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Identity()
-    made = {}
-    for key, kind in (("visit", Visit), ("snap", Snap), ("detector", Detector), ("attempt", Attempt)):
-        try:
-            made[key] = msgspec.convert(values.get(key), kind)
-        except msgspec.ValidationError:
-            continue
-    return Identity(**made)
-
-
-def _what_came(part: Part, error: str) -> str:
-    """ " = VALUE" of the place in the header that msgspec names at the end of its error; '' when it names none."""
-    place = re.search(r"at `\$([\w.\[\]]+)`$", error)
-    if place is None:
-        return ""
-    try:
-        value = msgspec.json.decode(part)
-        for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", place.group(1)):
-            value = value[key] if key else value[int(index)]
-        return f" = {value!r:.60}"
-    except (msgspec.DecodeError, LookupError, TypeError, ValueError, RecursionError):
-        return ""
-
-
-def _who(part: Part) -> str:
-    found = _identity(part)
-    if None in (found.visit, found.snap, found.detector):
-        return "frame without identity"
-    return f"frame {found.visit}/{found.snap}/{found.detector}"
-
-
-def _check_planes(header: Header, parts: Sequence[Part], max_frame_bytes: int) -> None:
-    """Names, types, shapes and sizes, before any pixel is read."""
+def _planes_sent(header: Header, parts: Sequence[Part]) -> dict[str, Part]:
+    """Plane name -> its part; planes in shared memory have none."""
     name = f"frame {header.frame}"
     names = [plane.name for plane in header.planes]
     if "image" not in names or len(set(names)) != len(names) or not set(names) <= set(DTYPES):
         raise BadMessage(f"{name}: expected planes image and perhaps mask, variance, once each; got {names}")
-    if len(parts) != len(names):
-        raise BadMessage(f"{name}: header lists {len(names)} planes, the message has {len(parts)}")
-    total = sum(len(part) for part in parts)
+    expected = [plane.name for plane in header.planes if plane.shm is None]
+    if len(parts) != len(expected):
+        raise BadMessage(f"{name}: header lists {len(expected)} planes to come, the message has {len(parts)}")
+    return dict(zip(expected, parts, strict=True))
+
+
+def _check_planes(header: Header, sent: dict[str, Part], max_frame_bytes: int, segments: Segments | None) -> None:
+    """Names, types, shapes and sizes, before any pixel is read."""
+    total = sum(len(sent[plane.name]) if plane.name in sent else plane.bytes for plane in header.planes)
     if total > max_frame_bytes:
-        raise BadMessage(f"{name}: expected at most {max_frame_bytes} bytes of pixels, got {total}")
+        raise BadMessage(f"frame {header.frame}: expected at most {max_frame_bytes} bytes of pixels, got {total}")
     shape = next(plane.shape for plane in header.planes if plane.name == "image")
-    for plane, part in zip(header.planes, parts, strict=True):
-        _check_plane(_plane_name(header, plane), plane, shape, len(part))
+    for plane in header.planes:
+        name, part = _plane_name(header, plane), sent.get(plane.name)
+        if part is None and segments is None:
+            raise BadMessage(
+                f"{name}: shared memory (shm) is not offered by this service: send the pixels as parts"
+            )
+        if part is None and not CHECKSUM.fullmatch(plane.xxh3_128):
+            raise BadMessage(f"{name}: xxh3_128: expected 32 hex digits, got {plane.xxh3_128!r:.60}")
+        _check_plane(name, plane, shape, plane.bytes if part is None else len(part))
 
 
 def _check_plane(name: str, plane: PlaneHeader, shape: tuple[int, int], size: int) -> None:
-    if plane.shm is not None:
-        raise BadMessage(f"{name}: shared memory (shm) is not offered by this service: send the pixels as parts")
     if plane.dtype not in DTYPES[plane.name]:
         raise BadMessage(f"{name}: dtype is {plane.dtype!r}, expected one of {DTYPES[plane.name]}")
     if plane.shape != shape or min(plane.shape) < 1:
@@ -311,13 +276,18 @@ def _little_endian(name: str, plane: np.ndarray, frame: str) -> np.ndarray:
     return np.ascontiguousarray(plane, dtype)
 
 
-def _describe(name: str, plane: np.ndarray) -> PlaneHeader:
-    checksum = xxhash.xxh3_128_hexdigest(_bytes(plane))
-    height, width = plane.shape
-    return PlaneHeader(name, plane.dtype.str, (height, width), plane.nbytes, checksum)
+def _describe_all(planes: dict[str, np.ndarray], placed: Sequence[Placed]) -> list[PlaneHeader]:
+    described = []
+    for number, (name, plane) in enumerate(planes.items()):
+        where = placed[number].place if placed else None
+        checksum = placed[number].checksum if placed else xxhash.xxh3_128_hexdigest(as_bytes(plane))
+        height, width = plane.shape
+        described.append(PlaneHeader(name, plane.dtype.str, (height, width), plane.nbytes, checksum, where))
+    return described
 
 
-def _bytes(plane: np.ndarray) -> memoryview:
+def as_bytes(plane: np.ndarray) -> memoryview:
+    """A C-ordered plane's bytes, not copied."""
     return plane.data.cast("B") if plane.size else memoryview(b"")
 
 

@@ -43,6 +43,16 @@ ALERT_SOURCE: tuple[Column, ...] = tuple(
 )
 """The DIASource's columns in the units in which they are published."""
 
+SOLAR_SYSTEM: tuple[Column, ...] = (
+    Column("diaSourceId", "i8", "", "the detection"),
+    Column("ssObjectId", "i8", "", "the Solar System object"),
+    Column("eclLambda", "f8", "deg", "ecliptic longitude of the detection, J2000"),
+    Column("eclBeta", "f8", "deg", "ecliptic latitude"),
+    Column("galLon", "f8", "deg", "galactic longitude"),
+    Column("galLat", "f8", "deg", "galactic latitude"),
+)
+"""What an alert says of a Solar System object; the standard's other fields stay null."""
+
 
 @dataclass(frozen=True)
 class AlertBatch:
@@ -52,6 +62,9 @@ class AlertBatch:
     common : values that all the frame's DIASource records share: band, exposureTime, timeProcessedMjdTai,
         fluxUnit; None for what nobody knows
     cutouts : (N, 3, S, S) float32, difference, science, template, in `image_unit`
+    variance, mask : (N, S, S) float32 and uint16 (model.mask), of the difference
+    psf : (P, P) float32, of the difference at the centre of the frame
+    solar_system : Table of SOLAR_SYSTEM, one row for each source that is a Solar System object of known orbit
     wcs : FITS WCS keywords of the science frame
     fingerprint : hex, provenance up to and including the alert
     revision : 0 for the first time this frame is published, one more each time another software repeats it
@@ -62,6 +75,10 @@ class AlertBatch:
     association: Association
     common: dict[str, Any]
     cutouts: np.ndarray
+    variance: np.ndarray
+    mask: np.ndarray
+    psf: np.ndarray
+    solar_system: Table
     wcs: dict[str, Any]
     image_unit: str
     fingerprint: str

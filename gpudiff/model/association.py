@@ -1,4 +1,4 @@
-"""Association: what became of each DIASource of a batch, known or new."""
+"""Association: what became of each DIASource of a batch: known, tonight's, moving or new."""
 
 from dataclasses import dataclass
 
@@ -6,23 +6,49 @@ import numpy as np
 
 from gpudiff.model.tables import Table
 
+KNOWN, TONIGHT, MOVING, NEW = range(4)
+KINDS = ("known", "tonight", "moving", "new")
+"""Names of the values of `Association.kind`, in their order."""
+
 
 @dataclass(frozen=True)
 class Association:
     """Row i is about DIASource i of the batch; no two rows share an object.
 
-    known : (N,) bool, joined an object that was there before
+    kind : (N,) int8: KNOWN joined an object of earlier nights, TONIGHT one first seen tonight; MOVING is a Solar
+        System object, or something unknown that moves; NEW makes an object of its own
+    ss_object_ids : (N,) int64, the Solar System object; 0 for none, also where something unknown moves
+    tracklet_ids : (N,) int64, diaSourceId of the first of tonight's detections that lie on one line with this
+        one; 0 for none
     runner_up : (N,) int64, diaObjectId of the next best candidate within the gate, 0 for none
     probability : (N,) float64, of the choice made, given the candidates within the gate and "new"
-    objects : Table of model.tables.DIAOBJECT: each source's object as it is after this detection
+    objects : Table of model.tables.DIAOBJECT: each source's object as it is after this detection; a source that
+        has none, as all that is MOVING, has diaObjectId 0 there, and that row is not to be stored
     """
 
-    known: np.ndarray
+    kind: np.ndarray
+    ss_object_ids: np.ndarray
+    tracklet_ids: np.ndarray
     runner_up: np.ndarray
     probability: np.ndarray
     objects: Table
 
     @property
+    def known(self) -> np.ndarray:
+        """(N,) bool: joined an object that was there before."""
+        return (self.kind == KNOWN) | (self.kind == TONIGHT)
+
+    @property
+    def moving(self) -> np.ndarray:
+        """(N,) bool: belongs to no DIAObject."""
+        return self.kind == MOVING
+
+    @property
+    def stored_objects(self) -> Table:
+        """The rows of `objects` that are objects."""
+        return self.objects.take(self.object_ids > 0)
+
+    @property
     def object_ids(self) -> np.ndarray:
-        """(N,) int64 diaObjectId of each source."""
+        """(N,) int64 diaObjectId of each source; 0 for what is MOVING."""
         return self.objects["diaObjectId"]

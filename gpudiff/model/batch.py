@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gpudiff.model.frame import Observation
-from gpudiff.model.tables import Table
+from gpudiff.model.tables import FORCED_SOURCE, Table
 
 
 @dataclass(frozen=True)
@@ -16,16 +16,22 @@ class DetectionBatch:
     sources : Table of model.tables.DIASOURCE
     cutouts : (N, 3, S, S) float32: difference, science, matched template round each source, in the science
         image's unit, NaN beyond the image
+    variance : (N, S, S) float32, of the difference, NaN beyond the image
+    mask : (N, S, S) uint16, bits of model.mask, of the difference: what is wrong in science or template is set
+        here; NO_DATA beyond the image
     psf : (P, P) float32, PSF of the difference at the centre of the frame, unit sum
     wcs : FITS WCS keywords of the science frame
     fingerprint, steps : provenance up to detection (model.provenance)
     quality : model.frame.Quality as a dict
     received_tai, sent_tai : MJD TAI, when the frame had arrived and when this batch left
+    forced : Table of model.tables.FORCED_SOURCE, known objects without a detection; empty where not asked for
     """
 
     observation: Observation
     sources: Table
     cutouts: np.ndarray
+    variance: np.ndarray
+    mask: np.ndarray
     psf: np.ndarray
     wcs: dict[str, Any]
     fingerprint: str
@@ -35,3 +41,4 @@ class DetectionBatch:
     zero_point: float | None = None
     received_tai: float = float("nan")
     sent_tai: float = float("nan")
+    forced: Table = field(default_factory=lambda: Table.empty(FORCED_SOURCE))

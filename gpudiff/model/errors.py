@@ -15,12 +15,16 @@ GpudiffError
     NoStars              too few stars to match the PSFs
     PoorSubtraction      the fit did not reach its own noise; carries the numbers
     NoTemplate           no template covers the frame
+    NoCalibration        a raw frame for whose detector, date or band there is no calibration
     BadMessage           a wire message that breaks the contract
       MissingKey           a required header key is absent
+      WrongCoordinates     an announced visit that is not in ICRS with a sky angle
       ChecksumMismatch     a plane is not what its checksum says
     BadConfiguration     a key or value of the configuration is wrong
+      BadFilter            a filter's expression, or another of its fields, is refused
   TryAgain             the work is good, the moment is not: retried up to three times
     NoCredit             more frames in flight than the service granted
+    LostSegment          shared memory that a message names is gone, or holds another frame by now
     NeighbourLost        the other program did not answer in time
   MustStop             the program cannot go on: it stops cleanly and hands its work back
     StoreFailed          the ledger or archive cannot be written (disk full, corrupt)
@@ -95,11 +99,19 @@ class NoTemplate(InputRejected):
     pass
 
 
+class NoCalibration(InputRejected):
+    pass
+
+
 class BadMessage(InputRejected):
     pass
 
 
 class MissingKey(BadMessage):
+    pass
+
+
+class WrongCoordinates(BadMessage):
     pass
 
 
@@ -111,11 +123,19 @@ class BadConfiguration(InputRejected):
     pass
 
 
+class BadFilter(BadConfiguration):
+    pass
+
+
 class TryAgain(GpudiffError):
     pass
 
 
 class NoCredit(TryAgain):
+    pass
+
+
+class LostSegment(TryAgain):
     pass
 
 

@@ -58,6 +58,7 @@ class Frame:
     psf : (K, K), or (n*n, K, K) on an n x n grid of field positions row by row, or None: then it is measured
     unit : BUNIT
     zero_point : AB magnitude of one image unit of flux, or None
+    calibrated : False for raw pixels with overscan and bias; None when nobody said
     """
 
     name: str
@@ -72,6 +73,7 @@ class Frame:
     psf: np.ndarray | None = None
     unit: str = "adu"
     zero_point: float | None = None
+    calibrated: bool | None = None
     digest: str = ""
     """Hex digest (blake2b-128) of the pixels and of what was said about them; the root of the provenance."""
 

@@ -1,5 +1,9 @@
 """Flux in nanojansky."""
 
+from dataclasses import dataclass
+
+import numpy as np
+
 AB_ZERO_NJY = 3.630780547701013e12
 """Flux of magnitude 0 in the AB system, nJy: 10**(48.6 / -2.5) erg/s/cm2/Hz (Oke & Gunn 1983)."""
 NANOJANSKY = {"nJy": 1.0, "uJy": 1e3, "mJy": 1e6, "Jy": 1e9}
@@ -16,3 +20,29 @@ def nanojansky(unit: str, zero_point: float | None) -> float | None:
     if named is not None or zero_point is None:
         return named
     return AB_ZERO_NJY * 10 ** (-0.4 * zero_point)
+
+
+@dataclass(frozen=True)
+class Light:
+    """In which band detections were made, and what their fluxes are worth.
+
+    band : (N,) str, as the frames name it; '' when unknown
+    scale : (N,) float64, nJy in one image unit; 1 where nobody knows
+    """
+
+    band: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of_frame(cls, count: int, band: str, unit: str, zero_point: float | None) -> "Light":
+        """That of `count` detections of one frame."""
+        return cls(np.full(count, band), np.full(count, nanojansky(unit, zero_point) or 1.0))
+
+    def take(self, rows: np.ndarray) -> "Light":
+        """Some of them."""
+        return Light(self.band[rows], self.scale[rows])
+
+    def seen_in(self, band: str) -> np.ndarray:
+        """(N,) bool, those of a band: its letter, or a name whose first word is that letter."""
+        names = np.asarray(self.band, str)
+        return (names == band) | np.char.startswith(names, band + " ")

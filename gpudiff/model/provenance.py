@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,16 +29,42 @@ def digest(*parts: bytes) -> str:
     return h.hexdigest()
 
 
-def step(name: str, version: str, configuration: str, inputs: list[str]) -> dict[str, Any]:
-    """One step as it is stored and hashed: `configuration` and `inputs` are digests."""
-    return {"step": name, "version": version, "configuration": configuration, "inputs": inputs}
+HASHED = ("step", "version", "configuration", "inputs")
+"""The keys of a step that its fingerprint depends on; others stand beside them: the device, the fingerprint."""
 
 
-def extend(fingerprint: str, steps: tuple[dict[str, Any], ...] | list[dict[str, Any]]) -> str:
+def step(name: str, version: str, configuration: str, inputs: list[str], device: str = "") -> dict[str, Any]:
+    """One step as it is stored and hashed: `configuration` and `inputs` are digests.
+
+    device : what computed it (cpu, cuda:0 ...), told beside the step and not hashed: the algorithm is the same
+    """
+    made = {"step": name, "version": version, "configuration": configuration, "inputs": inputs}
+    return {**made, "device": device} if device else made
+
+
+def extend(fingerprint: str, steps: Sequence[dict[str, Any]]) -> str:
     """The fingerprint after more steps; start with ''."""
     for one in steps:
-        fingerprint = digest(fingerprint.encode(), canonical(one))
+        fingerprint = digest(fingerprint.encode(), canonical({key: one[key] for key in HASHED if key in one}))
     return fingerprint
+
+
+def chain(steps: Sequence[dict[str, Any]], after: str = "") -> list[dict[str, Any]]:
+    """The steps, each with the fingerprint up to and including it: so that a change is found where it is."""
+    linked = []
+    for one in steps:
+        after = extend(after, [one])
+        linked.append({**one, "fingerprint": after})
+    return linked
+
+
+def first_broken(links: Sequence[dict[str, Any]], after: str = "") -> int | None:
+    """The number, from 0, of the first step of a `chain` whose fingerprint does not follow; None when all do."""
+    for number, one in enumerate(links):
+        if extend(after, [one]) != one.get("fingerprint"):
+            return number
+        after = one["fingerprint"]
+    return None
 
 
 def frame_digest(frame: Frame) -> str:

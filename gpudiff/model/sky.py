@@ -74,3 +74,11 @@ def _check_numbers(cards: dict[str, Any]) -> None:
         number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
         if not number and NUMBERS.fullmatch(key):
             raise BadWcs(f"expected a FITS WCS, got {key} = {value!r:.40}, which is no number")
+
+
+def within(ra: np.ndarray, dec: np.ndarray, ra0: float, dec0: float, radius: float) -> np.ndarray:
+    """(N,) bool: at most `radius` degrees (up to 90) from a place, on the great circle."""
+    dec_rad, dec0_rad = np.radians(dec), np.radians(dec0)
+    half = np.sin((dec_rad - dec0_rad) / 2) ** 2
+    half += np.cos(dec_rad) * np.cos(dec0_rad) * np.sin(np.radians(ra - ra0) / 2) ** 2
+    return half <= np.sin(np.radians(radius) / 2) ** 2

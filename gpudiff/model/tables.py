@@ -162,8 +162,23 @@ DIASOURCE: tuple[Column, ...] = (
     _C("ixyPSF", "f4", "pixel2", "second moment of the PSF across"),
     _C("flags", "i8", "", "bits, named in the table's metadata"),
     _C("flagged", "?", "", "do not alert on this alone"),
+    _C("reliability", "f4", "", "probability of being astrophysical, 0 to 1; NaN without a model"),
 )
 
+BANDS = "ugrizy"
+"""Those for which the published schema has columns of brightness."""
+
+_FLUX = (
+    ("psfFluxMean", "f4", "nJy", "mean PSF flux, weighted by inverse variance; NaN when never seen in the band"),
+    ("psfFluxMeanErr", "f4", "nJy", "1 sigma of psfFluxMean"),
+    ("psfFluxSigma", "f4", "nJy", "standard deviation of the fluxes; NaN below two"),
+    ("psfFluxChi2", "f4", "", "chi2 of the fluxes about psfFluxMean"),
+    ("psfFluxNdata", "i4", "", "detections in the band"),
+    ("psfFluxMin", "f4", "nJy", "faintest"),
+    ("psfFluxMax", "f4", "nJy", "brightest"),
+    ("psfFluxErrMean", "f4", "nJy", "mean of the fluxes' errors"),
+    ("psfFluxPlainMean", "f4", "nJy", "mean without weights"),
+)
 DIAOBJECT: tuple[Column, ...] = (
     _C("diaObjectId", "i8", "", "the diaSourceId of the first detection"),
     _C("ra", "f8", "deg", "weighted mean right ascension, ICRS"),
@@ -175,7 +190,54 @@ DIAOBJECT: tuple[Column, ...] = (
     _C("firstDiaSourceMjdTai", "f8", "d", "first seen"),
     _C("lastDiaSourceMjdTai", "f8", "d", "last seen"),
     _C("validityStartMjdTai", "f8", "d", "when this version of the object was made, MJD TAI"),
+    _C("positionMjdTai", "f8", "d", "weighted mean time of the positions; NaN when no time is known"),
+    _C("timeMoment", "f4", "yr2 / arcsec2", "sum of weight x (time - positionMjdTai)^2: the leverage on a motion"),
+    _C("pmRa", "f4", "mas / yr", "proper motion in ra * cos(dec), weighted linear fit; NaN below two times"),
+    _C("pmRaErr", "f4", "mas / yr", "1 sigma"),
+    _C("pmDec", "f4", "mas / yr", "proper motion in dec"),
+    _C("pmDecErr", "f4", "mas / yr", "1 sigma"),
+    *(_C(f"{band}_{name}", *rest) for band in BANDS for name, *rest in _FLUX),
 )
+"""Fluxes are nJy where the frames are calibrated, else in the image's unit."""
+
+PREDICTED: tuple[Column, ...] = (
+    _C("ssObjectId", "i8", "", "Solar System object"),
+    _C("ra", "f8", "deg", "predicted right ascension at the middle of the exposure, ICRS, astrometric"),
+    _C("dec", "f8", "deg", "predicted declination"),
+    _C("error", "f4", "arcsec", "1 sigma of the prediction, per axis"),
+    _C("eastTrail", "f4", "arcsec", "motion during the exposure, to the east"),
+    _C("northTrail", "f4", "arcsec", "motion during the exposure, to the north"),
+    _C("magnitude", "f4", "mag", "predicted brightness, V; NaN when unknown"),
+)
+"""Where Solar System objects are, seen from here, at one moment."""
+
+LOOSE: tuple[Column, ...] = (
+    _C("diaSourceId", "i8", "", "a detection of tonight that belongs to nothing known before"),
+    _C("midpointMjdTai", "f8", "d", "when"),
+    _C("ra", "f8", "deg", "where, ICRS"),
+    _C("dec", "f8", "deg", "where, ICRS"),
+    _C("raErr", "f4", "deg", "1 sigma of ra * cos(dec)"),
+    _C("decErr", "f4", "deg", "1 sigma"),
+    _C("ra_dec_Cov", "f4", "deg2", "covariance of ra * cos(dec) and dec"),
+    _C("trackletId", "i8", "", "tracklet it is part of already, 0 for none"),
+)
+"""What tracklets are made of."""
+
+FORCED_SOURCE: tuple[Column, ...] = (
+    _C("diaObjectId", "i8", "", "the known object at this position"),
+    _C("visit", "i8", "", "visit number"),
+    _C("detector", "i2", "", "detector number"),
+    _C("band", "U68", "", "filter, '' when unknown"),
+    _C("midpointMjdTai", "f8", "d", "middle of the exposure, MJD TAI; NaN when unknown"),
+    _C("ra", "f8", "deg", "right ascension of the object, ICRS"),
+    _C("dec", "f8", "deg", "declination of the object, ICRS"),
+    _C("psfFlux", "f8", "image unit", "flux of the PSF at this position on the difference; NaN: no usable pixel"),
+    _C("psfFluxErr", "f4", "image unit", "1 sigma"),
+    _C("scienceFlux", "f8", "image unit", "the same in the science image"),
+    _C("scienceFluxErr", "f4", "image unit", "1 sigma"),
+    _C("pixelFlags", "i4", "", "mask planes (bits of model.mask) within a pixel and a half of the position"),
+)
+"""PSF fluxes at the positions of known objects that were not detected."""
 
 
 def dia_source_ids(visit: int, detector: int, count: int) -> np.ndarray:

@@ -3,13 +3,32 @@
 import numpy as np
 
 from gpudiff import __version__
-from gpudiff.model.alert import ALERT_SOURCE, FLUXES, MOMENTS, NANOJANSKY, AlertBatch
+from gpudiff.model.alert import ALERT_SOURCE, FLUXES, MOMENTS, NANOJANSKY, SOLAR_SYSTEM, AlertBatch
 from gpudiff.model.association import Association
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.photometry import nanojansky
 from gpudiff.model.provenance import extend, step
 from gpudiff.model.sky import Sky
 from gpudiff.model.tables import Table
+
+FORCED_FLUXES = "psfFlux", "psfFluxErr", "scienceFlux", "scienceFluxErr"
+OBLIQUITY = np.radians(84381.448 / 3600)
+"""Of the ecliptic at J2000, radians (IAU 1976, as the JPL ephemerides have it)."""
+ECLIPTIC = np.array(
+    [
+        [1, 0, 0],
+        [0, np.cos(OBLIQUITY), np.sin(OBLIQUITY)],
+        [0, -np.sin(OBLIQUITY), np.cos(OBLIQUITY)],
+    ]
+)
+GALACTIC = np.array(
+    [
+        [-0.0548755604162154, -0.8734370902348850, -0.4838350155487132],
+        [0.4941094278755837, -0.4448296299600112, 0.7469822444972189],
+        [-0.8676661490190047, -0.1980763734312015, 0.4559837761750669],
+    ]
+)
+"""From ICRS to galactic axes (The Hipparcos and Tycho Catalogues, ESA SP-1200, vol. 1, eq. 1.5.11)."""
 
 
 def make_alerts(
@@ -28,12 +47,17 @@ def make_alerts(
         "exposureTime": None if np.isnan(observation.exposure_s) else observation.exposure_s,
         "timeProcessedMjdTai": now,
         "fluxUnit": NANOJANSKY if calibrated else batch.unit,
+        "reliabilityVersion": next((one["version"] for one in batch.steps if one["step"] == "reliability"), None),
     }
     return AlertBatch(
         sources=published(batch),
         association=association,
         common=common,
         cutouts=batch.cutouts,
+        variance=batch.variance,
+        mask=batch.mask,
+        psf=batch.psf,
+        solar_system=solar_system(batch.sources, association),
         wcs=batch.wcs,
         image_unit=batch.unit,
         fingerprint=fingerprint,
@@ -74,3 +98,25 @@ def published(batch: DetectionBatch) -> Table:
         changed[f"{what}Length"] = sources[f"{what}Length"] * np.hypot(east, north)
         changed[f"{what}Angle"] = np.degrees(np.arctan2(east, north)) % whole
     return Table(ALERT_SOURCE, {**sources.columns, **changed})
+
+
+def published_forced(batch: DetectionBatch) -> Table:
+    """The frame's forced photometry in published units, as the DIASources' fluxes are: Table of FORCED_SOURCE."""
+    scale = nanojansky(batch.unit, batch.zero_point) or 1.0
+    return batch.forced.replace(**{name: batch.forced[name] * scale for name in FORCED_FLUXES})
+
+
+def solar_system(sources: Table, association: Association) -> Table:
+    """What alerts say of the sources that are Solar System objects of known orbit: Table of SOLAR_SYSTEM."""
+    moving = association.ss_object_ids != 0
+    found = sources.take(moving)
+    lon, lat = np.radians(found["ra"]), np.radians(found["dec"])
+    icrs = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+    ecliptic, galactic = _lonlat(ECLIPTIC @ icrs), _lonlat(GALACTIC @ icrs)
+    values = [found["diaSourceId"], association.ss_object_ids[moving], *ecliptic, *galactic]
+    return Table(SOLAR_SYSTEM, {c.name: value for c, value in zip(SOLAR_SYSTEM, values, strict=True)})
+
+
+def _lonlat(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    x, y, z = vectors
+    return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))

@@ -1,14 +1,21 @@
-"""Known or new: DIASources of a frame against the DIAObjects known so far, by likelihood, one to one.
+"""What each DIASource of a frame is: a Solar System object, one of the DIAObjects, unknown and moving, or new.
 
-For a source and an object r apart (arcsec, in the tangent plane), with C the sum of both position covariances
-and of a systematic floor, the cost of calling them one is
+By likelihood, one to one.  For a source and a predicted or known object r apart (arcsec, in the tangent plane),
+with C the sum of both position covariances and of a systematic floor, the cost of calling them one is
 
-    0.5 r^T C^-1 r + 0.5 ln |C|
+    0.5 r^T C^-1 r + 0.5 ln |C| - ln c
 
 and the price of calling the source new is -ln(2 pi rho), rho the local density of unrelated objects: both are
 negative log likelihoods of finding an object just there, with the same constant left out (the likelihood
 ratio of Sutherland & Saunders 1992, MNRAS 259, 413).  In a crowded field a source may so be new although an
 object lies within the gate.
+
+c is how much more often a frame detects such an object than one of an earlier night's: a predicted mover bright
+enough to be listed is nearly always there, what was seen an hour ago mostly, and of the many objects that
+were ever seen only some vary just now.  So Solar System objects come before tonight's, and tonight's before
+the rest, where positions do not say otherwise; a static object that fits clearly better wins over a mover.
+
+A source with a trail is in motion, unless it lies on a static object so well that a false trail is likelier.
 """
 
 import numpy as np
@@ -17,44 +24,99 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from gpudiff.arrays.zone_join import zone_join
-from gpudiff.model.association import Association
-from gpudiff.model.tables import DIAOBJECT, Table
-from gpudiff.science.objects import covariance, new_objects, separation, update
+from gpudiff.model.association import KNOWN, MOVING, NEW, TONIGHT, Association
+from gpudiff.model.photometry import Light
+from gpudiff.model.tables import DIAOBJECT, PREDICTED, Table
+from gpudiff.science.objects import covariance, moved, new_objects, separation, update
+from gpudiff.science.proper_motion import shift
+from gpudiff.science.tracklets import LinkLimits, link
 
 FLOOR = 0.05
 """Systematic error of positions, arcsec, per axis: what stays when the statistical errors go to zero."""
 NEIGHBOURHOOD = 30.0
-"""Radius within which unrelated objects are counted, arcsec."""
+"""Radius within which unrelated objects are counted, arcsec; no gate reaches farther."""
 FORBIDDEN = 1e6
 """Cost of a pair that is none, in an assignment."""
+NIGHT = 0.6
+"""Days: an object first seen within so many is one of tonight's."""
+MORE_OFTEN = {"mover": 4.0, "tonight": 2.0}
+"""c: how much more often they are detected in a frame than objects of earlier nights; chosen, not measured."""
+FALSE_TRAIL = 1e-3
+"""Share of point sources that are measured as trails; chosen, not measured."""
+_PLACE = ("ra", "dec", "raErr", "decErr", "ra_dec_Cov")
 
 
-def associate(sources: Table, known: Table, radius: float, now: float) -> Association:
-    """What each DIASource is: one of the `known` objects, or a new one.
+def associate(
+    sources: Table,
+    known: Table,
+    radius: float,
+    now: float,
+    *,
+    movers: Table | None = None,
+    loose: Table | None = None,
+    light: Light | None = None,
+    limits: LinkLimits | None = None,
+) -> Association:
+    """What each DIASource is.
 
     sources : Table of model.tables.DIASOURCE, of one frame; flagged ones count as any
-    known : Table of model.tables.DIAOBJECT, all objects that may lie within NEIGHBOURHOOD of a source
-    radius : the gate, arcsec; beyond it a source is new
+    known : Table of model.tables.DIAOBJECT, all objects that may lie within NEIGHBOURHOOD of a source, of the
+        snapshot and of tonight
+    radius : the gate, arcsec; beyond it a source is new.  A mover's gate is longer by half its motion during the
+        exposure, and wider by three sigma of its prediction, up to NEIGHBOURHOOD
     now : MJD TAI, the time of the decision
+    movers : Table of PREDICTED, at the middle of the exposure; loose : Table of LOOSE, what tracklets may begin
+        with; light : of the sources; limits : of tracklets
 
     A known object becomes the weighted mean of its position and the source's.  A new one has the source's
-    position and its diaSourceId as diaObjectId.  A source without a sky position is new.
+    position and its diaSourceId as diaObjectId.  A source without a sky position is new.  What moves joins no
+    DIAObject and makes none.
     """
-    i, j, cost, price = candidates(sources, known, radius)
+    movers = Table.empty(PREDICTED) if movers is None else movers
+    time = (
+        float(np.nanmedian(sources["midpointMjdTai"])) if np.isfinite(sources["midpointMjdTai"]).any() else np.nan
+    )
+    tonight = known["firstDiaSourceMjdTai"] > time - NIGHT
+    i, j, cost, price = candidates(sources, known, radius, time, tonight)
+    i_mover, j_mover, mover_cost = mover_candidates(sources, movers, radius)
+    i, j = np.concatenate([i, i_mover]), np.concatenate([j, j_mover + len(known)])
+    cost = np.concatenate([cost, mover_cost])
     chosen = assign(i, j, cost, price)
-    runner_up, probability = judge(i, j, cost, price, chosen)
-    objects = new_objects(sources, now)
-    joined = np.flatnonzero(chosen >= 0)
-    updated = update(known.take(chosen[joined]), sources.take(joined), now)
+    runner_up, probability = judge(i, j, cost, price, chosen, len(known))
+    joined = (chosen >= 0) & (chosen < len(known))
+    predicted = chosen >= len(known)
+    kind = np.full(len(sources), NEW, np.int8)
+    kind[joined] = np.where(tonight[chosen[joined]], TONIGHT, KNOWN)
+    kind[predicted | ((chosen < 0) & (sources["trailLength"] > 0))] = MOVING
+    ss_object_ids = np.zeros(len(sources), np.int64)
+    ss_object_ids[predicted] = movers["ssObjectId"][chosen[predicted] - len(known)]
+    tracklets = np.zeros(len(sources), np.int64)
+    if loose is not None:
+        free = np.flatnonzero((chosen < 0) & np.isfinite(sources["ra"]))
+        tracklets[free] = link(sources.take(free), loose, limits or LinkLimits())
+        kind[tracklets > 0] = MOVING
+    objects = _objects(sources, known, chosen, joined, now, light)
+    objects["diaObjectId"][kind == MOVING] = 0
+    ids = np.append(known["diaObjectId"], 0)
+    return Association(kind, ss_object_ids, tracklets, ids[runner_up], probability, objects)
+
+
+def _objects(
+    sources: Table, known: Table, chosen: np.ndarray, joined: np.ndarray, now: float, light: Light | None
+) -> Table:
+    """Each source's object: the one it joined, after it, or one of its own."""
+    rows = np.flatnonzero(joined)
+    objects = new_objects(sources, now, light)
+    theirs = light.take(rows) if light else None
+    updated = update(known.take(chosen[rows]), sources.take(rows), now, theirs)
     columns = {name: column.copy() for name, column in objects.columns.items()}
     for name, column in updated.columns.items():
-        columns[name][joined] = column
-    ids = np.append(known["diaObjectId"], 0)
-    return Association(chosen >= 0, ids[runner_up], probability, Table(DIAOBJECT, columns))
+        columns[name][rows] = column
+    return Table(DIAOBJECT, columns)
 
 
 def candidates(
-    sources: Table, known: Table, radius: float
+    sources: Table, known: Table, radius: float, time: float, tonight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Every pair within the gate, and what it costs to pair nobody.
 
@@ -62,17 +124,61 @@ def candidates(
     calling each source new, -ln(2 pi density), density in objects per square arcsec.  The density is (1 + n)
     over the area of the neighbourhood, n the objects in it but beyond the gate: those within may be the source
     itself.  The 1 keeps an empty sky finite.
+    time : MJD TAI, to which significant proper motions carry the objects; tonight : (M,) bool, which are tonight's
     """
-    i, j = zone_join(sources["ra"], sources["dec"], known["ra"], known["dec"], max(NEIGHBOURHOOD, radius))
-    r, turn = separation(sources.take(i), known.take(j))
+    known = _places(known, time)
+    i, j = zone_join(sources["ra"], sources["dec"], known["ra"], known["dec"], NEIGHBOURHOOD)
+    r, turn = separation(sources, known, i, j)
     gated = np.hypot(r[:, 0], r[:, 1]) <= radius
     unrelated = np.bincount(i[~gated], minlength=len(sources))
     price = -np.log(2 * (1 + unrelated) / NEIGHBOURHOOD**2)
     i, j, r, turn = i[gated], j[gated], r[gated], turn[gated]
-    theirs = turn @ covariance(known.take(j)) @ turn.swapaxes(1, 2)
-    total = covariance(sources.take(i)) + theirs + FLOOR**2 * np.eye(2)
-    chi2 = np.einsum("ni,ni->n", r, np.linalg.solve(total, r[:, :, None])[:, :, 0])
-    return i, j, 0.5 * chi2 + 0.5 * np.log(np.linalg.det(total)), price
+    theirs = turn @ covariance(known, j) @ turn.swapaxes(1, 2)
+    cost = _cost(r, covariance(sources, i) + theirs)
+    cost -= np.where(tonight[j], np.log(MORE_OFTEN["tonight"]), 0)
+    cost -= np.where(sources["trailLength"][i] > 0, np.log(FALSE_TRAIL), 0)
+    return i, j, cost, price
+
+
+def mover_candidates(sources: Table, movers: Table, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every pair of a source and a predicted object within its gate: source index, mover index and cost.
+
+    The gate is a rectangle with the motion for its axis.  A source may be a part of the trail, so along the
+    motion the prediction's variance is larger by the square of the trail's length over 12.
+    """
+    i, j = zone_join(sources["ra"], sources["dec"], movers["ra"], movers["dec"], NEIGHBOURHOOD)
+    r, _ = separation(sources, movers, i, j)
+    trail = np.stack([movers["eastTrail"], movers["northTrail"]], -1).astype(float)[j]
+    length = np.hypot(*trail.T)
+    along = trail / np.where(length > 0, length, 1)[:, None]
+    reach = radius + 3 * movers["error"][j]
+    forward = np.abs(np.sum(r * along, -1))
+    aside = np.sqrt(np.maximum(np.sum(r * r, -1) - forward**2, 0))
+    inside = (aside <= reach) & (forward <= reach + 0.5 * length)
+    i, j, r, trail = i[inside], j[inside], r[inside], trail[inside]
+    error = movers["error"][j].astype(float)[:, None, None] ** 2 * np.eye(2)
+    total = covariance(sources, i) + error + trail[:, :, None] * trail[:, None, :] / 12
+    return i, j, _cost(r, total) - np.log(MORE_OFTEN["mover"])
+
+
+def _cost(r: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """0.5 r^T C^-1 r + 0.5 ln |C|, C the (P, 2, 2) covariances and the floor."""
+    a, b, d = total[:, 0, 0] + FLOOR**2, total[:, 0, 1], total[:, 1, 1] + FLOOR**2
+    determinant = a * d - b * b
+    chi2 = (d * r[:, 0] ** 2 - 2 * b * r[:, 0] * r[:, 1] + a * r[:, 1] ** 2) / determinant
+    return 0.5 * chi2 + 0.5 * np.log(determinant)
+
+
+def _places(known: Table, time: float) -> Table:
+    """The objects' positions and their errors alone, at a time."""
+    step = shift(known, time)
+    rows = np.flatnonzero(step.any(1))
+    place = Table(tuple(c for c in DIAOBJECT if c.name in _PLACE), {name: known[name] for name in _PLACE})
+    if rows.size == 0:
+        return place
+    ra, dec = place["ra"].copy(), place["dec"].copy()
+    ra[rows], dec[rows] = moved(place.take(rows), step[rows])
+    return place.replace(ra=ra, dec=dec)
 
 
 def assign(i: np.ndarray, j: np.ndarray, cost: np.ndarray, price: np.ndarray) -> np.ndarray:
@@ -113,15 +219,18 @@ def _assign_group(chosen: np.ndarray, i: np.ndarray, j: np.ndarray, cost: np.nda
 
 
 def judge(
-    i: np.ndarray, j: np.ndarray, cost: np.ndarray, price: np.ndarray, chosen: np.ndarray
+    i: np.ndarray, j: np.ndarray, cost: np.ndarray, price: np.ndarray, chosen: np.ndarray, objects: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the best candidate that was not chosen (-1: none), and the probability of what was; both (N,).
+    """Index of the best DIAObject that was not chosen (-1: none), and the probability of what was; both (N,).
+
+    objects : candidates from this index on are movers, which are nobody's runner-up but share the probability
 
     The probability is the choice's likelihood over the sum of those of all candidates and of "new".
     """
     runner_up = np.full(len(price), -1)
     other = j != chosen[i]
-    by_cost = np.flatnonzero(other)[np.argsort(-cost[other], kind="stable")]
+    fixed = other & (j < objects)
+    by_cost = np.flatnonzero(fixed)[np.argsort(-cost[fixed], kind="stable")]
     runner_up[i[by_cost]] = j[by_cost]
     picked = price.copy()
     picked[i[~other]] = cost[~other]

@@ -162,5 +162,6 @@ def _table(difference: Difference, columns: dict[str, Any]) -> Table:
         "snap": np.full(count, frame.snap),
         "detector": np.full(count, frame.detector),
         "midpointMjdTai": np.full(count, observation.midpoint_mjd_tai),
+        "reliability": np.full(count, np.nan),
     }
     return Table(DIASOURCE, columns)

@@ -1,5 +1,7 @@
 """Fluxes of the PSF at a detection's place in the science image and in the matched template, with their errors."""
 
+from typing import Protocol
+
 import numpy as np
 
 from gpudiff.arrays.correlation import passed
@@ -13,8 +15,21 @@ MIDDLE = 4
 """Of the 3 x 3 field positions at which a difference's kernel and PSFs are kept."""
 
 
+class Placed(Protocol):
+    """Offsets (N,) from whole pixels, and the flux of the difference there."""
+
+    @property
+    def dy(self) -> np.ndarray: ...
+
+    @property
+    def dx(self) -> np.ndarray: ...
+
+    @property
+    def flux(self) -> np.ndarray: ...
+
+
 def science_flux(
-    difference: Difference, y: np.ndarray, x: np.ndarray, fit: PointFit
+    difference: Difference, y: np.ndarray, x: np.ndarray, fit: Placed
 ) -> tuple[np.ndarray, np.ndarray]:
     """(flux, error) (N,) of the PSF at the fitted positions in the science image.
 

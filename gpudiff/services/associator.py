@@ -4,42 +4,68 @@ One thread, one writer.  A batch is answered once it is in the ledger and its al
 before the answer makes the sender repeat the batch, and the ledger absorbs the repeat.
 """
 
+import dataclasses
 import fcntl
 import json
+import math
 import os
+import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from gpudiff.edges import alert_codec, detections
+from gpudiff.edges import alert_codec, archive, detections
+from gpudiff.edges.alert_index import AlertIndex
 from gpudiff.edges.alert_schema import schema_fingerprint, schema_text
+from gpudiff.edges.archive import Appended
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.detections import Answer
+from gpudiff.edges.keys import server_keys
 from gpudiff.edges.ledger import Commit, Ledger
-from gpudiff.edges.transport import Router, endpoint_in, wait
-from gpudiff.model.association import Association
+from gpudiff.edges.ledger_reader import ArchiveFile
+from gpudiff.edges.object_store import ObjectStore
+from gpudiff.edges.provenance_file import keep_steps
+from gpudiff.edges.transport import Received, Router, endpoint_in, wait
+from gpudiff.model.alert_index import INDEX
+from gpudiff.model.association import NEW, Association
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.clock import tai_now
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import BadMessage, GpudiffError, MustStop, StoreFailed
 from gpudiff.model.frame import FrameId
+from gpudiff.model.outgoing import Sink
 from gpudiff.model.provenance import canonical, digest
 from gpudiff.model.tables import DIAOBJECT, Table
-from gpudiff.science.alert import latency, make_alerts, provenance, reference_time
-from gpudiff.science.associate import NEIGHBOURHOOD, associate
+from gpudiff.science.alert import latency, make_alerts, provenance, published_forced, reference_time
 from gpudiff.science.objects import rebuild
+from gpudiff.science.stopwatch import Stopwatch
+from gpudiff.services import log
+from gpudiff.services.associator_metrics import AssociatorMetrics
+from gpudiff.services.breaker import Breaker
+from gpudiff.services.identify import identify
 from gpudiff.services.known_sky import KnownSky
+from gpudiff.services.load import Load
+from gpudiff.services.monitor import Monitor, well
+from gpudiff.services.outlets import sinks_of
 from gpudiff.services.publisher import Publisher
+from gpudiff.services.solar_system import SolarSystem
+from gpudiff.services.visits import Visits, obey
 
 LISTEN_S = 1.0
+FULL_ALERTS, CUTOUTS = 2, 3
+"""Steps of services/load.py that are done here; the first and the last are the differencer's."""
+GROUP_PAUSE_S = 0.002
+"""How long a group waits for one more batch: those that are under way, not those that are being made."""
+Made = TypeVar("Made")
 MAX_BYTES = 4 << 30
-"""Of one message; 65,536 sources with three cutouts of 51 x 51 are 2 GB."""
+"""Of one message; 65,536 sources with three cutouts of 51 x 51, variance and mask are 3 GB."""
 
 
 @dataclass(frozen=True)
@@ -51,57 +77,208 @@ class Revision:
     rebuilt: Table
 
 
+@dataclass(frozen=True)
+class Message:
+    """What came from a differencer; cut : it was longer than it may be, and is not whole."""
+
+    parts: Sequence[Any]
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """A frame of the transaction that is under way.  latency_s : at `at`, MJD TAI"""
+
+    frame: FrameId
+    sources: int
+    known: int
+    latency_s: float | None
+    at: float
+
+
 class Associator:
     """The owner of a directory: ledger.sqlite, alerts/, dead/, associator.json, and a lock against others."""
 
-    def __init__(self, directory: Path, configuration: Configuration, clock: Callable[[], float] = tai_now):
-        """Publishes what an earlier run left in the outbox.  Raises StoreFailed, also when the directory has
-        an owner already."""
+    def __init__(
+        self,
+        directory: Path,
+        configuration: Configuration,
+        clock: Callable[[], float] = tai_now,
+        sinks: Sequence[Sink] = (),
+        monotonic: Callable[[], float] = time.monotonic,
+    ):
+        """Raises StoreFailed, also when the directory has an owner already."""
         self.configuration, self.clock = configuration, clock
         self.counts: Counter[str] = Counter()
-        self.directory = directory
+        self.metrics = AssociatorMetrics()
+        self._done: list[Done] = []
+        self.directory, self.alerts = directory, directory / "alerts"
         self._lock = own(directory)
-        self.ledger = Ledger(directory / "ledger.sqlite")
-        self.publisher = Publisher(self.ledger, directory / "alerts", clock)
+        store = configuration.ledger.store
+        where = directory / "ledger.sqlite" if store == "sqlite" else store
+        self.ledger = Ledger(where)
+        make_folder(self.alerts)
+        for file in self.ledger.all_archive_files():
+            archive.trim(self.alerts / file.name, file.size)
         self.dead = DeadLetters(directory / "dead")
-        self.publisher.publish()
-        self.sky = KnownSky(self.ledger.objects())
+        self.index = AlertIndex(self.alerts)
+        self._to_index: list[tuple[str, Table]] = []
+        self.breaker = Breaker(configuration.ledger.suspect_factor, configuration.ledger.suspect_count)
+        self.publisher = Publisher(where, self.alerts, sinks, self.ledger.watermarks(), clock)
+        self.visits = Visits(self.ledger, directory, configuration.ledger, clock, monotonic)
+        self.load = Load(monotonic)
+        known = configuration.sky.known_objects
+        self.snapshot = ObjectStore(Path(known)) if known else None
+        self.solar_system = (
+            SolarSystem(Path(configuration.sky.ephemerides)) if configuration.sky.ephemerides else None
+        )
+        self.sky = KnownSky(self.ledger.objects(), self.snapshot)
 
     def close(self) -> None:
-        """Close the ledger, give the directory back."""
+        """Stop the sinks, close the ledger, give the directory back."""
+        self.publisher.close()
+        self.tick()
         self.ledger.close()
         os.close(self._lock)
 
     def answer(self, parts: Sequence[Any], cut: bool = False) -> Answer:
-        """What to say to one message: committed, duplicate, or failed and put aside.  Raises MustStop only.
+        """What to say to one message: committed, duplicate, or failed and put aside.  Raises MustStop only."""
+        return self.answers([Message(parts, cut)])[0]
 
-        cut : the message was longer than it may be, and is not whole
-        """
+    def take(self, batch: DetectionBatch) -> Answer:
+        """Associate, archive and commit one batch; a repeat changes nothing."""
+        self._know_files([batch])
+        with self._committing() as touched:
+            return self._take(batch, touched)
+
+    def answers(self, messages: Sequence[Message]) -> list[Answer]:
+        """What to say to messages that are committed together, in their order.  Raises MustStop only."""
+        read = [self._read(message) for message in messages]
+        self._know_files([one for one in read if isinstance(one, DetectionBatch)])
+        with self._committing() as touched:
+            pairs = zip(messages, read, strict=True)
+            made = [self._answer(message, one, touched) for message, one in pairs]
+        self.counts.update(answer.status for answer in made)
+        for answer in made:
+            self.metrics.answered(answer.status, answer.error)
+        return made
+
+    def control(self, parts: Sequence[Any]) -> Answer:
+        """Do what a control message says: announce a visit, give up a frame, release alerts."""
         try:
-            if cut:
-                raise BadMessage(f"detections: expected at most 5 parts and {MAX_BYTES} bytes")
-            answer = self.take(detections.decode(list(parts)))
+            said = detections.decode_control(list(parts))
+            done = obey(said, self.visits, self.ledger, self.clock())
+            self._prepare(said)
+            self.publisher.wake()
+            answer = Answer(None, "done", alerts=done)
         except MustStop:
             raise
         except GpudiffError as error:
-            answer = self._refuse(parts, error)
+            answer = Answer(None, "failed", error=error.name, reason=str(error))
+        self.counts[f"control: {answer.status}"] += 1
+        return answer
+
+    def _prepare(self, said: dict[str, Any]) -> None:
+        """Read the known objects of a visit that was announced, before its detections come."""
+        place = [one for one in (said.get("ra"), said.get("dec")) if isinstance(one, int | float)]
+        if said["say"] == "announce" and len(place) == 2 and all(map(math.isfinite, place)):
+            ra, dec = map(float, place)
+            self.sky.prepare(ra, dec, self.configuration.telescope.field_radius)
+
+    def tick(self) -> None:
+        """Write down what the sinks did, close what is due.  To be called now and then, and when nothing comes."""
+        self._note_progress()
+        self.visits.tick()
+
+    def burdened(self, waiting: bool) -> None:
+        """waiting : whether more batches wait than one transaction takes.  Steps begin and end by that."""
+        before, level = self.load.level, self.load.note(waiting)
+        if (before >= FULL_ALERTS) != (level >= FULL_ALERTS):
+            self.publisher.defer_full(level >= FULL_ALERTS)
+
+    # ------------------------------------------------------------ a group
+    def _note_progress(self) -> None:
+        done, sinks = self.publisher.progress(), self.publisher.names
+        if done or (not sinks and self.ledger.pending(limit=1)):
+            self.ledger.delivered(done, sinks, self.clock())
+
+    @contextmanager
+    def _committing(self) -> Iterator[set[str]]:
+        """One transaction; the archive files that it fills are on disk before it ends."""
+        touched: set[str] = set()
+        self._to_index.clear()
+        self._done.clear()
+        with self.ledger.transaction():
+            yield touched
+            watch = Stopwatch()
+            for file in sorted(touched):
+                archive.sync(self.alerts / file, self.ledger.archive_file(file).size)
+            self._note_progress()
+        watch.lap("commit")
+        self.metrics.stages(watch.seconds)
+        self._say_done()
+        self._index()
+        self.publisher.wake()
+        self.visits.tick()
+
+    def _say_done(self) -> None:
+        """Count and log what the transaction that just ended has committed."""
+        now = self.clock()
+        for one in self._done:
+            seconds = None if one.latency_s is None else one.latency_s + (now - one.at) * 86400
+            self.metrics.committed(one.known, one.sources - one.known, seconds, len(self.sky))
+            log.say("commit", one.frame, sources=one.sources, known=one.known, latency_s=seconds)
+
+    def _index(self) -> None:
+        """Note in the index what was committed; without it readers look into the files."""
+        while self._to_index:
+            try:
+                self.index.add(*self._to_index.pop(0))
+            except StoreFailed:
+                self.counts["not indexed"] += 1
+
+    def _read(self, message: Message) -> DetectionBatch | Answer:
+        """The batch in a message, or the answer that refuses it."""
+
+        def decode() -> DetectionBatch:
+            if message.cut:
+                raise BadMessage(f"detections: expected at most 8 parts and {MAX_BYTES} bytes")
+            return detections.decode(list(message.parts))
+
+        return self._refusing(message, decode)
+
+    def _answer(self, message: Message, read: DetectionBatch | Answer, touched: set[str]) -> Answer:
+        return read if isinstance(read, Answer) else self._refusing(message, lambda: self._take(read, touched))
+
+    def _refusing(self, message: Message, make: Callable[[], Made]) -> Made | Answer:
+        """What `make` makes; the answer that refuses the message when it cannot.  Raises MustStop only."""
+        try:
+            return make()
+        except MustStop:
+            raise
+        except GpudiffError as error:
+            return self._refuse(message.parts, error)
         except Exception as error:
             # a message must not stop the service, whatever it trips over: it is kept, with the place
             where = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{Path(where.filename).name}:{where.lineno}"
-            answer = self._refuse(parts, BadMessage(f"detections: {type(error).__name__} at {place}: {error}"))
-        self.counts[answer.status] += 1
-        return answer
+            bad = BadMessage(f"detections: {type(error).__name__} at {place}: {error}")
+            return self._refuse(message.parts, bad)
 
-    def report(self, state: str, endpoint: str) -> None:
-        """Write associator.json: state, process id, endpoint, objects known, and what was counted since the
-        start: committed, duplicate, failed, each error by name, unplaced sources, unheard answers."""
-        status = {"state": state, "pid": os.getpid(), "detections": endpoint, "objects": len(self.sky)}
-        with atomically(self.directory / "associator.json") as temporary:
-            temporary.write_text(json.dumps({**status, "counts": self.counts}, indent=1))
+    def _know_files(self, batches: Sequence[DetectionBatch]) -> None:
+        """Note the archive files that these batches need before anything is written to them."""
+        for visit in sorted({one.observation.frame.visit for one in batches if len(one.sources)}):
+            files, schema = self.ledger.archive_files(visit), schema_fingerprint()
+            if schema in files:
+                continue
+            name = f"{visit}.{schema}.avro" if files else f"{visit}.avro"
+            path = self.alerts / name
+            if path.exists() and path.stat().st_size:
+                raise StoreFailed(f"{path}: expected no file that the ledger does not know")
+            self.ledger.new_archive_file(ArchiveFile(name, visit, schema, 0))
 
-    def take(self, batch: DetectionBatch) -> Answer:
-        """Associate, commit and publish one batch; a repeat changes nothing."""
+    def _take(self, batch: DetectionBatch, touched: set[str]) -> Answer:
+        """Associate and store one batch within the transaction; a repeat changes nothing."""
         frame = batch.observation.frame
         stored = self.ledger.standing(frame)
         if stored and stored.fingerprint == batch.fingerprint:
@@ -109,35 +286,65 @@ class Associator:
             counts = (stored.sources, stored.known, new)
             return Answer(_list(frame), "duplicate", *counts, latency_s=stored.latency_s)
         try:
-            found = self._commit(batch, self._revision(batch, stored.revision + 1 if stored else 0))
-        except BaseException:
-            self.sky = KnownSky(self.ledger.objects())  # it may have run ahead of the ledger
+            with self.ledger.transaction():
+                found = self._commit(batch, self._revision(batch, stored.revision + 1 if stored else 0), touched)
+        except Exception:
+            self.sky = KnownSky(self.ledger.objects(), self.snapshot)  # it may have run ahead of the ledger
             raise
-        self.publisher.publish()
+        self.visits.seen(frame, reference_time(batch))
         known, count = int(found.known.sum()), len(found.known)
-        self.counts["unplaced"] += int(np.isnan(found.objects["ra"]).sum())
+        self.counts["unplaced"] += int(np.isnan(batch.sources["ra"]).sum())
         seconds = latency(batch, self.clock())
-        return Answer(_list(frame), "committed", count, known, count - known, latency_s=seconds)
+        self._done.append(Done(frame, count, known, seconds, self.clock()))
+        counts = (count, known, count - known)
+        return Answer(_list(frame), "committed", *counts, latency_s=seconds, load=self.load.level)
+
+    def report(self, state: str, endpoint: str) -> None:
+        """Write associator.json: state, process id, endpoint, objects known, and what was counted since the
+        start: committed, duplicate, failed, suspect, each error by name, unplaced sources, unheard answers; how
+        far each sink is behind; visits that are open; what is left out under load."""
+        status = {"state": state, "pid": os.getpid(), "detections": endpoint, "objects": len(self.sky)}
+        sinks = self.publisher.lag(self.ledger.last_seq())
+        status |= {"sinks": sinks, "visits": self.visits.open(), "load": self.load.report()}
+        with atomically(self.directory / "associator.json") as temporary:
+            temporary.write_text(json.dumps({**status, "counts": self.counts}, indent=1))
 
     def _revision(self, batch: DetectionBatch, number: int) -> Revision:
         if number == 0:
             return Revision(0, [], Table.empty(DIAOBJECT))
         ids, left, owner = self.ledger.left_without(batch.observation.frame)
-        return Revision(number, ids, rebuild(left, owner, self.clock()))
+        before = self.sky.before(ids, left["ra"], left["dec"])
+        return Revision(number, ids, rebuild(left, owner, self.clock(), before=before))
 
-    def _commit(self, batch: DetectionBatch, revision: Revision) -> Association:
+    def _commit(self, batch: DetectionBatch, revision: Revision, touched: set[str]) -> Association:
+        watch = Stopwatch()
         self.sky.remove(revision.withdrawn)
         self.sky.put(revision.rebuilt)
         frame, now = batch.observation.frame, self.clock()
-        nearby = self.sky.near(batch.sources["dec"], NEIGHBOURHOOD / 3600)
-        radius = self.configuration.service.association_radius
-        found = associate(batch.sources, nearby, radius, now)
+        found = identify(batch, self.sky, self.solar_system, self.configuration, now)
         found = self._with_free_ids(found, frame)
-        settings = digest(canonical({"association_radius": radius}))
+        watch.lap("associate")
+        held = self.breaker.judge(frame.detector, len(batch.sources))
+        if held:
+            self.counts["suspect"] += 1
+            found = without_new_objects(found)
+        settings = self.settings()
         alerts = make_alerts(batch, found, revision.number, settings, now)
+        bare = batch.sources["flagged"] & self.load.on(CUTOUTS)
+        if bare.any():
+            self.counts["alerts without cutouts"] += int(np.count_nonzero(bare))
         records = alert_codec.encode_sources(alerts)
         ids = found.object_ids.tolist()
         past = self.ledger.history(ids, frame, batch.observation.midpoint_mjd_tai)
+        history = [past.get(one, []) for one in ids]
+        fluxes = self.ledger.forced_history(ids, batch.observation.midpoint_mjd_tai)
+        forced = [fluxes.get(one, []) for one in ids]
+        steps = provenance(batch, settings)[1]
+        keep_steps(self.alerts, frame.visit, alerts.fingerprint, steps)
+        made = list(alert_codec.encode_alerts(alerts, records, history, forced, bare))
+        watch.lap("encode")
+        file, appended = self._archive(frame, made, touched)
+        watch.lap("archive")
         self.ledger.commit(
             Commit(
                 frame=frame,
@@ -147,19 +354,46 @@ class Associator:
                 sources=batch.sources,
                 association=found,
                 records=records,
-                alerts=alert_codec.encode_alerts(alerts, records, [past.get(one, []) for one in ids]),
+                file=file,
+                appended=appended,
                 withdrawn=revision.withdrawn,
                 rebuilt=revision.rebuilt,
                 schema=schema_text(),
                 schema_fingerprint=schema_fingerprint(),
                 alert_fingerprint=alerts.fingerprint,
-                steps=provenance(batch, settings)[1],
+                steps=steps,
                 reference_tai=reference_time(batch),
                 now=now,
+                held=held,
+                delayed=self.visits.late(frame),
+                forced=batch.forced,
+                forced_records=alert_codec.encode_forced(published_forced(batch), alerts.common),
             )
         )
-        self.sky.put(found.objects)
+        watch.lap("store")
+        self.metrics.stages(watch.seconds)
+        self.sky.put(found.stored_objects)
+        self.sky.note(batch.sources, found)
+        if file:
+            self._to_index.append((file, index_rows(batch.sources, ids, revision.number, appended)))
         return found
+
+    def settings(self) -> str:
+        """Digest of what the association depends on: its configuration, the snapshot, the ephemerides."""
+        values = dataclasses.asdict(self.configuration.sky)
+        values["association_radius"] = self.configuration.service.association_radius
+        values["known_objects"] = self.snapshot.digest if self.snapshot else ""
+        values["ephemerides"] = self.solar_system.digest if self.solar_system else ""
+        return digest(canonical(values))
+
+    def _archive(self, frame: FrameId, alerts: Sequence[bytes], touched: set[str]) -> tuple[str, Appended]:
+        """Write a frame's alerts behind what counts of the visit's file; the file's name and their places."""
+        if not alerts:
+            return "", Appended(0, np.empty(0, np.int64), np.empty(0, np.int64))
+        file = self.ledger.archive_files(frame.visit)[schema_fingerprint()]
+        path = self.alerts / file.name
+        touched.add(file.name)
+        return file.name, archive.append(path, file.size, schema_text(), alerts)
 
     def _with_free_ids(self, found: Association, frame: FrameId) -> Association:
         """New objects under ids that no object has.
@@ -170,7 +404,7 @@ class Associator:
         ids = found.object_ids.copy()
         free = frame.visit << 24 | frame.detector << 16 | 0xFFFF
         given = set(ids.tolist())
-        for row in np.flatnonzero(~found.known):
+        for row in np.flatnonzero(found.kind == NEW):
             if ids[row] in self.sky:
                 while free in self.sky or free in given:
                     free -= 1
@@ -182,8 +416,31 @@ class Associator:
         frame = detections.frame_of(list(parts))
         name = "detections-" + "-".join(map(str, frame)) if frame else ""
         self.dead.bury(parts, error, name)
+        log.warn("refused", error, FrameId(*frame) if frame else None)
         self.counts[error.name] += 1
         return Answer(frame, "failed", error=error.name, reason=str(error))
+
+
+def without_new_objects(found: Association) -> Association:
+    """The same, but what is new makes no DIAObject: it belongs to nothing."""
+    ids = np.where(found.kind == NEW, 0, found.object_ids)
+    return replace(found, objects=found.objects.replace(diaObjectId=ids))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that lasts; raises StoreFailed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        archive.sync_folder(folder.parent)
+    except OSError as error:
+        raise StoreFailed(f"{folder}: {error.strerror}") from None
+
+
+def index_rows(sources: Table, object_ids: Sequence[int], revision: int, appended: Appended) -> Table:
+    """Table of INDEX: what the index of the archive notes of a frame's alerts."""
+    columns = {c.name: sources[c.name] for c in INDEX if c.name in sources.columns}
+    columns |= {"diaObjectId": np.asarray(object_ids), "revision": np.full(len(sources), revision)}
+    return Table(INDEX, {**columns, "offset": appended.offsets, "length": appended.lengths})
 
 
 def own(directory: Path) -> int:
@@ -210,35 +467,69 @@ def serve(
     configuration: Configuration,
     ready: Callable[[str], None],
     stopping: Callable[[], bool],
+    metrics: str | None = None,
 ) -> None:
     """Answer detections until told to stop; a batch that was begun is finished and answered.
 
     endpoint : to bind; ready : called with the endpoint once batches are taken; stopping : asked every second
-    and after each batch.  Batches that still wait in the socket are their senders' to repeat.
+    and after each batch; metrics : "[HOST:]PORT" for Prometheus and health, None for none
+    Batches that still wait in the socket are their senders' to repeat.
     """
     import astropy.io.fits
     import astropy.wcs  # noqa: F401  # now, not in the first frame's latency
 
-    associator = Associator(directory, configuration)
+    associator = Associator(directory, configuration, sinks=sinks_of(configuration, directory))
+    monitor: Monitor | None = None
     try:
-        router = Router(endpoint_in(directory, endpoint))
+        if metrics is not None:
+            monitor = Monitor(associator.metrics.registry, metrics, well, lambda: "stopping" if stopping() else "")
+        bind = endpoint_in(directory, endpoint)
+        router = Router(
+            bind, max_part_bytes=MAX_BYTES, keys=server_keys(configuration.security, bind, "detections")
+        )
         try:
             associator.report("ready", router.endpoint)
             ready(router.endpoint)
             while not stopping():
-                message = router.receive(max_bytes=MAX_BYTES)
-                if message is None:
+                if not step(associator, router):
+                    associator.tick()
                     wait([router], LISTEN_S)
-                    continue
-                answer = associator.answer(message.parts, message.cut)
-                if not router.send(message.sender, detections.encode_answer(answer)):
-                    associator.counts["unheard"] += 1
+                associator.counts.update(_named(router.refused()))
                 associator.report("ready", router.endpoint)
             associator.report("stopped", router.endpoint)
         finally:
             router.close()
     finally:
+        if monitor is not None:
+            monitor.close()
         associator.close()
+
+
+def step(associator: Associator, router: Router) -> int:
+    """Answer what waits, as many as may share a transaction; how many messages that were."""
+    settings = associator.configuration.ledger
+    received: list[Received] = []
+    end = time.monotonic() + settings.group_s
+    while len(received) < settings.group:
+        message = router.receive(max_bytes=MAX_BYTES)
+        if message is None and (not received or time.monotonic() >= end or not wait([router], GROUP_PAUSE_S)):
+            break
+        if message is not None:
+            received.append(message)
+    associator.burdened(len(received) == settings.group)
+    controls = [one for one in received if detections.is_control(one.parts)]
+    batches = [one for one in received if not detections.is_control(one.parts)]
+    answers = associator.answers([Message(one.parts, one.cut) for one in batches]) if batches else []
+    answers += [associator.control(one.parts) for one in controls]
+    for one, answer in zip([*batches, *controls], answers, strict=True):
+        if not router.send(one.sender, detections.encode_answer(answer)):
+            associator.counts["unheard"] += 1
+    return len(received)
+
+
+def _named(refused: Counter[str]) -> dict[str, int]:
+    """Connections refused, as counts."""
+    return {f"refused: {reason}": count for reason, count in refused.items()}
 
 
 def _list(frame: FrameId) -> list[int]:

@@ -5,20 +5,36 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.dead_letters import DeadLetters
+from gpudiff.edges.keys import associator_keys
+from gpudiff.edges.positions import known_positions
+from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import endpoint_in, wait
-from gpudiff.model.errors import GpudiffError, InputRejected, MustStop, NeighbourLost, NoTemplate
+from gpudiff.model.errors import (
+    ChecksumMismatch,
+    GpudiffError,
+    InputRejected,
+    LostSegment,
+    MustStop,
+    NeighbourLost,
+)
+from gpudiff.services import log
 from gpudiff.services.handover import error_named
+from gpudiff.services.herald import Herald
 from gpudiff.services.intake import Held
-from gpudiff.services.reception import Reception
+from gpudiff.services.preload import Preloader
+from gpudiff.services.reception import Reception, refusal
 from gpudiff.services.settings import DONE, HANDING, READY, Settings
 from gpudiff.services.workers import WorkerPool, WorkerProcess
 
 TURN_S = 1.0
 """The loop looks at its clocks at least this often."""
+STILL_S = 30.0
+"""A loop that has not turned for so long hangs."""
 
 
 class Differencer:
@@ -35,20 +51,27 @@ class Differencer:
         Raises BadConfiguration for an endpoint that cannot be bound, StoreFailed for a directory that cannot
         be written, NoTemplate for a template folder that is absent.
         """
-        if not settings.templates.is_dir():
-            raise NoTemplate(f"{settings.templates}: expected a folder of template FITS files")
         service = settings.configuration.service
+        known_positions(settings.known_objects)  # refused here rather than by each worker
         self.attempts, self.lease_s = service.attempts, service.lease_s
         self._status_file = settings.directory / "status.json"
         letters = DeadLetters(settings.directory / "dead")
-        self.reception = Reception(endpoint_in(settings.directory, settings.frames), service, letters)
+        TemplateStore(settings.templates, settings.configuration.instrument, index=settings.index).close()
+        security = settings.configuration.security
+        bind = endpoint_in(settings.directory, settings.frames)
+        neighbour = endpoint_in(settings.directory, settings.detections)
+        self.herald = Herald(neighbour, associator_keys(security))
+        self.reception = Reception(bind, service, letters, security, self.herald)
         self.endpoint, self.metrics = self.reception.router.endpoint, self.reception.metrics
         self.intake = self.reception.intake
-        self.pool = WorkerPool(settings)
+        ring = str(self.reception.rings.path) if self.reception.rings else ""
+        self.pool = WorkerPool(replace(settings, ring=ring))
+        self.preloader = Preloader(settings, self.reception.schedule)
+        self.preloader.start()
         self._wake, self._waker = os.pipe()
         self._stopping = False
         self._ready: Callable[[str], None] | None = None
-        self._moved = time.monotonic()
+        self._moved = self._turned = time.monotonic()
         self._write_status("starting")
 
     def stop(self) -> None:
@@ -80,11 +103,26 @@ class Differencer:
             self.close()
 
     def close(self) -> None:
-        """End the workers, close the sockets."""
+        """End the workers and the reading ahead, close the sockets."""
+        self.preloader.close()
         self.pool.close()
         self.reception.close()
+        self.herald.close()
         os.close(self._wake)
         os.close(self._waker)
+
+    def alive(self) -> str:
+        """Why this differencer should be started anew, '' while its loop turns."""
+        still = time.monotonic() - self._turned
+        return f"expected a turn of the loop each second, none for {still:.0f} s" if still > STILL_S else ""
+
+    def ready(self) -> str:
+        """Why frames should not come now, '' when they may."""
+        workers = list(self.pool.workers)
+        able = sum(one.ready for one in workers)
+        if self._stopping:
+            return "stopping"
+        return "" if able else f"{able} of {len(workers)} workers are ready"
 
     def _announce(self) -> None:
         """Say once that all workers are ready."""
@@ -99,6 +137,7 @@ class Differencer:
 
     def _turn(self) -> None:
         """Wait for something to happen, act on it, give idle workers what waits."""
+        self._turned = time.monotonic()
         workers = list(self.pool.workers)
         sources: list[Any] = [self._wake, *(one.pair for one in workers), *(one.alive for one in workers)]
         if not self._stopping:
@@ -115,6 +154,7 @@ class Differencer:
                 self._bury_worker(one)
         self._give_work()
         self.pool.kill_overdue()
+        self.herald.listen()
         self.reception.beat()
         self._write_status("stopping" if self._stopping else "running")
 
@@ -123,7 +163,7 @@ class Differencer:
             held = self.intake.next()
             if held is None:
                 return
-            one.work(held)
+            one.work(held, forced=len(self.intake.queue) <= len(self.pool.workers))
 
     def _hear(self, one: WorkerProcess) -> None:
         """Act on all that a worker has said."""
@@ -143,8 +183,11 @@ class Differencer:
 
     def _done(self, held: Held, values: dict[str, Any]) -> None:
         """The frame's detections are committed."""
-        self.metrics.stages(values.pop("seconds"))
+        self.metrics.stages(values.pop("seconds") | {"frame_wait": held.waited_s})
+        self.metrics.template(self.preloader.before(values.pop("template"), held.arrived))
+        self.metrics.forced(values.pop("forced"))
         frame = held.frame
+        log.say("done", frame, sources=values["sources"], status=values["status"])
         self.reception.end(held, Receipt(frame.visit, frame.snap, frame.detector, None, **values))
 
     def _failed(self, held: Held, name: str, reason: str) -> None:
@@ -155,9 +198,12 @@ class Differencer:
         kind = error_named(name)
         if issubclass(kind, MustStop):
             raise kind(f"frame {held.frame}: {reason}")
-        if issubclass(kind, InputRejected):
+        if issubclass(kind, ChecksumMismatch | LostSegment):
+            self.reception.end(held, refusal(held.frame, "failed", kind(reason)))  # changed since it was accepted
+        elif issubclass(kind, InputRejected):
             self.reception.reject(held, kind(reason))
         elif held.tries < self.attempts:
+            log.say("retry", held.frame, log.WARNING, error=name, reason=reason, tries=held.tries)
             self.intake.again(held)
         else:
             self.reception.reject(held, _last(kind, name, reason, held))
@@ -167,6 +213,7 @@ class Differencer:
         self._hear(one)
         status = self.pool.replace(one)
         self.metrics.worker_restarted()
+        log.say("worker died", held.frame if (held := one.held) else None, log.WARNING, status=status)
         if one.held is not None:
             self._failed(one.held, "NeighbourLost", f"its worker died, exit status {status}")
 

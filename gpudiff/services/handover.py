@@ -1,9 +1,10 @@
 """Hands detections to the associator, and waits until they are committed."""
 
+import sys
 import time
 
 from gpudiff.edges.detections import Answer, decode_answer, encode
-from gpudiff.edges.transport import Dealer
+from gpudiff.edges.transport import ClientKeys, Dealer
 from gpudiff.model import errors
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.errors import GpudiffError, TryAgain
@@ -16,9 +17,9 @@ LISTEN_S = 1.0
 class Handover:
     """One worker's connection to the associator."""
 
-    def __init__(self, endpoint: str, silence_s: float = SILENCE_S):
-        self.silence_s = silence_s
-        self._dealer = Dealer(endpoint)
+    def __init__(self, endpoint: str, silence_s: float = SILENCE_S, keys: ClientKeys | None = None):
+        self.silence_s, self._said = silence_s, False
+        self._dealer = Dealer(endpoint, keys=keys)
 
     def close(self) -> None:
         """Close the connection."""
@@ -39,10 +40,18 @@ class Handover:
                 sent = time.monotonic()
             message = self._dealer.receive(LISTEN_S)
             if message is None:
+                self._complain()
                 continue
             answer = decode_answer(message)
             if answer.frame == identity:
                 return _judged(answer)
+
+    def _complain(self) -> None:
+        """Say once that the associator does not let us in: this needs somebody to look at the keys."""
+        if self._dealer.refused and not self._said:
+            why = f"not let in ({self._dealer.refused}): are the keys allowed? (gpudiff keys)"
+            print(f"associator {self._dealer.endpoint}: {why}", file=sys.stderr, flush=True)
+            self._said = True
 
 
 def _judged(answer: Answer) -> Answer:

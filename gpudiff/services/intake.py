@@ -21,7 +21,8 @@ class Held:
 
     parts : the message, as it came; content : its checksum (wire.Envelope)
     waiters : client -> the attempt it was sent under
-    tries : how often a worker was given it; arrived : time.monotonic()
+    tries : how often a worker was given it; arrived : time.monotonic(); waited_s : for its first worker
+    segments : files of shared memory that its planes lie in
     """
 
     frame: FrameId
@@ -30,8 +31,10 @@ class Held:
     size: int
     waiters: dict[bytes, int] = field(default_factory=dict)
     tries: int = 0
+    waited_s: float = 0.0
     arrived: float = field(default_factory=time.monotonic)
     received_tai: float = field(default_factory=tai_now)
+    segments: frozenset[str] = frozenset()
 
 
 class Intake:
@@ -71,6 +74,7 @@ class Intake:
             return None
         held = self.queue.popleft()
         held.tries += 1
+        held.waited_s = held.waited_s or time.monotonic() - held.arrived
         return held
 
     def again(self, held: Held) -> None:
@@ -95,7 +99,8 @@ class Intake:
             raise NoCredit(
                 f"frame {frame}: expected {size} bytes of room, {in_hand} of {self.max_bytes} are taken"
             )
-        held = Held(frame, parts, envelope.content, size)
+        segments = frozenset(plane.shm.segment for plane in envelope.header.planes if plane.shm)
+        held = Held(frame, parts, envelope.content, size, segments=segments)
         self.held[frame] = held
         self.queue.append(held)
         return held

@@ -1,32 +1,92 @@
-"""The known sky in memory: DIAObjects that can be looked up by place, and follow the ledger."""
+"""The known sky: the snapshot of known objects below, tonight's own above; looked up by place."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
-from gpudiff.model.tables import DIAOBJECT, Table
+from gpudiff.edges.object_store import ObjectStore
+from gpudiff.model.association import MOVING, NEW, Association
+from gpudiff.model.sky import within
+from gpudiff.model.tables import DIAOBJECT, LOOSE, Table, concatenate
+
+CONES = 4
+"""Of the snapshot that are kept: visits that are announced, and the one that comes in."""
+NEAR = 0.01
+"""Degrees: an object is not farther from its detections."""
+LOOSE_DAYS = 0.1
+"""How long a loose detection may begin a tracklet."""
+
+
+@dataclass(frozen=True)
+class _Cone:
+    ra: float
+    dec: float
+    radius: float
+    objects: Table
+
+    def holds(self, ra: float, dec: float, radius: float) -> bool:
+        inner = self.radius - radius
+        return inner >= 0 and bool(within(np.array([ra]), np.array([dec]), self.ra, self.dec, inner)[0])
 
 
 class KnownSky:
     """DIAObjects in arrays that grow.  The ledger is the truth; this is its copy, made anew at every start."""
 
-    def __init__(self, objects: Table):
-        """objects : Table of model.tables.DIAOBJECT"""
+    def __init__(self, objects: Table, snapshot: ObjectStore | None = None):
+        """objects : Table of model.tables.DIAOBJECT, the ledger's; those that the snapshot holds in the same
+        version are left to it
+        """
+        if snapshot is not None:
+            objects = objects.take(objects["validityStartMjdTai"] > snapshot.until)
         self._columns = {name: column.copy() for name, column in objects.columns.items()}
         self._count = len(objects)
         self._row = {one: row for row, one in enumerate(objects["diaObjectId"].tolist())}
+        self._snapshot = snapshot
+        self._cones: list[_Cone] = []
+        self._loose = Table.empty(LOOSE)
 
     def __len__(self) -> int:
+        """Objects of tonight's arrays; those of the snapshot are not counted."""
         return len(self._row)
 
     def __contains__(self, object_id: int) -> bool:
-        return object_id in self._row
+        """Whether an object of tonight's, or of the snapshot near a place lately asked for, has this id."""
+        return object_id in self._row or any(object_id in cone.objects["diaObjectId"] for cone in self._cones)
 
-    def near(self, dec: np.ndarray, margin: float) -> Table:
-        """The objects in the belt of declinations that (N,) degrees span, wider by `margin` degrees each side."""
-        if not np.isfinite(dec).any():
+    # ------------------------------------------------------------ objects
+    def prepare(self, ra: float, dec: float, radius: float) -> None:
+        """Read the snapshot's objects within `radius` degrees of a place, a visit's, before its frames come."""
+        if self._snapshot is not None:
+            self._cone(ra, dec, radius)
+
+    def near(self, ra: np.ndarray, dec: np.ndarray, margin: float) -> Table:
+        """The objects within `margin` degrees of any of (N,) places, and others round them.
+
+        An object that tonight has changed is there once, as it is now.
+        """
+        placed = np.isfinite(ra) & np.isfinite(dec)
+        if not placed.any():
             return Table.empty(DIAOBJECT)
+        around = circle(ra[placed], dec[placed], margin)
         known = self._columns["dec"][: self._count]
-        rows = np.flatnonzero((known >= np.nanmin(dec) - margin) & (known <= np.nanmax(dec) + margin))
-        return Table(DIAOBJECT, {name: column[rows] for name, column in self._columns.items()})
+        belt = (known >= around[1] - around[2]) & (known <= around[1] + around[2])
+        rows = np.flatnonzero(belt)
+        rows = rows[within(self._columns["ra"][rows], known[rows], *around)]
+        own = Table(DIAOBJECT, {name: column[rows] for name, column in self._columns.items()})
+        if self._snapshot is None:
+            return own
+        below = self._cone(*around).objects
+        below = below.take(np.flatnonzero(within(below["ra"], below["dec"], *around)))
+        changed = np.array([one in self._row for one in below["diaObjectId"].tolist()], bool)
+        return concatenate([below.take(~changed), own])
+
+    def before(self, ids: list[int], ra: np.ndarray, dec: np.ndarray) -> Table:
+        """The snapshot's version of objects with these ids near (N,) places: what to rebuild them from."""
+        placed = np.isfinite(ra) & np.isfinite(dec)
+        if self._snapshot is None or not placed.any():
+            return Table.empty(DIAOBJECT)
+        objects = self._cone(*circle(ra[placed], dec[placed], NEAR)).objects
+        return objects.take(np.isin(objects["diaObjectId"], ids))
 
     def put(self, objects: Table) -> None:
         """Add objects, or replace those that are there under the same id."""
@@ -40,11 +100,54 @@ class KnownSky:
             self._columns[name][rows] = column
 
     def remove(self, ids: list[int]) -> None:
-        """Forget objects; ids that are not there are ignored."""
+        """Forget what tonight made of objects: the snapshot's version, if any, shows again."""
         for one in ids:
             row = self._row.pop(one, None)
             if row is not None:
                 self._columns["dec"][row] = np.nan
+
+    # ------------------------------------------------------------ loose detections
+    def note(self, sources: Table, found: Association) -> None:
+        """Keep what belongs to nothing, for tracklets; forget what has found its object.
+
+        sources : DIASources of a frame, found : what became of them
+        """
+        free = ((found.kind == NEW) & (found.object_ids > 0)) | (
+            (found.kind == MOVING) & (found.ss_object_ids == 0)
+        )
+        free &= np.isfinite(sources["ra"]) & np.isfinite(sources["midpointMjdTai"])
+        names = [c.name for c in LOOSE if c.name != "trackletId"]
+        columns = {name: sources[name][free] for name in names}
+        columns["trackletId"] = found.tracklet_ids[free]
+        old = self._loose
+        keep = ~np.isin(old["diaSourceId"], found.object_ids[found.known])
+        keep &= ~np.isin(old["diaSourceId"], sources["diaSourceId"])
+        together = concatenate([old.take(keep), Table(LOOSE, columns)])
+        if len(together):
+            last = together["midpointMjdTai"].max()
+            together = together.take(together["midpointMjdTai"] > last - LOOSE_DAYS)
+        self._loose = together
+
+    def loose(self, ra: np.ndarray, dec: np.ndarray, margin: float) -> Table:
+        """The loose detections within `margin` degrees of any of (N,) places, and others round them."""
+        placed = np.isfinite(ra) & np.isfinite(dec)
+        if not placed.any():
+            return Table.empty(LOOSE)
+        around = circle(ra[placed], dec[placed], margin)
+        return self._loose.take(within(self._loose["ra"], self._loose["dec"], *around))
+
+    # ------------------------------------------------------------ inside
+    def _cone(self, ra: float, dec: float, radius: float) -> _Cone:
+        """A cone of the snapshot that holds this one; the one used longest ago makes room for a new one."""
+        for cone in self._cones:
+            if cone.holds(ra, dec, radius):
+                self._cones.remove(cone)
+                self._cones.append(cone)
+                return cone
+        assert self._snapshot is not None
+        made = _Cone(ra, dec, radius, self._snapshot.cone(ra, dec, radius))
+        self._cones = [*self._cones, made][-CONES:]
+        return made
 
     def _grow(self) -> None:
         room = len(self._columns["dec"])
@@ -52,3 +155,17 @@ class KnownSky:
             more = max(self._count, 2 * room, 1024) - room
             for name, column in self._columns.items():
                 self._columns[name] = np.concatenate([column, np.zeros(more, column.dtype)])
+
+
+def circle(ra: np.ndarray, dec: np.ndarray, margin: float) -> tuple[float, float, float]:
+    """Centre and radius, degrees, of a circle that holds every place with a margin."""
+    alpha, delta = np.radians(ra), np.radians(dec)
+    places = np.stack([np.cos(delta) * np.cos(alpha), np.cos(delta) * np.sin(alpha), np.sin(delta)], -1)
+    x, y, z = middle = places.mean(0)
+    chord = np.linalg.norm(places - middle / np.linalg.norm(middle), axis=1).max()
+    radius = np.degrees(2 * np.arcsin(min(chord / 2, 1.0))) + margin
+    return (
+        float(np.degrees(np.arctan2(y, x)) % 360),
+        float(np.degrees(np.arctan2(z, np.hypot(x, y)))),
+        float(radius),
+    )

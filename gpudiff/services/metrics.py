@@ -6,11 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client import Counter as Total
 
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.control import Receipt
+from gpudiff.services.monitor import Monitor, Probe, well
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -19,8 +20,10 @@ class Metrics:
     """Counters of one differencer.
 
     gpudiff_frames_total{status}, gpudiff_rejections_total{error}, gpudiff_dead_letters_total,
-    gpudiff_worker_restarts_total, gpudiff_stage_seconds{stage}, gpudiff_alert_latency_seconds (a frame's
-    arrival to its commit), gpudiff_frames_in_flight, gpudiff_frames_queued.
+    gpudiff_worker_restarts_total, gpudiff_connections_refused_total{reason}, gpudiff_stage_seconds{stage},
+    gpudiff_frame_latency_seconds (a frame's arrival to its commit), gpudiff_frames_in_flight,
+    gpudiff_frames_queued, gpudiff_next_visits_total{status}, gpudiff_template_loads_total{when},
+    gpudiff_forced_sources_total, gpudiff_forced_deferred_total (frames).
     """
 
     def __init__(self, endpoint: str):
@@ -28,14 +31,20 @@ class Metrics:
         self._endpoint = endpoint
         self._frames: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
         self._sums: Counter[str] = Counter()
+        self._visits: Counter[str] = Counter()
+        self._loads: Counter[str] = Counter({"before": 0, "on_arrival": 0})
         self._written: dict[str, Any] = {}
-        self._server: Any = None
+        self._monitor: Monitor | None = None
         self.registry = registry = CollectorRegistry()
         self._frames_total = Total("gpudiff_frames", "receipts by status", ["status"], registry=registry)
         self._rejections = Total("gpudiff_rejections", "rejected frames by error", ["error"], registry=registry)
         self._dead_letters = Total("gpudiff_dead_letters", "frames kept as dead letters", registry=registry)
         self._restarts = Total("gpudiff_worker_restarts", "workers started again", registry=registry)
+        self._refused_total = Total(
+            "gpudiff_connections_refused", "connections not let in", ["reason"], registry=registry
+        )
         self._stages = Histogram(
             "gpudiff_stage_seconds",
             "time of one frame in a stage",
@@ -44,15 +53,21 @@ class Metrics:
             buckets=SECONDS,
         )
         self._latency = Histogram(
-            "gpudiff_alert_latency_seconds", "arrival to commit", registry=registry, buckets=SECONDS
+            "gpudiff_frame_latency_seconds", "arrival to commit", registry=registry, buckets=SECONDS
+        )
+        self._visits_total = Total("gpudiff_next_visits", "announcements", ["status"], registry=registry)
+        self._loads_total = Total("gpudiff_template_loads", "templates of frames", ["when"], registry=registry)
+        self._forced_total = Total("gpudiff_forced_sources", "forced fluxes", registry=registry)
+        self._deferred_total = Total(
+            "gpudiff_forced_deferred", "frames without forced photometry", registry=registry
         )
         self._in_flight = Gauge("gpudiff_frames_in_flight", "frames in hand", registry=registry)
         self._queued = Gauge("gpudiff_frames_queued", "frames no worker has yet", registry=registry)
 
-    def serve(self, port: int) -> int:
-        """Offer the counters to Prometheus on this machine; the port (a free one for 0)."""
-        self._server, _ = start_http_server(port, addr="127.0.0.1", registry=self.registry)
-        return self._server.server_port
+    def serve(self, where: str | int, alive: Probe = well, ready: Probe = well) -> int:
+        """Offer the counters, /healthz and /readyz at "[HOST:]PORT"; the port (a free one for 0)."""
+        self._monitor = Monitor(self.registry, str(where), alive, ready)
+        return self._monitor.port
 
     def count(self, receipt: Receipt) -> None:
         """Count a receipt that says something new of a frame (not a repeat to a second waiter)."""
@@ -71,6 +86,30 @@ class Metrics:
         self._sums["dead_letters"] += 1
         self._dead_letters.inc()
 
+    def visit(self, status: str) -> None:
+        """Count an announcement by what became of it, or the first frame of a visit, announced or unannounced."""
+        self._visits[status] += 1
+        self._visits_total.labels(status).inc()
+
+    def template(self, before: bool) -> None:
+        """Count a frame's template: read before the frame came, or on its arrival."""
+        when = "before" if before else "on_arrival"
+        self._loads[when] += 1
+        self._loads_total.labels(when).inc()
+
+    def forced(self, count: int | None) -> None:
+        """Count a frame's forced fluxes, or the frame when they were left out (None)."""
+        self._sums["forced_deferred"] += count is None
+        self._sums["forced_sources"] += count or 0
+        self._deferred_total.inc(count is None)
+        self._forced_total.inc(count or 0)
+
+    def refused(self, connections: Counter[str]) -> None:
+        """Count connections that were not let in, by reason."""
+        self._refused.update(connections)
+        for reason, count in connections.items():
+            self._refused_total.labels(reason).inc(count)
+
     def worker_restarted(self) -> None:
         """Count a worker that was started again."""
         self._sums["worker_restarts"] += 1
@@ -85,7 +124,9 @@ class Metrics:
         """Write status.json when anything changed since it was last written; raises StoreFailed.
 
         accepted, done, duplicate and failed count receipts; `rejected` counts them by the error's name;
-        `workers` are process ids.
+        `refused` counts connections without a key that is allowed; `workers` are process ids; `next_visits`
+        counts announcements and first frames, `template_loads` the templates that were read before their frame
+        came and on its arrival.
         """
         self._in_flight.set(in_flight)
         self._queued.set(queued)
@@ -95,7 +136,11 @@ class Metrics:
             "frames": self._endpoint,
             **{name: self._frames[name] for name in ("accepted", "done", "duplicate", "failed")},
             "rejected": dict(self._rejected),
+            "refused": dict(self._refused),
             **{name: self._sums[name] for name in ("sources", "alerts", "dead_letters", "worker_restarts")},
+            **{name: self._sums[name] for name in ("forced_sources", "forced_deferred")},
+            "next_visits": dict(self._visits),
+            "template_loads": dict(self._loads),
             "in_flight": in_flight,
             "queued": queued,
             "workers": workers,
@@ -107,6 +152,5 @@ class Metrics:
 
     def close(self) -> None:
         """Stop serving."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+        if self._monitor is not None:
+            self._monitor.close()

@@ -1,53 +1,211 @@
-"""Publisher: follows the ledger's outbox into the alert archive, each alert exactly once."""
+"""Publisher: each sink follows the ledger's outbox in a thread of its own, and reads the alerts from the archive.
 
-from collections.abc import Callable
-from itertools import groupby
+At least once: a sink's watermark is written after the sink has everything up to it, by the ledger's one writer,
+who asks for `progress`.  A sink that is slow, gone or broken holds up neither commits nor the other sinks.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 
 from gpudiff.edges import archive
-from gpudiff.edges.ledger import Ledger
-from gpudiff.edges.ledger_reader import ArchiveFile
+from gpudiff.edges.alert_schema import SCHEMA_ID
+from gpudiff.edges.ledger import Delivered
+from gpudiff.edges.ledger_reader import LedgerReader, Pending
 from gpudiff.model.clock import tai_now
-from gpudiff.model.errors import StoreFailed
+from gpudiff.model.errors import GpudiffError, NeighbourLost, StoreFailed
+from gpudiff.model.outgoing import OUTGOING, Delivery, OutgoingBatch, Sink
+from gpudiff.model.tables import Table
 
-BATCH = 500
-"""Alerts in memory at once, at most: 33 kB each."""
+PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+"""Between two offers of the same batch; doubled each time."""
+ATTEMPTS = 3
+"""How often a batch is offered that makes a sink fail in a way it does not name; then it is a dead letter."""
+FRAMES = 16
+"""Of the outbox, read at a time."""
+FULL = "full"
+
+
+@dataclass
+class Follower:
+    """One sink and how far it is.
+
+    seq : everything up to this number of the outbox is delivered or refused
+    deferred : whether to wait, for a sink of full alerts while the load is too high; idle : whether it does so
+    """
+
+    sink: Sink
+    where: Path | str
+    folder: Path
+    seq: int
+    clock: Callable[[], float] = tai_now
+    deferred: bool = False
+    idle: bool = False
+    errors: int = 0
+    alerts: int = 0
+    wake: threading.Event = field(default_factory=threading.Event)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    done: SimpleQueue[Delivered] = field(default_factory=SimpleQueue)
+
+    def run(self) -> None:
+        """Follow until told to stop."""
+        reader = LedgerReader(self.where)
+        try:
+            while not self.stopping.is_set():
+                self.wake.clear()
+                self.idle = self.deferred
+                waiting = [] if self.deferred else self._waiting(reader)
+                for one in waiting:
+                    if not self._deliver(reader, one):
+                        return
+                if not waiting:
+                    self.wake.wait(LONGEST_PAUSE_S)
+        finally:
+            reader.close()
+
+    def _waiting(self, reader: LedgerReader) -> list[Pending]:
+        """The next frames of the outbox; none when the ledger cannot be read now."""
+        try:
+            return reader.pending(self.seq, FRAMES)
+        except StoreFailed:
+            self.errors += 1
+            return []
+
+    def _deliver(self, reader: LedgerReader, one: Pending) -> bool:
+        """Offer one frame's alerts until they are delivered or refused; False when told to stop before that."""
+        pause, failures = PAUSE_S, 0
+        while not self.stopping.is_set():
+            try:
+                batch = outgoing(reader, self.folder, one)
+                self._note(one, batch, self.sink.publish(batch))
+                return True
+            except (NeighbourLost, StoreFailed):  # not the alerts' fault: they are offered again
+                self.errors += 1
+            except Exception as error:  # whatever a sink trips over is its own, not the others'
+                self.errors += 1
+                failures += 1
+                if failures == ATTEMPTS:
+                    self._bury(reader, one, error)
+                    return True
+            self.stopping.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+        return False
+
+    def _note(self, one: Pending, batch: OutgoingBatch, delivery: Delivery) -> None:
+        self.alerts += delivery.delivered
+        refused = [(which, one.revision, reason) for which, reason in delivery.refused]
+        self._advance(one, refused)
+
+    def _bury(self, reader: LedgerReader, one: Pending, error: Exception) -> None:
+        name = error.name if isinstance(error, GpudiffError) else type(error).__name__
+        ids = reader.batch_sources(one.frame, one.revision)["diaSourceId"].tolist()
+        self._advance(one, [(which, one.revision, f"{name}: {error}") for which in ids])
+
+    def _advance(self, one: Pending, refused: list[tuple[int, int, str]]) -> None:
+        self.done.put(Delivered(self.sink.name, one.seq, self.clock(), refused))
+        self.seq = one.seq
 
 
 class Publisher:
-    """The outbox's only reader.  To start after a crash is to publish what waits: nothing else is needed."""
+    """All sinks' followers."""
 
-    def __init__(self, ledger: Ledger, folder: Path, clock: Callable[[], float] = tai_now):
-        """folder : of the archive, made when it is not there; clock : MJD TAI now."""
-        self.ledger, self.folder, self.clock = ledger, folder, clock
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            archive.sync_folder(folder.parent)
-        except OSError as error:
-            raise StoreFailed(f"{folder}: {error.strerror}") from None
+    def __init__(
+        self,
+        where: Path | str,
+        folder: Path,
+        sinks: Sequence[Sink],
+        marks: dict[str, int],
+        clock: Callable[[], float] = tai_now,
+    ):
+        """where : the ledger; folder : of the archive; marks : how far each sink was, by name (a sink that is not
+        there begins with what waits in the outbox)"""
+        self.followers = [Follower(sink, where, folder, marks.get(sink.name, 0), clock) for sink in sinks]
+        self._threads = [
+            threading.Thread(target=one.run, name=f"sink {one.sink.name}", daemon=True) for one in self.followers
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    def publish(self) -> int:
-        """Publish all that waits; how many alerts that was.  Raises StoreFailed."""
-        count = 0
-        while waiting := self.ledger.pending(BATCH):
-            for (visit, schema), group in groupby(waiting, lambda alert: (alert.visit, alert.schema)):
-                alerts = list(group)
-                file = self._file(visit, schema)
-                written = self.ledger.schema(schema)
-                data = [one.alert for one in alerts]
-                size = archive.append(self.folder / file.name, file.size, written, data)
-                self.ledger.published([one.seq for one in alerts], file.grown(size), self.clock())
-            count += len(waiting)
-        return count
+    @property
+    def names(self) -> list[str]:
+        """Of the sinks."""
+        return [one.sink.name for one in self.followers]
 
-    def _file(self, visit: int, schema: str) -> ArchiveFile:
-        """Where a visit's alerts in one schema belong: VISIT.avro; VISIT.SCHEMA.avro after another schema."""
-        files = self.ledger.archive_files(visit)
-        if schema not in files:
-            name = f"{visit}.{schema}.avro" if files else f"{visit}.avro"
-            path = self.folder / name
-            if path.exists() and path.stat().st_size:
-                raise StoreFailed(f"{path}: expected no file that the ledger does not know")
-            files[schema] = ArchiveFile(name, visit, schema, 0)
-            self.ledger.new_archive_file(files[schema])
-        return files[schema]
+    def wake(self) -> None:
+        """Something was committed."""
+        for one in self.followers:
+            one.wake.set()
+
+    def progress(self) -> list[Delivered]:
+        """What was delivered since the last time, in order, sink by sink."""
+        return [one.done.get() for one in self.followers for _ in range(one.done.qsize())]
+
+    def defer_full(self, deferred: bool) -> None:
+        """Whether the sinks of full alerts must wait."""
+        for one in self.followers:
+            one.deferred = deferred and getattr(one.sink, "tier", "") == FULL
+        self.wake()
+
+    def lag(self, last: int) -> dict[str, dict[str, int]]:
+        """Of each sink: how far it is behind the outbox's end (`last`), alerts delivered, errors met."""
+        return {
+            one.sink.name: {"behind": max(0, last - one.seq), "alerts": one.alerts, "errors": one.errors}
+            for one in self.followers
+        }
+
+    def close(self) -> None:
+        """Stop after the batches in hand, close the sinks."""
+        for one in self.followers:
+            one.stopping.set()
+            one.wake.set()
+        for thread, one in zip(self._threads, self.followers, strict=True):
+            thread.join()
+            one.sink.close()
+
+
+def outgoing(reader: LedgerReader, folder: Path, one: Pending) -> OutgoingBatch:
+    """A frame's alerts on their way out: their rows from the ledger, their bytes from the archive."""
+    rows = reader.batch_sources(one.frame, one.revision)
+    return OutgoingBatch(
+        rows=Table(OUTGOING, {c.name: rows[c.name] for c in OUTGOING}),
+        alerts=archive.bodies(folder / one.file, one.offsets, one.lengths),
+        schema=reader.schema(one.schema),
+        schema_id=SCHEMA_ID,
+        fingerprint=reader.alert_fingerprint(one.frame, one.revision),
+    )
+
+
+@dataclass
+class MemorySink:
+    """A sink that keeps what it gets: the double of a real one, for tests and for embedding.
+
+    lost : how many offers it shall not take now; refuse : diaSourceIds it refuses for good
+    """
+
+    name: str = "memory"
+    tier: str = "notice"
+    lost: int = 0
+    refuse: frozenset[int] = frozenset()
+    batches: list[OutgoingBatch] = field(default_factory=list)
+
+    def publish(self, batch: OutgoingBatch) -> Delivery:
+        if self.lost:
+            self.lost -= 1
+            raise NeighbourLost(f"{self.name}: not now")
+        self.batches.append(batch)
+        refused = tuple((one, "refused") for one in batch.rows["diaSourceId"].tolist() if one in self.refuse)
+        return Delivery(len(batch) - len(refused), refused)
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def ids(self) -> list[tuple[int, int]]:
+        """(diaSourceId, revision) of every alert, in the order of their coming."""
+        return [
+            pair
+            for batch in self.batches
+            for pair in zip(batch.rows["diaSourceId"].tolist(), batch.rows["revision"].tolist(), strict=True)
+        ]

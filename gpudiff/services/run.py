@@ -118,7 +118,9 @@ class Options:
     detections: str
     workers: int | None = None
     config: Path | None = None
-    metrics: int | None = None
+    metrics: str | None = None
+    associator_metrics: str | None = None
+    log: str | None = None
 
 
 class Supervisor:
@@ -212,7 +214,7 @@ def differencer_command(options: Options, frames: str, detections: str) -> list[
     """How to start the differencer."""
     command = ["differencer", "--directory", options.directory, "--templates", options.templates]
     command += ["--frames", frames, "--detections", detections]
-    for name in ("workers", "config", "metrics"):
+    for name in ("workers", "config", "metrics", "log"):
         value = getattr(options, name)
         if value is not None:
             command += [f"--{name}", value]
@@ -222,8 +224,13 @@ def differencer_command(options: Options, frames: str, detections: str) -> list[
 def associator_command(options: Options, detections: str) -> list[str]:
     """How to start the associator."""
     command: list[Any] = ["associator", "--directory", options.directory, "--detections", detections]
-    if options.config is not None:
-        command += ["--config", options.config]
+    for name, value in (
+        ("config", options.config),
+        ("metrics", options.associator_metrics),
+        ("log", options.log),
+    ):
+        if value is not None:
+            command += [f"--{name}", value]
     return _gpudiff(command)
 
 

@@ -1,10 +1,11 @@
 """A worker process: one frame at a time, from its pixels to its committed detections.
 
 Started by services.workers as `python -m gpudiff.services.worker ENDPOINT SETTINGS`.  It says [ready] over
-one socket, takes [work, received_tai, frame message ...] and answers [handing] when only the associator is
+one socket, takes [work, received_tai, forced, frame message ...] and answers [handing] when only the associator is
 waited for, then [done, JSON] or [error, JSON].  It ends when the differencer does.
 """
 
+import dataclasses
 import importlib
 import json
 import os
@@ -14,15 +15,23 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from gpudiff.edges import wire
+from gpudiff.edges.keys import associator_keys
+from gpudiff.edges.positions import known_positions
+from gpudiff.edges.reliability_model import model_named
+from gpudiff.edges.ring import Segments
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import Pair
 from gpudiff.model.errors import GpudiffError
 from gpudiff.science.batch import batch
+from gpudiff.science.forced_photometry import forced_photometry
+from gpudiff.science.reliability import rate
 from gpudiff.services.handover import Handover
-from gpudiff.services.settings import DONE, ERROR, HANDING, READY, STOP, Settings, from_json
+from gpudiff.services.raw_frames import calibrator
+from gpudiff.services.settings import DONE, ERROR, FORCED, HANDING, READY, STOP, Settings, from_json
 
 LISTEN_S = 60.0
 
@@ -50,9 +59,14 @@ class Worker:
     def __init__(self, settings: Settings, pair: Pair):
         self.configuration = settings.configuration
         self.service = settings.configuration.service
-        self.templates = TemplateStore(settings.templates, self.configuration.instrument)
+        instrument = self.configuration.instrument
+        self.templates = TemplateStore(settings.templates, instrument, index=settings.index)
         self.process = load(settings.process)
-        self.handover = Handover(settings.detections)
+        self.known = known_positions(settings.known_objects)
+        self.calibrated = calibrator(self.service)
+        self.model = model_named(self.configuration.reliability.model)
+        self.handover = Handover(settings.detections, keys=associator_keys(self.configuration.security))
+        self.segments = Segments(Path(settings.ring)) if settings.ring else None
         self.pair = pair
 
     def run(self) -> None:
@@ -64,26 +78,40 @@ class Worker:
                 continue
             if bytes(message[0]) == STOP:
                 return
-            self.pair.send(self.answer(float(bytes(message[1])), message[2:]))
+            self.pair.send(self.answer(float(bytes(message[1])), bytes(message[2]) == FORCED, message[3:]))
 
-    def answer(self, received_tai: float, parts: Sequence[Any]) -> list[bytes]:
+    def answer(self, received_tai: float, forced: bool, parts: Sequence[Any]) -> list[bytes]:
         """[done, JSON] or [error, JSON] for one frame."""
         try:
-            return [DONE, json.dumps(self.work(received_tai, parts)).encode()]
+            return [DONE, json.dumps(self.work(received_tai, forced, parts)).encode()]
         except GpudiffError as error:
             return _error(error.name, str(error))
         except Exception as error:  # a bug must cost one frame, by name, not the service
             traceback.print_exc()
             return _error(type(error).__name__, " ".join(str(error).split()))
 
-    def work(self, received_tai: float, parts: Sequence[Any]) -> dict[str, Any]:
-        """What the receipt says of the frame, and the seconds of each stage."""
+    def work(self, received_tai: float, forced: bool, parts: Sequence[Any]) -> dict[str, Any]:
+        """What the receipt says of the frame, and the seconds of each stage.
+
+        forced : whether there is time for forced photometry
+        """
         seconds, start = {}, time.perf_counter()
-        frame = wire.decode(parts, self.service.max_frame_bytes)
+        envelope = wire.open_envelope(parts, self.service.max_frame_bytes, self.segments)
+        frame = self.calibrated(wire.frame_in(envelope))
         template = self.templates.find(frame)
         seconds["read"] = time.perf_counter() - start
+        begun = time.perf_counter()
         difference, sources = self.process(frame, template, self.configuration)
+        aside = sum(difference.seconds.get(stage, 0.0) for stage in ("calibrate", "detect"))
+        seconds["subtract"] = max(0.0, time.perf_counter() - begun - aside)
+        difference, sources = rate(difference, sources, self.model)
         made = batch(difference, sources, self.service.cutout_size, received_tai)
+        if forced and self.service.forced:
+            start = time.perf_counter()
+            fluxes = forced_photometry(difference, sources, self.known, self.service.association_radius)
+            made = dataclasses.replace(made, forced=fluxes)
+            seconds["forced"] = time.perf_counter() - start
+        wire.confirm(envelope, self.segments)
         self.pair.send([HANDING])
         start = time.perf_counter()
         answer = self.handover.commit(made)
@@ -93,6 +121,8 @@ class Worker:
             "sources": len(sources),
             "alerts": answer.alerts,
             "fingerprint": made.fingerprint,
+            "template": template.name,
+            "forced": len(made.forced) if forced else None,
             "seconds": {**difference.seconds, **seconds},
         }
 

@@ -13,7 +13,7 @@ from gpudiff.edges.transport import Pair, endpoint_in
 from gpudiff.model.config import override
 from gpudiff.model.errors import MustStop, NeighbourLost
 from gpudiff.services.intake import Held
-from gpudiff.services.settings import STOP, WORK, Settings, to_json
+from gpudiff.services.settings import DEFERRED, FORCED, STOP, WORK, Settings, to_json
 
 ONE_THREAD = {
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -50,10 +50,10 @@ class WorkerProcess:
         """Process id."""
         return self.process.pid
 
-    def work(self, held: Held) -> None:
-        """Give it a frame."""
+    def work(self, held: Held, forced: bool) -> None:
+        """Give it a frame.  forced : whether there is time for forced photometry"""
         self.held, self.handing, self.since = held, False, time.monotonic()
-        self._tell([WORK, repr(held.received_tai).encode(), *held.parts])
+        self._tell([WORK, repr(held.received_tai).encode(), FORCED if forced else DEFERRED, *held.parts])
 
     def stop(self) -> None:
         """Ask it to end; one that is not ready yet, or has a frame, is ended by force."""

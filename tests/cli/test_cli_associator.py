@@ -85,7 +85,7 @@ def test_a_batch_is_answered_and_its_alerts_are_in_the_archive(started, tmp_path
 
 def test_a_bad_message_is_answered_and_the_service_goes_on(started):
     _, dealer = started
-    dealer.send([b"GDD1", b"{}", b"", b"", b""])
+    dealer.send([b"GDD2", b"{}", b"", b"", b"", b"", b"", b""])
     dealer.send(encode(a_batch(1)))
     first, second = answers(dealer, 2)
     assert (first.status, first.error) == ("failed", "MissingKey")

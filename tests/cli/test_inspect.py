@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import fastavro
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -9,7 +10,6 @@ from batches import a_batch
 from lsst.alert.packet import get_schema_path
 
 from gpudiff.__main__ import main
-from gpudiff.edges.archive import append
 from gpudiff.edges.picture_alert import draw
 from gpudiff.model.config import Configuration
 from gpudiff.model.tables import flag
@@ -57,6 +57,17 @@ def test_cutouts_are_drawn(alerts, capsys, tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_an_alert_of_an_archive_is_printed_with_its_steps(alerts, capsys):
+    lines = said(capsys, alerts.parents[1], "--id", (8 << 24 | 4 << 16) + 1)
+    assert f"diaSourceId                {(8 << 24 | 4 << 16) + 1}" in lines
+    assert [line.split()[1] for line in lines if line.startswith("step ")] == ["calibrate", "associate", "encode"]
+
+
+def test_a_folder_wants_an_id(alerts, capsys):
+    assert main(["inspect", str(alerts.parent)]) == 3
+    assert "--id" in capsys.readouterr().err
+
+
 def test_an_alert_without_usable_pixels_is_drawn(tmp_path):
     hdu = fits.PrimaryHDU(np.full((5, 5), np.nan, np.float32))
     hdu.writeto(tmp_path / "nan.fits")
@@ -72,7 +83,8 @@ def test_an_alert_that_is_not_there_is_refused(alerts, capsys, which):
 
 def test_an_empty_file_has_no_alerts(tmp_path, capsys):
     path = tmp_path / "none.avro"
-    append(path, 0, '{"type": "string"}', [])
+    with path.open("wb") as file:
+        fastavro.writer(file, "string", [])
     assert said(capsys, path) == ["no alerts"]
 
 

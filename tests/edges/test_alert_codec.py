@@ -1,6 +1,8 @@
 """gpudiff.edges.alert_codec: alerts as Avro, spliced from records encoded once."""
 
 import io
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import fastavro
@@ -12,8 +14,9 @@ from lsst.alert.packet import Schema, get_schema_path
 
 from gpudiff.edges import alert_codec
 from gpudiff.edges.alert_schema import alert_schema
+from gpudiff.model.association import MOVING
 from gpudiff.model.errors import BadMessage
-from gpudiff.model.tables import DIAOBJECT, Table, flag
+from gpudiff.model.tables import DIAOBJECT, FORCED_SOURCE, Table, flag
 from gpudiff.science.alert import make_alerts
 from gpudiff.science.associate import associate
 from gpudiff.science.objects import new_objects
@@ -42,9 +45,49 @@ def test_a_spliced_alert_is_what_a_general_encoder_writes(depth):
     (data, _), _ = encoded(history=encoded()[1][:1] * depth)
     alert = alert_codec.decode_alert(data)
     assert len(alert["prvDiaSources"] or []) == depth
+    assert written(alert) == data
+
+
+def test_forced_photometry_is_in_the_alert_and_written_as_a_general_encoder_does():
+    forced = alert_codec.encode_forced(a_forced(), {"timeProcessedMjdTai": NOW, "fluxUnit": "nJy"})
+    data = alert_of(forced=[forced])
+    alert = alert_codec.decode_alert(data)
+    first, second = alert["prvDiaForcedSources"]
+    assert (first["psfFlux"], second["psfFlux"], first["band"]) == (None, 2.5, "r")
+    assert second["diaForcedSourceId"] == (7 << 24 | 4 << 16 | 1)
+    assert written(alert) == data
+
+
+def test_a_mover_of_known_orbit_has_a_solar_system_record_and_no_object():
+    data = alert_of(kind=np.array([MOVING], np.int8), ss_object_ids=np.array([99]))
+    alert = alert_codec.decode_alert(data)
+    assert alert["diaObject"] is None
+    assert alert["ssSource"]["ssObjectId"] == alert["diaSource"]["ssObjectId"] == 99
+    assert alert["association"]["kind"] == "moving"
+    read = fastavro.schemaless_reader(io.BytesIO(data), fastavro.parse_schema(alert_schema()), rubin(11, 1))
+    assert read["ssSource"]["diaSourceId"] == read["diaSourceId"]
+    assert written(alert) == data
+
+
+def a_forced() -> Table:
+    values = {c.name: np.zeros(2, c.dtype) for c in FORCED_SOURCE}
+    own = {"visit": [7, 7], "detector": [4, 4], "band": ["r", "r"], "psfFlux": [np.nan, 2.5]}
+    return Table(FORCED_SOURCE, {**values, **own})
+
+
+def alert_of(forced=None, **changed) -> bytes:
+    """The alert of one new source, some of its association changed."""
+    batch = a_batch(1)
+    found = replace(associate(batch.sources, Table.empty(DIAOBJECT), 1.0, NOW), **changed)
+    alerts = make_alerts(batch, found, 0, "", NOW)
+    return next(alert_codec.encode_alerts(alerts, alert_codec.encode_sources(alerts), [[]], forced))
+
+
+def written(alert: dict) -> bytes:
+    """The alert by a general encoder."""
     out = io.BytesIO()
     fastavro.schemaless_writer(out, fastavro.parse_schema(alert_schema()), alert)
-    assert out.getvalue() == data
+    return out.getvalue()
 
 
 def test_an_alert_says_what_its_source_says():
@@ -52,7 +95,7 @@ def test_an_alert_says_what_its_source_says():
     alert = alert_codec.decode_alert(encoded()[0][1])
     source = alert["diaSource"]
     for name in batch.sources.columns:
-        if name in ("trailAngle", "dipoleAngle", "ixx", "iyy", "ixy"):
+        if name in ("trailAngle", "dipoleAngle", "ixx", "iyy", "ixy", "reliability"):
             continue
         assert source[name] == pytest.approx(batch.sources[name][1], rel=1e-6), name
     assert alert["diaSourceId"] == source["diaSourceId"] == batch.sources["diaSourceId"][1]
@@ -78,6 +121,11 @@ def test_what_is_unknown_is_null():
     source = alert_codec.decode_alert(encoded(psfChi2=np.nan)[0][0])["diaSource"]
     assert source["psfChi2"] is None
     assert source["reliability"] is None
+
+
+def test_a_reliability_is_told():
+    source = alert_codec.decode_alert(encoded(reliability=0.75)[0][0])["diaSource"]
+    assert source["reliability"] == 0.75
 
 
 def test_flags_are_told_in_the_words_of_the_standard_too():
@@ -116,18 +164,35 @@ def test_a_rubin_reader_reads_our_alerts(version):
     assert "provenance" not in read
 
 
+def names(schema: dict) -> dict:
+    """The fields' types."""
+    return {field["name"]: field["type"] for field in schema["fields"]}
+
+
+def record(schema: dict, name: str) -> dict:
+    """The record in a field, or in the array there."""
+    kind = names(schema)[name]
+    found = next(one for one in (kind if isinstance(kind, list) else [kind]) if isinstance(one, dict))
+    return found["items"] if found["type"] == "array" else found
+
+
+def units(schema: dict) -> dict:
+    """The unit in brackets at the end of each field's description, where there is one."""
+    found = {field["name"]: re.findall(r"\[([^\]]*)\]", field.get("doc", "")) for field in schema["fields"]}
+    return {name: unit[-1].replace("**", "") for name, unit in found.items() if unit}
+
+
+@pytest.mark.parametrize("part", ["diaSource", "diaObject", "prvDiaForcedSources"])
+def test_a_field_has_the_unit_that_the_rubin_schema_gives_it(part):
+    ours, theirs = units(record(alert_schema(), part)), units(record(rubin(11, 1), part))
+    assert {name: unit for name, unit in theirs.items() if ours.get(name, "").split(",")[0] != unit} == {}
+
+
 def test_every_field_of_the_rubin_schema_is_ours_too():
     theirs = rubin(11, 1)
 
-    def names(schema):
-        return {field["name"]: field["type"] for field in schema["fields"]}
-
-    def record(schema, name):
-        kind = names(schema)[name]
-        return next(one for one in (kind if isinstance(kind, list) else [kind]) if isinstance(one, dict))
-
     assert not set(names(theirs)) - set(names(alert_schema()))
-    for part in ("diaSource", "diaObject"):
+    for part in ("diaSource", "diaObject", "prvDiaForcedSources", "ssSource"):
         ours = names(record(alert_schema(), part))
         for name, kind in names(record(theirs, part)).items():
             plain = {k for k in (kind if isinstance(kind, list) else [kind]) if k != "null"}

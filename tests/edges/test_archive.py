@@ -18,7 +18,7 @@ def numbers(path) -> list[int]:
 
 
 def put(path, size: int, *values: int) -> int:
-    return archive.append(path, size, SCHEMA, [long(value) for value in values])
+    return archive.append(path, size, SCHEMA, [long(value) for value in values]).size
 
 
 def test_appended_blocks_are_read_by_fastavro(tmp_path):
@@ -27,6 +27,32 @@ def test_appended_blocks_are_read_by_fastavro(tmp_path):
     assert numbers(path) == [1, 2, 3, 4]
     assert path.stat().st_size == size
     assert [record["n"] for record in archive.read(path)] == [1, 2, 3, 4]
+
+
+def test_an_append_says_where_each_alert_lies(tmp_path):
+    path = tmp_path / "7.avro"
+    size = put(path, 0, 1)
+    made = archive.append(path, size, SCHEMA, [long(5), long(500), long(7)])
+    assert archive.bodies(path, made.offsets, made.lengths) == [long(5), long(500), long(7)]
+    assert archive.bodies(path, made.offsets[1:2], made.lengths[1:2]) == [long(500)]
+    assert made.size == path.stat().st_size
+
+
+def test_places_beyond_the_file_are_refused(tmp_path):
+    path = tmp_path / "7.avro"
+    made = archive.append(path, 0, SCHEMA, [long(5)])
+    with pytest.raises(StoreFailed, match="at least"):
+        archive.bodies(path, made.offsets + 100, made.lengths)
+
+
+def test_a_sync_and_a_trim_leave_what_counts(tmp_path):
+    path = tmp_path / "7.avro"
+    size = put(path, 0, 1)
+    for cut in (archive.sync, archive.trim):
+        put(path, size, 2)
+        cut(path, size)
+        assert numbers(path) == [1]
+    archive.trim(tmp_path / "absent.avro", 5)
 
 
 def test_what_does_not_count_is_cut_off(tmp_path):

@@ -6,11 +6,11 @@ import time
 import pytest
 from serving import TIMEOUT_S, a_frame, until
 
-from gpudiff.edges import control, wire
+from gpudiff.edges import control, wire_header
 from gpudiff.edges.client import FrameClient
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.transport import Router, wait
-from gpudiff.model.errors import NeighbourLost
+from gpudiff.model.errors import NeighbourLost, NoCredit
 
 
 class Script:
@@ -35,7 +35,7 @@ class Script:
                     self._frame(message)
 
     def _frame(self, message):
-        who = wire.identity(message.parts)
+        who = wire_header.identity(message.parts)
         self.seen.append((who.visit, who.attempt))
         for status, extras in self.answers(who):
             receipt = Receipt(who.visit, who.snap, who.detector, who.attempt, status, **extras)
@@ -199,6 +199,17 @@ def test_two_frames_of_one_name_are_sent_one_after_the_other():
 def test_nothing_to_send_needs_no_service():
     with FrameClient("tcp://127.0.0.1:9", timeout_s=TIMEOUT_S) as client:
         assert list(client.send_many([])) == []
+
+
+def test_a_service_without_room_for_too_long_is_named():
+    busy = [("failed", {"error": "NoCredit", "retry": True})]
+    with (
+        Script(lambda who: busy) as script,
+        FrameClient(script.endpoint, timeout_s=TIMEOUT_S, patience_s=0.5) as client,
+        pytest.raises(NoCredit, match=r"within 0\.5 s, 1 wait"),
+    ):
+        client.send(a_frame(5))
+    assert len(script.seen) > 1
 
 
 def test_gpudiff_offers_the_client_by_its_name():

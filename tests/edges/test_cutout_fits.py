@@ -6,11 +6,12 @@ import warnings
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.nddata import CCDData, VarianceUncertainty
 from astropy.wcs import WCS
 from batches import WCS as CARDS
 
 from gpudiff.arrays.cutouts import cutouts
-from gpudiff.edges.cutout_fits import write_cutouts
+from gpudiff.edges.cutout_fits import ROWS, write_cutouts
 
 SIP = {
     **CARDS,
@@ -27,8 +28,21 @@ def made(wcs, x=100.3, y=199.7, unit="adu"):
     image = np.random.default_rng(1).normal(size=(300, 200)).astype(np.float32)
     image[200, 101] = np.nan
     stamp = cutouts(image, np.array([x]), np.array([y]), 51)[:, None].repeat(3, 1)
-    files = next(iter(write_cutouts(stamp, np.array([x]), np.array([y]), wcs, unit)))
-    return stamp[0, 0], [fits.open(io.BytesIO(file))[0] for file in files]
+    return stamp[0, 0], [fits.open(io.BytesIO(file))[0] for file in files_of(stamp, wcs, x, y, unit)[0]]
+
+
+def files_of(stamp, wcs, x=100.3, y=199.7, unit="adu"):
+    """The files of each source: difference, science, template; variance is 2, the mask 1 in one corner."""
+    count, sizes = len(stamp), []
+    variance = np.full((count, 51, 51), 2, np.float32)
+    mask = np.zeros((count, 51, 51), np.uint16)
+    mask[:, 3, 4] = 1 << 11
+    place = np.full(count, x), np.full(count, y)
+    psf = np.arange(29 * 29, dtype=np.float32).reshape(29, 29)
+    written = write_cutouts(stamp, variance, mask, psf, *place, wcs, unit, lambda size: sizes.append(size) or b"")
+    wholes = [bytes(files) for files in written]
+    ends = np.cumsum(sizes)
+    return [[whole[end - size : end] for size, end in zip(sizes, ends, strict=True)] for whole in wholes]
 
 
 def test_pixels_come_back_with_nan():
@@ -65,10 +79,33 @@ def test_a_file_is_whole_blocks():
     stamp = np.zeros((1, 3, 51, 51), np.float32)
     many = {**SIP, **{f"A_0_{n}": 1e-9 * n for n in range(40)}}
     for cards in ({}, CARDS, many):
-        for file in next(iter(write_cutouts(stamp, np.zeros(1), np.zeros(1), cards, "adu"))):
+        for file in files_of(stamp, cards)[0]:
             assert len(file) % 2880 == 0
             assert fits.open(io.BytesIO(file))[0].data.shape == (51, 51)
 
 
 def test_no_cutouts_make_no_files():
-    assert list(write_cutouts(np.zeros((0, 3, 51, 51), np.float32), np.zeros(0), np.zeros(0), CARDS, "adu")) == []
+    assert files_of(np.zeros((0, 3, 51, 51), np.float32), CARDS) == []
+
+
+def test_astropy_reads_variance_mask_and_psf_of_the_difference(tmp_path):
+    stamp = np.random.default_rng(2).normal(size=(1, 3, 51, 51)).astype(np.float32)
+    (tmp_path / "difference.fits").write_bytes(files_of(stamp, CARDS)[0][0])
+    read = CCDData.read(tmp_path / "difference.fits")
+    np.testing.assert_array_equal(read.data, stamp[0, 0])
+    assert isinstance(read.uncertainty, VarianceUncertainty)
+    assert np.all(read.uncertainty.array == 2)
+    assert np.argwhere(read.mask).tolist() == [[3, 4]]
+    np.testing.assert_array_equal(read.psf, np.arange(29 * 29).reshape(29, 29)[2:-2, 2:-2])
+    assert read.wcs.pixel_n_dim == 2
+
+
+def test_the_mask_keeps_its_bits_and_names_them():
+    hdus = fits.open(io.BytesIO(files_of(np.zeros((1, 3, 51, 51), np.float32), CARDS)[0][0]))
+    assert hdus["MASK"].data[3, 4] == 1 << hdus["MASK"].header["MP_STREAK"]
+
+
+def test_files_beyond_those_made_together_are_each_sources_own():
+    stamp = np.arange(2 * ROWS + 1, dtype=np.float32)[:, None, None, None] * np.ones((1, 3, 51, 51), np.float32)
+    pixels = [fits.getdata(io.BytesIO(files[2]))[0, 0] for files in files_of(stamp, CARDS)]
+    assert pixels == list(range(2 * ROWS + 1))

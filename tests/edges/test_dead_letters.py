@@ -1,5 +1,7 @@
 """gpudiff.edges.dead_letters: refused frames, kept with the reason."""
 
+import subprocess
+
 import pytest
 from serving import a_frame
 
@@ -55,6 +57,28 @@ def test_a_letter_that_cannot_be_kept_is_a_failed_store(letters):
     letters.folder.rmdir()
     with pytest.raises(StoreFailed):
         letters.bury(wire.encode(a_frame()), NoStars("few"), "1-0-4")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk takes root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("size", [200_000, 50_000])
+def test_a_full_disk_is_named_and_leaves_no_half_letter(small_disk, size):
+    """The frame does not fit, or fits and its description does not."""
+    letters = DeadLetters(small_disk / "dead")
+    (small_disk / "ballast").write_bytes(bytes(8192 if size == 50_000 else 0))
+    with pytest.raises(StoreFailed, match="No space left"):
+        letters.bury([b"GDF1", b"{" * 5000, bytes(size)], BadMessage("odd"))
+    assert list(letters.folder.iterdir()) == []
+    assert letters.bury([b"GDF1", b"{", b"12"], BadMessage("odd")).exists()
 
 
 def test_a_file_that_is_no_letter_is_refused(tmp_path):

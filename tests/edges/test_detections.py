@@ -10,6 +10,7 @@ from batches import a_batch
 from gpudiff.edges import detections
 from gpudiff.edges.detections import Answer, decode, encode
 from gpudiff.model.errors import BadMessage, MissingKey
+from gpudiff.model.tables import FORCED_SOURCE, Table
 
 
 def changed_header(parts: list[bytes], **values) -> list[bytes]:
@@ -28,6 +29,24 @@ def test_a_batch_survives_the_wire():
     np.testing.assert_array_equal(back.psf, batch.psf)
     assert (back.wcs, back.steps, back.fingerprint) == (batch.wcs, batch.steps, batch.fingerprint)
     assert back.observation.readout_end_tai == batch.observation.readout_end_tai
+
+
+def a_forced(visit: int) -> Table:
+    values = {c.name: np.zeros(2, c.dtype) for c in FORCED_SOURCE}
+    rows = {"visit": [visit] * 2, "detector": [4, 4], "band": ["r", "r"], "ra": [1, 2]}
+    return Table(FORCED_SOURCE, {**values, **rows})
+
+
+def test_forced_photometry_survives_the_wire():
+    forced = a_forced(7)
+    back = decode(encode(dataclasses.replace(a_batch(1), forced=forced))).forced
+    for name, column in forced.columns.items():
+        np.testing.assert_array_equal(back[name], column, err_msg=name)
+
+
+def test_forced_photometry_of_another_visit_is_refused():
+    with pytest.raises(BadMessage, match="forced"):
+        decode(encode(dataclasses.replace(a_batch(1), forced=a_forced(8))))
 
 
 def test_a_batch_without_sources_survives():
@@ -97,7 +116,7 @@ def test_a_wrong_header_value_is_refused(change):
         decode(changed_header(encode(a_batch(2)), **change))
 
 
-@pytest.mark.parametrize("part", range(5))
+@pytest.mark.parametrize("part", range(6))
 def test_a_truncated_part_is_refused(part):
     parts = encode(a_batch(2))
     parts[part] = parts[part][: len(parts[part]) // 2]
@@ -109,10 +128,10 @@ def test_a_truncated_part_is_refused(part):
     "parts",
     [
         [],
-        [b"GDD1"],
-        [b"GDF1", b"{}", b"", b"", b""],
-        [b"GDD1", b"\xff", b"", b"", b""],
-        [b"GDD1", b"[" * 99999, b"", b"", b""],
+        [b"GDD2"],
+        [b"GDF1", b"{}", b"", b"", b"", b""],
+        [b"GDD2", b"\xff", *[b""] * 6],
+        [b"GDD2", b"[" * 99999, *[b""] * 6],
     ],
 )
 def test_what_is_not_a_batch_is_refused(parts):
@@ -128,10 +147,10 @@ def test_ids_of_another_frame_are_refused():
 
 
 def test_the_frame_of_a_broken_batch_can_still_be_named():
-    assert detections.frame_of([b"GDD1", b'{"visit": 1, "snap": 0, "detector": 2}']) == [1, 0, 2]
-    assert detections.frame_of([b"GDD1", b"[1, 2]"]) is None
-    assert detections.frame_of([b"GDD1"]) is None
-    assert detections.frame_of([b"GDD1", b"[" * 99999]) is None
+    assert detections.frame_of([b"GDD2", b'{"visit": 1, "snap": 0, "detector": 2}']) == [1, 0, 2]
+    assert detections.frame_of([b"GDD2", b"[1, 2]"]) is None
+    assert detections.frame_of([b"GDD2"]) is None
+    assert detections.frame_of([b"GDD2", b"[" * 99999]) is None
 
 
 def test_an_answer_survives_the_wire():

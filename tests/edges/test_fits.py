@@ -310,3 +310,16 @@ def test_real_frames_are_read_with_what_their_headers_say(real_data):
     assert frame.observation.band == "i"
     assert frame.gain == pytest.approx(3.984, abs=1e-3)  # header: 3.98404...
     assert frame.wcs["CTYPE1"] == "RA---TPV"
+
+
+@pytest.mark.filterwarnings("ignore")  # astropy's own words on such cards
+@pytest.mark.parametrize(
+    "card", ["MP_BAD* =                    0", "MP_BAD  = 'x'", "MP_BAD  =                  -1"]
+)
+def test_a_mask_whose_bits_have_no_numbers_is_refused(tmp_path, card):
+    write_frame(tmp_path / "x.fits", whole_frame())
+    data = (tmp_path / "x.fits").read_bytes()
+    at = data.index(b"MP_BAD  =")
+    (tmp_path / "x.fits").write_bytes(data[:at] + card.ljust(80).encode() + data[at + 80 :])
+    with pytest.raises(UnreadableFile, match="mask bit"):
+        read_frame(tmp_path / "x.fits")

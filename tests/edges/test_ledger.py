@@ -1,4 +1,4 @@
-"""gpudiff.edges.ledger: one transaction a frame, nothing deleted, nothing twice."""
+"""gpudiff.edges.ledger, on SQLite and on PostgreSQL: all or nothing, nothing deleted, nothing twice."""
 
 import dataclasses
 import sqlite3
@@ -6,10 +6,12 @@ import sqlite3
 import numpy as np
 import pytest
 from batches import a_sources
+from postgres import Server
 
-from gpudiff.edges.ledger import Commit, Ledger
+from gpudiff.edges.archive import Appended
+from gpudiff.edges.ledger import Commit, Delivered, Ledger
 from gpudiff.edges.ledger_reader import ArchiveFile, LedgerReader
-from gpudiff.model.association import Association
+from gpudiff.model.association import KNOWN, NEW, Association
 from gpudiff.model.errors import BadMessage, StoreFailed
 from gpudiff.model.frame import FrameId
 from gpudiff.model.tables import DIAOBJECT, Table
@@ -21,7 +23,8 @@ SCHEMA = '{"type": "string"}'
 def a_commit(count: int = 2, visit: int = 7, detector: int = 4, **values) -> Commit:
     """All of a frame's sources new; records and alerts are words that say whose they are."""
     sources = values.pop("sources", a_sources(count, visit, detector))
-    nobody = np.zeros(count)
+    none = np.zeros(count, int)
+    kind = KNOWN if "objects" in values else NEW
     objects = values.pop("objects", new_objects(sources, 61020.0))
     ids = sources["diaSourceId"].tolist()
     made = Commit(
@@ -30,9 +33,10 @@ def a_commit(count: int = 2, visit: int = 7, detector: int = 4, **values) -> Com
         revision=0,
         band="r",
         sources=sources,
-        association=Association(nobody > 0, nobody.astype(int), nobody + 0.5, objects),
+        association=Association(np.full(count, kind, np.int8), none, none, none, none + 0.5, objects),
         records=[b"record %d" % one for one in ids],
-        alerts=[b"alert %d" % one for one in ids],
+        file=f"{visit}.avro",
+        appended=Appended(100 * count, 100 * np.arange(count), np.full(count, 90)),
         withdrawn=[],
         rebuilt=Table.empty(DIAOBJECT),
         schema=SCHEMA,
@@ -45,8 +49,29 @@ def a_commit(count: int = 2, visit: int = 7, detector: int = 4, **values) -> Com
     return dataclasses.replace(made, **values)
 
 
+@pytest.fixture(scope="module")
+def server():
+    with Server() as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def where(request, tmp_path):
+    """A place for a ledger that is not there yet."""
+    if request.param == "sqlite":
+        return tmp_path / "ledger.sqlite"
+    return request.getfixturevalue("server").new_database()
+
+
 @pytest.fixture
-def ledger(tmp_path):
+def ledger(where):
+    made = Ledger(where)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def file_ledger(tmp_path):
     made = Ledger(tmp_path / "ledger.sqlite")
     yield made
     made.close()
@@ -54,13 +79,13 @@ def ledger(tmp_path):
 
 def reopened(ledger: Ledger) -> Ledger:
     ledger.close()
-    return Ledger(ledger.path)
+    return Ledger(ledger.where)
 
 
 def everything(ledger: Ledger) -> list[tuple]:
     """Every row of every table."""
-    tables = ("visit", "detector", "transition", "dia_source", "dia_object", "outbox", "archive", "provenance")
-    return [tuple(row) for table in tables for row in ledger._db.execute(f"SELECT * FROM {table}")]
+    tables = "visit detector transition batch dia_source dia_object outbox archive provenance sink dead_alert"
+    return [row for table in tables.split() for row in sorted(ledger._rows(f"SELECT * FROM {table}"), key=repr)]
 
 
 def test_a_commit_stores_sources_objects_alerts_and_state(ledger):
@@ -70,7 +95,8 @@ def test_a_commit_stores_sources_objects_alerts_and_state(ledger):
     for name, column in what.sources.columns.items():
         np.testing.assert_array_equal(stored[name], column, err_msg=name)
     np.testing.assert_array_equal(ledger.objects()["diaObjectId"], what.sources["diaSourceId"])
-    assert [one.alert for one in ledger.pending()] == what.alerts
+    (waiting,) = ledger.pending()
+    assert (waiting.file, waiting.frame, waiting.offsets.tolist()) == ("7.avro", what.frame, [0, 100])
     assert (ledger.state(7), ledger.state(7, 0, 4)) == ("COLLECTING", "COMMITTED")
     assert ledger.standing(what.frame).fingerprint == "f0"
     assert ledger.steps("a0") == what.steps
@@ -96,17 +122,33 @@ def test_positions_that_are_unknown_stay_unknown(ledger):
     assert np.isnan(ledger.objects()["ra"]).all()
 
 
-@pytest.mark.parametrize("column", ["alerts", "records"])
-def test_a_commit_that_fails_half_way_changes_nothing(ledger, column):
+def test_a_commit_that_fails_half_way_changes_nothing(ledger):
     ledger.commit(a_commit(detector=1))
     before = everything(ledger)
+    with pytest.raises(ValueError, match="is shorter"):
+        ledger.commit(a_commit(records=[b"one"]))
+    assert everything(ledger) == before
 
-    def broken():
-        yield b"one"
-        raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
-        ledger.commit(a_commit(**{column: broken()}))
+def test_a_part_of_a_transaction_is_undone_alone(ledger):
+    with ledger.transaction():
+        ledger.commit(a_commit(detector=1))
+        with pytest.raises(BadMessage):
+            ledger.commit(a_commit(detector=1, frame=FrameId(7, 1, 1)))
+        ledger.commit(a_commit(detector=2))
+    assert [one.frame.detector for one in ledger.pending()] == [1, 2]
+
+
+def test_a_transaction_is_undone_as_a_whole(ledger):
+    before = everything(ledger)
+
+    def crash():
+        with ledger.transaction():
+            ledger.commit(a_commit())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        crash()
     assert everything(ledger) == before
 
 
@@ -122,8 +164,8 @@ def test_a_new_revision_withdraws_the_old_and_deletes_nothing(ledger):
     ledger.commit(a_commit(3))
     old = ledger.objects()["diaObjectId"].tolist()
     ledger.commit(a_commit(2, revision=1, fingerprint="f1", withdrawn=old, now=61021.0))
-    rows = ledger._db.execute("SELECT revision, withdrawn_at FROM dia_source ORDER BY revision").fetchall()
-    assert [tuple(row) for row in rows] == [(0, 61021.0)] * 3 + [(1, None)] * 2
+    rows = ledger._rows("SELECT revision, withdrawn_at FROM dia_source ORDER BY revision, diaSourceId")
+    assert rows == [(0, 61021.0)] * 3 + [(1, None)] * 2
     assert len(ledger.sources(7)) == 2
     assert ledger.objects()["diaObjectId"].tolist() == old[:2]
     assert ledger.standing(FrameId(7, 0, 4)).revision == 1
@@ -151,29 +193,61 @@ def test_history_is_the_objects_other_detections_in_order_of_time(ledger):
     assert ledger.history([5], FrameId(10, 0, 4), float("nan")) == {}
 
 
-def test_published_alerts_leave_the_outbox_and_are_counted(ledger):
-    ledger.commit(a_commit(3))
-    file = ArchiveFile("7.avro", 7, "s0", 0)
-    ledger.new_archive_file(file)
-    seqs = [one.seq for one in ledger.pending()]
-    ledger.published(seqs[:2], file.grown(100), 61020.5)
-    assert [one.seq for one in ledger.pending()] == seqs[2:]
-    assert ledger.archive_files(7)["s0"].size == 100
+def test_what_every_sink_has_leaves_the_outbox_and_is_published(ledger):
+    ledger.commit(a_commit(3, detector=1))
+    ledger.commit(a_commit(3, detector=2))
+    first, second = (one.seq for one in ledger.pending())
+    sinks = ["fast", "slow"]
+    ledger.delivered([Delivered("fast", second, 61020.2), Delivered("slow", first, 61020.5)], sinks, 0.0)
+    assert [one.seq for one in ledger.pending()] == [second]
+    assert ledger.watermarks() == {"fast": second, "slow": first}
     assert ledger.latencies(7).tolist() == pytest.approx([1.5 * 86400] * 3)
 
 
-def test_latencies_of_unpublished_alerts_are_not_told(ledger):
+def test_without_sinks_the_archive_is_the_publication(ledger):
     ledger.commit(a_commit(3))
     assert ledger.latencies().tolist() == []
+    ledger.delivered([], [], 61020.0)
+    assert ledger.latencies().tolist() == pytest.approx([86400.0] * 3)
+    assert ledger.pending() == []
+
+
+def test_what_a_sink_refuses_is_a_dead_letter(ledger):
+    ledger.commit(a_commit(2))
+    ledger.delivered([Delivered("one", ledger.last_seq(), 61020.0, [(5, 0, "too large")])], ["one"], 0.0)
+    assert ledger._rows("SELECT sink, diaSourceId, reason FROM dead_alert") == [("one", 5, "too large")]
+
+
+def test_held_alerts_wait_until_they_are_released(ledger):
+    ledger.commit(a_commit(2, held="suspect"))
+    ledger.commit(a_commit(2, detector=5))
+    ledger.delivered([], [], 61020.0)
+    assert ledger.pending() == []
+    assert ledger.release(7, 4, False, 61021.0) == 1
+    assert [one.frame.detector for one in ledger.pending()] == [4]
+    assert ledger.waiting(7) == 1
+
+
+def test_dropped_alerts_never_leave_and_are_not_deleted(ledger):
+    ledger.commit(a_commit(2, held="suspect"))
+    assert ledger.release(7, None, True, 61021.0) == 1
+    assert ledger.pending() == []
+    assert [one.held for one in ledger.pending(held=True)] == ["dropped"]
+    assert (ledger.release(7, None, False, 61022.0), ledger.waiting(7)) == (0, 0)
 
 
 def test_sequence_numbers_are_never_given_twice(ledger):
     ledger.commit(a_commit(2))
-    ledger.new_archive_file(ArchiveFile("7.avro", 7, "s0", 0))
-    seqs = [one.seq for one in ledger.pending()]
-    ledger.published(seqs, ArchiveFile("7.avro", 7, "s0", 9), 61021.0)
+    last = ledger.last_seq()
+    ledger.delivered([], [], 61021.0)
     ledger.commit(a_commit(1, visit=8))
-    assert ledger.pending()[0].seq > max(seqs)
+    assert ledger.last_seq() > last
+
+
+def test_the_archive_files_size_is_committed_with_the_alerts(ledger):
+    ledger.new_archive_file(ArchiveFile("7.avro", 7, "s0", 0))
+    ledger.commit(a_commit(2))
+    assert ledger.archive_files(7)["s0"] == ledger.archive_file("7.avro") == ArchiveFile("7.avro", 7, "s0", 200)
 
 
 def test_every_transition_is_a_row(ledger):
@@ -218,33 +292,64 @@ def test_visits_are_summed_up(ledger):
     ]
 
 
-def test_a_full_disk_is_named_and_leaves_the_ledger_as_it_was(ledger):
-    ledger.commit(a_commit())
-    before = everything(ledger)
-    pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
-    ledger._db.execute(f"PRAGMA max_page_count = {pages + 2}")
+def test_a_full_disk_is_named_and_leaves_the_ledger_as_it_was(file_ledger):
+    file_ledger.commit(a_commit())
+    before = everything(file_ledger)
+    db = file_ledger._db.connection
+    db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0] + 2}")
     with pytest.raises(StoreFailed, match="full"):
-        ledger.commit(a_commit(visit=8, alerts=[bytes(40000)] * 2))
-    assert everything(ledger) == before
+        file_ledger.commit(a_commit(visit=8, records=[bytes(40000)] * 2))
+    assert everything(file_ledger) == before
 
 
-def test_a_locked_ledger_is_named(ledger):
-    other = sqlite3.connect(ledger.path, isolation_level=None)
+def test_a_locked_ledger_is_named(file_ledger):
+    other = sqlite3.connect(file_ledger.where, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    ledger._db.execute("PRAGMA busy_timeout = 10")
+    file_ledger._db.connection.execute("PRAGMA busy_timeout = 10")
     with pytest.raises(StoreFailed, match="locked"):
-        ledger.commit(a_commit())
+        file_ledger.commit(a_commit())
     other.close()
+
+
+def test_a_postgresql_ledger_has_one_writer(server):
+    where = server.new_database()
+    ledger = Ledger(where)
+    with pytest.raises(StoreFailed, match="other writer"):
+        Ledger(where)
+    ledger.close()
+    Ledger(where).close()
 
 
 def test_a_reader_reads_beside_the_writer_and_cannot_write(ledger):
     ledger.commit(a_commit())
-    reader = LedgerReader(ledger.path)
+    reader = LedgerReader(ledger.where)
     ledger.commit(a_commit(visit=8))
     assert [row["visit"] for row in reader.visits()] == [7, 8]
-    with pytest.raises(sqlite3.OperationalError):
-        reader._db.execute("DELETE FROM dia_source")
+    with pytest.raises(StoreFailed, match=r"read.?only"):
+        reader._db.run("DELETE FROM dia_source")
     reader.close()
+
+
+def test_an_old_ledger_is_refused_by_name(tmp_path):
+    old = sqlite3.connect(tmp_path / "ledger.sqlite")
+    old.execute("PRAGMA user_version = 1")
+    old.close()
+    for kind in (Ledger, LedgerReader):
+        with pytest.raises(StoreFailed, match="version 2, got 1"):
+            kind(tmp_path / "ledger.sqlite")
+
+
+def test_a_ledger_whose_objects_have_other_columns_is_refused(where):
+    ledger = Ledger(where)
+    ledger._db.run("UPDATE meta SET value = 'other' WHERE name = 'dia_object'")
+    ledger.close()
+    with pytest.raises(StoreFailed, match="columns"):
+        Ledger(where)
+
+
+def test_a_server_that_is_not_there_is_named():
+    with pytest.raises(StoreFailed):
+        Ledger("postgresql://127.0.0.1:1/nothing")
 
 
 def test_a_file_that_is_no_ledger_is_refused(tmp_path):

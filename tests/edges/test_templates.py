@@ -5,20 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 from batches import WCS
+from small_templates import frame
 
 from gpudiff.edges.fits import write_frame
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.model.errors import NoTemplate
-from gpudiff.model.frame import Frame, FrameId, Observation
-
-DEGREES_A_PIXEL = 5.5e-5
-
-
-def frame(detector=1, band="r", shape=(40, 50), shift=0.0, wcs=True, name="frame 9/0/1") -> Frame:
-    """A frame `shift` pixels east of the others."""
-    east = shift * DEGREES_A_PIXEL / np.cos(np.radians(30))
-    cards = {**WCS, "CRVAL1": float(WCS["CRVAL1"] + east)} if wcs else {}
-    return Frame(name, Observation(FrameId(9, 0, detector), band), np.ones(shape, np.float32), wcs=cards)
+from gpudiff.model.frame import Frame
 
 
 def store(folder, **templates: Frame) -> TemplateStore:
@@ -129,3 +121,46 @@ def test_real_frames_find_the_stack_of_their_field(tmp_path, real_data):
     (tmp_path / "stack.fits").symlink_to(stack)
     science = read_frame(real_data / "decam_pair" / "input_data__DEC-OBS04a.mini.fits")
     assert found(TemplateStore(tmp_path), science) == "stack.fits"
+
+
+def test_pixels_are_mapped_and_shared_with_the_file(tmp_path):
+    made = dataclasses.replace(
+        frame(), mask=np.ones((40, 50), np.int32), variance=np.full((40, 50), 2, np.float32)
+    )
+    found = store(tmp_path, a=made).find(frame())
+    for plane in (found.image, found.mask, found.variance):
+        assert isinstance(plane, np.memmap)
+        assert not plane.flags.writeable
+    np.testing.assert_array_equal(found.mask, made.mask)
+
+
+def test_a_mapped_template_has_the_digest_of_one_that_was_read(tmp_path):
+    from gpudiff.edges.fits import read_frame
+
+    made = dataclasses.replace(frame(), mask=np.ones((40, 50), np.int32))
+    templates = store(tmp_path, a=made)
+    assert templates.find(frame()).digest == read_frame(tmp_path / "a.fits").digest
+
+
+def test_a_template_in_the_index_is_found_with_its_digest_without_reading_its_pixels(tmp_path, monkeypatch):
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    write_frame(folder / "a.fits", frame())
+    first = TemplateStore(folder, index=tmp_path / "index.sqlite").find(frame())
+    monkeypatch.setattr("gpudiff.edges.fits.with_digest", None)
+    assert TemplateStore(folder, index=tmp_path / "index.sqlite").find(frame()).digest == first.digest
+
+
+def test_a_template_that_was_replaced_is_loaded_anew(tmp_path):
+    templates = store(tmp_path, a=frame())
+    old = templates.find(frame())
+    write_frame(tmp_path / "a.fits", dataclasses.replace(frame(), image=np.full((40, 50), 7, np.float32)))
+    new = templates.find(frame())
+    assert (new.image[0, 0], old.image[0, 0]) == (7, 1)
+    assert new.digest != old.digest
+
+
+@pytest.mark.parametrize("suffix", ["fits.fz", "fits.gz"])
+def test_compressed_templates_are_read_into_memory(tmp_path, suffix):
+    write_frame(tmp_path / f"a.{suffix}", frame())
+    assert not isinstance(TemplateStore(tmp_path).find(frame()).image, np.memmap)

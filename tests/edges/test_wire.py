@@ -11,7 +11,7 @@ from batches import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpudiff.edges import wire
+from gpudiff.edges import wire, wire_header
 from gpudiff.edges.fits import read_frame, write_frame
 from gpudiff.model.errors import BadMessage, BadPsf, ChecksumMismatch, InputRejected, MissingKey
 from gpudiff.model.frame import Frame, FrameId, Observation
@@ -164,7 +164,7 @@ def test_a_value_that_cannot_be_is_named(changes, said):
         ({"bytes": 141}, "141 by its header"),
         ({"name": "weight"}, "weight"),
         ({"name": "mask"}, "once each"),
-        ({"shm": {"segment": "x"}}, "shared memory"),
+        ({"shm": {"segment": "x", "offset": 0, "sequence": 1}}, "planes to come"),
     ],
 )
 def test_a_plane_that_breaks_the_contract_is_named(changes, said):
@@ -253,7 +253,7 @@ def test_a_wrong_type_in_a_broken_header_is_refused_too(header):
 
 
 def test_identity_is_read_from_a_header_that_lacks_the_rest():
-    found = wire.identity([b"GDF1", b'{"visit": 7, "snap": 0, "detector": 300, "attempt": 2}'])
+    found = wire_header.identity([b"GDF1", b'{"visit": 7, "snap": 0, "detector": 300, "attempt": 2}'])
     assert (found.visit, found.snap, found.detector, found.attempt) == (7, 0, None, 2)
 
 

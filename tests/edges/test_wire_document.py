@@ -6,9 +6,11 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+import xxhash
 from serving import SmallAssociator, a_frame, serving
 
-from gpudiff.edges import wire
+from gpudiff.edges import next_visit, wire
+from gpudiff.edges.ring import Place, RingFolder
 from gpudiff.model import clock, errors
 from gpudiff.model.mask import BITS
 
@@ -36,6 +38,17 @@ def test_the_lengths_shown_are_those_of_the_parts():
 def test_every_key_of_the_header_is_in_the_tables():
     keys = [*wire.Header.__struct_fields__, *wire.PlaneHeader.__struct_fields__]
     assert [key for key in keys if f"`{key}`" not in TEXT] == []
+
+
+def test_every_key_of_an_announcement_is_told_and_those_required_are_called_so():
+    told = TEXT.split("## Next visits")[1]
+    rows = {
+        key: text
+        for keys, text in re.findall(r"^\| (`.*?) \| (.*) \|$", told, re.MULTILINE)
+        for key in re.findall(r"`(\w+)`", keys)
+    }
+    assert rows.keys() >= set(next_visit.Message.__struct_fields__)
+    assert {key for key, text in rows.items() if "required" in text} == set(next_visit.REQUIRED)
 
 
 def test_required_keys_are_those_the_table_calls_required():
@@ -81,8 +94,21 @@ def test_the_client_in_the_document_sends_a_frame(service):
     assert receipts[0]["sources"] == 2
 
 
+def test_the_shared_memory_of_the_document_is_read(tmp_path):
+    folder = RingFolder(tmp_path)
+    names: dict = {}
+    exec(code("py"), names)
+    pixels = bytes(range(256))
+    place = Place(**names["put"](folder.offer, "me.ring", pixels, sequence=7))
+    assert folder.segments.pixels(place, 256, xxhash.xxh3_128_hexdigest(pixels)) == pixels
+    folder.sweep(set())
+    assert (folder.path / "me.ring").exists()
+    names["LOCKS"].pop().close()
+    folder.close()
+
+
 def test_the_client_in_the_document_hears_of_a_rejection(service):
     names: dict = {}
     exec(code("python"), names)
     receipt = names["send"](service.endpoint, {"visit": 1, "snap": 0, "detector": 2}, [])
-    assert (receipt["status"], receipt["error"], receipt["visit"]) == ("rejected", "BadMessage", 1)
+    assert (receipt["status"], receipt["error"], receipt["visit"]) == ("rejected", "MissingKey", 1)

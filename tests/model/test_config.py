@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from gpudiff.model.config import CHOICES, Configuration, from_tables, load, override
+from gpudiff.model import config
+from gpudiff.model.config import CHOICES, ODD, RANGES, Configuration, from_tables, load, override, to_toml
 from gpudiff.model.errors import BadConfiguration
 
 
@@ -38,12 +39,18 @@ def test_a_file_changes_what_it_names_and_nothing_else(tmp_path):
         ({"match": {"half_width": 12.5}}, r"\[match\] half_width: expected int, got 12.5"),
         ({"match": {"convolve": "both"}}, r"\[match\] convolve: expected one of .*, got 'both'"),
         ({"match": {"algorithm": "magic"}}, r"\[match\] algorithm: expected one of .*, got 'magic'"),
+        ({"service": {"sinks": "zmq+tcp://127.0.0.1:5571"}}, r"\[service\] sinks: expected a list of strings"),
+        ({"service": {"sinks": [5571]}}, r"\[service\] sinks: expected a list of strings, got \[5571\]"),
         ({"service": {"frames": 5570}}, r"\[service\] frames: expected str, got 5570"),
     ],
 )
 def test_each_refusal_names_the_key(tables, says):
     with pytest.raises(BadConfiguration, match=says):
         from_tables(tables)
+
+
+def test_a_list_of_strings_is_kept_in_order():
+    assert from_tables({"service": {"sinks": ["b", "a"]}}).service.sinks == ("b", "a")
 
 
 @pytest.mark.parametrize("content", [b"[detect", b"\xff\xfe", b"threshold 5"])
@@ -85,3 +92,43 @@ def test_the_digest_of_a_section_sees_that_section_only():
     start, changed = Configuration(), override(Configuration(), "detect", threshold=7.0)
     assert start.digest("detect") != changed.digest("detect")
     assert start.digest("match") == changed.digest("match")
+
+
+def test_all_that_is_wrong_is_named_in_one_run():
+    with pytest.raises(BadConfiguration) as caught:
+        from_tables({"detct": {}, "service": {"credit": 0, "leases": 1.0}, "match": {"align": "maybe"}})
+    said = str(caught.value)
+    for part in ("4 things", "[detct]", "[service] credit: expected 1 or more, got 0", "leases", "align"):
+        assert part in said
+
+
+@pytest.mark.parametrize(
+    ("tables", "meant"), [({"detct": {}}, "detect"), ({"service": {"leases": 1.0}}, "lease_s")]
+)
+def test_a_misspelt_name_gets_a_hint(tables, meant):
+    with pytest.raises(BadConfiguration, match=rf"did you mean {meant}\?"):
+        from_tables(tables)
+
+
+def test_a_number_that_is_none_is_out_of_every_range():
+    with pytest.raises(BadConfiguration, match=r"lease_s: expected 0\.1 or more, got nan"):
+        from_tables({"service": {"lease_s": float("nan")}})
+
+
+def test_every_range_is_of_a_number_that_exists_and_holds_its_default():
+    for (section, key), (low, high) in RANGES.items():
+        assert low <= getattr(getattr(Configuration(), section), key) <= high
+    assert set(RANGES) >= ODD
+
+
+def test_a_list_of_strings_is_read_as_a_tuple_and_anything_else_in_it_is_refused():
+    assert config._expected(config.STRINGS, "service", "sinks", config._typed(config.STRINGS, ["a", "b"])) == ""
+    assert config._expected(config.STRINGS, "service", "sinks", config._typed(config.STRINGS, ["a", 1]))
+    assert config._expected(config.STRINGS, "service", "sinks", "a") == "a list of strings"
+
+
+def test_what_is_printed_is_read_back_to_the_same(tmp_path):
+    path = tmp_path / "gpudiff.toml"
+    path.write_text(to_toml(override(Configuration(), "service", frames='tcp://"odd"', lease_s=2.5)))
+    assert load(path).service.frames == 'tcp://"odd"'
+    assert load(path).service.lease_s == 2.5

@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from batches import a_batch
 
 from gpudiff.model.provenance import extend
-from gpudiff.model.tables import DIAOBJECT, Table
-from gpudiff.science.alert import latency, make_alerts, provenance, published
+from gpudiff.model.tables import DIAOBJECT, FORCED_SOURCE, Table
+from gpudiff.science.alert import latency, make_alerts, provenance, published, published_forced, solar_system
 from gpudiff.science.associate import associate
 
 SCALE = 5.5e-5 * 3600
@@ -77,3 +78,26 @@ def test_latency_counts_from_readout_end_or_else_arrival_or_is_unknown():
     assert latency(batch, now) == pytest.approx(0.0008 * 86400, abs=1e-3)  # MJD resolves a microsecond
     assert latency(arrived, now) == pytest.approx(0.0007 * 86400, abs=1e-3)
     assert latency(dataclasses.replace(arrived, received_tai=np.nan), now) is None
+
+
+def test_forced_fluxes_are_published_in_the_unit_of_the_detections():
+    forced = Table(FORCED_SOURCE, {c.name: np.ones(2, c.dtype) for c in FORCED_SOURCE})
+    batch = dataclasses.replace(a_batch(1, zero_point=8.9), forced=forced)
+    made = published_forced(batch)
+    assert made["psfFlux"][0] == pytest.approx(1e9, rel=2e-3)  # 8.9 is 1 Jy, rounded
+    assert made["ra"][0] == 1
+
+
+def test_a_solar_system_object_is_told_in_ecliptic_and_galactic_coordinates():
+    sources = a_batch(3, ra=[10.0, 200.0, 300.0], dec=[-80.0, 3.0, 45.0]).sources
+    found = associate(sources, Table.empty(DIAOBJECT), 1.0, 61020.0)
+    table = solar_system(sources, dataclasses.replace(found, ss_object_ids=np.array([5, 0, 6])))
+    assert table["ssObjectId"].tolist() == [5, 6]
+    assert table["diaSourceId"].tolist() == sources["diaSourceId"][[0, 2]].tolist()
+    there = SkyCoord([10.0, 300.0], [-80.0, 45.0], unit="deg")
+    ecliptic = there.transform_to("barycentricmeanecliptic")
+    # astropy's ecliptic is that of IAU 2006 and its ICRS is turned by the frame bias: together below 0.1 arcsec
+    np.testing.assert_allclose(table["eclLambda"], ecliptic.lon.deg, atol=3e-4)
+    np.testing.assert_allclose(table["eclBeta"], ecliptic.lat.deg, atol=3e-5)
+    np.testing.assert_allclose(table["galLon"], there.galactic.l.deg, atol=3e-5)
+    np.testing.assert_allclose(table["galLat"], there.galactic.b.deg, atol=3e-5)

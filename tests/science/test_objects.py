@@ -67,3 +67,10 @@ def test_rebuilding_from_all_detections_gives_the_same_objects():
 
 def test_rebuilding_from_no_detections_gives_no_objects():
     assert len(rebuild(a_sources(0), np.empty(0, int), 0.0)) == 0
+
+
+def test_rebuilding_begins_with_the_snapshot_and_adds_what_came_later():
+    before = new_objects(seen(10, 0, 0.1, 5), 0.0).replace(nDiaSources=[40], diaObjectId=[3])
+    left = concatenate([seen(10, 0, 0.1, 4), seen(10, 0, 0.1, 6)])  # the first is in the snapshot already
+    made = rebuild(left, np.array([3, 3]), 0.0, before=before)
+    assert made["nDiaSources"].tolist() == [41]

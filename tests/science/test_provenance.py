@@ -30,6 +30,12 @@ def test_the_steps_give_the_fingerprint_again():
     assert {step["version"] for step in steps} == {__version__}
 
 
+def test_the_device_is_recorded_beside_the_steps_and_in_no_fingerprint():
+    steps, made = difference_steps(frame("s"), frame("t"), CONFIGURATION, "cuda:0")
+    assert {step["device"] for step in steps} == {"cuda:0"}
+    assert made == fingerprint()
+
+
 def test_equal_inputs_give_equal_fingerprints():
     assert fingerprint() == fingerprint()
 

@@ -9,14 +9,17 @@ import pytest
 from batches import a_batch
 
 from gpudiff.edges import archive
-from gpudiff.edges.alert_codec import decode_alert
 from gpudiff.edges.detections import encode
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import StoreFailed
-from gpudiff.services.associator import Associator
+from gpudiff.model.frame import FrameId
+from gpudiff.model.tables import FORCED_SOURCE, Table
+from gpudiff.services.associator import Associator, Message
 
 NOW = 61030.0
+OTHER = FrameId(7, 1, 4)
+"""Another snap, whose diaSourceIds are those of the first."""
 
 
 class Killed(BaseException):
@@ -136,12 +139,30 @@ def test_the_provenance_steps_are_stored_once(associator, tmp_path):
     assert [step["step"] for step in steps] == ["calibrate", "associate", "encode"]
 
 
+def test_forced_photometry_is_stored_and_carried_by_the_objects_later_alerts(associator, tmp_path):
+    associator.take(a_batch(1))
+    first = int(a_batch(1).sources["diaSourceId"][0])
+    values = {c.name: np.zeros(1, c.dtype) for c in FORCED_SOURCE}
+    values |= {
+        "diaObjectId": [first],
+        "visit": [8],
+        "detector": [4],
+        "midpointMjdTai": [61008.0],
+        "psfFlux": [5.0],
+    }
+    associator.take(dataclasses.replace(a_batch(0, visit=8), forced=Table(FORCED_SOURCE, values)))
+    associator.take(a_batch(1, visit=9))
+    (alert,) = archived(tmp_path, "9.avro")
+    assert [(one["visit"], one["psfFlux"]) for one in alert["prvDiaForcedSources"]] == [(8, 5.0)]
+    assert associator.ledger.forced(8)["diaObjectId"].tolist() == [first]
+
+
 # ---------------------------------------------------------------- bad messages
 @pytest.mark.parametrize(
     ("parts", "error"),
     [
         ([b"nonsense"], "BadMessage"),
-        ([b"GDD1", b"{}", b"", b"", b""], "MissingKey"),
+        ([b"GDD2", b"{}", b"", b"", b"", b"", b"", b""], "MissingKey"),
         (encode(a_batch(1))[:4], "BadMessage"),
     ],
     ids=["nonsense", "empty-header", "short"],
@@ -182,7 +203,7 @@ def test_an_archive_file_the_ledger_does_not_know_is_not_touched(associator, tmp
 
 
 # ---------------------------------------------------------------- crashes
-STEPS = ("_store_sources", "_store_alerts", "_store_counts", "pending", "new_archive_file", "published")
+STEPS = ("new_archive_file", "_move_visit", "_store_sources", "_store_alerts", "_store_counts", "delivered")
 """The ledger's steps in the order in which a batch takes them."""
 
 
@@ -226,7 +247,7 @@ def test_a_crash_at_any_step_loses_nothing_and_doubles_nothing(tmp_path, name, a
 
 
 @pytest.mark.parametrize("torn", [0, 1, 100, 40000, -1])
-def test_a_torn_archive_is_made_whole_at_the_next_start(tmp_path, monkeypatch, torn):
+def test_a_torn_archive_is_made_whole_when_its_frame_is_sent_again(tmp_path, monkeypatch, torn):
     associator = start(tmp_path)
     associator.take(a_batch(2))
     append = archive.append
@@ -234,7 +255,7 @@ def test_a_torn_archive_is_made_whole_at_the_next_start(tmp_path, monkeypatch, t
     def dying(path, size, *rest):
         full = append(path, size, *rest)
         with open(path, "r+b") as file:
-            file.truncate(full if torn < 0 else size + torn)
+            file.truncate(full.size if torn < 0 else size + torn)
         raise Killed
 
     monkeypatch.setattr(archive, "append", dying)
@@ -243,24 +264,26 @@ def test_a_torn_archive_is_made_whole_at_the_next_start(tmp_path, monkeypatch, t
     associator.close()
     monkeypatch.setattr(archive, "append", append)
     again = start(tmp_path)
-    assert again.take(a_batch(3, detector=5)).status == "duplicate"
+    assert again.take(a_batch(3, detector=5)).status == "committed"
     again.close()
     expected = [*a_batch(2).sources["diaSourceId"], *a_batch(3, detector=5).sources["diaSourceId"]]
     assert ids(archived(tmp_path)) == [(int(one), 0) for one in expected]
 
 
-def test_alerts_left_in_the_outbox_are_published_at_the_next_start(tmp_path):
-    associator = start(tmp_path)
-    crash_at(associator, "pending", after=False)
-    with pytest.raises(Killed):
-        associator.take(a_batch(2))
-    waiting = [decode_alert(one.alert) for one in pending(associator)]
-    associator.close()
-    assert archived(tmp_path) == []
-    start(tmp_path).close()
-    assert archived(tmp_path) == waiting
+# ---------------------------------------------------------------- groups
+def test_batches_of_one_group_share_a_transaction_and_see_each_other(associator, tmp_path, monkeypatch):
+    synced = []
+    sync = archive.sync
+    monkeypatch.setattr(archive, "sync", lambda path, size: synced.append(path.name) or sync(path, size))
+    messages = [Message(encode(batch)) for batch in (a_batch(2), a_batch(2, visit=8), a_batch(3, detector=5))]
+    answers = associator.answers(messages)
+    assert [(one.status, one.known) for one in answers] == [("committed", 0), ("committed", 2), ("committed", 2)]
+    assert synced == ["7.avro", "8.avro"]
+    assert len(associator.ledger.sources()) == len(archived(tmp_path)) == 7
 
 
-def pending(associator: Associator):
-    del associator.ledger.pending
-    return associator.ledger.pending()
+def test_a_refused_batch_does_not_undo_the_others_of_its_group(associator, tmp_path):
+    taken = dataclasses.replace(a_batch(2), observation=dataclasses.replace(a_batch(2).observation, frame=OTHER))
+    messages = [Message(encode(batch)) for batch in (a_batch(2), a_batch(2, detector=5), taken)]
+    assert [one.status for one in associator.answers(messages)] == ["committed", "committed", "failed"]
+    assert [len(archived(tmp_path)), len(associator.ledger.sources())] == [4, 4]

@@ -78,6 +78,13 @@ def test_the_batch_holds_cutouts_of_difference_science_and_template(client, asso
     np.testing.assert_array_equal(difference, science - template)
 
 
+def test_the_batch_holds_variance_and_mask_of_the_difference(client, associator):
+    client.send(a_frame(901))
+    batch = associator.batches[FrameId(901, 0, 4)]
+    assert np.all(batch.variance == 2)
+    assert not batch.mask.any()
+
+
 def test_the_receipt_carries_the_fingerprint_and_the_latency(client, associator):
     receipt = client.send(a_frame(102))
     assert receipt.fingerprint == associator.batches[FrameId(102, 0, 4)].fingerprint
@@ -101,6 +108,7 @@ def test_hello_may_be_said_again(raw):
     for _ in range(2):
         raw.dealer.send(control.hello("me"))
         said = control.decode(raw.dealer.receive(TIMEOUT_S))
+        assert set(said.pop("ring")) == {"directory", "token"}
         assert said == {"say": "ready", "credit": 4, "lease_s": 1.0, "max_frame_bytes": 1 << 20}
 
 
@@ -114,7 +122,7 @@ BAD = {
     "an unknown dtype": (lambda: changed(201, plane={"dtype": "<f8"}), "BadMessage"),
     "a wrong plane size": (lambda: [*changed(202)[:2], b"short"], "BadMessage"),
     "a wrong shape": (lambda: changed(203, plane={"shape": [1, 1]}), "BadMessage"),
-    "shared memory": (lambda: changed(204, plane={"shm": {"segment": "x"}}), "BadMessage"),
+    "a place of half a name": (lambda: changed(204, plane={"shm": {"segment": "x"}}), "MissingKey"),
     "more bytes than allowed": (lambda: [*changed(205)[:2], bytes((1 << 20) + 1)], "BadMessage"),
     "too many parts": (lambda: [*changed(206), *[b""] * 50], "BadMessage"),
     "a third wrong checksum": (lambda: changed(207, 3, plane={"xxh3_128": "0" * 32}), "ChecksumMismatch"),
@@ -333,6 +341,8 @@ def test_a_dead_letter_that_cannot_be_kept_stops_the_service_and_says_so(tmp_pat
         assert (receipt.status, receipt.error, receipt.retry) == ("failed", "StoreFailed", True)
         assert served.joined()
         assert isinstance(served.error, StoreFailed)
+        count = served.differencer.metrics.registry.get_sample_value
+        assert count("gpudiff_frames_total", {"status": "failed"}) == 1
         raw.dealer.close()
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 from batches import a_batch
-from serving import SmallAssociator
+from serving import SmallAssociator, until
 
 from gpudiff.edges.detections import Answer
+from gpudiff.edges.transport import Router, ServerKeys, new_pair
 from gpudiff.model.errors import BadMessage, StoreFailed, TryAgain, WrongShape
 from gpudiff.services.handover import Handover, error_named
 
@@ -61,3 +62,14 @@ def test_errors_are_found_by_name_and_unknown_ones_are_tried_again():
     assert error_named("WrongShape") is WrongShape
     assert error_named("ZeroDivisionError") is TryAgain
     assert error_named("__doc__") is TryAgain
+
+
+def test_an_associator_that_does_not_let_us_in_is_named(capfd):
+    public, secret = new_pair()
+    router = Router("tcp://127.0.0.1:*", keys=ServerKeys(public, secret, lambda key: False))
+    handover = Handover(router.endpoint)
+    until(lambda: handover._dealer.receive(0.1) or handover._dealer.refused)
+    handover._complain()
+    assert "not let in (no key)" in capfd.readouterr().err
+    handover.close()
+    router.close()

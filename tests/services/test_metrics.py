@@ -49,7 +49,7 @@ def test_a_status_that_cannot_be_written_is_a_failed_store(metrics, tmp_path):
 
 
 def test_prometheus_reads_the_counters_under_stable_names(metrics):
-    port = metrics.serve(0)
+    port = metrics.serve("0", lambda: "", lambda: "no worker")
     metrics.count(DONE)
     metrics.count(REJECTED)
     metrics.stages({"difference": 0.2})
@@ -60,5 +60,5 @@ def test_prometheus_reads_the_counters_under_stable_names(metrics):
     assert 'gpudiff_rejections_total{error="NoStars"} 1.0' in text
     assert "gpudiff_dead_letters_total 1.0" in text
     assert "gpudiff_worker_restarts_total 1.0" in text
-    assert "gpudiff_alert_latency_seconds_sum 0.5" in text
+    assert "gpudiff_frame_latency_seconds_sum 0.5" in text
     assert 'gpudiff_stage_seconds_count{stage="difference"} 1.0' in text

@@ -2,13 +2,14 @@
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from mutations import DAMAGE
 from serving import TIMEOUT_S, Raw
 from small_pair import GAIN, WCS, field, render, save
 
@@ -24,40 +25,6 @@ TEMPLATE = render(STARS, 3.5 / 2.355, 2, SIZE)
 COUNT, WARM_UP = 300, 60
 GROWTH_BYTES = 30 << 20
 """The messages after the warm-up are 0.2 MB each, 47 MB together: keeping them would show."""
-ODD: list[Any] = [
-    *(
-        None,
-        True,
-        -1,
-        0,
-        1,
-        255,
-        256,
-        1 << 39,
-        1 << 63,
-        10**40,
-        0.5,
-        -1e308,
-        1e-308,
-        1e308,
-        "",
-        "x",
-        "<f8",
-        "\x00\n",
-    ),
-    *(
-        [],
-        [[]],
-        [1, 2, 3],
-        [[0.0]],
-        [[1e38, 1], [1, -1e38]],
-        {},
-        {"CTYPE1": "RA---TAN"},
-        {"a": [1]},
-        "x" * 100_000,
-    ),
-]
-"""Values that a key hardly expects."""
 
 
 def message(visit: int) -> list[bytes]:
@@ -66,68 +33,6 @@ def message(visit: int) -> list[bytes]:
     mask, variance = np.zeros(SCIENCE.shape, np.int32), SCIENCE / np.float32(GAIN)
     frame = Frame("frame", observation, SCIENCE, mask, variance, GAIN, 0.0, saturation=6e4, wcs=dict(WCS))
     return [bytes(part) for part in wire.encode(frame)]
-
-
-# ------------------------------------------------------------------ damage
-def odd_value(parts: list[bytes], rng: random.Random) -> None:
-    """A key of the header holds something else."""
-    header = json.loads(parts[1])
-    header[rng.choice([*wire.Header.__struct_fields__])] = rng.choice(ODD)
-    parts[1] = json.dumps(header).encode()
-
-
-def odd_wcs(parts: list[bytes], rng: random.Random) -> None:
-    """A WCS keyword holds something else, or is not there."""
-    header = json.loads(parts[1])
-    key, value = rng.choice(sorted(header["wcs"])), rng.choice([*ODD, ...])
-    header["wcs"][key] = value
-    header["wcs"] = {key: value for key, value in header["wcs"].items() if value is not ...}
-    parts[1] = json.dumps(header).encode()
-
-
-def odd_plane(parts: list[bytes], rng: random.Random) -> None:
-    """A key of a plane's description holds something else."""
-    header = json.loads(parts[1])
-    rng.choice(header["planes"])[rng.choice([*wire.PlaneHeader.__struct_fields__])] = rng.choice(ODD)
-    parts[1] = json.dumps(header).encode()
-
-
-def lost_key(parts: list[bytes], rng: random.Random) -> None:
-    """A key of the header is not there."""
-    header = json.loads(parts[1])
-    del header[rng.choice(sorted(header))]
-    parts[1] = json.dumps(header).encode()
-
-
-def flipped(parts: list[bytes], rng: random.Random) -> None:
-    """A few bytes of a part are others."""
-    part = rng.randrange(len(parts))
-    made = bytearray(parts[part])
-    for _ in range(rng.choice([1, 1, 2, 9])):
-        made[rng.randrange(len(made))] = rng.randrange(256)
-    parts[part] = bytes(made)
-
-
-def cut(parts: list[bytes], rng: random.Random) -> None:
-    """A part ends early."""
-    part = rng.randrange(len(parts))
-    parts[part] = parts[part][: rng.randrange(len(parts[part]))]
-
-
-def shuffled(parts: list[bytes], rng: random.Random) -> None:
-    """A part is lost, comes twice, or in another's place."""
-    rng.choice([parts.pop, parts.reverse, lambda: parts.append(parts[-1]), lambda: parts.insert(0, parts[1])])()
-
-
-def control_message(parts: list[bytes], rng: random.Random) -> None:
-    """Words instead of a frame."""
-    said = rng.choice([b'{"say": "hello"}', b'{"say": 5}', b"[", b"", b'{"say": "receipt"}', b"{" * 70_000])
-    parts[:] = [b"GDC1", said]
-
-
-DAMAGE: list[Callable[[list[bytes], random.Random], None]] = [
-    *(odd_value, odd_wcs, odd_plane, lost_key, flipped, cut, shuffled, control_message),
-]
 
 
 # ------------------------------------------------------------------ the service

@@ -6,8 +6,10 @@ from serving import TIMEOUT_S, Served, SmallAssociator
 
 from gpudiff.edges.client import FrameClient
 from gpudiff.edges.fits import read_frame
+from gpudiff.edges.reliability_model import model_named
 from gpudiff.model.config import Configuration, override
 from gpudiff.model.frame import FrameId
+from gpudiff.science.reliability import rate
 from gpudiff.science.subtract import subtract
 from gpudiff.services.settings import Settings
 
@@ -29,7 +31,7 @@ def test_real_frames_sent_to_the_service_give_the_detections_of_subtract(real_da
     served.stop()
     associator.close()
     for visit, frame in enumerate(frames, 1):
-        difference, sources = subtract(frame, template, configuration)
+        difference, sources = rate(*subtract(frame, template, configuration), model_named("default"))
         batch = associator.batches[FrameId(visit, 0, frame.observation.frame.detector)]
         assert receipts[visit].fingerprint == difference.fingerprint
         assert len(sources) > 0

@@ -1,0 +1,258 @@
+"""Load: visits of recorded detections against a running `gpudiff associator`; latency, memory, nothing lost.
+
+    python bench/load.py                       20 visits of 189 detectors, 10,000 detections each
+    python bench/load.py --detections 40000    the same in a burst
+    python bench/load.py --night POINTINGS.csv every visit of a night, few small frames each
+    python bench/load.py --short               seconds: to see that it works
+
+The pixel work is replaced: batches as a differencer makes them, with three cutouts for every detection, come from
+as many senders as a differencer has workers.  The latency of an alert counts from the end of the visit's readout,
+which is when all its detectors may be sent, on schedule even while an earlier visit is not through; it ends when
+the ledger says that the alert is published.  Before a figure is printed, ids in ledger and archive must be those
+that were sent.
+"""
+
+import argparse
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any
+
+import numpy as np
+from _common import ROOT, device, record
+from rich.console import Console
+from rich.table import Table as Printed
+
+from gpudiff.edges import archive
+from gpudiff.edges.ledger_reader import LedgerReader
+from gpudiff.model.batch import DetectionBatch
+from gpudiff.model.clock import tai_now
+from gpudiff.model.frame import FrameId, Observation
+from gpudiff.model.provenance import step
+from gpudiff.model.tables import DIASOURCE, Table, dia_source_ids
+from gpudiff.services.handover import Handover
+
+DETECTORS, SIDE = 189, 14
+"""Sensors of the camera, in a square of so many a side."""
+SIZE_DEG, CUTOUT = 0.2, 51
+NEW = 0.2
+"""Of the detections are at places that nothing was seen at before."""
+FIRST_VISIT = 1000
+
+
+@dataclass
+class Run:
+    """What one run measured."""
+
+    visits: int
+    sent: set[int] = field(default_factory=set)
+    memory_mb: list[float] = field(default_factory=list)
+    visit_s: list[float] = field(default_factory=list)
+
+
+def a_batch(visit: int, detector: int, count: int, moment: float, rng: np.random.Generator) -> DetectionBatch:
+    """Detections of one detector: known places with 0.03 arcsec of scatter, and new ones.
+
+    moment : end of readout, MJD TAI
+    """
+    places = np.random.default_rng(detector).uniform(0, SIZE_DEG, (count, 2))
+    places += rng.normal(0, 0.03 / 3600, places.shape)
+    new = rng.random(count) < NEW
+    places[new] = rng.uniform(0, SIZE_DEG, (int(new.sum()), 2))
+    corner = SIZE_DEG * np.array([detector % SIDE, detector // SIDE])
+    values = {column.name: np.zeros(count, column.dtype) for column in DIASOURCE}
+    values.update(
+        diaSourceId=dia_source_ids(visit, detector, count),
+        visit=np.full(count, visit),
+        detector=np.full(count, detector, np.int16),
+        midpointMjdTai=np.full(count, moment),
+        x=rng.uniform(0, 4000, count),
+        y=np.sort(rng.uniform(0, 4000, count)),
+        ra=150 + corner[0] + places[:, 0],
+        dec=-1.4 + corner[1] + places[:, 1],
+        raErr=np.full(count, 1e-5),
+        decErr=np.full(count, 1e-5),
+        psfFlux=rng.uniform(500, 5000, count),
+        psfFluxErr=np.full(count, 50.0),
+        snr=np.full(count, 20.0),
+    )
+    columns = {column.name: np.asarray(values[column.name]).astype(column.dtype) for column in DIASOURCE}
+    times = {"mjd_start_tai": moment - 3e-4, "mjd_end_tai": moment, "readout_end_tai": moment, "exposure_s": 30.0}
+    return DetectionBatch(
+        observation=Observation(FrameId(visit, 0, detector), band="r", **times),
+        sources=Table(DIASOURCE, columns),
+        cutouts=np.broadcast_to(np.float32(1), (count, 3, CUTOUT, CUTOUT)),
+        variance=np.broadcast_to(np.float32(4), (count, CUTOUT, CUTOUT)),
+        mask=np.zeros((count, CUTOUT, CUTOUT), np.uint16),
+        psf=np.full((25, 25), 1 / 625, np.float32),
+        wcs={"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 0.0},
+        fingerprint=f"{visit:08x}{detector:024x}",
+        steps=(step("recorded", "1", "0" * 32, []),),
+        received_tai=moment,
+        sent_tai=tai_now(),
+    )
+
+
+def send(queue: Queue[DetectionBatch], endpoint: str, over: threading.Event) -> None:
+    """One worker's part: hand batches on, one after the other, until it is over."""
+    handover = Handover(endpoint)
+    while not over.is_set():
+        try:
+            batch = queue.get(timeout=0.1)
+        except Empty:
+            continue
+        handover.commit(batch)
+        queue.task_done()
+    handover.close()
+
+
+def schedule(count: int, period_s: float) -> Iterator[tuple[int, float]]:
+    """Visit and the end of its readout, MJD TAI, not before that; period_s 0: when the one before is through."""
+    start = tai_now()
+    for n in range(count):
+        due = start + n * period_s / 86400 if period_s else tai_now()
+        time.sleep(max(0.0, (due - tai_now()) * 86400))
+        yield FIRST_VISIT + n, due
+
+
+def drive(endpoint: str, pid: int, options: argparse.Namespace) -> Run:
+    """Send all visits; what was sent, and the associator's memory after each."""
+    queue: Queue[DetectionBatch] = Queue(2 * options.senders)
+    over, run = threading.Event(), Run(options.visits)
+    for _ in range(options.senders):
+        threading.Thread(target=send, args=(queue, endpoint, over), daemon=True).start()
+    counts = np.full(options.detectors, options.detections // options.detectors)
+    counts[: options.detections % options.detectors] += 1
+    rng = np.random.default_rng(1)
+    for visit, moment in schedule(options.visits, options.period):
+        begun = time.perf_counter()
+        for detector, count in enumerate(counts):
+            batch = a_batch(visit, detector, int(count), moment, rng)
+            run.sent.update(batch.sources["diaSourceId"].tolist())
+            queue.put(batch)
+        if not options.period or visit == FIRST_VISIT + options.visits - 1:
+            queue.join()
+        run.visit_s.append(time.perf_counter() - begun)
+        run.memory_mb.append(memory_mb(pid))
+    over.set()
+    return run
+
+
+def memory_mb(pid: int) -> float:
+    """Resident memory of a process now, less what it only maps."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("RssAnon"))) / 1024
+
+
+def measured(directory: Path, run: Run) -> dict[str, Any]:
+    """The figures; ends the program when ids were lost or doubled."""
+    ledger = LedgerReader(directory / "ledger.sqlite")
+    stored, seconds = ledger.sources()["diaSourceId"].tolist(), ledger.latencies()
+    ledger.close()
+    files = sorted((directory / "alerts").glob("*.avro"))
+    archived = sorted(alert["diaSourceId"] for file in files for alert in archive.read(file))
+    for name, ids in (("ledger", stored), ("archive", archived)):
+        if ids != sorted(run.sent):
+            sys.exit(
+                f"{name}: {len(run.sent - set(ids))} lost, {len(ids) - len(set(ids))} doubled of {len(run.sent)}"
+            )
+    half = max(1, len(run.memory_mb) // 2)
+    return {
+        "visits": run.visits,
+        "detections": len(run.sent),
+        "lost": 0,
+        "doubled": 0,
+        "latency_median_s": float(np.median(seconds)),
+        "latency_p98_s": float(np.percentile(seconds, 98)),
+        "latency_max_s": float(seconds.max()),
+        "visit_median_s": float(np.median(run.visit_s)),
+        "memory_half_mb": run.memory_mb[half - 1],
+        "memory_end_mb": run.memory_mb[-1],
+        "memory_mb": run.memory_mb,
+    }
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Start an associator, drive it, stop it, look at what it kept."""
+    directory = Path(tempfile.mkdtemp(prefix="gpudiff-load-"))
+    command = [sys.executable, "-m", "gpudiff", "associator", "--directory", str(directory)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with open(directory / "log", "w") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
+    try:
+        assert process.stdout is not None
+        words = process.stdout.readline().split()
+        if words[:1] != ["ready:"]:
+            sys.exit(f"associator: expected `ready:`, got {words}: {(directory / 'log').read_text()[-1000:]}")
+        run = drive(words[2], process.pid, options)
+        process.terminate()
+        if process.wait(120):
+            sys.exit(f"associator: ended with status {process.returncode}")
+        return measured(directory, run)
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def print_table(title: str, figures: dict[str, Any]) -> None:
+    """The figures, one a line."""
+    table = Printed(title=title, box=None)
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in figures.items():
+        if not isinstance(value, list):
+            table.add_row(name, f"{value:.2f}" if isinstance(value, float) else f"{value:,}")
+    Console().print(table)
+
+
+def parsed() -> argparse.Namespace:
+    """The command line; --night and --short choose numbers of their own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--visits", type=int, default=20, help="(%(default)s)")
+    parser.add_argument("--detectors", type=int, default=DETECTORS, help="(%(default)s)")
+    parser.add_argument("--detections", type=int, default=10_000, help="a visit (%(default)s)")
+    parser.add_argument(
+        "--period",
+        type=float,
+        default=0.0,
+        help="s from visit to visit, 39 at a telescope; 0: as fast as they end",
+    )
+    parser.add_argument("--senders", type=int, default=2, help="workers' part (%(default)s)")
+    parser.add_argument("--night", type=Path, metavar="CSV", help="as many visits as it has lines, small")
+    parser.add_argument("--short", action="store_true", help="2 visits of 4 detectors, 40 detections each")
+    parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
+    options = parser.parse_args()
+    if options.night:
+        with open(options.night, newline="") as file:
+            options.visits = sum(1 for _ in csv.reader(file)) - 1
+        options.detectors, options.detections = 4, 20
+    if options.short:
+        options.visits, options.detectors, options.detections = 2, 4, 40
+    return options
+
+
+def main() -> int:
+    """Measure, print, record."""
+    options = parsed()
+    figures = measure(options)
+    title = f"{options.detectors} detectors, {options.detections:,} detections a visit, {device()}"
+    print_table(title, figures)
+    if not options.no_record and not options.short:
+        said = {name: getattr(options, name) for name in ("detectors", "detections", "period", "senders")}
+        kind = "load_night" if options.night else f"load_{options.detections}"
+        print(record(kind, said | figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""gpudiff config: check a configuration file, print what it comes to."""
+
+import argparse
+from pathlib import Path
+
+DESCRIPTION = """\
+Check a configuration file as a whole and print the configuration in effect: every section, every key, the
+file's value or the default.  All that is wrong is named at once, and nothing is printed then (status 3).
+"""
+EXAMPLE = """\
+examples:
+  gpudiff config > gpudiff.toml          all defaults, to start from
+  gpudiff config gpudiff.toml --check    says only what is wrong
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLE
+    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="TOML; none: the defaults")
+    parser.add_argument("--check", action="store_true", help="print nothing when all is well")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0; raises BadConfiguration."""
+    from gpudiff.model.config import Configuration, load, to_toml
+
+    configuration = load(arguments.file) if arguments.file else Configuration()
+    if not arguments.check:
+        print(to_toml(configuration), end="")
+    return 0

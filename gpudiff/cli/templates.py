@@ -1,0 +1,44 @@
+"""gpudiff templates: make templates from earlier exposures."""
+
+import argparse
+from pathlib import Path
+
+DESCRIPTION = """\
+Make the templates that `gpudiff subtract` and the service take.
+
+  gpudiff templates build earlier/*.fits --output templates
+  gpudiff templates build earlier/*.fits --output templates --tiles 256
+
+Exposures of one band that show the same sky are brought onto one grid and one scale, cleaned of cosmic rays and of
+whatever only one of them shows, and added up; that takes three or more to be safe.  The grid is that of the first
+exposure of each footprint, or with --tiles that of a HEALPix cell.  Each file has the table INPUTS, which says
+what went in with which weight, and the plane COVERAGE, how many exposures count in each pixel.
+
+Exit status 0 when a template was written, 3 when none could be.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    build = commands.add_parser("build", help="from earlier exposures")
+    build.add_argument("frames", type=Path, nargs="+", metavar="FRAMES", help="FITS files")
+    build.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the templates")
+    build.add_argument("--tiles", type=int, default=0, metavar="NSIDE", help="one template a HEALPix cell")
+    build.add_argument("--config", type=Path, help="TOML file")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from gpudiff.cli.progress import bars
+    from gpudiff.model.config import Configuration, load
+    from gpudiff.services.template_builder import build
+
+    configuration = load(arguments.config) if arguments.config else Configuration()
+    with bars("building") as (move,):
+        built = build(arguments.frames, arguments.output, configuration, arguments.tiles, move)
+    for name, reason in built.refused.items():
+        print(f"left out: {name}: {reason}")
+    for path in built.templates:
+        print(path)
+    print(f"{len(built.templates)} templates of {len(arguments.frames)} exposures, {len(built.refused)} left out")
+    return 0 if built.templates else 3

@@ -1,0 +1,133 @@
+"""The store of known objects: DIAObjects of the whole sky as they were at dusk, in a sky file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpudiff.edges.ledger_reader import LedgerReader
+from gpudiff.edges.sky_file import SkyFile, write_sky_file
+from gpudiff.model.errors import UnreadableFile
+from gpudiff.model.tables import DIAOBJECT, Table
+
+KIND = "known objects"
+READERS = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".fits": "fits"}
+UNTIL = "ledger_until_tai"
+
+
+class ObjectStore:
+    """A store to read; raises UnreadableFile, naming the file, for what is none or not whole."""
+
+    def __init__(self, path: Path):
+        self._file = SkyFile(path, KIND)
+        self._file.table(DIAOBJECT, {name: column[:0] for name, column in self._file.columns.items()})
+        self.path = path
+
+    def __len__(self) -> int:
+        return len(self._file)
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of the content."""
+        return self._file.digest
+
+    @property
+    def until(self) -> float:
+        """MJD TAI up to which the ledger's objects are in it; -inf when none are."""
+        return self._file.facts.get(UNTIL, -np.inf)
+
+    def cone(self, ra: float, dec: float, radius: float) -> Table:
+        """All DIAObjects within `radius` degrees of a place, and some just outside."""
+        return Table(DIAOBJECT, self._file.cone(ra, dec, radius))
+
+    def everything(self) -> Table:
+        """All of it; raises UnreadableFile when the content is not what its checksum says."""
+        self._file.verify()
+        return Table(DIAOBJECT, self._file.columns)
+
+
+def build(path: Path, sources: Sequence[Path]) -> tuple[int, int]:
+    """Write a store from the one that is there, if any, and the objects of `sources`; later ones win by id.
+
+    sources : tables (.csv, .ecsv, .fits, .parquet) or ledgers (.sqlite)
+    Returns how many objects it has, and how many were left out because they have no position.
+    Raises UnreadableFile for a source that is none, or a store that cannot be merged with; StoreFailed.
+    """
+    before = ObjectStore(path) if path.exists() else None
+    tables, until = ([before.everything()], before.until) if before else ([], -np.inf)
+    for source in sources:
+        made = read_objects(source)
+        tables.append(made)
+        if source.suffix == ".sqlite" and len(made):
+            until = max(until, float(made["validityStartMjdTai"].max()))
+    columns = _newest(tables)
+    facts = {} if until == -np.inf else {UNTIL: until}
+    kept = write_sky_file(path, KIND, columns, facts)
+    return kept, len(columns["ra"]) - kept
+
+
+def _newest(tables: Sequence[Table]) -> dict[str, np.ndarray]:
+    """The rows of all tables, of those with one id the last."""
+    together = {c.name: np.concatenate([t[c.name] for t in tables]) for c in DIAOBJECT}
+    ids = together["diaObjectId"]
+    _, from_the_end = np.unique(ids[::-1], return_index=True)
+    if len(from_the_end) == len(ids):
+        return together
+    rows = len(ids) - 1 - from_the_end
+    return {name: column[rows] for name, column in together.items()}
+
+
+def read_objects(path: Path) -> Table:
+    """DIAObjects in a table or a ledger.
+
+    A table has `ra` and `dec`, degrees, and any other column of DIAOBJECT; diaObjectId is the row's number from 1
+    on where it is absent, what else is absent is NaN or 0.  Raises UnreadableFile.
+    """
+    if path.suffix == ".sqlite":
+        reader = LedgerReader(path)
+        try:
+            return reader.objects()
+        finally:
+            reader.close()
+    columns = read_columns(path)
+    missing = {"ra", "dec"} - set(columns)
+    if missing:
+        raise UnreadableFile(f"{path}: expected columns ra and dec, got {sorted(columns)[:20]}")
+    count = len(columns["ra"])
+    values = {c.name: np.full(count, np.nan if c.dtype[0] == "f" else 0, c.dtype) for c in DIAOBJECT}
+    values["diaObjectId"] = np.arange(1, count + 1)
+    values["timeMoment"] = np.zeros(count)
+    given = {name: column for name, column in columns.items() if name in values}
+    try:
+        return Table(DIAOBJECT, values | given)
+    except ValueError as error:
+        raise UnreadableFile(f"{path}: {error}") from None
+
+
+def read_columns(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a table in a .csv, .ecsv, .fits or .parquet file; raises UnreadableFile.
+
+    A masked number is NaN.
+    """
+    try:
+        if path.suffix == ".parquet":
+            import pyarrow.parquet
+
+            table = pyarrow.parquet.read_table(path)
+            return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+        if path.suffix in READERS:
+            from astropy.table import Table as Astropy
+
+            rows = Astropy.read(path, format=READERS[path.suffix])
+            return {name: _plain(rows[name]) for name in rows.colnames}
+    except Exception as error:  # each library has errors of its own
+        raise UnreadableFile(f"{path}: expected a table: {' '.join(str(error).split())[:200]}") from None
+    raise UnreadableFile(f"{path}: expected a file named .csv, .ecsv, .fits, .parquet or .sqlite")
+
+
+def _plain(column: Any) -> np.ndarray:
+    masked = getattr(column, "mask", None)
+    if masked is not None and np.any(masked):
+        column = column.astype(float).filled(np.nan)
+    return np.asarray(column)

@@ -1,0 +1,71 @@
+"""The steps behind the fingerprints of a visit's alerts, beside its archive files: VISIT.provenance.jsonl.
+
+One JSON object a line: `fingerprint`, `after` (the fingerprint it goes on from, '' for a frame's) and `steps`,
+a chain of model.provenance.  Content-addressed: a line that stands there twice says the same twice, and a line
+that is not whole is passed over, as the ledger has the steps too.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gpudiff.edges.ledger_reader import LedgerReader
+from gpudiff.model.errors import StoreFailed
+from gpudiff.model.provenance import chain
+
+SUFFIX = ".provenance.jsonl"
+
+
+def keep_steps(
+    folder: Path, visit: int, fingerprint: str, steps: Sequence[dict[str, Any]], after: str = ""
+) -> None:
+    """Add the steps behind a fingerprint, before its alerts are there.  Raises StoreFailed."""
+    line = json.dumps({"fingerprint": fingerprint, "after": after, "steps": chain(steps, after)})
+    try:
+        with open(folder / f"{visit}{SUFFIX}", "ab") as file:
+            file.write(f"\n{line}\n".encode())  # the line before may be torn
+    except OSError as error:
+        raise StoreFailed(f"{folder}: {error.strerror}") from None
+
+
+def stored_steps(folder: Path, fingerprint: str, more: Sequence[Path] = ()) -> list[dict[str, Any]]:
+    """The whole chain of steps behind a fingerprint, [] when nobody kept them.
+
+    folder : of the archive, with the ledger one folder up perhaps; more : files of the same form, as brokers
+    send them
+    """
+    links = {one["fingerprint"]: one for path in (*_files(folder), *more) for one in _lines(path)}
+    found: list[dict[str, Any]] = []
+    wanted, seen = fingerprint, set()
+    while wanted in links and wanted not in seen:
+        seen.add(wanted)
+        found = [*links[wanted]["steps"], *found]
+        wanted = links[wanted].get("after", "")
+    return found or _of_ledger(folder.parent / "ledger.sqlite", fingerprint)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"*{SUFFIX}"))
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    found = []
+    for line in path.read_bytes().splitlines():
+        try:
+            one = json.loads(line)
+            found += [one] if one["fingerprint"] and isinstance(one["steps"], list) else []
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _of_ledger(path: Path, fingerprint: str) -> list[dict[str, Any]]:
+    """The ledger keeps no fingerprints between the steps: the last one is that of the alert, or it is not."""
+    if not path.is_file():
+        return []
+    ledger = LedgerReader(path)
+    try:
+        return chain(ledger.steps(fingerprint))
+    finally:
+        ledger.close()

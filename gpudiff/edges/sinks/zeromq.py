@@ -1,0 +1,56 @@
+"""Alerts over ZeroMQ: a bound PUB socket, any number of subscribers, each choosing by topic."""
+
+import struct
+from collections import Counter
+from collections.abc import Sequence
+
+from gpudiff.edges.notices import messages
+from gpudiff.edges.transport import Publisher, ServerKeys
+from gpudiff.model.outgoing import Delivery, OutgoingBatch
+
+KEY = struct.Struct(">qiQ")
+"""diaSourceId, revision, and the message's number among those of its topic since the socket was bound."""
+
+PATIENCE_S = 1.0
+"""How long a subscriber that does not read is waited for."""
+
+
+class ZeroMQ:
+    """A message is three parts: topic "TIER.KIND.BAND", KEY, and the framed Avro record (edges/ALERTS.md).
+
+    A subscriber that reads too slowly is waited for a moment, then it misses messages, which their numbers show;
+    who is not connected gets nothing.  Delivered is what ZeroMQ took: the archive has what a subscriber missed.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        tiers: Sequence[str],
+        keys: ServerKeys | None = None,
+        backlog: int = 1000,
+        patience_s: float = PATIENCE_S,
+    ):
+        """endpoint : to bind, port * for a free one; backlog : messages that may wait for one subscriber."""
+        self.name, self.tiers = f"zmq+{endpoint}", tiers
+        self.tier = tiers[0] if len(tiers) == 1 else ""
+        """The only one, '' for both."""
+        self._numbers: Counter[str] = Counter()
+        self._socket = Publisher(endpoint, backlog, patience_s, keys)
+        self.endpoint = self._socket.endpoint
+        self.overruns = 0
+        """Messages that a slow subscriber missed."""
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def publish(self, batch: OutgoingBatch) -> Delivery:
+        refused: dict[int, str] = {}
+        for tier in self.tiers:
+            found, without = messages(batch, tier)
+            refused.update(without)
+            for one in found:
+                topic = f"{tier}.{one.kind}.{one.band}"
+                key = KEY.pack(one.dia_source_id, one.revision, self._numbers[topic])
+                self._numbers[topic] += 1
+                self.overruns += not self._socket.send([topic.encode(), key, one.data])
+        return Delivery(len(batch) - len(refused), tuple(refused.items()))

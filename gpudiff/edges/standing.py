@@ -1,0 +1,120 @@
+"""How a running service stands, read from its directory beside it: nothing is written, nobody is asked."""
+
+import json
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpudiff.edges.ledger_reader import LedgerReader
+from gpudiff.model.errors import StoreFailed
+
+VISITS, ERRORS = 8, 5
+"""Shown at most: the last ones."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds from the end of readout to publication, of the alerts of one visit; count 0 when there are none."""
+
+    count: int
+    median_s: float | None = None
+    p98_s: float | None = None
+    max_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """differencer, associator : what status.json and associator.json say, {} without one; `running` is whether
+        the process that wrote it lives
+    visits : the last ones, as LedgerReader.visits says, with their `states` (detectors by state) and `latency`
+    errors : the last dead letters' file name, error and reason; dead_letters : how many there are
+    trouble : why the ledger could not be read, '' when it could
+    """
+
+    differencer: dict[str, Any] = field(default_factory=dict)
+    associator: dict[str, Any] = field(default_factory=dict)
+    visits: list[dict[str, Any]] = field(default_factory=list)
+    dead_letters: int = 0
+    errors: list[dict[str, str]] = field(default_factory=list)
+    trouble: str = ""
+
+
+def standing(directory: Path) -> Standing:
+    """How the service of a directory stands now; raises StoreFailed when there is no such directory."""
+    if not directory.is_dir():
+        raise StoreFailed(f"{directory}: expected the directory of a service")
+    visits, trouble = _visits(directory / "ledger.sqlite")
+    letters = sorted((directory / "dead").glob("*.json"), key=_age)
+    return Standing(
+        differencer=_written(directory / "status.json"),
+        associator=_written(directory / "associator.json"),
+        visits=visits,
+        dead_letters=len(letters),
+        errors=[letter for path in letters[-ERRORS:] if (letter := _letter(path))],
+        trouble=trouble,
+    )
+
+
+def as_dict(found: Standing) -> dict[str, Any]:
+    """The same as nested dicts, for JSON."""
+    return asdict(found)
+
+
+def _visits(ledger: Path) -> tuple[list[dict[str, Any]], str]:
+    try:
+        reader = LedgerReader(ledger)
+        try:
+            return [_visit(reader, one) for one in reader.visits()[-VISITS:]], ""
+        finally:
+            reader.close()
+    except StoreFailed as error:
+        return [], str(error)
+
+
+def _visit(reader: LedgerReader, one: dict[str, Any]) -> dict[str, Any]:
+    last = {(row["snap"], row["detector"]): row["after"] for row in reader.transitions(one["visit"])}
+    states = Counter(state for (_, detector), state in last.items() if detector is not None)
+    return one | {"states": dict(states), "latency": asdict(_latency(reader.latencies(one["visit"])))}
+
+
+def _latency(seconds: np.ndarray) -> Latency:
+    if not len(seconds):
+        return Latency(0)
+    return Latency(len(seconds), *np.percentile(seconds, [50, 98, 100]).round(3).tolist())
+
+
+def _written(file: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return said | {"running": said.get("state") != "stopped" and _lives(said.get("pid", 0))}
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid > 0
+
+
+def _age(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # sent again and gone since it was listed
+        return 0.0
+
+
+def _letter(path: Path) -> dict[str, str]:
+    try:
+        said = json.loads(path.read_text())
+        return {"name": path.stem, **{key: said[key] for key in ("error", "reason", "time")}}
+    except (OSError, ValueError, KeyError):
+        return {}

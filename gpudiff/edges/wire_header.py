@@ -1,0 +1,132 @@
+"""The JSON header of a frame message: its keys, their bounds, and what a broken one still says (see WIRE.md)."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from gpudiff.edges.ring import Place
+from gpudiff.model.errors import BadMessage, MissingKey
+from gpudiff.model.frame import FrameId
+
+FRAMES = b"GDF1"
+MAX_HEADER_BYTES = 4 << 20
+Part = bytes | memoryview
+Visit = Annotated[int, msgspec.Meta(ge=0, lt=1 << 39)]
+Snap = Annotated[int, msgspec.Meta(ge=0, lt=1 << 15)]
+Detector = Annotated[int, msgspec.Meta(ge=0, lt=1 << 8)]
+Attempt = Annotated[int, msgspec.Meta(ge=1, lt=1 << 31)]
+Days = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Magnitude = Annotated[float, msgspec.Meta(ge=-50, le=50)]
+Band = Annotated[str, msgspec.Meta(max_length=68, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
+Unit = Annotated[str, msgspec.Meta(max_length=255, pattern=r"\A[ -~]*\Z")]
+"""Bounds beyond which a value is a mistake, and would not fit an alert."""
+
+
+class PlaneHeader(msgspec.Struct):
+    """One entry of `planes`: what the part in the same place, or the slot `shm` of a ring, holds."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, int]
+    bytes: int
+    xxh3_128: str
+    shm: Place | None = None
+
+
+class Header(msgspec.Struct, kw_only=True):
+    """The JSON header.  A key without a default is required; None (null) means that nobody knows."""
+
+    visit: Visit
+    snap: Snap
+    detector: Detector
+    band: Band | None
+    mjd_start_tai: Days | None
+    mjd_end_tai: Days | None
+    exposure_s: Seconds | None
+    gain: float | None
+    read_noise: float | None
+    saturation: float | None
+    wcs: dict[str, str | int | float | bool | None] | None
+    planes: list[PlaneHeader]
+    readout_end_tai: Days | None = None
+    boresight_ra: float | None = None
+    boresight_dec: float | None = None
+    rotation_deg: float | None = None
+    psf: Any = None
+    unit: Unit = "adu"
+    zero_point: Magnitude | None = None
+    calibrated: bool | None = None
+    sent_tai: Days | None = None
+    attempt: Attempt = 1
+
+    @property
+    def frame(self) -> FrameId:
+        """The frame's identity."""
+        return FrameId(self.visit, self.snap, self.detector)
+
+
+class Identity(msgspec.Struct):
+    """As much of the identity as a broken header still says."""
+
+    visit: Visit | None = None
+    snap: Snap | None = None
+    detector: Detector | None = None
+    attempt: Attempt | None = None
+
+
+def decode_header(part: Part) -> Header:
+    """The JSON header; raises MissingKey and BadMessage, naming the key."""
+    if len(part) > MAX_HEADER_BYTES:
+        raise BadMessage(f"header: expected at most {MAX_HEADER_BYTES} bytes, got {len(part)}")
+    try:
+        return msgspec.json.decode(part, type=Header)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if "missing required field" in str(error):
+            raise MissingKey(f"{_who(part)}: header: {error}; null says that a value is unknown") from None
+        came = _what_came(part, str(error))
+        raise BadMessage(f"{_who(part)}: header: expected the JSON of WIRE.md: {error}{came}") from None
+
+
+def identity(parts: Sequence[Part]) -> Identity:
+    """What the message says of its frame's identity, however broken the rest is; None where it does not."""
+    if len(parts) < 2 or bytes(parts[0][:5]) != FRAMES or len(parts[1]) > MAX_HEADER_BYTES:
+        return Identity()
+    return _identity(parts[1])
+
+
+def _identity(part: Part) -> Identity:
+    try:
+        values = msgspec.json.decode(part, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Identity()
+    made = {}
+    for key, kind in (("visit", Visit), ("snap", Snap), ("detector", Detector), ("attempt", Attempt)):
+        try:
+            made[key] = msgspec.convert(values.get(key), kind)
+        except msgspec.ValidationError:
+            continue
+    return Identity(**made)
+
+
+def _what_came(part: Part, error: str) -> str:
+    """ " = VALUE" of the place in the header that msgspec names at the end of its error; '' when it names none."""
+    place = re.search(r"at `\$([\w.\[\]]+)`$", error)
+    if place is None:
+        return ""
+    try:
+        value = msgspec.json.decode(part)
+        for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", place.group(1)):
+            value = value[key] if key else value[int(index)]
+        return f" = {value!r:.60}"
+    except (msgspec.DecodeError, LookupError, TypeError, ValueError, RecursionError):
+        return ""
+
+
+def _who(part: Part) -> str:
+    found = _identity(part)
+    if None in (found.visit, found.snap, found.detector):
+        return "frame without identity"
+    return f"frame {found.visit}/{found.snap}/{found.detector}"

@@ -1,0 +1,76 @@
+"""What leaves for the world: batches of alerts, and the contract of a sink that takes them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gpudiff.model.tables import DIASOURCE, Column, Table
+
+_C = Column
+OUTGOING: tuple[Column, ...] = (
+    *DIASOURCE,
+    _C("diaObjectId", "i8", "", "the object this detection joined or made; 0 when it moves"),
+    _C("kind", "i1", "", "model.association: KNOWN, TONIGHT, MOVING or NEW"),
+    _C("probability", "f8", "", "of this choice, given the candidates within the gate"),
+    _C("revision", "i4", "", "0, and one more each time other software repeats the frame"),
+    _C("band", "U8", "", "filter, '' when unknown"),
+    _C("nDiaSources", "i4", "", "detections of the object so far"),
+    _C("firstDiaSourceMjdTai", "f8", "d", "when the object was first seen, MJD TAI"),
+)
+"""The columns of an OutgoingBatch, at the least: what people filter on."""
+
+
+@dataclass(frozen=True)
+class OutgoingBatch:
+    """Alerts on their way out: row i of `rows` and `alerts[i]` are one alert.
+
+    rows : Table of OUTGOING, fluxes in the image's unit
+    alerts : each alert's bare Avro body, without framing, in the schema below
+    schema : that schema as JSON; schema_id : its number in Confluent framing, major * 100 + minor
+    fingerprint : hex, provenance up to and including the alert; a broker extends it by a step of its own
+    """
+
+    rows: Table
+    alerts: Sequence[bytes]
+    schema: str
+    schema_id: int
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        if len(self.rows) != len(self.alerts):
+            raise ValueError(f"expected an alert a row, got {len(self.alerts)} for {len(self.rows)}")
+
+    def __len__(self) -> int:
+        return len(self.alerts)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of a batch: how many alerts were delivered, and (diaSourceId, reason) of each refused.
+
+    delivered + len(refused) is the batch's length: an alert that may still arrive later is neither, and then
+    `publish` raises.  Refused is final: the same alert would be refused again (too large, not encodable).
+    """
+
+    delivered: int
+    refused: tuple[tuple[int, str], ...] = ()
+
+
+class Sink(Protocol):
+    """Where alerts go.  At least once: a reader drops repeats by (diaSourceId, revision)."""
+
+    @property
+    def name(self) -> str:
+        """Names the sink's watermark in the ledger, and its metrics: the same after a restart."""
+        ...
+
+    def publish(self, batch: OutgoingBatch) -> Delivery:
+        """Deliver the batch; returns when each alert is delivered or refused, after the sink's own retries.
+
+        Raises NeighbourLost when nothing can be delivered now: the caller offers the whole batch again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give connections back; what `publish` said was delivered stays so."""
+        ...

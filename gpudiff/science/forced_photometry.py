@@ -1,0 +1,99 @@
+"""Fluxes at the positions of known objects that a frame shows and nothing was detected at."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpudiff.arrays.measure import forced, own_photons, shifted
+from gpudiff.arrays.stamps import stamps
+from gpudiff.arrays.zone_join import unit_vectors, zone_join
+from gpudiff.model.frame import Difference
+from gpudiff.model.sky import Sky
+from gpudiff.model.tables import FORCED_SOURCE, Table
+from gpudiff.science.cut import cut_difference
+from gpudiff.science.forced import MIDDLE, correlated, science_flux
+
+Known = Callable[[float, float, float], Table]
+"""(ra, dec, radius), degrees, to a table with diaObjectId, ra, dec: all objects there, perhaps some beside."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Positions between pixels: offsets (N,) from whole ones, and the flux found there."""
+
+    dy: np.ndarray
+    dx: np.ndarray
+    flux: np.ndarray
+
+
+def forced_photometry(difference: Difference, sources: Table, known: Known, gate: float) -> Table:
+    """Table of model.tables.FORCED_SOURCE: PSF fluxes on difference and science image at known positions.
+
+    sources : the frame's DIASources; an object within `gate` arcsec of one was detected and is left out
+    Errors include the object's own photons.  NaN where no pixel of the PSF is usable; `pixelFlags` says what lies
+    in its core.  Empty without a WCS.
+    """
+    frame = difference.science.frame
+    sky = Sky(frame.wcs)
+    if not sky:
+        return Table.empty(FORCED_SOURCE)
+    objects = known(*_circle(sky, difference.image.shape))
+    x, y = sky.to_pixels(objects["ra"], objects["dec"])
+    rows = np.flatnonzero(_inside(x, y, difference.image.shape))
+    near, _ = zone_join(objects["ra"][rows], objects["dec"][rows], sources["ra"], sources["dec"], gate)
+    rows = np.delete(rows, np.unique(near))
+    seen, count = frame.observation, len(rows)
+    return Table(
+        FORCED_SOURCE,
+        {
+            "diaObjectId": objects["diaObjectId"][rows],
+            "visit": np.full(count, seen.frame.visit),
+            "detector": np.full(count, seen.frame.detector),
+            "band": np.full(count, seen.band, "U68"),
+            "midpointMjdTai": np.full(count, seen.midpoint_mjd_tai),
+            "ra": objects["ra"][rows],
+            "dec": objects["dec"][rows],
+            **_measured(difference, y[rows], x[rows]),
+        },
+    )
+
+
+def _measured(difference: Difference, y: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns that are measured, at (N,) positions on the image, pixels."""
+    row, column = np.rint(y).astype(int), np.rint(x).astype(int)
+    if len(row) == 0:
+        nothing = np.empty(0)
+        return dict.fromkeys(("psfFlux", "psfFluxErr", "scienceFlux", "scienceFluxErr", "pixelFlags"), nothing)
+    cut = cut_difference(difference, row, column)
+    profile = shifted(cut.psf, y - row, x - column)
+    flux, error = forced(cut.data, cut.weight, profile)
+    scale = difference.quality.score_scale * correlated(difference, difference.psf[MIDDLE])
+    own = np.maximum(flux, 0) * own_photons(profile) / difference.science.gain
+    place = Place(y - row, x - column, np.nan_to_num(flux))
+    science, science_error = science_flux(difference, row, column, place)
+    core = stamps(difference.mask, row, column, 1)
+    return {
+        "psfFlux": flux,
+        "psfFluxErr": np.where(np.isfinite(flux), np.sqrt((scale * error) ** 2 + own), np.nan),
+        "scienceFlux": science,
+        "scienceFluxErr": np.where(np.isfinite(science), science_error, np.nan),
+        "pixelFlags": np.bitwise_or.reduce(core, (1, 2)),
+    }
+
+
+def _circle(sky: Sky, shape: tuple[int, ...]) -> tuple[float, float, float]:
+    """(ra, dec, radius), degrees, of a circle that holds the image."""
+    height, width = shape
+    edge_x = np.array([0, width - 1, 0, width - 1, (width - 1) / 2])
+    edge_y = np.array([0, 0, height - 1, height - 1, (height - 1) / 2])
+    ra, dec = sky.to_sky(edge_x, edge_y)
+    vectors = unit_vectors(ra, dec)
+    radius = np.degrees(np.arccos(np.clip(vectors[:4] @ vectors[4], -1, 1)).max())
+    return float(ra[4]), float(dec[4]), float(radius)
+
+
+def _inside(x: np.ndarray, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    height, width = shape
+    with np.errstate(invalid="ignore"):
+        return np.asarray((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1))

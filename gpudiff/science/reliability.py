@@ -1,0 +1,51 @@
+"""The reliability of each DIASource: how probable it is that it is of the sky and not of the subtraction."""
+
+import dataclasses
+
+import numpy as np
+
+from gpudiff.model.frame import Difference
+from gpudiff.model.provenance import canonical, digest, extend, step
+from gpudiff.model.reliability import FEATURES, ReliabilityModel
+from gpudiff.model.tables import Table
+from gpudiff.science.reliability_features import features
+
+
+def rate(difference: Difference, sources: Table, model: ReliabilityModel | None) -> tuple[Difference, Table]:
+    """(the difference with one more step of provenance, the sources with their `reliability`).
+
+    Without a model both as they came: the column stays NaN.
+    """
+    if model is None:
+        return difference, sources
+    rated = sources.replace(reliability=reliabilities(model, features(difference, sources)))
+    one = step("reliability", model.version, model_digest(model), [])
+    fingerprint = extend(difference.fingerprint, [one])
+    return dataclasses.replace(difference, steps=(*difference.steps, one), fingerprint=fingerprint), rated
+
+
+def reliabilities(model: ReliabilityModel, found: np.ndarray) -> np.ndarray:
+    """(N,) float32 between 0 and 1, of (N, F) features in the order of FEATURES."""
+    slope, offset = model.calibration
+    odds = slope * log_odds(model, found) + offset
+    return (0.5 * (1 + np.tanh(0.5 * odds))).astype(np.float32)
+
+
+def log_odds(model: ReliabilityModel, found: np.ndarray) -> np.ndarray:
+    """(N,) float64 before calibration."""
+    return model.intercept + contributions(model, found).sum(1)
+
+
+def contributions(model: ReliabilityModel, found: np.ndarray) -> np.ndarray:
+    """(N, F) what each feature adds to the log odds: the explanation of a reliability."""
+    out = np.zeros(found.shape)
+    for n, feature in enumerate(FEATURES):
+        if feature.name in model.curves:
+            curve, at = model.curves[feature.name], found[:, n].astype(float)
+            out[:, n] = np.where(np.isnan(at), curve.missing, np.interp(at, curve.knots, curve.values))
+    return out
+
+
+def model_digest(model: ReliabilityModel) -> str:
+    """Hex digest of all that a reliability depends on."""
+    return digest(canonical(dataclasses.asdict(model)))

@@ -1,0 +1,55 @@
+"""What the associator counts, for Prometheus."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import Counter as Total
+
+from gpudiff.services.metrics import SECONDS
+
+
+class AssociatorMetrics:
+    """Counters of one associator; services/OPERATIONS.md lists the names."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._batches = Total("gpudiff_batches", "batches by answer", ["status"], registry=registry)
+        self._errors = Total("gpudiff_batch_errors", "failed batches by error", ["error"], registry=registry)
+        self._sources = Total("gpudiff_sources", "DIASources by kind", ["kind"], registry=registry)
+        self._alerts = Total("gpudiff_alerts", "alerts published", registry=registry)
+        self._stages = Histogram(
+            "gpudiff_associator_stage_seconds",
+            "time of one batch in a stage",
+            ["stage"],
+            registry=registry,
+            buckets=SECONDS,
+        )
+        self._latency = Histogram(
+            "gpudiff_alert_latency_seconds",
+            "end of readout (arrival, where nobody said it) to the commit, of each alert",
+            registry=registry,
+            buckets=SECONDS,
+        )
+        self._objects = Gauge("gpudiff_objects", "DIAObjects in memory", registry=registry)
+
+    def answered(self, status: str, error: str = "") -> None:
+        """Count an answer, by the error's name too where there is one."""
+        self._batches.labels(status).inc()
+        if error:
+            self._errors.labels(error).inc()
+
+    def committed(self, known: int, new: int, latency_s: float | None, objects: int) -> None:
+        """Count a batch's DIASources, each of which is an alert, now published."""
+        self._sources.labels("known").inc(known)
+        self._sources.labels("new").inc(new)
+        self._alerts.inc(known + new)
+        self._objects.set(objects)
+        if latency_s is not None and np.isfinite(latency_s):
+            for _ in range(known + new):
+                self._latency.observe(latency_s)
+
+    def stages(self, seconds: Mapping[str, float]) -> None:
+        """Note how long each stage of a batch took: associate, encode, commit, publish."""
+        for stage, value in seconds.items():
+            self._stages.labels(stage).observe(value)

@@ -1,0 +1,85 @@
+"""gpudiff.edges.alert_table and alert_nights: alerts to files, nights to Parquet, SQL over them, old ones gone."""
+
+import fastavro
+import pytest
+from batches import a_batch
+
+from gpudiff.edges import alert_nights
+from gpudiff.edges.alert_archive import AlertArchive
+from gpudiff.edges.alert_table import write_alerts
+from gpudiff.edges.sources import FORMATS
+from gpudiff.model.alert_index import AlertQuery
+from gpudiff.model.config import Configuration
+from gpudiff.model.errors import BadConfiguration, UnreadableFile
+from gpudiff.services.associator import Associator
+
+
+@pytest.fixture
+def opened(tmp_path) -> AlertArchive:
+    """Two visits of two nights, three alerts and two; the first two objects are seen twice."""
+    associator = Associator(tmp_path, Configuration())
+    associator.take(a_batch(3))
+    associator.take(a_batch(2, visit=8))
+    associator.close()
+    return AlertArchive(tmp_path / "alerts")
+
+
+def everything(opened):
+    return opened.alerts(opened.find(AlertQuery()))
+
+
+def test_alerts_are_written_as_they_are(opened, tmp_path):
+    write_alerts(tmp_path / "out.avro", everything(opened))
+    with open(tmp_path / "out.avro", "rb") as file:
+        copied = list(fastavro.reader(file))
+    with open(tmp_path / "alerts" / "7.avro", "rb") as file:
+        assert copied[:3] == list(fastavro.reader(file))
+    assert len(copied) == 5
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".ecsv"])
+def test_alerts_are_written_as_a_table(opened, tmp_path, suffix):
+    path = tmp_path / f"out{suffix}"
+    write_alerts(path, everything(opened))
+    columns, _ = FORMATS[suffix][1](path)
+    assert [int(one) for one in columns["diaSourceId"]] == opened.find(AlertQuery())["diaSourceId"].tolist()
+    assert [float(one) for one in columns["psfFlux"]] == [1000, 1001, 1002, 1000, 1001]
+
+
+def test_another_suffix_is_refused(opened, tmp_path):
+    with pytest.raises(BadConfiguration, match="txt"):
+        write_alerts(tmp_path / "out.txt", [])
+
+
+def test_nights_are_exported_and_asked_in_sql(opened):
+    for night, rows in alert_nights.nights(opened).items():
+        alert_nights.export(opened, night, rows)
+    asked = alert_nights.ask_sql(opened.folder, "SELECT visit, count(*) n FROM sources GROUP BY visit ORDER BY 1")
+    assert asked.to_pydict() == {"visit": [7, 8], "n": [3, 2]}
+    objects = alert_nights.ask_sql(opened.folder, "SELECT diaObjectId, max(nDiaSources) n FROM objects GROUP BY 1")
+    assert sorted(objects["n"].to_pylist()) == [1, 2, 2]
+
+
+@pytest.mark.parametrize("sql", ["SELECT nothing FROM sources", "SELECT * FROM read_csv('/etc/passwd')"])
+def test_sql_that_asks_for_something_else_is_refused(opened, sql):
+    for night, rows in alert_nights.nights(opened).items():
+        alert_nights.export(opened, night, rows)
+    with pytest.raises(BadConfiguration, match="--sql"):
+        alert_nights.ask_sql(opened.folder, sql)
+
+
+def test_sql_before_an_export_says_what_to_do(opened):
+    with pytest.raises(UnreadableFile, match="gpudiff archive export"):
+        alert_nights.ask_sql(opened.folder, "SELECT 1")
+
+
+def test_only_sealed_and_exported_files_of_old_nights_are_deleted(opened):
+    assert dict(alert_nights.deletable(opened, 61007)) == {"7.avro": "not sealed"}
+    opened.index.catch_up()
+    again = AlertArchive(opened.folder)
+    assert dict(alert_nights.deletable(again, 61007)) == {"7.avro": "not exported"}
+    alert_nights.export(again, 61006, alert_nights.nights(again)[61006])
+    assert dict(alert_nights.deletable(again, 61007)) == {"7.avro": ""}
+    alert_nights.delete(again, ["7.avro"])
+    assert set(AlertArchive(opened.folder).find(AlertQuery())["file"]) == {"8.avro"}
+    assert not list(opened.folder.glob("7.*"))

@@ -1,0 +1,138 @@
+"""gpudiff.edges.next_visit: announcements as bytes and files."""
+
+import json
+
+import pytest
+
+from gpudiff.edges.next_visit import decode, encode, from_json, read_visits
+from gpudiff.model.errors import BadMessage, InputRejected, MissingKey, UnreadableFile, WrongCoordinates
+from gpudiff.model.next_visit import NextVisit
+
+FULL = NextVisit(
+    visit=7,
+    revision=2,
+    horizon="next",
+    ra=10.5,
+    dec=-20.25,
+    rotation_deg=33.0,
+    start_tai=61000.25,
+    band="r",
+    duration_s=34.0,
+    images=2,
+    detectors=(4, 5),
+    supersedes=(6,),
+    valid_until=61000.5,
+    group="2026-11-24T00:00:00#1",
+    instrument="LSSTCam",
+    survey="wide",
+    sent_tai=61000.125,
+)
+LEAST = {
+    "visit": 7,
+    "revision": 0,
+    "horizon": "night",
+    "position": [10.5, -20.25],
+    "coordinateSystem": 2,
+    "rotationSystem": 2,
+    "cameraAngle": 0.0,
+}
+
+
+def said(**values) -> bytes:
+    return json.dumps({key: value for key, value in {**LEAST, **values}.items() if value is not ...}).encode()
+
+
+def test_a_visit_survives_the_wire():
+    assert decode(encode(FULL)) == FULL
+
+
+def test_what_is_not_known_may_be_left_out():
+    visit = from_json(said(moon="full"))
+    assert (visit.visit, visit.ra, visit.band, visit.images, visit.detectors) == (7, 10.5, "", 0, ())
+    assert visit.start_tai != visit.start_tai
+
+
+def test_the_start_counts_tai_seconds_as_unix_time_does():
+    # MJD 60676 is 2025-01-01; 1735689600 is its Unix time.  TAI on both sides: no leap seconds between.
+    assert from_json(said(startTime=1735689600.0)).start_tai == 60676.0
+
+
+@pytest.mark.parametrize("key", sorted(LEAST))
+def test_a_missing_key_is_named(key):
+    with pytest.raises(MissingKey, match=key):
+        from_json(said(**{key: ...}))
+
+
+@pytest.mark.parametrize("values", [{"coordinateSystem": 3}, {"rotationSystem": "HORIZON"}, {"rotationSystem": 1}])
+def test_other_coordinates_than_the_sky_s_are_refused(values):
+    with pytest.raises(WrongCoordinates, match="expected coordinates ICRS"):
+        from_json(said(**values))
+
+
+def test_coordinate_systems_may_be_named():
+    assert from_json(said(coordinateSystem="ICRS", rotationSystem="SKY")).visit == 7
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"visit": -1},
+        {"visit": 1 << 39},
+        {"revision": -1},
+        {"horizon": "week"},
+        {"position": [370, 0]},
+        {"position": [0, 91]},
+        {"position": [0]},
+        {"position": None},
+        {"detectors": [256]},
+        {"nimages": -1},
+        {"startTime": "noon"},
+        {"cancelled": 1},
+    ],
+    ids=str,
+)
+def test_a_value_that_cannot_be_is_refused(values):
+    with pytest.raises(BadMessage):
+        from_json(said(**values))
+
+
+@pytest.mark.parametrize("parts", [[], [b"GDN1"], [b"GDN1", b"{"], [b"GDN1", b"[]"], [b"GDN1", b"[" * 60000]])
+def test_what_is_no_announcement_is_refused(parts):
+    with pytest.raises(BadMessage):
+        decode(parts)
+
+
+def test_a_message_of_more_than_64_kib_is_refused():
+    with pytest.raises(BadMessage, match="65536"):
+        decode([b"GDN1", said(groupId="x" * 70000)])
+
+
+def test_json_lines_are_read(tmp_path):
+    (tmp_path / "visits.jsonl").write_bytes(said() + b"\n\n" + said(visit=8) + b"\n")
+    assert [visit.visit for visit in read_visits(tmp_path / "visits.jsonl")] == [7, 8]
+
+
+def test_a_bad_line_is_named(tmp_path):
+    (tmp_path / "visits.jsonl").write_bytes(said() + b"\n" + said(visit=...) + b"\n")
+    with pytest.raises(MissingKey, match=r"visits.jsonl: line 2: next visit: missing visit"):
+        list(read_visits(tmp_path / "visits.jsonl"))
+
+
+def test_a_scheduler_s_night_is_read(tmp_path):
+    text = "observationId,observationStartMJD,visitTime,filter,fieldRA,fieldDec,rotSkyPos\n"
+    text += "5,60483.9,34,z,196,-21,95\n"
+    (tmp_path / "night.csv").write_text(text)
+    (visit,) = read_visits(tmp_path / "night.csv", revision=4, horizon="hour")
+    assert visit == NextVisit(5, 4, "hour", 196.0, -21.0, 95.0, 60483.9, "z", 34.0)
+
+
+@pytest.mark.parametrize(("text", "message"), [("a,b\n1,2\n", "expected a column"), ("", "expected a column")])
+def test_a_table_of_something_else_is_refused(tmp_path, text, message):
+    (tmp_path / "night.csv").write_text(text or "observationId\nx\n")
+    with pytest.raises(InputRejected):
+        list(read_visits(tmp_path / "night.csv"))
+
+
+def test_a_file_that_is_absent_is_refused(tmp_path):
+    with pytest.raises(UnreadableFile):
+        list(read_visits(tmp_path / "absent.jsonl"))

@@ -1,0 +1,117 @@
+"""gpudiff.edges.template_index: what is known of templates without opening them."""
+
+import os
+
+import numpy as np
+import pytest
+from small_templates import frame
+
+from gpudiff.edges import template_index
+from gpudiff.edges.fits import write_frame
+from gpudiff.edges.template_index import TemplateIndex
+from gpudiff.edges.templates import footprint_of
+from gpudiff.model.config import Instrument
+from gpudiff.model.errors import StoreFailed
+
+
+@pytest.fixture
+def index(tmp_path):
+    (tmp_path / "templates").mkdir()
+    made = TemplateIndex(tmp_path / "templates", Instrument(), tmp_path / "index.sqlite")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Names of the files whose headers were read."""
+    names: list[str] = []
+    read = template_index.read_entry
+    monkeypatch.setattr(template_index, "read_entry", lambda path, i: (names.append(path.name), read(path, i))[1])
+    return names
+
+
+def names(entries) -> list[str]:
+    return [entry.path for entry in entries]
+
+
+def test_an_index_that_is_kept_opens_no_file_again(index, tmp_path, opened):
+    write_frame(index.folder / "a.fits", frame())
+    assert index.refresh()
+    again = TemplateIndex(index.folder, Instrument(), tmp_path / "index.sqlite")
+    assert not again.refresh()
+    assert names(again.near(footprint_of(frame()))) == ["a.fits"]
+    assert opened == ["a.fits"]
+
+
+def test_only_what_changed_is_read_again(index, opened):
+    for name in ("a", "b"):
+        write_frame(index.folder / f"{name}.fits", frame())
+    index.refresh()
+    os.utime(index.folder / "b.fits", ns=(1, 1))
+    index.refresh()
+    assert opened == ["a.fits", "b.fits", "b.fits"]
+
+
+def test_a_file_that_is_gone_is_forgotten(index):
+    write_frame(index.folder / "a.fits", frame())
+    index.refresh()
+    (index.folder / "a.fits").unlink()
+    assert index.refresh()
+    assert (len(index), index.near(footprint_of(frame()))) == (0, [])
+
+
+def test_an_index_under_other_keywords_is_made_anew(index, tmp_path, opened):
+    write_frame(index.folder / "a.fits", frame())
+    index.refresh()
+    TemplateIndex(index.folder, Instrument(band_key="COLOUR"), tmp_path / "index.sqlite").refresh()
+    assert opened == ["a.fits", "a.fits"]
+
+
+def test_templates_within_a_circle_come_nearest_first_and_in_its_band(index):
+    for name, shift, band in (("far", 30, "r"), ("near", 5, "r"), ("other", 0, "g"), ("away", 30000, "r")):
+        write_frame(index.folder / f"{name}.fits", frame(shift=shift, band=band))
+    index.refresh()
+    assert names(index.within(150.03, -30.0257, 0.01, "r")) == ["near.fits", "far.fits"]
+
+
+@pytest.mark.parametrize(("ra", "dec"), [(0.0, 0.0), (359.999, 45.0), (120.0, 89.99), (0.0, -89.99)])
+def test_templates_are_found_across_ra_0_and_at_the_poles(index, ra, dec):
+    moved = frame()
+    moved.wcs.update(CRVAL1=ra, CRVAL2=dec, CRPIX1=25.0, CRPIX2=20.0)
+    write_frame(index.folder / "a.fits", moved)
+    index.refresh()
+    assert names(index.near(footprint_of(moved))) == ["a.fits"]
+    assert names(index.within(ra, dec, 0.1, "r")) == ["a.fits"]
+
+
+def test_cells_of_a_cone_hold_every_point_in_it():
+    rng = np.random.default_rng(1)
+    for ra, dec in ((10.0, 20.0), (0.0, 89.9), (359.99, -0.01)):
+        turn, away = rng.uniform(0, 2 * np.pi, 500), 0.3 * np.sqrt(rng.uniform(0, 1, 500))
+        y = np.clip(dec + away * np.cos(turn), -90, 90)
+        x = ra + away * np.sin(turn) * (dec < 80) / np.cos(np.radians(y))
+        assert set(template_index.cells_of(x % 360, y)) <= set(map(int, template_index.cone(ra, dec, 0.31)))
+
+
+def test_a_digest_is_remembered_for_the_file_that_was_read(index):
+    write_frame(index.folder / "a.fits", frame())
+    index.refresh()
+    index.learn(index.entry("a.fits"), "ab")
+    assert index.entry("a.fits").content == "ab"
+    os.utime(index.folder / "a.fits", ns=(1, 1))
+    index.refresh()
+    assert index.entry("a.fits").content == ""
+
+
+def test_a_damaged_index_is_made_anew(index, tmp_path):
+    write_frame(index.folder / "a.fits", frame())
+    (tmp_path / "damaged.sqlite").write_text("something else altogether, and long enough" * 100)
+    again = TemplateIndex(index.folder, Instrument(), tmp_path / "damaged.sqlite")
+    assert again.refresh()
+    assert len(again) == 1
+
+
+def test_an_index_that_cannot_be_written_is_refused(tmp_path):
+    with pytest.raises(StoreFailed, match="index of templates"):
+        TemplateIndex(tmp_path, Instrument(), tmp_path / "absent" / "index.sqlite")

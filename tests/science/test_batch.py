@@ -1,0 +1,20 @@
+"""gpudiff.science.batch: what a difference hands on."""
+
+import dataclasses
+
+import numpy as np
+from batches import a_sources
+from serving import SHAPE, a_difference, a_frame
+
+from gpudiff.model.mask import bit
+from gpudiff.science.batch import batch
+
+
+def test_beyond_the_image_there_is_no_data():
+    difference = a_difference(a_frame(), a_frame(2))
+    marked = dataclasses.replace(difference, mask=np.full(SHAPE, bit("STREAK"), np.int32))
+    made = batch(marked, a_sources(1, x=0.0, y=9.0), 5, 61000.0)
+    assert np.all(made.mask[0, :, :2] == bit("NO_DATA"))
+    assert np.all(made.mask[0, :, 2:] == bit("STREAK"))
+    assert np.isnan(made.variance[0, :, :2]).all()
+    assert np.all(made.variance[0, :, 2:] == 2)

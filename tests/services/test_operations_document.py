@@ -1,0 +1,27 @@
+"""The operations page: its metrics are those of the programs, its files exist."""
+
+import re
+from pathlib import Path
+
+import readme_tables
+
+ROOT = Path(__file__).parents[2]
+PAGE = readme_tables.OPERATIONS.read_text()
+
+
+def test_the_metrics_are_those_of_the_programs():
+    shown = readme_tables.between(PAGE, "metrics")
+    assert shown == readme_tables.metrics(), "run: .venv/bin/python tests/readme_tables.py"
+
+
+def test_every_file_it_names_exists():
+    named = re.findall(r"`(docker/[\w./-]+)`", PAGE)
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_command_it_names_exists():
+    from gpudiff.__main__ import COMMANDS
+
+    named = set(re.findall(r"gpudiff ([a-z]+)(?: -| [A-Z]|`)", PAGE)) - {"keys"}  # "where this version has it"
+    assert named <= set(COMMANDS)

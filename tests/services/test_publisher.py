@@ -1,0 +1,156 @@
+"""gpudiff.services.publisher: every alert to every sink at least once, and nobody waits for the slowest."""
+
+from pathlib import Path
+
+import pytest
+from batches import a_batch
+from serving import until
+
+from gpudiff.edges.alert_codec import decode_alert
+from gpudiff.model.config import Configuration, override
+from gpudiff.services import publisher
+from gpudiff.services.associator import Associator
+from gpudiff.services.publisher import MemorySink
+
+NOW = 61030.0
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(publisher, "PAUSE_S", 0.001)
+
+
+def start(directory: Path, *sinks, **ledger) -> Associator:
+    configuration = override(Configuration(), "ledger", **ledger)
+    return Associator(directory, configuration, clock=lambda: NOW, sinks=sinks)
+
+
+def published(associator: Associator) -> bool:
+    """Whether the outbox is empty, what the sinks did being written down."""
+    associator.tick()
+    return associator.ledger.pending() == []
+
+
+class Broken(MemorySink):
+    def publish(self, batch):
+        raise ZeroDivisionError("a planted bug")
+
+
+class Unreachable(MemorySink):
+    def publish(self, batch):
+        raise publisher.NeighbourLost("gone")
+
+
+def test_a_sink_gets_every_alert_with_its_row(tmp_path):
+    sink = MemorySink()
+    associator = start(tmp_path, sink)
+    associator.take(a_batch(3))
+    associator.take(a_batch(2, visit=8))
+    until(lambda: published(associator))
+    associator.close()
+    alerts = [decode_alert(alert) for batch in sink.batches for alert in batch.alerts]
+    assert [(one["diaSourceId"], 0) for one in alerts] == sink.ids
+    assert len(alerts) == 5
+    assert sink.batches[1].rows["nDiaSources"].tolist() == [2, 2]
+    assert sink.batches[0].fingerprint == alerts[0]["provenance"]["fingerprint"].hex()
+
+
+def test_a_sink_that_is_gone_for_a_while_gets_the_batch_later(tmp_path):
+    sink = MemorySink(lost=3)
+    associator = start(tmp_path, sink)
+    associator.take(a_batch(3))
+    until(lambda: published(associator))
+    assert len(sink.ids) == 3
+    assert associator.publisher.lag(0)["memory"]["errors"] == 3
+    associator.close()
+
+
+def test_a_dead_sink_holds_up_neither_commits_nor_other_sinks(tmp_path):
+    good, dead = MemorySink("good"), Unreachable("dead")
+    associator = start(tmp_path, good, dead)
+    for visit in range(3):
+        assert associator.take(a_batch(2, visit=visit + 1)).status == "committed"
+    until(lambda: len(good.ids) == 6)
+    associator.tick()
+    lag = associator.publisher.lag(associator.ledger.last_seq())
+    assert (lag["good"]["behind"], lag["dead"]["behind"]) == (0, 3)
+    assert associator.ledger.latencies().tolist() == []
+    associator.close()
+
+
+def test_published_is_when_the_slowest_sink_has_it(tmp_path):
+    associator = start(tmp_path, MemorySink("one"), MemorySink("two"))
+    associator.take(a_batch(2))
+    until(lambda: published(associator))
+    assert associator.ledger.latencies(7).tolist() == pytest.approx([(NOW - 61007.0002) * 86400] * 2)
+    associator.close()
+
+
+def test_a_restarted_sink_goes_on_where_it_was(tmp_path):
+    first, second = MemorySink(), MemorySink()
+    associator = start(tmp_path, first)
+    associator.take(a_batch(2))
+    until(lambda: published(associator))
+    associator.close()
+    associator = start(tmp_path, second)
+    associator.take(a_batch(3, visit=8))
+    until(lambda: published(associator))
+    associator.close()
+    assert [len(first.ids), len(second.ids)] == [2, 3]
+
+
+def test_what_a_crash_left_in_the_outbox_is_published_at_the_next_start(tmp_path):
+    associator = start(tmp_path, Unreachable())
+    associator.take(a_batch(2))
+    associator.close()
+    sink = MemorySink()
+    associator = start(tmp_path, sink)
+    until(lambda: published(associator))
+    associator.close()
+    assert len(sink.ids) == 2
+
+
+def test_what_a_sink_refuses_or_breaks_on_is_a_dead_letter_and_the_rest_goes_on(tmp_path):
+    refused = int(a_batch(2).sources["diaSourceId"][1])
+    associator = start(tmp_path, MemorySink("strict", refuse=frozenset([refused])), Broken("broken"))
+    associator.take(a_batch(2))
+    until(lambda: published(associator))
+    dead = associator.ledger._rows("SELECT sink, diaSourceId, reason FROM dead_alert ORDER BY sink, diaSourceId")
+    assert [(sink, one == refused) for sink, one, _ in dead] == [
+        ("broken", False),
+        ("broken", True),
+        ("strict", True),
+    ]
+    assert "planted" in dead[0][2]
+    associator.close()
+
+
+def test_sinks_of_full_alerts_wait_under_load_and_the_others_do_not(tmp_path):
+    full, notice = MemorySink("full", tier="full"), MemorySink("notice")
+    associator = start(tmp_path, full, notice)
+    associator.publisher.defer_full(True)
+    until(lambda: associator.publisher.followers[0].idle)
+    associator.take(a_batch(2))
+    until(lambda: len(notice.ids) == 2)
+    assert full.ids == []
+    associator.publisher.defer_full(False)
+    until(lambda: published(associator))
+    assert full.ids == notice.ids
+    associator.close()
+
+
+def test_suspect_alerts_are_held_make_no_objects_and_leave_when_released(tmp_path):
+    sink = MemorySink()
+    associator = start(tmp_path, sink, suspect_count=2)
+    associator.take(a_batch(2, detector=5))
+    assert associator.take(a_batch(3, visit=9, ra=200.0)).status == "committed"
+    until(lambda: published(associator))
+    assert len(sink.ids) == 2
+    assert len(associator.ledger.objects()) == 2
+    assert associator.ledger.standing(a_batch(3, visit=9).observation.frame).suspect
+    assert associator.ledger.release(9, 4, False, NOW) == 1
+    associator.publisher.wake()
+    until(lambda: published(associator))
+    assert len(sink.ids) == 5
+    assert decode_alert(sink.batches[-1].alerts[0])["diaObject"] is None
+    associator.close()

@@ -1,0 +1,194 @@
+"""A service of real processes that are killed and started again, and a client that sends all the while."""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from recorded import COUNT
+from serving import a_frame, until
+
+from gpudiff.edges import archive
+from gpudiff.edges.client import FrameClient
+from gpudiff.edges.fits import write_frame
+from gpudiff.edges.ledger_reader import LedgerReader
+from gpudiff.model.frame import Frame, FrameId
+
+HERE = Path(__file__).parent
+START_S, PATIENCE_S = 60.0, 120.0
+"""A program starts in seconds, and the client waits through several starts; a loaded machine is slower."""
+REPEATED = 0.1
+"""Of the frames are sent a second time."""
+
+
+class Program:
+    """One program that can be killed and started again at the same endpoint."""
+
+    def __init__(self, command: list[str], log: Path):
+        self.command, self.log = command, log
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait for its `ready:` line; once more when its endpoint was not free yet."""
+        for _ in range(5):
+            with open(self.log, "ab") as log:
+                self.process = subprocess.Popen(
+                    [sys.executable, *self.command],
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (HERE, *HERE.parents[:2])))},
+                )
+            if self._line().startswith(b"ready:"):
+                return
+            self.process.kill()
+            self.process.wait()
+        raise AssertionError(f"{self.command}: not ready: {self.log.read_text()[-2000:]}")
+
+    def _line(self) -> bytes:
+        assert self.process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            return self.process.stdout.readline() if selector.select(START_S) else b""
+
+    def kill(self) -> None:
+        """SIGKILL, and start it again."""
+        self.process.kill()
+        self.process.wait()
+        self.start()
+
+    def stop(self) -> int:
+        """SIGTERM; its exit status."""
+        self.process.terminate()
+        return self.process.wait(START_S)
+
+
+class Service:
+    """An associator and a differencer with recorded detections, in one directory."""
+
+    def __init__(self, directory: Path, port: int):
+        self.directory, self.endpoint = directory, f"tcp://127.0.0.1:{port}"
+        templates = directory / "templates"
+        templates.mkdir(parents=True)
+        write_frame(templates / "template.fits", a_frame(0))
+        where = f"ipc://{directory}/detections.ipc"
+        words = ["-m", "gpudiff", "associator", "--directory", str(directory), "--detections", where]
+        self.associator = Program([*words, "--log", "json"], directory / "associator.log")
+        words = ["-m", "recorded", str(directory), str(templates), self.endpoint, where]
+        self.differencer = Program(words, directory / "differencer.log")
+
+    def kill(self, who: str) -> None:
+        """SIGKILL one of: associator, differencer, worker."""
+        if who != "worker":
+            getattr(self, who).kill()
+            return
+        for pid in json.loads((self.directory / "status.json").read_text())["workers"][:1]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:  # its differencer was killed just before
+                return
+
+    def wait_for(self, program: str, event: str) -> None:
+        """Wait until a program says that something has happened, once more."""
+        log, said = self.directory / f"{program}.log", f'"event": "{event}"'
+        before = log.read_text().count(said)
+        until(lambda: log.read_text().count(said) > before)
+
+    def stop(self) -> None:
+        """Both, in order; they must end well."""
+        assert self.differencer.stop() == 0
+        assert self.associator.stop() == 0
+
+    def end(self) -> None:
+        """Both, whatever state they are in."""
+        for program in (self.differencer, self.associator):
+            program.process.kill()
+            program.process.wait()
+
+
+class Camera:
+    """Sends frames in a thread until told to stop; some twice, none in order of their visits."""
+
+    def __init__(self, endpoint: str, seed: int):
+        self.rng, self.endpoint = np.random.default_rng(seed), endpoint
+        self.sent: set[FrameId] = set()
+        self.ends: Counter[str] = Counter()
+        self.error: Exception | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _frames(self) -> Iterator[Frame]:
+        number = 0
+        while not self._stop.is_set():
+            number += 1
+            visit = 1 + number // 4 * 4 + 3 - number % 4  # four by four backwards
+            if self.sent and self.rng.random() < REPEATED:
+                visit = int(self.rng.choice([frame.visit for frame in list(self.sent)[-20:]]))
+            frame = a_frame(visit)
+            self.sent.add(frame.observation.frame)
+            yield frame
+
+    def _run(self) -> None:
+        try:
+            with FrameClient(self.endpoint, timeout_s=PATIENCE_S) as client:
+                for receipt in client.send_many(self._frames()):
+                    self.ends[receipt.status] += 1
+        except Exception as error:
+            self.error = error
+
+    def wait_for(self, more: int, after_s: float) -> None:
+        """Wait for so many more final receipts, and a little more."""
+        goal = self.ends.total() + more
+        until(lambda: self.error or self.ends.total() >= goal)
+        self._stop.wait(after_s)
+
+    def give_up(self) -> None:
+        """No more frames; do not wait."""
+        self._stop.set()
+
+    def finish(self) -> None:
+        """No more frames; wait for the receipts of those under way."""
+        self._stop.set()
+        self._thread.join(PATIENCE_S)
+        assert self.error is None
+        assert not self._thread.is_alive()
+
+
+def check(directory: Path, sent: set[FrameId]) -> None:
+    """The ids in ledger and archive are those of an undisturbed run: none lost, none doubled."""
+    expected = sorted(
+        frame.visit << 24 | frame.detector << 16 | n for frame in sent for n in range(COUNT)
+    )  # content makes the ids: what an undisturbed run gives
+    ledger = LedgerReader(directory / "ledger.sqlite")
+    assert ledger.sources()["diaSourceId"].tolist() == expected
+    ledger.close()
+    files = sorted((directory / "alerts").glob("*.avro"))
+    assert sorted(alert["diaSourceId"] for file in files for alert in archive.read(file)) == expected
+
+
+def survive(directory: Path, port: int, seed: int, kills: int) -> Camera:
+    """Kill programs at random moments while frames are sent, then check; the camera, for its counts."""
+    service, rng = Service(directory, port), np.random.default_rng(seed)
+    camera = None
+    try:
+        camera = Camera(service.endpoint, seed)
+        for _ in range(kills):
+            camera.wait_for(int(rng.integers(1, 8)), float(rng.uniform(0, 0.1)))
+            service.kill(str(rng.choice(["associator", "differencer", "worker"])))
+        camera.wait_for(1, 0.0)
+        camera.finish()
+        service.stop()
+    finally:
+        service.end()
+        if camera is not None:
+            camera.give_up()
+    check(directory, camera.sent)
+    return camera

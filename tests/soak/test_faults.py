@@ -1,0 +1,51 @@
+"""Programs killed at random moments: ids in ledger and archive are those of an undisturbed run."""
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from killing import Camera, Service, check, survive
+
+STAGES = [("differencer", "accepted"), ("differencer", "done"), ("associator", "commit")]
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_or_doubled_when_programs_are_killed(tmp_path):
+    camera = survive(tmp_path / "night", free_port(), seed=1, kills=6)
+    assert set(camera.ends) <= {"done", "duplicate"}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("program", "event"), STAGES)
+@pytest.mark.parametrize("victim", ["differencer", "associator", "worker"])
+def test_nothing_is_lost_when_a_program_is_killed_at_a_stage_of_a_visit(tmp_path, program, event, victim):
+    service = Service(tmp_path / "night", free_port())
+    camera = Camera(service.endpoint, seed=1)
+    try:
+        for _ in range(3):
+            service.wait_for(program, event)
+            service.kill(victim)
+        camera.wait_for(1, 0.0)
+        camera.finish()
+        service.stop()
+    finally:
+        camera.give_up()
+        service.end()
+    check(service.directory, camera.sent)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(10, 14))
+def test_nothing_is_lost_or_doubled_in_two_hundred_kills(tmp_path, seed):
+    camera = survive(tmp_path / "night", free_port(), seed, kills=50)
+    assert set(camera.ends) <= {"done", "duplicate"}

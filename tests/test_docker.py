@@ -1,0 +1,57 @@
+"""docker/: every command line is one that the programs accept, every file named is there."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gpudiff.__main__ import parser_for
+from gpudiff.model.config import load
+
+DOCKER = Path(__file__).parents[1] / "docker"
+SERVICES = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+UNITS = sorted((DOCKER / "systemd").glob("*.service"))
+OURS = {name: words for name, words in SERVICES.items() if words["image"] == "gpudiff"}
+
+
+def unit_command(unit: Path) -> list[str]:
+    """The words after the program's name."""
+    (line,) = [line for line in unit.read_text().splitlines() if line.startswith("ExecStart=")]
+    return shlex.split(line.removeprefix("ExecStart="))[1:]
+
+
+def test_there_are_two_differencers_an_associator_postgresql_and_prometheus():
+    assert set(SERVICES) == {"associator", "differencer-1", "differencer-2", "postgres", "prometheus"}
+
+
+@pytest.mark.parametrize(
+    "command", [*(shlex.split(one["command"]) for one in OURS.values()), *map(unit_command, UNITS)]
+)
+def test_every_command_line_is_accepted(command):
+    assert parser_for(command).parse_args(command).command == command[0]
+
+
+def test_every_file_that_is_mounted_or_built_from_exists():
+    mounted = [volume.split(":")[0] for one in SERVICES.values() for volume in one.get("volumes", [])]
+    here = [DOCKER / name for name in mounted if name.startswith("./")]
+    built = [DOCKER / one["build"]["context"] / one["build"]["dockerfile"] for one in OURS.values()]
+    assert here
+    assert [path for path in [*here, *built] if not path.is_file()] == []
+
+
+def test_every_volume_that_is_used_is_declared():
+    declared = yaml.safe_load((DOCKER / "compose.yaml").read_text())["volumes"]
+    used = {volume.split(":")[0] for one in SERVICES.values() for volume in one.get("volumes", [])}
+    assert {name for name in used if not name.startswith(".")} == set(declared)
+
+
+def test_prometheus_asks_the_metrics_port_of_every_program():
+    (job,) = yaml.safe_load((DOCKER / "prometheus.yml").read_text())["scrape_configs"]
+    ports = {name: shlex.split(one["command"]) for name, one in OURS.items()}
+    expected = {f"{name}:{words[words.index('--metrics') + 1].split(':')[1]}" for name, words in ports.items()}
+    assert set(job["static_configs"][0]["targets"]) == expected
+
+
+def test_the_configuration_is_accepted():
+    assert load(DOCKER / "gpudiff.toml").service.workers == 2
