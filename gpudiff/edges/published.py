@@ -32,4 +32,5 @@ def _value(alert: dict[str, Any], name: str) -> Any:
     if name == "latency_s":
         seconds = (alert.get("provenance") or {}).get("latency_s")
         return float("nan") if seconds is None else seconds
-    return alert["diaSource"][name]
+    value = alert["diaSource"][name]
+    return 0 if name == "diaObjectId" and value is None else value  # what moves belongs to no object

@@ -40,7 +40,7 @@ class Demo:
 
     cutouts : for each alert of `recovery`, the FITS files of science, template and difference
     seconds : wall time of each part; service_status : exit status of the service
-    stored : DIASources in the ledger, summed over its objects
+    stored : DIASources in the ledger
     """
 
     night: Night
@@ -97,7 +97,7 @@ def summary(demo: Demo) -> list[tuple[str, str, str]]:
     """The table with which a demo ends: what, how much, and what that means."""
     r = demo.recovery
     detectable, found = int(r.detectable.sum()), int((r.found & r.detectable).sum())
-    flagged = r.alerts["flagged"]
+    flagged, moving = r.alerts["flagged"], r.alerts["diaObjectId"] == 0
     median, p98, largest = latency(r.alerts["latency_s"])
     good = sum(frame.good for frame in demo.frames)
     return [
@@ -114,7 +114,8 @@ def summary(demo: Demo) -> list[tuple[str, str, str]]:
         ("found below 5", f"{int((r.found & ~r.detectable).sum())}", "fainter than the detectable ones"),
         ("false", f"{int((r.false & ~flagged).sum())}", "unflagged alerts where nothing was put in"),
         ("false, flagged", f"{int((r.false & flagged).sum())}", "flagged alerts where nothing was put in"),
-        ("new objects", f"{int((~r.alerts['known']).sum())}", "alerts that created an object"),
+        ("new objects", f"{int((~r.alerts['known'] & ~moving).sum())}", "alerts that created an object"),
+        ("moving", f"{int(moving.sum())}", "alerts of trails and tracklets, which make no object"),
         ("known objects", f"{int(r.alerts['known'].sum())}", "alerts that joined an object seen before"),
         (
             "association",

@@ -9,7 +9,7 @@ from gpudiff.model.tables import Column, Table
 _C = Column
 PUBLISHED: tuple[Column, ...] = (
     _C("diaSourceId", "i8", "", "visit << 24 | detector << 16 | rank"),
-    _C("diaObjectId", "i8", "", "the object it was joined to"),
+    _C("diaObjectId", "i8", "", "the object it was joined to, 0 for what moves"),
     _C("visit", "i8", "", "visit number"),
     _C("detector", "i2", "", "detector number"),
     _C("x", "f8", "pixel", "position, first pixel's centre is 0"),

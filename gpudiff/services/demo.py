@@ -65,15 +65,15 @@ def run_demo(
         cutouts,
         {"simulation": simulated - started, "start": ready - simulated, "frames": sent - ready},
         status,
-        int(objects(service / "ledger.sqlite")["nDiaSources"].sum()),
+        len(sources(service / "ledger.sqlite")),
     )
 
 
-def objects(ledger: Path) -> Table:
-    """The DIAObjects in a ledger; raises StoreFailed where there is none."""
+def sources(ledger: Path) -> Table:
+    """The DIASources in a ledger; raises StoreFailed where there is none."""
     reader = LedgerReader(ledger)
     try:
-        return reader.objects()
+        return reader.sources()
     finally:
         reader.close()
 

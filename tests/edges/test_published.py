@@ -6,7 +6,7 @@ from gpudiff.model.errors import UnreadableFile
 
 SOURCE = {
     "diaSourceId": "long",
-    "diaObjectId": "long",
+    "diaObjectId": ["null", "long"],
     "visit": "long",
     "detector": "int",
     "x": "float",
@@ -79,3 +79,9 @@ def test_a_torn_file_is_refused(tmp_path):
     (tmp_path / "1.avro").write_bytes(whole[:-100])
     with pytest.raises(UnreadableFile):
         read_alerts(tmp_path)
+
+
+def test_what_moves_belongs_to_no_object(tmp_path):
+    write(tmp_path / "1.avro", [alert(5, diaObjectId=None), alert(6, diaObjectId=7)])
+    table, _ = read_alerts(tmp_path)
+    assert table["diaObjectId"].tolist() == [0, 7]
