@@ -291,12 +291,17 @@ class Dealer(Socket):
         events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
         for event in REFUSALS:
             events |= event
-        self._monitor = self._socket.get_monitor_socket(events)
+        address = f"inproc://dealer-{id(self)}"
+        self._socket.monitor(address, events)
+        self._monitor: zmq.Socket = zmq.Context.instance().socket(zmq.PAIR)
+        self._monitor.setsockopt(zmq.RCVHWM, 0)  # a full one would hold up ZeroMQ's own thread
+        self._monitor.connect(address)
         self._lost = self._back = False
         self._connect(endpoint)
 
     def close(self) -> None:
         self._socket.disable_monitor()
+        self._monitor.close(0)
         super().close()
 
     def send(self, parts: Sequence[Part]) -> bool:

@@ -40,6 +40,7 @@ class Herald:
 
     def listen(self) -> None:
         """Take in the answers, which nobody needs."""
+        self._dealer.came_back()
         while self._dealer.receive(0.0) is not None:
             pass
 

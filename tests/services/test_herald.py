@@ -1,6 +1,9 @@
 """What a differencer tells its associator beside detections."""
 
 import math
+import time
+
+from serving import bound
 
 from gpudiff.edges.detections import Answer, decode_control, encode_answer
 from gpudiff.edges.transport import Router, wait
@@ -61,3 +64,22 @@ def test_what_is_cancelled_or_superseded_is_told_by_its_state():
 def test_a_frame_given_up_is_told_by_name():
     [said] = told(lambda one: one.failed(FrameId(7, 0, 3), "NoStars: none"))
     assert said == {"say": "failed", "visit": 7, "snap": 0, "detector": 3, "reason": "NoStars: none"}
+
+
+def test_an_associator_that_comes_and_goes_is_told_again():
+    first = Router("tcp://127.0.0.1:*")
+    herald, endpoint = Herald(first.endpoint), first.endpoint
+    herald.failed(FrameId(1, 0, 0), "")
+    assert wait([first], 10.0)
+    first.close()
+    second = bound(lambda: Router(endpoint))
+    heard = 0
+    last = time.monotonic() + 10
+    while not heard and time.monotonic() < last:
+        herald.failed(FrameId(2, 0, 0), "")
+        heard = len(wait([second], 0.1))
+        herald.listen()
+    assert heard
+    assert not herald._dealer.came_back()  # listen has taken note
+    herald.close()
+    second.close()
