@@ -5,6 +5,7 @@ import ipaddress
 import os
 import tempfile
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -291,7 +292,7 @@ class Dealer(Socket):
         events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
         for event in REFUSALS:
             events |= event
-        address = f"inproc://dealer-{id(self)}"
+        address = f"inproc://dealer-{uuid.uuid4()}"  # an address is given back some time after its socket closed
         self._socket.monitor(address, events)
         self._monitor: zmq.Socket = zmq.Context.instance().socket(zmq.PAIR)
         self._monitor.setsockopt(zmq.RCVHWM, 0)  # a full one would hold up ZeroMQ's own thread

@@ -140,3 +140,8 @@ def test_a_path_too_long_for_a_socket_becomes_a_short_private_one(tmp_path):
     folder = os.path.dirname(endpoint.removeprefix("ipc://"))
     assert os.stat(folder).st_mode & 0o077 == 0
     os.rmdir(folder)
+
+
+def test_dealers_that_come_and_go_do_not_meet():
+    for _ in range(300):  # an object's memory, and so its id, is used again at once
+        Dealer("tcp://127.0.0.1:9").close()
