@@ -22,16 +22,16 @@ from batches import a_batch
 
 from gpudiff.edges import archive
 from gpudiff.edges.detections import encode
+from gpudiff.edges.sinks.memory import Memory
 from gpudiff.model.config import Configuration
 from gpudiff.services.associator import Associator, Message
-from gpudiff.services.publisher import MemorySink
 
 DETECTORS = 189
 GOALS_S = {10_000: 2.0, 40_000: 6.0}
 VISITS = 3
 
 
-class Timed(MemorySink):
+class Timed(Memory):
     """Notes when each batch has come, and keeps ids only."""
 
     def __init__(self):

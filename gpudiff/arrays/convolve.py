@@ -40,6 +40,7 @@ def polynomials(shape: tuple[int, ...], order: int) -> Iterator[np.ndarray]:
 
 
 def check(image: tuple[int, ...], kernels: tuple[int, ...], order: int) -> None:
+    """Raises WrongShape unless the shapes are those of an image and of its kernels."""
     terms = (order + 1) * (order + 2) // 2
     if len(image) != 2 or 0 in image:
         raise WrongShape(f"convolve: expected an image of shape (H, W), got {image}")

@@ -46,6 +46,7 @@ def weights(difference: np.ndarray, variance: np.ndarray) -> np.ndarray:
 
 
 def check(difference: tuple[int, ...], variance: tuple[int, ...], psf: np.ndarray) -> None:
+    """Raises WrongShape unless the shapes are those of two planes, BadPsf for a PSF that is none."""
     if len(difference) != 2 or 0 in difference or difference != variance:
         expected = "difference and variance of one shape (H, W)"
         raise WrongShape(f"matched filter: expected {expected}, got {difference} and {variance}")

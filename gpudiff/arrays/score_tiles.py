@@ -208,43 +208,20 @@ def score_tiles_cuda(
     warps = warps_for(filter_side, psf_side)
     grid_of = _Grid(rows, columns, batch, warps)
     borders_there = launcher.upload(rows, np.int32), launcher.upload(columns, np.int32)
-    defines = (f"S={filter_side}", f"P={psf_side}", f"WARPS={warps}")
-    grid, layout = grid_of.grown(half)
-    launcher.launch(
-        "score_tiles",
-        "whiten",
-        grid,
-        (32 * warps, 1, 1),
-        [
-            images,
-            lost,
-            launcher.upload(np.stack(filters_at), np.float32),
-            *borders_there,
-            squares,
-            *map(np.int32, [width, height, *layout, half, tall, wide]),
-        ],
-        shared=shared_bytes(filter_side, 1, warps),
-        defines=defines,
-    )
+
+    def launch(kernel: str, grown: int, arrays: Sequence[Any], sizes: Sequence[int], shared: int) -> None:
+        grid, layout = grid_of.grown(grown)
+        arguments = [*arrays, *map(np.int32, [width, height, *layout, *sizes])]
+        defines = (f"S={filter_side}", f"P={psf_side}", f"WARPS={warps}")
+        launcher.launch("score_tiles", kernel, grid, (32 * warps, 1, 1), arguments, shared, defines)
+
+    whitening = launcher.upload(np.stack(filters_at), np.float32)
+    arrays = [images, lost, whitening, *borders_there, squares]
+    launch("whiten", half, arrays, [half, tall, wide], shared_bytes(filter_side, 1, warps))
     outputs = [launcher.empty(images.shape, np.dtype(kind)) for kind in ("f4", "f4", "f4", "u1")]
-    grid, layout = grid_of.grown(0)
-    launcher.launch(
-        "score_tiles",
-        "score",
-        grid,
-        (32 * warps, 1, 1),
-        [
-            squares,
-            variances,
-            lost,
-            *(launcher.upload(np.stack(each), np.float32) for each in (profiles, levels, floors)),
-            *borders_there,
-            *outputs,
-            *map(np.int32, [width, height, *layout, tall, wide]),
-        ],
-        shared=shared_bytes(psf_side, 2, warps),
-        defines=defines,
-    )
+    tables = [launcher.upload(np.stack(each), np.float32) for each in (profiles, levels, floors)]
+    arrays = [squares, variances, lost, *tables, *borders_there, *outputs]
+    launch("score", 0, arrays, [tall, wide], shared_bytes(psf_side, 2, warps))
     return outputs[0], outputs[1], outputs[2], outputs[3]
 
 

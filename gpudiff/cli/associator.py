@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; 0."""
     from gpudiff.edges.keys import warning
     from gpudiff.services import log
-    from gpudiff.services.associator import serve
+    from gpudiff.services.associator_loop import serve
 
     configuration = load(arguments.config) if arguments.config else Configuration()
     endpoint = arguments.detections or configuration.service.detections

@@ -92,7 +92,7 @@ def _visits(found: "Standing") -> Any:
     table.add_column("visit")
     table.add_column("state")
     table.add_column("detectors")
-    for name in ("sources", "known", "new", "median s", "p98 s", "max s"):
+    for name in ("sources", "known", "other", "median s", "p98 s", "max s"):
         table.add_column(name, justify="right")
     for one in found.visits:
         states = "  ".join(f"{count} {state.lower()}" for state, count in sorted(one["states"].items()))

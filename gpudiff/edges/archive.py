@@ -16,6 +16,7 @@ from typing import Any
 import fastavro
 import numpy as np
 
+from gpudiff.edges import folder
 from gpudiff.edges.avro_rows import long
 from gpudiff.model.errors import StoreFailed, UnreadableFile
 
@@ -65,7 +66,7 @@ def sync(path: Path, size: int) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        sync_folder(path.parent)
+        folder.sync(path.parent)
 
 
 def trim(path: Path, size: int) -> None:
@@ -127,12 +128,3 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 
 def _bytes(value: bytes) -> bytes:
     return long(len(value)) + value
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder last: a new file is only safe once its folder is on disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -222,7 +222,7 @@ class LedgerReader:
 
     # ------------------------------------------------------------ reports
     def visits(self) -> list[dict[str, Any]]:
-        """One dict a visit: visit, state, detectors (committed ones), sources, known, new."""
+        """One dict a visit: visit, state, detectors (committed ones), sources, known, new (or moving)."""
         names = ("visit", "state", "detectors", "sources", "known", "new")
         rows = self._rows(
             "SELECT v.visit, v.state, count(d.visit), coalesce(sum(d.sources), 0), coalesce(sum(d.known), 0),"

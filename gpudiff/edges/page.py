@@ -119,7 +119,7 @@ def _size(demo: Demo) -> str:
 def _visit(demo: Demo, visit: Any) -> dict[str, Any]:
     r = demo.recovery.of_visit(visit.number)
     frames = [frame for frame in demo.frames if frame.visit == visit.number]
-    flagged = r.alerts["flagged"]
+    flagged, moving = r.alerts["flagged"], r.alerts["diaObjectId"] == 0
     median, _, largest = latency(r.alerts["latency_s"])
     return {
         "number": visit.number,
@@ -133,7 +133,8 @@ def _visit(demo: Demo, visit: Any) -> dict[str, Any]:
         "missed": int(r.missed.sum()),
         "false": int((r.false & ~flagged).sum()),
         "false_flagged": int((r.false & flagged).sum()),
-        "new": int((~r.alerts["known"]).sum()),
+        "new": int((~r.alerts["known"] & ~moving).sum()),
+        "moving": int(moving.sum()),
         "known": int(r.alerts["known"].sum()),
         "median": f"{median:.2f}",
         "largest": f"{largest:.2f}",

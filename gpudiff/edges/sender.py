@@ -1,6 +1,7 @@
 """What everything that sends frames offers: the client, and its double for tests."""
 
 import statistics
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -45,7 +46,7 @@ class VisitReport:
         return f"{text}, {statistics.median(waits):.2f} s, {max(waits):.2f} s at most" if waits else text
 
 
-class Sender:
+class Sender(ABC):
     """Frames in, final receipts out.  A subclass has `send_many` and `close`."""
 
     def __enter__(self) -> Self:
@@ -56,13 +57,13 @@ class Sender:
     ) -> None:
         self.close()
 
+    @abstractmethod
     def close(self) -> None:
         """Let the service go; frames without a final receipt may or may not have been taken."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send_many(self, frames: Iterable[Frame]) -> Iterator[Receipt]:
         """The final receipts, in the order in which the service finishes."""
-        raise NotImplementedError
 
     def send(self, frame: Frame) -> Receipt:
         """The frame's final receipt: done, duplicate or rejected; failed when it failed three times.

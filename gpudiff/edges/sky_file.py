@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from gpudiff.edges import healpix
+from gpudiff.edges import folder, healpix
 from gpudiff.edges.atomic import atomically
 from gpudiff.model.errors import UnreadableFile
 from gpudiff.model.tables import Column, Table
@@ -148,7 +148,7 @@ def write_sky_file(
             file.flush()
             os.fsync(file.fileno())
         _keep_previous(path)
-    _sync_folder(path.parent)
+    folder.sync(path.parent)
     return len(sort)
 
 
@@ -203,11 +203,3 @@ def _keep_previous(path: Path) -> None:
     if path.exists():
         with atomically(path.with_name(path.name + ".previous")) as second:
             os.link(path, second)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

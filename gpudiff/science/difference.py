@@ -101,7 +101,7 @@ def difference(
     notes.extend(left.notes)
     watch.lap("decorrelate and score")
     quality = describe(settings.algorithm, parts, stars, fit, planes, blank, scale, before, science)
-    steps, fingerprint = difference_steps(science.frame, template.frame, configuration)
+    steps, fingerprint = difference_steps(science.frame, template.frame, configuration, device.name)
     result = Difference(
         science=science,
         template=template,

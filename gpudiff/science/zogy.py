@@ -110,7 +110,7 @@ def zogy(science: Exposure, template: Exposure, configuration: Configuration, de
     notes = (*notes, *left.notes)
     watch.lap("decorrelate and score")
     quality = describe("zogy", parts, stars, fit, planes, blank, scale, before, science)
-    steps, fingerprint = difference_steps(science.frame, template.frame, configuration)
+    steps, fingerprint = difference_steps(science.frame, template.frame, configuration, device.name)
     half = made.thirds.shape[1] // 2
     result = Difference(
         science=science,

@@ -5,7 +5,6 @@ before the answer makes the sender repeat the batch, and the ledger absorbs the 
 """
 
 import dataclasses
-import fcntl
 import json
 import math
 import os
@@ -20,21 +19,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gpudiff.edges import alert_codec, archive, detections
+from gpudiff.edges import alert_codec, archive, detections, folder
 from gpudiff.edges.alert_index import AlertIndex
 from gpudiff.edges.alert_schema import schema_fingerprint, schema_text
 from gpudiff.edges.archive import Appended
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.detections import Answer
-from gpudiff.edges.keys import server_keys
 from gpudiff.edges.ledger import Commit, Ledger
 from gpudiff.edges.ledger_reader import ArchiveFile
 from gpudiff.edges.object_store import ObjectStore
 from gpudiff.edges.provenance_file import keep_steps
-from gpudiff.edges.transport import Received, Router, endpoint_in, wait
 from gpudiff.model.alert_index import INDEX
-from gpudiff.model.association import NEW, Association
+from gpudiff.model.association import KINDS, NEW, Association
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.clock import tai_now
 from gpudiff.model.config import Configuration
@@ -52,17 +49,12 @@ from gpudiff.services.breaker import Breaker
 from gpudiff.services.identify import identify
 from gpudiff.services.known_sky import KnownSky
 from gpudiff.services.load import Load
-from gpudiff.services.monitor import Monitor, well
-from gpudiff.services.outlets import sinks_of
 from gpudiff.services.publisher import Publisher
 from gpudiff.services.solar_system import SolarSystem
 from gpudiff.services.visits import Visits, obey
 
-LISTEN_S = 1.0
 FULL_ALERTS, CUTOUTS = 2, 3
 """Steps of services/load.py that are done here; the first and the last are the differencer's."""
-GROUP_PAUSE_S = 0.002
-"""How long a group waits for one more batch: those that are under way, not those that are being made."""
 Made = TypeVar("Made")
 MAX_BYTES = 4 << 30
 """Of one message; 65,536 sources with three cutouts of 51 x 51, variance and mask are 3 GB."""
@@ -87,11 +79,13 @@ class Message:
 
 @dataclass(frozen=True)
 class Done:
-    """A frame of the transaction that is under way.  latency_s : at `at`, MJD TAI"""
+    """A frame of the transaction that is under way.
+
+    kinds : DIASources by kind (model.association.KINDS); latency_s : at `at`, MJD TAI
+    """
 
     frame: FrameId
-    sources: int
-    known: int
+    kinds: dict[str, int]
     latency_s: float | None
     at: float
 
@@ -117,7 +111,7 @@ class Associator:
         store = configuration.ledger.store
         where = directory / "ledger.sqlite" if store == "sqlite" else store
         self.ledger = Ledger(where)
-        make_folder(self.alerts)
+        folder.make(self.alerts)
         for file in self.ledger.all_archive_files():
             archive.trim(self.alerts / file.name, file.size)
         self.dead = DeadLetters(directory / "dead")
@@ -226,8 +220,8 @@ class Associator:
         now = self.clock()
         for one in self._done:
             seconds = None if one.latency_s is None else one.latency_s + (now - one.at) * 86400
-            self.metrics.committed(one.known, one.sources - one.known, seconds, len(self.sky))
-            log.say("commit", one.frame, sources=one.sources, known=one.known, latency_s=seconds)
+            self.metrics.committed(one.kinds, seconds, len(self.sky))
+            log.say("commit", one.frame, **one.kinds, latency_s=seconds)
 
     def _index(self) -> None:
         """Note in the index what was committed; without it readers look into the files."""
@@ -295,7 +289,8 @@ class Associator:
         known, count = int(found.known.sum()), len(found.known)
         self.counts["unplaced"] += int(np.isnan(batch.sources["ra"]).sum())
         seconds = latency(batch, self.clock())
-        self._done.append(Done(frame, count, known, seconds, self.clock()))
+        kinds = {kind: int(np.count_nonzero(found.kind == number)) for number, kind in enumerate(KINDS)}
+        self._done.append(Done(frame, kinds, seconds, self.clock()))
         counts = (count, known, count - known)
         return Answer(_list(frame), "committed", *counts, latency_s=seconds, load=self.load.level)
 
@@ -427,15 +422,6 @@ def without_new_objects(found: Association) -> Association:
     return replace(found, objects=found.objects.replace(diaObjectId=ids))
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder that lasts; raises StoreFailed."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        archive.sync_folder(folder.parent)
-    except OSError as error:
-        raise StoreFailed(f"{folder}: {error.strerror}") from None
-
-
 def index_rows(sources: Table, object_ids: Sequence[int], revision: int, appended: Appended) -> Table:
     """Table of INDEX: what the index of the archive notes of a frame's alerts."""
     columns = {c.name: sources[c.name] for c in INDEX if c.name in sources.columns}
@@ -444,92 +430,11 @@ def index_rows(sources: Table, object_ids: Sequence[int], revision: int, appende
 
 
 def own(directory: Path) -> int:
-    """A lock on the directory, as a file descriptor: nobody else gets it until it is closed.
-
-    The kernel gives it back when its holder dies.  Raises StoreFailed when somebody holds it.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = os.open(directory / "associator.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise StoreFailed(f"{directory}: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise StoreFailed(f"{directory}: expected no other associator, one owns this directory") from None
-    return lock
-
-
-def serve(
-    directory: Path,
-    endpoint: str,
-    configuration: Configuration,
-    ready: Callable[[str], None],
-    stopping: Callable[[], bool],
-    metrics: str | None = None,
-) -> None:
-    """Answer detections until told to stop; a batch that was begun is finished and answered.
-
-    endpoint : to bind; ready : called with the endpoint once batches are taken; stopping : asked every second
-    and after each batch; metrics : "[HOST:]PORT" for Prometheus and health, None for none
-    Batches that still wait in the socket are their senders' to repeat.
-    """
-    import astropy.io.fits
-    import astropy.wcs  # noqa: F401  # now, not in the first frame's latency
-
-    associator = Associator(directory, configuration, sinks=sinks_of(configuration, directory))
-    monitor: Monitor | None = None
-    try:
-        if metrics is not None:
-            monitor = Monitor(associator.metrics.registry, metrics, well, lambda: "stopping" if stopping() else "")
-        bind = endpoint_in(directory, endpoint)
-        router = Router(
-            bind, max_part_bytes=MAX_BYTES, keys=server_keys(configuration.security, bind, "detections")
-        )
-        try:
-            associator.report("ready", router.endpoint)
-            ready(router.endpoint)
-            while not stopping():
-                if not step(associator, router):
-                    associator.tick()
-                    wait([router], LISTEN_S)
-                associator.counts.update(_named(router.refused()))
-                associator.report("ready", router.endpoint)
-            associator.report("stopped", router.endpoint)
-        finally:
-            router.close()
-    finally:
-        if monitor is not None:
-            monitor.close()
-        associator.close()
-
-
-def step(associator: Associator, router: Router) -> int:
-    """Answer what waits, as many as may share a transaction; how many messages that were."""
-    settings = associator.configuration.ledger
-    received: list[Received] = []
-    end = time.monotonic() + settings.group_s
-    while len(received) < settings.group:
-        message = router.receive(max_bytes=MAX_BYTES)
-        if message is None and (not received or time.monotonic() >= end or not wait([router], GROUP_PAUSE_S)):
-            break
-        if message is not None:
-            received.append(message)
-    associator.burdened(len(received) == settings.group)
-    controls = [one for one in received if detections.is_control(one.parts)]
-    batches = [one for one in received if not detections.is_control(one.parts)]
-    answers = associator.answers([Message(one.parts, one.cut) for one in batches]) if batches else []
-    answers += [associator.control(one.parts) for one in controls]
-    for one, answer in zip([*batches, *controls], answers, strict=True):
-        if not router.send(one.sender, detections.encode_answer(answer)):
-            associator.counts["unheard"] += 1
-    return len(received)
-
-
-def _named(refused: Counter[str]) -> dict[str, int]:
-    """Connections refused, as counts."""
-    return {f"refused: {reason}": count for reason, count in refused.items()}
+    """The lock of the directory; raises StoreFailed when somebody holds it."""
+    held = folder.lock(directory / "associator.lock")
+    if held is None:
+        raise StoreFailed(f"{directory}: expected no other associator, one owns this directory")
+    return held
 
 
 def _list(frame: FrameId) -> list[int]:

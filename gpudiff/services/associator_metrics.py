@@ -20,7 +20,7 @@ class AssociatorMetrics:
         self._alerts = Total("gpudiff_alerts", "alerts published", registry=registry)
         self._stages = Histogram(
             "gpudiff_associator_stage_seconds",
-            "time of one batch in a stage",
+            "time of one batch, or one transaction, in a stage",
             ["stage"],
             registry=registry,
             buckets=SECONDS,
@@ -39,17 +39,18 @@ class AssociatorMetrics:
         if error:
             self._errors.labels(error).inc()
 
-    def committed(self, known: int, new: int, latency_s: float | None, objects: int) -> None:
-        """Count a batch's DIASources, each of which is an alert, now published."""
-        self._sources.labels("known").inc(known)
-        self._sources.labels("new").inc(new)
-        self._alerts.inc(known + new)
+    def committed(self, kinds: Mapping[str, int], latency_s: float | None, objects: int) -> None:
+        """Count a batch's DIASources by kind, each of which is an alert, now in the archive."""
+        for kind, count in kinds.items():
+            self._sources.labels(kind).inc(count)
+        alerts = sum(kinds.values())
+        self._alerts.inc(alerts)
         self._objects.set(objects)
         if latency_s is not None and np.isfinite(latency_s):
-            for _ in range(known + new):
+            for _ in range(alerts):
                 self._latency.observe(latency_s)
 
     def stages(self, seconds: Mapping[str, float]) -> None:
-        """Note how long each stage of a batch took: associate, encode, commit, publish."""
+        """Note how long each stage took: associate, encode, archive, store of a batch; commit of a transaction."""
         for stage, value in seconds.items():
             self._stages.labels(stage).observe(value)

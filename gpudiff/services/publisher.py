@@ -175,37 +175,3 @@ def outgoing(reader: LedgerReader, folder: Path, one: Pending) -> OutgoingBatch:
         schema_id=SCHEMA_ID,
         fingerprint=reader.alert_fingerprint(one.frame, one.revision),
     )
-
-
-@dataclass
-class MemorySink:
-    """A sink that keeps what it gets: the double of a real one, for tests and for embedding.
-
-    lost : how many offers it shall not take now; refuse : diaSourceIds it refuses for good
-    """
-
-    name: str = "memory"
-    tier: str = "notice"
-    lost: int = 0
-    refuse: frozenset[int] = frozenset()
-    batches: list[OutgoingBatch] = field(default_factory=list)
-
-    def publish(self, batch: OutgoingBatch) -> Delivery:
-        if self.lost:
-            self.lost -= 1
-            raise NeighbourLost(f"{self.name}: not now")
-        self.batches.append(batch)
-        refused = tuple((one, "refused") for one in batch.rows["diaSourceId"].tolist() if one in self.refuse)
-        return Delivery(len(batch) - len(refused), refused)
-
-    def close(self) -> None:
-        pass
-
-    @property
-    def ids(self) -> list[tuple[int, int]]:
-        """(diaSourceId, revision) of every alert, in the order of their coming."""
-        return [
-            pair
-            for batch in self.batches
-            for pair in zip(batch.rows["diaSourceId"].tolist(), batch.rows["revision"].tolist(), strict=True)
-        ]

@@ -1,7 +1,6 @@
 """`gpudiff run`: a differencer and an associator as child processes, watched, restarted, stopped in order."""
 
 import ctypes
-import fcntl
 import os
 import selectors
 import signal
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from gpudiff.edges import folder
 from gpudiff.edges.transport import endpoint_in
 from gpudiff.model.errors import (
     BadConfiguration,
@@ -20,7 +20,6 @@ from gpudiff.model.errors import (
     InputRejected,
     MustStop,
     NeighbourLost,
-    StoreFailed,
 )
 
 START_S = 60.0
@@ -246,19 +245,12 @@ def _pause(program: Program) -> None:
             time.sleep(0.02)  # its output has ended, it is about to
 
 
-def _lock(directory: Path) -> IO[str]:
-    """The open lock file of the directory, which is made where it is absent."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        file = open(directory / "run.lock", "w")  # noqa: SIM115  (held open as long as we live)
-    except OSError as error:
-        raise StoreFailed(f"{directory}: cannot be written: {error.strerror}") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise BadConfiguration(f"{directory}: expected a directory no other `gpudiff run` uses") from None
-    return file
+def _lock(directory: Path) -> int:
+    """The lock of the directory, which is made where it is absent."""
+    held = folder.lock(directory / "run.lock")
+    if held is None:
+        raise BadConfiguration(f"{directory}: expected a directory no other `gpudiff run` uses")
+    return held
 
 
 def _ending_with_its_parent() -> Callable[[], None]:

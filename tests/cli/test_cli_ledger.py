@@ -8,7 +8,8 @@ from batches import a_batch
 from gpudiff.__main__ import main
 from gpudiff.edges.transport import Router, wait
 from gpudiff.model.config import Configuration, override
-from gpudiff.services.associator import Associator, step
+from gpudiff.services.associator import Associator
+from gpudiff.services.associator_loop import step
 
 
 @pytest.fixture

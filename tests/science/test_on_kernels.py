@@ -63,9 +63,11 @@ def test_the_sources_are_the_same(both):
     np.testing.assert_allclose(sources["psfFlux"], expected["psfFlux"], atol=1e-4 * sources["psfFluxErr"].max())
 
 
-def test_provenance_is_the_same_on_every_device(both):
+def test_the_fingerprint_is_the_same_on_every_device_and_the_device_stands_beside_it(both, launcher):
     (numpy, _), (kernels, _) = both
     assert kernels.fingerprint == numpy.fingerprint
+    assert {step["device"] for step in numpy.steps} == {"cpu"}
+    assert {step["device"] for step in kernels.steps} == {launcher.name}
 
 
 def test_a_template_on_its_own_grid_is_resampled_the_same(maker, launcher):

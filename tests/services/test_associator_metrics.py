@@ -3,6 +3,7 @@
 import pytest
 from batches import a_batch
 
+from gpudiff.model.association import KINDS
 from gpudiff.model.config import Configuration
 from gpudiff.services.associator import Associator
 
@@ -25,6 +26,11 @@ def test_batches_are_counted_by_answer_and_error(registry):
     for status in ("committed", "duplicate", "failed"):
         assert registry.get_sample_value("gpudiff_batches_total", {"status": status}) == 1
     assert registry.get_sample_value("gpudiff_batch_errors_total", {"error": "BadMessage"}) == 1
+
+
+def test_sources_are_counted_by_kind(registry):
+    counted = {kind: registry.get_sample_value("gpudiff_sources_total", {"kind": kind}) for kind in KINDS}
+    assert counted == {"known": 0, "tonight": 0, "moving": 0, "new": 3}
 
 
 def test_latency_counts_from_the_end_of_readout_of_each_alert_once(registry):

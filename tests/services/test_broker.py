@@ -19,19 +19,6 @@ from gpudiff.services.outlets import sinks_of
 HEAD = '[[filter]]\nname = "{name}"\nowner = "a@b.c"\nsink = "zmq+tcp://127.0.0.1:1"\nwhere = \'{where}\'\n'
 
 
-class Kept(Memory):
-    """A sink that also keeps the batches as they came."""
-
-    def __init__(self):
-        super().__init__()
-        self.batches = []
-
-    def publish(self, batch):
-        made = super().publish(batch)
-        self.batches.append(batch)
-        return made
-
-
 class Setup:
     """A broker with the filters `name=where`, and each filter's sink by the order of opening."""
 
@@ -42,7 +29,7 @@ class Setup:
         self.broker = Broker(self.path, folder, self.open, clock)
 
     def open(self, url):
-        self.sinks.append(Kept())
+        self.sinks.append(Memory())
         return self.sinks[-1]
 
     def write(self, **filters):

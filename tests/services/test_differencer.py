@@ -21,13 +21,6 @@ from gpudiff.services.settings import SUBTRACT, Settings
 
 
 @pytest.fixture(scope="module")
-def associator():
-    associator = SmallAssociator()
-    yield associator
-    associator.close()
-
-
-@pytest.fixture(scope="module")
 def service(tmp_path_factory, associator):
     """One service that all the bad messages go to: it must go on."""
     with serving(tmp_path_factory.mktemp("service"), associator, lease_s=1.0) as served:

@@ -5,10 +5,10 @@ import numpy as np
 from batches import a_batch
 from serving import until
 
+from gpudiff.edges.sinks.memory import Memory
 from gpudiff.model.config import Configuration
 from gpudiff.services.associator import Associator
 from gpudiff.services.load import STEPS, Load
-from gpudiff.services.publisher import MemorySink
 
 
 class Clock:
@@ -52,7 +52,7 @@ def test_flagged_alerts_leave_out_their_cutouts_and_the_others_do_not(tmp_path):
 
 
 def test_answers_say_how_much_is_to_be_left_out_and_full_alerts_wait(tmp_path):
-    clock, full = Clock(), MemorySink(tier="full")
+    clock, full = Clock(), Memory(tier="full")
     associator = Associator(tmp_path, Configuration(), sinks=[full], monotonic=clock)
     clock.seconds = 5.0
     associator.burdened(True)

@@ -7,10 +7,10 @@ from batches import a_batch
 from serving import until
 
 from gpudiff.edges.alert_codec import decode_alert
+from gpudiff.edges.sinks.memory import Memory
 from gpudiff.model.config import Configuration, override
 from gpudiff.services import publisher
 from gpudiff.services.associator import Associator
-from gpudiff.services.publisher import MemorySink
 
 NOW = 61030.0
 
@@ -31,18 +31,18 @@ def published(associator: Associator) -> bool:
     return associator.ledger.pending() == []
 
 
-class Broken(MemorySink):
+class Broken(Memory):
     def publish(self, batch):
         raise ZeroDivisionError("a planted bug")
 
 
-class Unreachable(MemorySink):
+class Unreachable(Memory):
     def publish(self, batch):
         raise publisher.NeighbourLost("gone")
 
 
 def test_a_sink_gets_every_alert_with_its_row(tmp_path):
-    sink = MemorySink()
+    sink = Memory()
     associator = start(tmp_path, sink)
     associator.take(a_batch(3))
     associator.take(a_batch(2, visit=8))
@@ -56,7 +56,7 @@ def test_a_sink_gets_every_alert_with_its_row(tmp_path):
 
 
 def test_a_sink_that_is_gone_for_a_while_gets_the_batch_later(tmp_path):
-    sink = MemorySink(lost=3)
+    sink = Memory(lost=3)
     associator = start(tmp_path, sink)
     associator.take(a_batch(3))
     until(lambda: published(associator))
@@ -66,7 +66,7 @@ def test_a_sink_that_is_gone_for_a_while_gets_the_batch_later(tmp_path):
 
 
 def test_a_dead_sink_holds_up_neither_commits_nor_other_sinks(tmp_path):
-    good, dead = MemorySink("good"), Unreachable("dead")
+    good, dead = Memory("good"), Unreachable("dead")
     associator = start(tmp_path, good, dead)
     for visit in range(3):
         assert associator.take(a_batch(2, visit=visit + 1)).status == "committed"
@@ -79,7 +79,7 @@ def test_a_dead_sink_holds_up_neither_commits_nor_other_sinks(tmp_path):
 
 
 def test_published_is_when_the_slowest_sink_has_it(tmp_path):
-    associator = start(tmp_path, MemorySink("one"), MemorySink("two"))
+    associator = start(tmp_path, Memory("one"), Memory("two"))
     associator.take(a_batch(2))
     until(lambda: published(associator))
     assert associator.ledger.latencies(7).tolist() == pytest.approx([(NOW - 61007.0002) * 86400] * 2)
@@ -87,7 +87,7 @@ def test_published_is_when_the_slowest_sink_has_it(tmp_path):
 
 
 def test_a_restarted_sink_goes_on_where_it_was(tmp_path):
-    first, second = MemorySink(), MemorySink()
+    first, second = Memory(), Memory()
     associator = start(tmp_path, first)
     associator.take(a_batch(2))
     until(lambda: published(associator))
@@ -103,7 +103,7 @@ def test_what_a_crash_left_in_the_outbox_is_published_at_the_next_start(tmp_path
     associator = start(tmp_path, Unreachable())
     associator.take(a_batch(2))
     associator.close()
-    sink = MemorySink()
+    sink = Memory()
     associator = start(tmp_path, sink)
     until(lambda: published(associator))
     associator.close()
@@ -112,7 +112,7 @@ def test_what_a_crash_left_in_the_outbox_is_published_at_the_next_start(tmp_path
 
 def test_what_a_sink_refuses_or_breaks_on_is_a_dead_letter_and_the_rest_goes_on(tmp_path):
     refused = int(a_batch(2).sources["diaSourceId"][1])
-    associator = start(tmp_path, MemorySink("strict", refuse=frozenset([refused])), Broken("broken"))
+    associator = start(tmp_path, Memory("strict", refuse=frozenset([refused])), Broken("broken"))
     associator.take(a_batch(2))
     until(lambda: published(associator))
     dead = associator.ledger._rows("SELECT sink, diaSourceId, reason FROM dead_alert ORDER BY sink, diaSourceId")
@@ -126,7 +126,7 @@ def test_what_a_sink_refuses_or_breaks_on_is_a_dead_letter_and_the_rest_goes_on(
 
 
 def test_sinks_of_full_alerts_wait_under_load_and_the_others_do_not(tmp_path):
-    full, notice = MemorySink("full", tier="full"), MemorySink("notice")
+    full, notice = Memory("full", tier="full"), Memory("notice")
     associator = start(tmp_path, full, notice)
     associator.publisher.defer_full(True)
     until(lambda: associator.publisher.followers[0].idle)
@@ -140,7 +140,7 @@ def test_sinks_of_full_alerts_wait_under_load_and_the_others_do_not(tmp_path):
 
 
 def test_suspect_alerts_are_held_make_no_objects_and_leave_when_released(tmp_path):
-    sink = MemorySink()
+    sink = Memory()
     associator = start(tmp_path, sink, suspect_count=2)
     associator.take(a_batch(2, detector=5))
     assert associator.take(a_batch(3, visit=9, ra=200.0)).status == "committed"

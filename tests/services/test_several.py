@@ -10,7 +10,7 @@ from serving import TIMEOUT_S, Served, a_frame, serving, until
 from gpudiff.edges.client import FrameClient
 from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.model.config import Configuration
-from gpudiff.services.associator import serve
+from gpudiff.services.associator_loop import serve
 
 
 class RealAssociator:

@@ -7,20 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serving import TIMEOUT_S, Raw, Served, SmallAssociator, a_frame, serving, until
+from serving import TIMEOUT_S, Raw, Served, a_frame, serving, until
 
 from gpudiff.edges import control, wire
 from gpudiff.edges.client import FrameClient
 from gpudiff.edges.dead_letters import read
 from gpudiff.edges.ring_writer import Ring, offered
 from gpudiff.model.frame import FrameId
-
-
-@pytest.fixture(scope="module")
-def associator():
-    associator = SmallAssociator()
-    yield associator
-    associator.close()
 
 
 @pytest.fixture(scope="module")

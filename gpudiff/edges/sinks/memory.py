@@ -1,24 +1,47 @@
-"""The sink that keeps what it is given: a double for tests and for trying things out."""
+"""The sink that keeps what it is given: a double for tests and for embedding."""
+
+from dataclasses import dataclass, field
 
 from gpudiff.edges.notices import Message, messages
 from gpudiff.model.errors import NeighbourLost
 from gpudiff.model.outgoing import Delivery, OutgoingBatch
 
 
+@dataclass
 class Memory:
-    """`messages` holds what was delivered, in order; `away` makes it as if nobody were there."""
+    """`batches` holds what was taken, `messages` what was delivered of it, in order.
 
-    def __init__(self, name: str = "memory", tier: str = "full"):
-        self.name, self.tier = name, tier
-        self.messages: list[Message] = []
-        self.away = False
+    away : as if nobody were there; lost : how many offers it shall not take now; refuse : diaSourceIds that it
+    refuses for good
+    """
+
+    name: str = "memory"
+    tier: str = "notice"
+    away: bool = False
+    lost: int = 0
+    refuse: frozenset[int] = frozenset()
+    batches: list[OutgoingBatch] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
 
     def close(self) -> None:
         pass
 
     def publish(self, batch: OutgoingBatch) -> Delivery:
-        if self.away:
+        if self.away or self.lost:
+            self.lost = max(0, self.lost - 1)
             raise NeighbourLost(f"{self.name}: nobody is there")
         found, refused = messages(batch, self.tier)
-        self.messages += found
-        return Delivery(len(found), tuple(refused))
+        kept = [one for one in found if one.dia_source_id not in self.refuse]
+        refused += [(one.dia_source_id, "refused") for one in found if one.dia_source_id in self.refuse]
+        self.batches.append(batch)
+        self.messages += kept
+        return Delivery(len(kept), tuple(refused))
+
+    @property
+    def ids(self) -> list[tuple[int, int]]:
+        """(diaSourceId, revision) of every alert that came, refused ones too, in the order of their coming."""
+        return [
+            pair
+            for batch in self.batches
+            for pair in zip(batch.rows["diaSourceId"].tolist(), batch.rows["revision"].tolist(), strict=True)
+        ]

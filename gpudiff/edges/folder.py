@@ -1,0 +1,44 @@
+"""Folders that last, and one that belongs to a single program."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from gpudiff.model.errors import StoreFailed
+
+
+def make(folder: Path) -> None:
+    """Make a folder that is there after a crash of the machine too; raises StoreFailed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sync(folder.parent)
+    except OSError as error:
+        raise StoreFailed(f"{folder}: {error.strerror}") from None
+
+
+def sync(folder: Path) -> None:
+    """Make the names in a folder last: a new file is only safe once its folder is on disk.  Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lock(path: Path) -> int | None:
+    """The lock that a file stands for, as a file descriptor: nobody else gets it until it is closed.
+
+    None when somebody holds it.  The kernel gives it back when its holder dies.  The folder is made where it is
+    absent; raises StoreFailed.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StoreFailed(f"{path.parent}: cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor

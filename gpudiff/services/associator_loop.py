@@ -1,0 +1,89 @@
+"""The associator as a program: its socket, its turns, what it shows over HTTP."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from gpudiff.edges import detections
+from gpudiff.edges.keys import server_keys
+from gpudiff.edges.transport import Received, Router, endpoint_in, wait
+from gpudiff.model.config import Configuration
+from gpudiff.services.associator import MAX_BYTES, Associator, Message
+from gpudiff.services.monitor import Monitor, well
+from gpudiff.services.outlets import sinks_of
+
+LISTEN_S = 1.0
+GROUP_PAUSE_S = 0.002
+"""How long a group waits for one more batch: those that are under way, not those that are being made."""
+
+
+def serve(
+    directory: Path,
+    endpoint: str,
+    configuration: Configuration,
+    ready: Callable[[str], None],
+    stopping: Callable[[], bool],
+    metrics: str | None = None,
+) -> None:
+    """Answer detections until told to stop; a batch that was begun is finished and answered.
+
+    endpoint : to bind; ready : called with the endpoint once batches are taken; stopping : asked every second
+    and after each batch; metrics : "[HOST:]PORT" for Prometheus and health, None for none
+    Batches that still wait in the socket are their senders' to repeat.
+    """
+    import astropy.io.fits
+    import astropy.wcs  # noqa: F401  # now, not in the first frame's latency
+
+    associator = Associator(directory, configuration, sinks=sinks_of(configuration, directory))
+    monitor: Monitor | None = None
+    try:
+        if metrics is not None:
+            monitor = Monitor(associator.metrics.registry, metrics, well, lambda: "stopping" if stopping() else "")
+        bind = endpoint_in(directory, endpoint)
+        router = Router(
+            bind, max_part_bytes=MAX_BYTES, keys=server_keys(configuration.security, bind, "detections")
+        )
+        try:
+            associator.report("ready", router.endpoint)
+            ready(router.endpoint)
+            while not stopping():
+                if not step(associator, router):
+                    associator.tick()
+                    wait([router], LISTEN_S)
+                associator.counts.update(_named(router.refused()))
+                associator.report("ready", router.endpoint)
+            associator.report("stopped", router.endpoint)
+        finally:
+            router.close()
+    finally:
+        if monitor is not None:
+            monitor.close()
+        associator.close()
+
+
+def step(associator: Associator, router: Router) -> int:
+    """Answer what waits, as many as may share a transaction; how many messages that were."""
+    settings = associator.configuration.ledger
+    received: list[Received] = []
+    end = time.monotonic() + settings.group_s
+    while len(received) < settings.group:
+        message = router.receive(max_bytes=MAX_BYTES)
+        if message is None and (not received or time.monotonic() >= end or not wait([router], GROUP_PAUSE_S)):
+            break
+        if message is not None:
+            received.append(message)
+    associator.burdened(len(received) == settings.group)
+    controls = [one for one in received if detections.is_control(one.parts)]
+    batches = [one for one in received if not detections.is_control(one.parts)]
+    answers = associator.answers([Message(one.parts, one.cut) for one in batches]) if batches else []
+    answers += [associator.control(one.parts) for one in controls]
+    for one, answer in zip([*batches, *controls], answers, strict=True):
+        if not router.send(one.sender, detections.encode_answer(answer)):
+            associator.counts["unheard"] += 1
+    return len(received)
+
+
+def _named(refused: Counter[str]) -> dict[str, int]:
+    """Connections refused, as counts."""
+    return {f"refused: {reason}": count for reason, count in refused.items()}
