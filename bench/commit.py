@@ -5,6 +5,7 @@ states.  Checked first: every id is there once.  The peers store the same narrow
 PostgreSQL is measured where its programs are found.
 """
 
+import argparse
 import sqlite3
 import statistics
 import sys
@@ -130,6 +131,9 @@ def plain_copy(url: str) -> list[float]:
 
 def main() -> None:
     """Measure, print, record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
+    options = parser.parse_args()
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         found["ledger, SQLite"] = ours(Path(folder) / "ours.sqlite")
@@ -146,7 +150,7 @@ def main() -> None:
     for name, seconds in medians.items():
         print(f"{name:22} {1000 * seconds:7.0f} ms for {SOURCES:,} detections of {DETECTORS} frames")
     print(f"goal of the ledger: {1000 * GOAL_S:.0f} ms")
-    if "--no-record" not in sys.argv:
+    if not options.no_record:
         record(__file__, {"sources": SOURCES, "detectors": DETECTORS, "goal_s": GOAL_S, "median_s": medians})
 
 

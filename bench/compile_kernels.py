@@ -4,6 +4,7 @@ Needs no GPU: NVRTC (`pip install nvidia-cuda-nvrtc`) or nvcc on the PATH. Ends 
 spills registers or uses more of them than its budget.
 """
 
+import argparse
 import ctypes
 import importlib.util
 import re
@@ -134,6 +135,7 @@ def compiler() -> Path | None:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     library, failed = compiler(), 0
     print(f"compiler: {library or shutil.which('nvcc')}\n{HEAD}")
     for build in builds():

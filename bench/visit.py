@@ -5,6 +5,7 @@ come from the socket.  Seconds run from the first message to the moment at which
 alert's own latency is counted from the same start.  Checked first: ids in ledger, archive and sink are equal.
 """
 
+import argparse
 import dataclasses
 import sys
 import tempfile
@@ -98,15 +99,19 @@ def check(associator: Associator, folder: Path, sink: Timed, visit: int, sources
 
 def main() -> None:
     """Measure, print, record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sources", type=int, choices=GOALS_S, help="detections of the visit (both)")
+    parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
+    options = parser.parse_args()
     found = {}
     for sources, goal in GOALS_S.items():
-        if f"--{sources}" in sys.argv or not any(f"--{one}" in sys.argv for one in GOALS_S):
+        if options.sources in (None, sources):
             found[sources] = measure(sources)
             print(
                 f"{sources:,} detections: " + ", ".join(f"{k} {v:.2f}" for k, v in found[sources].items()), end=""
             )
             print(f"; goal {goal:.0f} s p98")
-    if "--no-record" not in sys.argv:
+    if not options.no_record:
         record(__file__, {"detectors": DETECTORS, "goal_s": GOALS_S, "found": found})
 
 

@@ -13,6 +13,7 @@ so they move along.
 """
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,11 @@ def _template(
     """The three files of one source with empty images, and the places in them that are each source's own."""
     whole, places = b"", dict[str, int]()
     image, plane = (">f4", (size, size)), (">i2", (size, size))
+    world = _cards([(key, value) for key, value in wcs.items() if key not in OWN_CARDS])
     for name in KINDS:
-        start, rest = _headers(name, size, wcs, unit)
+        start = _start(name, size, unit)
+        rest = world + b"END".ljust(80)
+        rest += b" " * (-(len(start) + (160 if wcs else 0) + len(rest)) % BLOCK)
         own = {f"{name} reference": len(start)} if wcs else {}
         file = start + b" " * (160 if wcs else 0) + rest
         own[name] = len(file)
@@ -102,12 +106,10 @@ def _template(
 
 def _planes(size: int, psf: np.ndarray, unit: str) -> Iterator[tuple[str, bytes, bytes]]:
     """Name, header and data of the difference's extensions: data are zero where each source has its own."""
-    bits = [card(key, number, mask_planes.DESCRIPTIONS[key[3:]]) for key, number in mask_planes.cards().items()]
-    variance = [("UTYPE", "VarianceUncertainty"), ("BUNIT", f"({unit})2")]
-    yield "variance", _extension("UNCERT", -32, size, variance), _data(size * size * 4)
-    yield "mask", _extension("MASK", 16, size, bits), _data(size * size * 2)
+    yield "variance", _extension("UNCERT", -32, size, unit), _data(size * size * 4)
+    yield "mask", _extension("MASK", 16, size, unit), _data(size * size * 2)
     pixels = psf.astype(">f4").tobytes()
-    yield "psf", _extension("PSFIMAGE", -32, len(psf), []), pixels + b"\0" * (-len(pixels) % BLOCK)
+    yield "psf", _extension("PSFIMAGE", -32, len(psf), unit), pixels + b"\0" * (-len(pixels) % BLOCK)
 
 
 def _middle(psf: np.ndarray) -> np.ndarray:
@@ -126,23 +128,24 @@ def _references(x: np.ndarray, y: np.ndarray, size: int, wcs: dict[str, Any]) ->
     return np.array(cards, REFERENCE)
 
 
-def _headers(name: str, size: int, wcs: dict[str, Any], unit: str) -> tuple[bytes, bytes]:
-    """What comes before the CRPIX cards (none without a WCS), and after, to a block's end."""
-    from astropy.io.fits import Header
-
-    world = _cards(Header([(key, value) for key, value in wcs.items() if key not in OWN_CARDS]))
+@lru_cache(64)
+def _start(name: str, size: int, unit: str) -> bytes:
+    """The primary header's cards before CRPIX1."""
     image = {"SIMPLE": True, "BITPIX": -32, "NAXIS": 2, "NAXIS1": size, "NAXIS2": size, "EXTEND": True}
-    start = _cards(Header([*image.items(), ("EXTNAME", name.upper()), ("BUNIT", unit)]))
-    rest = world + b"END".ljust(80)
-    moved = 160 if wcs else 0
-    return start, rest + b" " * (-(len(start) + moved + len(rest)) % BLOCK)
+    return _cards([*image.items(), ("EXTNAME", name.upper()), ("BUNIT", unit)])
 
 
-def _extension(name: str, bitpix: int, size: int, more: list[Any]) -> bytes:
-    from astropy.io.fits import Header
-
+@lru_cache(64)
+def _extension(name: str, bitpix: int, size: int, unit: str) -> bytes:
+    """The header of one of the difference's extensions."""
+    more: list[Any] = []
+    if name == "UNCERT":
+        more = [("UTYPE", "VarianceUncertainty"), ("BUNIT", f"({unit})2")]
+    elif name == "MASK":
+        bits = mask_planes.cards().items()
+        more = [card(key, number, mask_planes.DESCRIPTIONS[key[3:]]) for key, number in bits]
     image = {"XTENSION": "IMAGE", "BITPIX": bitpix, "NAXIS": 2, "NAXIS1": size, "NAXIS2": size}
-    cards = _cards(Header([*image.items(), ("PCOUNT", 0), ("GCOUNT", 1), ("EXTNAME", name), *more]))
+    cards = _cards([*image.items(), ("PCOUNT", 0), ("GCOUNT", 1), ("EXTNAME", name), *more])
     header = cards + b"END".ljust(80)
     return header + b" " * (-len(header) % BLOCK)
 
@@ -151,8 +154,10 @@ def _data(size: int) -> bytes:
     return b"\0" * (size + -size % BLOCK)
 
 
-def _cards(header: Any) -> bytes:
-    return header.tostring(sep="", endcard=False, padding=False).encode("ascii")
+def _cards(cards: list[Any]) -> bytes:
+    from astropy.io.fits import Header
+
+    return Header(cards).tostring(sep="", endcard=False, padding=False).encode("ascii")
 
 
 def _card(key: str, value: float) -> bytes:
