@@ -89,7 +89,7 @@ def _visits(found: "Standing") -> Any:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("visit")
+    table.add_column("visit", no_wrap=True)
     table.add_column("state")
     table.add_column("detectors")
     for name in ("sources", "known", "other", "median s", "p98 s", "max s"):
