@@ -77,11 +77,17 @@ class Socket:
         """Close; what cannot be sent within LINGER is dropped."""
         self._socket.close()
 
+    def __del__(self) -> None:
+        """Close one that nobody closed, in the order that `close` knows: ZeroMQ's own thread would wait for ever,
+        and all other connections with it, to tell a monitor whose reader went first."""
+        if "_socket" in self.__dict__ and not self._socket.closed:
+            self.close()
+
     def _bind(self, endpoint: str) -> str:
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
-            self._socket.close()
+            self.close()
             raise BadConfiguration(f"{endpoint}: expected a free endpoint to bind: {error}") from None
         return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
@@ -89,7 +95,7 @@ class Socket:
         try:
             self._socket.connect(endpoint)
         except zmq.ZMQError as error:
-            self._socket.close()
+            self.close()
             raise BadConfiguration(f"{endpoint}: expected an endpoint to connect to: {error}") from None
 
     def _send(self, parts: Sequence[Part]) -> bool:
@@ -134,9 +140,10 @@ class Router(Socket):
 
     def close(self) -> None:
         """Close; what was just sent may take LINGER to leave."""
-        super().close()
         if self._guard:
-            self._guard.close()
+            self._guard.close(self._socket)
+        else:
+            super().close()
 
     def refused(self) -> Counter[str]:
         """Connections refused since last asked, by reason (REFUSALS); {} where nobody asks for keys."""
@@ -198,9 +205,10 @@ class Publisher(Socket):
 
     def close(self) -> None:
         """Close; what was just sent may take LINGER to leave."""
-        super().close()
         if self._guard:
-            self._guard.close()
+            self._guard.close(self._socket)
+        else:
+            super().close()
 
     def send(self, parts: Sequence[Part]) -> bool:
         """Whether all who asked for it get the message.
@@ -251,8 +259,10 @@ class Guard:
             found[REFUSALS[parse_monitor_message(self._socket.recv_multipart())["event"]]] += 1
         return found
 
-    def close(self) -> None:
-        """Ask no more, once the socket is closed."""
+    def close(self, guarded: zmq.Socket) -> None:
+        """Close the socket, then ask no more."""
+        guarded.disable_monitor()
+        guarded.close()
         self._asks.stop()
         if self._socket is not None:
             self._socket.close(0)

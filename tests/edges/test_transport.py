@@ -1,6 +1,7 @@
 """gpudiff.edges.transport: sockets."""
 
 import os
+import time
 
 import pytest
 from serving import TIMEOUT_S, bound, until
@@ -145,3 +146,13 @@ def test_a_path_too_long_for_a_socket_becomes_a_short_private_one(tmp_path):
 def test_dealers_that_come_and_go_do_not_meet():
     for _ in range(300):  # an object's memory, and so its id, is used again at once
         Dealer("tcp://127.0.0.1:9").close()
+
+
+def test_dealers_that_nobody_closes_hold_up_nobody(router):
+    for turn in range(500):  # dropped before, while and after the other end lets them in
+        Dealer(router.endpoint)
+        time.sleep(turn % 5 * 5e-4)
+    last = Dealer(router.endpoint)
+    last.send([b"still here"])
+    assert bytes(next_message(router).parts[0]) == b"still here"
+    last.close()
