@@ -6,7 +6,8 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client import Counter as Total
 
-from gpudiff.services.metrics import SECONDS
+from gpudiff.services.load import Level
+from gpudiff.services.metrics import SECONDS, LoadMetrics
 
 
 class AssociatorMetrics:
@@ -35,6 +36,7 @@ class AssociatorMetrics:
             "gpudiff_connections_refused", "connections not let in", ["door", "reason"], registry=registry
         )
         self._objects = Gauge("gpudiff_objects", "DIAObjects in memory", registry=registry)
+        self._load = LoadMetrics(registry)
 
     def answered(self, status: str, error: str = "") -> None:
         """Count an answer, by the error's name too where there is one."""
@@ -57,6 +59,10 @@ class AssociatorMetrics:
         """Count differencers (door: detections) and subscribers (alerts) that were not let in, by reason."""
         for reason, count in connections.items():
             self._refused.labels(door, reason).inc(count)
+
+    def loaded(self, level: Level) -> None:
+        """Note what is left out under load."""
+        self._load.note(level)
 
     def stages(self, seconds: Mapping[str, float]) -> None:
         """Note how long each stage took: associate, encode, archive, store of a batch; commit of a transaction."""
