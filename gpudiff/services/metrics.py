@@ -3,7 +3,9 @@
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
@@ -146,13 +148,21 @@ class Metrics:
         for stage, value in seconds.items():
             self._stages.labels(stage).observe(value)
 
-    def write(self, file: Path, in_flight: int, queued: int, workers: list[int], state: str) -> None:
+    def write(
+        self,
+        file: Path,
+        in_flight: int,
+        queued: int,
+        workers: list[int],
+        state: str,
+        more: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         """Write status.json when anything changed since it was last written; raises StoreFailed.
 
         accepted, done, duplicate and failed count receipts; `rejected` counts them by the error's name;
         `refused` counts connections without a key that is allowed; `workers` are process ids; `next_visits`
         counts announcements and first frames, `template_loads` the templates that were read before their frame
-        came and on its arrival; `load` says what the associator has left out.
+        came and on its arrival; `load` says what the associator has left out; `more` joins what is written.
         """
         self._in_flight.set(in_flight)
         self._queued.set(queued)
@@ -171,6 +181,7 @@ class Metrics:
             "in_flight": in_flight,
             "queued": queued,
             "workers": workers,
+            **more,
         }
         if status != self._written:
             with atomically(file) as temporary:
