@@ -114,6 +114,7 @@ class Associator:
         folder.make(self.alerts)
         for file in self.ledger.all_archive_files():
             archive.trim(self.alerts / file.name, file.size)
+        self._archives = archive.Writer()
         self.dead = DeadLetters(directory / "dead")
         self.index = AlertIndex(self.alerts)
         self._to_index: list[tuple[str, Table]] = []
@@ -202,12 +203,15 @@ class Associator:
         touched: set[str] = set()
         self._to_index.clear()
         self._done.clear()
-        with self.ledger.transaction():
-            yield touched
-            watch = Stopwatch()
-            for file in sorted(touched):
-                archive.sync(self.alerts / file, self.ledger.archive_file(file).size)
-            self._note_progress()
+        try:
+            with self.ledger.transaction():
+                yield touched
+                watch = Stopwatch()
+                for file in sorted(touched):
+                    self._archives.sync(self.alerts / file, self.ledger.archive_file(file).size)
+                self._note_progress()
+        finally:
+            self._archives.close()
         watch.lap("commit")
         self.metrics.stages(watch.seconds)
         self._say_done()
@@ -388,7 +392,7 @@ class Associator:
         file = self.ledger.archive_files(frame.visit)[schema_fingerprint()]
         path = self.alerts / file.name
         touched.add(file.name)
-        return file.name, archive.append(path, file.size, schema_text(), alerts)
+        return file.name, self._archives.append(path, file.size, schema_text(), alerts)
 
     def _with_free_ids(self, found: Association, frame: FrameId) -> Association:
         """New objects under ids that no object has.

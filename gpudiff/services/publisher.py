@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 
-from gpudiff.edges import archive
+from gpudiff.edges import aligned, archive
 from gpudiff.edges.alert_schema import SCHEMA_ID
 from gpudiff.edges.ledger import Delivered
 from gpudiff.edges.ledger_reader import LedgerReader, Pending
@@ -47,6 +47,7 @@ class Follower:
     alerts: int = 0
     wake: threading.Event = field(default_factory=threading.Event)
     stopping: threading.Event = field(default_factory=threading.Event)
+    memory: memoryview = field(default_factory=aligned.buffer)
     done: SimpleQueue[Delivered] = field(default_factory=SimpleQueue)
 
     def run(self) -> None:
@@ -78,7 +79,7 @@ class Follower:
         pause, failures = PAUSE_S, 0
         while not self.stopping.is_set():
             try:
-                batch = outgoing(reader, self.folder, one)
+                batch = outgoing(reader, self.folder, one, self.memory)
                 self._note(one, batch, self.sink.publish(batch))
                 return True
             except (NeighbourLost, StoreFailed):  # not the alerts' fault: they are offered again
@@ -165,12 +166,15 @@ class Publisher:
             one.sink.close()
 
 
-def outgoing(reader: LedgerReader, folder: Path, one: Pending) -> OutgoingBatch:
-    """A frame's alerts on their way out: their rows from the ledger, their bytes from the archive."""
+def outgoing(reader: LedgerReader, folder: Path, one: Pending, memory: memoryview | None = None) -> OutgoingBatch:
+    """A frame's alerts on their way out: their rows from the ledger, their bytes from the archive.
+
+    memory : as archive.bodies takes it
+    """
     rows = reader.batch_sources(one.frame, one.revision)
     return OutgoingBatch(
         rows=Table(OUTGOING, {c.name: rows[c.name] for c in OUTGOING}),
-        alerts=archive.bodies(folder / one.file, one.offsets, one.lengths),
+        alerts=archive.bodies(folder / one.file, one.offsets, one.lengths, memory),
         schema=reader.schema(one.schema),
         schema_id=SCHEMA_ID,
         fingerprint=reader.alert_fingerprint(one.frame, one.revision),
