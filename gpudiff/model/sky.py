@@ -35,7 +35,8 @@ class Sky:
                     reason = " ".join(str(error).split())
                     raise BadWcs(f"expected a FITS WCS, got keywords that make none: {reason}") from None
             if wcs.has_celestial:
-                self._wcs = wcs.celestial
+                plain = (wcs.naxis, wcs.wcs.lng, wcs.wcs.lat) == (2, 0, 1)
+                self._wcs = wcs if plain else wcs.celestial  # a copy, as long in the making
 
     def __bool__(self) -> bool:
         return self._wcs is not None
