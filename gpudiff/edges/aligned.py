@@ -9,7 +9,9 @@ import errno
 import fcntl
 import mmap
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import suppress
 from pathlib import Path
 
 BLOCK = 4096
@@ -85,35 +87,44 @@ class AlignedFile:
 
 
 class GrowingFile:
-    """A file that grows behind its first `end` bytes.
+    """A file that grows behind its first `end` bytes, written piece by piece in a thread.
 
     What was written is in the file after a `sync`; until then its end may lack bytes or have some too many.
+    An error of the thread is raised by the next call, as OSError.
     """
 
-    def __init__(self, path: Path, memory: memoryview):
-        """path : made when it is not there; memory : of `buffer`, this file's alone until it is closed"""
-        self._file, self.memory = AlignedFile(path, os.O_RDWR | os.O_CREAT), memory
+    def __init__(self, path: Path, memory: Sequence[memoryview], pool: Executor):
+        """path : made when it is not there; memory : two of `buffer`, this file's alone until it is closed
+        pool : whose thread writes
+        """
+        self._file, self._pool = AlignedFile(path, os.O_RDWR | os.O_CREAT), pool
+        self._memory, self._other = memory
         self._start = self._filled = 0
+        self._under_way: Future[None] | None = None
 
     @property
     def end(self) -> int:
         """Bytes of the file that count, those not yet written among them."""
         return self._start + self._filled
 
-    def close(self) -> None:
-        """Close; what was not synced is lost."""
+    def close(self) -> list[memoryview]:
+        """Close; what was not synced is lost.  The memory, which is free again."""
+        with suppress(OSError):
+            self._wait()
         self._file.close()
+        return [self._memory, self._other]
 
     def cut(self, end: int) -> bool:
         """Let only the first `end` bytes count; False when there are not as many."""
         if self._start <= end <= self.end:
             self._filled = end - self._start
             return True
+        self._wait()
         if self._file.size() < end:
             return False
         self._start, self._filled = end - end % BLOCK, end % BLOCK
         if self._filled:
-            self._file.read(self.memory[:BLOCK], self._start)
+            self._file.read(self._memory[:BLOCK], self._start)
         return True
 
     def write(self, parts: Iterable[bytes]) -> None:
@@ -122,23 +133,28 @@ class GrowingFile:
             rest = memoryview(part)
             while len(rest):
                 piece = rest[: PIECE - self._filled]
-                self.memory[self._filled : self._filled + len(piece)] = piece
+                self._memory[self._filled : self._filled + len(piece)] = piece
                 self._filled += len(piece)
                 rest = rest[len(piece) :]
                 if self._filled == PIECE:
-                    self._file.write(self.memory, self._start)
+                    self._wait()
+                    self._under_way = self._pool.submit(self._file.write, self._memory, self._start)
+                    self._memory, self._other = self._other, self._memory
                     self._start, self._filled = self._start + PIECE, 0
-
-    def flush(self) -> None:
-        """Write all that counts, and make the file end there."""
-        if self._filled:
-            self._file.write(self.memory[: _up(self._filled)], self._start)
-        self._file.truncate(self.end)
 
     def sync(self) -> None:
         """Have all that counts on disk, and the file end there."""
-        self.flush()
+        self._wait()
+        if self._filled:
+            self._file.write(self._memory[: _up(self._filled)], self._start)
+        self._file.truncate(self.end)
         self._file.sync()
+
+    def _wait(self) -> None:
+        """Until the piece that the thread writes is written."""
+        if self._under_way is not None:
+            under_way, self._under_way = self._under_way, None
+            under_way.result()
 
 
 def read(path: Path, first: int, last: int, memory: memoryview) -> bytearray:

@@ -8,6 +8,7 @@ block or a whole one, is gone before the same alerts are written again.  Order o
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ class Writer:
     def __init__(self) -> None:
         self._open: dict[Path, GrowingFile] = {}
         self._memory: list[memoryview] = []
+        self._pool = ThreadPoolExecutor(1, "archive")
 
     def append(self, path: Path, size: int, schema: str, alerts: Sequence[bytes]) -> Appended:
         """Let alerts follow the first `size` bytes of the file; what stood there is cut off.
@@ -79,14 +81,14 @@ class Writer:
 
     def _file(self, path: Path) -> GrowingFile:
         if path not in self._open:
-            memory = self._memory.pop() if self._memory else aligned.buffer()
-            self._open[path] = GrowingFile(path, memory)
+            while len(self._memory) < 2:
+                self._memory.append(aligned.buffer())
+            memory = self._memory.pop(), self._memory.pop()
+            self._open[path] = GrowingFile(path, memory, self._pool)
         return self._open[path]
 
     def _close(self, path: Path) -> None:
-        file = self._open.pop(path)
-        self._memory.append(file.memory)
-        file.close()
+        self._memory += self._open.pop(path).close()
 
 
 def append(path: Path, size: int, schema: str, alerts: Sequence[bytes]) -> Appended:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,6 +11,10 @@ from gpudiff.edges import aligned
 from gpudiff.edges.aligned import BLOCK, PIECE, GrowingFile
 
 SIZES = (0, 1, BLOCK - 1, BLOCK, 3 * BLOCK + 7, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 100)
+
+
+def growing(path) -> GrowingFile:
+    return GrowingFile(path, (aligned.buffer(), aligned.buffer()), ThreadPoolExecutor(1))
 
 
 def some(size: int, seed: int = 0) -> bytes:
@@ -38,7 +43,7 @@ def way(request, monkeypatch):
 @pytest.mark.parametrize("size", SIZES)
 def test_what_is_written_is_there_and_can_be_read_from_anywhere(tmp_path, size, way):
     path, data = tmp_path / "file", some(size)
-    file = GrowingFile(path, aligned.buffer())
+    file = growing(path)
     file.write([data[: size // 3], data[size // 3 :]])
     assert file.end == size
     file.sync()
@@ -55,7 +60,7 @@ def test_a_file_goes_on_where_it_is_cut(tmp_path, size, kept):
     path, data, more = tmp_path / "file", some(size), some(BLOCK + 5, seed=1)
     path.write_bytes(data)
     end = int(kept * size)
-    file = GrowingFile(path, aligned.buffer())
+    file = growing(path)
     assert file.cut(end)
     file.write([more])
     file.sync()
@@ -68,7 +73,7 @@ def test_a_file_goes_on_where_it_is_cut(tmp_path, size, kept):
 
 
 def test_a_file_that_is_too_short_says_so(tmp_path):
-    file = GrowingFile(tmp_path / "file", aligned.buffer())
+    file = growing(tmp_path / "file")
     file.write([b"four"])
     assert not file.cut(5)
     file.close()
@@ -79,7 +84,8 @@ def test_other_errors_are_the_callers(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setattr(aligned.os, "pwrite", full)
-    file = GrowingFile(tmp_path / "file", aligned.buffer())
+    file = growing(tmp_path / "file")
+    file.write([bytes(PIECE)])
     with pytest.raises(OSError, match="full"):
-        file.write([bytes(PIECE)])
+        file.sync()
     file.close()
