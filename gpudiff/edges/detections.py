@@ -16,8 +16,8 @@ The associator answers with two parts, b"GDA1" and the JSON of `Answer`.
 
 A control message is two parts, b"GDV1" and a JSON object: {"say": "announce", "visit", "detectors", and perhaps
 "snaps", "readout_end_tai"}, {"say": "failed", "visit", "snap", "detector", "reason"}, {"say": "visit", "visit",
-"state", "reason"} or {"say": "release", "visit", "detector" (null: all), "drop"}.  Its answer has status "done"
-or "failed".
+"state", "reason"}, {"say": "release", "visit", "detector" (null: all), "drop"} or {"say": "load"}, which asks for
+nothing but the answer's load.  The answer has status "done" or "failed".
 """
 
 import re
@@ -187,7 +187,7 @@ def is_control(parts: list[Any]) -> bool:
 
 
 def encode_control(say: str, **values: Any) -> list[bytes]:
-    """A control message to the associator: `announce`, `failed`, `visit` or `release`, with its values."""
+    """A control message to the associator: `announce`, `failed`, `visit`, `release` or `load`, with its values."""
     return [CONTROL_MAGIC, msgspec.json.encode({"say": say, **values})]
 
 

@@ -151,6 +151,7 @@ class Ledger:
     store: str = "sqlite"  # or a postgresql:// URL
     group: int = 16  # frames that may share a transaction
     group_s: float = 0.05  # how long a transaction may wait for more of them
+    patience_s: float = 2.0  # how long batches may wait for each other before anything is left out
     missing_s: float = 20.0  # after the end of readout: a detector without a frame is MISSING
     close_s: float = 45.0  # after the end of readout: the visit is CLOSED, whatever is missing
     seal_s: float = 43200.0  # after the closing: nothing can be added to the visit any more
@@ -226,6 +227,7 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("telescope", "warm_bytes"): (0, inf),
     ("ledger", "group"): (1, 10000),
     ("ledger", "group_s"): (0, 10),
+    ("ledger", "patience_s"): (0.01, 3600),
     ("ledger", "missing_s"): (0, inf),
     ("ledger", "close_s"): (0, inf),
     ("ledger", "seal_s"): (0, inf),

@@ -48,13 +48,11 @@ from gpudiff.services.associator_metrics import AssociatorMetrics
 from gpudiff.services.breaker import Breaker
 from gpudiff.services.identify import identify
 from gpudiff.services.known_sky import KnownSky
-from gpudiff.services.load import Load
+from gpudiff.services.load import CUTOUTS, FULL_ALERTS, Load
 from gpudiff.services.publisher import Publisher
 from gpudiff.services.solar_system import SolarSystem
 from gpudiff.services.visits import Visits, obey
 
-FULL_ALERTS, CUTOUTS = 2, 3
-"""Steps of services/load.py that are done here; the first and the last are the differencer's."""
 Made = TypeVar("Made")
 MAX_BYTES = 4 << 30
 """Of one message; 65,536 sources with three cutouts of 51 x 51, variance and mask are 3 GB."""
@@ -121,7 +119,7 @@ class Associator:
         self.breaker = Breaker(configuration.ledger.suspect_factor, configuration.ledger.suspect_count)
         self.publisher = Publisher(where, self.alerts, sinks, self.ledger.watermarks(), clock)
         self.visits = Visits(self.ledger, directory, configuration.ledger, clock, monotonic)
-        self.load = Load(monotonic)
+        self.load = Load(monotonic, configuration.ledger.patience_s)
         known = configuration.sky.known_objects
         self.snapshot = ObjectStore(Path(known)) if known else None
         self.solar_system = (
@@ -186,10 +184,11 @@ class Associator:
         self.visits.tick()
 
     def burdened(self, waiting: bool) -> None:
-        """waiting : whether more batches wait than one transaction takes.  Steps begin and end by that."""
-        before, level = self.load.level, self.load.note(waiting)
-        if (before >= FULL_ALERTS) != (level >= FULL_ALERTS):
-            self.publisher.defer_full(level >= FULL_ALERTS)
+        """waiting : whether a batch has waited for those just answered.  Steps begin and end by that."""
+        if self.load.note(waiting):
+            self.metrics.loaded(self.load)
+            log.say("load", level=self.load.level)
+            self.publisher.defer_full(self.load.on(FULL_ALERTS))
 
     # ------------------------------------------------------------ a group
     def _note_progress(self) -> None:
@@ -296,7 +295,7 @@ class Associator:
         kinds = {kind: int(np.count_nonzero(found.kind == number)) for number, kind in enumerate(KINDS)}
         self._done.append(Done(frame, kinds, seconds, self.clock()))
         counts = (count, known, count - known)
-        return Answer(_list(frame), "committed", *counts, latency_s=seconds, load=self.load.level)
+        return Answer(_list(frame), "committed", *counts, latency_s=seconds)
 
     def report(self, state: str, endpoint: str) -> None:
         """Write associator.json: state, process id, endpoint, objects known, and what was counted since the

@@ -73,14 +73,15 @@ def step(associator: Associator, router: Router) -> int:
             break
         if message is not None:
             received.append(message)
-    associator.burdened(len(received) == settings.group)
     controls = [one for one in received if detections.is_control(one.parts)]
     batches = [one for one in received if not detections.is_control(one.parts)]
     answers = associator.answers([Message(one.parts, one.cut) for one in batches]) if batches else []
     answers += [associator.control(one.parts) for one in controls]
     for one, answer in zip([*batches, *controls], answers, strict=True):
+        answer.load = associator.load.level
         if not router.send(one.sender, detections.encode_answer(answer)):
             associator.counts["unheard"] += 1
+    associator.burdened(bool(wait([router], 0.0)))
     return len(received)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client import Counter as Total
 
-from gpudiff.services.metrics import SECONDS
+from gpudiff.services.load import Level
+from gpudiff.services.metrics import SECONDS, LoadMetrics
 
 
 class AssociatorMetrics:
@@ -32,6 +33,7 @@ class AssociatorMetrics:
             buckets=SECONDS,
         )
         self._objects = Gauge("gpudiff_objects", "DIAObjects in memory", registry=registry)
+        self._load = LoadMetrics(registry)
 
     def answered(self, status: str, error: str = "") -> None:
         """Count an answer, by the error's name too where there is one."""
@@ -49,6 +51,10 @@ class AssociatorMetrics:
         if latency_s is not None and np.isfinite(latency_s):
             for _ in range(alerts):
                 self._latency.observe(latency_s)
+
+    def loaded(self, level: Level) -> None:
+        """Note what is left out under load."""
+        self._load.note(level)
 
     def stages(self, seconds: Mapping[str, float]) -> None:
         """Note how long each stage took: associate, encode, archive, store of a batch; commit of a transaction."""

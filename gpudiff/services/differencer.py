@@ -26,6 +26,7 @@ from gpudiff.services import log
 from gpudiff.services.handover import error_named
 from gpudiff.services.herald import Herald
 from gpudiff.services.intake import Held
+from gpudiff.services.load import FORCED, INTAKE, Level
 from gpudiff.services.preload import Preloader
 from gpudiff.services.reception import Reception, refusal
 from gpudiff.services.settings import DONE, HANDING, READY, Settings
@@ -68,6 +69,7 @@ class Differencer:
         self.pool = WorkerPool(replace(settings, ring=ring))
         self.preloader = Preloader(settings, self.reception.schedule)
         self.preloader.start()
+        self.level = Level()
         self._wake, self._waker = os.pipe()
         self._stopping = False
         self._ready: Callable[[str], None] | None = None
@@ -154,7 +156,7 @@ class Differencer:
                 self._bury_worker(one)
         self._give_work()
         self.pool.kill_overdue()
-        self.herald.listen()
+        self._follow(self.herald.listen())
         self.reception.beat()
         self._write_status("stopping" if self._stopping else "running")
 
@@ -163,7 +165,17 @@ class Differencer:
             held = self.intake.next()
             if held is None:
                 return
-            one.work(held, forced=len(self.intake.queue) <= len(self.pool.workers))
+            free = len(self.intake.queue) <= len(self.pool.workers)
+            one.work(held, forced=free and not self.level.on(FORCED))
+
+    def _follow(self, told: int | None) -> None:
+        """Leave out what the associator said last, and ask again while that is anything."""
+        if told is not None and self.level.set(told):
+            self.metrics.load(self.level)
+            log.say("load", level=self.level.level)
+        self.intake.narrow = self.level.on(INTAKE)
+        if self.level.level:
+            self.herald.ask()
 
     def _hear(self, one: WorkerProcess) -> None:
         """Act on all that a worker has said."""
@@ -186,6 +198,7 @@ class Differencer:
         self.metrics.stages(values.pop("seconds") | {"frame_wait": held.waited_s})
         self.metrics.template(self.preloader.before(values.pop("template"), held.arrived))
         self.metrics.forced(values.pop("forced"))
+        self._follow(values.pop("load"))
         frame = held.frame
         log.say("done", frame, sources=values["sources"], status=values["status"])
         self.reception.end(held, Receipt(frame.visit, frame.snap, frame.detector, None, **values))

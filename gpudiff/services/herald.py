@@ -1,11 +1,16 @@
 """Tells the associator what a differencer knows beside detections: visits that come, frames that were given up."""
 
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 
-from gpudiff.edges.detections import encode_control
+from gpudiff.edges.detections import decode_answer, encode_control
 from gpudiff.edges.transport import ClientKeys, Dealer
+from gpudiff.model.errors import BadMessage
 from gpudiff.model.frame import FrameId
 from gpudiff.model.next_visit import NextVisit
+
+ASK_S, SILENCE_S = 1.0, 30.0
 
 
 class Herald:
@@ -15,6 +20,7 @@ class Herald:
 
     def __init__(self, endpoint: str, keys: ClientKeys | None = None):
         self._dealer = Dealer(endpoint, keys=keys)
+        self._asked_at, self._owed = float("-inf"), False
 
     def close(self) -> None:
         """Close the connection."""
@@ -38,11 +44,23 @@ class Herald:
         named = {"visit": frame.visit, "snap": frame.snap, "detector": frame.detector}
         self._tell("failed", **named, reason=reason)
 
-    def listen(self) -> None:
-        """Take in the answers, which nobody needs."""
-        self._dealer.came_back()
-        while self._dealer.receive(0.0) is not None:
-            pass
+    def ask(self) -> None:
+        """Have the associator say how much it leaves out; once a second at most, not while it owes an answer."""
+        now = time.monotonic()
+        if now - self._asked_at > (SILENCE_S if self._owed else ASK_S):
+            self._asked_at, self._owed = now, True
+            self._tell("load")
+
+    def listen(self) -> int | None:
+        """Take in the answers; how many steps (services.load) the last one leaves out, None when none came."""
+        told = None
+        if self._dealer.came_back():
+            self._owed = False
+        while (message := self._dealer.receive(0.0)) is not None:
+            self._owed = False
+            with suppress(BadMessage):  # whoever answers so has nothing to tell
+                told = decode_answer(message).load
+        return told
 
     def _tell(self, say: str, **values: int | float | str | Iterable[int]) -> None:
         self._dealer.send(encode_control(say, **values))

@@ -41,8 +41,11 @@ class Intake:
     """The bounded queue between the clients and the workers."""
 
     def __init__(self, credit: int, max_bytes: int):
-        """credit : frames of one client in hand at a time; max_bytes : of all frames in hand."""
-        self.credit, self.max_bytes = credit, max_bytes
+        """credit : frames of one client in hand at a time; max_bytes : of all frames in hand.
+
+        `narrow` may be set: then one frame is in hand at a time, and its answer tells whether there is room again.
+        """
+        self.credit, self.max_bytes, self.narrow = credit, max_bytes, False
         self.held: dict[FrameId, Held] = {}
         self.queue: deque[Held] = deque()
         self._finished: OrderedDict[FrameId, tuple[str, Receipt]] = OrderedDict()
@@ -91,6 +94,8 @@ class Intake:
 
     def _admit(self, client: bytes, envelope: Envelope, parts: Sequence[bytes | memoryview]) -> Held:
         frame = envelope.frame
+        if self.narrow and self.held:
+            raise NoCredit(f"frame {frame}: expected none in hand while the associator is behind")
         if sum(client in held.waiters for held in self.held.values()) >= self.credit:
             raise NoCredit(f"frame {frame}: expected at most {self.credit} frames of one client in flight")
         size = sum(len(part) for part in parts)

@@ -123,6 +123,7 @@ class Worker:
             "fingerprint": made.fingerprint,
             "template": template.name,
             "forced": len(made.forced) if forced else None,
+            "load": answer.load,
             "seconds": {**difference.seconds, **seconds},
         }
 

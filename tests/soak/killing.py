@@ -73,13 +73,17 @@ class Program:
 class Service:
     """An associator and a differencer with recorded detections, in one directory."""
 
-    def __init__(self, directory: Path, port: int):
+    def __init__(self, directory: Path, port: int, configuration: str = ""):
+        """configuration : the associator's, TOML"""
         self.directory, self.endpoint = directory, f"tcp://127.0.0.1:{port}"
+        self.detections = f"ipc://{directory}/detections.ipc"
         templates = directory / "templates"
         templates.mkdir(parents=True)
         write_frame(templates / "template.fits", a_frame(0))
-        where = f"ipc://{directory}/detections.ipc"
+        where = self.detections
+        (directory / "associator.toml").write_text(configuration)
         words = ["-m", "gpudiff", "associator", "--directory", str(directory), "--detections", where]
+        words += ["--config", str(directory / "associator.toml")]
         self.associator = Program([*words, "--log", "json"], directory / "associator.log")
         words = ["-m", "recorded", str(directory), str(templates), self.endpoint, where]
         self.differencer = Program(words, directory / "differencer.log")
