@@ -1,7 +1,6 @@
 """The associator as a program: its socket, its turns, what it shows over HTTP."""
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +50,7 @@ def serve(
                 if not step(associator, router):
                     associator.tick()
                     wait([router], LISTEN_S)
-                associator.counts.update(_named(router.refused()))
+                _count_refused(associator, router)
                 associator.report("ready", router.endpoint)
             associator.report("stopped", router.endpoint)
         finally:
@@ -85,6 +84,8 @@ def step(associator: Associator, router: Router) -> int:
     return len(received)
 
 
-def _named(refused: Counter[str]) -> dict[str, int]:
-    """Connections refused, as counts."""
-    return {f"refused: {reason}": count for reason, count in refused.items()}
+def _count_refused(associator: Associator, router: Router) -> None:
+    """Count who was not let in, differencers and subscribers."""
+    for door, refused in (("detections", router.refused()), ("alerts", associator.publisher.refused())):
+        associator.metrics.refused(door, refused)
+        associator.counts.update({f"refused {door}: {reason}": count for reason, count in refused.items()})

@@ -5,6 +5,7 @@ who asks for `progress`.  A sink that is slow, gone or broken holds up neither c
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from gpudiff.edges import aligned, archive
 from gpudiff.edges.alert_schema import SCHEMA_ID
 from gpudiff.edges.ledger import Delivered
 from gpudiff.edges.ledger_reader import LedgerReader, Pending
+from gpudiff.edges.sinks import refusals
 from gpudiff.model.clock import tai_now
 from gpudiff.model.errors import GpudiffError, NeighbourLost, StoreFailed
 from gpudiff.model.outgoing import OUTGOING, Delivery, OutgoingBatch, Sink
@@ -155,6 +157,10 @@ class Publisher:
             one.sink.name: {"behind": max(0, last - one.seq), "alerts": one.alerts, "errors": one.errors}
             for one in self.followers
         }
+
+    def refused(self) -> Counter[str]:
+        """Subscribers that the sinks did not let in since last asked, by reason."""
+        return refusals(one.sink for one in self.followers)
 
     def close(self) -> None:
         """Stop after the batches in hand, close the sinks."""
