@@ -6,7 +6,7 @@ who asks for `progress`.  A sink that is slow, gone or broken holds up neither c
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -111,6 +111,23 @@ class Follower:
         self.seq = one.seq
 
 
+@dataclass(frozen=True)
+class State:
+    """A sink: everything up to `seq` of the outbox is delivered or refused; alerts and errors so far."""
+
+    seq: int
+    alerts: int
+    errors: int
+
+
+def lag_of(states: Mapping[str, State], last: int) -> dict[str, dict[str, int]]:
+    """Of each sink: how far it is behind the outbox's end (`last`), alerts delivered, errors met."""
+    return {
+        name: {"behind": max(0, last - one.seq), "alerts": one.alerts, "errors": one.errors}
+        for name, one in states.items()
+    }
+
+
 class Publisher:
     """All sinks' followers."""
 
@@ -151,12 +168,13 @@ class Publisher:
             one.deferred = deferred and getattr(one.sink, "tier", "") == FULL
         self.wake()
 
+    def states(self) -> dict[str, State]:
+        """How far each sink is, by its name."""
+        return {one.sink.name: State(one.seq, one.alerts, one.errors) for one in self.followers}
+
     def lag(self, last: int) -> dict[str, dict[str, int]]:
-        """Of each sink: how far it is behind the outbox's end (`last`), alerts delivered, errors met."""
-        return {
-            one.sink.name: {"behind": max(0, last - one.seq), "alerts": one.alerts, "errors": one.errors}
-            for one in self.followers
-        }
+        """As lag_of, of the sinks now."""
+        return lag_of(self.states(), last)
 
     def refused(self) -> Counter[str]:
         """Subscribers that the sinks did not let in since last asked, by reason."""
