@@ -294,6 +294,7 @@ class Dealer(Socket):
     """A connected DEALER that knows when its connection was lost and came back.
 
     refused : why the other end does not let us in, '' as long as it does or has not said
+    connected : whether the other end was there when its connection was last looked at
     """
 
     def __init__(self, endpoint: str, backlog: int = 1000, keys: ClientKeys | None = None):
@@ -309,7 +310,7 @@ class Dealer(Socket):
             RECONNECT_IVL_MAX=RECONNECT_MAX_MS,
             **options,
         )
-        self.endpoint, self.refused = endpoint, ""
+        self.endpoint, self.refused, self.connected = endpoint, "", False
         events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
         for event in REFUSALS:
             events |= event
@@ -353,11 +354,12 @@ class Dealer(Socket):
         while self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)["event"]
             if event == zmq.EVENT_DISCONNECTED:
-                self._lost = True
+                self._lost, self.connected = True, False
             elif event in REFUSALS:
                 self.refused = REFUSALS[event]
             else:
                 self._lost, self._back, self.refused = False, self._lost or self._back, ""
+                self.connected = True
 
 
 class Pair(Socket):

@@ -70,9 +70,7 @@ class Service:
 
     frames: str = "tcp://127.0.0.1:5570"  # where clients send frames
     detections: str = "ipc://{directory}/detections.ipc"  # differencer to associator
-    associators: tuple[
-        str, ...
-    ] = ()  # several, by sky: "tcp://host:5571 ra 0 180", ...; (): the one at `detections`
+    associators: tuple[str, ...] = ()  # several, by sky: "tcp://host:5571 ra 0 180 dec -90 0", ...
     workers: int = 0  # 0: one a core
     credit: int = 4  # frames a client may have in flight
     lease_s: float = 60.0

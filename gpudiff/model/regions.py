@@ -38,6 +38,11 @@ class Regions:
         """Each associator's, once, in the order of the list."""
         return tuple(dict.fromkeys(one.endpoint for one in self.zones))
 
+    @property
+    def several(self) -> bool:
+        """Whether more than one associator shares the sky."""
+        return len(self.endpoints) > 1
+
     def of(self, ra: float, dec: float) -> str:
         """The endpoint of the associator for a place; the first one's for a place that is none (NaN)."""
         if math.isfinite(ra) and math.isfinite(dec):
