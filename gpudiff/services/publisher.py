@@ -5,11 +5,11 @@ who asks for `progress`.  A sink that is slow, gone or broken holds up neither c
 """
 
 import threading
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
 
 from gpudiff.edges import aligned, archive
 from gpudiff.edges.alert_schema import SCHEMA_ID
@@ -36,6 +36,7 @@ class Follower:
 
     seq : everything up to this number of the outbox is delivered or refused
     deferred : whether to wait, for a sink of full alerts while the load is too high; idle : whether it does so
+    done : what was delivered and is not in the ledger yet, with the moment, time.monotonic()
     """
 
     sink: Sink
@@ -50,11 +51,25 @@ class Follower:
     wake: threading.Event = field(default_factory=threading.Event)
     stopping: threading.Event = field(default_factory=threading.Event)
     memory: memoryview = field(default_factory=aligned.buffer)
-    done: SimpleQueue[Delivered] = field(default_factory=SimpleQueue)
+    done: deque[tuple[float, Delivered]] = field(default_factory=deque)
+
+    @property
+    def settle_s(self) -> float:
+        """How long the sink needs: when it is new, for its readers to come back; for what it took to leave."""
+        return float(getattr(self.sink, "settle_s", 0.0))
+
+    def settled(self) -> list[Delivered]:
+        """What has been delivered for long enough to be sure, taken out of `done`; all of it after the end."""
+        last = time.monotonic() - (0.0 if self.stopping.is_set() else self.settle_s)
+        found = []
+        while self.done and self.done[0][0] <= last:
+            found.append(self.done.popleft()[1])
+        return found
 
     def run(self) -> None:
         """Follow until told to stop."""
         reader = LedgerReader(self.where)
+        self.stopping.wait(self.settle_s)
         try:
             while not self.stopping.is_set():
                 self.wake.clear()
@@ -107,7 +122,7 @@ class Follower:
         self._advance(one, [(which, one.revision, f"{name}: {error}") for which in ids])
 
     def _advance(self, one: Pending, refused: list[tuple[int, int, str]]) -> None:
-        self.done.put(Delivered(self.sink.name, one.seq, self.clock(), refused))
+        self.done.append((time.monotonic(), Delivered(self.sink.name, one.seq, self.clock(), refused)))
         self.seq = one.seq
 
 
@@ -159,8 +174,8 @@ class Publisher:
             one.wake.set()
 
     def progress(self) -> list[Delivered]:
-        """What was delivered since the last time, in order, sink by sink."""
-        return [one.done.get() for one in self.followers for _ in range(one.done.qsize())]
+        """What was delivered for sure since the last time, in order, sink by sink."""
+        return [done for one in self.followers for done in one.settled()]
 
     def defer_full(self, deferred: bool) -> None:
         """Whether the sinks of full alerts must wait."""
