@@ -10,7 +10,6 @@ from gpudiff.edges.transport import Received, Router, endpoint_in, wait
 from gpudiff.model.config import Configuration
 from gpudiff.services.associator import MAX_BYTES, Associator, Message
 from gpudiff.services.monitor import Monitor, well
-from gpudiff.services.outlets import sinks_of
 
 LISTEN_S = 1.0
 GROUP_PAUSE_S = 0.002
@@ -34,7 +33,7 @@ def serve(
     import astropy.io.fits
     import astropy.wcs  # noqa: F401  # now, not in the first frame's latency
 
-    associator = Associator(directory, configuration, sinks=sinks_of(configuration, directory))
+    associator = Associator(directory, configuration, apart=True)
     monitor: Monitor | None = None
     try:
         if metrics is not None:

@@ -1,7 +1,6 @@
 """An associator that falls behind, a differencer that follows: real processes, steps on and off, nothing lost."""
 
 import json
-import socket
 import sys
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.edges.transport import Dealer
 
 sys.path.insert(0, str(Path(__file__).parent))
-from killing import Camera, Service
+from killing import Camera, Service, free_port
 
 AHEAD = 40
 """Batches under way that nobody waits for: so many are there that one always waits for another."""
@@ -48,10 +47,7 @@ def flood(service: Service, enough) -> list[int]:
 
 
 def test_a_differencer_follows_an_associator_that_is_behind_and_nothing_is_lost(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    service = Service(tmp_path / "night", port, "[ledger]\ngroup = 1\npatience_s = 0.05\n")
+    service = Service(tmp_path / "night", free_port(), "[ledger]\ngroup = 1\npatience_s = 0.05\n")
     camera = None
     try:
         camera = Camera(service.endpoint, seed=1)

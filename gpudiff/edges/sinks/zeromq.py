@@ -13,6 +13,8 @@ KEY = struct.Struct(">qiQ")
 
 PATIENCE_S = 1.0
 """How long a subscriber that does not read is waited for."""
+SETTLE_S = 1.0
+"""How long subscribers may take to come back to a new socket, and a message to leave after ZeroMQ took it."""
 
 
 class ZeroMQ:
@@ -20,7 +22,10 @@ class ZeroMQ:
 
     A subscriber that reads too slowly is waited for a moment, then it misses messages, which their numbers show;
     who is not connected gets nothing.  Delivered is what ZeroMQ took: the archive has what a subscriber missed.
+    settle_s : what was taken no longer ago may be lost when the program is killed, and is to be sent again then
     """
+
+    settle_s = SETTLE_S
 
     def __init__(
         self,
