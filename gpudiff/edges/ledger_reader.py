@@ -261,6 +261,16 @@ class LedgerReader:
         )[0]
         return {"frames": int(frames), "alerts": int(alerts), "held": int(held), "since_tai": since}
 
+    def waits(self, seqs: Sequence[int]) -> dict[int, tuple[float | None, float | None]]:
+        """Of these numbers of the outbox, those still there: MJD TAI of the frame's commit, and of the start of
+        its latency, None when nobody knows."""
+        rows = self._rows(
+            "SELECT o.seq, d.committed_tai, d.reference_tai FROM outbox o JOIN detector d"
+            f" ON d.visit = o.visit AND d.snap = o.snap AND d.detector = o.detector WHERE o.seq {IDS}",
+            (json.dumps(list(seqs)),),
+        )
+        return {seq: (committed, reference) for seq, committed, reference in rows}
+
     def committed_since(self, mjd_tai: float) -> dict[str, int]:
         """How many visits, frames and alerts were committed since a moment, MJD TAI."""
         rows = self._rows(

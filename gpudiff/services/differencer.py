@@ -155,7 +155,7 @@ class Differencer:
             if one.alive in ready:
                 self._bury_worker(one)
         self._give_work()
-        self.pool.kill_overdue()
+        self.metrics.overdue(self.pool.kill_overdue())
         self.associators.listen()
         self._follow()
         self.reception.beat()
