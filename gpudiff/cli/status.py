@@ -62,9 +62,9 @@ def view(found: "Standing", directory: Path) -> "Group":
     parts: list[Any] = [Text(f"gpudiff  {directory}", style="bold"), _lines(found)]
     if found.sinks:
         parts += [Text(), _sinks(found)]
-    parts += [Text(), _visits(found)]
-    if found.trouble:
-        parts.append(Text(found.trouble, style="red"))
+    elsewhere = bool(found.differencer) and not found.associator
+    if not (found.trouble and elsewhere):  # else the ledger is where the associator is
+        parts += [Text(), _visits(found), *([Text(found.trouble, style="red")] if found.trouble else [])]
     letters = Text(f"dead letters: {found.dead_letters}", style="yellow" if found.dead_letters else "green")
     errors = [Text(f"  {one['time'][11:19]}  {one['name']}: {one['reason']}", "yellow") for one in found.errors]
     return Group(*parts, letters, *errors)
@@ -90,12 +90,15 @@ def _lines(found: "Standing") -> Any:
 
 def _programs(found: "Standing") -> Iterator[tuple[str, str]]:
     for name, said in (("differencer", found.differencer), ("associator", found.associator)):
-        state = said.get("state", "never started")
-        if said and not said["running"] and state != "stopped":
+        if not said:
+            yield name, "[dim]never started in this directory[/]"
+            continue
+        state = said["state"]
+        if not said["running"] and state != "stopped":
             state = "dead"
         style = {"running": "green", "ready": "green", "dead": "bold red"}.get(state, "yellow")
         where = said.get("frames") or said.get("detections") or ""
-        yield name, f"[{style}]{state:<12}[/] pid {said.get('pid', '-')}  {escape(where)}"
+        yield name, f"[{style}]{state:<12}[/] pid {said['pid']}  {escape(where)}"
 
 
 def _frames(said: dict[str, Any], associator: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -90,3 +90,11 @@ def test_json_is_one_document(tmp_path, capsys):
 def test_a_directory_that_is_absent_is_refused(tmp_path, capsys):
     assert main(["status", str(tmp_path / "absent"), "--once"]) == 4
     assert "StoreFailed" in capsys.readouterr().err
+
+
+def test_where_only_the_differencer_is_no_ledger_is_missed(tmp_path, capsys):
+    (tmp_path / "status.json").write_text(json.dumps(BUSY["differencer"]))
+    assert main(["status", str(tmp_path), "--once"]) == 0
+    said = capsys.readouterr().out
+    assert "never started in this directory" in said
+    assert "expected a ledger" not in said
