@@ -213,6 +213,13 @@ def test_more_frames_than_the_credit_fail_for_want_of_it(raw, service, tmp_path)
         raw.dealer.send(wire.encode(a_frame(visit, unit=f"hold:{gate}")))
     receipt = raw.ask(wire.encode(a_frame(304)))
     assert (receipt.visit, receipt.status, receipt.error, receipt.retry) == (304, "failed", "NoCredit", True)
+    until(lambda: service.status()["queued"] == 3)
+    status = service.status()
+    assert {name: status[name] for name in ("busy", "clients", "credit", "away")} == {
+        **{"busy": 1, "clients": 1, "credit": 4, "away": 0}
+    }
+    assert 4 * 4 * 24 * 32 < status["bytes"] < status["room"]
+    assert [one["connected"] for one in status["associators"].values()] == [True]
     gate.touch()
     assert sorted(raw.receipt().visit for _ in range(4)) == list(range(300, 304))
 
