@@ -197,10 +197,11 @@ class Differencer:
         """The frame's detections are committed."""
         self.metrics.stages(values.pop("seconds") | {"frame_wait": held.waited_s})
         self.metrics.template(self.preloader.before(values.pop("template"), held.arrived))
-        self.metrics.forced(values.pop("forced"))
+        forced, frame = values.pop("forced"), held.frame
+        self.metrics.forced(forced)
         self._follow(values.pop("load"))
-        frame = held.frame
-        log.say("done", frame, sources=values["sources"], status=values["status"])
+        told = "left out" if forced is None else forced
+        log.say("done", frame, sources=values["sources"], status=values["status"], forced=told)
         self.reception.end(held, Receipt(frame.visit, frame.snap, frame.detector, None, **values))
 
     def _failed(self, held: Held, name: str, reason: str) -> None:
