@@ -8,13 +8,15 @@ from typing import Any
 from gpudiff.cli.simulate import add_options, focal_plane_of, night_of
 
 DESCRIPTION = """\
-Simulate a night, start the service (`gpudiff run`) on it, send every frame over ZeroMQ, and compare the
-alerts with what was put in.  Ends with a table, and OUTPUT/report.html with the cutouts, which opens in any
-browser, offline.
+Simulate a night, start the service (`gpudiff run`) on it with a few filters, send every frame over ZeroMQ, and
+compare the alerts with what was put in.  Then replay the archive id for id, and verify the fingerprint of an alert
+that a filter let through.  Ends with a table, and OUTPUT/report.html with the cutouts, which opens in any browser,
+offline.
 
   gpudiff demo --output demo --visits 3 --detectors 9 --size 1024
 
-Exit status 0 only when every frame was taken and at least 70 % of the detectable changes were found.
+Exit status 0 only when every frame was taken, at least 70 % of the detectable changes were found, the replay was
+complete, the fingerprint was verified, and no filter was switched off.
 """
 
 

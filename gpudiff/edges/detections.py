@@ -21,6 +21,7 @@ nothing but the answer's load.  The answer has status "done" or "failed".
 """
 
 import re
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -269,19 +270,24 @@ def _decode_table(part: Any, schema: tuple[Column, ...], name: str) -> Table:
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BadMessage(f"{name}: not an Arrow stream: {error}") from None
-    missing = [c.name for c in schema if c.name not in table.column_names]
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    missing = [c.name for c in schema if c.name not in columns]
     if missing:
         raise MissingKey(f"{name}: missing {', '.join(missing)}")
-    return Table(schema, {c.name: _decode_column(table, c.name, c.dtype, name) for c in schema})
+    return Table(schema, {c.name: _decode_column(columns[c.name], c, name) for c in schema})
 
 
-def _decode_column(table: pa.Table, column: str, dtype: str, name: str) -> np.ndarray:
-    text = np.dtype(dtype).kind == "U"
-    values, expected = table.column(column), pa.string() if text else pa.from_numpy_dtype(np.dtype(dtype))
+def _decode_column(values: pa.ChunkedArray, column: Column, name: str) -> np.ndarray:
+    expected = _arrow_type(column.dtype)
     if values.type != expected or values.null_count:
         found = f"{values.type} with {values.null_count} nulls"
-        raise BadMessage(f"{name}: column {column}: expected {expected} without nulls, got {found}")
+        raise BadMessage(f"{name}: column {column.name}: expected {expected} without nulls, got {found}")
     return values.to_numpy()
+
+
+@cache
+def _arrow_type(dtype: str) -> pa.DataType:
+    return pa.string() if np.dtype(dtype).kind == "U" else pa.from_numpy_dtype(np.dtype(dtype))
 
 
 def _check_ids(sources: Table, frame: FrameId, count: int, name: str) -> None:

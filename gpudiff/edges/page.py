@@ -8,6 +8,7 @@ import numpy as np
 
 from gpudiff import __version__
 from gpudiff.edges.atomic import atomically
+from gpudiff.edges.page_review import filters, replay, verified
 from gpudiff.edges.thumbnail import triple
 from gpudiff.model.demo import Demo, latency, summary
 from gpudiff.model.recovery import Recovery
@@ -63,6 +64,9 @@ def context(demo: Demo) -> dict[str, Any]:
         "false_cards": [_false_card(demo, n) for n in order[:SHOWN]],
         "false_total": int(unflagged.sum()),
         "false_flagged": _flag_counts(r),
+        "filters": filters(demo),
+        "verified": verified(demo.review.verified),
+        "replay": replay(demo.review.replayed),
         "rejected": [frame for frame in demo.frames if not frame.good],
     }
 

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,12 +36,90 @@ class FrameRecord:
 
 
 @dataclass(frozen=True)
+class FilterRecord:
+    """A filter of the mini-broker after the night.
+
+    quota : alerts of one visit; matches, sent, over_quota : counted by the running service; off : why it was
+    switched off, ''
+    passed : the diaSourceIds that the same filter let through when the night was replayed, in that order
+    """
+
+    name: str
+    owner: str
+    where: str
+    quota: int
+    matches: int
+    sent: int
+    over_quota: int
+    off: str
+    passed: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """An alert's fingerprint, derived again from its steps.
+
+    steps : a chain of model.provenance, frame to filter; compared : what was held against the steps' digests
+    wrong : a line for each thing that differs
+    """
+
+    dia_source_id: int
+    fingerprint: str
+    steps: tuple[dict[str, Any], ...]
+    compared: tuple[str, ...]
+    wrong: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """The archive once more, into a sink.
+
+    delivered, refused : by the sink; missing, unexpected : (id, revision) pairs of the archive that did not come,
+    and that came without being there or twice
+    """
+
+    archived: int
+    delivered: int
+    refused: int
+    missing: int
+    unexpected: int
+    seconds: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether every alert came once, and nothing else did."""
+        return not (self.refused or self.missing or self.unexpected) and self.delivered == self.archived
+
+
+@dataclass(frozen=True)
+class Review:
+    """What was done with the alerts; verified : None when no filter let any alert through."""
+
+    filters: tuple[FilterRecord, ...]
+    verified: Verified | None
+    replayed: Replayed
+
+    @property
+    def problems(self) -> list[str]:
+        """What went wrong."""
+        found = [f"filter {one.name} was switched off: {one.off}" for one in self.filters if one.off]
+        if self.verified and self.verified.wrong:
+            found.append(f"alert {self.verified.dia_source_id}: {self.verified.wrong[0]}")
+        if not self.replayed.complete:
+            r = self.replayed
+            found.append(
+                f"of {r.archived} archived alerts the replay delivered {r.delivered}, {r.missing} are missing"
+            )
+        return found
+
+
+@dataclass(frozen=True)
 class Demo:
     """Everything the report shows.
 
     cutouts : for each alert of `recovery`, the FITS files of science, template and difference
     seconds : wall time of each part; service_status : exit status of the service
-    stored : DIASources in the ledger
+    stored : DIASources in the ledger; review : filters, fingerprint, replay
     """
 
     night: Night
@@ -52,6 +131,7 @@ class Demo:
     seconds: dict[str, float]
     service_status: int
     stored: int
+    review: Review
 
     @property
     def problems(self) -> list[str]:
@@ -75,7 +155,7 @@ class Demo:
             found.append(f"only {share} of the detectable changes were found, expected {MIN_FOUND:.0%} or more")
         if self.service_status != 0:
             found.append(f"the service stopped with exit status {self.service_status}")
-        return found
+        return found + self.review.problems
 
 
 def _reasons(frames: tuple[FrameRecord, ...]) -> str:
@@ -125,4 +205,20 @@ def summary(demo: Demo) -> list[tuple[str, str, str]]:
         ("latency", f"{median:.2f} s", "median, from the last pixel to the alert"),
         ("latency, p98", f"{p98:.2f} s", "98 of 100 alerts are faster"),
         ("latency, max", f"{largest:.2f} s", "the slowest alert"),
+        *_reviewed(demo.review),
+    ]
+
+
+def _reviewed(review: Review) -> list[tuple[str, str, str]]:
+    """The rows of filters, fingerprint and replay."""
+    full = [one.name for one in review.filters if one.over_quota]
+    sent, matches = (sum(getattr(one, name) for one in review.filters) for name in ("sent", "matches"))
+    steps = f"{len(review.verified.steps)} steps" if review.verified else ""
+    verdict = "nothing to verify" if not review.verified else "differs" if review.verified.wrong else "verified"
+    replayed = review.replayed
+    return [
+        ("filters", f"{len(review.filters)}", f"sent {sent} of {matches} matches"),
+        ("at their quota", f"{len(full)}", ", ".join(full) or "no filter had more matches than its quota"),
+        ("fingerprint", verdict, f"{steps}, from the frame to a filter" if steps else "no filter let one through"),
+        ("replayed", f"{replayed.delivered}", f"of {replayed.archived} archived alerts, compared id for id"),
     ]

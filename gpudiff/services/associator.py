@@ -50,6 +50,7 @@ from gpudiff.services.identify import identify
 from gpudiff.services.known_sky import KnownSky
 from gpudiff.services.load import CUTOUTS, FULL_ALERTS, Load
 from gpudiff.services.publisher import Publisher
+from gpudiff.services.publishing import PublisherProcess
 from gpudiff.services.solar_system import SolarSystem
 from gpudiff.services.visits import Visits, obey
 
@@ -98,8 +99,12 @@ class Associator:
         clock: Callable[[], float] = tai_now,
         sinks: Sequence[Sink] = (),
         monotonic: Callable[[], float] = time.monotonic,
+        apart: bool = False,
     ):
-        """Raises StoreFailed, also when the directory has an owner already."""
+        """sinks : fed by threads of this process; apart : those of the configuration are fed by another process
+
+        Raises StoreFailed, also when the directory has an owner already; BadConfiguration for a sink that is none.
+        """
         self.configuration, self.clock = configuration, clock
         self.counts: Counter[str] = Counter()
         self.metrics = AssociatorMetrics()
@@ -112,11 +117,17 @@ class Associator:
         folder.make(self.alerts)
         for file in self.ledger.all_archive_files():
             archive.trim(self.alerts / file.name, file.size)
+        self._archives = archive.Writer()
         self.dead = DeadLetters(directory / "dead")
         self.index = AlertIndex(self.alerts)
         self._to_index: list[tuple[str, Table]] = []
         self.breaker = Breaker(configuration.ledger.suspect_factor, configuration.ledger.suspect_count)
-        self.publisher = Publisher(where, self.alerts, sinks, self.ledger.watermarks(), clock)
+        marks = self.ledger.watermarks()
+        self.publisher = (
+            PublisherProcess(directory, configuration, where, self.alerts, marks)
+            if apart and (configuration.service.sinks or configuration.broker.filters)
+            else Publisher(where, self.alerts, sinks, marks, clock)
+        )
         self.visits = Visits(self.ledger, directory, configuration.ledger, clock, monotonic)
         self.load = Load(monotonic, configuration.ledger.patience_s)
         known = configuration.sky.known_objects
@@ -201,12 +212,15 @@ class Associator:
         touched: set[str] = set()
         self._to_index.clear()
         self._done.clear()
-        with self.ledger.transaction():
-            yield touched
-            watch = Stopwatch()
-            for file in sorted(touched):
-                archive.sync(self.alerts / file, self.ledger.archive_file(file).size)
-            self._note_progress()
+        try:
+            with self.ledger.transaction():
+                yield touched
+                watch = Stopwatch()
+                for file in sorted(touched):
+                    self._archives.sync(self.alerts / file, self.ledger.archive_file(file).size)
+                self._note_progress()
+        finally:
+            self._archives.close()
         watch.lap("commit")
         self.metrics.stages(watch.seconds)
         self._say_done()
@@ -387,7 +401,7 @@ class Associator:
         file = self.ledger.archive_files(frame.visit)[schema_fingerprint()]
         path = self.alerts / file.name
         touched.add(file.name)
-        return file.name, archive.append(path, file.size, schema_text(), alerts)
+        return file.name, self._archives.append(path, file.size, schema_text(), alerts)
 
     def _with_free_ids(self, found: Association, frame: FrameId) -> Association:
         """New objects under ids that no object has.

@@ -32,6 +32,9 @@ class AssociatorMetrics:
             registry=registry,
             buckets=SECONDS,
         )
+        self._refused = Total(
+            "gpudiff_connections_refused", "connections not let in", ["door", "reason"], registry=registry
+        )
         self._objects = Gauge("gpudiff_objects", "DIAObjects in memory", registry=registry)
         self._load = LoadMetrics(registry)
 
@@ -51,6 +54,11 @@ class AssociatorMetrics:
         if latency_s is not None and np.isfinite(latency_s):
             for _ in range(alerts):
                 self._latency.observe(latency_s)
+
+    def refused(self, door: str, connections: Mapping[str, int]) -> None:
+        """Count differencers (door: detections) and subscribers (alerts) that were not let in, by reason."""
+        for reason, count in connections.items():
+            self._refused.labels(door, reason).inc(count)
 
     def loaded(self, level: Level) -> None:
         """Note what is left out under load."""

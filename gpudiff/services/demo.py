@@ -1,6 +1,7 @@
 """The demo: simulate a night, run the real service on it as a child process, see what it found."""
 
 import dataclasses
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from gpudiff.model.tables import Table
 from gpudiff.science.night import visits
 from gpudiff.science.recovery import recover
 from gpudiff.services.child import child
+from gpudiff.services.demo_review import declare_filters, review
 from gpudiff.services.simulator import simulate
 
 Progress = Callable[[int, int], None]
@@ -49,13 +51,18 @@ def run_demo(
     simulated = time.monotonic()
     service = folder / "service"
     arguments = ["run", "--directory", str(service), "--templates", str(folder / "templates")]
-    with child([*arguments, "--frames", "tcp://127.0.0.1:*"], folder / "service.log", READY) as running:
+    arguments += ["--frames", "tcp://127.0.0.1:*", "--config", str(declare_filters(folder))]
+    with child(arguments, folder / "service.log", READY) as running:
         ready = time.monotonic()
         records = send(endpoint(running.ready), made.frames, sending)
         sent = time.monotonic()
+        until_filtered(service)
         status = running.stop()
     lost = frozenset((one.visit, one.detector) for one in records if not one.good)
     alerts, cutouts = read_alerts(service / "alerts")
+    reviewing = time.monotonic()
+    reviewed = review(folder, night.band)
+    seconds = {"simulation": simulated - started, "start": ready - simulated, "frames": sent - ready}
     return Demo(
         night,
         plane,
@@ -63,10 +70,22 @@ def run_demo(
         tuple(records),
         recover(read_truth(folder / "truth.ecsv"), alerts, lost),
         cutouts,
-        {"simulation": simulated - started, "start": ready - simulated, "frames": sent - ready},
+        {**seconds, "review": time.monotonic() - reviewing},
         status,
         len(sources(service / "ledger.sqlite")),
+        reviewed,
     )
+
+
+def until_filtered(service: Path, patience_s: float = 30.0) -> None:
+    """Return when the mini-broker has had every alert of the ledger; raises NeighbourLost after so long."""
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        sinks = json.loads((service / "associator.json").read_text())["sinks"]
+        if all(one["behind"] == 0 for one in sinks.values()):
+            return
+        time.sleep(0.1)
+    raise NeighbourLost(f"gpudiff run: expected its filters to have every alert within {patience_s:g} s")
 
 
 def sources(ledger: Path) -> Table:
@@ -82,7 +101,8 @@ def clear(folder: Path) -> None:
     """Remove an earlier demo; raises BadConfiguration when the folder holds anything else."""
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not _is_ours(folder))):
         raise BadConfiguration(f"output: expected a new or empty folder, or an earlier demo's, got {folder}")
-    shutil.rmtree(folder / "service", ignore_errors=True)
+    for name in ("service", "replay"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
 
 
@@ -153,9 +173,19 @@ def recorded(demo: Demo) -> dict[str, Any]:
         "association_wrong": r.wrong,
         "latency_s": _rounded(r.alerts["latency_s"]),
         "receipt_s": _rounded(np.array([one.answered_s for one in demo.frames])),
+        "filters": {
+            one.name: {**_fields(one, "quota", "matches", "sent", "over_quota", "off"), "passed": len(one.passed)}
+            for one in demo.review.filters
+        },
+        "verified": demo.review.verified and dataclasses.asdict(demo.review.verified),
+        "replayed": dataclasses.asdict(demo.review.replayed),
         "seconds": {name: round(value, 2) for name, value in demo.seconds.items()},
         "problems": demo.problems,
     }
+
+
+def _fields(one: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in names}
 
 
 def _rounded(values: np.ndarray) -> dict[str, float | None]:

@@ -15,6 +15,7 @@ from gpudiff.edges.positions import known_positions
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import endpoint_in, wait
 from gpudiff.model.errors import (
+    AssociatorAway,
     ChecksumMismatch,
     GpudiffError,
     InputRejected,
@@ -23,8 +24,8 @@ from gpudiff.model.errors import (
     NeighbourLost,
 )
 from gpudiff.services import log
+from gpudiff.services.associators import Associators
 from gpudiff.services.handover import error_named
-from gpudiff.services.herald import Herald
 from gpudiff.services.intake import Held
 from gpudiff.services.load import FORCED, INTAKE, Level
 from gpudiff.services.preload import Preloader
@@ -60,9 +61,8 @@ class Differencer:
         TemplateStore(settings.templates, settings.configuration.instrument, index=settings.index).close()
         security = settings.configuration.security
         bind = endpoint_in(settings.directory, settings.frames)
-        neighbour = endpoint_in(settings.directory, settings.detections)
-        self.herald = Herald(neighbour, associator_keys(security))
-        self.reception = Reception(bind, service, letters, security, self.herald)
+        self.associators = Associators(settings.regions, associator_keys(security))
+        self.reception = Reception(bind, service, letters, security, self.associators)
         self.endpoint, self.metrics = self.reception.router.endpoint, self.reception.metrics
         self.intake = self.reception.intake
         ring = str(self.reception.rings.path) if self.reception.rings else ""
@@ -109,7 +109,7 @@ class Differencer:
         self.preloader.close()
         self.pool.close()
         self.reception.close()
-        self.herald.close()
+        self.associators.close()
         os.close(self._wake)
         os.close(self._waker)
 
@@ -156,26 +156,32 @@ class Differencer:
                 self._bury_worker(one)
         self._give_work()
         self.pool.kill_overdue()
-        self._follow(self.herald.listen())
+        self.associators.listen()
+        self._follow()
         self.reception.beat()
         self._write_status("stopping" if self._stopping else "running")
 
     def _give_work(self) -> None:
+        self._look_who_is_there()
         for one in self.pool.idle():
             held = self.intake.next()
             if held is None:
                 return
-            free = len(self.intake.queue) <= len(self.pool.workers)
+            free = self.intake.waiting() <= len(self.pool.workers)
             one.work(held, forced=free and not self.level.on(FORCED))
+            self._look_who_is_there()
 
-    def _follow(self, told: int | None) -> None:
-        """Leave out what the associator said last, and ask again while that is anything."""
-        if told is not None and self.level.set(told):
+    def _look_who_is_there(self) -> None:
+        busy = {one.held.associator for one in self.pool.workers if one.held}
+        self.intake.closed = self.associators.closed(busy)
+
+    def _follow(self) -> None:
+        """Leave out what the associators said last, and ask again while that is anything."""
+        if self.level.set(self.associators.level):
             self.metrics.load(self.level)
             log.say("load", level=self.level.level)
         self.intake.narrow = self.level.on(INTAKE)
-        if self.level.level:
-            self.herald.ask()
+        self.associators.ask()
 
     def _hear(self, one: WorkerProcess) -> None:
         """Act on all that a worker has said."""
@@ -199,7 +205,8 @@ class Differencer:
         self.metrics.template(self.preloader.before(values.pop("template"), held.arrived))
         forced, frame = values.pop("forced"), held.frame
         self.metrics.forced(forced)
-        self._follow(values.pop("load"))
+        self.associators.answered(held.associator, values.pop("load"))
+        self._follow()
         told = "left out" if forced is None else forced
         log.say("done", frame, sources=values["sources"], status=values["status"], forced=told)
         self.reception.end(held, Receipt(frame.visit, frame.snap, frame.detector, None, **values))
@@ -212,7 +219,12 @@ class Differencer:
         kind = error_named(name)
         if issubclass(kind, MustStop):
             raise kind(f"frame {held.frame}: {reason}")
-        if issubclass(kind, ChecksumMismatch | LostSegment):
+        if issubclass(kind, AssociatorAway):
+            log.say("away", held.frame, log.WARNING, reason=reason)
+            self.associators.gave_up(held.associator)
+            held.tries -= 1
+            self.intake.again(held)
+        elif issubclass(kind, ChecksumMismatch | LostSegment):
             self.reception.end(held, refusal(held.frame, "failed", kind(reason)))  # changed since it was accepted
         elif issubclass(kind, InputRejected):
             self.reception.reject(held, kind(reason))

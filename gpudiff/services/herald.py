@@ -26,18 +26,32 @@ class Herald:
         """Close the connection."""
         self._dealer.close()
 
+    @property
+    def connected(self) -> bool:
+        """Whether the associator was there when `listen` was last called."""
+        return self._dealer.connected
+
+    @property
+    def refused(self) -> str:
+        """Why it does not let us in, '' when it does."""
+        return self._dealer.refused
+
     def visit(self, said: NextVisit) -> None:
         """A visit was announced, changed or cancelled.  Only the next one's detectors are expected."""
         for number in said.supersedes:
-            self._tell("visit", visit=number, state="SUPERSEDED", reason=f"by visit {said.visit}")
+            self.end(number, "SUPERSEDED", f"by visit {said.visit}")
         if said.cancelled:
-            self._tell("visit", visit=said.visit, state="CANCELLED", reason="announced")
+            self.end(said.visit, "CANCELLED", "announced")
         elif said.horizon == "next":
             end = said.start_tai + said.duration_s / 86400
             place = {"ra": said.ra, "dec": said.dec}
             when = {"readout_end_tai": end} if end == end else {}
             snaps = max(1, said.images)
             self._tell("announce", visit=said.visit, detectors=said.detectors, snaps=snaps, **place, **when)
+
+    def end(self, visit: int, state: str, reason: str) -> None:
+        """A visit will not come: it is SUPERSEDED or CANCELLED."""
+        self._tell("visit", visit=visit, state=state, reason=reason)
 
     def failed(self, frame: FrameId, reason: str) -> None:
         """A frame became a dead letter."""

@@ -6,15 +6,16 @@ who asks for `progress`.  A sink that is slow, gone or broken holds up neither c
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpudiff.edges import archive
+from gpudiff.edges import aligned, archive
 from gpudiff.edges.alert_schema import SCHEMA_ID
 from gpudiff.edges.ledger import Delivered
 from gpudiff.edges.ledger_reader import LedgerReader, Pending
+from gpudiff.edges.sinks import refusals
 from gpudiff.model.clock import tai_now
 from gpudiff.model.errors import GpudiffError, NeighbourLost, StoreFailed
 from gpudiff.model.outgoing import OUTGOING, Delivery, OutgoingBatch, Sink
@@ -49,6 +50,7 @@ class Follower:
     alerts: int = 0
     wake: threading.Event = field(default_factory=threading.Event)
     stopping: threading.Event = field(default_factory=threading.Event)
+    memory: memoryview = field(default_factory=aligned.buffer)
     done: deque[tuple[float, Delivered]] = field(default_factory=deque)
 
     @property
@@ -94,7 +96,7 @@ class Follower:
         pause, failures = PAUSE_S, 0
         while not self.stopping.is_set():
             try:
-                batch = outgoing(reader, self.folder, one)
+                batch = outgoing(reader, self.folder, one, self.memory)
                 self._note(one, batch, self.sink.publish(batch))
                 return True
             except (NeighbourLost, StoreFailed):  # not the alerts' fault: they are offered again
@@ -122,6 +124,23 @@ class Follower:
     def _advance(self, one: Pending, refused: list[tuple[int, int, str]]) -> None:
         self.done.append((time.monotonic(), Delivered(self.sink.name, one.seq, self.clock(), refused)))
         self.seq = one.seq
+
+
+@dataclass(frozen=True)
+class State:
+    """A sink: everything up to `seq` of the outbox is delivered or refused; alerts and errors so far."""
+
+    seq: int
+    alerts: int
+    errors: int
+
+
+def lag_of(states: Mapping[str, State], last: int) -> dict[str, dict[str, int]]:
+    """Of each sink: how far it is behind the outbox's end (`last`), alerts delivered, errors met."""
+    return {
+        name: {"behind": max(0, last - one.seq), "alerts": one.alerts, "errors": one.errors}
+        for name, one in states.items()
+    }
 
 
 class Publisher:
@@ -164,12 +183,17 @@ class Publisher:
             one.deferred = deferred and getattr(one.sink, "tier", "") == FULL
         self.wake()
 
+    def states(self) -> dict[str, State]:
+        """How far each sink is, by its name."""
+        return {one.sink.name: State(one.seq, one.alerts, one.errors) for one in self.followers}
+
     def lag(self, last: int) -> dict[str, dict[str, int]]:
-        """Of each sink: how far it is behind the outbox's end (`last`), alerts delivered, errors met."""
-        return {
-            one.sink.name: {"behind": max(0, last - one.seq), "alerts": one.alerts, "errors": one.errors}
-            for one in self.followers
-        }
+        """As lag_of, of the sinks now."""
+        return lag_of(self.states(), last)
+
+    def refused(self) -> Counter[str]:
+        """Subscribers that the sinks did not let in since last asked, by reason."""
+        return refusals(one.sink for one in self.followers)
 
     def close(self) -> None:
         """Stop after the batches in hand, close the sinks."""
@@ -181,12 +205,15 @@ class Publisher:
             one.sink.close()
 
 
-def outgoing(reader: LedgerReader, folder: Path, one: Pending) -> OutgoingBatch:
-    """A frame's alerts on their way out: their rows from the ledger, their bytes from the archive."""
+def outgoing(reader: LedgerReader, folder: Path, one: Pending, memory: memoryview | None = None) -> OutgoingBatch:
+    """A frame's alerts on their way out: their rows from the ledger, their bytes from the archive.
+
+    memory : as archive.bodies takes it
+    """
     rows = reader.batch_sources(one.frame, one.revision)
     return OutgoingBatch(
         rows=Table(OUTGOING, {c.name: rows[c.name] for c in OUTGOING}),
-        alerts=archive.bodies(folder / one.file, one.offsets, one.lengths),
+        alerts=archive.bodies(folder / one.file, one.offsets, one.lengths, memory),
         schema=reader.schema(one.schema),
         schema_id=SCHEMA_ID,
         fingerprint=reader.alert_fingerprint(one.frame, one.revision),

@@ -142,9 +142,9 @@ class Visits:
                 self.ledger.move_detector(FrameId(visit, snap, detector), "MISSING", self.clock(), reason)
 
     def _complete(self, visit: int) -> bool:
-        """Whether all of an announced visit's detectors are done; of another nobody knows."""
-        announced = any(row["after"] == "ANNOUNCED" for row in self.ledger.transitions(visit))
-        return announced and all(state in TERMINAL for state in self.ledger.detectors(visit).values())
+        """Whether all detectors that were announced of a visit are done; where none was, nobody knows."""
+        expected = any(row["after"] == "EXPECTED" for row in self.ledger.transitions(visit))
+        return expected and all(state in TERMINAL for state in self.ledger.detectors(visit).values())
 
     def _close(self, visit: int) -> None:
         """Close the books: one row and one line that sum the visit up."""

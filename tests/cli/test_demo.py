@@ -43,6 +43,36 @@ def test_every_alert_has_a_latency_from_the_last_pixel(figures):
     assert 0 < figures["latency_s"]["median"] <= figures["latency_s"]["max"] < 20
 
 
+def test_a_filter_reaches_its_quota_and_the_others_get_all(figures):
+    filters = figures["filters"]
+    assert set(filters) == {"new-and-bright", "movers", "sure-variables", "fading"}
+    first = filters.pop("new-and-bright")
+    assert first["over_quota"] > 0
+    assert first["sent"] == first["matches"] - first["over_quota"]
+    assert all(one["sent"] == one["matches"] for one in filters.values())
+    assert sum(one["matches"] for one in filters.values()) > 5
+
+
+def test_replayed_alerts_pass_the_filters_as_they_did_that_night(figures):
+    assert all(one["passed"] == one["sent"] for one in figures["filters"].values())
+
+
+def test_an_alert_is_verified_from_its_frame_to_a_filter(figures):
+    found = figures["verified"]
+    steps = [one["step"] for one in found["steps"]]
+    assert steps[0] == "calibrate"
+    assert steps[-1].startswith("filter ")
+    assert found["wrong"] == []
+    assert found["compared"] == ["configuration", "template"]
+    assert found["steps"][-1]["fingerprint"] == found["fingerprint"]
+
+
+def test_the_night_is_replayed_id_for_id(figures):
+    replayed = figures["replayed"]
+    assert replayed["delivered"] == replayed["archived"] == figures["alerts"]
+    assert (replayed["missing"], replayed["unexpected"]) == (0, 0)
+
+
 def test_the_demo_leaves_a_report_and_no_service(folder):
     assert "<h1>gpudiff demo</h1>" in (folder / "report.html").read_text()
     mine = [pid for pid in os.listdir("/proc") if pid.isdigit() and str(folder).encode() in _command(pid)]

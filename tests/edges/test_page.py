@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gpudiff.edges.page import completeness, context, write_page
-from gpudiff.model.demo import Demo, FrameRecord
+from gpudiff.model.demo import Demo, FilterRecord, FrameRecord, Replayed, Review, Verified
 from gpudiff.model.recovery import PUBLISHED
 from gpudiff.model.scene import Night, grid
 from gpudiff.model.tables import Table, concatenate, flag
@@ -46,7 +46,13 @@ def demo():
     truth = concatenate([frame(NIGHT, PLANE, sky[d.number], v, d)[1] for v in planned for d in PLANE.detectors])
     seen = [row for row in truth.rows() if row["kind"] != "cosmic-ray" and row["snr"] > 12]
     rows = [
-        {**row, "diaObjectId": row["objectId"], "isNegative": row["flux"] < 0, "flagged": n % 7 == 0}
+        {
+            **row,
+            "diaSourceId": n + 1,
+            "diaObjectId": row["objectId"],
+            "isNegative": row["flux"] < 0,
+            "flagged": n % 7 == 0,
+        }
         for n, row in enumerate(seen)
     ]
     rows += [{"visit": v.number, "x": 1.0, "y": 2.0, "snr": 6.0, "flags": flag("CENTROID")} for v in planned]
@@ -54,8 +60,18 @@ def demo():
     frames = tuple(FrameRecord(v.number, d.number, "done", 1, 1, 1.0) for v in planned for d in PLANE.detectors)
     frames = (*frames[:-1], FrameRecord(planned[1].number, 1, "rejected", 0, 0, 1.0, "NoStars <b>& more</b>"))
     cutouts = [(None, None, None)] * len(rows)
-    return Demo(
-        NIGHT, PLANE, tuple(planned), frames, recover(truth, alerts), cutouts, {"simulation": 1.0}, 0, len(rows)
+    seconds, found = {"simulation": 1.0}, recover(truth, alerts)
+    return Demo(NIGHT, PLANE, tuple(planned), frames, found, cutouts, seconds, 0, len(rows), reviewed(alerts))
+
+
+def reviewed(alerts):
+    """A filter at its quota, an alert whose last step differs, a replay that lost one."""
+    passed = tuple(alerts["diaSourceId"][:2].tolist())
+    bright = FilterRecord("bright", "a@b.c", "snr < 9 & more", 2, 30, 2, 28, "", passed)
+    steps = ({"step": "detect", "version": "1", "inputs": ["0123456789abcdef"], "fingerprint": "ab" * 16},)
+    wrong = ("detect: its fingerprint does not follow",)
+    return Review(
+        (bright,), Verified(passed[0], "ab" * 16, steps, ("template",), wrong), Replayed(9, 8, 0, 1, 0, 0.5)
     )
 
 
@@ -129,3 +145,23 @@ def test_the_maps_hold_every_find_and_every_miss(demo):
     for kind, expected in [("found", r.found), ("missed", r.missed), ("seen", r.only_flagged)]:
         assert sum(mark["kind"] == kind for mark in marks) == expected.sum()
     assert all(abs(float(mark[axis])) < 100 for mark in marks for axis in "xy")
+
+
+def test_a_filter_is_shown_with_its_counts_and_the_first_cutouts(demo, page):
+    (shown,) = context(demo)["filters"]
+    assert [card["id"] for card in shown["cards"]] == [1, 2]
+    assert (round(shown["share"], 1), round(shown["over_share"], 1)) == (6.7, 93.3)
+    assert "snr < 9 & more" in page.text
+    assert "28 over the quota" in " ".join(page.text.split())
+
+
+def test_the_steps_of_an_alert_and_what_differs_are_shown(page):
+    for said in ("Alert 1: differs", "detect: its fingerprint does not follow", "ab" * 16, "0123456789ab"):
+        assert said in page.text
+
+
+def test_the_replay_is_shown_with_what_is_missing(page):
+    text = " ".join(page.text.split())
+    assert "8 of 9 alerts came again" in text
+    assert "16 alerts/s" in text
+    assert "1 are missing" in text

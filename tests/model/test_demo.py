@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gpudiff.model.demo import Demo, FrameRecord, latency, summary
+from gpudiff.model.demo import Demo, FilterRecord, FrameRecord, Replayed, Review, Verified, latency, summary
 from gpudiff.model.recovery import PUBLISHED
 from gpudiff.model.scene import TRUTH, Night, grid
 from gpudiff.model.tables import Table
@@ -11,6 +11,20 @@ from gpudiff.science.night import visits
 from gpudiff.science.recovery import recover
 
 NIGHT = Night(visits=1)
+FILTER = FilterRecord("bright", "a@b.c", "snr > 9", 2, matches=5, sent=2, over_quota=3, off="", passed=(1, 2))
+VERIFIED = Verified(7, "ab" * 16, ({},) * 7, ("template",), ())
+REPLAYED = Replayed(archived=4, delivered=4, refused=0, missing=0, unexpected=0, seconds=1.0)
+REVIEW = Review((FILTER,), VERIFIED, REPLAYED)
+
+
+def review(**changed):
+    """REVIEW with fields of its parts changed"""
+    off, wrong = changed.pop("off", ""), changed.pop("wrong", ())
+    return Review(
+        (dataclasses.replace(FILTER, off=off),),
+        dataclasses.replace(VERIFIED, wrong=wrong),
+        dataclasses.replace(REPLAYED, **changed),
+    )
 
 
 def demo(changes=4, seen=4, frame=None, **values):
@@ -30,6 +44,7 @@ def demo(changes=4, seen=4, frame=None, **values):
         "seconds": {"frames": 1.0},
         "service_status": 0,
         "stored": seen,
+        "review": REVIEW,
         **values,
     }
     return Demo(NIGHT, grid(1, 256), tuple(visits(NIGHT)), frames, recovery, **full)
@@ -48,6 +63,11 @@ def test_a_demo_that_found_everything_has_no_problems():
         ({"service_status": -9}, "the service stopped with exit status -9"),
         ({"stored": 3}, "the ledger holds 3 DIASources, the archive 4 alerts"),
         ({"changes": 0, "seen": 0}, "no detectable change"),
+        ({"review": review(off="too slow")}, "filter bright was switched off: too slow"),
+        ({"review": review(wrong=("detect: differs",))}, "alert 7: detect: differs"),
+        ({"review": review(missing=1)}, "of 4 archived alerts the replay delivered 4, 1 are missing"),
+        ({"review": review(unexpected=1)}, "of 4 archived alerts the replay delivered 4"),
+        ({"review": review(delivered=3, refused=1)}, "of 4 archived alerts the replay delivered 3"),
     ],
 )
 def test_what_went_wrong_is_named(values, problem):
@@ -79,3 +99,14 @@ def test_the_summary_counts_add_up():
     assert (rows["injected"], rows["detectable"], rows["missed"]) == ("5", "5", "1")
     assert rows["found"] == "4 (80.0%)"
     assert rows["latency, max"] == "3.00 s"
+
+
+def test_the_summary_tells_of_filters_fingerprint_and_replay():
+    rows = {what: (value, meaning) for what, value, meaning in summary(demo())}
+    assert rows["filters"] == ("1", "sent 2 of 5 matches")
+    assert rows["at their quota"] == ("1", "bright")
+    assert rows["fingerprint"] == ("verified", "7 steps, from the frame to a filter")
+    assert rows["replayed"][0] == "4"
+    nothing = demo(review=dataclasses.replace(REVIEW, filters=(), verified=None))
+    rows = {what: value for what, value, _ in summary(nothing)}
+    assert (rows["at their quota"], rows["fingerprint"]) == ("0", "nothing to verify")

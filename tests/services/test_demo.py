@@ -48,3 +48,11 @@ def test_an_earlier_demo_is_cleared_and_anything_else_left_alone(tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(BadConfiguration, match="expected a new or empty folder"):
         demo.clear(tmp_path)
+
+
+def test_the_filters_are_waited_for_until_they_have_every_alert(tmp_path):
+    (tmp_path / "associator.json").write_text('{"sinks": {"broker": {"behind": 0}}}')
+    demo.until_filtered(tmp_path)
+    (tmp_path / "associator.json").write_text('{"sinks": {"broker": {"behind": 2}}}')
+    with pytest.raises(NeighbourLost, match="expected its filters to have every alert"):
+        demo.until_filtered(tmp_path, 0.01)

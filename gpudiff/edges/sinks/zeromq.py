@@ -46,6 +46,10 @@ class ZeroMQ:
     def close(self) -> None:
         self._socket.close()
 
+    def refused(self) -> Counter[str]:
+        """Subscribers not let in since last asked, by reason (edges.transport.REFUSALS)."""
+        return self._socket.refused()
+
     def publish(self, batch: OutgoingBatch) -> Delivery:
         refused: dict[int, str] = {}
         for tier in self.tiers:
