@@ -1,6 +1,5 @@
 """A service of real processes that are killed and started again, and a client that sends all the while."""
 
-import json
 import os
 import selectors
 import signal
@@ -40,6 +39,9 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+VICTIMS = ["associator", "differencer", "worker", "publisher"]
 
 
 class Program:
@@ -107,15 +109,15 @@ class Service:
         self.subscriber.start()
 
     def kill(self, who: str) -> None:
-        """SIGKILL one of: associator, differencer, worker."""
-        if who != "worker":
+        """SIGKILL one of VICTIMS; a worker and a publisher are started again by their parents."""
+        if who in ("associator", "differencer"):
             getattr(self, who).kill()
             return
-        for pid in json.loads((self.directory / "status.json").read_text())["workers"][:1]:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:  # its differencer was killed just before
-                return
+        parent = (self.differencer if who == "worker" else self.associator).process.pid
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        for pid in children[:1]:
+            with suppress(ProcessLookupError):  # it has died just before
+                os.kill(int(pid), signal.SIGKILL)
 
     def wait_for(self, program: str, event: str) -> None:
         """Wait until a program says that something has happened, once more."""
@@ -138,10 +140,7 @@ class Service:
             until(lambda: self.subscriber.has(expected))
         self.stop()
         self.subscriber.finish()
-        kept = self.disk.copy(self.directory / "kept") if self.disk else self.directory
-        same("ledger", stored(kept), expected)
-        files = sorted((kept / "alerts").glob("*.avro"))
-        same("archive", [alert["diaSourceId"] for file in files for alert in archive.read(file)], expected)
+        check(self.disk.copy(self.directory / "kept") if self.disk else self.directory, sent)
         for tier, heard in self.subscriber.heard.items():
             same(f"stream of {tier}", [which for which, revision in heard if revision == 0], expected)
 
@@ -163,7 +162,7 @@ class Camera:
         self.ends: Counter[str] = Counter()
         self.error: Exception | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _frames(self) -> Iterator[Frame]:
@@ -225,6 +224,13 @@ def stored(directory: Path) -> list[int]:
     return found
 
 
+def check(directory: Path, sent: set[FrameId]) -> None:
+    """The ids in ledger and archive are those of an undisturbed run: none lost, none doubled."""
+    same("ledger", stored(directory), ids(sent))
+    files = sorted((directory / "alerts").glob("*.avro"))
+    same("archive", [alert["diaSourceId"] for file in files for alert in archive.read(file)], ids(sent))
+
+
 def same(where: str, found: list[int], expected: list[int]) -> None:
     """The same ids, as often."""
     there, wanted = Counter(found), Counter(expected)
@@ -253,7 +259,7 @@ def survive(directory: Path, seed: int, kills: int) -> Night:
             one.start()
         for _ in range(kills):
             camera.wait_for(int(rng.integers(1, 8)), float(rng.uniform(0, 0.1)))
-            service.kill(str(rng.choice(["associator", "differencer", "worker"])))
+            service.kill(str(rng.choice(VICTIMS)))
         camera.wait_for(1, 0.0)
         camera.finish()
         for one in beside:

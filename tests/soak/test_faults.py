@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from killing import Camera, Service, survive
+from killing import VICTIMS, Camera, Service, survive
 
 STAGES = [("differencer", "accepted"), ("differencer", "done"), ("associator", "commit")]
 
@@ -21,7 +21,7 @@ def test_nothing_is_lost_or_doubled_when_programs_are_killed(tmp_path):
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("program", "event"), STAGES)
-@pytest.mark.parametrize("victim", ["differencer", "associator", "worker"])
+@pytest.mark.parametrize("victim", VICTIMS)
 def test_nothing_is_lost_when_a_program_is_killed_at_a_stage_of_a_visit(tmp_path, program, event, victim):
     service = Service(tmp_path / "night")
     camera = Camera(service.endpoint, seed=1)
