@@ -168,7 +168,7 @@ class Differencer:
             if held is None:
                 return
             free = self.intake.waiting() <= len(self.pool.workers)
-            one.work(held, forced=free and not self.level.on(FORCED))
+            one.work(held, forced=free and held.associator not in self.associators.leaving_out(FORCED))
             self._look_who_is_there()
 
     def _look_who_is_there(self) -> None:
@@ -180,7 +180,7 @@ class Differencer:
         if self.level.set(self.associators.level):
             self.metrics.load(self.level)
             log.say("load", level=self.level.level)
-        self.intake.narrow = self.level.on(INTAKE)
+        self.intake.narrow = self.associators.leaving_out(INTAKE)
         self.associators.ask()
 
     def _hear(self, one: WorkerProcess) -> None:
