@@ -168,7 +168,7 @@ class Differencer:
             if held is None:
                 return
             free = self.intake.waiting() <= len(self.pool.workers)
-            one.work(held, forced=free and not self.level.on(FORCED))
+            one.work(held, forced=free and held.associator not in self.associators.leaving_out(FORCED))
             self._look_who_is_there()
 
     def _look_who_is_there(self) -> None:
@@ -180,7 +180,7 @@ class Differencer:
         if self.level.set(self.associators.level):
             self.metrics.load(self.level)
             log.say("load", level=self.level.level)
-        self.intake.narrow = self.level.on(INTAKE)
+        self.intake.narrow = self.associators.leaving_out(INTAKE)
         self.associators.ask()
 
     def _hear(self, one: WorkerProcess) -> None:
@@ -203,11 +203,12 @@ class Differencer:
         """The frame's detections are committed."""
         self.metrics.stages(values.pop("seconds") | {"frame_wait": held.waited_s})
         self.metrics.template(self.preloader.before(values.pop("template"), held.arrived))
-        self.metrics.forced(values.pop("forced"))
+        forced, frame = values.pop("forced"), held.frame
+        self.metrics.forced(forced)
         self.associators.answered(held.associator, values.pop("load"))
         self._follow()
-        frame = held.frame
-        log.say("done", frame, sources=values["sources"], status=values["status"])
+        told = "left out" if forced is None else forced
+        log.say("done", frame, sources=values["sources"], status=values["status"], forced=told)
         self.reception.end(held, Receipt(frame.visit, frame.snap, frame.detector, None, **values))
 
     def _failed(self, held: Held, name: str, reason: str) -> None:
