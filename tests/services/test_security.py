@@ -68,6 +68,28 @@ def test_an_allowed_client_is_served_and_its_detections_reach_a_guarded_associat
         assert client.send(a_frame(1)).status == "done"
 
 
+def test_several_guarded_associators_each_get_their_own_sky(folders, tmp_path, monkeypatch):
+    tests = Path(__file__).parents[1]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tests), str(tests.parent)]))
+    security = Security(keys=str(folders[0]))
+    made = [
+        SmallAssociator("tcp://0.0.0.0:*", keys.server_keys(security, "tcp://0.0.0.0:*", "detections"))
+        for _ in range(2)
+    ]
+    halves = [f"{here(one.endpoint)} ra {zone}" for one, zone in zip(made, ("0 180", "180 360"), strict=True)]
+    settings = settings_in(tmp_path, "", associators=halves)
+    configuration = dataclasses.replace(settings.configuration, security=security)
+    served = Served(dataclasses.replace(settings, configuration=configuration))
+    with FrameClient(served.endpoint, timeout_s=TIMEOUT_S, keys=folders[1]) as client:
+        for visit, ra in ((1, 10.0), (2, 190.0)):
+            observation = dataclasses.replace(a_frame(visit).observation, boresight_ra=ra, boresight_dec=0.0)
+            assert client.send(dataclasses.replace(a_frame(visit), observation=observation)).status == "done"
+    served.stop()
+    for one in made:
+        one.close()
+    assert [[frame.visit for frame in one.batches] for one in made] == [[1], [2]]
+
+
 def test_a_plain_client_is_refused_counted_and_told_why(guarded):
     with (
         FrameClient(here(guarded.endpoint), timeout_s=0.5) as client,
