@@ -129,7 +129,10 @@ def _array(records: Sequence[bytes]) -> list[bytes]:
 def _objects(alerts: AlertBatch) -> list[bytes]:
     """The fields diaObject, ssSource and mpc_orbits of each alert; the last, always null, takes no byte."""
     found, solar = alerts.association, alerts.solar_system
-    records = encode_rows(_parsed("ssSource"), nullable(solar), {})
+    columns = nullable(solar)
+    columns["designation"] = np.ma.masked_equal(solar["designation"], "")
+    columns["diaDistanceRank"] = _or_null(solar["diaDistanceRank"])
+    records = encode_rows(_parsed("ssSource"), columns, {})
     known = dict(zip(solar["diaSourceId"].tolist(), records, strict=True))
     rows = zip(
         alerts.sources["diaSourceId"].tolist(),

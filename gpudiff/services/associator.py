@@ -46,7 +46,7 @@ from gpudiff.science.stopwatch import Stopwatch
 from gpudiff.services import log
 from gpudiff.services.associator_metrics import AssociatorMetrics
 from gpudiff.services.breaker import Breaker
-from gpudiff.services.identify import identify
+from gpudiff.services.identify import identify, seen_of
 from gpudiff.services.known_sky import KnownSky
 from gpudiff.services.load import Load
 from gpudiff.services.publisher import Publisher
@@ -324,7 +324,8 @@ class Associator:
             self.counts["suspect"] += 1
             found = without_new_objects(found)
         settings = self.settings()
-        alerts = make_alerts(batch, found, revision.number, settings, now)
+        seen = seen_of(batch, self.solar_system, found)
+        alerts = make_alerts(batch, found, revision.number, settings, now, seen)
         bare = batch.sources["flagged"] & self.load.on(CUTOUTS)
         if bare.any():
             self.counts["alerts without cutouts"] += int(np.count_nonzero(bare))
