@@ -88,7 +88,8 @@ def encode_alerts(
     """
     x, y = alerts.sources["x"], alerts.sources["y"]
     planes = alerts.cutouts, alerts.variance, alerts.mask, alerts.psf
-    cutouts = write_cutouts(*planes, x, y, alerts.wcs, alerts.image_unit, lambda size: VALUE + long(size))
+    said, before = (alerts.wcs, alerts.image_unit), lambda size: VALUE + long(size)
+    cutouts = write_cutouts(*planes, x, y, *said, before, alerts.own)
     if bare is not None and bare.any():
         pairs = zip(bare.tolist(), cutouts, strict=True)
         cutouts = (memoryview(3 * NULL) if skip else one for skip, one in pairs)

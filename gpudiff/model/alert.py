@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from gpudiff.model.association import Association
+from gpudiff.model.batch import OwnPlanes
 from gpudiff.model.tables import DIASOURCE, Column, Table
 
 NANOJANSKY = "nJy"
@@ -90,6 +91,7 @@ class AlertBatch:
     cutouts : (N, 3, S, S) float32, difference, science, template, in `image_unit`
     variance, mask : (N, S, S) float32 and uint16 (model.mask), of the difference
     psf : (P, P) float32, of the difference at the centre of the frame
+    own : the planes of science and template, None where they have none
     solar_system : Table of SOLAR_SYSTEM, one row for each source that is a Solar System object of known orbit
     wcs : FITS WCS keywords of the science frame
     fingerprint : hex, provenance up to and including the alert
@@ -104,6 +106,7 @@ class AlertBatch:
     variance: np.ndarray
     mask: np.ndarray
     psf: np.ndarray
+    own: OwnPlanes | None
     solar_system: Table
     wcs: dict[str, Any]
     image_unit: str

@@ -47,6 +47,7 @@ def make_alerts(
         variance=batch.variance,
         mask=batch.mask,
         psf=batch.psf,
+        own=batch.own,
         solar_system=solar_system(batch.sources, association, seen),
         wcs=batch.wcs,
         image_unit=batch.unit,

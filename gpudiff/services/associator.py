@@ -236,7 +236,7 @@ class Associator:
 
         def decode() -> DetectionBatch:
             if message.cut:
-                raise BadMessage(f"detections: expected at most 8 parts and {MAX_BYTES} bytes")
+                raise BadMessage(f"detections: expected at most 16 parts and {MAX_BYTES} bytes")
             return detections.decode(list(message.parts))
 
         return self._refusing(message, decode)

@@ -15,6 +15,7 @@ from lsst.alert.packet import Schema, get_schema_path
 from gpudiff.edges import alert_codec
 from gpudiff.edges.alert_schema import alert_schema
 from gpudiff.model.association import MOVING
+from gpudiff.model.batch import OwnPlanes
 from gpudiff.model.errors import BadMessage
 from gpudiff.model.tables import DIAOBJECT, FORCED_SOURCE, Table, flag
 from gpudiff.science.alert import make_alerts
@@ -84,6 +85,21 @@ def test_what_is_known_of_a_solar_system_object_is_in_its_alert():
     assert told["helioRange"] == pytest.approx(np.sqrt(4.26))
     assert [told[f"topo_{axis}"] for axis in "xyz"] == pytest.approx([1, 0.5, 0.1])
     assert written(alert_codec.decode_alert(data)) == data
+
+
+def test_planes_of_science_and_template_are_in_the_alert():
+    variance = np.ones((2, 2, 51, 51), np.float32) * np.array([3, 4], np.float32)[None, :, None, None]
+    own = OwnPlanes(variance, np.zeros((2, 2, 51, 51), np.uint16), np.full((2, 25, 25), 0.1, np.float32))
+    batch = replace(a_batch(2), own=own)
+    found = associate(batch.sources, Table.empty(DIAOBJECT), 1.0, NOW)
+    alerts = make_alerts(batch, found, 0, "", NOW)
+    for data in alert_codec.encode_alerts(alerts, alert_codec.encode_sources(alerts), [[]] * 2):
+        alert = alert_codec.decode_alert(data)
+        for name, value in (("Science", 3), ("Template", 4)):
+            with fits.open(io.BytesIO(alert[f"cutout{name}"])) as hdus:
+                assert [hdu.name for hdu in hdus] == [name.upper(), "UNCERT", "MASK", "PSFIMAGE"]
+                assert np.all(hdus["UNCERT"].data == value)
+        assert written(alert) == data
 
 
 def a_forced() -> Table:
