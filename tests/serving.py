@@ -79,7 +79,7 @@ def a_difference(frame: Frame, template: Frame) -> Difference:
         variance=np.full(SHAPE, 2, np.float32),
         mask=mask,
         matched=template.image,
-        psf=np.full((9, 5, 5), 0.04, np.float32),
+        **{name: np.full((9, 5, 5), 0.04, np.float32) for name in ("psf", "science_psf", "matched_psf", "kernel")},
         decorrelated=True,
         quality=made(Quality, convolved="TEMPLATE", algorithm="quick"),
         fingerprint=frame.digest,

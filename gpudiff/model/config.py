@@ -78,6 +78,7 @@ class Service:
     max_frame_bytes: int = 1 << 30
     association_radius: float = 1.0  # arcsec
     cutout_size: int = 51  # px, odd
+    cutout_planes: str = "difference"  # which cutouts have variance, mask and PSF; all: science and template too
     sinks: tuple[str, ...] = ()  # where alerts go beside the archive: "zmq+tcp://127.0.0.1:5571", ... (ALERTS.md)
     forced: bool = True  # fluxes at known positions without a detection; left out while frames queue up
     forced_objects: str = ""  # table of those positions, diaObjectId, ra, dec; "": [sky] known_objects
@@ -190,6 +191,7 @@ CHOICES = {
     ("match", "align"): ("auto", "wcs", "stars", "none"),
     ("match", "convolve"): ("template", "science", "auto"),
     ("match", "algorithm"): ("alard-lupton", "delta", "whole-image", "zogy"),
+    ("service", "cutout_planes"): ("difference", "all"),
 }
 
 MOTION = ("speed", "acceleration", "jerk")

@@ -105,7 +105,8 @@ class Worker:
         aside = sum(difference.seconds.get(stage, 0.0) for stage in ("calibrate", "detect"))
         seconds["subtract"] = max(0.0, time.perf_counter() - begun - aside)
         difference, sources = rate(difference, sources, self.model)
-        made = batch(difference, sources, self.service.cutout_size, received_tai)
+        all_planes = self.service.cutout_planes == "all"
+        made = batch(difference, sources, self.service.cutout_size, received_tai, all_planes)
         if forced and self.service.forced:
             start = time.perf_counter()
             fluxes = forced_photometry(difference, sources, self.known, self.service.association_radius)

@@ -78,6 +78,14 @@ def test_the_batch_holds_variance_and_mask_of_the_difference(client, associator)
     assert not batch.mask.any()
 
 
+def test_science_and_template_have_planes_where_the_configuration_says_so(tmp_path, associator):
+    with serving(tmp_path, associator, cutout_planes="all") as served, FrameClient(served.endpoint) as client:
+        client.send(a_frame(902))
+    own = associator.batches[FrameId(902, 0, 4)].own
+    assert own.variance.shape == (2, 2, 5, 5)
+    assert np.isfinite(own.variance).all()
+
+
 def test_the_receipt_carries_the_fingerprint_and_the_latency(client, associator):
     receipt = client.send(a_frame(102))
     assert receipt.fingerprint == associator.batches[FrameId(102, 0, 4)].fingerprint
