@@ -46,7 +46,7 @@ from gpudiff.science.stopwatch import Stopwatch
 from gpudiff.services import log
 from gpudiff.services.associator_metrics import AssociatorMetrics
 from gpudiff.services.breaker import Breaker
-from gpudiff.services.identify import identify
+from gpudiff.services.identify import identify, seen_of
 from gpudiff.services.known_sky import KnownSky
 from gpudiff.services.load import CUTOUTS, FULL_ALERTS, Load
 from gpudiff.services.publisher import Publisher
@@ -253,7 +253,7 @@ class Associator:
 
         def decode() -> DetectionBatch:
             if message.cut:
-                raise BadMessage(f"detections: expected at most 8 parts and {MAX_BYTES} bytes")
+                raise BadMessage(f"detections: expected at most 16 parts and {MAX_BYTES} bytes")
             return detections.decode(list(message.parts))
 
         return self._refusing(message, decode)
@@ -344,7 +344,8 @@ class Associator:
         delayed = self.visits.late(frame)
         self.metrics.set_apart(len(batch.sources), bool(held), delayed)
         settings = self.settings()
-        alerts = make_alerts(batch, found, revision.number, settings, now)
+        seen = seen_of(batch, self.solar_system, found)
+        alerts = make_alerts(batch, found, revision.number, settings, now, seen)
         bare = batch.sources["flagged"] & self.load.on(CUTOUTS)
         if bare.any():
             self.counts["alerts without cutouts"] += int(np.count_nonzero(bare))
