@@ -172,6 +172,17 @@ def test_a_sink_beyond_this_machine_without_keys_is_refused_by_name(url, tmp_pat
     (tmp_path / "night").mkdir()
     assert main(["replay", str(tmp_path / "night"), "--sink", url]) == 3
     assert "gpudiff keys make service" in capsys.readouterr().err
+    (tmp_path / "gpudiff.toml").write_text(f'[service]\nsinks = ["{url}"]\n')
+    words = ["--directory", str(tmp_path / "night"), "--config", str(tmp_path / "gpudiff.toml")]
+    assert main(["associator", *words]) == 3
+    assert "gpudiff keys make service" in capsys.readouterr().err
+
+
+def test_a_sink_open_to_everybody_says_so(tmp_path, capsys):
+    configuration = override(Configuration(), "service", sinks=["zmq+tcp://0.0.0.0:0"])
+    (sink,) = sinks_of(override(configuration, "security", insecure=True), tmp_path)
+    sink.close()
+    assert "insecure: tcp://0.0.0.0:0 gives alerts to everybody" in capsys.readouterr().err
 
 
 def test_a_service_beyond_this_machine_without_keys_does_not_start(tmp_path):
