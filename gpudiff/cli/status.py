@@ -4,11 +4,12 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, Group
 
     from gpudiff.edges.standing import Standing
 
@@ -47,11 +48,23 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.once:
         Console().print(view(found, arguments.directory))
     else:
-        with Live(view(found, arguments.directory), auto_refresh=False, screen=True) as live:
+        console = Console()
+        first = fitting(found, arguments.directory, console)
+        with Live(first, console=console, auto_refresh=False, screen=True) as live:
             while True:
                 time.sleep(EVERY_S)
-                live.update(view(standing(arguments.directory, store), arguments.directory), refresh=True)
+                found = standing(arguments.directory, store)
+                live.update(fitting(found, arguments.directory, console), refresh=True)
     return 0
+
+
+def fitting(found: "Standing", directory: Path, console: "Console") -> "Group":
+    """The picture with as many of the last visits as the terminal has lines for, one at the least."""
+    for count in range(len(found.visits), 1, -1):
+        made = view(replace(found, visits=found.visits[-count:]), directory)
+        if len(console.render_lines(made)) <= console.height:
+            return made
+    return view(replace(found, visits=found.visits[-1:]), directory)
 
 
 def view(found: "Standing", directory: Path) -> "Group":

@@ -9,7 +9,7 @@ from batches import a_batch
 from rich.console import Console
 
 from gpudiff.__main__ import main
-from gpudiff.cli.status import view
+from gpudiff.cli.status import fitting, view
 from gpudiff.edges.standing import Standing
 from gpudiff.model.config import Configuration
 from gpudiff.services.associator import Associator
@@ -98,3 +98,16 @@ def test_where_only_the_differencer_is_no_ledger_is_missed(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "never started in this directory" in said
     assert "expected a ledger" not in said
+
+
+@pytest.mark.parametrize(("height", "visits"), [(20, 1), (28, 7), (60, 8)])
+def test_the_live_view_shows_as_many_visits_as_fit(height, visits):
+    latency = BUSY["visits"][0]["latency"] | {"count": 9}
+    nights = [BUSY["visits"][0] | {"visit": 100 + n} for n in range(8)]
+    found = Standing(**{**BUSY, "hour": BUSY["hour"] | {"latency": latency}, "visits": nights})
+    console = Console(width=100, height=height, file=io.StringIO())
+    console.print(fitting(found, Path("/night"), console))
+    said = console.file.getvalue()
+    assert said.count("COLLECTING") == visits
+    assert "107 " in said
+    assert "dead letters" in said
