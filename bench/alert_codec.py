@@ -20,7 +20,7 @@ from _common import device, record
 from gpudiff.edges import alert_codec
 from gpudiff.edges.alert_schema import alert_schema
 from gpudiff.model.alert import AlertBatch
-from gpudiff.model.batch import DetectionBatch
+from gpudiff.model.batch import DetectionBatch, OwnPlanes
 from gpudiff.model.frame import FrameId, Observation
 from gpudiff.model.tables import DIAOBJECT, DIASOURCE, FORCED_SOURCE, Table, dia_source_ids
 from gpudiff.science.alert import make_alerts
@@ -38,10 +38,11 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--sources", type=int, default=2000, help="alerts in the frame (%(default)s)")
     options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--planes", choices=("difference", "all"), default="difference", help="(%(default)s)")
     options.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
     asked = options.parse_args()
 
-    alerts, forced = a_frame(asked.sources)
+    alerts, forced = a_frame(asked.sources, asked.planes == "all")
     past = alert_codec.encode_sources(alerts)[:SOURCES]
     earlier = alert_codec.encode_forced(forced, alerts.common)
     history, measured = [past] * asked.sources, [earlier] * asked.sources
@@ -62,8 +63,8 @@ def main() -> None:
     print(f"gpudiff  {rate:10,.0f} alerts/s  {rate * size / 1e9:.2f} GB/s")
     print(f"fastavro {peer:10,.0f} alerts/s, the same bytes")
     if not asked.no_record:
-        figures = {"alerts": asked.sources, "bytes": size, "gpudiff_per_s": rate, "fastavro_per_s": peer}
-        print(record(__file__, figures))
+        rates = {"gpudiff_per_s": rate, "fastavro_per_s": peer}
+        print(record(__file__, {"planes": asked.planes, "alerts": asked.sources, "bytes": size, **rates}))
 
 
 def naive(alert: dict[str, Any], schema: Any) -> bytes:
@@ -83,8 +84,11 @@ def median_s(work: Callable[[], object], rounds: int) -> float:
     return statistics.median(seconds)
 
 
-def a_frame(count: int) -> tuple[AlertBatch, Table]:
-    """The alerts of a frame with `count` detections that are all new, and forced photometry for a history."""
+def a_frame(count: int, all_planes: bool = False) -> tuple[AlertBatch, Table]:
+    """The alerts of a frame with `count` detections that are all new, and forced photometry for a history.
+
+    all_planes : whether science and template cutouts have planes of their own
+    """
     random = np.random.default_rng(1)
     columns = {c.name: random.normal(1000, 30, count).astype(c.dtype) for c in DIASOURCE if c.dtype != "?"}
     columns |= {c.name: random.random(count) < 0.1 for c in DIASOURCE if c.dtype == "?"}
@@ -108,10 +112,19 @@ def a_frame(count: int) -> tuple[AlertBatch, Table]:
         wcs=WCS,
         fingerprint="ab" * 16,
         steps=(),
+        own=own_planes(count) if all_planes else None,
     )
     found = associate(batch.sources, Table.empty(DIAOBJECT), 1.0, NOW)
     values = {c.name: np.arange(FORCED).astype(c.dtype) for c in FORCED_SOURCE}
     return make_alerts(batch, found, 0, "", NOW), Table(FORCED_SOURCE, values)
+
+
+def own_planes(count: int) -> OwnPlanes:
+    """Variance, mask and PSF of science and template."""
+    shape = (count, 2, SIZE, SIZE)
+    return OwnPlanes(
+        np.ones(shape, np.float32), np.zeros(shape, np.uint16), np.full((2, 25, 25), 1 / 625, np.float32)
+    )
 
 
 if __name__ == "__main__":

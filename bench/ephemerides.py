@@ -52,6 +52,7 @@ def made_up(count: int) -> dict[str, np.ndarray]:
         "reach": degrees.astype("f4"),
         "error": np.full(count, 0.3, "f4"),
         "magnitude": np.full(count, np.nan, "f4"),
+        "state": np.zeros((count, 6)),
         "coefficients": coefficients,
     }
 
@@ -85,7 +86,8 @@ def main() -> int:
     where = np.random.default_rng(3).uniform([0, -5], [360, 5], (options.repeats, 2))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "night.sky"
-        write_sky_file(path, KIND, columns, {"middle_mjd_tai": NIGHT.middle, "hours": NIGHT.hours})
+        facts = {"middle_mjd_tai": NIGHT.middle, "hours": NIGHT.hours, "site": None}
+        write_sky_file(path, KIND, columns, facts)
         system = SolarSystem(path)
         found = 0
         for ra, dec in where[:3]:

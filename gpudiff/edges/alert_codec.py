@@ -88,7 +88,8 @@ def encode_alerts(
     """
     x, y = alerts.sources["x"], alerts.sources["y"]
     planes = alerts.cutouts, alerts.variance, alerts.mask, alerts.psf
-    cutouts = write_cutouts(*planes, x, y, alerts.wcs, alerts.image_unit, lambda size: VALUE + long(size))
+    said, before = (alerts.wcs, alerts.image_unit), lambda size: VALUE + long(size)
+    cutouts = write_cutouts(*planes, x, y, *said, before, alerts.own)
     if bare is not None and bare.any():
         pairs = zip(bare.tolist(), cutouts, strict=True)
         cutouts = (memoryview(3 * NULL) if skip else one for skip, one in pairs)
@@ -129,7 +130,10 @@ def _array(records: Sequence[bytes]) -> list[bytes]:
 def _objects(alerts: AlertBatch) -> list[bytes]:
     """The fields diaObject, ssSource and mpc_orbits of each alert; the last, always null, takes no byte."""
     found, solar = alerts.association, alerts.solar_system
-    records = encode_rows(_parsed("ssSource"), solar.columns, {})
+    columns = dict(solar.columns)
+    columns["designation"] = np.ma.masked_equal(solar["designation"], "")
+    columns["diaDistanceRank"] = _or_null(solar["diaDistanceRank"])
+    records = encode_rows(_parsed("ssSource"), columns, {})
     known = dict(zip(solar["diaSourceId"].tolist(), records, strict=True))
     rows = zip(
         alerts.sources["diaSourceId"].tolist(),

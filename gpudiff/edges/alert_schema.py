@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from gpudiff.model.alert import ALERT_SOURCE
+from gpudiff.model.alert import SOLAR_SYSTEM as SS_COLUMNS
 from gpudiff.model.tables import DIAOBJECT, Column
 
 VERSION = 1, 1
@@ -125,7 +126,9 @@ def forced_source_schema() -> dict[str, Any]:
 
 def solar_system_schema() -> dict[str, Any]:
     """The Solar System object that a detection is of."""
-    return _record("ssSource", _listed(SOLAR_SYSTEM))
+    told = {c.name: f"{c.description} [{c.unit}]" if c.unit else c.description for c in SS_COLUMNS}
+    fields = [{**field, "doc": told[field["name"]]} for field in _listed(SOLAR_SYSTEM)]
+    return _record("ssSource", fields)
 
 
 @cache

@@ -1,6 +1,6 @@
 """DetectionBatch <-> the message that carries it from the differencer to the associator.
 
-A message is eight parts:
+A message is eight parts, or eleven where science and template cutouts have planes of their own:
 
     0  b"GDD2", the version of this contract
     1  header, JSON: what `Header` lists; a NaN is null; unknown keys are ignored
@@ -11,6 +11,9 @@ A message is eight parts:
     5  forced photometry, one Arrow IPC stream with one record batch of model.tables.FORCED_SOURCE
     6  variance of the cutouts of the difference, raw '<f4' in C order, (count, S, S)
     7  mask of the same, raw '<u2' in C order, (count, S, S)
+    8  variance of science and template, raw '<f4' in C order, (count, 2, S, S)
+    9  mask of the same, raw '<u2' in C order, (count, 2, S, S)
+    10 their PSFs, raw '<f4' in C order, (2, P, P)
 
 The associator answers with two parts, b"GDA1" and the JSON of `Answer`.
 
@@ -20,6 +23,7 @@ A control message is two parts, b"GDV1" and a JSON object: {"say": "announce", "
 nothing but the answer's load.  The answer has status "done" or "failed".
 """
 
+import math
 import re
 from functools import cache
 from typing import Any
@@ -28,7 +32,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from gpudiff.model.batch import DetectionBatch
+from gpudiff.model.batch import DetectionBatch, OwnPlanes
 from gpudiff.model.errors import BadMessage, MissingKey
 from gpudiff.model.frame import FrameId, Observation
 from gpudiff.model.tables import DIASOURCE, FORCED_SOURCE, Column, Table
@@ -36,6 +40,7 @@ from gpudiff.model.tables import DIASOURCE, FORCED_SOURCE, Column, Table
 MAGIC = b"GDD2"
 ANSWER_MAGIC = b"GDA1"
 CONTROL_MAGIC = b"GDV1"
+PARTS = 8, 11
 OBSERVATION_TIMES = (
     "mjd_start_tai",
     "mjd_end_tai",
@@ -97,7 +102,7 @@ class Answer(msgspec.Struct):
 
 
 def encode(batch: DetectionBatch) -> list[Any]:
-    """The eight parts of the message, bytes or memoryviews of the batch's own arrays."""
+    """The parts of the message, bytes or memoryviews of the batch's own arrays."""
     cutouts, psf = batch.cutouts.astype("<f4", copy=False), batch.psf.astype("<f4", copy=False)
     observation = batch.observation
     header = Header(
@@ -120,10 +125,16 @@ def encode(batch: DetectionBatch) -> list[Any]:
     )
     json = msgspec.json.encode(header, enc_hook=_numpy_scalar)
     sources, forced = (_encode_table(batch, table) for table in (batch.sources, batch.forced))
-    variance, mask = batch.variance.astype("<f4", copy=False), batch.mask.astype("<u2", copy=False)
-    planes = [np.ascontiguousarray(plane) for plane in (cutouts, psf, variance, mask)]
-    stamps, profile, *others = (plane.reshape(-1).view(np.uint8).data for plane in planes)
-    return [MAGIC, json, sources, stamps, profile, forced, *others]
+    planes = [_raw(cutouts, "<f4"), _raw(psf, "<f4"), forced, _raw(batch.variance, "<f4"), _raw(batch.mask, "<u2")]
+    if batch.own is not None:
+        own = batch.own
+        planes += [_raw(own.variance, "<f4"), _raw(own.mask, "<u2"), _raw(own.psf, "<f4")]
+    return [MAGIC, json, sources, *planes]
+
+
+def _raw(array: np.ndarray, dtype: str) -> memoryview:
+    """An array's bytes in C order, its own where it has them so."""
+    return np.ascontiguousarray(array.astype(dtype, copy=False)).reshape(-1).view(np.uint8).data
 
 
 def decode(parts: list[Any]) -> DetectionBatch:
@@ -131,9 +142,9 @@ def decode(parts: list[Any]) -> DetectionBatch:
 
     Raises MissingKey for an absent header key or column, BadMessage for all else that breaks the contract.
     """
-    if len(parts) != 8 or bytes(parts[0]) != MAGIC:
+    if len(parts) not in PARTS or bytes(parts[0]) != MAGIC:
         first = bytes(parts[0])[:16] if parts else b""
-        raise BadMessage(f"detections: expected 8 parts, the first {MAGIC!r}; got {len(parts)}, {first!r}")
+        raise BadMessage(f"detections: expected 8 or 11 parts, the first {MAGIC!r}; got {len(parts)}, {first!r}")
     header = _decode_header(parts[1])
     frame = FrameId(header.visit, header.snap, header.detector)
     name = f"detections {frame}"
@@ -168,7 +179,17 @@ def decode(parts: list[Any]) -> DetectionBatch:
         received_tai=_or_nan(header.received_tai),
         sent_tai=_or_nan(header.sent_tai),
         forced=forced,
+        own=_own_planes(parts[8:], square, name) if len(parts) > 8 else None,
     )
+
+
+def _own_planes(parts: list[Any], square: list[int], name: str) -> OwnPlanes:
+    """The planes of science and template; square : (count, S, S)."""
+    shape = [square[0], 2, *square[1:]]
+    variance = _decode_array(parts[0], shape, f"{name}: variance of science and template")
+    mask = _decode_array(parts[1], shape, f"{name}: mask of science and template", "<u2")
+    side = math.isqrt(memoryview(parts[2]).nbytes // 8)
+    return OwnPlanes(variance, mask, _decode_array(parts[2], [2, side, side], f"{name}: their psf"))
 
 
 def frame_of(parts: list[Any]) -> list[int] | None:

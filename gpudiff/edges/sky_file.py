@@ -16,7 +16,7 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +79,13 @@ class SkyFile:
         found = np.stack([self._start[pixels[:, 0]], self._start[pixels[:, 1]]], -1).astype(np.int64)
         return found[found[:, 0] < found[:, 1]]
 
-    def rows(self, ranges: np.ndarray) -> dict[str, np.ndarray]:
-        """The columns of the rows in (R, 2) ranges."""
+    def rows(self, ranges: np.ndarray, names: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """The columns, or those named, of the rows in (R, 2) ranges."""
         cut = [slice(a, b) for a, b in ranges.tolist()]
         return {
             name: np.concatenate([column[part] for part in cut]) if cut else column[:0].copy()
             for name, column in self.columns.items()
+            if not names or name in names
         }
 
     def table(self, schema: tuple[Column, ...], columns: Mapping[str, np.ndarray]) -> Table:

@@ -10,6 +10,19 @@ from gpudiff.model.tables import FORCED_SOURCE, Table
 
 
 @dataclass(frozen=True)
+class OwnPlanes:
+    """What science and matched template cutouts have beside their pixels, in this order.
+
+    variance : (N, 2, S, S) float32, NaN beyond the image; mask : (N, 2, S, S) uint16, bits of model.mask
+    psf : (2, P, P) float32, at the centre of the frame, unit sum
+    """
+
+    variance: np.ndarray
+    mask: np.ndarray
+    psf: np.ndarray
+
+
+@dataclass(frozen=True)
 class DetectionBatch:
     """All DIASources of one frame, perhaps none: no detection is data too.
 
@@ -20,6 +33,7 @@ class DetectionBatch:
     mask : (N, S, S) uint16, bits of model.mask, of the difference: what is wrong in science or template is set
         here; NO_DATA beyond the image
     psf : (P, P) float32, PSF of the difference at the centre of the frame, unit sum
+    own : the planes of science and template cutouts, None where they are not wanted
     wcs : FITS WCS keywords of the science frame
     fingerprint, steps : provenance up to detection (model.provenance)
     quality : model.frame.Quality as a dict
@@ -42,3 +56,4 @@ class DetectionBatch:
     received_tai: float = float("nan")
     sent_tai: float = float("nan")
     forced: Table = field(default_factory=lambda: Table.empty(FORCED_SOURCE))
+    own: OwnPlanes | None = None

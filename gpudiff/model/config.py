@@ -54,6 +54,7 @@ class Match:
     half_width: int = 12  # px, of the kernel at the least; a wide kernel gets more
     threads: int = 0  # 0: one a core; changes no result
     device: str = "auto"  # cpu | cuda | cuda:N | auto: a GPU where one can be used
+    gpu_memory: float = 0.0  # GB that templates may stay in on it, of each worker; 0: half of what is free
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Service:
     max_frame_bytes: int = 1 << 30
     association_radius: float = 1.0  # arcsec
     cutout_size: int = 51  # px, odd
+    cutout_planes: str = "difference"  # which cutouts have variance, mask and PSF; all: science and template too
     sinks: tuple[str, ...] = ()  # where alerts go beside the archive: "zmq+tcp://127.0.0.1:5571", ... (ALERTS.md)
     forced: bool = True  # fluxes at known positions without a detection; left out while frames queue up
     forced_objects: str = ""  # table of those positions, diaObjectId, ra, dec; "": [sky] known_objects
@@ -181,7 +183,7 @@ class Configuration:
         """Hex digest of the named sections, without what changes no result: for a provenance step."""
         values = {name: dataclasses.asdict(getattr(self, name)) for name in sections}
         for section in values.values():
-            for name in ("threads", "device"):
+            for name in ("threads", "device", "gpu_memory"):
                 section.pop(name, None)
         return digest(canonical(values))
 
@@ -190,6 +192,7 @@ CHOICES = {
     ("match", "align"): ("auto", "wcs", "stars", "none"),
     ("match", "convolve"): ("template", "science", "auto"),
     ("match", "algorithm"): ("alard-lupton", "delta", "whole-image", "zogy"),
+    ("service", "cutout_planes"): ("difference", "all"),
 }
 
 MOTION = ("speed", "acceleration", "jerk")
@@ -205,6 +208,7 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("match", "background_order"): (0, 10),
     ("match", "half_width"): (1, 1000),
     ("match", "threads"): (0, 1024),
+    ("match", "gpu_memory"): (0, 1e4),
     ("detect", "threshold"): (0, inf),
     ("service", "workers"): (0, 1024),
     ("service", "credit"): (1, inf),

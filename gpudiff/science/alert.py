@@ -3,40 +3,30 @@
 import numpy as np
 
 from gpudiff import __version__
-from gpudiff.model.alert import ALERT_SOURCE, FLUXES, MOMENTS, NANOJANSKY, SOLAR_SYSTEM, AlertBatch
+from gpudiff.model.alert import ALERT_SOURCE, FLUXES, MOMENTS, NANOJANSKY, AlertBatch
 from gpudiff.model.association import Association
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.photometry import nanojansky
 from gpudiff.model.provenance import extend, step
 from gpudiff.model.sky import Sky
 from gpudiff.model.tables import Table
+from gpudiff.science.solar_system import Sight, solar_system
 
 FORCED_FLUXES = "psfFlux", "psfFluxErr", "scienceFlux", "scienceFluxErr"
-OBLIQUITY = np.radians(84381.448 / 3600)
-"""Of the ecliptic at J2000, radians (IAU 1976, as the JPL ephemerides have it)."""
-ECLIPTIC = np.array(
-    [
-        [1, 0, 0],
-        [0, np.cos(OBLIQUITY), np.sin(OBLIQUITY)],
-        [0, -np.sin(OBLIQUITY), np.cos(OBLIQUITY)],
-    ]
-)
-GALACTIC = np.array(
-    [
-        [-0.0548755604162154, -0.8734370902348850, -0.4838350155487132],
-        [0.4941094278755837, -0.4448296299600112, 0.7469822444972189],
-        [-0.8676661490190047, -0.1980763734312015, 0.4559837761750669],
-    ]
-)
-"""From ICRS to galactic axes (The Hipparcos and Tycho Catalogues, ESA SP-1200, vol. 1, eq. 1.5.11)."""
 
 
 def make_alerts(
-    batch: DetectionBatch, association: Association, revision: int, configuration: str, now: float
+    batch: DetectionBatch,
+    association: Association,
+    revision: int,
+    configuration: str,
+    now: float,
+    seen: Sight | None = None,
 ) -> AlertBatch:
     """One alert for each DIASource of the batch.
 
     revision : see AlertBatch; configuration : digest of what the association depends on; now : MJD TAI
+    seen : what is known of the Solar System objects that were found, None when nothing is
     Fluxes are nJy when the frame's zero point is known, or its unit is one of flux, else in the image's unit;
     common["fluxUnit"] says which.  Trails, dipoles and moments are arcsec by the WCS, NaN without one.
     """
@@ -57,7 +47,8 @@ def make_alerts(
         variance=batch.variance,
         mask=batch.mask,
         psf=batch.psf,
-        solar_system=solar_system(batch.sources, association),
+        own=batch.own,
+        solar_system=solar_system(batch.sources, association, seen),
         wcs=batch.wcs,
         image_unit=batch.unit,
         fingerprint=fingerprint,
@@ -104,19 +95,3 @@ def published_forced(batch: DetectionBatch) -> Table:
     """The frame's forced photometry in published units, as the DIASources' fluxes are: Table of FORCED_SOURCE."""
     scale = nanojansky(batch.unit, batch.zero_point) or 1.0
     return batch.forced.replace(**{name: batch.forced[name] * scale for name in FORCED_FLUXES})
-
-
-def solar_system(sources: Table, association: Association) -> Table:
-    """What alerts say of the sources that are Solar System objects of known orbit: Table of SOLAR_SYSTEM."""
-    moving = association.ss_object_ids != 0
-    found = sources.take(moving)
-    lon, lat = np.radians(found["ra"]), np.radians(found["dec"])
-    icrs = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
-    ecliptic, galactic = _lonlat(ECLIPTIC @ icrs), _lonlat(GALACTIC @ icrs)
-    values = [found["diaSourceId"], association.ss_object_ids[moving], *ecliptic, *galactic]
-    return Table(SOLAR_SYSTEM, {c.name: value for c, value in zip(SOLAR_SYSTEM, values, strict=True)})
-
-
-def _lonlat(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    x, y, z = vectors
-    return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))

@@ -58,8 +58,8 @@ def segments(
 
     states : (N, 6) heliocentric, ICRS axes, AU and days, at epoch : (N,) MJD TT
     site : of the observer, None: the Earth's centre
-    Returns (N, 3, DEGREE + 1) coefficients of the unit vector; and distances from the Sun and from the observer in
-    the middle of the night, (N,) AU.
+    Returns (N, 3, DEGREE + 1) coefficients of the unit vector; and in the middle of the night the states, (N, 6),
+    and the distances from the observer, (N,) AU.
     """
     nodes = np.cos(np.pi * (np.arange(DEGREE + 1) + 0.5) / (DEGREE + 1))
     times = night.middle + nodes * night.hours / 48
@@ -75,7 +75,7 @@ def segments(
     weight[0] /= 2
     coefficients = np.einsum("tk,tnc->nck", values * weight, off / distance)
     middle = (DEGREE + 1) // 2
-    return coefficients, np.linalg.norm(there[middle, :, :3], axis=-1), distance[middle, :, 0]
+    return coefficients, there[middle], distance[middle, :, 0]
 
 
 def observer(mjd_tai: float, site: Site | None) -> np.ndarray:
@@ -111,13 +111,14 @@ def columns_of(
 
     orbits : ssObjectId, designation, epoch (MJD TT), h, g (NaN when unknown), error (arcsec at the epoch)
     Returns ssObjectId, designation, ra and dec in the middle of the night, reach (degrees, how far it gets from
-    there), error (arcsec), magnitude, and the coefficients.
+    there), error (arcsec), magnitude, state (in the middle of the night), and the coefficients.
     """
-    coefficients, from_sun, from_here = segments(states, orbits["epoch"], night, site)
+    coefficients, state, from_here = segments(states, orbits["epoch"], night, site)
+    from_sun = np.linalg.norm(state[:, :3], axis=-1)
     middle = _directions(coefficients, 0.0)
     track = np.stack([_directions(coefficients, t) for t in np.linspace(-1, 1, 9)])
     reach = np.degrees(2 * np.arcsin(np.linalg.norm(track - middle, axis=-1).max(0) / 2))
-    ra, dec = _angles(middle)
+    ra, dec = angles(middle)
     age = np.abs(orbits["epoch"] - night.middle)
     error = np.hypot(orbits["error"], LEAST_ERROR) + DRIFT * age
     if site is None:
@@ -130,6 +131,7 @@ def columns_of(
         "reach": reach.astype("f4"),
         "error": error.astype("f4"),
         "magnitude": brightness(orbits["h"], orbits["g"], from_sun, from_here, night).astype("f4"),
+        "state": state,
         "coefficients": coefficients,
     }
 
@@ -158,7 +160,7 @@ def predict(columns: Mapping[str, np.ndarray], night: Night, mjd_tai: float, exp
     motion = _directions(coefficients, night.scaled(mjd_tai + half)) - _directions(
         coefficients, night.scaled(mjd_tai - half)
     )
-    ra, dec = _angles(here)
+    ra, dec = angles(here)
     alpha, delta = np.radians(ra), np.radians(dec)
     east = motion[:, 1] * np.cos(alpha) - motion[:, 0] * np.sin(alpha)
     south = (motion[:, 0] * np.cos(alpha) + motion[:, 1] * np.sin(alpha)) * np.sin(delta)
@@ -181,6 +183,7 @@ def _directions(coefficients: np.ndarray, scaled: float | np.ndarray) -> np.ndar
     return coefficients @ np.polynomial.chebyshev.chebvander(np.atleast_1d(scaled), DEGREE)[0]
 
 
-def _angles(direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def angles(direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Right ascension and declination, (N,) degrees, of (N, 3) vectors."""
     x, y, z = direction.T
     return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))

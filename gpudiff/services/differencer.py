@@ -155,7 +155,7 @@ class Differencer:
             if one.alive in ready:
                 self._bury_worker(one)
         self._give_work()
-        self.pool.kill_overdue()
+        self.metrics.overdue(self.pool.kill_overdue())
         self.associators.listen()
         self._follow()
         self.reception.beat()
@@ -245,7 +245,9 @@ class Differencer:
 
     def _write_status(self, state: str) -> None:
         pids = sorted(one.pid for one in self.pool.workers)
-        self.metrics.write(self._status_file, len(self.intake.held), len(self.intake.queue), pids, state)
+        busy = {"busy": sum(one.held is not None for one in self.pool.workers)}
+        more = {**busy, **self.intake.report(), "associators": self.associators.report()}
+        self.metrics.write(self._status_file, len(self.intake.held), len(self.intake.queue), pids, state, more)
 
 
 def _last(kind: type[GpudiffError], name: str, reason: str, held: Held) -> GpudiffError:

@@ -8,6 +8,7 @@ from gpudiff.model.config import Configuration, Sky
 from gpudiff.model.photometry import Light
 from gpudiff.model.tables import Table
 from gpudiff.science.associate import NEIGHBOURHOOD, associate
+from gpudiff.science.solar_system import Sight
 from gpudiff.science.tracklets import LinkLimits
 from gpudiff.services.known_sky import KnownSky, circle
 from gpudiff.services.solar_system import SolarSystem
@@ -41,6 +42,14 @@ def identify(
 def limits_of(sky: Sky) -> LinkLimits:
     """The limits of tracklets that the configuration sets."""
     return LinkLimits(sky.tracklet_slowest, sky.tracklet_fastest, sky.tracklet_window, sky.tracklet_chance)
+
+
+def seen_of(batch: DetectionBatch, solar_system: SolarSystem | None, found: Association) -> Sight | None:
+    """What is known of the Solar System objects that were found in a batch; None where there are none."""
+    ids = found.ss_object_ids[found.ss_object_ids != 0]
+    if solar_system is None or not len(ids):
+        return None
+    return solar_system.sight(ids, batch.observation.midpoint_mjd_tai)
 
 
 def _movers(batch: DetectionBatch, solar_system: SolarSystem | None) -> Table | None:

@@ -102,6 +102,19 @@ class Intake:
                 self.queue.remove(held)
                 yield held, _away(held.frame)
 
+    def report(self) -> dict[str, int]:
+        """For status.json: credit of a client, clients with frames in hand, how many more they may send, bytes
+        in hand and the room for them, and how many frames in the queue wait for an associator that is away."""
+        clients = [client for held in self.held.values() for client in held.waiters]
+        return {
+            "credit": self.credit,
+            "clients": len(set(clients)),
+            "free": self.credit * len(set(clients)) - len(clients),
+            "bytes": sum(held.size for held in self.held.values()),
+            "room": self.max_bytes,
+            "away": len(self.queue) - self.waiting(),
+        }
+
     def waiting(self) -> int:
         """How many frames wait for a worker, not for their associator."""
         return sum(held.associator not in self.closed for held in self.queue)

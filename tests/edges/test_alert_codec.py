@@ -15,11 +15,13 @@ from lsst.alert.packet import Schema, get_schema_path
 from gpudiff.edges import alert_codec
 from gpudiff.edges.alert_schema import alert_schema
 from gpudiff.model.association import MOVING
+from gpudiff.model.batch import OwnPlanes
 from gpudiff.model.errors import BadMessage
 from gpudiff.model.tables import DIAOBJECT, FORCED_SOURCE, Table, flag
 from gpudiff.science.alert import make_alerts
 from gpudiff.science.associate import associate
 from gpudiff.science.objects import new_objects
+from gpudiff.science.solar_system import Sight
 
 NOW = 61020.0
 
@@ -67,6 +69,37 @@ def test_a_mover_of_known_orbit_has_a_solar_system_record_and_no_object():
     read = fastavro.schemaless_reader(io.BytesIO(data), fastavro.parse_schema(alert_schema()), rubin(11, 1))
     assert read["ssSource"]["diaSourceId"] == read["diaSourceId"]
     assert written(alert) == data
+
+
+def test_what_is_known_of_a_solar_system_object_is_in_its_alert():
+    there = np.array([[2.0, 0.5, 0.1, 0, 0.01, 0]])
+    seen = Sight(
+        np.array([99]), np.array(["2026 AB"]), np.array([np.nan]), there, np.array([1.0, 0, 0, 0, 0.017, 0])
+    )
+    batch = a_batch(1)
+    found = replace(associate(batch.sources, Table.empty(DIAOBJECT), 1.0, NOW), ss_object_ids=np.array([99]))
+    alerts = make_alerts(batch, found, 0, "", NOW, seen)
+    data = next(alert_codec.encode_alerts(alerts, alert_codec.encode_sources(alerts), [[]]))
+    told = alert_codec.decode_alert(data)["ssSource"]
+    assert (told["designation"], told["diaDistanceRank"], told["ephVmag"]) == ("2026 AB", 1, None)
+    assert told["helioRange"] == pytest.approx(np.sqrt(4.26))
+    assert [told[f"topo_{axis}"] for axis in "xyz"] == pytest.approx([1, 0.5, 0.1])
+    assert written(alert_codec.decode_alert(data)) == data
+
+
+def test_planes_of_science_and_template_are_in_the_alert():
+    variance = np.ones((2, 2, 51, 51), np.float32) * np.array([3, 4], np.float32)[None, :, None, None]
+    own = OwnPlanes(variance, np.zeros((2, 2, 51, 51), np.uint16), np.full((2, 25, 25), 0.1, np.float32))
+    batch = replace(a_batch(2), own=own)
+    found = associate(batch.sources, Table.empty(DIAOBJECT), 1.0, NOW)
+    alerts = make_alerts(batch, found, 0, "", NOW)
+    for data in alert_codec.encode_alerts(alerts, alert_codec.encode_sources(alerts), [[]] * 2):
+        alert = alert_codec.decode_alert(data)
+        for name, value in (("Science", 3), ("Template", 4)):
+            with fits.open(io.BytesIO(alert[f"cutout{name}"])) as hdus:
+                assert [hdu.name for hdu in hdus] == [name.upper(), "UNCERT", "MASK", "PSFIMAGE"]
+                assert np.all(hdus["UNCERT"].data == value)
+        assert written(alert) == data
 
 
 def a_forced() -> Table:
@@ -182,7 +215,7 @@ def units(schema: dict) -> dict:
     return {name: unit[-1].replace("**", "") for name, unit in found.items() if unit}
 
 
-@pytest.mark.parametrize("part", ["diaSource", "diaObject", "prvDiaForcedSources"])
+@pytest.mark.parametrize("part", ["diaSource", "diaObject", "prvDiaForcedSources", "ssSource"])
 def test_a_field_has_the_unit_that_the_rubin_schema_gives_it(part):
     ours, theirs = units(record(alert_schema(), part)), units(record(rubin(11, 1), part))
     assert {name: unit for name, unit in theirs.items() if ours.get(name, "").split(",")[0] != unit} == {}

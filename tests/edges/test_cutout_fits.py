@@ -12,6 +12,7 @@ from batches import WCS as CARDS
 
 from gpudiff.arrays.cutouts import cutouts
 from gpudiff.edges.cutout_fits import ROWS, write_cutouts
+from gpudiff.model.batch import OwnPlanes
 
 SIP = {
     **CARDS,
@@ -31,7 +32,7 @@ def made(wcs, x=100.3, y=199.7, unit="adu"):
     return stamp[0, 0], [fits.open(io.BytesIO(file))[0] for file in files_of(stamp, wcs, x, y, unit)[0]]
 
 
-def files_of(stamp, wcs, x=100.3, y=199.7, unit="adu"):
+def files_of(stamp, wcs, x=100.3, y=199.7, unit="adu", own=None):
     """The files of each source: difference, science, template; variance is 2, the mask 1 in one corner."""
     count, sizes = len(stamp), []
     variance = np.full((count, 51, 51), 2, np.float32)
@@ -39,7 +40,9 @@ def files_of(stamp, wcs, x=100.3, y=199.7, unit="adu"):
     mask[:, 3, 4] = 1 << 11
     place = np.full(count, x), np.full(count, y)
     psf = np.arange(29 * 29, dtype=np.float32).reshape(29, 29)
-    written = write_cutouts(stamp, variance, mask, psf, *place, wcs, unit, lambda size: sizes.append(size) or b"")
+    written = write_cutouts(
+        stamp, variance, mask, psf, *place, wcs, unit, lambda size: sizes.append(size) or b"", own
+    )
     wholes = [bytes(files) for files in written]
     ends = np.cumsum(sizes)
     return [[whole[end - size : end] for size, end in zip(sizes, ends, strict=True)] for whole in wholes]
@@ -98,6 +101,33 @@ def test_astropy_reads_variance_mask_and_psf_of_the_difference(tmp_path):
     assert np.argwhere(read.mask).tolist() == [[3, 4]]
     np.testing.assert_array_equal(read.psf, np.arange(29 * 29).reshape(29, 29)[2:-2, 2:-2])
     assert read.wcs.pixel_n_dim == 2
+
+
+def test_astropy_reads_the_planes_of_science_and_template_where_they_are_given(tmp_path):
+    count = 2 * ROWS + 1
+    stamp = np.random.default_rng(2).normal(size=(count, 3, 51, 51)).astype(np.float32)
+    own = OwnPlanes(
+        np.arange(count * 2, dtype=np.float32).reshape(count, 2, 1, 1) * np.ones((51, 51), np.float32),
+        np.arange(count * 2, dtype=np.uint16).reshape(count, 2, 1, 1) * np.ones((51, 51), np.uint16),
+        np.stack([np.full((27, 27), 2.0), np.full((27, 27), 3.0)]).astype(np.float32),
+    )
+    files = files_of(stamp, CARDS, own=own)
+    for row in (0, ROWS, count - 1):
+        for kind in (1, 2):
+            (tmp_path / "one.fits").write_bytes(files[row][kind])
+            read = CCDData.read(tmp_path / "one.fits")
+            np.testing.assert_array_equal(read.data, stamp[row, kind])
+            assert np.all(read.uncertainty.array == 2 * row + kind - 1)
+            with fits.open(tmp_path / "one.fits") as hdus:
+                assert np.all(hdus["MASK"].data == 2 * row + kind - 1)
+            assert read.psf.shape == (25, 25)
+            assert np.all(read.psf == kind + 1)
+        assert np.all(fits.getdata(io.BytesIO(files[row][0]), "UNCERT") == 2)
+
+
+def test_without_planes_of_their_own_science_and_template_are_images_alone():
+    files = files_of(np.zeros((1, 3, 51, 51), np.float32), CARDS)[0]
+    assert [len(fits.open(io.BytesIO(one))) for one in files] == [4, 1, 1]
 
 
 def test_the_mask_keeps_its_bits_and_names_them():

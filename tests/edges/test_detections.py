@@ -9,6 +9,7 @@ from batches import a_batch
 
 from gpudiff.edges import detections
 from gpudiff.edges.detections import Answer, decode, encode
+from gpudiff.model.batch import OwnPlanes
 from gpudiff.model.errors import BadMessage, MissingKey
 from gpudiff.model.tables import FORCED_SOURCE, Table
 
@@ -29,6 +30,39 @@ def test_a_batch_survives_the_wire():
     np.testing.assert_array_equal(back.psf, batch.psf)
     assert (back.wcs, back.steps, back.fingerprint) == (batch.wcs, batch.steps, batch.fingerprint)
     assert back.observation.readout_end_tai == batch.observation.readout_end_tai
+
+
+def with_own(batch, side=5):
+    count, size = len(batch.sources), batch.cutouts.shape[-1]
+    variance = np.arange(count * 2 * size**2, dtype="<f4").reshape(count, 2, size, size)
+    return dataclasses.replace(
+        batch, own=OwnPlanes(variance, variance.astype("<u2"), np.ones((2, side, side), "<f4"))
+    )
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_the_planes_of_science_and_template_survive_the_wire(count):
+    batch = with_own(a_batch(count), 7)
+    back = decode(encode(batch))
+    for name in ("variance", "mask", "psf"):
+        np.testing.assert_array_equal(getattr(back.own, name), getattr(batch.own, name))
+        assert getattr(back.own, name).dtype == getattr(batch.own, name).dtype
+    assert decode(encode(a_batch(count))).own is None
+
+
+@pytest.mark.parametrize("part", [8, 9, 10])
+def test_planes_of_another_size_are_refused(part):
+    parts = encode(with_own(a_batch(2)))
+    parts[part] = bytes(parts[part])[:-2]
+    with pytest.raises(BadMessage, match="do not make"):
+        decode(parts)
+
+
+@pytest.mark.parametrize("count", [7, 9, 10, 12])
+def test_another_number_of_parts_is_refused(count):
+    parts = [*encode(with_own(a_batch(2))), b""][:count]
+    with pytest.raises(BadMessage, match="expected 8 or 11 parts"):
+        decode(parts)
 
 
 def a_forced(visit: int) -> Table:

@@ -9,8 +9,9 @@ from batches import a_batch
 
 from gpudiff.model.provenance import extend
 from gpudiff.model.tables import DIAOBJECT, FORCED_SOURCE, Table
-from gpudiff.science.alert import latency, make_alerts, provenance, published, published_forced, solar_system
+from gpudiff.science.alert import latency, make_alerts, provenance, published, published_forced
 from gpudiff.science.associate import associate
+from gpudiff.science.solar_system import solar_system
 
 SCALE = 5.5e-5 * 3600
 """Arcsec a pixel of the batches' WCS, whose axes are turned by 0.1 degrees."""

@@ -12,7 +12,7 @@ from gpudiff.model.tables import DIAOBJECT, Table
 from gpudiff.science.ephemerides import DEGREE
 from gpudiff.science.objects import new_objects
 from gpudiff.services import solar_system
-from gpudiff.services.identify import identify
+from gpudiff.services.identify import identify, seen_of
 from gpudiff.services.known_sky import KnownSky
 from gpudiff.services.solar_system import SolarSystem
 
@@ -35,10 +35,9 @@ def mover(tmp_path):
     alpha, delta = np.radians(ra[0]), np.radians(dec[0])
     coefficients[0, :, 0] = np.cos(delta) * np.cos(alpha), np.cos(delta) * np.sin(alpha), np.sin(delta)
     columns = {"ssObjectId": np.array([77]), "designation": np.array([b"x"], "S24"), "ra": ra, "dec": dec}
-    columns |= {name: np.zeros(1, "f4") for name in ("reach", "error", "magnitude")} | {
-        "coefficients": coefficients
-    }
-    facts = {"middle_mjd_tai": 61007.0, "hours": 14.0}
+    columns |= {name: np.zeros(1, "f4") for name in ("reach", "error", "magnitude")}
+    columns |= {"state": np.array([[2.0, 0, 0, 0, 0.01, 0]]), "coefficients": coefficients}
+    facts = {"middle_mjd_tai": 61007.0, "hours": 14.0, "site": None}
     write_sky_file(tmp_path / "night.sky", solar_system.KIND, columns, facts)
     return SolarSystem(tmp_path / "night.sky")
 
@@ -49,6 +48,9 @@ def test_each_detection_finds_what_is_known_of_its_place(snapshot, mover):
     assert found.kind.tolist() == [KNOWN, MOVING, NEW]
     assert found.object_ids[0] == a_sources(1, 3)["diaSourceId"][0]
     assert found.ss_object_ids.tolist() == [0, 77, 0]
+    seen = seen_of(a_batch(3), mover, found)
+    assert (seen.ss_object_id.tolist(), seen.designation.tolist()) == ([77], ["x"])
+    assert seen_of(a_batch(3), None, found) is None
 
 
 def test_what_was_new_is_tonights_the_next_time():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gpudiff.edges.orbits import SAMPLE
-from gpudiff.edges.sky_file import SkyFile
+from gpudiff.edges.sky_file import SkyFile, write_sky_file
 from gpudiff.model.errors import BadConfiguration, UnreadableFile
 from gpudiff.model.sky import within
 from gpudiff.science.ephemerides import Night, Site, predict
@@ -64,6 +64,28 @@ def test_faint_objects_are_left_out(tmp_path):
 def test_elements_of_another_year_are_refused(tmp_path):
     with pytest.raises(BadConfiguration, match="within 400 d"):
         build(SAMPLE, tmp_path / "a.sky", Night(62000.0, 14.0), SITE, 99.0)
+
+
+def test_what_is_known_of_objects_is_found_by_id(belt):
+    system, columns = SolarSystem(belt), SkyFile(belt, KIND).columns
+    rows = np.array([2000, 3, 700])
+    ids = np.append(columns["ssObjectId"][rows], 5)
+    seen = system.sight(ids, NIGHT.middle)
+    assert seen.ss_object_id.tolist() == ids[:3].tolist()
+    assert seen.designation.tolist() == [name.decode() for name in columns["designation"][rows]]
+    # light has left minutes ago: at most 0.01 AU of way for these
+    np.testing.assert_allclose(seen.there[:, :3], columns["state"][rows, :3], atol=0.01)
+    away = np.linalg.norm(seen.there[:, :3] - seen.here[:3], axis=1)
+    made = predict({name: column[rows] for name, column in columns.items()}, NIGHT, NIGHT.middle, 0.0)
+    toward = (seen.there[:, :3] - seen.here[:3]) / away[:, None]
+    np.testing.assert_allclose(np.degrees(np.arcsin(toward[:, 2])), made["dec"], atol=3e-7)
+
+
+def test_a_file_of_an_older_form_is_refused_by_what_it_lacks(tmp_path):
+    columns = {name: np.zeros(1) for name in ("ssObjectId", "ra", "dec", "reach")}
+    write_sky_file(tmp_path / "old.sky", KIND, columns, {"middle_mjd_tai": 61000.0, "hours": 14.0})
+    with pytest.raises(UnreadableFile, match="build it again"):
+        SolarSystem(tmp_path / "old.sky")
 
 
 def test_a_file_that_holds_no_ephemerides_is_refused_by_name(tmp_path):

@@ -11,6 +11,8 @@ from gpudiff.model.outgoing import SETTLE_S, Delivery, OutgoingBatch
 KEY = struct.Struct(">qiQ")
 """diaSourceId, revision, and the message's number among those of its topic since the socket was bound."""
 
+BACKLOG = {"full": 1000, "notice": 100_000}
+"""Messages that may wait for one subscriber: 80 MB of whole alerts, 25 MB of notices."""
 PATIENCE_S = 1.0
 """How long a subscriber that does not read is waited for."""
 
@@ -30,15 +32,18 @@ class ZeroMQ:
         endpoint: str,
         tiers: Sequence[str],
         keys: ServerKeys | None = None,
-        backlog: int = 1000,
+        backlog: int | None = None,
         patience_s: float = PATIENCE_S,
     ):
-        """endpoint : to bind, port * for a free one; backlog : messages that may wait for one subscriber."""
+        """endpoint : to bind, port * for a free one
+        backlog : messages that may wait for one subscriber; None: by the tiers, as BACKLOG has it
+        """
         self.name, self.tiers = f"zmq+{endpoint}", tiers
         self.tier = tiers[0] if len(tiers) == 1 else ""
         """The only one, '' for both."""
         self._numbers: Counter[str] = Counter()
-        self._socket = Publisher(endpoint, backlog, patience_s, keys)
+        room = min(BACKLOG[tier] for tier in tiers) if backlog is None else backlog
+        self._socket = Publisher(endpoint, room, patience_s, keys)
         self.endpoint = self._socket.endpoint
         self.overruns = 0
         """Messages that a slow subscriber missed."""
