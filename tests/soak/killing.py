@@ -30,6 +30,8 @@ START_S, PATIENCE_S = 60.0, 120.0
 """A program starts in seconds, and the client waits through several starts; a loaded machine is slower."""
 REPEATED, DELAYED = 0.1, 0.1
 """Of the frames are sent a second time, when everything else is through."""
+FROZEN, LONGEST_S = 0.2, 7.0
+"""How often a program hangs after a kill, and how long; a lease is 5 s."""
 CLOSING = "missing_s = 0.5\nclose_s = 1.0\n"
 """Visits are given up and closed while frames of theirs are still to come."""
 
@@ -118,6 +120,13 @@ class Service:
         for pid in children[:1]:
             with suppress(ProcessLookupError):  # it has died just before
                 os.kill(int(pid), signal.SIGKILL)
+
+    def freeze(self, who: str, seconds: float) -> None:
+        """Let the associator, or the differencer, hang for a while."""
+        process = getattr(self, who).process
+        process.send_signal(signal.SIGSTOP)
+        threading.Event().wait(seconds)
+        process.send_signal(signal.SIGCONT)
 
     def wait_for(self, program: str, event: str) -> None:
         """Wait until a program says that something has happened, once more."""
@@ -247,7 +256,7 @@ class Night:
 
 
 def survive(directory: Path, seed: int, kills: int) -> Night:
-    """Kill programs at random moments while frames come, the schedule changes and rubbish comes; then check."""
+    """Kill programs and let them hang while frames come, the schedule changes and rubbish comes; then check."""
     service, rng = Service(directory, CLOSING), np.random.default_rng(seed)
     beside, camera = list[Beside](), None
     try:
@@ -260,6 +269,8 @@ def survive(directory: Path, seed: int, kills: int) -> Night:
         for _ in range(kills):
             camera.wait_for(int(rng.integers(1, 8)), float(rng.uniform(0, 0.1)))
             service.kill(str(rng.choice(VICTIMS)))
+            if rng.random() < FROZEN:
+                service.freeze(str(rng.choice(["associator", "differencer"])), float(rng.uniform(0, LONGEST_S)))
         camera.wait_for(1, 0.0)
         camera.finish()
         for one in beside:
