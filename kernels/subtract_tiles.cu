@@ -2,7 +2,8 @@
 // variance of that and the pixels that have no value.
 //
 // NumPy twin: gpudiff/arrays/subtract_tiles.py, subtracted_tile(). Contract: float32 sums, zero beyond the image; any image
-// size, any tiles, any odd K <= 63.
+// size, any tiles, any odd K <= 63. The model is summed by kernel columns, then over them: it errs by less than 4e-7 of the
+// brightest pixel near, which is 1e-4 sigma of a star of 50,000 electrons; one long sum erred by twice that.
 // Layout: grid (tile columns x strips of 32 pixels, tile rows x blocks of rows, image); blocks beyond their tile end at
 // once. A block is WARPS warps one above the other, a lane 8 rows of one column. The four kernels of the tile (value, its
 // change with x and with y, square) and the pixels with their halo lie in shared memory; a lane loads a window once for each
@@ -86,7 +87,7 @@ subtract_tiles(const float* __restrict__ targets,        // (B, height, width)
     }
     __syncthreads();
 
-    float sum[KERNELS][ROWS] = {};
+    float sum[KERNELS][ROWS] = {}, model_sum[ROWS] = {};
 #pragma unroll 1
     for (int column = 0; column < K; column++) {
         const float* window = pixels + warp * ROWS * TILE_WIDTH + lane + column;
@@ -113,6 +114,11 @@ subtract_tiles(const float* __restrict__ targets,        // (B, height, width)
                     for (int row = 0; row < ROWS; row++)
                         sum[kernel][row] = fmaf(value[row + k], each[k], sum[kernel][row]);
             }
+        }
+#pragma unroll
+        for (int row = 0; row < ROWS; row++) {
+            model_sum[row] += sum[0][row];
+            sum[0][row] = 0.f;
         }
     }
 
@@ -153,7 +159,7 @@ subtract_tiles(const float* __restrict__ targets,        // (B, height, width)
         if (y >= y1) break;
         const size_t at = plane + (size_t)y * width + x;
         const float dy = y - 0.5f * (tile_rows[j] + y1 - 1), v = 2.f * y / height - 1.f;
-        float model = fmaf(dy, sum[2][row], fmaf(dx, sum[1][row], sum[0][row]));
+        float model = fmaf(dy, sum[2][row], fmaf(dx, sum[1][row], model_sum[row]));
         float variance = fmaxf(sum[3][row], 0.f) * per_convolved;
         variance += smooth(sky_rows + (size_t)b * height * (sky_cells ? sky_cells : width),
                            sky_columns + (size_t)b * sky_cells * width, sky_cells, x, y, width) * shares[tile];

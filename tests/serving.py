@@ -114,16 +114,24 @@ class SmallAssociator:
         identity = [frame.visit, frame.snap, frame.detector]
         return detections.Answer(identity, status, alerts=len(batch.sources), new=len(batch.sources))
 
+    def control(self, parts: Any) -> detections.Answer | None:
+        """Control messages are not answered."""
+        return None
+
     def _run(self) -> None:
         while not self._stop.is_set():
             if not wait([self.router], 0.05):
                 continue
             message = self.router.receive()
-            if message is not None and not detections.is_control(message.parts):
+            if message is None:
+                continue
+            if detections.is_control(message.parts):
+                answer = self.control(message.parts)
+            else:
                 self.received += 1
                 answer = self.answer(detections.decode(message.parts))
-                if answer is not None:
-                    self.router.send(message.sender, detections.encode_answer(answer))
+            if answer is not None:
+                self.router.send(message.sender, detections.encode_answer(answer))
 
     def close(self) -> None:
         """Stop answering, close the socket."""

@@ -44,7 +44,8 @@ def spectra(coefficients: np.ndarray, order: int, size: int) -> Spectra:
     """The spectra of a kernel field.  coefficients : (P, K, K) as `model.kernel.FieldImage` has them."""
 
     def transform(images: np.ndarray) -> np.ndarray:
-        return scipy.fft.rfft2(images.astype(np.float32), s=(size, size)).reshape(-1, size * (size // 2 + 1))
+        spectrum = scipy.fft.rfft2(images.astype(np.float64), s=(size, size))
+        return spectrum.astype(np.complex64).reshape(-1, size * (size // 2 + 1))
 
     squares = squared(coefficients, order)
     return Spectra(
@@ -104,36 +105,56 @@ def matched_tile(pair: Pair, spectrum: Spectra, tile: Tile) -> tuple[np.ndarray,
     not from the target's own pixels, whose noise would correlate with it.
     """
     height, width = tile.shape
-    size, half = tile.size, spectrum.half
     y, x = tile.centre
     u, v = float(field(x, width)), float(field(y, height))
     du, dv = gradients(u, v, spectrum.order)
     rows = np.array([terms(u, v, spectrum.order), du * 2 / width, dv * 2 / height], np.float32)
     square_terms = terms(u, v, POWER_ORDER).astype(np.float32)
-    forward = scipy.fft.rfft2(tile.square(pair.convolved[tile.outer])).ravel()
-    product = np.empty((4, forward.size), np.complex64)
-    count = 3 if spectrum.order else 1
-    np.matmul(rows[:count], spectrum.kernel.view(np.float32), out=product[:count].view(np.float32))
-    np.matmul(square_terms[None], spectrum.power.view(np.float32), out=product[count : count + 1].view(np.float32))
-    used = product[: count + 1]
-    used *= forward
-    planes = scipy.fft.irfft2(used.reshape(count + 1, size, -1), s=(size, size), overwrite_x=True)
-    planes = tile.cut(planes, half)
-    matched, variance = planes[0], planes[count]
-    if count == 3:
-        planes[1] *= (np.arange(tile.x0, tile.x1) - x).astype(np.float32)
-        planes[2] *= (np.arange(tile.y0, tile.y1) - y).astype(np.float32)[:, None]
-        matched += planes[1]
-        matched += planes[2]
     corners = (tile.y0, tile.y1, tile.x0, tile.x1)
+    sky = pair.convolved_variance(*corners) * np.float32(square_terms @ spectrum.share)
+    sky = sky + pair.target_variance(*corners)
+    pixels = tile.square(pair.convolved[tile.outer])
+    brightest = np.abs(pixels).max()
+    if brightest**2 > BRIGHT**2 * sky.min():
+        pixels = pixels.astype(np.float64)
+    planes = _filtered(pixels, rows if spectrum.order else rows[:1], square_terms[None], spectrum, tile)
+    matched, variance = planes[0], planes[-1]
+    if spectrum.order:
+        matched += planes[1] * (np.arange(tile.x0, tile.x1) - x).astype(np.float32)
+        matched += planes[2] * (np.arange(tile.y0, tile.y1) - y).astype(np.float32)[:, None]
     np.maximum(variance, 0, out=variance)
     variance /= np.float32(pair.convolved_gain)
-    variance += pair.convolved_variance(*corners) * np.float32(square_terms @ spectrum.share)
-    variance += pair.target_variance(*corners)
+    variance += sky
     light = np.maximum(matched, 0)
     light /= np.float32(pair.target_gain)
     variance += light
     return matched, variance
+
+
+BRIGHT = 400.0
+"""Sigmas of a pixel from which a tile's brightest one is too bright for float32 FFTs: their rounding, 1e-7 of it
+over the whole tile, would be 4e-5 sigma of its sky."""
+
+
+def _filtered(
+    pixels: np.ndarray, rows: np.ndarray, squares: np.ndarray, spectrum: Spectra, tile: Tile
+) -> list[np.ndarray]:
+    """(h, w) float32 planes of a tile's core: its kernel, what changes of it with x and y, and its square, each
+    (x) pixels.  The first is computed in the pixels' own precision."""
+    size = tile.size
+    forward = scipy.fft.rfft2(pixels).ravel()
+    product = np.empty((len(rows) + 1, forward.size), np.complex64)
+    np.matmul(rows, spectrum.kernel.view(np.float32), out=product[:-1].view(np.float32))
+    np.matmul(squares, spectrum.power.view(np.float32), out=product[-1:].view(np.float32))
+    first = 0 if forward.dtype == product.dtype else 1
+    exact = product[:first] * forward
+    product[first:] *= forward
+
+    def back(spectra: np.ndarray) -> np.ndarray:
+        planes = scipy.fft.irfft2(spectra.reshape(len(spectra), size, -1), s=(size, size), overwrite_x=True)
+        return tile.cut(planes, spectrum.half)
+
+    return [*(back(exact).astype(np.float32) if first else ()), *back(product[first:])]
 
 
 OUTSIDE = 10

@@ -20,7 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLE
     parser.add_argument("--directory", type=Path, required=True, metavar="DIR", help="where results are kept")
-    parser.add_argument("--detections", metavar="ENDPOINT", help="where differencers connect to")
+    parser.add_argument(
+        "--detections", metavar="ENDPOINT", help="where differencers connect to; needed with [service] associators"
+    )
     parser.add_argument("--metrics", metavar="[HOST:]PORT", help="serve /metrics, /healthz and /readyz there")
     parser.add_argument("--log", choices=("json", "text"), default="text", help="form of the log on stderr")
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration, TOML")
@@ -31,9 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
     from gpudiff.edges.keys import warning
     from gpudiff.services import log
     from gpudiff.services.associator_loop import serve
+    from gpudiff.services.settings import one_associator
 
     configuration = load(arguments.config) if arguments.config else Configuration()
-    endpoint = arguments.detections or configuration.service.detections
+    endpoint = one_associator(arguments.detections, configuration.service)
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda which, _: told.append(which))

@@ -34,6 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from gpudiff.edges.keys import warning
     from gpudiff.model.config import Configuration, load, override
+    from gpudiff.model.errors import BadConfiguration
     from gpudiff.services import log
     from gpudiff.services.differencer import Differencer
     from gpudiff.services.settings import Settings
@@ -43,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.workers is not None:
         configuration = override(configuration, "service", workers=arguments.workers)
     service = configuration.service
+    if arguments.detections and service.associators:
+        raise BadConfiguration("expected --detections or [service] associators, got both")
     differencer = Differencer(
         Settings(
             directory=arguments.directory,

@@ -16,8 +16,11 @@ Bring camera.key to the service and service.key to the camera (both are public),
 and on the camera's:
   gpudiff send --to tcp://SERVICE:5570 --key keys/camera.key_secret FRAMES...
 
+A broker that subscribes to alerts beyond the machine is let in by `gpudiff keys allow broker.key --for alerts`.
+
 A key is taken back by removing its file under keys/allowed; that and `allow` need no new start.
 """
+FOR = "what it may send, or hear: frames (default), detections of a differencer, alerts of a ZeroMQ sink"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     allow = commands.add_parser("allow", help="let the owner of a public key in")
     allow.add_argument("file", type=Path, metavar="FILE", help="NAME.key")
     allow.add_argument(
-        "--for", dest="door", choices=("frames", "detections"), default="frames", help="what it may send"
+        "--for", dest="door", choices=("frames", "detections", "alerts"), default="frames", help=FOR
     )
 
 
@@ -42,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
         secret, public = keys.make(folder, arguments.name)
         print(f"{secret}: keep it here\n{public}: give it to the other side")
     elif arguments.action == "allow":
-        print(f"{keys.allow(folder, arguments.file, arguments.door)}: may send {arguments.door}")
+        may = "hear" if arguments.door == "alerts" else "send"
+        print(f"{keys.allow(folder, arguments.file, arguments.door)}: may {may} {arguments.door}")
     else:
         for name, key in keys.own(folder).items():
             print(f"{'own':<12}{name:<20}{key.decode()}")

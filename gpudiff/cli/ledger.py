@@ -66,8 +66,9 @@ def _ask(arguments: argparse.Namespace, configuration: Configuration) -> int:
     from gpudiff.edges.keys import associator_keys
     from gpudiff.edges.transport import Dealer, endpoint_in
     from gpudiff.model.errors import BadMessage, NeighbourLost
+    from gpudiff.services.settings import one_associator
 
-    endpoint = endpoint_in(arguments.directory, arguments.detections or configuration.service.detections)
+    endpoint = endpoint_in(arguments.directory, one_associator(arguments.detections, configuration.service))
     dealer = Dealer(endpoint, keys=associator_keys(configuration.security))
     try:
         words = {"visit": arguments.visit, "detector": arguments.detector, "drop": arguments.what == "drop"}

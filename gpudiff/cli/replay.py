@@ -25,6 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("archive", type=Path, metavar="ARCHIVE")
     parser.add_argument("--speed", type=_speed, default=1.0, metavar="10x", help="or max, for no waiting (1x)")
     parser.add_argument("--sink", metavar="URL", help="zmq+tcp://, kafka://, voevent+tcp:// (default: print)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML; its [security] says who may subscribe")
     query.conditions(parser)
 
 
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     opened = AlertArchive(archive_folder(arguments.archive))
     rows = opened.find(query.query_of(arguments))
-    sink = _sink(arguments.sink)
+    sink = _sink(arguments.sink, arguments.config)
     try:
         counts = _with_progress(
             len(rows),
@@ -67,12 +68,13 @@ class Printed:
         """Nothing to give back."""
 
 
-def _sink(url: str | None) -> Any:
+def _sink(url: str | None, config: Path | None) -> Any:
     if url is None:
         return Printed()
-    from gpudiff.edges.sinks import make_sink
+    from gpudiff.model.config import Configuration, load
+    from gpudiff.services.outlets import sink_of
 
-    return make_sink(url)
+    return sink_of(url, (load(config) if config else Configuration()).security)
 
 
 def _with_progress(total: int, work: Any) -> Any:

@@ -25,10 +25,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from gpudiff.model.config import Configuration, load
-    from gpudiff.model.errors import NoTemplate
+    from gpudiff.model.errors import BadConfiguration, NoTemplate
     from gpudiff.services.run import Options, Supervisor
 
     service = (load(arguments.config) if arguments.config else Configuration()).service
+    if service.associators:
+        raise BadConfiguration("[service] associators: `gpudiff run` has one; start the programs one by one")
     if not arguments.templates.is_dir():
         raise NoTemplate(f"{arguments.templates}: expected a folder of template FITS files")
     Supervisor(

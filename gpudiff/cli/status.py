@@ -81,6 +81,9 @@ def _programs(found: "Standing") -> list[Any]:
         workers = f"workers {len(said.get('workers', []))} (restarted {said.get('worker_restarts', 0)})"
         lines.append(Text(f"{'frames':<12} {counted}  rejected {rejected}"))
         lines.append(Text(f"{'':<12} {workers}  objects {found.associator.get('objects', '-')}"))
+    for name, said in (("differencer", found.differencer), ("associator", found.associator)):
+        if left := said.get("load", {}).get("left_out"):
+            lines.append(Text(f"{'left out':<12} {', '.join(left)} (under load, {name})", "yellow"))
     return lines
 
 

@@ -37,7 +37,7 @@ _HEAD = {"fields": alert_schema()["fields"][:3]}
 
 def encode_sources(alerts: AlertBatch) -> list[bytes]:
     """The diaSource record of each DIASource of a frame: what the ledger keeps, and later alerts repeat."""
-    columns = nullable(alerts.sources)
+    columns = dict(alerts.sources.columns)
     columns["diaObjectId"] = _or_null(alerts.association.object_ids)
     columns["ssObjectId"] = _or_null(alerts.association.ss_object_ids)
     flags = alerts.sources["flags"]
@@ -50,7 +50,7 @@ def encode_sources(alerts: AlertBatch) -> list[bytes]:
 def encode_objects(objects: Table) -> list[bytes]:
     """The diaObject record of each row.  Columns that are empty in all rows are written as constants."""
     empty = {name for name, column in objects.columns.items() if len(column) and _is_empty(name, column)}
-    columns = {name: column for name, column in nullable(objects).items() if name not in empty}
+    columns = {name: column for name, column in objects.columns.items() if name not in empty}
     return encode_rows(_parsed("diaObject"), columns, EMPTY_BANDS)
 
 
@@ -66,7 +66,7 @@ def encode_forced(forced: Table, common: Mapping[str, Any]) -> list[bytes]:
     forced : Table of FORCED_SOURCE in published units, all rows of one frame; common : as in AlertBatch
     A record's id is visit << 24 | detector << 16 | its row.
     """
-    columns = nullable(forced)
+    columns = dict(forced.columns)
     columns["band"] = np.ma.masked_equal(forced["band"], "")
     first = forced["visit"] << 24 | forced["detector"].astype(np.int64) << 16
     columns["diaForcedSourceId"] = first + np.arange(len(forced))
@@ -130,7 +130,7 @@ def _array(records: Sequence[bytes]) -> list[bytes]:
 def _objects(alerts: AlertBatch) -> list[bytes]:
     """The fields diaObject, ssSource and mpc_orbits of each alert; the last, always null, takes no byte."""
     found, solar = alerts.association, alerts.solar_system
-    columns = nullable(solar)
+    columns = dict(solar.columns)
     columns["designation"] = np.ma.masked_equal(solar["designation"], "")
     columns["diaDistanceRank"] = _or_null(solar["diaDistanceRank"])
     records = encode_rows(_parsed("ssSource"), columns, {})
@@ -158,17 +158,6 @@ def decode_alert(data: bytes, schema: dict[str, Any] | None = None) -> dict[str,
     except (EOFError, ValueError, IndexError, UnicodeDecodeError, MemoryError, OverflowError) as error:
         raise BadMessage(f"alert: {len(data)} bytes do not decode: {type(error).__name__} {error}") from None
     return alert
-
-
-def nullable(table: Table) -> dict[str, np.ndarray]:
-    """The columns, with NaN masked where the schema allows null."""
-    return {name: _nan_or_null(column, name) for name, column in table.columns.items()}
-
-
-def _nan_or_null(column: np.ndarray, name: str) -> np.ndarray:
-    if column.dtype.kind != "f" or name in REQUIRED:
-        return column
-    return np.ma.masked_array(column, np.isnan(column))
 
 
 def _or_null(ids: np.ndarray) -> np.ndarray:

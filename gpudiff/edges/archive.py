@@ -8,6 +8,7 @@ block or a whole one, is gone before the same alerts are written again.  Order o
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any
 import fastavro
 import numpy as np
 
-from gpudiff.edges import folder
+from gpudiff.edges import aligned, folder
+from gpudiff.edges.aligned import GrowingFile
 from gpudiff.edges.avro_rows import long
 from gpudiff.model.errors import StoreFailed, UnreadableFile
 
@@ -35,30 +37,75 @@ class Appended:
     lengths: np.ndarray
 
 
+class Writer:
+    """Appends to archive files: several a group of frames, each on disk after its `sync`."""
+
+    def __init__(self) -> None:
+        self._open: dict[Path, GrowingFile] = {}
+        self._memory: list[memoryview] = []
+        self._pool = ThreadPoolExecutor(1, "archive")
+
+    def append(self, path: Path, size: int, schema: str, alerts: Sequence[bytes]) -> Appended:
+        """Let alerts follow the first `size` bytes of the file; what stood there is cut off.
+
+        path : made when it is not there; size : what counts of it, 0 for a new file
+        schema : JSON; alerts : encoded in it; they make one block
+        Raises StoreFailed when the file is shorter than `size` or cannot be written.
+        """
+        lengths = np.array([len(alert) for alert in alerts], np.int64)
+        marker = sync_marker(schema, path.name)
+        with _failing(path):
+            file = self._file(path)
+            if not file.cut(size):
+                raise StoreFailed(f"{path}: expected at least {size} bytes, got {path.stat().st_size}")
+            file.write([*([] if size else [header(schema, marker)]), *block(alerts, marker)])
+        first = file.end - len(marker) - int(lengths.sum())
+        return Appended(file.end, first + np.cumsum(lengths) - lengths, lengths)
+
+    def sync(self, path: Path, size: int) -> None:
+        """Cut the file to what counts of it, have it and its name on disk, and close it; raises StoreFailed."""
+        with _failing(path):
+            file = self._file(path)
+            try:
+                if not file.cut(size):
+                    raise StoreFailed(f"{path}: expected at least {size} bytes, got {path.stat().st_size}")
+                file.sync()
+                folder.sync(path.parent)
+            finally:
+                self._close(path)
+
+    def close(self) -> None:
+        """Close all files; what was not synced is lost."""
+        for path in list(self._open):
+            self._close(path)
+
+    def _file(self, path: Path) -> GrowingFile:
+        if path not in self._open:
+            while len(self._memory) < 2:
+                self._memory.append(aligned.buffer())
+            memory = self._memory.pop(), self._memory.pop()
+            self._open[path] = GrowingFile(path, memory, self._pool)
+        return self._open[path]
+
+    def _close(self, path: Path) -> None:
+        self._memory += self._open.pop(path).close()
+
+
 def append(path: Path, size: int, schema: str, alerts: Sequence[bytes]) -> Appended:
-    """Write the alerts after the first `size` bytes of the file.  They are on disk only after a `sync`.
-
-    path : made when it is not there; size : what counts of it, 0 for a new file; the rest is cut off
-    schema : JSON; alerts : encoded in it; they make one block
-    Raises StoreFailed when the file is shorter than `size` or cannot be written.
-    """
-    lengths = np.array([len(alert) for alert in alerts], np.int64)
-    marker = sync_marker(schema, path.name)
-    data = [*([] if size else [header(schema, marker)]), *block(alerts, marker)]
-    with _failing(path), open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b") as file:
-        found = os.fstat(file.fileno()).st_size
-        if found < size:
-            raise StoreFailed(f"{path}: expected at least {size} bytes, got {found}")
-        file.truncate(size)
-        file.seek(size)
-        file.writelines(data)
-    end = size + sum(map(len, data))
-    first = end - len(marker) - int(lengths.sum())
-    return Appended(end, first + np.cumsum(lengths) - lengths, lengths)
+    """What Writer.append does, and have it on disk."""
+    writer = Writer()
+    try:
+        made = writer.append(path, size, schema, alerts)
+        writer.sync(path, made.size)
+    finally:
+        writer.close()
+    return made
 
 
-def sync(path: Path, size: int) -> None:
-    """Cut the file to what counts of it and have it and its name on disk; raises StoreFailed."""
+def trim(path: Path, size: int) -> None:
+    """Cut off what a crash left behind the first `size` bytes; a file that is not there is left alone."""
+    if not path.exists() or path.stat().st_size <= size:
+        return
     with _failing(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -66,27 +113,22 @@ def sync(path: Path, size: int) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        folder.sync(path.parent)
 
 
-def trim(path: Path, size: int) -> None:
-    """Cut off what a crash left behind the first `size` bytes; a file that is not there is left alone."""
-    if path.exists() and path.stat().st_size > size:
-        sync(path, size)
+def bodies(path: Path, offsets: np.ndarray, lengths: np.ndarray, memory: memoryview | None = None) -> list[bytes]:
+    """The alerts that lie at these places of a file, bare Avro bodies, read in one go; raises StoreFailed.
 
-
-def bodies(path: Path, offsets: np.ndarray, lengths: np.ndarray) -> list[bytes]:
-    """The alerts that lie at these places of a file, bare Avro bodies, read in one go; raises StoreFailed."""
+    memory : of aligned.buffer, to read through; new when None
+    """
     if not len(offsets):
         return []
     first, last = int(offsets.min()), int((offsets + lengths).max())
-    with _failing(path), open(path, "rb") as file:
-        file.seek(first)
-        data = file.read(last - first)
+    with _failing(path):
+        data = memoryview(aligned.read(path, first, last, aligned.buffer() if memory is None else memory))
     if len(data) < last - first:
         raise StoreFailed(f"{path}: expected at least {last} bytes, got {first + len(data)}")
     starts = (offsets - first).tolist()
-    return [data[start : start + length] for start, length in zip(starts, lengths.tolist(), strict=True)]
+    return [bytes(data[start : start + length]) for start, length in zip(starts, lengths.tolist(), strict=True)]
 
 
 @contextmanager

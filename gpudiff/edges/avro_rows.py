@@ -9,12 +9,14 @@ Encodings are those of the Avro specification 1.11, "Binary encoding".
 
 import struct
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 
 NULL, VALUE = b"\x00", b"\x02"
 """Which branch of a union ["null", T] follows: 0 and 1 as Avro's zigzag integers."""
+FIXED = {"float": "<f4", "double": "<f8", "boolean": "?"}
 ROWS = 1024
 """Records made together, at most: half a megabyte of bytes on the way."""
 
@@ -32,12 +34,14 @@ def encode_rows(
     """The record of each row.
 
     schema : a record's; columns : equal-length arrays by field name, at least one; a masked one's masked rows
-        are null, NaN is a value
+        are null, and so is NaN in a field that may be null; elsewhere NaN is a value
     shared : values that all rows have in common; a field in neither is null
     Raises ValueError for a null where the schema has none, struct.error or OverflowError for a number that
     does not fit.
     """
     count = len(next(iter(columns.values())))
+    if count <= ROWS:
+        return _encode(schema, columns, shared, count) if count else []
     records: list[bytes] = []
     for start in range(0, count, ROWS):
         some = {name: column[start : start + ROWS] for name, column in columns.items()}
@@ -49,15 +53,24 @@ def _encode(
     schema: Mapping[str, Any], columns: Mapping[str, np.ndarray], shared: Mapping[str, Any], count: int
 ) -> list[bytes]:
     fields: list[Cells] = []
-    constant = b""
-    for field in schema["fields"]:
-        name = field["name"]
-        if name in columns:
-            fields += [_repeated(constant, count), _cells(field["type"], columns[name], name)]
-            constant = b""
+    for kind, run in groupby(schema["fields"], lambda field: _kind(field, columns)):
+        names = [field["name"] for field in run] if kind else []
+        if not kind:
+            constant = b"".join(encode_value(one["type"], shared.get(one["name"]), one["name"]) for one in run)
+            fields.append(_repeated(constant, count))
+        elif kind[0] in FIXED:
+            fields.append(_fixed({name: columns[name] for name in names}, *kind))
         else:
-            constant += encode_value(field["type"], shared.get(name), name)
-    return _cut([*fields, _repeated(constant, count)])
+            fields += [_cells(*kind, columns[name], name) for name in names]
+    return _cut(fields)
+
+
+def _kind(field: Mapping[str, Any], columns: Mapping[str, np.ndarray]) -> tuple[str, bool] | None:
+    """The type of a field that has a column, and whether it may be null; None for one that has none."""
+    if field["name"] not in columns:
+        return None
+    kind = field["type"]
+    return (kind[1], True) if isinstance(kind, list) else (kind, False)
 
 
 def _cut(fields: list[Cells]) -> list[bytes]:
@@ -79,19 +92,58 @@ def _repeated(constant: bytes, count: int) -> Cells:
     return Cells(np.broadcast_to(np.frombuffer(constant, np.uint8), (count, len(constant))), None)
 
 
-def _cells(kind: Any, column: np.ndarray, name: str) -> Cells:
-    nulls = np.ma.getmaskarray(column)
+def _cells(kind: str, may_be_null: bool, column: np.ndarray, name: str) -> Cells:
+    nulls = np.ma.getmaskarray(column) if isinstance(column, np.ma.MaskedArray) else None
     values = np.ma.getdata(column)
-    if not isinstance(kind, list):
-        if nulls.any():
-            raise ValueError(f"{name}: expected a {kind}, got null")
+    if nulls is not None:
+        _refuse_nulls(nulls, may_be_null, kind, name)
+    if not may_be_null:
         return COLUMNS[kind](values)
-    plain = COLUMNS[kind[1]](np.where(nulls, np.zeros(1, values.dtype), values))
-    known = ~nulls[:, None]
+    if nulls is not None:
+        values = np.where(nulls, np.zeros(1, values.dtype), values)
+    plain = COLUMNS[kind](values)
+    known = np.ones((len(values), 1), bool) if nulls is None else ~nulls[:, None]
     data = np.concatenate([known.astype(np.uint8) * VALUE[0], plain.data], axis=1)
     counts = np.ones(data.shape, bool)
     counts[:, 1:] = known if plain.counts is None else known & plain.counts
     return Cells(data, counts)
+
+
+def _fixed(columns: Mapping[str, np.ndarray], kind: str, may_be_null: bool) -> Cells:
+    """Fields of one type of fixed size that follow each other, all at once."""
+    values = np.empty((len(next(iter(columns.values()))), len(columns)), FIXED[kind])
+    with np.errstate(over="ignore"):
+        for n, column in enumerate(columns.values()):
+            values[:, n] = column
+    real = kind != "boolean"
+    if real and np.isinf(values).any():
+        _check_range(values, columns, kind)
+    nulls = np.isnan(values) if real and may_be_null else np.zeros(values.shape, bool)
+    for n, (name, column) in enumerate(columns.items()):
+        if isinstance(column, np.ma.MaskedArray):
+            nulls[:, n] |= np.ma.getmaskarray(column)
+            _refuse_nulls(nulls[:, n], may_be_null, kind, name)
+    size = values.itemsize
+    raw = values.view(np.uint8).reshape(*values.shape, size)
+    if not may_be_null:
+        return Cells(raw.reshape(len(values), -1), None)
+    data = np.empty((*values.shape, 1 + size), np.uint8)
+    data[:, :, 0], data[:, :, 1:] = ~nulls * np.uint8(VALUE[0]), raw
+    counts = np.empty(data.shape, bool)
+    counts[:, :, 0], counts[:, :, 1:] = True, ~nulls[:, :, None]
+    return Cells(data.reshape(len(values), -1), counts.reshape(len(values), -1))
+
+
+def _check_range(values: np.ndarray, columns: Mapping[str, np.ndarray], kind: str) -> None:
+    for n, column in enumerate(columns.values()):
+        lost = np.isinf(values[:, n])
+        if lost.any() and not np.isinf(np.asarray(column)[lost]).all():
+            raise OverflowError(f"expected numbers that a {kind} holds, got {column[lost]}")
+
+
+def _refuse_nulls(nulls: np.ndarray, may_be_null: bool, kind: str, name: str) -> None:
+    if not may_be_null and nulls.any():
+        raise ValueError(f"{name}: expected a {kind}, got null")
 
 
 def _longs(values: np.ndarray) -> Cells:
@@ -106,17 +158,6 @@ def _longs(values: np.ndarray) -> Cells:
     return Cells(((rest & 0x7F) | (more.astype(np.uint64) << 7)).astype(np.uint8), counts)
 
 
-def _reals(kind: str) -> Callable[[np.ndarray], Cells]:
-    def cells(values: np.ndarray) -> Cells:
-        with np.errstate(over="ignore"):
-            narrow = np.ascontiguousarray(values, kind)
-        if np.any(np.isinf(narrow) & ~np.isinf(values)):
-            raise OverflowError(f"expected numbers that {kind} holds, got {values[np.isinf(narrow)][0]}")
-        return Cells(narrow.view(np.uint8).reshape(len(values), narrow.itemsize), None)
-
-    return cells
-
-
 def _strings(values: np.ndarray) -> Cells:
     different, which = np.unique(values, return_inverse=True)
     encoded = [_string(str(one)) for one in different]
@@ -129,9 +170,6 @@ def _strings(values: np.ndarray) -> Cells:
 COLUMNS: dict[str, Callable[[np.ndarray], Cells]] = {
     "long": _longs,
     "int": _longs,
-    "float": _reals("<f4"),
-    "double": _reals("<f8"),
-    "boolean": lambda values: Cells(values.astype(bool).astype(np.uint8)[:, None], None),
     "string": _strings,
 }
 

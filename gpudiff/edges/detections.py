@@ -19,12 +19,13 @@ The associator answers with two parts, b"GDA1" and the JSON of `Answer`.
 
 A control message is two parts, b"GDV1" and a JSON object: {"say": "announce", "visit", "detectors", and perhaps
 "snaps", "readout_end_tai"}, {"say": "failed", "visit", "snap", "detector", "reason"}, {"say": "visit", "visit",
-"state", "reason"} or {"say": "release", "visit", "detector" (null: all), "drop"}.  Its answer has status "done"
-or "failed".
+"state", "reason"}, {"say": "release", "visit", "detector" (null: all), "drop"} or {"say": "load"}, which asks for
+nothing but the answer's load.  The answer has status "done" or "failed".
 """
 
 import math
 import re
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -207,7 +208,7 @@ def is_control(parts: list[Any]) -> bool:
 
 
 def encode_control(say: str, **values: Any) -> list[bytes]:
-    """A control message to the associator: `announce`, `failed`, `visit` or `release`, with its values."""
+    """A control message to the associator: `announce`, `failed`, `visit`, `release` or `load`, with its values."""
     return [CONTROL_MAGIC, msgspec.json.encode({"say": say, **values})]
 
 
@@ -290,19 +291,24 @@ def _decode_table(part: Any, schema: tuple[Column, ...], name: str) -> Table:
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BadMessage(f"{name}: not an Arrow stream: {error}") from None
-    missing = [c.name for c in schema if c.name not in table.column_names]
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    missing = [c.name for c in schema if c.name not in columns]
     if missing:
         raise MissingKey(f"{name}: missing {', '.join(missing)}")
-    return Table(schema, {c.name: _decode_column(table, c.name, c.dtype, name) for c in schema})
+    return Table(schema, {c.name: _decode_column(columns[c.name], c, name) for c in schema})
 
 
-def _decode_column(table: pa.Table, column: str, dtype: str, name: str) -> np.ndarray:
-    text = np.dtype(dtype).kind == "U"
-    values, expected = table.column(column), pa.string() if text else pa.from_numpy_dtype(np.dtype(dtype))
+def _decode_column(values: pa.ChunkedArray, column: Column, name: str) -> np.ndarray:
+    expected = _arrow_type(column.dtype)
     if values.type != expected or values.null_count:
         found = f"{values.type} with {values.null_count} nulls"
-        raise BadMessage(f"{name}: column {column}: expected {expected} without nulls, got {found}")
+        raise BadMessage(f"{name}: column {column.name}: expected {expected} without nulls, got {found}")
     return values.to_numpy()
+
+
+@cache
+def _arrow_type(dtype: str) -> pa.DataType:
+    return pa.string() if np.dtype(dtype).kind == "U" else pa.from_numpy_dtype(np.dtype(dtype))
 
 
 def _check_ids(sources: Table, frame: FrameId, count: int, name: str) -> None:

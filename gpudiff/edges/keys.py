@@ -6,6 +6,7 @@ NAME.key_secret           a key pair, mode 0600; never leaves its machine.  The 
 NAME.key                  its public half, to be given to the other side
 allowed/frames/NAME.key       clients that may send frames
 allowed/detections/NAME.key   differencers that may hand detections to this associator
+allowed/alerts/NAME.key       brokers that may subscribe to its ZeroMQ sinks
 associator.key            the associator's public key, on a differencer's machine; without it both have one pair
 
 Files are ZeroMQ certificates, as czmq and pyzmq write and read them too.

@@ -70,7 +70,7 @@ def messages(batch: OutgoingBatch, tier: str) -> tuple[list[Message], list[Refus
         data: Sequence[bytes] = [framed(batch.schema_id, one) for one in batch.alerts]
     elif tier == "notice":
         kept, heads, refused = sources(batch)
-        rows = rows.take(kept)
+        rows = rows.take(kept) if refused else rows
         data = _notices(rows, heads, bytes.fromhex(batch.fingerprint))
     else:
         raise BadConfiguration(f"tier {tier!r}: expected one of {TIERS}")

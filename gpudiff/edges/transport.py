@@ -4,6 +4,7 @@ import hashlib
 import ipaddress
 import os
 import tempfile
+import threading
 import time
 import uuid
 from collections import Counter
@@ -201,7 +202,13 @@ class Publisher(Socket):
             **(self._guard.options if self._guard else {}),
         )
         self._patient_from = 0.0
+        if self._guard:
+            self._guard.watch(self._socket)
         self.endpoint = self._bind(endpoint)
+
+    def refused(self) -> Counter[str]:
+        """As of a Router; for any thread."""
+        return self._guard.refused() if self._guard else Counter()
 
     def close(self) -> None:
         """Close; what was just sent may take LINGER to leave."""
@@ -241,6 +248,7 @@ class Guard:
         self._asks.start()
         self._asks.configure_curve_callback(domain="*", credentials_provider=_Provider(keys.allowed))
         self._socket: zmq.Socket | None = None
+        self._lock = threading.Lock()
 
     def watch(self, guarded: zmq.Socket) -> None:
         """Note the refusals of the socket from now on."""
@@ -253,19 +261,22 @@ class Guard:
         self._socket.connect("inproc://refused")
 
     def refused(self) -> Counter[str]:
-        """Refusals since last asked, by reason."""
+        """Refusals since last asked, by reason; for any thread."""
         found: Counter[str] = Counter()
-        while self._socket is not None and self._socket.poll(0):
-            found[REFUSALS[parse_monitor_message(self._socket.recv_multipart())["event"]]] += 1
+        with self._lock:
+            while self._socket is not None and self._socket.poll(0):
+                found[REFUSALS[parse_monitor_message(self._socket.recv_multipart())["event"]]] += 1
         return found
 
     def close(self, guarded: zmq.Socket) -> None:
         """Close the socket, then ask no more."""
+        with self._lock:
+            watched, self._socket = self._socket, None
         guarded.disable_monitor()
         guarded.close()
         self._asks.stop()
-        if self._socket is not None:
-            self._socket.close(0)
+        if watched is not None:
+            watched.close(0)
         self.context.term()
 
 
@@ -283,6 +294,7 @@ class Dealer(Socket):
     """A connected DEALER that knows when its connection was lost and came back.
 
     refused : why the other end does not let us in, '' as long as it does or has not said
+    connected : whether the other end was there when its connection was last looked at
     """
 
     def __init__(self, endpoint: str, backlog: int = 1000, keys: ClientKeys | None = None):
@@ -298,7 +310,7 @@ class Dealer(Socket):
             RECONNECT_IVL_MAX=RECONNECT_MAX_MS,
             **options,
         )
-        self.endpoint, self.refused = endpoint, ""
+        self.endpoint, self.refused, self.connected = endpoint, "", False
         events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
         for event in REFUSALS:
             events |= event
@@ -342,11 +354,12 @@ class Dealer(Socket):
         while self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)["event"]
             if event == zmq.EVENT_DISCONNECTED:
-                self._lost = True
+                self._lost, self.connected = True, False
             elif event in REFUSALS:
                 self.refused = REFUSALS[event]
             else:
                 self._lost, self._back, self.refused = False, self._lost or self._back, ""
+                self.connected = True
 
 
 class Pair(Socket):

@@ -18,6 +18,7 @@ from gpudiff.edges.wire_header import (
     Part,
     PlaneHeader,
     decode_header,
+    wcs,
 )
 from gpudiff.model.clock import tai_now
 from gpudiff.model.errors import BadMessage, BadPsf, ChecksumMismatch, LostSegment
@@ -177,11 +178,8 @@ def _checked_part(header: Header, plane: PlaneHeader, part: Part) -> Part:
 
 def frame_in(envelope: Envelope) -> Frame:
     """The frame in an envelope, with its digest; raises BadPsf.  Of `wcs` only the keywords of a WCS are kept."""
-    from gpudiff.edges.header import WCS_KEYWORD
-
     header = envelope.header
     name = f"frame {header.frame}"
-    wcs = (header.wcs or {}).items()
     times = {key: _or_nan(getattr(header, key)) for key in TIMES_AND_ANGLES}
     return with_digest(
         Frame(
@@ -193,7 +191,7 @@ def frame_in(envelope: Envelope) -> Frame:
             gain=header.gain,
             read_noise=header.read_noise,
             saturation=header.saturation,
-            wcs={key: value for key, value in wcs if value is not None and WCS_KEYWORD.fullmatch(key)},
+            wcs=wcs(header),
             psf=None if header.psf is None else _decode_psf(header.psf, name),
             unit=header.unit,
             zero_point=header.zero_point,

@@ -1,5 +1,6 @@
 """The JSON header of a frame message: its keys, their bounds, and what a broken one still says (see WIRE.md)."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -7,8 +8,9 @@ from typing import Annotated, Any
 import msgspec
 
 from gpudiff.edges.ring import Place
-from gpudiff.model.errors import BadMessage, MissingKey
+from gpudiff.model.errors import BadMessage, BadWcs, MissingKey
 from gpudiff.model.frame import FrameId
+from gpudiff.model.sky import Sky
 
 FRAMES = b"GDF1"
 MAX_HEADER_BYTES = 4 << 20
@@ -95,6 +97,27 @@ def identity(parts: Sequence[Part]) -> Identity:
     if len(parts) < 2 or bytes(parts[0][:5]) != FRAMES or len(parts[1]) > MAX_HEADER_BYTES:
         return Identity()
     return _identity(parts[1])
+
+
+def place(header: Header) -> tuple[float, float]:
+    """(ra, dec), degrees, that say which associator has the frame: its boresight, so that a visit stays together;
+    the middle of the frame where nobody said that; NaN without a WCS."""
+    if header.boresight_ra is not None and header.boresight_dec is not None:
+        return header.boresight_ra, header.boresight_dec
+    rows, columns = header.planes[0].shape if header.planes else (0, 0)
+    try:
+        ra, dec = Sky(wcs(header)).to_sky((columns - 1) / 2, (rows - 1) / 2)
+    except BadWcs:
+        return math.nan, math.nan
+    return float(ra), float(dec)
+
+
+def wcs(header: Header) -> dict[str, Any]:
+    """Of the header's `wcs` only the keywords of a WCS."""
+    from gpudiff.edges.header import WCS_KEYWORD
+
+    known = (header.wcs or {}).items()
+    return {key: value for key, value in known if value is not None and WCS_KEYWORD.fullmatch(key)}
 
 
 def _identity(part: Part) -> Identity:

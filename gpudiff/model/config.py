@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 from gpudiff.model.errors import BadConfiguration
 from gpudiff.model.provenance import canonical, digest
+from gpudiff.model.regions import problem
 
 STRINGS = tuple[str, ...]
 """The type of a key that takes a list of strings."""
@@ -69,6 +70,7 @@ class Service:
 
     frames: str = "tcp://127.0.0.1:5570"  # where clients send frames
     detections: str = "ipc://{directory}/detections.ipc"  # differencer to associator
+    associators: tuple[str, ...] = ()  # several, by sky: "tcp://host:5571 ra 0 180 dec -90 0", ...
     workers: int = 0  # 0: one a core
     credit: int = 4  # frames a client may have in flight
     lease_s: float = 60.0
@@ -150,8 +152,9 @@ class Ledger:
     """How results are committed, and when a visit's books are closed."""
 
     store: str = "sqlite"  # or a postgresql:// URL
-    group: int = 64  # frames that may share a transaction
+    group: int = 16  # frames that may share a transaction
     group_s: float = 0.05  # how long a transaction may wait for more of them
+    patience_s: float = 2.0  # how long batches may wait for each other before anything is left out
     missing_s: float = 20.0  # after the end of readout: a detector without a frame is MISSING
     close_s: float = 45.0  # after the end of readout: the visit is CLOSED, whatever is missing
     seal_s: float = 43200.0  # after the closing: nothing can be added to the visit any more
@@ -228,6 +231,7 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("telescope", "warm_bytes"): (0, inf),
     ("ledger", "group"): (1, 10000),
     ("ledger", "group_s"): (0, 10),
+    ("ledger", "patience_s"): (0.01, 3600),
     ("ledger", "missing_s"): (0, inf),
     ("ledger", "close_s"): (0, inf),
     ("ledger", "seal_s"): (0, inf),
@@ -240,6 +244,7 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
 }
 """Least and greatest value; a NaN is out of every range."""
 
+REGIONS = ("service", "associators")
 ODD = {("service", "cutout_size")}
 
 
@@ -321,6 +326,8 @@ def _section(kind: type, section: str, values: dict[str, Any], wrong: list[str])
         expected = _expected(types[key], section, key, typed)
         if expected:
             wrong.append(f"{where}expected {expected}, got {value!r}")
+        elif (section, key) == REGIONS and (said := problem(typed)):
+            wrong.append(f"{where}{said}")
         else:
             made[key] = typed
     return made

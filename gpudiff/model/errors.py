@@ -26,6 +26,7 @@ GpudiffError
     NoCredit             more frames in flight than the service granted
     LostSegment          shared memory that a message names is gone, or holds another frame by now
     NeighbourLost        the other program did not answer in time
+      AssociatorAway       that of a frame's part of the sky is gone, where several share it
   MustStop             the program cannot go on: it stops cleanly and hands its work back
     StoreFailed          the ledger or archive cannot be written (disk full, corrupt)
     DeviceFailed         a GPU was asked for and cannot be used
@@ -140,6 +141,10 @@ class LostSegment(TryAgain):
 
 
 class NeighbourLost(TryAgain):
+    pass
+
+
+class AssociatorAway(NeighbourLost):
     pass
 
 

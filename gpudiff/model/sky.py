@@ -35,7 +35,8 @@ class Sky:
                     reason = " ".join(str(error).split())
                     raise BadWcs(f"expected a FITS WCS, got keywords that make none: {reason}") from None
             if wcs.has_celestial:
-                self._wcs = wcs.celestial
+                plain = (wcs.naxis, wcs.wcs.lng, wcs.wcs.lat) == (2, 0, 1)
+                self._wcs = wcs if plain else wcs.celestial  # a copy, as long in the making
 
     def __bool__(self) -> bool:
         return self._wcs is not None
@@ -59,14 +60,10 @@ class Sky:
     def jacobian(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """(N, 2, 2) d(ra cos dec, dec) / d(x, y), degrees a pixel."""
         x, y = np.asarray(x, float), np.asarray(y, float)
-        _, dec0 = self.to_sky(x, y)
-        columns = []
-        for dx, dy in ((0.5, 0.0), (0.0, 0.5)):
-            ra1, dec1 = self.to_sky(x - dx, y - dy)
-            ra2, dec2 = self.to_sky(x + dx, y + dy)
-            dra = (ra2 - ra1 + 180) % 360 - 180
-            columns.append(np.stack([dra * np.cos(np.radians(dec0)), dec2 - dec1], -1))
-        return np.stack(columns, -1)
+        steps = np.array([(0, 0), (-0.5, 0), (0.5, 0), (0, -0.5), (0, 0.5)])[:, :, None]
+        ra, dec = self.to_sky(x + steps[:, 0], y + steps[:, 1])
+        dra = (ra[2::2] - ra[1::2] + 180) % 360 - 180
+        return np.stack([dra * np.cos(np.radians(dec[0])), dec[2::2] - dec[1::2]], 1).transpose(2, 1, 0)
 
 
 def _check_numbers(cards: dict[str, Any]) -> None:

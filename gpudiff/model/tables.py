@@ -22,15 +22,25 @@ class Table:
 
     def __init__(self, schema: tuple[Column, ...], columns: Mapping[str, Any]):
         """Raises ValueError on a missing, unknown or unequal column."""
-        names = [c.name for c in schema]
-        if set(names) != set(columns):
-            missing, unknown = sorted(set(names) - set(columns)), sorted(set(columns) - set(names))
+        try:
+            made = {c.name: np.asarray(columns[c.name], dtype=c.dtype) for c in schema}
+        except KeyError:
+            made = {}
+        if len(made) != len(columns):
+            names = {c.name for c in schema}
+            missing, unknown = sorted(names - set(columns)), sorted(set(columns) - names)
             raise ValueError(f"expected the schema's columns; missing {missing}, unknown {unknown}")
-        self.schema = schema
-        self.columns = {c.name: np.asarray(columns[c.name], dtype=c.dtype) for c in schema}
-        lengths = {len(column) for column in self.columns.values()}
+        self.schema, self.columns = schema, made
+        lengths = {len(column) for column in made.values()}
         if len(lengths) > 1:
             raise ValueError(f"expected columns of one length, got {sorted(lengths)}")
+
+    @classmethod
+    def _of(cls, schema: tuple[Column, ...], columns: dict[str, np.ndarray]) -> "Table":
+        """Columns that are known to be the schema's."""
+        table = cls.__new__(cls)
+        table.schema, table.columns = schema, columns
+        return table
 
     @classmethod
     def empty(cls, schema: tuple[Column, ...]) -> "Table":
@@ -45,7 +55,7 @@ class Table:
 
     def take(self, rows: Any) -> "Table":
         """The rows picked by an index array, a slice or a boolean mask."""
-        return Table(self.schema, {name: column[rows] for name, column in self.columns.items()})
+        return Table._of(self.schema, {name: column[rows] for name, column in self.columns.items()})
 
     def replace(self, **columns: Any) -> "Table":
         """The same rows with some columns changed."""
@@ -61,7 +71,7 @@ class Table:
 def concatenate(tables: list[Table]) -> Table:
     """Rows of all the tables, which share a schema; at least one table."""
     first = tables[0]
-    return Table(first.schema, {n: np.concatenate([t[n] for t in tables]) for n in first.columns})
+    return Table._of(first.schema, {n: np.concatenate([t[n] for t in tables]) for n in first.columns})
 
 
 # ---------------------------------------------------------------- DIASource

@@ -146,6 +146,8 @@ def mover_candidates(sources: Table, movers: Table, radius: float) -> tuple[np.n
     The gate is a rectangle with the motion for its axis.  A source may be a part of the trail, so along the
     motion the prediction's variance is larger by the square of the trail's length over 12.
     """
+    if not len(movers):
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
     i, j = zone_join(sources["ra"], sources["dec"], movers["ra"], movers["dec"], NEIGHBOURHOOD)
     r, _ = separation(sources, movers, i, j)
     trail = np.stack([movers["eastTrail"], movers["northTrail"]], -1).astype(float)[j]

@@ -59,6 +59,8 @@ def link(sources: Table, loose: Table, limits: LinkLimits) -> np.ndarray:
     loose : Table of LOOSE; what is later than the sources, or of the same frame, is left alone
     The tracklet's id is that of the loose detections it joins, or the diaSourceId of the earliest of them.
     """
+    if not (len(sources) and len(loose)):
+        return np.zeros(len(sources), np.int64)
     pairs = _pairs(sources, loose, limits)
     best, chance = np.full(len(sources), -1), np.full(len(sources), limits.chance)
     _offer(best, chance, pairs.i, pairs.k, pairs.number * (_rate(pairs) / limits.fastest) ** 2)

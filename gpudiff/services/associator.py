@@ -48,13 +48,12 @@ from gpudiff.services.associator_metrics import AssociatorMetrics
 from gpudiff.services.breaker import Breaker
 from gpudiff.services.identify import identify, seen_of
 from gpudiff.services.known_sky import KnownSky
-from gpudiff.services.load import Load
+from gpudiff.services.load import CUTOUTS, FULL_ALERTS, Load
 from gpudiff.services.publisher import Publisher
+from gpudiff.services.publishing import PublisherProcess
 from gpudiff.services.solar_system import SolarSystem
 from gpudiff.services.visits import Visits, obey
 
-FULL_ALERTS, CUTOUTS = 2, 3
-"""Steps of services/load.py that are done here; the first and the last are the differencer's."""
 Made = TypeVar("Made")
 MAX_BYTES = 4 << 30
 """Of one message; 65,536 sources with three cutouts of 51 x 51, variance and mask are 3 GB."""
@@ -100,8 +99,12 @@ class Associator:
         clock: Callable[[], float] = tai_now,
         sinks: Sequence[Sink] = (),
         monotonic: Callable[[], float] = time.monotonic,
+        apart: bool = False,
     ):
-        """Raises StoreFailed, also when the directory has an owner already."""
+        """sinks : fed by threads of this process; apart : those of the configuration are fed by another process
+
+        Raises StoreFailed, also when the directory has an owner already; BadConfiguration for a sink that is none.
+        """
         self.configuration, self.clock = configuration, clock
         self.counts: Counter[str] = Counter()
         self.metrics = AssociatorMetrics()
@@ -114,13 +117,19 @@ class Associator:
         folder.make(self.alerts)
         for file in self.ledger.all_archive_files():
             archive.trim(self.alerts / file.name, file.size)
+        self._archives = archive.Writer()
         self.dead = DeadLetters(directory / "dead")
         self.index = AlertIndex(self.alerts)
         self._to_index: list[tuple[str, Table]] = []
         self.breaker = Breaker(configuration.ledger.suspect_factor, configuration.ledger.suspect_count)
-        self.publisher = Publisher(where, self.alerts, sinks, self.ledger.watermarks(), clock)
+        marks = self.ledger.watermarks()
+        self.publisher = (
+            PublisherProcess(directory, configuration, where, self.alerts, marks)
+            if apart and (configuration.service.sinks or configuration.broker.filters)
+            else Publisher(where, self.alerts, sinks, marks, clock)
+        )
         self.visits = Visits(self.ledger, directory, configuration.ledger, clock, monotonic)
-        self.load = Load(monotonic)
+        self.load = Load(monotonic, configuration.ledger.patience_s)
         known = configuration.sky.known_objects
         self.snapshot = ObjectStore(Path(known)) if known else None
         self.solar_system = (
@@ -185,10 +194,11 @@ class Associator:
         self.visits.tick()
 
     def burdened(self, waiting: bool) -> None:
-        """waiting : whether more batches wait than one transaction takes.  Steps begin and end by that."""
-        before, level = self.load.level, self.load.note(waiting)
-        if (before >= FULL_ALERTS) != (level >= FULL_ALERTS):
-            self.publisher.defer_full(level >= FULL_ALERTS)
+        """waiting : whether a batch has waited for those just answered.  Steps begin and end by that."""
+        if self.load.note(waiting):
+            self.metrics.loaded(self.load)
+            log.say("load", level=self.load.level)
+            self.publisher.defer_full(self.load.on(FULL_ALERTS))
 
     # ------------------------------------------------------------ a group
     def _note_progress(self) -> None:
@@ -202,12 +212,15 @@ class Associator:
         touched: set[str] = set()
         self._to_index.clear()
         self._done.clear()
-        with self.ledger.transaction():
-            yield touched
-            watch = Stopwatch()
-            for file in sorted(touched):
-                archive.sync(self.alerts / file, self.ledger.archive_file(file).size)
-            self._note_progress()
+        try:
+            with self.ledger.transaction():
+                yield touched
+                watch = Stopwatch()
+                for file in sorted(touched):
+                    self._archives.sync(self.alerts / file, self.ledger.archive_file(file).size)
+                self._note_progress()
+        finally:
+            self._archives.close()
         watch.lap("commit")
         self.metrics.stages(watch.seconds)
         self._say_done()
@@ -292,7 +305,7 @@ class Associator:
         kinds = {kind: int(np.count_nonzero(found.kind == number)) for number, kind in enumerate(KINDS)}
         self._done.append(Done(frame, kinds, seconds, self.clock()))
         counts = (count, known, count - known)
-        return Answer(_list(frame), "committed", *counts, latency_s=seconds, load=self.load.level)
+        return Answer(_list(frame), "committed", *counts, latency_s=seconds)
 
     def report(self, state: str, endpoint: str) -> None:
         """Write associator.json: state, process id, endpoint, objects known, and what was counted since the
@@ -389,7 +402,7 @@ class Associator:
         file = self.ledger.archive_files(frame.visit)[schema_fingerprint()]
         path = self.alerts / file.name
         touched.add(file.name)
-        return file.name, archive.append(path, file.size, schema_text(), alerts)
+        return file.name, self._archives.append(path, file.size, schema_text(), alerts)
 
     def _with_free_ids(self, found: Association, frame: FrameId) -> Association:
         """New objects under ids that no object has.

@@ -1,7 +1,6 @@
 """The associator as a program: its socket, its turns, what it shows over HTTP."""
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from gpudiff.edges.transport import Received, Router, endpoint_in, wait
 from gpudiff.model.config import Configuration
 from gpudiff.services.associator import MAX_BYTES, Associator, Message
 from gpudiff.services.monitor import Monitor, well
-from gpudiff.services.outlets import sinks_of
 
 LISTEN_S = 1.0
 GROUP_PAUSE_S = 0.002
@@ -35,7 +33,7 @@ def serve(
     import astropy.io.fits
     import astropy.wcs  # noqa: F401  # now, not in the first frame's latency
 
-    associator = Associator(directory, configuration, sinks=sinks_of(configuration, directory))
+    associator = Associator(directory, configuration, apart=True)
     monitor: Monitor | None = None
     try:
         if metrics is not None:
@@ -51,7 +49,7 @@ def serve(
                 if not step(associator, router):
                     associator.tick()
                     wait([router], LISTEN_S)
-                associator.counts.update(_named(router.refused()))
+                _count_refused(associator, router)
                 associator.report("ready", router.endpoint)
             associator.report("stopped", router.endpoint)
         finally:
@@ -73,17 +71,20 @@ def step(associator: Associator, router: Router) -> int:
             break
         if message is not None:
             received.append(message)
-    associator.burdened(len(received) == settings.group)
     controls = [one for one in received if detections.is_control(one.parts)]
     batches = [one for one in received if not detections.is_control(one.parts)]
     answers = associator.answers([Message(one.parts, one.cut) for one in batches]) if batches else []
     answers += [associator.control(one.parts) for one in controls]
     for one, answer in zip([*batches, *controls], answers, strict=True):
+        answer.load = associator.load.level
         if not router.send(one.sender, detections.encode_answer(answer)):
             associator.counts["unheard"] += 1
+    associator.burdened(bool(wait([router], 0.0)))
     return len(received)
 
 
-def _named(refused: Counter[str]) -> dict[str, int]:
-    """Connections refused, as counts."""
-    return {f"refused: {reason}": count for reason, count in refused.items()}
+def _count_refused(associator: Associator, router: Router) -> None:
+    """Count who was not let in, differencers and subscribers."""
+    for door, refused in (("detections", router.refused()), ("alerts", associator.publisher.refused())):
+        associator.metrics.refused(door, refused)
+        associator.counts.update({f"refused {door}: {reason}": count for reason, count in refused.items()})

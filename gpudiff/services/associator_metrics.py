@@ -6,7 +6,8 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client import Counter as Total
 
-from gpudiff.services.metrics import SECONDS
+from gpudiff.services.load import Level
+from gpudiff.services.metrics import SECONDS, LoadMetrics
 
 
 class AssociatorMetrics:
@@ -31,7 +32,11 @@ class AssociatorMetrics:
             registry=registry,
             buckets=SECONDS,
         )
+        self._refused = Total(
+            "gpudiff_connections_refused", "connections not let in", ["door", "reason"], registry=registry
+        )
         self._objects = Gauge("gpudiff_objects", "DIAObjects in memory", registry=registry)
+        self._load = LoadMetrics(registry)
 
     def answered(self, status: str, error: str = "") -> None:
         """Count an answer, by the error's name too where there is one."""
@@ -49,6 +54,15 @@ class AssociatorMetrics:
         if latency_s is not None and np.isfinite(latency_s):
             for _ in range(alerts):
                 self._latency.observe(latency_s)
+
+    def refused(self, door: str, connections: Mapping[str, int]) -> None:
+        """Count differencers (door: detections) and subscribers (alerts) that were not let in, by reason."""
+        for reason, count in connections.items():
+            self._refused.labels(door, reason).inc(count)
+
+    def loaded(self, level: Level) -> None:
+        """Note what is left out under load."""
+        self._load.note(level)
 
     def stages(self, seconds: Mapping[str, float]) -> None:
         """Note how long each stage took: associate, encode, archive, store of a batch; commit of a transaction."""

@@ -6,7 +6,7 @@ told; matches whose own sink does not take them now wait, a limited number of th
 
 import json
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.filter_file import read_filters
+from gpudiff.edges.sinks import refusals
 from gpudiff.model.clock import tai_now
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import BadFilter, GpudiffError, NeighbourLost
@@ -100,6 +101,10 @@ class Broker:
         for one in self.running.values():
             self._retire(one)
         self.report()
+
+    def refused(self) -> Counter[str]:
+        """Subscribers that the filters' sinks did not let in since last asked, by reason; for any thread."""
+        return refusals(one.sink for one in list(self.running.values()))
 
     def report(self) -> None:
         """Write broker.json: each filter's owner, step of provenance, counts, what waits, why it is off; what the

@@ -15,6 +15,7 @@ from gpudiff.edges.positions import known_positions
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import endpoint_in, wait
 from gpudiff.model.errors import (
+    AssociatorAway,
     ChecksumMismatch,
     GpudiffError,
     InputRejected,
@@ -23,9 +24,10 @@ from gpudiff.model.errors import (
     NeighbourLost,
 )
 from gpudiff.services import log
+from gpudiff.services.associators import Associators
 from gpudiff.services.handover import error_named
-from gpudiff.services.herald import Herald
 from gpudiff.services.intake import Held
+from gpudiff.services.load import FORCED, INTAKE, Level
 from gpudiff.services.preload import Preloader
 from gpudiff.services.reception import Reception, refusal
 from gpudiff.services.settings import DONE, HANDING, READY, Settings
@@ -59,15 +61,15 @@ class Differencer:
         TemplateStore(settings.templates, settings.configuration.instrument, index=settings.index).close()
         security = settings.configuration.security
         bind = endpoint_in(settings.directory, settings.frames)
-        neighbour = endpoint_in(settings.directory, settings.detections)
-        self.herald = Herald(neighbour, associator_keys(security))
-        self.reception = Reception(bind, service, letters, security, self.herald)
+        self.associators = Associators(settings.regions, associator_keys(security))
+        self.reception = Reception(bind, service, letters, security, self.associators)
         self.endpoint, self.metrics = self.reception.router.endpoint, self.reception.metrics
         self.intake = self.reception.intake
         ring = str(self.reception.rings.path) if self.reception.rings else ""
         self.pool = WorkerPool(replace(settings, ring=ring))
         self.preloader = Preloader(settings, self.reception.schedule)
         self.preloader.start()
+        self.level = Level()
         self._wake, self._waker = os.pipe()
         self._stopping = False
         self._ready: Callable[[str], None] | None = None
@@ -107,7 +109,7 @@ class Differencer:
         self.preloader.close()
         self.pool.close()
         self.reception.close()
-        self.herald.close()
+        self.associators.close()
         os.close(self._wake)
         os.close(self._waker)
 
@@ -154,16 +156,32 @@ class Differencer:
                 self._bury_worker(one)
         self._give_work()
         self.pool.kill_overdue()
-        self.herald.listen()
+        self.associators.listen()
+        self._follow()
         self.reception.beat()
         self._write_status("stopping" if self._stopping else "running")
 
     def _give_work(self) -> None:
+        self._look_who_is_there()
         for one in self.pool.idle():
             held = self.intake.next()
             if held is None:
                 return
-            one.work(held, forced=len(self.intake.queue) <= len(self.pool.workers))
+            free = self.intake.waiting() <= len(self.pool.workers)
+            one.work(held, forced=free and not self.level.on(FORCED))
+            self._look_who_is_there()
+
+    def _look_who_is_there(self) -> None:
+        busy = {one.held.associator for one in self.pool.workers if one.held}
+        self.intake.closed = self.associators.closed(busy)
+
+    def _follow(self) -> None:
+        """Leave out what the associators said last, and ask again while that is anything."""
+        if self.level.set(self.associators.level):
+            self.metrics.load(self.level)
+            log.say("load", level=self.level.level)
+        self.intake.narrow = self.level.on(INTAKE)
+        self.associators.ask()
 
     def _hear(self, one: WorkerProcess) -> None:
         """Act on all that a worker has said."""
@@ -186,6 +204,8 @@ class Differencer:
         self.metrics.stages(values.pop("seconds") | {"frame_wait": held.waited_s})
         self.metrics.template(self.preloader.before(values.pop("template"), held.arrived))
         self.metrics.forced(values.pop("forced"))
+        self.associators.answered(held.associator, values.pop("load"))
+        self._follow()
         frame = held.frame
         log.say("done", frame, sources=values["sources"], status=values["status"])
         self.reception.end(held, Receipt(frame.visit, frame.snap, frame.detector, None, **values))
@@ -198,7 +218,12 @@ class Differencer:
         kind = error_named(name)
         if issubclass(kind, MustStop):
             raise kind(f"frame {held.frame}: {reason}")
-        if issubclass(kind, ChecksumMismatch | LostSegment):
+        if issubclass(kind, AssociatorAway):
+            log.say("away", held.frame, log.WARNING, reason=reason)
+            self.associators.gave_up(held.associator)
+            held.tries -= 1
+            self.intake.again(held)
+        elif issubclass(kind, ChecksumMismatch | LostSegment):
             self.reception.end(held, refusal(held.frame, "failed", kind(reason)))  # changed since it was accepted
         elif issubclass(kind, InputRejected):
             self.reception.reject(held, kind(reason))

@@ -2,11 +2,12 @@
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.wire import Envelope
+from gpudiff.edges.wire_header import Header
 from gpudiff.model.clock import tai_now
 from gpudiff.model.errors import BadMessage, NoCredit
 from gpudiff.model.frame import FrameId
@@ -22,7 +23,7 @@ class Held:
     parts : the message, as it came; content : its checksum (wire.Envelope)
     waiters : client -> the attempt it was sent under
     tries : how often a worker was given it; arrived : time.monotonic(); waited_s : for its first worker
-    segments : files of shared memory that its planes lie in
+    segments : files of shared memory that its planes lie in; associator : the endpoint of the one that has it
     """
 
     frame: FrameId
@@ -35,14 +36,21 @@ class Held:
     arrived: float = field(default_factory=time.monotonic)
     received_tai: float = field(default_factory=tai_now)
     segments: frozenset[str] = frozenset()
+    associator: str = ""
 
 
 class Intake:
     """The bounded queue between the clients and the workers."""
 
-    def __init__(self, credit: int, max_bytes: int):
-        """credit : frames of one client in hand at a time; max_bytes : of all frames in hand."""
-        self.credit, self.max_bytes = credit, max_bytes
+    def __init__(self, credit: int, max_bytes: int, route: Callable[[Header], str] = lambda header: ""):
+        """credit : frames of one client in hand at a time; max_bytes : of all frames in hand; route : the
+        associator that has a frame.
+
+        `narrow` may be set: then one frame is in hand at a time, and its answer tells whether there is room again.
+        `closed` may be set: the associators whose frames must wait; they get half of the room at most.
+        """
+        self.credit, self.max_bytes, self.narrow, self.route = credit, max_bytes, False, route
+        self.closed: frozenset[str] = frozenset()
         self.held: dict[FrameId, Held] = {}
         self.queue: deque[Held] = deque()
         self._finished: OrderedDict[FrameId, tuple[str, Receipt]] = OrderedDict()
@@ -69,10 +77,11 @@ class Intake:
         return Receipt(frame.visit, frame.snap, frame.detector, attempt, "accepted")
 
     def next(self) -> Held | None:
-        """The frame to work on next, its try counted; None when none waits."""
-        if not self.queue:
+        """The frame to work on next, its try counted; None when none waits whose associator is there."""
+        held = next((one for one in self.queue if one.associator not in self.closed), None)
+        if held is None:
             return None
-        held = self.queue.popleft()
+        self.queue.remove(held)
         held.tries += 1
         held.waited_s = held.waited_s or time.monotonic() - held.arrived
         return held
@@ -80,6 +89,20 @@ class Intake:
     def again(self, held: Held) -> None:
         """Put a frame back whose worker was lost, or whose moment was wrong: it is next."""
         self.queue.appendleft(held)
+
+    def crowd(self) -> Iterator[tuple[Held, NoCredit]]:
+        """Take out of the queue, and say why, what waits for associators that are closed and has more than half of
+        the room: frames of the others come in, and these are sent again by their clients."""
+        asleep = 0
+        for held in [one for one in self.queue if one.associator in self.closed]:
+            asleep += held.size
+            if asleep > max(held.size, self.max_bytes / 2):
+                self.queue.remove(held)
+                yield held, _away(held.frame)
+
+    def waiting(self) -> int:
+        """How many frames wait for a worker, not for their associator."""
+        return sum(held.associator not in self.closed for held in self.queue)
 
     def finish(self, held: Held, receipt: Receipt) -> None:
         """Let the frame go; a good end is remembered."""
@@ -91,6 +114,9 @@ class Intake:
 
     def _admit(self, client: bytes, envelope: Envelope, parts: Sequence[bytes | memoryview]) -> Held:
         frame = envelope.frame
+        associator = self.route(envelope.header)
+        if self.narrow and any(held.associator not in self.closed for held in self.held.values()):
+            raise NoCredit(f"frame {frame}: expected none in hand while the associator is behind")
         if sum(client in held.waiters for held in self.held.values()) >= self.credit:
             raise NoCredit(f"frame {frame}: expected at most {self.credit} frames of one client in flight")
         size = sum(len(part) for part in parts)
@@ -99,8 +125,15 @@ class Intake:
             raise NoCredit(
                 f"frame {frame}: expected {size} bytes of room, {in_hand} of {self.max_bytes} are taken"
             )
+        asleep = sum(held.size for held in self.held.values() if held.associator in self.closed)
+        if associator in self.closed and asleep and asleep + size > self.max_bytes / 2:
+            raise _away(frame)
         segments = frozenset(plane.shm.segment for plane in envelope.header.planes if plane.shm)
-        held = Held(frame, parts, envelope.content, size, segments=segments)
+        held = Held(frame, parts, envelope.content, size, segments=segments, associator=associator)
         self.held[frame] = held
         self.queue.append(held)
         return held
+
+
+def _away(frame: FrameId) -> NoCredit:
+    return NoCredit(f"frame {frame}: its associator is away, and the room for frames that wait for it is taken")

@@ -1,6 +1,7 @@
 """What is left out under load, in a fixed order, each step counted; detections never are.
 
-The measure is how long the associator has been behind: the time since batches last did not wait for each other.
+The measure is how long the associator has been behind: the time since no batch waited for another.  Its answers
+tell the differencers, which do the first step and the last.
 """
 
 from collections import Counter
@@ -8,35 +9,49 @@ from collections.abc import Callable
 from typing import Any
 
 STEPS = ("forced photometry", "full alerts", "cutouts of flagged sources", "intake")
-"""Left out one after the other: the first is measured later or not at all, the second leaves later, the third is
-left out of the alert, the last is not taken in until there is room."""
-BEHIND_S = (2.0, 4.0, 8.0, 16.0)
-"""When each begins; it ends when nothing waits any more."""
+"""Left out one after the other: the first is not measured (its frames are counted), the second leaves later, the
+third is left out of the alert, the last is not taken in until there is room."""
+FORCED, FULL_ALERTS, CUTOUTS, INTAKE = range(1, 5)
+TIMES = (1, 2, 4, 8)
+"""When each begins, in units of the patience; it ends when nothing waits any more."""
 
 
-class Load:
-    """How far behind the associator is, and which steps that calls for."""
+class Level:
+    """How many of STEPS are on, and how often each has begun."""
 
-    def __init__(self, monotonic: Callable[[], float]):
-        self._monotonic = monotonic
-        self._free_at = monotonic()
+    def __init__(self) -> None:
         self.level = 0
         self.counts: Counter[str] = Counter()
 
-    def note(self, waiting: bool) -> int:
-        """waiting : whether more batches wait than one transaction takes; the level: how many steps are on."""
-        now = self._monotonic()
-        if not waiting:
-            self._free_at = now
-        before, behind = self.level, now - self._free_at
-        self.level = 0 if not waiting else max(before, sum(behind >= limit for limit in BEHIND_S))
+    def set(self, level: int) -> bool:
+        """So many steps are on now, 0 to 4; whether that is a change."""
+        before, self.level = self.level, min(max(level, 0), len(STEPS))
         self.counts.update(STEPS[before : self.level])
-        return self.level
+        return before != self.level
 
     def on(self, step: int) -> bool:
         """Whether the step of this number, from 1, is on."""
         return self.level >= step
 
     def report(self) -> dict[str, Any]:
-        """For associator.json: the level, the steps that are on, and how often each has begun."""
+        """For status files: the level, the steps that are on, and how often each has begun."""
         return {"level": self.level, "left_out": list(STEPS[: self.level]), "times": dict(self.counts)}
+
+
+class Load(Level):
+    """How far behind the associator is, and which steps that calls for."""
+
+    def __init__(self, monotonic: Callable[[], float], patience_s: float):
+        """patience_s : how long batches may wait for each other before the first step begins"""
+        super().__init__()
+        self._monotonic, self._limits = monotonic, [patience_s * times for times in TIMES]
+        self._free_at = monotonic()
+
+    def note(self, waiting: bool) -> bool:
+        """waiting : whether a batch has waited for those before it; whether steps began or ended by that."""
+        now = self._monotonic()
+        if not waiting:
+            self._free_at = now
+            return self.set(0)
+        behind = now - self._free_at
+        return self.set(max(self.level, sum(behind >= limit for limit in self._limits)))

@@ -11,9 +11,28 @@ from prometheus_client import Counter as Total
 
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.control import Receipt
+from gpudiff.services.load import STEPS, Level
 from gpudiff.services.monitor import Monitor, Probe, well
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+
+class LoadMetrics:
+    """What is left out under load, in both programs: gpudiff_load_level, gpudiff_load_steps_total{step}."""
+
+    def __init__(self, registry: CollectorRegistry):
+        self._level = Gauge("gpudiff_load_level", "steps left out under load now", registry=registry)
+        self._steps = Total("gpudiff_load_steps", "how often each step has begun", ["step"], registry=registry)
+        self._counted: Counter[str] = Counter()
+        for step in STEPS:
+            self._steps.labels(step)
+
+    def note(self, level: Level) -> None:
+        """Show the level, count the steps that have begun since it was last shown."""
+        self._level.set(level.level)
+        for step, count in (level.counts - self._counted).items():
+            self._steps.labels(step).inc(count)
+        self._counted = level.counts.copy()
 
 
 class Metrics:
@@ -23,7 +42,7 @@ class Metrics:
     gpudiff_worker_restarts_total, gpudiff_connections_refused_total{reason}, gpudiff_stage_seconds{stage},
     gpudiff_frame_latency_seconds (a frame's arrival to its commit), gpudiff_frames_in_flight,
     gpudiff_frames_queued, gpudiff_next_visits_total{status}, gpudiff_template_loads_total{when},
-    gpudiff_forced_sources_total, gpudiff_forced_deferred_total (frames).
+    gpudiff_forced_sources_total, gpudiff_forced_deferred_total (frames), and those of LoadMetrics.
     """
 
     def __init__(self, endpoint: str):
@@ -35,6 +54,7 @@ class Metrics:
         self._sums: Counter[str] = Counter()
         self._visits: Counter[str] = Counter()
         self._loads: Counter[str] = Counter({"before": 0, "on_arrival": 0})
+        self._left_out = Level().report()
         self._written: dict[str, Any] = {}
         self._monitor: Monitor | None = None
         self.registry = registry = CollectorRegistry()
@@ -61,6 +81,7 @@ class Metrics:
         self._deferred_total = Total(
             "gpudiff_forced_deferred", "frames without forced photometry", registry=registry
         )
+        self._load = LoadMetrics(registry)
         self._in_flight = Gauge("gpudiff_frames_in_flight", "frames in hand", registry=registry)
         self._queued = Gauge("gpudiff_frames_queued", "frames no worker has yet", registry=registry)
 
@@ -104,6 +125,11 @@ class Metrics:
         self._deferred_total.inc(count is None)
         self._forced_total.inc(count or 0)
 
+    def load(self, level: Level) -> None:
+        """Note what is left out under load."""
+        self._left_out = level.report()
+        self._load.note(level)
+
     def refused(self, connections: Counter[str]) -> None:
         """Count connections that were not let in, by reason."""
         self._refused.update(connections)
@@ -126,7 +152,7 @@ class Metrics:
         accepted, done, duplicate and failed count receipts; `rejected` counts them by the error's name;
         `refused` counts connections without a key that is allowed; `workers` are process ids; `next_visits`
         counts announcements and first frames, `template_loads` the templates that were read before their frame
-        came and on its arrival.
+        came and on its arrival; `load` says what the associator has left out.
         """
         self._in_flight.set(in_flight)
         self._queued.set(queued)
@@ -141,6 +167,7 @@ class Metrics:
             **{name: self._sums[name] for name in ("forced_sources", "forced_deferred")},
             "next_visits": dict(self._visits),
             "template_loads": dict(self._loads),
+            "load": self._left_out,
             "in_flight": in_flight,
             "queued": queued,
             "workers": workers,

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from gpudiff.edges.keys import server_keys
+from gpudiff.edges.keys import server_keys, warning
 from gpudiff.edges.sinks import check, make_sink
-from gpudiff.model.config import Configuration
+from gpudiff.model.config import Configuration, Security
 from gpudiff.model.outgoing import Sink
+from gpudiff.services import log
 from gpudiff.services.broker import broker_of
 
 ZEROMQ = "zmq+"
@@ -18,10 +19,21 @@ def sinks_of(configuration: Configuration, directory: Path) -> list[Sink]:
     """
 
     def made(url: str) -> Sink:
-        check(url)
-        if not url.startswith(ZEROMQ):
-            return make_sink(url)
-        endpoint = url.removeprefix(ZEROMQ).partition("?")[0]
-        return make_sink(url, server_keys(configuration.security, endpoint, "alerts"))
+        return sink_of(url, configuration.security)
 
     return [*map(made, configuration.service.sinks), *broker_of(configuration, directory, made)]
+
+
+def sink_of(url: str, security: Security) -> Sink:
+    """The sink that a URL names; one that binds a socket asks its subscribers for keys, as `security` says.
+
+    Raises BadConfiguration for a URL that names no sink, a socket beyond this machine without keys.
+    """
+    check(url)
+    if not url.startswith(ZEROMQ):
+        return make_sink(url)
+    endpoint = url.removeprefix(ZEROMQ).partition("?")[0]
+    keys = server_keys(security, endpoint, "alerts")
+    if warning(security, endpoint):
+        log.say("insecure", level=log.WARNING, sink=url, reason="gives alerts to everybody, unencrypted")
+    return make_sink(url, keys)

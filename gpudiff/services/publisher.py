@@ -5,15 +5,17 @@ who asks for `progress`.  A sink that is slow, gone or broken holds up neither c
 """
 
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
 
-from gpudiff.edges import archive
+from gpudiff.edges import aligned, archive
 from gpudiff.edges.alert_schema import SCHEMA_ID
 from gpudiff.edges.ledger import Delivered
 from gpudiff.edges.ledger_reader import LedgerReader, Pending
+from gpudiff.edges.sinks import refusals
 from gpudiff.model.clock import tai_now
 from gpudiff.model.errors import GpudiffError, NeighbourLost, StoreFailed
 from gpudiff.model.outgoing import OUTGOING, Delivery, OutgoingBatch, Sink
@@ -34,6 +36,7 @@ class Follower:
 
     seq : everything up to this number of the outbox is delivered or refused
     deferred : whether to wait, for a sink of full alerts while the load is too high; idle : whether it does so
+    done : what was delivered and is not in the ledger yet, with the moment, time.monotonic()
     """
 
     sink: Sink
@@ -47,11 +50,26 @@ class Follower:
     alerts: int = 0
     wake: threading.Event = field(default_factory=threading.Event)
     stopping: threading.Event = field(default_factory=threading.Event)
-    done: SimpleQueue[Delivered] = field(default_factory=SimpleQueue)
+    memory: memoryview = field(default_factory=aligned.buffer)
+    done: deque[tuple[float, Delivered]] = field(default_factory=deque)
+
+    @property
+    def settle_s(self) -> float:
+        """How long the sink needs: when it is new, for its readers to come back; for what it took to leave."""
+        return float(getattr(self.sink, "settle_s", 0.0))
+
+    def settled(self) -> list[Delivered]:
+        """What has been delivered for long enough to be sure, taken out of `done`; all of it after the end."""
+        last = time.monotonic() - (0.0 if self.stopping.is_set() else self.settle_s)
+        found = []
+        while self.done and self.done[0][0] <= last:
+            found.append(self.done.popleft()[1])
+        return found
 
     def run(self) -> None:
         """Follow until told to stop."""
         reader = LedgerReader(self.where)
+        self.stopping.wait(self.settle_s)
         try:
             while not self.stopping.is_set():
                 self.wake.clear()
@@ -78,7 +96,7 @@ class Follower:
         pause, failures = PAUSE_S, 0
         while not self.stopping.is_set():
             try:
-                batch = outgoing(reader, self.folder, one)
+                batch = outgoing(reader, self.folder, one, self.memory)
                 self._note(one, batch, self.sink.publish(batch))
                 return True
             except (NeighbourLost, StoreFailed):  # not the alerts' fault: they are offered again
@@ -104,8 +122,25 @@ class Follower:
         self._advance(one, [(which, one.revision, f"{name}: {error}") for which in ids])
 
     def _advance(self, one: Pending, refused: list[tuple[int, int, str]]) -> None:
-        self.done.put(Delivered(self.sink.name, one.seq, self.clock(), refused))
+        self.done.append((time.monotonic(), Delivered(self.sink.name, one.seq, self.clock(), refused)))
         self.seq = one.seq
+
+
+@dataclass(frozen=True)
+class State:
+    """A sink: everything up to `seq` of the outbox is delivered or refused; alerts and errors so far."""
+
+    seq: int
+    alerts: int
+    errors: int
+
+
+def lag_of(states: Mapping[str, State], last: int) -> dict[str, dict[str, int]]:
+    """Of each sink: how far it is behind the outbox's end (`last`), alerts delivered, errors met."""
+    return {
+        name: {"behind": max(0, last - one.seq), "alerts": one.alerts, "errors": one.errors}
+        for name, one in states.items()
+    }
 
 
 class Publisher:
@@ -139,8 +174,8 @@ class Publisher:
             one.wake.set()
 
     def progress(self) -> list[Delivered]:
-        """What was delivered since the last time, in order, sink by sink."""
-        return [one.done.get() for one in self.followers for _ in range(one.done.qsize())]
+        """What was delivered for sure since the last time, in order, sink by sink."""
+        return [done for one in self.followers for done in one.settled()]
 
     def defer_full(self, deferred: bool) -> None:
         """Whether the sinks of full alerts must wait."""
@@ -148,12 +183,17 @@ class Publisher:
             one.deferred = deferred and getattr(one.sink, "tier", "") == FULL
         self.wake()
 
+    def states(self) -> dict[str, State]:
+        """How far each sink is, by its name."""
+        return {one.sink.name: State(one.seq, one.alerts, one.errors) for one in self.followers}
+
     def lag(self, last: int) -> dict[str, dict[str, int]]:
-        """Of each sink: how far it is behind the outbox's end (`last`), alerts delivered, errors met."""
-        return {
-            one.sink.name: {"behind": max(0, last - one.seq), "alerts": one.alerts, "errors": one.errors}
-            for one in self.followers
-        }
+        """As lag_of, of the sinks now."""
+        return lag_of(self.states(), last)
+
+    def refused(self) -> Counter[str]:
+        """Subscribers that the sinks did not let in since last asked, by reason."""
+        return refusals(one.sink for one in self.followers)
 
     def close(self) -> None:
         """Stop after the batches in hand, close the sinks."""
@@ -165,12 +205,15 @@ class Publisher:
             one.sink.close()
 
 
-def outgoing(reader: LedgerReader, folder: Path, one: Pending) -> OutgoingBatch:
-    """A frame's alerts on their way out: their rows from the ledger, their bytes from the archive."""
+def outgoing(reader: LedgerReader, folder: Path, one: Pending, memory: memoryview | None = None) -> OutgoingBatch:
+    """A frame's alerts on their way out: their rows from the ledger, their bytes from the archive.
+
+    memory : as archive.bodies takes it
+    """
     rows = reader.batch_sources(one.frame, one.revision)
     return OutgoingBatch(
         rows=Table(OUTGOING, {c.name: rows[c.name] for c in OUTGOING}),
-        alerts=archive.bodies(folder / one.file, one.offsets, one.lengths),
+        alerts=archive.bodies(folder / one.file, one.offsets, one.lengths, memory),
         schema=reader.schema(one.schema),
         schema_id=SCHEMA_ID,
         fingerprint=reader.alert_fingerprint(one.frame, one.revision),

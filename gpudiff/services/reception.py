@@ -17,7 +17,7 @@ from gpudiff.model.errors import BadMessage, ChecksumMismatch, GpudiffError, Inp
 from gpudiff.model.frame import FrameId
 from gpudiff.model.schedule import CANCELLED, NOTED
 from gpudiff.services import log
-from gpudiff.services.herald import Herald
+from gpudiff.services.associators import Associators
 from gpudiff.services.intake import Held, Intake
 from gpudiff.services.metrics import Metrics
 from gpudiff.services.schedule import Schedule
@@ -42,13 +42,13 @@ class Reception:
         service: Service,
         dead_letters: DeadLetters,
         security: Security = Security(),  # noqa: B008
-        herald: Herald | None = None,
+        associators: Associators | None = None,
     ):
         """Binds the endpoint; raises BadConfiguration, also for one beyond this machine without keys.
 
-        herald : tells the associator of visits and of frames given up; None: nobody does
+        associators : are told of visits and of frames given up; None: nobody does
         """
-        self.service, self.dead_letters, self.herald = service, dead_letters, herald
+        self.service, self.dead_letters, self.associators = service, dead_letters, associators
         self._max_bytes = service.max_frame_bytes + wire_header.MAX_HEADER_BYTES
         self.router = Router(
             endpoint,
@@ -56,7 +56,8 @@ class Reception:
             max_part_bytes=max(service.max_frame_bytes, wire_header.MAX_HEADER_BYTES) + MEBIBYTE,
             keys=server_keys(security, endpoint, "frames"),
         )
-        self.intake = Intake(service.credit, LARGEST_FRAMES * service.max_frame_bytes)
+        route = associators.route if associators else lambda header: ""
+        self.intake = Intake(service.credit, LARGEST_FRAMES * service.max_frame_bytes, route)
         self.metrics = Metrics(self.router.endpoint)
         self.schedule = Schedule()
         self.rings = ring_folder(service.ring)
@@ -88,8 +89,8 @@ class Reception:
         """Let a frame go as a dead letter."""
         frame = held.frame
         log.warn("rejected", error, frame)
-        if self.herald:
-            self.herald.failed(frame, f"{error.name}: {error}")
+        if self.associators:
+            self.associators.failed(frame, f"{error.name}: {error}", held.associator)
         self._bury(held.parts, error, wire_header.Identity(frame.visit, frame.snap, frame.detector))
         self.end(held, refusal(frame, "rejected", error))
 
@@ -106,8 +107,11 @@ class Reception:
             self.rings.close()
 
     def beat(self) -> None:
-        """Count who was not let in; now and then within a lease, say that frames are in work."""
+        """Count who was not let in; make room beside frames whose associator is away; now and then within a lease,
+        say that frames are in work."""
         self.metrics.refused(self.router.refused())
+        for held, error in self.intake.crowd():
+            self.end(held, refusal(held.frame, "failed", error))
         now = time.monotonic()
         if now < self._beat_at:
             return
@@ -137,8 +141,8 @@ class Reception:
         try:
             visit = next_visit.decode(message.parts)
             outcome = self.schedule.hear(visit)
-            if self.herald and outcome in (NOTED, CANCELLED):
-                self.herald.visit(visit)
+            if self.associators and outcome in (NOTED, CANCELLED):
+                self.associators.visit(visit)
             said = next_visit.answer(visit.visit, visit.revision, outcome)
         except BadMessage as error:
             outcome = error.name

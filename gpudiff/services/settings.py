@@ -6,7 +6,10 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpudiff.model.config import Configuration, from_tables
+from gpudiff.edges.transport import endpoint_in
+from gpudiff.model.config import Configuration, Service, from_tables
+from gpudiff.model.errors import BadConfiguration
+from gpudiff.model.regions import Region, Regions, parse
 
 SUBTRACT = "gpudiff.science.subtract:subtract"
 WORK, STOP = b"work", b"stop"
@@ -44,9 +47,27 @@ class Settings:
         return self.configuration.service.forced_objects or self.configuration.sky.known_objects
 
     @property
+    def regions(self) -> Regions:
+        """The associators and what each has of the sky: those that are configured, or the one at `detections`."""
+        listed = [parse(text) for text in self.configuration.service.associators] or [Region(self.detections)]
+        return Regions(
+            tuple(dataclasses.replace(one, endpoint=endpoint_in(self.directory, one.endpoint)) for one in listed)
+        )
+
+    @property
     def workers(self) -> int:
         """Worker processes: as configured, or one for each core this process may use."""
         return self.configuration.service.workers or len(os.sched_getaffinity(0))
+
+
+def one_associator(given: str | None, service: Service) -> str:
+    """The endpoint of the associator that is meant; raises BadConfiguration where one of several must be said."""
+    if service.associators and not given:
+        count = len(service.associators)
+        raise BadConfiguration(
+            f"expected --detections, for [service] associators has {count}: which one of them is meant?"
+        )
+    return given or service.detections
 
 
 def to_json(settings: Settings) -> str:

@@ -142,9 +142,9 @@ class Visits:
                 self.ledger.move_detector(FrameId(visit, snap, detector), "MISSING", self.clock(), reason)
 
     def _complete(self, visit: int) -> bool:
-        """Whether all of an announced visit's detectors are done; of another nobody knows."""
-        announced = any(row["after"] == "ANNOUNCED" for row in self.ledger.transitions(visit))
-        return announced and all(state in TERMINAL for state in self.ledger.detectors(visit).values())
+        """Whether all detectors that were announced of a visit are done; where none was, nobody knows."""
+        expected = any(row["after"] == "EXPECTED" for row in self.ledger.transitions(visit))
+        return expected and all(state in TERMINAL for state in self.ledger.detectors(visit).values())
 
     def _close(self, visit: int) -> None:
         """Close the books: one row and one line that sum the visit up."""
@@ -191,8 +191,8 @@ def obey(said: dict[str, Any], visits: Visits, ledger: Ledger, now: float) -> in
             which = said.get("detector")
             detector = None if which is None else _whole(which)
             return ledger.release(_whole(said["visit"]), detector, bool(said.get("drop")), now)
-        else:
-            raise BadMessage(f"control: expected announce, failed, visit or release, got {word!r}")
+        elif word != "load":  # which asks for nothing but the answer
+            raise BadMessage(f"control: expected announce, failed, visit, release or load, got {word!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise BadMessage(f"control {word}: {type(error).__name__} {error}") from None
     return 0

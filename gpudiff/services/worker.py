@@ -29,7 +29,7 @@ from gpudiff.model.errors import GpudiffError
 from gpudiff.science.batch import batch
 from gpudiff.science.forced_photometry import forced_photometry
 from gpudiff.science.reliability import rate
-from gpudiff.services.handover import Handover
+from gpudiff.services.handover import Handovers
 from gpudiff.services.raw_frames import calibrator
 from gpudiff.services.settings import DONE, ERROR, FORCED, HANDING, READY, STOP, Settings, from_json
 
@@ -65,7 +65,7 @@ class Worker:
         self.known = known_positions(settings.known_objects)
         self.calibrated = calibrator(self.service)
         self.model = model_named(self.configuration.reliability.model)
-        self.handover = Handover(settings.detections, keys=associator_keys(self.configuration.security))
+        self.handover = Handovers(settings.regions, associator_keys(self.configuration.security))
         self.segments = Segments(Path(settings.ring)) if settings.ring else None
         self.pair = pair
 
@@ -115,7 +115,7 @@ class Worker:
         wire.confirm(envelope, self.segments)
         self.pair.send([HANDING])
         start = time.perf_counter()
-        answer = self.handover.commit(made)
+        answer = self.handover.commit(made, envelope.header)
         seconds["commit"] = time.perf_counter() - start
         return {
             "status": "duplicate" if answer.status == "duplicate" else "done",
@@ -124,6 +124,7 @@ class Worker:
             "fingerprint": made.fingerprint,
             "template": template.name,
             "forced": len(made.forced) if forced else None,
+            "load": answer.load,
             "seconds": {**difference.seconds, **seconds},
         }
 

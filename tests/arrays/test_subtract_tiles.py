@@ -5,7 +5,7 @@ import pytest
 from scipy.signal import convolve2d
 
 from gpudiff.arrays.convolve import convolve
-from gpudiff.arrays.polynomial import field, powers, terms
+from gpudiff.arrays.polynomial import field, gradients, powers, terms
 from gpudiff.arrays.subtract_tiles import (
     SHARED_BUDGET,
     Found,
@@ -259,6 +259,40 @@ def test_cuda_body_agrees_with_the_definition(launcher, batch, shape, half, orde
             assert np.mean(lost[at] != expected[3]) < 1e-3
     assert lost.any()
     assert not lost.all()
+
+
+def exact_model(image, found, pieces):
+    """What is subtracted, in float64: the kernel linear in position within a tile, by definition."""
+    out, (height, width), half = np.zeros(image.shape), image.shape, found.coefficients.shape[1] // 2
+    for tile in pieces:
+        y, x = tile.centre
+        u, v = float(field(x, width)), float(field(y, height))
+        du, dv = gradients(u, v, found.order)
+        at = [terms(u, v, found.order), du * 2 / width, dv * 2 / height]
+        square = np.zeros((tile.size,) * 2)
+        square[tile.inner] = image[tile.outer]
+        value, along_x, along_y = (
+            tile.cut(convolve2d(square, np.tensordot(one, found.coefficients, 1)), half) for one in at
+        )
+        out[tile.core] = value + along_x * (np.arange(tile.x0, tile.x1) - x)
+        out[tile.core] += along_y * (np.arange(tile.y0, tile.y1) - y)[:, None]
+    return out
+
+
+def test_both_bodies_err_by_less_than_a_ten_thousandth_of_sigma_round_the_brightest_stars(launcher):
+    shape, rng = (60, 64), np.random.default_rng(8)
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    image = 5e4 * np.exp(-((rows - 30.3) ** 2 + (columns - 31.8) ** 2) / 20) + rng.normal(0, 5, shape)
+    image = image.astype(np.float32)
+    found = Found(kernel(2, 12, 0.06), 2, np.zeros(1), 0)
+    factors = (np.full(shape, 30.0), np.empty((0, shape[1])))
+    pieces = tiles(shape, 100, 12)
+    exact = exact_model(image, found, pieces)
+    made = subtract_tiles_cuda(launcher, [pair(image)], [(factors, factors)], [found], pieces)
+    kernels, (numpy, _) = launcher.download(made[2])[0], whole(pair(image), found.coefficients, 2)
+    sigma = np.sqrt(30 + np.maximum(exact, 0))  # the least there is: one electron a unit
+    assert (np.abs(kernels - exact) / sigma).max() < 1e-4
+    assert (np.abs(numpy - exact) / sigma).max() < 1e-4
 
 
 @pytest.mark.parametrize("size", range(1, 64, 2))

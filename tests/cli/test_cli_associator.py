@@ -14,6 +14,7 @@ import fastavro
 import pytest
 from batches import a_batch
 
+from gpudiff.__main__ import main
 from gpudiff.edges.detections import Answer, decode_answer, encode
 from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.edges.transport import Dealer
@@ -140,3 +141,24 @@ def test_killed_at_random_moments_it_loses_nothing_and_doubles_nothing(tmp_path)
     assert reader.objects()["nDiaSources"].tolist() == [3] * 200
     assert reader.pending() == []
     reader.close()
+
+
+TWO = '[service]\nassociators = ["tcp://127.0.0.1:7 ra 0 180", "tcp://127.0.0.1:8 ra 180 360"]\n'
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["associator"], "--detections"),
+        (["ledger", "release", "7"], "--detections"),
+        (["differencer", "--templates", "t", "--detections", "tcp://127.0.0.1:7"], "got both"),
+        (["run", "--templates", "t"], "one by one"),
+    ],
+)
+def test_where_several_share_the_sky_a_command_that_cannot_know_which_is_refused(
+    command, expected, tmp_path, capsys
+):
+    (tmp_path / "two.toml").write_text(TWO)
+    place = ["--directory", str(tmp_path), "--config", str(tmp_path / "two.toml")]
+    assert main([*command, *place]) == 3
+    assert expected in capsys.readouterr().err

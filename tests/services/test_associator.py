@@ -250,19 +250,20 @@ def test_a_crash_at_any_step_loses_nothing_and_doubles_nothing(tmp_path, name, a
 def test_a_torn_archive_is_made_whole_when_its_frame_is_sent_again(tmp_path, monkeypatch, torn):
     associator = start(tmp_path)
     associator.take(a_batch(2))
-    append = archive.append
+    append = archive.Writer.append
 
-    def dying(path, size, *rest):
-        full = append(path, size, *rest)
+    def dying(writer, path, size, *rest):
+        full = append(writer, path, size, *rest)
+        writer.sync(path, full.size)
         with open(path, "r+b") as file:
             file.truncate(full.size if torn < 0 else size + torn)
         raise Killed
 
-    monkeypatch.setattr(archive, "append", dying)
+    monkeypatch.setattr(archive.Writer, "append", dying)
     with pytest.raises(Killed):
         associator.take(a_batch(3, detector=5))
     associator.close()
-    monkeypatch.setattr(archive, "append", append)
+    monkeypatch.setattr(archive.Writer, "append", append)
     again = start(tmp_path)
     assert again.take(a_batch(3, detector=5)).status == "committed"
     again.close()
@@ -273,8 +274,13 @@ def test_a_torn_archive_is_made_whole_when_its_frame_is_sent_again(tmp_path, mon
 # ---------------------------------------------------------------- groups
 def test_batches_of_one_group_share_a_transaction_and_see_each_other(associator, tmp_path, monkeypatch):
     synced = []
-    sync = archive.sync
-    monkeypatch.setattr(archive, "sync", lambda path, size: synced.append(path.name) or sync(path, size))
+    sync = archive.Writer.sync
+
+    def noted(writer, path, size):
+        synced.append(path.name)
+        sync(writer, path, size)
+
+    monkeypatch.setattr(archive.Writer, "sync", noted)
     messages = [Message(encode(batch)) for batch in (a_batch(2), a_batch(2, visit=8), a_batch(3, detector=5))]
     answers = associator.answers(messages)
     assert [(one.status, one.known) for one in answers] == [("committed", 0), ("committed", 2), ("committed", 2)]

@@ -1,13 +1,19 @@
 """gpudiff.services.handover: detections on their way to the associator."""
 
-import pytest
-from batches import a_batch
-from serving import SmallAssociator, until
+import dataclasses
 
+import msgspec
+import pytest
+from batches import WCS, a_batch
+from serving import SmallAssociator, a_frame, until
+
+from gpudiff.edges import wire
 from gpudiff.edges.detections import Answer
 from gpudiff.edges.transport import Router, ServerKeys, new_pair
-from gpudiff.model.errors import BadMessage, StoreFailed, TryAgain, WrongShape
-from gpudiff.services.handover import Handover, error_named
+from gpudiff.edges.wire_header import decode_header
+from gpudiff.model.errors import AssociatorAway, BadMessage, StoreFailed, TryAgain, WrongShape
+from gpudiff.model.regions import Region, Regions
+from gpudiff.services.handover import Handover, error_named, route
 
 
 @pytest.fixture
@@ -73,3 +79,44 @@ def test_an_associator_that_does_not_let_us_in_is_named(capfd):
     assert "not let in (no key)" in capfd.readouterr().err
     handover.close()
     router.close()
+
+
+def test_one_of_several_associators_that_is_gone_or_hangs_is_given_up():
+    router = Router("tcp://127.0.0.1:*")
+    hanging = Handover(router.endpoint, hangs_s=0.5)
+    with pytest.raises(AssociatorAway, match="none for"):
+        hanging.commit(a_batch(1))
+    hanging.close()
+    router.close()
+    gone = Handover(router.endpoint, away_s=0.5)
+    with pytest.raises(AssociatorAway, match="none for"):
+        gone.commit(a_batch(1))
+    gone.close()
+
+
+HALVES = Regions((Region("east", (0, 180)), Region("west", (180, 360))))
+
+
+def header(**said):
+    """The header of a frame at ra 150 by its WCS."""
+    observation = dataclasses.replace(a_frame(7).observation, **said)
+    return decode_header(wire.encode(dataclasses.replace(a_frame(7), observation=observation))[1])
+
+
+def test_a_frame_belongs_to_the_associator_of_its_visits_boresight():
+    assert route(HALVES, header(boresight_ra=181.0, boresight_dec=0.0)) == "west"
+    assert route(HALVES, header(boresight_ra=179.0, boresight_dec=0.0)) == "east"
+
+
+def test_a_frame_without_boresight_belongs_to_the_associator_of_its_middle():
+    split = Regions((Region("west", (0, WCS["CRVAL1"])), Region("east", (WCS["CRVAL1"], 360))))
+    for column, side in (
+        (-40.0, "west"),
+        (40.0, "east"),
+    ):  # where the WCS has the border; right ascension falls with x
+        assert route(split, msgspec.structs.replace(header(), wcs={**WCS, "CRPIX1": column})) == side
+
+
+@pytest.mark.parametrize("wcs", [None, {}, {"CTYPE1": "RA---TAN", "CRVAL1": "zero"}])
+def test_a_frame_without_a_place_belongs_to_the_first(wcs):
+    assert route(HALVES, msgspec.structs.replace(header(), wcs=wcs)) == "east"

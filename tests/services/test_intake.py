@@ -108,3 +108,50 @@ def test_a_frame_put_back_is_next_and_its_tries_are_counted():
 def test_a_frame_larger_than_all_room_is_taken_when_nothing_else_is_in_hand():
     intake = Intake(3, 10)
     assert take(intake, b"a", 1, fill=np.nan).status == "accepted"
+
+
+def by_visit(header) -> str:
+    """The associator of even visits, or of odd ones."""
+    return "odd" if header.visit % 2 else "even"
+
+
+def test_frames_whose_associator_is_away_wait_and_others_go_on_in_order():
+    intake = Intake(9, 1 << 20, by_visit)
+    for visit in range(1, 5):
+        take(intake, b"a", visit)
+    intake.closed = frozenset(["odd"])
+    assert intake.waiting() == 2
+    assert [intake.next().frame.visit, intake.next().frame.visit, intake.next()] == [2, 4, None]
+    intake.closed = frozenset()
+    assert [intake.next().frame.visit, intake.next().frame.visit] == [1, 3]
+
+
+def test_frames_whose_associator_is_away_get_half_of_the_room():
+    intake = Intake(9, 5 * SIZE, by_visit)
+    intake.closed = frozenset(["odd"])
+    take(intake, b"a", 1)
+    take(intake, b"a", 3)
+    with pytest.raises(NoCredit, match="associator is away"):
+        take(intake, b"a", 5)
+    assert take(intake, b"b", 2).status == "accepted"
+
+
+def test_what_was_let_in_before_its_associator_went_away_makes_room_again():
+    intake = Intake(9, 5 * SIZE, by_visit)
+    for visit in (1, 3, 5, 7):
+        take(intake, b"a", visit)
+    assert list(intake.crowd()) == []
+    intake.closed = frozenset(["odd"])
+    crowd = list(intake.crowd())
+    assert [held.frame.visit for held, _ in crowd] == [5, 7]
+    assert {error.name for _, error in crowd} == {"NoCredit"}
+    assert list(intake.crowd()) == []
+
+
+def test_frames_that_wait_for_an_associator_do_not_count_where_one_is_taken_at_a_time():
+    intake = Intake(9, 1 << 20, by_visit)
+    take(intake, b"a", 1)
+    intake.closed, intake.narrow = frozenset(["odd"]), True
+    assert take(intake, b"a", 2).status == "accepted"
+    with pytest.raises(NoCredit, match="behind"):
+        take(intake, b"a", 4)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import readme_tables
 
+from gpudiff.model import config
+
 ROOT = Path(__file__).parents[2]
 PAGE = readme_tables.OPERATIONS.read_text()
 
@@ -12,6 +14,12 @@ PAGE = readme_tables.OPERATIONS.read_text()
 def test_the_metrics_are_those_of_the_programs():
     shown = readme_tables.between(PAGE, "metrics")
     assert shown == readme_tables.metrics(), "run: .venv/bin/python tests/readme_tables.py"
+
+
+def test_the_regions_shown_are_accepted(tmp_path):
+    (block,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "gpudiff.toml").write_text(block)
+    assert len(config.load(tmp_path / "gpudiff.toml").service.associators) == 3
 
 
 def test_every_file_it_names_exists():

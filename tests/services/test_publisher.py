@@ -154,3 +154,50 @@ def test_suspect_alerts_are_held_make_no_objects_and_leave_when_released(tmp_pat
     assert len(sink.ids) == 5
     assert decode_alert(sink.batches[-1].alerts[0])["diaObject"] is None
     associator.close()
+
+
+class Unsettled(Memory):
+    """Needs an hour for what it took to leave."""
+
+    settle_s = 0.0
+
+    def publish(self, batch):
+        self.settle_s = 3600.0
+        return super().publish(batch)
+
+
+def test_what_a_sink_took_counts_once_it_had_time_to_leave(tmp_path):
+    sink = Unsettled()
+    associator = start(tmp_path, sink)
+    associator.take(a_batch(2))
+    until(lambda: len(sink.ids) == 2)
+    assert not published(associator)  # a kill now has it sent again
+    sink.settle_s = 0.0
+    until(lambda: published(associator))
+    associator.close()
+
+
+def test_what_a_sink_took_counts_when_the_service_ends_in_order(tmp_path):
+    sink, again = Unsettled(), Memory()
+    associator = start(tmp_path, sink)
+    associator.take(a_batch(2))
+    until(lambda: len(sink.ids) == 2)
+    associator.close()
+    associator = start(tmp_path, again)
+    associator.take(a_batch(1, visit=8))
+    until(lambda: published(associator))
+    associator.close()
+    assert len(again.ids) == 1
+
+
+def test_a_new_sink_waits_for_its_readers_before_the_first_alert(tmp_path):
+    early, sink = Unsettled(), Memory()
+    early.settle_s = 3600.0
+    associator = start(tmp_path, early)
+    associator.take(a_batch(2))
+    associator.close()
+    assert early.ids == []
+    associator = start(tmp_path, sink)
+    until(lambda: published(associator))
+    associator.close()
+    assert len(sink.ids) == 2

@@ -1,20 +1,30 @@
 """Who may send frames and detections, and what a message may not do to the file system."""
 
 import dataclasses
+import itertools
 import json
 import os
 import re
+import threading
+import urllib.request
 from pathlib import Path
 
 import pytest
+from batches import a_batch
+from outgoing import an_outgoing
 from serving import TIMEOUT_S, Raw, Served, SmallAssociator, a_frame, serving, settings_in, until
+from sinking import free_port, subscriber
 
+from gpudiff.__main__ import main
 from gpudiff.edges import keys, wire
 from gpudiff.edges.client import FrameClient
 from gpudiff.edges.transport import Dealer, Router, wait
-from gpudiff.model.config import Security
+from gpudiff.model.config import Configuration, Security, override
 from gpudiff.model.errors import BadConfiguration, NeighbourLost
+from gpudiff.services.associator_loop import serve
 from gpudiff.services.differencer import Differencer
+from gpudiff.services.handover import Handover
+from gpudiff.services.outlets import sinks_of
 
 PACKAGE = Path(keys.__file__).parents[1]
 
@@ -83,6 +93,63 @@ def test_a_plain_differencer_is_not_heard_by_a_guarded_associator(folders):
     assert not wait([router], 0.0)
     dealer.close()
     router.close()
+
+
+@pytest.fixture
+def published(folders, tmp_path):
+    """A real associator whose sink anybody can reach: (its directory, the sink, where batches go, its metrics)."""
+    keys.allow(folders[0], folders[1].with_name("camera.key"), "alerts")
+    sink, metrics = f"tcp://0.0.0.0:{free_port()}", f"127.0.0.1:{free_port()}"
+    configuration = override(Configuration(), "service", sinks=[f"zmq+{sink}"])
+    configuration = override(configuration, "security", keys=str(folders[0]))
+    bound, stop = [], threading.Event()
+    arguments = (tmp_path, "tcp://127.0.0.1:0", configuration, bound.append, stop.is_set, metrics)
+    thread = threading.Thread(target=serve, args=arguments, daemon=True)
+    thread.start()
+    until(lambda: bound)
+    yield tmp_path, here(sink), bound[0], metrics
+    stop.set()
+    thread.join(TIMEOUT_S)
+
+
+def test_alerts_reach_an_allowed_subscriber_and_a_plain_one_is_refused_and_counted(published, folders):
+    directory, sink, detections, metrics = published
+    pair, server = keys.read(folders[1]), keys.read(folders[0] / "service.key").public
+    handover = Handover(detections, keys=keys.associator_keys(Security(keys=str(folders[0]))))
+    with subscriber(sink) as stranger, subscriber(sink, keys=(server, pair.public, pair.secret)) as friend:
+        for visit in itertools.count(1):
+            handover.commit(a_batch(1, visit=visit))
+            if friend.poll(50):
+                break
+        until(
+            lambda: "refused alerts: no key" in json.loads((directory / "associator.json").read_text())["counts"]
+        )
+        assert not stranger.poll(0)
+    handover.close()
+    said = urllib.request.urlopen(f"http://{metrics}/metrics", timeout=TIMEOUT_S).read().decode()
+    assert re.search(r'connections_refused_total\{door="alerts",reason="no key"\} [1-9]', said)
+
+
+def test_a_filters_sink_asks_for_keys_too_and_its_refusals_are_counted(folders, tmp_path):
+    (tmp_path / "filters.toml").write_text(
+        '[[filter]]\nname = "all"\nowner = "me"\nwhere = "snr > -1"\nsink = "zmq+tcp://0.0.0.0:0"\n'
+    )
+    configuration = override(Configuration(), "security", keys=str(folders[0]))
+    configuration = override(configuration, "broker", filters=str(tmp_path / "filters.toml"))
+    (broker,) = sinks_of(configuration, tmp_path)
+    broker.publish(an_outgoing(1))
+    with subscriber(here(broker.running["all"].sink.endpoint)):
+        until(lambda: broker.refused()["no key"])
+    broker.close()
+
+
+@pytest.mark.parametrize("url", ["zmq+tcp://0.0.0.0:0", "zmq+tcp://[::]:0?tier=notice"])
+def test_a_sink_beyond_this_machine_without_keys_is_refused_by_name(url, tmp_path, capsys):
+    with pytest.raises(BadConfiguration, match="gpudiff keys make service"):
+        sinks_of(override(Configuration(), "service", sinks=[url]), tmp_path)
+    (tmp_path / "night").mkdir()
+    assert main(["replay", str(tmp_path / "night"), "--sink", url]) == 3
+    assert "gpudiff keys make service" in capsys.readouterr().err
 
 
 def test_a_service_beyond_this_machine_without_keys_does_not_start(tmp_path):

@@ -73,6 +73,16 @@ def test_a_detector_without_a_frame_is_missing_after_20_s(night):
     assert night.summaries()[0]["missing"] == 1
 
 
+def test_a_visit_announced_without_its_detectors_is_not_complete_with_the_first_frame(night):
+    night.visits.announce(7, [], END)
+    night.associator.take(a_batch(1, detector=4))
+    night.associator.take(a_batch(1, detector=5))
+    assert night.ledger.state(7) == "COLLECTING"
+    night.later(46)
+    (summary,) = night.summaries()
+    assert (summary["ok"], summary["delayed"]) == (2, 0)
+
+
 def test_a_visit_that_nobody_announced_is_closed_after_45_s(night):
     night.associator.take(a_batch(2))
     night.later(44)

@@ -4,16 +4,20 @@ import json
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from disturbing import Beside, Observatory, Rogue, Subscriber
 from recorded import COUNT
 from serving import a_frame, until
+from small_disk import SmallDisk
 
 from gpudiff.edges import archive
 from gpudiff.edges.client import FrameClient
@@ -24,15 +28,25 @@ from gpudiff.model.frame import Frame, FrameId
 HERE = Path(__file__).parent
 START_S, PATIENCE_S = 60.0, 120.0
 """A program starts in seconds, and the client waits through several starts; a loaded machine is slower."""
-REPEATED = 0.1
-"""Of the frames are sent a second time."""
+REPEATED, DELAYED = 0.1, 0.1
+"""Of the frames are sent a second time, when everything else is through."""
+CLOSING = "[ledger]\nmissing_s = 0.5\nclose_s = 1.0\n"
+"""Visits are given up and closed while frames of theirs are still to come."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 class Program:
     """One program that can be killed and started again at the same endpoint."""
 
-    def __init__(self, command: list[str], log: Path):
-        self.command, self.log = command, log
+    def __init__(self, command: list[str], log: Path, inside: Sequence[str] = ()):
+        """inside : the command that runs it where it is to run"""
+        self.command, self.log, self.inside = command, log, inside
         self.start()
 
     def start(self) -> None:
@@ -40,7 +54,7 @@ class Program:
         for _ in range(5):
             with open(self.log, "ab") as log:
                 self.process = subprocess.Popen(
-                    [sys.executable, *self.command],
+                    [*self.inside, sys.executable, *self.command],
                     stdout=subprocess.PIPE,
                     stderr=log,
                     stdin=subprocess.DEVNULL,
@@ -73,14 +87,20 @@ class Program:
 class Service:
     """An associator and a differencer with recorded detections, in one directory."""
 
-    def __init__(self, directory: Path, port: int):
+    def __init__(self, directory: Path, port: int, configuration: str = "", disk: SmallDisk | None = None):
+        """configuration : the associator's, TOML; disk : a store of its own for the associator"""
         self.directory, self.endpoint = directory, f"tcp://127.0.0.1:{port}"
+        self.detections = f"ipc://{directory}/detections.ipc"
         templates = directory / "templates"
         templates.mkdir(parents=True)
         write_frame(templates / "template.fits", a_frame(0))
-        where = f"ipc://{directory}/detections.ipc"
-        words = ["-m", "gpudiff", "associator", "--directory", str(directory), "--detections", where]
-        self.associator = Program([*words, "--log", "json"], directory / "associator.log")
+        where = self.detections
+        (directory / "associator.toml").write_text(configuration)
+        words = ["-m", "gpudiff", "associator", "--directory", str(disk.store if disk else directory)]
+        words += ["--detections", where]
+        words += ["--config", str(directory / "associator.toml")]
+        inside = disk.inside if disk else ()
+        self.associator = Program([*words, "--log", "json"], directory / "associator.log", inside)
         words = ["-m", "recorded", str(directory), str(templates), self.endpoint, where]
         self.differencer = Program(words, directory / "differencer.log")
 
@@ -101,6 +121,15 @@ class Service:
         before = log.read_text().count(said)
         until(lambda: log.read_text().count(said) > before)
 
+    def wait_for_stream(self) -> None:
+        """Wait until every sink has been given everything."""
+
+        def behind() -> int:
+            said = json.loads((self.directory / "associator.json").read_text())
+            return sum(sink["behind"] for sink in said["sinks"].values())
+
+        until(lambda: behind() == 0)
+
     def stop(self) -> None:
         """Both, in order; they must end well."""
         assert self.differencer.stop() == 0
@@ -119,6 +148,7 @@ class Camera:
     def __init__(self, endpoint: str, seed: int):
         self.rng, self.endpoint = np.random.default_rng(seed), endpoint
         self.sent: set[FrameId] = set()
+        self.visits: list[int] = []
         self.ends: Counter[str] = Counter()
         self.error: Exception | None = None
         self._stop = threading.Event()
@@ -126,15 +156,24 @@ class Camera:
         self._thread.start()
 
     def _frames(self) -> Iterator[Frame]:
-        number = 0
+        number, kept = 0, []
         while not self._stop.is_set():
             number += 1
             visit = 1 + number // 4 * 4 + 3 - number % 4  # four by four backwards
-            if self.sent and self.rng.random() < REPEATED:
-                visit = int(self.rng.choice([frame.visit for frame in list(self.sent)[-20:]]))
-            frame = a_frame(visit)
-            self.sent.add(frame.observation.frame)
-            yield frame
+            if self.visits and self.rng.random() < REPEATED:
+                visit = int(self.rng.choice(self.visits[-20:]))
+            if self.rng.random() < DELAYED:
+                kept.append(visit)
+                continue
+            yield self._frame(visit)
+        for visit in kept:
+            yield self._frame(visit)
+
+    def _frame(self, visit: int) -> Frame:
+        frame = a_frame(visit)
+        self.sent.add(frame.observation.frame)
+        self.visits.append(visit)
+        return frame
 
     def _run(self) -> None:
         try:
@@ -162,33 +201,68 @@ class Camera:
         assert not self._thread.is_alive()
 
 
+def ids(sent: set[FrameId]) -> list[int]:
+    """The ids that an undisturbed run gives: content makes them."""
+    return sorted(frame.visit << 24 | frame.detector << 16 | n for frame in sent for n in range(COUNT))
+
+
 def check(directory: Path, sent: set[FrameId]) -> None:
     """The ids in ledger and archive are those of an undisturbed run: none lost, none doubled."""
-    expected = sorted(
-        frame.visit << 24 | frame.detector << 16 | n for frame in sent for n in range(COUNT)
-    )  # content makes the ids: what an undisturbed run gives
     ledger = LedgerReader(directory / "ledger.sqlite")
-    assert ledger.sources()["diaSourceId"].tolist() == expected
+    assert ledger.sources()["diaSourceId"].tolist() == ids(sent)
     ledger.close()
     files = sorted((directory / "alerts").glob("*.avro"))
-    assert sorted(alert["diaSourceId"] for file in files for alert in archive.read(file)) == expected
+    assert sorted(alert["diaSourceId"] for file in files for alert in archive.read(file)) == ids(sent)
 
 
-def survive(directory: Path, port: int, seed: int, kills: int) -> Camera:
-    """Kill programs at random moments while frames are sent, then check; the camera, for its counts."""
-    service, rng = Service(directory, port), np.random.default_rng(seed)
-    camera = None
+def check_stream(subscriber: Subscriber, sent: set[FrameId]) -> None:
+    """What was heard, once repeats are dropped, is what an undisturbed run says: none lost, none made up."""
+    for tier, heard in subscriber.heard.items():
+        assert sorted(heard) == [(one, 0) for one in ids(sent)], tier
+
+
+@dataclass
+class Night:
+    """What took part in a disturbed run, for its counts."""
+
+    camera: Camera
+    observatory: Observatory
+    rogue: Rogue
+    subscriber: Subscriber
+
+
+def survive(directory: Path, ports: tuple[int, int], seed: int, kills: int) -> Night:
+    """Kill programs at random moments while frames are sent, the schedule changes and rubbish comes; then check.
+
+    ports : two free ones, for frames and alerts
+    """
+    stream = f"tcp://127.0.0.1:{ports[1]}"
+    service = Service(directory, ports[0], CLOSING + f'[service]\nsinks = ["zmq+{stream}"]\n')
+    rng, beside, camera = np.random.default_rng(seed), list[Beside](), None
     try:
+        subscriber = Subscriber(stream)
         camera = Camera(service.endpoint, seed)
+        observatory = Observatory(service.endpoint, camera.visits, 0.5, seed)
+        rogue = Rogue(service.endpoint, camera.visits, 0.05, seed)
+        beside = [subscriber, observatory, rogue]
+        for one in beside:
+            one.start()
         for _ in range(kills):
             camera.wait_for(int(rng.integers(1, 8)), float(rng.uniform(0, 0.1)))
             service.kill(str(rng.choice(["associator", "differencer", "worker"])))
         camera.wait_for(1, 0.0)
         camera.finish()
+        rogue.finish()
+        observatory.finish()
+        service.wait_for_stream()
         service.stop()
+        subscriber.finish()
     finally:
         service.end()
+        for one in beside:
+            one.give_up()
         if camera is not None:
             camera.give_up()
     check(directory, camera.sent)
-    return camera
+    check_stream(subscriber, camera.sent)
+    return Night(camera, observatory, rogue, subscriber)

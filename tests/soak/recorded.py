@@ -1,6 +1,7 @@
 """A differencer whose pixel work is two made-up detections a frame, as a program of its own.
 
-Run as `python -m recorded DIRECTORY TEMPLATES FRAMES DETECTIONS`; prints `ready: frames ENDPOINT` when it is.
+Run as `python -m recorded DIRECTORY TEMPLATES FRAMES DETECTIONS [ASSOCIATORS ...]`; prints
+`ready: frames ENDPOINT` when it is.
 """
 
 import sys
@@ -27,10 +28,11 @@ def process(frame: Frame, template: Frame, configuration: Configuration) -> tupl
     return a_difference(frame, template), a_sources(COUNT, visit, detector, x=8.0, y=9.0, ra=ra, dec=dec)
 
 
-def main(directory: str, templates: str, frames: str, detections: str) -> int:
+def main(directory: str, templates: str, frames: str, detections: str, *associators: str) -> int:
     """Serve until SIGTERM."""
     values = {"workers": 2, "cutout_size": 5, "max_frame_bytes": 1 << 20, "lease_s": 5.0}
-    configuration = override(override(Configuration(), "service", **values), "reliability", model="none")
+    configuration = override(Configuration(), "service", associators=associators, **values)
+    configuration = override(configuration, "reliability", model="none")
     settings = Settings(
         Path(directory), Path(templates), frames, detections, configuration, process="recorded:process"
     )

@@ -14,7 +14,7 @@ from gpudiff.model.config import Configuration
 from gpudiff.services.associator import Associator
 
 sys.path.insert(0, str(Path(__file__).parent))
-from killing import Camera, Service, check
+from killing import Camera, Service, check, free_port
 
 LIMITED = """
 import resource, sys
@@ -30,10 +30,7 @@ HALF = b"\x01\x04GDF1\x03\x00\x00\x00\x00\x00\x00\x01\x26{"
 
 @pytest.fixture
 def service(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    made = Service(tmp_path / "night", port)
+    made = Service(tmp_path / "night", free_port())
     yield made
     made.end()
 

@@ -1,28 +1,22 @@
 """Programs killed at random moments: ids in ledger and archive are those of an undisturbed run."""
 
-import socket
 import sys
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from killing import Camera, Service, check, survive
+from killing import Camera, Service, check, free_port, survive
 
 STAGES = [("differencer", "accepted"), ("differencer", "done"), ("associator", "commit")]
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.mark.slow
 def test_nothing_is_lost_or_doubled_when_programs_are_killed(tmp_path):
-    camera = survive(tmp_path / "night", free_port(), seed=1, kills=6)
-    assert set(camera.ends) <= {"done", "duplicate"}
+    night = survive(tmp_path / "night", (free_port(), free_port()), seed=1, kills=5)
+    assert set(night.camera.ends) <= {"done", "duplicate"}
+    assert {"noted", "stale"} & set(night.observatory.answers)
+    assert {"BadMessage", "ChecksumMismatch"} <= set(night.rogue.receipts)
 
 
 @pytest.mark.soak
@@ -47,5 +41,5 @@ def test_nothing_is_lost_when_a_program_is_killed_at_a_stage_of_a_visit(tmp_path
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(10, 14))
 def test_nothing_is_lost_or_doubled_in_two_hundred_kills(tmp_path, seed):
-    camera = survive(tmp_path / "night", free_port(), seed, kills=50)
-    assert set(camera.ends) <= {"done", "duplicate"}
+    night = survive(tmp_path / "night", (free_port(), free_port()), seed, kills=50)
+    assert set(night.camera.ends) <= {"done", "duplicate"}

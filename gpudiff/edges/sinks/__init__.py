@@ -1,5 +1,7 @@
 """Where alerts go: one class for each way, made from a URL; gpudiff.model.outgoing has the contract."""
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -50,6 +52,14 @@ def check(url: str) -> None:
     parts = urlsplit(url)
     _tier(url, parts)
     _address(url, parts)
+
+
+def refusals(sinks: Iterable[Sink | None]) -> Counter[str]:
+    """Subscribers not let in since last asked, by reason, of those sinks that ask who subscribes."""
+    found: Counter[str] = Counter()
+    for one in sinks:
+        found.update(one.refused() if one is not None and hasattr(one, "refused") else {})
+    return found
 
 
 def _tier(url: str, parts: SplitResult) -> str:

@@ -11,8 +11,12 @@ from gpudiff.model.outgoing import Delivery, OutgoingBatch
 KEY = struct.Struct(">qiQ")
 """diaSourceId, revision, and the message's number among those of its topic since the socket was bound."""
 
+BACKLOG = {"full": 1000, "notice": 100_000}
+"""Messages that may wait for one subscriber: 80 MB of whole alerts, 25 MB of notices."""
 PATIENCE_S = 1.0
 """How long a subscriber that does not read is waited for."""
+SETTLE_S = 1.0
+"""How long subscribers may take to come back to a new socket, and a message to leave after ZeroMQ took it."""
 
 
 class ZeroMQ:
@@ -20,28 +24,38 @@ class ZeroMQ:
 
     A subscriber that reads too slowly is waited for a moment, then it misses messages, which their numbers show;
     who is not connected gets nothing.  Delivered is what ZeroMQ took: the archive has what a subscriber missed.
+    settle_s : what was taken no longer ago may be lost when the program is killed, and is to be sent again then
     """
+
+    settle_s = SETTLE_S
 
     def __init__(
         self,
         endpoint: str,
         tiers: Sequence[str],
         keys: ServerKeys | None = None,
-        backlog: int = 1000,
+        backlog: int | None = None,
         patience_s: float = PATIENCE_S,
     ):
-        """endpoint : to bind, port * for a free one; backlog : messages that may wait for one subscriber."""
+        """endpoint : to bind, port * for a free one
+        backlog : messages that may wait for one subscriber; None: by the tiers, as BACKLOG has it
+        """
         self.name, self.tiers = f"zmq+{endpoint}", tiers
         self.tier = tiers[0] if len(tiers) == 1 else ""
         """The only one, '' for both."""
         self._numbers: Counter[str] = Counter()
-        self._socket = Publisher(endpoint, backlog, patience_s, keys)
+        room = min(BACKLOG[tier] for tier in tiers) if backlog is None else backlog
+        self._socket = Publisher(endpoint, room, patience_s, keys)
         self.endpoint = self._socket.endpoint
         self.overruns = 0
         """Messages that a slow subscriber missed."""
 
     def close(self) -> None:
         self._socket.close()
+
+    def refused(self) -> Counter[str]:
+        """Subscribers not let in since last asked, by reason (edges.transport.REFUSALS)."""
+        return self._socket.refused()
 
     def publish(self, batch: OutgoingBatch) -> Delivery:
         refused: dict[int, str] = {}

@@ -6,6 +6,7 @@ import struct
 import fastavro
 import pytest
 from outgoing import an_outgoing
+from serving import until
 from sinking import consumed, free_port, heard, subscriber
 
 from gpudiff.edges.alert_schema import SCHEMA_ID, alert_schema
@@ -56,7 +57,9 @@ def test_only_a_subscriber_with_an_allowed_key_hears_a_sink_with_keys():
     with subscriber(sink.endpoint) as stranger, subscriber(sink.endpoint, keys=(public, *own)) as friend:
         assert len(heard(sink, an_outgoing(2), friend)) == 2
         assert not stranger.poll(0)
+        until(lambda: sink.refused()["no key"])
     sink.close()
+    assert not sink.refused()
 
 
 def test_kafka_takes_whole_alerts_and_keys_them_by_object(kafka_broker, topic):

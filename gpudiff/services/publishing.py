@@ -1,0 +1,194 @@
+"""The publisher in a process of its own: what sinks and filters need of a core is not taken from the associator.
+
+Started as `python -m gpudiff.services.publishing PIPE`.  It hears lines of JSON on its standard input: its
+settings, then {"say": "wake"}, {"say": "defer", "on": true} and {"say": "stop"}.  It tells on the pipe of that
+number: {"names": [...]} or {"error", "reason"} once, then what was delivered and how the sinks are.  It ends when
+its standard input does.  One that dies is started again, and goes on from the ledger's watermarks.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO, Any
+
+from gpudiff.edges.ledger import Delivered
+from gpudiff.model.config import Configuration, from_tables
+from gpudiff.model.errors import GpudiffError, NeighbourLost
+from gpudiff.services import log
+from gpudiff.services.handover import error_named
+from gpudiff.services.outlets import sinks_of
+from gpudiff.services.publisher import Publisher, State, lag_of
+
+REPORT_S = 0.05
+"""How often what was delivered is told."""
+AGAIN_S = 2.0
+"""Between the death of a publisher and the start of the next: what it had bound may be held for a moment."""
+
+
+class PublisherProcess:
+    """What Publisher is to an associator, done by another process.
+
+    Raises, as the making of the sinks does, BadConfiguration; NeighbourLost when the process does not start.
+    """
+
+    def __init__(
+        self, directory: Path, configuration: Configuration, where: Path | str, folder: Path, marks: dict[str, int]
+    ):
+        """directory : the associator's; where : the ledger; folder, marks : as Publisher has them"""
+        self._settings = {
+            "directory": str(directory),
+            "configuration": dataclasses.asdict(configuration),
+            "where": str(where),
+            "folder": str(folder),
+        }
+        self._marks, self._deferred, self._closed = dict(marks), False, False
+        self._states: dict[str, State] = {}
+        self._done: SimpleQueue[Delivered] = SimpleQueue()
+        self._refused: Counter[str] = Counter()
+        self._not_before = float("-inf")
+        self._start()
+
+    def wake(self) -> None:
+        """Something was committed."""
+        self._tell({"say": "wake"})
+
+    def progress(self) -> list[Delivered]:
+        """What was delivered since the last time; starts the process again when it has died."""
+        if not (self._closed or self._listener.is_alive()):
+            self._restart()
+        done = [self._done.get() for _ in range(self._done.qsize())]
+        self._marks |= {one.sink: one.seq for one in done}
+        return done
+
+    def defer_full(self, deferred: bool) -> None:
+        """Whether the sinks of full alerts must wait."""
+        self._deferred = deferred
+        self._tell({"say": "defer", "on": deferred})
+
+    def lag(self, last: int) -> dict[str, dict[str, int]]:
+        """As Publisher.lag."""
+        return lag_of(self._states, last)
+
+    def refused(self) -> Counter[str]:
+        """Subscribers not let in since last asked, by reason."""
+        found, self._refused = self._refused, Counter()
+        return found
+
+    def close(self) -> None:
+        """Stop after the batches in hand."""
+        self._closed = True
+        self._tell({"say": "stop"})
+        self._process.wait()
+        self._listener.join()
+
+    # ------------------------------------------------------------ inside
+    def _start(self) -> None:
+        ours, theirs = os.pipe()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "gpudiff.services.publishing", str(theirs)],
+            stdin=subprocess.PIPE,
+            text=True,
+            pass_fds=[theirs],
+        )
+        os.close(theirs)
+        pipe = os.fdopen(ours)
+        self._tell(self._settings | {"marks": self._marks})
+        first = json.loads(pipe.readline() or "{}")
+        if "names" not in first:
+            pipe.close()
+            status = self._process.wait()
+            raise error_named(first.get("error", ""))(first.get("reason", f"the publisher ended with {status}"))
+        self.names: list[str] = first["names"]
+        self._listener = threading.Thread(target=self._listen, args=(pipe,), name="publisher", daemon=True)
+        self._listener.start()
+        if self._deferred:
+            self.defer_full(True)
+
+    def _restart(self) -> None:
+        """Start another one; not again at once when that one does not start either."""
+        now = time.monotonic()
+        if now < self._not_before:
+            return
+        self._not_before = now + AGAIN_S
+        log.warn("publisher died", NeighbourLost(f"the publisher ended with {self._process.wait()}"))
+        with suppress(OSError):
+            self._process.stdin.close()  # type: ignore[union-attr]
+        try:
+            self._start()
+        except GpudiffError as error:
+            log.warn("publisher does not start", error)
+
+    def _listen(self, pipe: IO[str]) -> None:
+        """Take in what the process tells, until it ends."""
+        with pipe:
+            for line in pipe:
+                said = json.loads(line)
+                for sink, seq, at, refused in said["done"]:
+                    self._done.put(Delivered(sink, seq, at, [(which, rev, why) for which, rev, why in refused]))
+                self._states = {name: State(**values) for name, values in said["sinks"].items()}
+                self._refused.update(said["refused"])
+
+    def _tell(self, what: dict[str, Any]) -> None:
+        with suppress(OSError, ValueError):  # it has died: `progress` sees to that
+            print(json.dumps(what, default=str), file=self._process.stdin, flush=True)
+
+
+def main(pipe_number: int) -> int:
+    """Publish until told to stop."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the associator decides when its publisher ends
+    settings = json.loads(sys.stdin.readline())
+    configuration, where = from_tables(settings["configuration"]), settings["where"]
+    with os.fdopen(pipe_number, "w", buffering=1) as pipe:
+        try:
+            sinks = sinks_of(configuration, Path(settings["directory"]))
+        except GpudiffError as error:
+            print(json.dumps({"error": error.name, "reason": str(error)}), file=pipe)
+            return 1
+        ledger = where if "://" in where else Path(where)
+        publisher = Publisher(ledger, Path(settings["folder"]), sinks, settings["marks"])
+        print(json.dumps({"names": publisher.names}), file=pipe)
+        stop = threading.Event()
+        threading.Thread(target=_obey, args=(publisher, stop), daemon=True).start()
+        before = ""
+        while not stop.wait(REPORT_S):
+            before = _report(publisher, pipe, before)
+        publisher.close()
+        _report(publisher, pipe, before)
+    return 0
+
+
+def _obey(publisher: Publisher, stop: threading.Event) -> None:
+    """Do what the associator says; end at once when it has ended."""
+    for line in sys.stdin:
+        said = json.loads(line)
+        if said["say"] == "stop":
+            stop.set()
+            return
+        if said["say"] == "defer":
+            publisher.defer_full(said["on"])
+        publisher.wake()
+    os._exit(1)
+
+
+def _report(publisher: Publisher, pipe: IO[str], before: str) -> str:
+    """Tell what is new; the line that says how the sinks are."""
+    done = [(one.sink, one.seq, one.at_tai, one.refused) for one in publisher.progress()]
+    refused, states = publisher.refused(), publisher.states()
+    said = json.dumps({name: dataclasses.asdict(one) for name, one in states.items()})
+    if done or refused or said != before:
+        print(f'{{"done": {json.dumps(done)}, "refused": {json.dumps(refused)}, "sinks": {said}}}', file=pipe)
+    return said
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

@@ -1,0 +1,129 @@
+"""gpudiff.services.publishing: the publisher in a process of its own, and what becomes of one that dies."""
+
+import os
+import signal
+import socket
+from contextlib import contextmanager
+
+import pytest
+import zmq
+from batches import a_batch
+from serving import TIMEOUT_S, until
+
+from gpudiff.edges.sinks.zeromq import KEY
+from gpudiff.model.config import Configuration, override
+from gpudiff.model.errors import BadConfiguration, BadFilter
+from gpudiff.services import publishing
+from gpudiff.services.associator import Associator
+
+
+@contextmanager
+def subscriber(endpoint: str):
+    with zmq.Context() as context, context.socket(zmq.SUB) as opened:
+        opened.setsockopt(zmq.LINGER, 0)
+        opened.setsockopt(zmq.SUBSCRIBE, b"")
+        opened.connect(endpoint)
+        yield opened
+
+
+def heard(reader, wanted: int) -> list[int]:
+    """The diaSourceIds of the next messages."""
+    ids = []
+    while len(ids) < wanted:
+        assert reader.poll(TIMEOUT_S * 1000)
+        ids.append(KEY.unpack(reader.recv_multipart()[1])[0])
+    return ids
+
+
+def greet(associator, reader) -> int:
+    """Commit visits until the subscriber, who is slow to join, hears one; the next visit's number."""
+    visit = 1000 + associator.ledger.last_seq()
+    while True:
+        associator.take(a_batch(1, visit=visit))
+        visit += 1
+        until(lambda: settled(associator))
+        if reader.poll(50):
+            while reader.poll(50):
+                reader.recv_multipart()
+            return visit
+
+
+def settled(associator) -> bool:
+    associator.tick()
+    return associator.ledger.pending() == []
+
+
+@pytest.fixture
+def associator(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        sink = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    asked = override(Configuration(), "service", sinks=[f"zmq+{sink}?tier=notice"])
+    made = Associator(tmp_path, asked, apart=True)
+    made.sink = sink
+    yield made
+    made.close()
+
+
+def test_alerts_leave_by_another_process_and_are_noted(associator):
+    with subscriber(associator.sink) as reader:
+        visit = greet(associator, reader)
+        batch = a_batch(3, visit=visit)
+        associator.take(batch)
+        assert heard(reader, 3) == batch.sources["diaSourceId"].tolist()
+        until(lambda: settled(associator))
+    (lag,) = associator.publisher.lag(associator.ledger.last_seq()).values()
+    assert lag["behind"] == 0
+    assert lag["alerts"] == visit - 1000 + 3
+
+
+def test_one_that_is_killed_is_started_again_and_nothing_is_left_out(associator, monkeypatch):
+    monkeypatch.setattr(publishing, "AGAIN_S", 0.1)
+    associator.take(a_batch(2))
+    until(lambda: settled(associator))
+    associator.publisher.defer_full(True)
+    before = associator.publisher._process.pid
+    os.kill(before, signal.SIGKILL)
+    associator.publisher._listener.join(TIMEOUT_S)
+    associator.take(a_batch(2, visit=8))  # nobody is there to be woken
+    until(lambda: settled(associator))
+    assert associator.publisher._process.pid != before
+    with subscriber(associator.sink) as reader:
+        greet(associator, reader)
+
+
+def test_one_that_does_not_start_is_tried_again_later(associator, monkeypatch):
+    monkeypatch.setattr(publishing, "AGAIN_S", 0.1)
+    command = publishing.sys.executable
+    monkeypatch.setattr(publishing.sys, "executable", "/bin/false")
+    associator.publisher._process.kill()
+    associator.publisher._listener.join(TIMEOUT_S)
+    associator.take(a_batch(2))
+    assert not settled(associator)
+    monkeypatch.setattr(publishing.sys, "executable", command)
+    until(lambda: settled(associator))
+
+
+def test_the_last_that_was_delivered_is_noted_and_none_is_started_any_more(associator):
+    associator.take(a_batch(2))
+    until(lambda: associator.publisher._states and associator.publisher.lag(1).popitem()[1]["alerts"] == 2)
+    process = associator.publisher._process
+    associator.publisher.close()
+    assert settled(associator)
+    assert (associator.publisher._process, process.returncode) == (process, 0)
+
+
+def test_it_ends_with_its_associator(associator):
+    process = associator.publisher._process
+    process.stdin.close()
+    assert process.wait(TIMEOUT_S) == 1
+
+
+def test_what_no_sink_can_be_made_of_is_refused_by_its_name(tmp_path):
+    wrong = override(Configuration(), "service", sinks=["zmq+tcp://nonsense"])
+    with pytest.raises(BadConfiguration, match="nonsense"):
+        Associator(tmp_path / "one", wrong, apart=True)
+    (tmp_path / "filters.toml").write_text('[[filter]]\nname = "x"\n')
+    wrong = override(Configuration(), "broker", filters=str(tmp_path / "filters.toml"))
+    with pytest.raises((BadConfiguration, BadFilter), match="filter"):
+        Associator(tmp_path / "two", wrong, apart=True)

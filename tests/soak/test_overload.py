@@ -1,0 +1,75 @@
+"""An associator that falls behind, a differencer that follows: real processes, steps on and off, nothing lost."""
+
+import json
+import sys
+from pathlib import Path
+
+from batches import a_batch
+from serving import a_frame, until
+
+from gpudiff.edges.client import FrameClient
+from gpudiff.edges.detections import encode
+from gpudiff.edges.ledger_reader import LedgerReader
+from gpudiff.edges.transport import Dealer
+
+sys.path.insert(0, str(Path(__file__).parent))
+from killing import Camera, Service, free_port
+
+AHEAD = 40
+"""Batches under way that nobody waits for: so many are there that one always waits for another."""
+
+
+def read(service: Service, name: str) -> dict:
+    return json.loads((service.directory / name).read_text())
+
+
+def flood(service: Service, enough) -> list[int]:
+    """Send batches as another differencer would that never waits, until `enough`; the ids sent, all committed."""
+    dealer, sent, answered = Dealer(service.detections), [], 0
+
+    def under_way() -> int:
+        nonlocal answered
+        while dealer.receive(0.0) is not None:
+            answered += 1
+        return len(sent) - answered
+
+    def step() -> bool:
+        for _ in range(under_way(), AHEAD):
+            batch = a_batch(1, visit=1_000_000 + len(sent))
+            dealer.send(encode(batch))
+            sent.extend(batch.sources["diaSourceId"].tolist())
+        return enough()
+
+    until(step)
+    until(lambda: under_way() == 0)
+    dealer.close()
+    return sent
+
+
+def test_a_differencer_follows_an_associator_that_is_behind_and_nothing_is_lost(tmp_path):
+    service = Service(tmp_path / "night", free_port(), "[ledger]\ngroup = 1\npatience_s = 0.05\n")
+    camera = None
+    try:
+        camera = Camera(service.endpoint, seed=1)
+        camera.wait_for(1, 0.0)
+        flooded = flood(service, lambda: read(service, "status.json")["load"]["level"] == 4)
+        until(lambda: read(service, "status.json")["load"]["level"] == 0)
+        camera.wait_for(3, 0.0)
+        camera.finish()
+        said = read(service, "status.json")
+        with FrameClient(service.endpoint) as client:
+            assert client.send(a_frame(999_999)).status == "done"
+        service.stop()
+    finally:
+        service.end()
+        if camera is not None:
+            camera.give_up()
+    assert said["load"]["times"]["intake"] >= 1
+    assert said["forced_deferred"] >= 1
+    assert said["dead_letters"] == 0
+    ledger = LedgerReader(service.directory / "ledger.sqlite")
+    ids = ledger.sources()["diaSourceId"].tolist()
+    ledger.close()
+    frames = [frame.visit << 24 | frame.detector << 16 | n for frame in camera.sent for n in range(2)]
+    frames += [999_999 << 24 | 4 << 16 | n for n in range(2)]
+    assert ids == sorted(frames + flooded)

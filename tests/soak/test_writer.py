@@ -1,0 +1,49 @@
+"""A running associator killed within its transaction, statement by statement: nothing is lost or doubled."""
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from serving import until
+
+sys.path.insert(0, str(Path(__file__).parent))
+from killing import Camera, Service, check, free_port
+
+AGAIN = 3
+"""How often it dies in one run, each time somewhere else."""
+
+
+def die_within(directory: Path, places: list[tuple[int, str]]) -> None:
+    """Have the associator killed at each of these writes within its transactions, then check."""
+    service, camera = Service(directory, free_port()), None
+    words = service.associator.command
+    try:
+        camera = Camera(service.endpoint, seed=1)
+        camera.wait_for(1, 0.0)
+        for number, when in places:
+            service.associator.command = ["-m", "deadly", str(number), when, *words[2:]]
+            service.associator.kill()
+            until(lambda: service.associator.process.poll() is not None)
+            assert service.associator.process.returncode == -signal.SIGKILL
+        service.associator.command = words
+        service.associator.start()
+        camera.wait_for(1, 0.0)
+        camera.finish()
+        service.stop()
+    finally:
+        service.end()
+        if camera is not None:
+            camera.give_up()
+    check(directory, camera.sent)
+
+
+def test_an_associator_killed_within_a_transaction_loses_and_doubles_nothing(tmp_path):
+    die_within(tmp_path / "night", [(9, "before"), (40, "after")])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("first", range(1, 40, AGAIN))
+def test_an_associator_killed_at_any_write_loses_and_doubles_nothing(tmp_path, first, when):
+    die_within(tmp_path / "night", [(first + n, when) for n in range(AGAIN)])
