@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gpudiff.arrays import score_tiles, subtract_tiles
-from gpudiff.arrays.device import kernel_source
+from gpudiff.arrays.kernel_files import kernel_source
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
 SIDES = (21, 31, 63)
@@ -36,7 +36,12 @@ class Build(NamedTuple):
 
 def builds() -> list[Build]:
     """What is compiled: each kernel, the specialised ones at the sides we use most and at the largest."""
-    found = [Build("cutouts", (), 0, 32), Build("components", (), 0, 40), Build("resample", (), 0, 96)]
+    found = [
+        Build("cutouts", (), 0, 32),
+        Build("components", (), 0, 40),
+        Build("resample", (), 0, 96),
+        Build("retouch", (), 0, 40),
+    ]
     for side in SIDES:
         warps = subtract_tiles.warps_for(side)
         shared = subtract_tiles.shared_bytes(side, warps)

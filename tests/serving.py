@@ -20,7 +20,7 @@ from gpudiff.edges.control import Receipt
 from gpudiff.edges.fits import write_frame
 from gpudiff.edges.transport import Dealer, Router, ServerKeys, wait
 from gpudiff.model.config import Configuration, override
-from gpudiff.model.errors import BadConfiguration, NeighbourLost, NoUsablePixels
+from gpudiff.model.errors import BadConfiguration, DeviceFailed, NeighbourLost, NoUsablePixels
 from gpudiff.model.frame import Difference, Exposure, Frame, FrameId, Observation, Quality
 from gpudiff.model.plane import constant
 from gpudiff.model.tables import Table
@@ -50,6 +50,8 @@ def quick(frame: Frame, template: Frame, configuration: Configuration) -> tuple[
         os.kill(os.getpid(), signal.SIGKILL)
     if command == "moment" and mark(Path(argument)):
         raise NeighbourLost("not now")
+    if command == "device" and mark(Path(argument)):
+        raise DeviceFailed("device cuda:0: an illegal memory access was encountered")
     if command == "never":
         raise NeighbourLost("never")
     if command == "bug":

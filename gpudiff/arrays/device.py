@@ -9,20 +9,21 @@ CuPy nor PyCUDA. `Cuda` and `PyCuda` have not yet been run on a GPU.
 
 import atexit
 import hashlib
-import importlib.resources
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from gpudiff.model.errors import DeviceFailed
+from gpudiff.arrays.kernel_files import cache_folder, kernel_source, write_atomically
+from gpudiff.model.errors import DeviceFailed, DeviceFull
 
 LARGEST_STATIC_SHARED = 48 << 10  # bytes a block may have without asking for more (CUDA C++ guide, 20.7.3)
 
@@ -31,9 +32,16 @@ Compiler = Callable[[str, Sequence[str]], bytes]
 
 
 class Launcher(Protocol):
-    """Memory that CUDA kernels can reach, and a way to start them."""
+    """Memory that CUDA kernels can reach, and a way to start them.
+
+    All raise DeviceFull for memory that is not there, DeviceFailed for a device that failed.
+    """
 
     name: str
+
+    def free(self) -> int:
+        """Bytes of its memory that nobody uses."""
+        ...
 
     def upload(self, array: Any, dtype: Any) -> Any:
         """The array in C order with that dtype in device memory; itself where it is that already."""
@@ -44,6 +52,10 @@ class Launcher(Protocol):
         ...
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any: ...
+
+    def copy(self, array: Any) -> Any:
+        """A device array of its own with a device array's values."""
+        ...
 
     def download(self, array: Any) -> np.ndarray:
         """A NumPy array with the device array's values, complete: the kernels that write it have ended."""
@@ -72,6 +84,9 @@ class Host:
 
     name = "cpu"
 
+    def free(self) -> int:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
     def upload(self, array: Any, dtype: Any) -> np.ndarray:
         return np.ascontiguousarray(array, dtype)
 
@@ -80,6 +95,9 @@ class Host:
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         return np.zeros(shape, dtype)
+
+    def copy(self, array: np.ndarray) -> np.ndarray:
+        return array.copy()
 
     def download(self, array: np.ndarray) -> np.ndarray:
         return np.asarray(array)
@@ -95,20 +113,41 @@ class Cuda:
         self.architecture = f"sm_{self.device.compute_capability}"
         self.kernels: dict[tuple, Any] = {}
 
+    @contextmanager
+    def _here(self) -> Iterator[None]:
+        """On this device, its errors by our names."""
+        cuda = self.cupy.cuda
+        try:
+            with self.device:
+                yield
+        except cuda.memory.OutOfMemoryError as error:
+            raise DeviceFull(f"device {self.name}: {error}") from error
+        except (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError) as error:
+            raise DeviceFailed(f"device {self.name}: {error}") from error
+
+    def free(self) -> int:
+        with self._here():
+            pool = self.cupy.get_default_memory_pool()
+            return int(self.cupy.cuda.runtime.memGetInfo()[0]) + int(pool.free_bytes())
+
     def upload(self, array: Any, dtype: Any) -> Any:
-        with self.device:
+        with self._here():
             return self.cupy.ascontiguousarray(self.cupy.asarray(array, dtype))
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        with self.device:
+        with self._here():
             return self.cupy.empty(shape, dtype)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        with self.device:
+        with self._here():
             return self.cupy.zeros(shape, dtype)
 
+    def copy(self, array: Any) -> Any:
+        with self._here():
+            return array.copy()
+
     def download(self, array: Any) -> np.ndarray:
-        with self.device:
+        with self._here():
             return self.cupy.asnumpy(array)
 
     def launch(
@@ -121,7 +160,7 @@ class Cuda:
         shared: int = 0,
         defines: Sequence[str] = (),
     ) -> None:
-        with self.device:
+        with self._here():
             key = (stem, kernel, *defines)
             if key not in self.kernels:
                 module = self.cupy.RawModule(path=str(cubin(stem, self.architecture, defines)))
@@ -149,19 +188,41 @@ class PyCuda:
         self.kernels: dict[tuple, Any] = {}
         self.modules: list[Any] = []  # PyCUDA unloads a module that nobody holds
 
+    @contextmanager
+    def _here(self) -> Iterator[None]:
+        """PyCUDA's errors by our names."""
+        try:
+            yield
+        except self.driver.MemoryError as error:
+            raise DeviceFull(f"device {self.name}: {error}") from error
+        except self.driver.Error as error:
+            raise DeviceFailed(f"device {self.name}: {error}") from error
+
+    def free(self) -> int:
+        with self._here():
+            return int(self.driver.mem_get_info()[0])
+
     def upload(self, array: Any, dtype: Any) -> Any:
-        if isinstance(array, self.gpuarray.GPUArray):
-            return array.astype(dtype) if array.dtype != dtype else array
-        return self.gpuarray.to_gpu(np.ascontiguousarray(array, dtype))
+        with self._here():
+            if isinstance(array, self.gpuarray.GPUArray):
+                return array.astype(dtype) if array.dtype != dtype else array
+            return self.gpuarray.to_gpu(np.ascontiguousarray(array, dtype))
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        return self.gpuarray.empty(shape, dtype)
+        with self._here():
+            return self.gpuarray.empty(shape, dtype)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        return self.gpuarray.zeros(shape, dtype)
+        with self._here():
+            return self.gpuarray.zeros(shape, dtype)
+
+    def copy(self, array: Any) -> Any:
+        with self._here():
+            return array.copy()
 
     def download(self, array: Any) -> np.ndarray:
-        return array.get()
+        with self._here():
+            return array.get()
 
     def launch(
         self,
@@ -173,16 +234,17 @@ class PyCuda:
         shared: int = 0,
         defines: Sequence[str] = (),
     ) -> None:
-        key = (stem, kernel, *defines)
-        if key not in self.kernels:
-            module = self.driver.module_from_file(str(cubin(stem, self.architecture, defines)))
-            self.modules.append(module)
-            self.kernels[key] = module.get_function(kernel)
-        function = self.kernels[key]
-        if shared > LARGEST_STATIC_SHARED:
-            attribute = self.driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
-            function.set_attribute(attribute, shared)
-        function(*arguments, grid=grid, block=block, shared=shared)
+        with self._here():
+            key = (stem, kernel, *defines)
+            if key not in self.kernels:
+                module = self.driver.module_from_file(str(cubin(stem, self.architecture, defines)))
+                self.modules.append(module)
+                self.kernels[key] = module.get_function(kernel)
+            function = self.kernels[key]
+            if shared > LARGEST_STATIC_SHARED:
+                attribute = self.driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
+                function.set_attribute(attribute, shared)
+            function(*arguments, grid=grid, block=block, shared=shared)
 
 
 def device(name: str, launcher: type[Cuda] | type[PyCuda] = Cuda) -> Host | Cuda | PyCuda:
@@ -274,16 +336,6 @@ def _gpus() -> list[dict[str, Any]]:
     return found
 
 
-def kernel_source(stem: str) -> str:
-    """The text of kernels/<stem>.cu, from the installed package or from a checkout."""
-    installed = Path(str(importlib.resources.files("gpudiff"))) / "kernels"
-    folder = installed if installed.is_dir() else installed.parents[1] / "kernels"
-    path = folder / f"{stem}.cu"
-    if not path.is_file():
-        raise DeviceFailed(f"kernel {stem}: expected its source in {path}")
-    return path.read_text()
-
-
 def cubin(stem: str, architecture: str, defines: Sequence[str] = (), compiler: Compiler | None = None) -> Path:
     """The file of kernels/<stem>.cu compiled for `architecture` ("sm_90"), made on the first call.
 
@@ -298,22 +350,6 @@ def cubin(stem: str, architecture: str, defines: Sequence[str] = (), compiler: C
     if not path.exists():
         write_atomically(path, compiler(source, options))
     return path
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept between runs; made if it is not there."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "gpudiff"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that other processes see whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    Path(name).replace(path)
 
 
 def compile_with_nvrtc(source: str, options: Sequence[str]) -> bytes:

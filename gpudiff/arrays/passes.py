@@ -6,31 +6,68 @@ from typing import Protocol
 
 import numpy as np
 
-from gpudiff.arrays.components import extrema, thinned, tops_cuda
-from gpudiff.arrays.device import Host, Launcher, device
-from gpudiff.arrays.resample import Lattice, resample, resample_cuda
-from gpudiff.arrays.score_tiles import Filters, Scored, score_tile, score_tiles_cuda
+from gpudiff.arrays.components import extrema
+from gpudiff.arrays.device import Host, device
+from gpudiff.arrays.gpu import Gpu
+from gpudiff.arrays.resample import Lattice, resample
+from gpudiff.arrays.score_tiles import Filters, Scored, score_tile
 from gpudiff.arrays.subtract_tiles import (
     Factors,
     Found,
     Pair,
     Planes,
     spectra,
-    subtract_tiles_cuda,
     subtracted_tile,
 )
 from gpudiff.arrays.tiles import Tile
 
 
 class Device(Protocol):
-    """Where the passes are computed; what comes back is the same, on the host.  `name`: cpu, or cuda:N."""
+    """Where the passes are computed; what comes back is the same, on the host.
+
+    name : cpu, or cuda:N; notes : what the user should know of how it went
+    A device with memory of its own keeps what went up or was made there until the frame is done, and takes it in
+    place of the host's: `hold` and `into` say what is what, and the host tells what it changes in a plane that
+    came down `into` an array of its own.
+    """
 
     name: str
+    notes: list[str]
+
+    def frame(self) -> "Device":
+        """The same device, for one frame."""
+        ...
+
+    def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None:
+        """Take up an image under a name that no other has; `stays`: for later frames too.  '' is no name."""
+        ...
+
+    def take_sky(self, plane: np.ndarray, sky: Factors) -> None:
+        """The host has subtracted a smooth sky from a plane."""
+        ...
+
+    def rescale(self, plane: np.ndarray, factor: np.float32, divides: bool = False) -> None:
+        """The host has multiplied a plane by a factor, or divided it."""
+        ...
+
+    def resend(self, plane: np.ndarray, pixels: np.ndarray) -> None:
+        """The host has changed these pixels, (N,) numbers, of a float32 plane, or marked them in one of bools."""
+        ...
 
     def resample(
-        self, image: np.ndarray, bad: np.ndarray, mask: np.ndarray, places: Lattice, sigma: float, threads: int
+        self,
+        image: np.ndarray,
+        bad: np.ndarray,
+        mask: np.ndarray,
+        places: Lattice,
+        sigma: float,
+        threads: int,
+        names: tuple[str, str] = ("", ""),
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(values, lost, mask) at every position of a lattice; `arrays.resample.resample` says what they are."""
+        """(values, lost, mask) at every position of a lattice; `arrays.resample.resample` says what they are.
+
+        names : under which the image is held, but for its bad pixels, and the values are to be
+        """
         ...
 
     def extrema(self, score: np.ndarray, threshold: float, fwhm: float) -> tuple[np.ndarray, np.ndarray]:
@@ -38,33 +75,85 @@ class Device(Protocol):
         ...
 
     def subtracter(
-        self, pair: Pair, found: Found, variances: tuple[Factors, Factors], pieces: Sequence[Tile]
+        self,
+        pair: Pair,
+        found: Found,
+        variances: tuple[Factors, Factors],
+        pieces: Sequence[Tile],
+        into: Sequence[np.ndarray] = (),
     ) -> Callable[[Tile], Planes]:
-        """A function for each tile's (difference, variance, model, lost); `subtracted_tile` says what they are."""
+        """A function for each tile's (difference, variance, model, lost); `subtracted_tile` says what they are.
+
+        into : (H, W) arrays that the caller fills with difference, variance and lost
+        """
         ...
 
     def scorer(
-        self, image: np.ndarray, variance: np.ndarray, lost: np.ndarray, made: Filters, pieces: Sequence[Tile]
+        self,
+        image: np.ndarray,
+        variance: np.ndarray,
+        lost: np.ndarray,
+        made: Filters,
+        pieces: Sequence[Tile],
+        into: np.ndarray | None = None,
     ) -> Callable[[Tile], Scored]:
-        """A function for each tile's whitened difference and score; `score_tile` says what they are."""
+        """A function for each tile's whitened difference and score; `score_tile` says what they are.
+
+        into : (H, W) array that the caller fills with the score
+        """
         ...
 
 
 class _Cpu:
-    """Tile by tile, when a tile is asked for."""
+    """Tile by tile, when a tile is asked for; all planes are the host's."""
 
-    name = "cpu"
-    resample = staticmethod(resample)
     extrema = staticmethod(extrema)
 
+    def __init__(self) -> None:
+        self.name, self.notes = "cpu", list[str]()
+
+    def frame(self) -> Device:
+        return self
+
+    def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None: ...
+
+    def take_sky(self, plane: np.ndarray, sky: Factors) -> None: ...
+
+    def rescale(self, plane: np.ndarray, factor: np.float32, divides: bool = False) -> None: ...
+
+    def resend(self, plane: np.ndarray, pixels: np.ndarray) -> None: ...
+
+    def resample(
+        self,
+        image: np.ndarray,
+        bad: np.ndarray,
+        mask: np.ndarray,
+        places: Lattice,
+        sigma: float,
+        threads: int,
+        names: tuple[str, str] = ("", ""),
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return resample(image, bad, mask, places, sigma, threads)
+
     def subtracter(
-        self, pair: Pair, found: Found, variances: tuple[Factors, Factors], pieces: Sequence[Tile]
+        self,
+        pair: Pair,
+        found: Found,
+        variances: tuple[Factors, Factors],
+        pieces: Sequence[Tile],
+        into: Sequence[np.ndarray] = (),
     ) -> Callable[[Tile], Planes]:
         spectrum = spectra(found.coefficients, found.order, pieces[0].size)
         return lambda tile: subtracted_tile(pair, found, spectrum, tile)
 
     def scorer(
-        self, image: np.ndarray, variance: np.ndarray, lost: np.ndarray, made: Filters, pieces: Sequence[Tile]
+        self,
+        image: np.ndarray,
+        variance: np.ndarray,
+        lost: np.ndarray,
+        made: Filters,
+        pieces: Sequence[Tile],
+        into: np.ndarray | None = None,
     ) -> Callable[[Tile], Scored]:
         def scored(tile: Tile) -> Scored:
             gone = lost[tile.outer]
@@ -78,50 +167,12 @@ class _Cpu:
 CPU: Device = _Cpu()
 
 
-class Gpu:
-    """Whole frames by CUDA kernels, when the function is made."""
-
-    def __init__(self, launcher: Launcher) -> None:
-        self.launcher, self.name = launcher, launcher.name
-
-    def resample(
-        self, image: np.ndarray, bad: np.ndarray, mask: np.ndarray, places: Lattice, sigma: float, threads: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        made = resample_cuda(self.launcher, image[None], bad[None], mask[None], [places], [sigma])
-        values, lost, bits = (self.launcher.download(plane)[0] for plane in made)
-        return values, lost.view(bool), bits.astype(mask.dtype)
-
-    def extrema(self, score: np.ndarray, threshold: float, fwhm: float) -> tuple[np.ndarray, np.ndarray]:
-        [found] = tops_cuda(self.launcher, score[None], threshold)
-        return thinned(*found, fwhm)
-
-    def subtracter(
-        self, pair: Pair, found: Found, variances: tuple[Factors, Factors], pieces: Sequence[Tile]
-    ) -> Callable[[Tile], Planes]:
-        made = subtract_tiles_cuda(self.launcher, [pair], [variances], [found], pieces)
-        image, variance, model, lost = (self.launcher.download(plane)[0] for plane in made)
-        lost = lost.view(bool)
-        return lambda tile: (image[tile.core], variance[tile.core], model[tile.core], lost[tile.core])
-
-    def scorer(
-        self, image: np.ndarray, variance: np.ndarray, lost: np.ndarray, made: Filters, pieces: Sequence[Tile]
-    ) -> Callable[[Tile], Scored]:
-        planes = score_tiles_cuda(self.launcher, image[None], variance[None], lost[None], [made], pieces)
-        white, level, score, gone = (self.launcher.download(plane)[0] for plane in planes)
-        gone = gone.view(bool)
-
-        def scored(tile: Tile) -> Scored:
-            core = tile.core
-            return Scored(white[core], level[core], score[core], gone[core])
-
-        return scored
-
-
 @cache
-def device_named(name: str) -> Device:
+def device_named(name: str, memory: float = 0.0) -> Device:
     """The device called cpu, cuda, cuda:N, or auto: the first GPU where one can be used, else the CPU.
 
+    memory : GB of it that templates may stay in; 0: half of what is free
     Raises DeviceFailed for another name, and for a GPU that was asked for and cannot be used.
     """
     found = device(name)
-    return CPU if isinstance(found, Host) else Gpu(found)
+    return CPU if isinstance(found, Host) else Gpu(found, memory)

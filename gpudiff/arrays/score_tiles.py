@@ -181,11 +181,13 @@ def score_tiles_cuda(
     lost: Any,
     made: Sequence[Filters],
     pieces: Sequence[Tile],
+    seen: Sequence[np.ndarray] = (),
 ) -> tuple[Any, Any, Any, Any]:
     """The same for a batch on a GPU: `score_tile` of all the tiles that cover the images.
 
     images, variances : (B, H, W) float32, lost : (B, H, W) bool or uint8; on the device or the host
     made : one for each image, of one size
+    seen : (H, W) variances on the host, where they are there too; else they are brought down
     Returns (B, H, W) on the device: whitened difference and its variance, NaN where lost; score, 0 where lost;
     lost, uint8.  The whitening filter ends where less than LEFT_OUT of its energy lies beyond.  Raises WrongShape.
     """
@@ -200,7 +202,8 @@ def score_tiles_cuda(
         )
     rows, columns = borders(pieces)
     variances = launcher.upload(variances, np.float32)
-    floors = [_floors(one, pieces, launcher.download(plane)) for one, plane in zip(made, variances, strict=True)]
+    seen = seen or [launcher.download(plane) for plane in variances]
+    floors = [_floors(one, pieces, plane) for one, plane in zip(made, seen, strict=True)]
     lost, images = launcher.upload(lost, np.uint8), launcher.upload(images, np.float32)
     half, tall, wide = psf_side // 2, int(np.diff(rows).max()), int(np.diff(columns).max())
     tall, wide = tall + 2 * half, wide + 2 * half

@@ -7,7 +7,7 @@ On a GPU the same tiles, summed directly (`subtract_tiles_cuda`).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.fft
@@ -86,6 +86,7 @@ class Pair:
     target_bad, convolved_bad : (H, W) bool
     target_variance, convolved_variance : rectangles of the sky variance
     target_gain, convolved_gain : electrons a unit, inf for none
+    target_name, convolved_name : under which a device may hold the images, but for their bad pixels; '' for none
     """
 
     target: np.ndarray
@@ -96,6 +97,8 @@ class Pair:
     convolved_variance: Cut
     target_gain: float
     convolved_gain: float
+    target_name: str = ""
+    convolved_name: str = ""
 
 
 def matched_tile(pair: Pair, spectrum: Spectra, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
@@ -245,6 +248,16 @@ Factors = tuple[np.ndarray, np.ndarray]
 """A smooth plane as (H, G) and (G, W) float32, whose product it is; or the (H, W) plane itself and (0, W)."""
 
 
+class OnDevice(NamedTuple):
+    """Planes of a batch that are on the device already, (B, H, W), and the factors of both sky variances."""
+
+    target: Any
+    convolved: Any
+    target_bad: Any
+    convolved_bad: Any
+    factors: tuple[Any, Any, Any, Any]
+
+
 def subtract_tiles_cuda(
     launcher: Launcher,
     pairs: Sequence[Pair],
@@ -252,6 +265,7 @@ def subtract_tiles_cuda(
     found: Sequence[Found],
     pieces: Sequence[Tile],
     most: float = 0.5,
+    there: OnDevice | None = None,
 ) -> tuple[Any, Any, Any, Any]:
     """The same for a batch on a GPU: `subtracted_tile` of all the tiles that cover the images.
 
@@ -266,18 +280,18 @@ def subtract_tiles_cuda(
     warps = warps_for(size)
     numbers = [(1 / one.target_gain, 1 / one.convolved_gain, most) for one in pairs]
     weights, shares = zip(*(tile_kernels(one, pieces) for one in found), strict=True)
-    target, convolved = (list(zip(*side, strict=True)) for side in zip(*variances, strict=True))
+    there = there or _sent(launcher, pairs, variances)
     inputs = [
-        (np.stack([one.target for one in pairs]), np.float32),
-        (np.stack([one.convolved for one in pairs]), np.float32),
-        (np.stack([one.target_bad for one in pairs]), np.uint8),
-        (np.stack([one.convolved_bad for one in pairs]), np.uint8),
+        (there.target, np.float32),
+        (there.convolved, np.float32),
+        (there.target_bad, np.uint8),
+        (there.convolved_bad, np.uint8),
         (np.stack(weights), np.float32),
         (np.stack([by_column(magnitude(one.coefficients)) for one in found]), np.float32),
         (np.stack(shares), np.float32),
         (rows, np.int32),
         (columns, np.int32),
-        *((np.stack(factor), np.float32) for factor in (*target, *convolved)),
+        *((factor, np.float32) for factor in there.factors),
         (np.array(numbers), np.float32),
         (np.stack([one.background for one in found]), np.float32),
         (np.stack([one.sums for one in found]), np.float32),
@@ -286,7 +300,7 @@ def subtract_tiles_cuda(
     strips = -(-int(np.diff(columns).max()) // COLUMNS)
     layers = -(-int(np.diff(rows).max()) // (ROWS * warps))
     wide, tall = len(columns) - 1, len(rows) - 1
-    cells = [factor[1][0].shape[0] for factor in (target, convolved)]
+    cells = [factors[1].shape[0] for factors in variances[0]]
     scalars = [width, height, wide, tall, strips, layers, *cells, background_order, order]
     launcher.launch(
         "subtract_tiles",
@@ -302,6 +316,24 @@ def subtract_tiles_cuda(
         defines=(f"K={size}", f"WARPS={warps}"),
     )
     return outputs[0], outputs[1], outputs[2], outputs[3]
+
+
+def _sent(launcher: Launcher, pairs: Sequence[Pair], variances: Sequence[tuple[Factors, Factors]]) -> OnDevice:
+    """All that a batch has on the host, sent to the device."""
+
+    def sent(planes: Sequence[np.ndarray], dtype: Any = np.float32) -> Any:
+        return launcher.upload(np.stack(planes), dtype)
+
+    target, convolved = zip(*variances, strict=True)
+    factors = (sent(factor) for side in (target, convolved) for factor in zip(*side, strict=True))
+    rows, columns, sky_rows, sky_columns = factors
+    return OnDevice(
+        sent([one.target for one in pairs]),
+        sent([one.convolved for one in pairs]),
+        sent([one.target_bad for one in pairs], np.uint8),
+        sent([one.convolved_bad for one in pairs], np.uint8),
+        (rows, columns, sky_rows, sky_columns),
+    )
 
 
 def _alike(

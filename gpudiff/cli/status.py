@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,12 @@ if TYPE_CHECKING:
     from gpudiff.edges.standing import Standing
 
 DESCRIPTION = """\
-Show how the service of DIRECTORY stands: programs, frames, visits with their detectors by state, latency of
-their alerts, dead letters.  Reads its files beside it; stops nothing, asks nobody.  Ctrl-C ends the view.
+Show how the service of DIRECTORY stands: programs, frames, queues, the last hour, how far each sink is behind,
+visits with their detectors by state, latency of their alerts, dead letters.  Reads its files beside it; stops
+nothing, asks nobody.  Ctrl-C ends the view.
 """
 EVERY_S = 1.0
-FRAMES = ("accepted", "done", "duplicate", "failed", "in_flight", "queued", "sources", "alerts")
+SHORT = {"COMMITTED": "ok"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", type=Path, metavar="DIRECTORY", help="that `gpudiff run` was given")
     parser.add_argument("--once", action="store_true", help="print once and end")
     parser.add_argument("--json", action="store_true", help="print once, as JSON")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="TOML; its [ledger] store, where that is no file"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,8 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.live import Live
 
     from gpudiff.edges.standing import as_dict, standing
+    from gpudiff.model.config import load
 
-    found = standing(arguments.directory)
+    store = load(arguments.config).ledger.store if arguments.config else "sqlite"
+    found = standing(arguments.directory, store)
     if arguments.json:
         print(json.dumps(as_dict(found), indent=1))
     elif arguments.once:
@@ -43,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         with Live(view(found, arguments.directory), auto_refresh=False, screen=True) as live:
             while True:
                 time.sleep(EVERY_S)
-                live.update(view(standing(arguments.directory), arguments.directory), refresh=True)
+                live.update(view(standing(arguments.directory, store), arguments.directory), refresh=True)
     return 0
 
 
@@ -52,7 +59,10 @@ def view(found: "Standing", directory: Path) -> "Group":
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[Any] = [Text(f"gpudiff  {directory}", style="bold"), *_programs(found), _visits(found)]
+    parts: list[Any] = [Text(f"gpudiff  {directory}", style="bold"), _lines(found)]
+    if found.sinks:
+        parts += [Text(), _sinks(found)]
+    parts += [Text(), _visits(found)]
     if found.trouble:
         parts.append(Text(found.trouble, style="red"))
     letters = Text(f"dead letters: {found.dead_letters}", style="yellow" if found.dead_letters else "green")
@@ -60,49 +70,104 @@ def view(found: "Standing", directory: Path) -> "Group":
     return Group(*parts, letters, *errors)
 
 
-def _programs(found: "Standing") -> list[Any]:
-    """A line for each program, and what became of the frames."""
-    from rich.text import Text
+def _lines(found: "Standing") -> Any:
+    """Programs, what became of the frames, queues, the last hour: a name and what is to be said of it."""
+    from rich.table import Table
 
-    lines = []
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    told = [*_programs(found), *_frames(found.differencer, found.associator)]
+    for name, said in (("differencer", found.differencer), ("associator", found.associator)):
+        if left := said.get("load", {}).get("left_out"):
+            told.append(("left out", f"[yellow]{', '.join(left)} (under load, {name})[/]"))
+    if found.held:
+        told.append(("held", f"[yellow]{found.held} alerts of suspect frames wait for `gpudiff ledger`[/]"))
+    for row in [*told, *_hour(found.hour)]:
+        grid.add_row(*row)
+    return grid
+
+
+def _programs(found: "Standing") -> Iterator[tuple[str, str]]:
     for name, said in (("differencer", found.differencer), ("associator", found.associator)):
         state = said.get("state", "never started")
         if said and not said["running"] and state != "stopped":
             state = "dead"
         style = {"running": "green", "ready": "green", "dead": "bold red"}.get(state, "yellow")
         where = said.get("frames") or said.get("detections") or ""
-        lines.append(
-            Text.assemble(f"{name:<12} ", (f"{state:<14}", style), f"pid {said.get('pid', '-')}  {where}")
-        )
-    said = found.differencer
+        yield name, f"[{style}]{state:<12}[/] pid {said.get('pid', '-')}  {escape(where)}"
+
+
+def _frames(said: dict[str, Any], associator: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What became of frames, who works on them, what waits; nothing without a differencer."""
+    if not said:
+        return
+    rejected = sum(said.get("rejected", {}).values())
+    yield "frames", f"{_counts(said, 'accepted', 'done', 'duplicate', 'failed')}  rejected {rejected}"
+    held, room = said.get("bytes", 0) / 1e9, said.get("room", 0) / 1e9
+    in_hand = f"in hand {said.get('in_flight', 0)}  queued {said.get('queued', 0)}"
+    yield "queue", f"{in_hand}  {held:.2f} of {room:.2f} GB"
+    yield "clients", f"{said.get('clients', 0)} with frames in hand, {said.get('credit', 0)} frames each at most"
+    workers = f"{said.get('busy', 0)} of {len(said.get('workers', []))} busy"
+    yield "workers", f"{workers}, {said.get('worker_restarts', 0)} restarted"
+    yield "results", f"{_counts(said, 'sources', 'alerts')}  objects {associator.get('objects', '-')}"
+    others = said.get("associators", {})
+    for endpoint, one in others.items() if len(others) > 1 else ():
+        state = "[green]connected[/]" if one["connected"] else f"[bold red]{one['refused'] or 'away'}[/]"
+        yield "associators" if endpoint == next(iter(others)) else "", f"{state}  {escape(endpoint)}"
+    if said.get("away"):
+        yield "", f"[yellow]{said['away']} frames wait for an associator that is away[/]"
+
+
+def _hour(said: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if said:
-        counted = "  ".join(f"{key} {said.get(key, 0)}" for key in FRAMES)
-        rejected = sum(said.get("rejected", {}).values())
-        workers = f"workers {len(said.get('workers', []))} (restarted {said.get('worker_restarts', 0)})"
-        lines.append(Text(f"{'frames':<12} {counted}  rejected {rejected}"))
-        lines.append(Text(f"{'':<12} {workers}  objects {found.associator.get('objects', '-')}"))
-    for name, said in (("differencer", found.differencer), ("associator", found.associator)):
-        if left := said.get("load", {}).get("left_out"):
-            lines.append(Text(f"{'left out':<12} {', '.join(left)} (under load, {name})", "yellow"))
-    return lines
+        yield "last hour", _counts(said, "visits", "frames", "alerts")
+        times = said["latency"]
+        shown = "  ".join(f"{name} {_seconds(times[f'{name}_s'])} s" for name in ("median", "p98", "max"))
+        yield "", f"latency {shown}" if times["count"] else "latency -"
+
+
+def _counts(said: dict[str, Any], *names: str) -> str:
+    return "  ".join(f"{name} {said.get(name, 0)}" for name in names)
+
+
+def _sinks(found: "Standing") -> Any:
+    """What is archived but not yet delivered, sink by sink."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("sink", overflow="fold")
+    for name in ("frames", "alerts wait", "for s", "delivered", "errors"):
+        table.add_column(name, justify="right")
+    for one in found.sinks:
+        numbers = [one["frames"], one["alerts"], _seconds(one["wait_s"]), one["delivered"], one["errors"]]
+        table.add_row(escape(one["name"]), *map(str, numbers), style="yellow" if one["frames"] else "")
+    return table
 
 
 def _visits(found: "Standing") -> Any:
-    """The last visits, newest below."""
+    """The last visits, newest below; all of it fits 80 columns."""
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("visit", no_wrap=True)
-    table.add_column("state")
+    table.add_column("state", no_wrap=True)
     table.add_column("detectors")
-    for name in ("sources", "known", "other", "median s", "p98 s", "max s"):
-        table.add_column(name, justify="right")
+    for name in ("sources", "known", "median p98 max s"):
+        table.add_column(name, justify="right", no_wrap=True)
     for one in found.visits:
-        states = "  ".join(f"{count} {state.lower()}" for state, count in sorted(one["states"].items()))
-        seconds = [_seconds(one["latency"][key]) for key in ("median_s", "p98_s", "max_s")]
-        counts = [str(one[key]) for key in ("sources", "known", "new")]
-        table.add_row(str(one["visit"]), one["state"], states, *counts, *seconds)
+        states = (f"{count} {SHORT.get(state, state.lower())}" for state, count in sorted(one["states"].items()))
+        seconds = " ".join(f"{_seconds(one['latency'][key]):>4}" for key in ("median_s", "p98_s", "max_s"))
+        counts = [str(one[key]) for key in ("sources", "known")]
+        table.add_row(str(one["visit"]), one["state"], " ".join(states), *counts, seconds)
     return table
+
+
+def escape(text: str) -> str:
+    """The text as rich shows it without reading marks in it."""
+    from rich.markup import escape as escaped
+
+    return escaped(text)
 
 
 def _seconds(value: float | None) -> str:

@@ -56,8 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     configuration = configuration_of(arguments)
     check_outputs(arguments)
     share_memory()
-    subtract_exposures, device_named = load_engine()
-    device = device_named(configuration.match.device)
+    subtract_exposures, open_device = load_engine()
+    device = open_device(configuration)
     model = model_named(configuration.reliability.model)
     begun = time.perf_counter()
     exposures = prepared(arguments, configuration)
@@ -182,7 +182,7 @@ def share_memory() -> None:
 
 def load_engine() -> tuple[Callable, Callable]:
     """`science.subtract.subtract_exposures`, with astropy.wcs loaded, which the first frame would ask for, and
-    `arrays.passes.device_named`.
+    `science.subtract.open_device`.
 
     The garbage collector rests meanwhile, and leaves alone what was loaded: it would look at it again and again.
     (Loading beside the reading of the frames was tried: the two get in each other's way.)
@@ -190,12 +190,11 @@ def load_engine() -> tuple[Callable, Callable]:
     gc.disable()
     import astropy.wcs  # noqa: F401
 
-    from gpudiff.arrays.passes import device_named
-    from gpudiff.science.subtract import subtract_exposures
+    from gpudiff.science.subtract import open_device, subtract_exposures
 
     gc.freeze()
     gc.enable()
-    return subtract_exposures, device_named
+    return subtract_exposures, open_device
 
 
 def write_plot(arguments: argparse.Namespace, difference: Any, sources: Any) -> None:

@@ -249,13 +249,49 @@ class LedgerReader:
         sql = f"SELECT forced FROM batch WHERE {LIVE} {where} ORDER BY visit, detector, snap"
         return self._concatenated(sql, values, FORCED_SOURCE)
 
-    def latencies(self, visit: int | None = None) -> np.ndarray:
-        """Seconds from the end of readout (or arrival) to publication, one value an alert; of a visit or all.
+    def outbox(self, after: int) -> dict[str, Any]:
+        """What waits in the outbox behind a sequence number: frames, alerts, since_tai (MJD TAI, when the first of
+        them was committed, None when nothing waits), and held, alerts that wait for a rule."""
+        frames, alerts, held, since = self._rows(
+            "SELECT coalesce(sum(CASE WHEN o.held = '' THEN 1 ELSE 0 END), 0),"
+            " coalesce(sum(CASE WHEN o.held = '' THEN length(o.offsets) / 8 ELSE 0 END), 0),"
+            " coalesce(sum(CASE WHEN o.held NOT IN ('', 'dropped') THEN length(o.offsets) / 8 ELSE 0 END), 0),"
+            " min(CASE WHEN o.held = '' THEN d.committed_tai END)"
+            " FROM outbox o LEFT JOIN detector d"
+            " ON d.visit = o.visit AND d.snap = o.snap AND d.detector = o.detector WHERE o.seq > ?",
+            (after,),
+        )[0]
+        return {"frames": int(frames), "alerts": int(alerts), "held": int(held), "since_tai": since}
+
+    def waits(self, seqs: Sequence[int]) -> dict[int, tuple[float | None, float | None]]:
+        """Of these numbers of the outbox, those still there: MJD TAI of the frame's commit, and of the start of
+        its latency, None when nobody knows."""
+        rows = self._rows(
+            "SELECT o.seq, d.committed_tai, d.reference_tai FROM outbox o JOIN detector d"
+            f" ON d.visit = o.visit AND d.snap = o.snap AND d.detector = o.detector WHERE o.seq {IDS}",
+            (json.dumps(list(seqs)),),
+        )
+        return {seq: (committed, reference) for seq, committed, reference in rows}
+
+    def committed_since(self, mjd_tai: float) -> dict[str, int]:
+        """How many visits, frames and alerts were committed since a moment, MJD TAI."""
+        rows = self._rows(
+            "SELECT count(DISTINCT visit), count(*), coalesce(sum(sources), 0) FROM detector"
+            " WHERE state = 'COMMITTED' AND committed_tai >= ?",
+            (mjd_tai,),
+        )
+        return dict(zip(("visits", "frames", "alerts"), map(int, rows[0]), strict=True))
+
+    def latencies(self, visit: int | None = None, since_tai: float | None = None) -> np.ndarray:
+        """Seconds from the end of readout (or arrival) to publication, one value an alert; of a visit or all, or
+        of what was committed since a moment, MJD TAI.
 
         Published is what the slowest sink has, or, without sinks, what is in the archive.  Alerts that still
         wait, or whose times nobody knew, are not among them.
         """
         where, values = ("", ()) if visit is None else ("AND visit = ?", (visit,))
+        if since_tai is not None:
+            where, values = f"{where} AND committed_tai >= ?", (*values, since_tai)
         rows = self._rows(
             "SELECT (published_tai - reference_tai) * 86400, sources FROM detector"
             f" WHERE published_tai IS NOT NULL AND reference_tai IS NOT NULL {where}"

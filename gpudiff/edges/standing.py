@@ -3,6 +3,7 @@
 import json
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from gpudiff.edges.ledger_reader import LedgerReader
+from gpudiff.model.clock import tai_now
 from gpudiff.model.errors import StoreFailed
 
 VISITS, ERRORS = 8, 5
 """Shown at most: the last ones."""
+HOUR = 1 / 24
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,10 @@ class Latency:
 class Standing:
     """differencer, associator : what status.json and associator.json say, {} without one; `running` is whether
         the process that wrote it lives
+    sinks : of each its name, how many frames and alerts are archived but not yet delivered to it, for how long the
+        first of them has waited (wait_s, None when nothing does), how many were delivered since the start, errors
+    held : alerts that wait for a rule (gpudiff ledger)
+    hour : the last one: visits, frames, alerts committed, and the latency of those that are published
     visits : the last ones, as LedgerReader.visits says, with their `states` (detectors by state) and `latency`
     errors : the last dead letters' file name, error and reason; dead_letters : how many there are
     trouble : why the ledger could not be read, '' when it could
@@ -37,22 +44,29 @@ class Standing:
 
     differencer: dict[str, Any] = field(default_factory=dict)
     associator: dict[str, Any] = field(default_factory=dict)
+    sinks: list[dict[str, Any]] = field(default_factory=list)
+    held: int = 0
+    hour: dict[str, Any] = field(default_factory=dict)
     visits: list[dict[str, Any]] = field(default_factory=list)
     dead_letters: int = 0
     errors: list[dict[str, str]] = field(default_factory=list)
     trouble: str = ""
 
 
-def standing(directory: Path) -> Standing:
-    """How the service of a directory stands now; raises StoreFailed when there is no such directory."""
+def standing(directory: Path, store: str = "sqlite", clock: Callable[[], float] = tai_now) -> Standing:
+    """How the service of a directory stands now; raises StoreFailed when there is no such directory.
+
+    store : [ledger] store: sqlite for the directory's own ledger, or a postgresql:// URL
+    """
     if not directory.is_dir():
         raise StoreFailed(f"{directory}: expected the directory of a service")
-    visits, trouble = _visits(directory / "ledger.sqlite")
+    associator = _written(directory / "associator.json")
+    ledger, trouble = _ledger(directory / "ledger.sqlite" if store == "sqlite" else store, associator, clock())
     letters = sorted((directory / "dead").glob("*.json"), key=_age)
     return Standing(
         differencer=_written(directory / "status.json"),
-        associator=_written(directory / "associator.json"),
-        visits=visits,
+        associator=associator,
+        **ledger,
         dead_letters=len(letters),
         errors=[letter for path in letters[-ERRORS:] if (letter := _letter(path))],
         trouble=trouble,
@@ -64,15 +78,34 @@ def as_dict(found: Standing) -> dict[str, Any]:
     return asdict(found)
 
 
-def _visits(ledger: Path) -> tuple[list[dict[str, Any]], str]:
+def _ledger(where: Path | str, associator: dict[str, Any], now: float) -> tuple[dict[str, Any], str]:
+    """What the ledger says: sinks, held, hour, visits; and why it cannot be read."""
     try:
-        reader = LedgerReader(ledger)
+        reader = LedgerReader(where)
         try:
-            return [_visit(reader, one) for one in reader.visits()[-VISITS:]], ""
+            hour = reader.committed_since(now - HOUR)
+            return {
+                "sinks": _sinks(reader, associator.get("sinks", {}), now),
+                "held": reader.outbox(0)["held"],
+                "hour": hour | {"latency": asdict(_latency(reader.latencies(since_tai=now - HOUR)))},
+                "visits": [_visit(reader, one) for one in reader.visits()[-VISITS:]],
+            }, ""
         finally:
             reader.close()
     except StoreFailed as error:
-        return [], str(error)
+        return {}, str(error)
+
+
+def _sinks(reader: LedgerReader, told: dict[str, Any], now: float) -> list[dict[str, Any]]:
+    """How far each sink is: what waits by the ledger, what was delivered by what the associator says."""
+    marks, found = reader.watermarks(), []
+    for name, said in told.items():
+        waits = reader.outbox(marks.get(name, 0))
+        since = waits["since_tai"]
+        wait_s = None if since is None else round(max(0.0, (now - since) * 86400), 1)
+        counts = {"frames": waits["frames"], "alerts": waits["alerts"], "wait_s": wait_s}
+        found.append({"name": name, **counts, "delivered": said["alerts"], "errors": said["errors"]})
+    return found
 
 
 def _visit(reader: LedgerReader, one: dict[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class Match:
     half_width: int = 12  # px, of the kernel at the least; a wide kernel gets more
     threads: int = 0  # 0: one a core; changes no result
     device: str = "auto"  # cpu | cuda | cuda:N | auto: a GPU where one can be used
+    gpu_memory: float = 0.0  # GB that templates may stay in on it, of each worker; 0: half of what is free
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ class Configuration:
         """Hex digest of the named sections, without what changes no result: for a provenance step."""
         values = {name: dataclasses.asdict(getattr(self, name)) for name in sections}
         for section in values.values():
-            for name in ("threads", "device"):
+            for name in ("threads", "device", "gpu_memory"):
                 section.pop(name, None)
         return digest(canonical(values))
 
@@ -207,6 +208,7 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("match", "background_order"): (0, 10),
     ("match", "half_width"): (1, 1000),
     ("match", "threads"): (0, 1024),
+    ("match", "gpu_memory"): (0, 1e4),
     ("detect", "threshold"): (0, inf),
     ("service", "workers"): (0, 1024),
     ("service", "credit"): (1, inf),

@@ -29,7 +29,8 @@ GpudiffError
       AssociatorAway       that of a frame's part of the sky is gone, where several share it
   MustStop             the program cannot go on: it stops cleanly and hands its work back
     StoreFailed          the ledger or archive cannot be written (disk full, corrupt)
-    DeviceFailed         a GPU was asked for and cannot be used
+    DeviceFailed         a GPU was asked for and cannot be used, or failed at work
+      DeviceFull           its memory does not hold what is asked for
 """
 
 
@@ -158,3 +159,7 @@ class StoreFailed(MustStop):
 
 class DeviceFailed(MustStop):
     exit_status = 3
+
+
+class DeviceFull(DeviceFailed):
+    pass

@@ -101,6 +101,7 @@ class Exposure:
     notes : what the user should know, one line each (how the variance was made, what was masked)
     resampled : True when the pixels were interpolated from another grid: their noise is correlated, and cosmic
         rays were looked for before, on the pixels they struck
+    held : name of `image` as it was made, '' for none: unusable pixels may have changed since, no others
     """
 
     frame: Frame
@@ -112,6 +113,7 @@ class Exposure:
     variance_known: bool
     notes: tuple[str, ...] = ()
     resampled: bool = False
+    held: str = ""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -124,7 +126,7 @@ class Exposure:
     def without_planes(self) -> "Exposure":
         """The same with an image and a mask of its shape that take no memory: NaN and 0 everywhere."""
         image, mask = (np.broadcast_to(value, self.shape) for value in (np.float32(np.nan), np.uint16(0)))
-        return dataclasses.replace(self, image=image, mask=mask)
+        return dataclasses.replace(self, image=image, mask=mask, held="")
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,16 @@ class Delivery:
     refused: tuple[tuple[int, str], ...] = ()
 
 
+SETTLE_S = 1.0
+"""How long readers may take to come to a new socket, and a message to leave after it was taken."""
+
+
 class Sink(Protocol):
-    """Where alerts go.  At least once: a reader drops repeats by (diaSourceId, revision)."""
+    """Where alerts go.  At least once: a reader drops repeats by (diaSourceId, revision).
+
+    One to which readers connect has `settle_s`: so long it is left alone when it is new; what it took no longer
+    ago may be lost when the program is killed, and is given to it again then.
+    """
 
     @property
     def name(self) -> str:

@@ -241,7 +241,10 @@ def _resampled(
     assert plan.place is not None
     places = lattice(plan.place, science.shape)
     unusable = marked(template.mask, *UNUSABLE)
-    image, lost, mask = device.resample(template.image, unusable, template.mask, places, sigma, threads)
+    name = f"{template.held} as seen by {science.held}" if template.held and science.held else ""
+    image, lost, mask = device.resample(
+        template.image, unusable, template.mask, places, sigma, threads, (template.held, name)
+    )
     if lost.all():
         raise NoOverlap(f"{template.name}: expected a template of the science frame's sky, got no pixel of it")
     mask[~lost] &= ~bit(*UNUSABLE)
@@ -255,6 +258,7 @@ def _resampled(
         sky_variance=_carried(template.sky_variance, places),
         variance_known=False,
         resampled=True,
+        held=name,
         notes=(*template.notes, *plan.notes, *_psf_note(template), *_cover_note(lost), *_error_note(places)),
     )
     mask[_flawed(image, sky_noise(made), flaw(sigma))] |= bit("SUSPECT")

@@ -45,7 +45,9 @@ def calibrate(frame: Frame, configuration: Configuration) -> Exposure:
 
     sky.cut(0, 1, 0, 1)  # its matrices are made once, before threads read them
     over(subtract_sky, bands(image.shape[0]), threads)
-    return Exposure(frame.without_planes(), image, mask, sky, variance, gain, known, (*notes, *said))
+    name = f"{frame.digest}-{configuration.digest('calibrate')}" if frame.digest else ""
+    made = frame.without_planes()
+    return Exposure(made, image, mask, sky, variance, gain, known, (*notes, *said), held=name)
 
 
 def bands(height: int) -> list[slice]:

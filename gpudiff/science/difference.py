@@ -1,7 +1,7 @@
 """Science minus PSF-matched template, with variance, mask and score."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -84,20 +84,20 @@ def difference(
     if len(stars) and _uneven(sky, planes.variance):
         notes.append("the sky is not a low-order surface: matched again without its unevenness")
         fit, planes = _match_again(parts, fit.kernel, sky, planes, fit_stars, device, settings.threads)
-    planes.lost |= saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width)
+    planes.lose(saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width), device)
     watch.lap("convolve and subtract")
     seen = noises.measure_matched(planes.image, planes.variance, planes.blank & ~planes.lost, fit.kernel, parts)
-    if seen.calibrated:
-        planes.variance *= np.float32(seen.seen)
+    planes.allow_for(seen, device)
     notes.extend(seen.notes)
     made = _filters(fit.kernel, psf, parts, seen, configuration.detect.decorrelate)
     matched = _matched(parts, fit.kernel, planes)
     blank = score(planes, made, template.image, device, settings.threads)
-    scale, before = planes.calibrate(blank, seen)
+    scale, before = planes.calibrate(blank, seen, device)
     residuals = star_residuals(planes.image, planes.variance, matched, stars, FWHM * stars.width("science"))
     profile = given(made.thirds, science.shape, science.name)
     width, rings = FWHM * parts.target_width, parts.rings
     left = allow_for_stars(Surface(planes.score, planes.variance, matched, planes.lost, profile, width, rings))
+    device.resend(planes.score, left.raised)
     notes.extend(left.notes)
     watch.lap("decorrelate and score")
     quality = describe(settings.algorithm, parts, stars, fit, planes, blank, scale, before, science)
@@ -137,8 +137,9 @@ def _subtract(
     """
     shape = parts.target.shape
     pieces = tiles(shape, TILE, kernel.half)
-    subtracted = device.subtracter(bare(parts), bare_kernel(kernel, parts), variance_factors(parts), pieces)
     planes = Planes.empty(shape)
+    into = planes.image, planes.variance, planes.lost
+    subtracted = device.subtracter(bare(parts), bare_kernel(kernel, parts), variance_factors(parts), pieces, into)
     limit = noises.sky_limit(kernel, parts)
     cells = ResidualSky(pieces)
     reach = round(2.5 * FWHM * parts.target_width)
@@ -156,6 +157,7 @@ def _subtract(
     over(work, pieces, threads)
     sky = cells.smooth()
     subtract_sky(planes.image, sky, pieces, threads)
+    device.take_sky(planes.image, sky.factors())
     return planes, sky
 
 
@@ -172,6 +174,7 @@ def _match_again(
     _take_sky(sky, parts, first)
     fit = fit_stars()
     _take_sky(SmoothPlane(-sky.grid, sky.shape), parts, first)
+    parts = replace(parts, target=replace(parts.target, held=""))  # rounded twice: not what is held any more
     again, left = _subtract(parts, fit.kernel, device, threads, _changed(planes))
     _take_sky(left, parts, fit.kernel)
     return fit, again
@@ -267,7 +270,7 @@ def score(
     step = int(np.clip(np.sqrt(white.size / 2e5), 1, 5))
     samples: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(pieces)
 
-    scored_at = device.scorer(planes.image, planes.variance, planes.lost, made, pieces)
+    scored_at = device.scorer(planes.image, planes.variance, planes.lost, made, pieces, score)
 
     def work(tile: Tile) -> None:
         scored = scored_at(tile)

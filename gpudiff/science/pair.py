@@ -109,6 +109,8 @@ def bare(parts: Roles) -> Pair:
         convolved.sky_variance.cut,
         target.gain,
         convolved.gain,
+        target.held,
+        convolved.held,
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from gpudiff.arrays import residual_sky
 from gpudiff.arrays.parallel import over
+from gpudiff.arrays.passes import Device
 from gpudiff.arrays.tiles import Tile
 from gpudiff.model.frame import Exposure
 from gpudiff.model.mask import UNUSABLE, bit
@@ -35,8 +36,19 @@ class Planes:
         image, variance, model = (np.empty(shape, np.float32) for _ in range(3))
         return cls(image, variance, model, np.empty(shape, bool), np.empty(shape, bool))
 
+    def lose(self, spoilt: np.ndarray, device: Device) -> None:
+        """Pixels that have no value either.  spoilt : (H, W) bool"""
+        self.lost |= spoilt
+        device.resend(self.lost, np.flatnonzero(spoilt))
+
+    def allow_for(self, seen: noises.Noise, device: Device) -> None:
+        """Multiply the variance by what was seen over it, where that is better known."""
+        if seen.calibrated:
+            self.variance *= np.float32(seen.seen)
+            device.rescale(self.variance, np.float32(seen.seen))
+
     def calibrate(
-        self, samples: tuple[np.ndarray, np.ndarray], seen: noises.Noise
+        self, samples: tuple[np.ndarray, np.ndarray], seen: noises.Noise, device: Device
     ) -> tuple[tuple[float, float], float]:
         """((scatter of difference / sigma, of the score) that was divided out, what was divided out before).
 
@@ -47,6 +59,7 @@ class Planes:
         scale = noises.scatter(samples[0]), noises.scatter(samples[1])
         self.variance *= np.float32(scale[0] ** 2)
         self.score /= np.float32(scale[1])
+        device.rescale(self.score, np.float32(scale[1]), divides=True)
         return scale, float(np.sqrt(seen.seen))
 
 

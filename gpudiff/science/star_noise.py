@@ -28,11 +28,16 @@ BATCH = 200
 @dataclass(frozen=True)
 class StarNoise:
     """flux : share of a star's light that the difference leaves; shift : pixels by which it seems moved;
-    pixels : whose variance was raised."""
+    raised : (N,) numbers of the pixels whose variance was raised."""
 
     flux: float
     shift: float
-    pixels: int
+    raised: np.ndarray
+
+    @property
+    def pixels(self) -> int:
+        """How many they are."""
+        return len(self.raised)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -92,7 +97,7 @@ def allow_for_stars(surface: Surface) -> StarNoise:
     y, x, bright = _stars(surface)
     flux, shift = _learned(surface, y[:MOST], x[:MOST])
     if flux == shift == 0:
-        return StarNoise(0.0, 0.0, 0)
+        return StarNoise(0.0, 0.0, np.empty(0, int))
     # A star's light is at most its squared signal to noise; its slope, per pixel, that over the PSF's width.
     most = bright**2 * (flux**2 + (2.4 * shift / surface.fwhm) ** 2)
     many = int((most > LEAST).sum())
@@ -101,7 +106,7 @@ def allow_for_stars(surface: Surface) -> StarNoise:
         part = slice(start, min(start + BATCH, many))
         light, move = surface.around(y[part], x[part])
         _raise(surface, raised, y[part], x[part], 1 + flux**2 * light + shift**2 * move)
-    return StarNoise(flux, shift, int(raised.sum()))
+    return StarNoise(flux, shift, np.flatnonzero(raised))
 
 
 def _stars(surface: Surface) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

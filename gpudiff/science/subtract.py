@@ -42,12 +42,19 @@ def subtract(
     return dataclasses.replace(made, seconds=seconds | made.seconds), sources
 
 
+def open_device(configuration: Configuration) -> Device:
+    """The device that `match.device` names; opened on the first call.  Raises DeviceFailed."""
+    return device_named(configuration.match.device, configuration.match.gpu_memory)
+
+
 def subtract_exposures(
     science: Exposure, template: Exposure, configuration: Configuration, device: Device | None = None
 ) -> tuple[Difference, Table]:
     """The same for frames that were calibrated already; the exposures' images are used up."""
     start = time.perf_counter()
-    device = device or device_named(configuration.match.device)
+    device = (device or open_device(configuration)).frame()
+    device.hold(template.held, template.image, stays=True)
+    device.hold(science.held, science.image)
     aligned = align(science, template, configuration, device)
     in_place = time.perf_counter()
     made = ALGORITHMS[configuration.match.algorithm](science, aligned, configuration, device)
@@ -58,4 +65,4 @@ def subtract_exposures(
         **made.seconds,
         "detect": time.perf_counter() - differenced,
     }
-    return dataclasses.replace(marked, seconds=seconds), sources
+    return dataclasses.replace(marked, seconds=seconds, notes=(*marked.notes, *device.notes)), sources

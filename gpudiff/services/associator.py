@@ -133,6 +133,8 @@ class Associator:
         self.load = Load(monotonic, configuration.ledger.patience_s)
         known = configuration.sky.known_objects
         self.snapshot = ObjectStore(Path(known)) if known else None
+        if known:
+            self.metrics.snapshot(Path(known).stat().st_mtime)
         self.solar_system = (
             SolarSystem(Path(configuration.sky.ephemerides)) if configuration.sky.ephemerides else None
         )
@@ -204,6 +206,8 @@ class Associator:
     # ------------------------------------------------------------ a group
     def _note_progress(self) -> None:
         done, sinks = self.publisher.progress(), self.publisher.names
+        if done:
+            self.metrics.delivered(done, self.ledger.waits([one.seq for one in done]))
         if done or (not sinks and self.ledger.pending(limit=1)):
             self.ledger.delivered(done, sinks, self.clock())
 
@@ -314,6 +318,7 @@ class Associator:
         far each sink is behind; visits that are open; what is left out under load."""
         status = {"state": state, "pid": os.getpid(), "detections": endpoint, "objects": len(self.sky)}
         sinks = self.publisher.lag(self.ledger.last_seq())
+        self.metrics.note(self.visits.counts, sinks)
         status |= {"sinks": sinks, "visits": self.visits.open(), "load": self.load.report()}
         with atomically(self.directory / "associator.json") as temporary:
             temporary.write_text(json.dumps({**status, "counts": self.counts}, indent=1))
@@ -337,6 +342,8 @@ class Associator:
         if held:
             self.counts["suspect"] += 1
             found = without_new_objects(found)
+        delayed = self.visits.late(frame)
+        self.metrics.set_apart(len(batch.sources), bool(held), delayed)
         settings = self.settings()
         seen = seen_of(batch, self.solar_system, found)
         alerts = make_alerts(batch, found, revision.number, settings, now, seen)
@@ -375,7 +382,7 @@ class Associator:
                 reference_tai=reference_time(batch),
                 now=now,
                 held=held,
-                delayed=self.visits.late(frame),
+                delayed=delayed,
                 forced=batch.forced,
                 forced_records=alert_codec.encode_forced(published_forced(batch), alerts.common),
                 flux_scale=nanojansky(batch.unit, batch.zero_point) or 1.0,

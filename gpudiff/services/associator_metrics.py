@@ -1,13 +1,34 @@
 """What the associator counts, for Prometheus."""
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client import Counter as Total
 
+from gpudiff.edges.ledger import Delivered
 from gpudiff.services.load import Level
 from gpudiff.services.metrics import SECONDS, LoadMetrics
+
+LOST = ("missing", "failed")
+Waited = tuple[float | None, float | None]
+"""MJD TAI of a frame's commit and of the start of its latency."""
+
+
+class Following:
+    """A counter of one label that follows a number counted elsewhere, which may begin again at 0."""
+
+    def __init__(self, total: Total):
+        self.total = total
+        self._before: dict[str, int] = {}
+
+    def note(self, label: str, value: int) -> None:
+        """The number is so high now."""
+        before = self._before.get(label, 0)
+        self.total.labels(label).inc(value - before if value >= before else value)
+        self._before[label] = value
 
 
 class AssociatorMetrics:
@@ -35,6 +56,41 @@ class AssociatorMetrics:
         self._refused = Total(
             "gpudiff_connections_refused", "connections not let in", ["door", "reason"], registry=registry
         )
+        self._detectors = Following(
+            Total("gpudiff_detectors", "frames by what became of them", ["state"], registry=registry)
+        )
+        self._closed = Following(
+            Total(
+                "gpudiff_visits",
+                "visits by what they reached; in_time: published, 98 % of alerts within 60 s",
+                ["reached"],
+                registry=registry,
+            )
+        )
+        self._apart = Total(
+            "gpudiff_alerts_apart", "alerts that are held, or came late", ["why"], registry=registry
+        )
+        self._sent = Following(
+            Total("gpudiff_alerts_sent", "alerts that a sink took", ["sink"], registry=registry)
+        )
+        self._dead = Total("gpudiff_alerts_dead", "alerts that a sink never takes", ["sink"], registry=registry)
+        self._sink_errors = Following(
+            Total("gpudiff_sink_errors", "deliveries that failed and are repeated", ["sink"], registry=registry)
+        )
+        self._behind = Gauge(
+            "gpudiff_sink_behind_frames", "frames in the outbox for it", ["sink"], registry=registry
+        )
+        self._sink_latency = Histogram(
+            "gpudiff_sink_latency_seconds",
+            "end of readout (arrival) until a sink had the alerts, of each frame",
+            ["sink"],
+            registry=registry,
+            buckets=SECONDS,
+        )
+        self._snapshot_age = Gauge(
+            "gpudiff_snapshot_age_seconds", "since the known sky was built; NaN without one", registry=registry
+        )
+        self._snapshot_age.set(math.nan)
         self._objects = Gauge("gpudiff_objects", "DIAObjects in memory", registry=registry)
         self._load = LoadMetrics(registry)
 
@@ -49,11 +105,40 @@ class AssociatorMetrics:
         for kind, count in kinds.items():
             self._sources.labels(kind).inc(count)
         alerts = sum(kinds.values())
+        self._detectors.total.labels("committed").inc()
         self._alerts.inc(alerts)
         self._objects.set(objects)
         if latency_s is not None and np.isfinite(latency_s):
             for _ in range(alerts):
                 self._latency.observe(latency_s)
+
+    def set_apart(self, alerts: int, held: bool, delayed: bool) -> None:
+        """Count the alerts of a suspect frame, which are held, and of one that came after it was given up."""
+        self._apart.labels("held").inc(alerts * held)
+        self._apart.labels("delayed").inc(alerts * delayed)
+
+    def delivered(self, done: Sequence[Delivered], waits: Mapping[int, Waited]) -> None:
+        """Note what sinks have taken since the last time.  waits : LedgerReader.waits of it"""
+        for one in done:
+            self._dead.labels(one.sink).inc(len(one.refused))
+            committed_tai, reference_tai = waits.get(one.seq, (None, None))
+            if committed_tai is not None:
+                self._stages.labels("publish").observe(max(0.0, (one.at_tai - committed_tai) * 86400))
+            if reference_tai is not None:
+                self._sink_latency.labels(one.sink).observe(max(0.0, (one.at_tai - reference_tai) * 86400))
+
+    def note(self, visits: Mapping[str, int], sinks: Mapping[str, Mapping[str, int]]) -> None:
+        """Take over what Visits.counts and Publisher.lag say by now."""
+        for name, count in visits.items():
+            (self._detectors if name in LOST else self._closed).note(name, count)
+        for name, one in sinks.items():
+            self._behind.labels(name).set(one["behind"])
+            self._sent.note(name, one["alerts"])
+            self._sink_errors.note(name, one["errors"])
+
+    def snapshot(self, built: float) -> None:
+        """Show the age of the known sky from now on.  built : seconds since 1970"""
+        self._snapshot_age.set_function(lambda: time.time() - built)
 
     def refused(self, door: str, connections: Mapping[str, int]) -> None:
         """Count differencers (door: detections) and subscribers (alerts) that were not let in, by reason."""
@@ -65,6 +150,7 @@ class AssociatorMetrics:
         self._load.note(level)
 
     def stages(self, seconds: Mapping[str, float]) -> None:
-        """Note how long each stage took: associate, encode, archive, store of a batch; commit of a transaction."""
+        """Note how long each stage took: associate, encode, archive, store of a batch; commit of a transaction
+        (publish, of a frame for a sink, is noted by `delivered`)."""
         for stage, value in seconds.items():
             self._stages.labels(stage).observe(value)

@@ -81,6 +81,10 @@ class Associators:
         """How many steps (services.load) the busiest one leaves out."""
         return max(self._levels.values())
 
+    def leaving_out(self, step: int) -> frozenset[str]:
+        """Those that leave out this step (services.load)."""
+        return frozenset(one for one, level in self._levels.items() if level >= step)
+
     def answered(self, endpoint: str, level: int) -> None:
         """It has committed a frame, and said how much it leaves out."""
         self._levels[endpoint] = level

@@ -21,7 +21,7 @@ from gpudiff.model.clock import tai_now
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import BadFilter, GpudiffError, NeighbourLost
 from gpudiff.model.filters import VERSION, Filter
-from gpudiff.model.outgoing import Delivery, OutgoingBatch, Sink
+from gpudiff.model.outgoing import SETTLE_S, Delivery, OutgoingBatch, Sink
 from gpudiff.model.provenance import extend, step
 from gpudiff.science.filters import Node, OutOfTime, columns_of, compile_expression, matches
 
@@ -66,6 +66,8 @@ class Broker:
     """A Sink (model.outgoing) that the publisher drives like any other."""
 
     name = "broker"
+    settle_s = SETTLE_S
+    """For the filters' sinks."""
 
     def __init__(
         self,
@@ -203,6 +205,17 @@ class Broker:
                     self.running[declared.name].sent = known.sent
         for one in old.values():
             self._retire(one)
+        for one in self.running.values():
+            self._open(one)
+
+    def _open(self, one: Running) -> None:
+        """Open the filter's sink before there is anything for it, so that its readers are there then."""
+        try:
+            one.sink = one.sink or self.open_sink(one.declared.sink)
+        except NeighbourLost:
+            pass  # with the first alerts, then
+        except GpudiffError as error:
+            self._switch_off(one, f"its sink: {error.name}: {error}")
 
     def _retire(self, one: Running) -> None:
         self._deliver(one)

@@ -155,7 +155,7 @@ class Differencer:
             if one.alive in ready:
                 self._bury_worker(one)
         self._give_work()
-        self.pool.kill_overdue()
+        self.metrics.overdue(self.pool.kill_overdue())
         self.associators.listen()
         self._follow()
         self.reception.beat()
@@ -168,7 +168,7 @@ class Differencer:
             if held is None:
                 return
             free = self.intake.waiting() <= len(self.pool.workers)
-            one.work(held, forced=free and not self.level.on(FORCED))
+            one.work(held, forced=free and held.associator not in self.associators.leaving_out(FORCED))
             self._look_who_is_there()
 
     def _look_who_is_there(self) -> None:
@@ -180,7 +180,7 @@ class Differencer:
         if self.level.set(self.associators.level):
             self.metrics.load(self.level)
             log.say("load", level=self.level.level)
-        self.intake.narrow = self.level.on(INTAKE)
+        self.intake.narrow = self.associators.leaving_out(INTAKE)
         self.associators.ask()
 
     def _hear(self, one: WorkerProcess) -> None:
@@ -203,11 +203,12 @@ class Differencer:
         """The frame's detections are committed."""
         self.metrics.stages(values.pop("seconds") | {"frame_wait": held.waited_s})
         self.metrics.template(self.preloader.before(values.pop("template"), held.arrived))
-        self.metrics.forced(values.pop("forced"))
+        forced, frame = values.pop("forced"), held.frame
+        self.metrics.forced(forced)
         self.associators.answered(held.associator, values.pop("load"))
         self._follow()
-        frame = held.frame
-        log.say("done", frame, sources=values["sources"], status=values["status"])
+        told = "left out" if forced is None else forced
+        log.say("done", frame, sources=values["sources"], status=values["status"], forced=told)
         self.reception.end(held, Receipt(frame.visit, frame.snap, frame.detector, None, **values))
 
     def _failed(self, held: Held, name: str, reason: str) -> None:
@@ -244,7 +245,9 @@ class Differencer:
 
     def _write_status(self, state: str) -> None:
         pids = sorted(one.pid for one in self.pool.workers)
-        self.metrics.write(self._status_file, len(self.intake.held), len(self.intake.queue), pids, state)
+        busy = {"busy": sum(one.held is not None for one in self.pool.workers)}
+        more = {**busy, **self.intake.report(), "associators": self.associators.report()}
+        self.metrics.write(self._status_file, len(self.intake.held), len(self.intake.queue), pids, state, more)
 
 
 def _last(kind: type[GpudiffError], name: str, reason: str, held: Held) -> GpudiffError:

@@ -46,10 +46,12 @@ class Intake:
         """credit : frames of one client in hand at a time; max_bytes : of all frames in hand; route : the
         associator that has a frame.
 
-        `narrow` may be set: then one frame is in hand at a time, and its answer tells whether there is room again.
+        `narrow` may be set: the associators that are behind; one frame for each is in hand at a time, whose answer
+        tells whether there is room again.
         `closed` may be set: the associators whose frames must wait; they get half of the room at most.
         """
-        self.credit, self.max_bytes, self.narrow, self.route = credit, max_bytes, False, route
+        self.credit, self.max_bytes, self.route = credit, max_bytes, route
+        self.narrow: frozenset[str] = frozenset()
         self.closed: frozenset[str] = frozenset()
         self.held: dict[FrameId, Held] = {}
         self.queue: deque[Held] = deque()
@@ -100,6 +102,19 @@ class Intake:
                 self.queue.remove(held)
                 yield held, _away(held.frame)
 
+    def report(self) -> dict[str, int]:
+        """For status.json: credit of a client, clients with frames in hand, how many more they may send, bytes
+        in hand and the room for them, and how many frames in the queue wait for an associator that is away."""
+        clients = [client for held in self.held.values() for client in held.waiters]
+        return {
+            "credit": self.credit,
+            "clients": len(set(clients)),
+            "free": self.credit * len(set(clients)) - len(clients),
+            "bytes": sum(held.size for held in self.held.values()),
+            "room": self.max_bytes,
+            "away": len(self.queue) - self.waiting(),
+        }
+
     def waiting(self) -> int:
         """How many frames wait for a worker, not for their associator."""
         return sum(held.associator not in self.closed for held in self.queue)
@@ -115,8 +130,8 @@ class Intake:
     def _admit(self, client: bytes, envelope: Envelope, parts: Sequence[bytes | memoryview]) -> Held:
         frame = envelope.frame
         associator = self.route(envelope.header)
-        if self.narrow and any(held.associator not in self.closed for held in self.held.values()):
-            raise NoCredit(f"frame {frame}: expected none in hand while the associator is behind")
+        if associator in self.narrow and any(held.associator == associator for held in self.held.values()):
+            raise NoCredit(f"frame {frame}: expected none in hand while its associator is behind")
         if sum(client in held.waiters for held in self.held.values()) >= self.credit:
             raise NoCredit(f"frame {frame}: expected at most {self.credit} frames of one client in flight")
         size = sum(len(part) for part in parts)

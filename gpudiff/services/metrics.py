@@ -3,7 +3,9 @@
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
@@ -42,7 +44,9 @@ class Metrics:
     gpudiff_worker_restarts_total, gpudiff_connections_refused_total{reason}, gpudiff_stage_seconds{stage},
     gpudiff_frame_latency_seconds (a frame's arrival to its commit), gpudiff_frames_in_flight,
     gpudiff_frames_queued, gpudiff_next_visits_total{status}, gpudiff_template_loads_total{when},
-    gpudiff_forced_sources_total, gpudiff_forced_deferred_total (frames), and those of LoadMetrics.
+    gpudiff_forced_sources_total, gpudiff_forced_deferred_total (frames), gpudiff_failures_total{error},
+    gpudiff_leases_expired_total, gpudiff_frames_away, gpudiff_clients, gpudiff_credits, gpudiff_bytes_in_hand,
+    gpudiff_bytes_room, and those of LoadMetrics.
     """
 
     def __init__(self, endpoint: str):
@@ -60,6 +64,9 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self._frames_total = Total("gpudiff_frames", "receipts by status", ["status"], registry=registry)
         self._rejections = Total("gpudiff_rejections", "rejected frames by error", ["error"], registry=registry)
+        self._failures = Total(
+            "gpudiff_failures", "frames to be sent again by error", ["error"], registry=registry
+        )
         self._dead_letters = Total("gpudiff_dead_letters", "frames kept as dead letters", registry=registry)
         self._restarts = Total("gpudiff_worker_restarts", "workers started again", registry=registry)
         self._refused_total = Total(
@@ -84,6 +91,19 @@ class Metrics:
         self._load = LoadMetrics(registry)
         self._in_flight = Gauge("gpudiff_frames_in_flight", "frames in hand", registry=registry)
         self._queued = Gauge("gpudiff_frames_queued", "frames no worker has yet", registry=registry)
+        self._overdue = Total(
+            "gpudiff_leases_expired", "frames taken from a worker that took too long", registry=registry
+        )
+        self._more = {
+            name: Gauge(f"gpudiff_{metric}", text, registry=registry)
+            for name, metric, text in (
+                ("away", "frames_away", "frames that wait for an associator that is away"),
+                ("clients", "clients", "clients with frames in hand"),
+                ("free", "credits", "frames that clients with frames in hand may still send"),
+                ("bytes", "bytes_in_hand", "bytes of frames in hand"),
+                ("room", "bytes_room", "bytes that frames in hand may have at most"),
+            )
+        }
 
     def serve(self, where: str | int, alive: Probe = well, ready: Probe = well) -> int:
         """Offer the counters, /healthz and /readyz at "[HOST:]PORT"; the port (a free one for 0)."""
@@ -97,6 +117,8 @@ class Metrics:
         if receipt.status == "rejected":
             self._rejected[str(receipt.error)] += 1
             self._rejections.labels(receipt.error).inc()
+        elif receipt.status == "failed":
+            self._failures.labels(receipt.error).inc()
         elif receipt.status == "done":
             self._sums["sources"] += receipt.sources or 0
             self._sums["alerts"] += receipt.alerts or 0
@@ -136,6 +158,10 @@ class Metrics:
         for reason, count in connections.items():
             self._refused_total.labels(reason).inc(count)
 
+    def overdue(self, frames: int) -> None:
+        """Count frames taken from workers that took too long."""
+        self._overdue.inc(frames)
+
     def worker_restarted(self) -> None:
         """Count a worker that was started again."""
         self._sums["worker_restarts"] += 1
@@ -146,16 +172,26 @@ class Metrics:
         for stage, value in seconds.items():
             self._stages.labels(stage).observe(value)
 
-    def write(self, file: Path, in_flight: int, queued: int, workers: list[int], state: str) -> None:
+    def write(
+        self,
+        file: Path,
+        in_flight: int,
+        queued: int,
+        workers: list[int],
+        state: str,
+        more: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         """Write status.json when anything changed since it was last written; raises StoreFailed.
 
         accepted, done, duplicate and failed count receipts; `rejected` counts them by the error's name;
         `refused` counts connections without a key that is allowed; `workers` are process ids; `next_visits`
         counts announcements and first frames, `template_loads` the templates that were read before their frame
-        came and on its arrival; `load` says what the associator has left out.
+        came and on its arrival; `load` says what the associator has left out; `more` joins what is written.
         """
         self._in_flight.set(in_flight)
         self._queued.set(queued)
+        for name, gauge in self._more.items():
+            gauge.set(more.get(name, 0))
         status = {
             "state": state,
             "pid": os.getpid(),
@@ -171,6 +207,7 @@ class Metrics:
             "in_flight": in_flight,
             "queued": queued,
             "workers": workers,
+            **more,
         }
         if status != self._written:
             with atomically(file) as temporary:

@@ -25,6 +25,7 @@ def replay(
     Raises NeighbourLost when the sink takes a batch in none of TRIES tries.
     """
     counts: Counter[str] = Counter()
+    wait(getattr(sink, "settle_s", 0.0))  # for its readers
     start, first = clock(), None
     for mjd_tai, batch in batches:
         first = mjd_tai if first is None else first

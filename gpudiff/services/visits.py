@@ -6,6 +6,7 @@ associator first heard of a visit's frames, so a clock that jumps closes nothing
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from gpudiff.model.frame import FrameId
 
 LONGEST_AHEAD_S = 3600.0
 """The readout of an announced visit is awaited no longer than this."""
+IN_TIME, IN_TIME_S = 0.98, 60.0
+"""What an observatory promises: so many of a visit's alerts so soon after the end of its readout."""
 TERMINAL = ("COMMITTED", "MISSING", "FAILED", "OFF")
 OPEN = ("PLANNED", "ANNOUNCED", "PRIMED", "COLLECTING", "CLOSED", "PUBLISHED")
 
@@ -45,9 +48,14 @@ class Visits:
         clock: Callable[[], float],
         monotonic: Callable[[], float],
     ):
-        """Visits that an earlier run left open get their full time again."""
+        """Visits that an earlier run left open get their full time again.
+
+        `counts` : detectors missing and failed, visits closed and published, and in_time: published ones of whose
+        alerts IN_TIME, at the least, had left within IN_TIME_S
+        """
         self.ledger, self.path, self.settings = ledger, directory / "visits.jsonl", settings
         self.clock, self.monotonic = clock, monotonic
+        self.counts: Counter[str] = Counter()
         self._timers: dict[int, Timer] = {}
         for row in ledger.visits():
             if row["state"] in OPEN:
@@ -91,6 +99,7 @@ class Visits:
     def failed(self, frame: FrameId, reason: str) -> None:
         """A frame was given up: it is a dead letter.  Raises BadMessage when it is committed."""
         self.ledger.move_detector(frame, "FAILED", self.clock(), reason)
+        self.counts["failed"] += 1
 
     def late(self, frame: FrameId) -> bool:
         """Whether a frame that comes now comes after it was given up, or its visit was closed."""
@@ -125,6 +134,9 @@ class Visits:
             self.move(visit, "ABANDONED", "no frame came")
         if state == "CLOSED" and not self.ledger.waiting(visit):
             self.ledger.move_visit(visit, "PUBLISHED", self.clock(), "outbox is empty")
+            seconds = self.ledger.latencies(visit)
+            self.counts["published"] += 1
+            self.counts["in_time"] += bool(np.count_nonzero(seconds <= IN_TIME_S) >= IN_TIME * len(seconds))
             state = "PUBLISHED"
         if state == "PUBLISHED" and now >= timer.seal_at:
             self.ledger.move_visit(visit, "SEALED", self.clock(), "time")
@@ -140,6 +152,7 @@ class Visits:
             if state in ("EXPECTED", "LEASED"):
                 reason = f"no frame within {self.settings.missing_s:g} s"
                 self.ledger.move_detector(FrameId(visit, snap, detector), "MISSING", self.clock(), reason)
+                self.counts["missing"] += 1
 
     def _complete(self, visit: int) -> bool:
         """Whether all detectors that were announced of a visit are done; where none was, nobody knows."""
@@ -152,6 +165,7 @@ class Visits:
             self.ledger.move_visit(visit, "CLOSED", self.clock(), "complete" if self._complete(visit) else "time")
             summary = summarise(self.ledger, visit) | {"closed_tai": self.clock()}
             self.ledger.summarise(visit, summary)
+        self.counts["closed"] += 1
         try:
             with open(self.path, "a") as file:
                 file.write(json.dumps(summary) + "\n")

@@ -25,10 +25,11 @@ from gpudiff.edges.reliability_model import model_named
 from gpudiff.edges.ring import Segments
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import Pair
-from gpudiff.model.errors import GpudiffError
+from gpudiff.model.errors import DeviceFailed, GpudiffError
 from gpudiff.science.batch import batch
 from gpudiff.science.forced_photometry import forced_photometry
 from gpudiff.science.reliability import rate
+from gpudiff.science.subtract import open_device
 from gpudiff.services.handover import Handovers
 from gpudiff.services.raw_frames import calibrator
 from gpudiff.services.settings import DONE, ERROR, FORCED, HANDING, READY, STOP, Settings, from_json
@@ -37,13 +38,17 @@ LISTEN_S = 60.0
 
 
 def main(endpoint: str, settings: str) -> int:
-    """Work until told to stop."""
+    """Work until told to stop, or until the device fails: the frame in hand is then given to another worker."""
     import astropy.wcs  # noqa: F401  # now, not in the first frame's latency
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the differencer decides when a worker ends
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    Worker(from_json(settings), Pair(connect=endpoint)).run()
+    try:
+        Worker(from_json(settings), Pair(connect=endpoint)).run()
+    except DeviceFailed as error:
+        print(f"worker {os.getpid()} ends: {error}", file=sys.stderr)
+        return error.exit_status
     return 0
 
 
@@ -60,6 +65,7 @@ class Worker:
         self.configuration = settings.configuration
         self.service = settings.configuration.service
         instrument = self.configuration.instrument
+        open_device(self.configuration)  # a worker that cannot compute takes no frame
         self.templates = TemplateStore(settings.templates, instrument, index=settings.index)
         self.process = load(settings.process)
         self.known = known_positions(settings.known_objects)
@@ -81,9 +87,11 @@ class Worker:
             self.pair.send(self.answer(float(bytes(message[1])), bytes(message[2]) == FORCED, message[3:]))
 
     def answer(self, received_tai: float, forced: bool, parts: Sequence[Any]) -> list[bytes]:
-        """[done, JSON] or [error, JSON] for one frame."""
+        """[done, JSON] or [error, JSON] for one frame.  Raises DeviceFailed: this process computes no more."""
         try:
             return [DONE, json.dumps(self.work(received_tai, forced, parts)).encode()]
+        except DeviceFailed:
+            raise
         except GpudiffError as error:
             return _error(error.name, str(error))
         except Exception as error:  # a bug must cost one frame, by name, not the service

@@ -126,12 +126,17 @@ class WorkerPool:
         self.workers.append(self._start())
         return status
 
-    def kill_overdue(self) -> None:
-        """Kill workers that compute on one frame for far too long (waiting for the associator is fine)."""
-        now = time.monotonic()
+    def kill_overdue(self) -> int:
+        """Kill workers that compute on one frame for far too long (waiting for the associator is fine).
+
+        Returns how many.
+        """
+        now, killed = time.monotonic(), 0
         for one in self.workers:
             if one.held is not None and not one.handing and now - one.since > self._limit_s:
                 one.process.kill()
+                one.since, killed = now, killed + 1
+        return killed
 
     def close(self) -> None:
         """End all of them."""

@@ -4,9 +4,12 @@ import sys
 
 import numpy as np
 import pytest
+from fake_cupy import CUDADriverError, CUDARuntimeError, OutOfMemoryError, fake_cupy
 
-from gpudiff.arrays.device import PyCuda, cubin, device, kernel_source
-from gpudiff.model.errors import DeviceFailed
+from gpudiff.arrays import device as door
+from gpudiff.arrays.device import Cuda, PyCuda, cubin, device
+from gpudiff.arrays.kernel_files import kernel_source
+from gpudiff.model.errors import DeviceFailed, DeviceFull
 
 
 def test_the_cpu_keeps_arrays_where_they_are():
@@ -67,3 +70,52 @@ def test_without_any_compiler_the_error_says_what_is_missing(monkeypatch, tmp_pa
     monkeypatch.setitem(sys.modules, "cupy.cuda", None)
     with pytest.raises(DeviceFailed, match="no CUDA compiler: expected NVRTC"):
         cubin("cutouts", "sm_90")
+
+
+# ---------------------------------------------------------------- CuPy's part, on a stand-in for CuPy
+@pytest.fixture
+def cupy(monkeypatch, tmp_path):
+    cupy = fake_cupy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(
+        door, "cubin", lambda stem, architecture, defines: tmp_path / f"{stem}-{architecture}.cubin"
+    )
+    return cupy
+
+
+def launch(cuda):
+    cuda.launch("cutouts", "cutouts", (1, 1, 1), (256, 1, 1), [np.int32(1)])
+
+
+OPERATIONS = {
+    "upload": lambda cuda: cuda.upload(np.ones(3), np.float32),
+    "empty": lambda cuda: cuda.empty((3,), np.float32),
+    "zeros": lambda cuda: cuda.zeros((3,), np.float32),
+    "download": lambda cuda: cuda.download(np.ones(3)),
+    "launch": launch,
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_memory_that_is_not_there_and_a_device_that_failed_have_names(cupy, operation):
+    cuda = Cuda()
+    OPERATIONS[operation](cuda)
+    cupy.fails = OutOfMemoryError("Out of memory allocating 64 bytes")
+    with pytest.raises(DeviceFull, match="device cuda:0: Out of memory allocating 64 bytes"):
+        OPERATIONS[operation](cuda)
+    for error in (CUDARuntimeError("illegal address"), CUDADriverError("illegal address")):
+        cupy.fails = error
+        with pytest.raises(DeviceFailed, match="device cuda:0: illegal address"):
+            OPERATIONS[operation](cuda)
+
+
+def test_free_memory_is_the_drivers_and_what_the_pool_keeps_unused(cupy):
+    assert Cuda().free() == 7500
+
+
+def test_more_shared_memory_than_every_block_has_is_asked_for(cupy):
+    cuda = Cuda()
+    for shared in (1000, 60_000):
+        cuda.launch("cutouts", "cutouts", (2, 1, 1), (256, 1, 1), [np.int32(1)], shared)
+    assert cupy.log == [("launch", (2, 1, 1), (256, 1, 1), shared) for shared in (1000, 60_000)]
+    assert cuda.kernels["cutouts", "cutouts"].max_dynamic_shared_size_bytes == 60_000

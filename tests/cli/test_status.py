@@ -1,10 +1,16 @@
 """gpudiff status: the view in a terminal."""
 
+import io
 import json
+from pathlib import Path
 
+import pytest
 from batches import a_batch
+from rich.console import Console
 
 from gpudiff.__main__ import main
+from gpudiff.cli.status import view
+from gpudiff.edges.standing import Standing
 from gpudiff.model.config import Configuration
 from gpudiff.services.associator import Associator
 
@@ -21,8 +27,58 @@ def test_once_prints_visits_programs_and_dead_letters(tmp_path, capsys):
     a_service(tmp_path)
     assert main(["status", str(tmp_path), "--once"]) == 0
     said = capsys.readouterr().out
-    for part in ("COLLECTING", "1 committed", "associator", "never started", "dead letters: 0"):
+    for part in ("COLLECTING", "1 ok", "associator", "never started", "dead letters: 0", "last hour"):
         assert part in said
+
+
+BUSY = {
+    "differencer": {"state": "running", "running": True, "pid": 2**22, "frames": "tcp://127.0.0.1:5570"}
+    | dict.fromkeys(("accepted", "done", "duplicate", "failed", "sources", "alerts"), 1_234_567)
+    | {"in_flight": 12, "queued": 8, "bytes": 6 * 10**8, "room": 2**32, "clients": 3, "credit": 4, "busy": 2}
+    | {"workers": [1, 2], "worker_restarts": 1, "away": 5, "load": {"left_out": ["forced photometry"]}}
+    | {"associators": {f"tcp://10.0.0.{n}:5571": {"connected": n == 3, "refused": ""} for n in (3, 4)}},
+    "sinks": [
+        {"name": "kafka://10.0.0.9:9092/alerts", "frames": 345, "alerts": 18_234, "wait_s": 71.2}
+        | {"delivered": 1_234_567, "errors": 14}
+    ],
+    "held": 7001,
+    "hour": {"visits": 92, "frames": 17_388, "alerts": 920_000},
+    "visits": [
+        {"visit": 2026112400000, "state": "COLLECTING", "states": {"COMMITTED": 80, "EXPECTED": 109}}
+        | {"sources": 40_234, "known": 39_000, "latency": {"median_s": 1.23, "p98_s": 2.0, "max_s": 13.3}}
+    ],
+}
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_busy_night_fits_the_terminal(width, tmp_path):
+    latency = BUSY["visits"][0]["latency"] | {"count": 9}
+    found = Standing(**{**BUSY, "hour": BUSY["hour"] | {"latency": latency}})
+    console = Console(width=width, file=io.StringIO())
+    console.print(view(found, Path("/night")))
+    said = console.file.getvalue()
+    assert "…" not in said
+    for part in (
+        "in hand 12  queued 8  0.60 of 4.29 GB",
+        "3 with frames in hand, 4 frames each at most",
+        "2 of 2 busy, 1 restarted",
+        "away  tcp://10.0.0.4:5571",
+        "5 frames wait for an associator",
+        "left out     forced photometry",
+        "7001 alerts of suspect frames",
+        "visits 92  frames 17388  alerts 920000",
+        "median 1.2 s  p98 2.0 s  max 13.3 s",
+        "345        18234   71.2    1234567      14",
+        "80 ok 109 expected",
+        "1.2  2.0 13.3",
+    ):
+        assert part in said
+
+
+def test_a_ledger_in_another_store_is_read_from_there(tmp_path, capsys):
+    (tmp_path / "gpudiff.toml").write_text('[ledger]\nstore = "postgresql:///absent?host=/nowhere"\n')
+    assert main(["status", str(tmp_path), "--once", "--config", str(tmp_path / "gpudiff.toml")]) == 0
+    assert "postgresql" in capsys.readouterr().out
 
 
 def test_json_is_one_document(tmp_path, capsys):

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from gpudiff.arrays.device import Host, cache_folder, kernel_source
+from gpudiff.arrays.device import Host
+from gpudiff.arrays.kernel_files import cache_folder, kernel_source
 
 HERE = Path(__file__).parent
 RUNTIME = ("fiber", "block", "main")
@@ -41,8 +42,14 @@ class KernelFault(Exception):
     """A kernel did what is not allowed; the message is the layer's or the sanitizer's report."""
 
 
+class OnDevice(np.ndarray):
+    """An array in the emulated device's memory: the host's own arrays are none, as on a GPU."""
+
+
 class Emulated(Host):
     """A Launcher that runs kernels on the CPU; `empty` gives memory full of NaN, so unwritten pixels show.
+
+    Its memory is apart from the host's: what goes up or comes down is copied, kernels take nothing else.
 
     build : "check" (barriers, order), "asan" (bounds, overflow, alignment) or "tsan" (races within a block)
     order : of threads and blocks; 0 ascending, 1 descending, else the seed of a shuffle
@@ -53,10 +60,25 @@ class Emulated(Host):
         self.name = f"emulated-{build}-{order}"
         self.build, self.order, self.source = build, order, source
 
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    def upload(self, array: Any, dtype: Any) -> OnDevice:
+        if isinstance(array, OnDevice) and array.dtype == dtype and array.flags.c_contiguous:
+            return array
+        return np.array(array, dtype, order="C").view(OnDevice)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> OnDevice:
         array = np.empty(shape, dtype)
-        array.view(np.uint8).fill(0xFF)
-        return array
+        array.reshape(-1).view(np.uint8).fill(0xFF)
+        return array.view(OnDevice)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> OnDevice:
+        return np.zeros(shape, dtype).view(OnDevice)
+
+    def copy(self, array: Any) -> OnDevice:
+        return array.copy().view(OnDevice)
+
+    def download(self, array: Any) -> np.ndarray:
+        assert isinstance(array, OnDevice), "expected an array on the device"
+        return np.array(array)
 
     def launch(
         self,
@@ -80,7 +102,7 @@ class Emulated(Host):
 
 def packed(argument: Any) -> bytes:
     """One argument as main.cpp reads it."""
-    assert isinstance(argument, np.ndarray | np.generic), f"{argument!r} has no CUDA type"
+    assert isinstance(argument, OnDevice | np.generic), f"{type(argument)} is no array on the device, no CUDA type"
     content = argument.tobytes()
     return struct.pack("=QQ", isinstance(argument, np.ndarray), len(content)) + content
 

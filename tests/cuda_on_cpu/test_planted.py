@@ -103,5 +103,11 @@ def test_a_warp_operation_that_diverges_is_an_error():
 
 
 def test_a_kernel_called_with_the_wrong_number_of_arguments_is_an_error():
+    launcher = Emulated("check", 0, PLANTED)
     with pytest.raises(KernelFault, match="expected 2 arguments, got 1"):
+        launcher.launch("planted", "right", (1, 1, 1), (64, 1, 1), [launcher.zeros((64,), np.float64)])
+
+
+def test_a_kernel_called_with_an_array_of_the_host_is_an_error():
+    with pytest.raises(AssertionError, match="no array on the device"):
         Emulated("check", 0, PLANTED).launch("planted", "right", (1, 1, 1), (64, 1, 1), [np.zeros(64)])

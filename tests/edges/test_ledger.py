@@ -360,3 +360,35 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path):
             kind(tmp_path / "text")
     with pytest.raises(StoreFailed, match="none"):
         LedgerReader(tmp_path / "absent")
+
+
+def test_what_waits_in_the_outbox_is_counted_behind_a_sinks_mark(ledger):
+    committed(ledger, a_commit(2, visit=7, now=61020.0), a_commit(3, visit=8, now=61020.5))
+    first = ledger.pending()[0].seq
+    assert ledger.outbox(0) == {"frames": 2, "alerts": 5, "held": 0, "since_tai": 61020.0}
+    assert ledger.outbox(first) == {"frames": 1, "alerts": 3, "held": 0, "since_tai": 61020.5}
+    assert ledger.outbox(first + 1) == {"frames": 0, "alerts": 0, "held": 0, "since_tai": None}
+
+
+def test_held_alerts_wait_for_no_sink_and_are_counted_until_they_are_dropped(ledger):
+    committed(ledger, a_commit(4, held="suspect"))
+    assert ledger.outbox(0) == {"frames": 0, "alerts": 0, "held": 4, "since_tai": None}
+    ledger.release(7, None, drop=True, now=61021.0)
+    assert ledger.outbox(0)["held"] == 0
+
+
+def test_what_was_committed_since_a_moment_is_counted(ledger):
+    frames = [a_commit(2, visit=7, detector=one, now=61020.0) for one in (4, 5)]
+    committed(ledger, *frames, a_commit(3, visit=8, now=61020.5))
+    assert ledger.committed_since(61020.0) == {"visits": 2, "frames": 3, "alerts": 7}
+    assert ledger.committed_since(61020.25) == {"visits": 1, "frames": 1, "alerts": 3}
+    ledger.delivered([], [], 61020.75)  # without sinks the archive is the end
+    assert ledger.latencies(since_tai=61020.25) == pytest.approx([1.75 * 86400] * 3)
+
+
+def committed(ledger: Ledger, *frames: Commit) -> None:
+    """Commit frames, each into the file of its visit."""
+    for one in frames:
+        if one.frame.visit not in {file.visit for file in ledger.all_archive_files()}:
+            ledger.new_archive_file(ArchiveFile(one.file, one.frame.visit, one.schema_fingerprint, 0))
+        ledger.commit(one)

@@ -5,8 +5,10 @@ import os
 
 import pytest
 from batches import a_batch
+from serving import until
 
 from gpudiff.edges.dead_letters import DeadLetters
+from gpudiff.edges.sinks.memory import Memory
 from gpudiff.edges.standing import standing
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import NoStars, StoreFailed
@@ -55,3 +57,26 @@ def test_a_directory_without_a_ledger_says_so(tmp_path):
 def test_an_absent_directory_is_refused(tmp_path):
     with pytest.raises(StoreFailed, match="absent"):
         standing(tmp_path / "absent")
+
+
+def test_each_sink_is_told_with_what_it_does_not_have_yet(tmp_path):
+    here, away = Memory(name="here"), Memory(name="away", away=True)
+    associator = Associator(tmp_path, Configuration(), clock=lambda: 61007.001, sinks=[here, away])
+    for detector in (4, 5):
+        associator.take(a_batch(3, detector=detector))
+    until(lambda: len(here.batches) == 2 and not associator.tick() and associator.ledger.watermarks().get("here"))
+    associator.tick()
+    associator.report("ready", "tcp://127.0.0.1:7")
+    found = standing(tmp_path, clock=lambda: 61007.001 + 60 / 86400).sinks
+    associator.close()
+    assert found[0] == {"name": "here", "frames": 0, "alerts": 0, "wait_s": None, "delivered": 6, "errors": 0}
+    assert found[1] | {"errors": 0} == {
+        **{"name": "away", "frames": 2, "alerts": 6, "wait_s": 60.0, "delivered": 0, "errors": 0}
+    }
+    assert found[1]["errors"]
+
+
+def test_the_last_hour_is_summed_up(directory):
+    soon, late = (standing(directory, clock=lambda at=at: 61007.001 + at / 24).hour for at in (0.9, 1.1))
+    assert (soon["visits"], soon["frames"], soon["alerts"], soon["latency"]["count"]) == (1, 2, 6, 6)
+    assert (late["visits"], late["frames"], late["alerts"], late["latency"]["count"]) == (0, 0, 0, 0)

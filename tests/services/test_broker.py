@@ -10,7 +10,7 @@ from serving import until
 
 from gpudiff.edges.sinks.memory import Memory
 from gpudiff.model.config import Configuration, override
-from gpudiff.model.errors import BadFilter
+from gpudiff.model.errors import BadConfiguration, BadFilter
 from gpudiff.model.provenance import extend
 from gpudiff.services.associator import Associator
 from gpudiff.services.broker import Broker, broker_of, filter_step
@@ -20,7 +20,7 @@ HEAD = '[[filter]]\nname = "{name}"\nowner = "a@b.c"\nsink = "zmq+tcp://127.0.0.
 
 
 class Setup:
-    """A broker with the filters `name=where`, and each filter's sink by the order of opening."""
+    """A broker with the filters `name=where`, and each filter's sink in their order."""
 
     def __init__(self, folder, clock=lambda: 0.0, more="", **filters):
         self.folder, self.path, self.more = folder, folder / "filters.toml", more
@@ -87,7 +87,7 @@ def test_a_failing_filter_is_switched_off_and_does_not_stop_the_others(tmp_path)
     setup = Setup(tmp_path, bad="visit * 9000000000000000000 > 1", good="snr > 1")
     for _ in range(2):
         setup.broker.publish(an_outgoing(3))
-    assert len(setup.ids()) == 6
+    assert len(setup.ids(1)) == 6
     assert "overflow" in setup.told("bad")["off"]
     said = [json.loads(line) for line in (tmp_path / "switched-off.jsonl").read_text().splitlines()]
     assert [(one["filter"], one["owner"]) for one in said] == [("bad", "a@b.c")]
@@ -99,7 +99,7 @@ def test_a_slow_filter_is_switched_off_and_does_not_stop_the_others(tmp_path):
     setup = Setup(tmp_path, clock=lambda: next(ticks) * 0.01, slow=slow, quick="snr > 1")
     setup.broker.publish(an_outgoing(3))
     assert "took more than 50 ms" in setup.told("slow")["off"]
-    assert len(setup.ids()) == 3
+    assert len(setup.ids(1)) == 3
 
 
 def test_matches_wait_for_a_sink_that_is_away(tmp_path):
@@ -113,12 +113,28 @@ def test_matches_wait_for_a_sink_that_is_away(tmp_path):
     assert setup.ids(0) == setup.ids(1)
 
 
+def test_the_sinks_are_open_before_the_first_alert(tmp_path):
+    setup = Setup(tmp_path, bright="snr > 15", faint="snr < 15")
+    assert len(setup.sinks) == 2  # so that subscribers can be there when it comes
+    assert setup.broker.settle_s > 0
+
+
+def test_a_sink_that_cannot_be_opened_switches_its_filter_off(tmp_path):
+    def refuse(url):
+        raise BadConfiguration(f"{url}: expected a free endpoint")
+
+    setup = Setup(tmp_path, bright="snr > 15")
+    broker = Broker(setup.path, tmp_path, refuse)
+    assert "BadConfiguration" in broker.running["bright"].off
+    assert broker.publish(an_outgoing(2)).delivered == 2
+
+
 def test_a_changed_file_is_taken(tmp_path):
     setup = Setup(tmp_path, bright="snr > 100")
     setup.broker.publish(an_outgoing(2))
     setup.write(bright="snr > 15")
     setup.broker.publish(an_outgoing(2, visit=8))
-    assert len(setup.ids()) == 2
+    assert len(setup.ids(1)) == 2
 
 
 def test_a_wrong_file_changes_nothing_and_is_told(tmp_path):

@@ -12,12 +12,11 @@ from pathlib import Path
 import fastavro
 import pytest
 from batches import a_batch
+from deadly import PLACES
 from serving import until
 
-from gpudiff.edges import archive
 from gpudiff.edges.detections import encode
 from gpudiff.edges.ledger import Ledger
-from gpudiff.edges.ledger_database import Sqlite
 from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.edges.sinks.memory import Memory
 from gpudiff.model.config import Configuration
@@ -27,7 +26,6 @@ NOW = 61030.0
 FIRST = [a_batch(2), a_batch(1, detector=5)]
 SECOND = [a_batch(3, visit=8), a_batch(2, detector=5, fingerprint="cd" * 16), a_batch(1, visit=8, detector=6)]
 """A group with a new visit, a new revision and objects that are known."""
-PLACES = [(Sqlite, "run"), (Sqlite, "insert"), (archive, "append"), (archive, "sync"), (os, "fsync")]
 
 
 def send(directory: Path, batches: list, sink: Memory | None = None) -> list[str]:

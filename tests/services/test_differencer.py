@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from gpudiff.edges import control, dead_letters, wire
 from gpudiff.edges.client import FrameClient
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.detections import Answer
-from gpudiff.model.errors import NoTemplate, StoreFailed
+from gpudiff.model.config import override
+from gpudiff.model.errors import MustStop, NoTemplate, StoreFailed
 from gpudiff.model.frame import FrameId
 from gpudiff.services.differencer import Differencer
 from gpudiff.services.settings import SUBTRACT, Settings
@@ -221,6 +223,13 @@ def test_more_frames_than_the_credit_fail_for_want_of_it(raw, service, tmp_path)
         raw.dealer.send(wire.encode(a_frame(visit, unit=f"hold:{gate}")))
     receipt = raw.ask(wire.encode(a_frame(304)))
     assert (receipt.visit, receipt.status, receipt.error, receipt.retry) == (304, "failed", "NoCredit", True)
+    until(lambda: service.status()["queued"] == 3)
+    status = service.status()
+    assert {name: status[name] for name in ("busy", "clients", "credit", "away")} == {
+        **{"busy": 1, "clients": 1, "credit": 4, "away": 0}
+    }
+    assert 4 * 4 * 24 * 32 < status["bytes"] < status["room"]
+    assert [one["connected"] for one in status["associators"].values()] == [True]
     gate.touch()
     assert sorted(raw.receipt().visit for _ in range(4)) == list(range(300, 304))
 
@@ -252,6 +261,22 @@ def test_a_worker_killed_from_outside_loses_nothing(client, service, tmp_path):
     (tmp_path / "gate").touch()
     thread.join(TIMEOUT_S)
     assert receipts[0].status == "done"
+
+
+def test_a_worker_whose_device_failed_ends_and_another_takes_its_frame(client, service, tmp_path):
+    restarts = service.status()["worker_restarts"]
+    assert client.send(a_frame(325, unit=f"device:{tmp_path}/failed")).status == "done"
+    assert service.status()["worker_restarts"] == restarts + 1
+
+
+@pytest.mark.skipif(find_spec("cupy") is not None, reason="there may be a GPU")
+def test_without_the_device_that_was_asked_for_no_worker_takes_a_frame_and_the_service_stops(tmp_path, associator):
+    settings = settings_in(tmp_path, associator.endpoint)
+    configuration = override(settings.configuration, "match", device="cuda")
+    served = Served(replace(settings, configuration=configuration))
+    assert served.joined()
+    assert isinstance(served.error, MustStop)
+    assert "3 died while starting, status 3" in str(served.error)
 
 
 def test_a_frame_that_kills_every_worker_is_rejected_the_third_time(client, service):

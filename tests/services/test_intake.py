@@ -148,10 +148,12 @@ def test_what_was_let_in_before_its_associator_went_away_makes_room_again():
     assert list(intake.crowd()) == []
 
 
-def test_frames_that_wait_for_an_associator_do_not_count_where_one_is_taken_at_a_time():
+def test_an_associator_that_is_behind_gets_one_frame_at_a_time_and_the_others_all():
     intake = Intake(9, 1 << 20, by_visit)
-    take(intake, b"a", 1)
-    intake.closed, intake.narrow = frozenset(["odd"]), True
+    intake.narrow = frozenset(["even"])
     assert take(intake, b"a", 2).status == "accepted"
     with pytest.raises(NoCredit, match="behind"):
         take(intake, b"a", 4)
+    assert [take(intake, b"a", visit).status for visit in (1, 3)] == ["accepted"] * 2
+    finish(intake, 2)
+    assert take(intake, b"a", 4).status == "accepted"

@@ -62,3 +62,21 @@ def test_prometheus_reads_the_counters_under_stable_names(metrics):
     assert "gpudiff_worker_restarts_total 1.0" in text
     assert "gpudiff_frame_latency_seconds_sum 0.5" in text
     assert 'gpudiff_stage_seconds_count{stage="difference"} 1.0' in text
+
+
+def test_frames_to_be_sent_again_are_counted_by_error_and_leases_that_ended(metrics):
+    for error in ("ChecksumMismatch", "NoCredit", "NoCredit"):
+        metrics.count(Receipt(8, 0, 4, 1, "failed", error=error, reason="", retry=True))
+    metrics.overdue(2)
+    value = metrics.registry.get_sample_value
+    assert value("gpudiff_failures_total", {"error": "NoCredit"}) == 2
+    assert value("gpudiff_failures_total", {"error": "ChecksumMismatch"}) == 1
+    assert value("gpudiff_leases_expired_total") == 2
+
+
+def test_queue_and_credit_are_shown_and_written(metrics, tmp_path):
+    more = {"away": 3, "clients": 2, "free": 5, "bytes": 100, "room": 400, "associators": {}}
+    metrics.write(tmp_path / "status.json", 4, 3, [11], "running", more)
+    names = ("frames_away", "clients", "credits", "bytes_in_hand", "bytes_room")
+    assert [metrics.registry.get_sample_value(f"gpudiff_{name}") for name in names] == [3, 2, 5, 100, 400]
+    assert json.loads((tmp_path / "status.json").read_text()).items() >= more.items()

@@ -16,6 +16,13 @@ def test_the_metrics_are_those_of_the_programs():
     assert shown == readme_tables.metrics(), "run: .venv/bin/python tests/readme_tables.py"
 
 
+def test_every_metric_it_asks_for_exists():
+    table = readme_tables.between(PAGE, "metrics")
+    asked = set(re.findall(r"gpudiff_[a-z_]+", PAGE.replace(table, "")))
+    assert len(asked) > 5
+    assert [name for name in asked if f"`{name.removesuffix('_bucket')}`" not in table] == []
+
+
 def test_the_regions_shown_are_accepted(tmp_path):
     (block,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "gpudiff.toml").write_text(block)

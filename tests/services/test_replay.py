@@ -63,6 +63,13 @@ def test_alerts_come_in_order_and_at_their_pace(archive, speed):
     assert [time - 5.0 for time, _ in sink.seen] == pytest.approx([0, 86400 / speed, 172800 / speed], abs=1e-4)
 
 
+def test_a_sink_with_readers_of_its_own_is_left_alone_until_they_are_there(archive):
+    sink = Recorded()
+    sink.settle_s = 2.0
+    run(archive, sink, float("inf"))
+    assert {time for time, _ in sink.seen} == {7.0}
+
+
 def test_without_a_speed_nothing_waits(archive):
     sink = Recorded()
     run(archive, sink, float("inf"))

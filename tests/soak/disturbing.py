@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import zmq
@@ -147,6 +147,11 @@ class Subscriber(Beside):
             topic, key, _ = self.socket.recv_multipart()
             which, revision, _ = KEY.unpack(key)
             self.heard[topic.decode().split(".")[0]][which, revision] += 1
+
+    def has(self, expected: Iterable[int]) -> bool:
+        """Whether all of these have come, in each tier."""
+        wanted = {(which, 0) for which in expected}
+        return all(wanted <= heard.copy().keys() for heard in self.heard.values())
 
     def end(self) -> None:
         self.socket.close()

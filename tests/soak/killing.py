@@ -1,6 +1,5 @@
 """A service of real processes that are killed and started again, and a client that sends all the while."""
 
-import json
 import os
 import selectors
 import signal
@@ -10,6 +9,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ START_S, PATIENCE_S = 60.0, 120.0
 """A program starts in seconds, and the client waits through several starts; a loaded machine is slower."""
 REPEATED, DELAYED = 0.1, 0.1
 """Of the frames are sent a second time, when everything else is through."""
-CLOSING = "[ledger]\nmissing_s = 0.5\nclose_s = 1.0\n"
+CLOSING = "missing_s = 0.5\nclose_s = 1.0\n"
 """Visits are given up and closed while frames of theirs are still to come."""
 
 
@@ -39,6 +39,9 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+VICTIMS = ["associator", "differencer", "worker", "publisher"]
 
 
 class Program:
@@ -85,35 +88,36 @@ class Program:
 
 
 class Service:
-    """An associator and a differencer with recorded detections, in one directory."""
+    """An associator, a differencer with recorded detections, and a subscriber to the alerts; one directory."""
 
-    def __init__(self, directory: Path, port: int, configuration: str = "", disk: SmallDisk | None = None):
-        """configuration : the associator's, TOML; disk : a store of its own for the associator"""
-        self.directory, self.endpoint = directory, f"tcp://127.0.0.1:{port}"
+    def __init__(self, directory: Path, ledger: str = "", disk: SmallDisk | None = None):
+        """ledger : [ledger] of the associator's configuration; disk : a store of its own for the associator"""
+        self.directory, self.disk, self.endpoint = directory, disk, f"tcp://127.0.0.1:{free_port()}"
         self.detections = f"ipc://{directory}/detections.ipc"
-        templates = directory / "templates"
+        stream = f"tcp://127.0.0.1:{free_port()}"
+        templates, file = directory / "templates", directory / "associator.toml"
         templates.mkdir(parents=True)
         write_frame(templates / "template.fits", a_frame(0))
-        where = self.detections
-        (directory / "associator.toml").write_text(configuration)
-        words = ["-m", "gpudiff", "associator", "--directory", str(disk.store if disk else directory)]
-        words += ["--detections", where]
-        words += ["--config", str(directory / "associator.toml")]
-        inside = disk.inside if disk else ()
-        self.associator = Program([*words, "--log", "json"], directory / "associator.log", inside)
-        words = ["-m", "recorded", str(directory), str(templates), self.endpoint, where]
+        file.write_text(f'[service]\nsinks = ["zmq+{stream}"]\n[ledger]\n{ledger}')
+        store, inside = (disk.store, disk.inside) if disk else (directory, ())
+        words = ["-m", "gpudiff", "associator", "--directory", str(store), "--detections", self.detections]
+        words += ["--config", str(file), "--log", "json"]
+        self.associator = Program(words, directory / "associator.log", inside)
+        words = ["-m", "recorded", str(directory), str(templates), self.endpoint, self.detections]
         self.differencer = Program(words, directory / "differencer.log")
+        self.subscriber = Subscriber(stream)
+        self.subscriber.start()
 
     def kill(self, who: str) -> None:
-        """SIGKILL one of: associator, differencer, worker."""
-        if who != "worker":
+        """SIGKILL one of VICTIMS; a worker and a publisher are started again by their parents."""
+        if who in ("associator", "differencer"):
             getattr(self, who).kill()
             return
-        for pid in json.loads((self.directory / "status.json").read_text())["workers"][:1]:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:  # its differencer was killed just before
-                return
+        parent = (self.differencer if who == "worker" else self.associator).process.pid
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        for pid in children[:1]:
+            with suppress(ProcessLookupError):  # it has died just before
+                os.kill(int(pid), signal.SIGKILL)
 
     def wait_for(self, program: str, event: str) -> None:
         """Wait until a program says that something has happened, once more."""
@@ -121,22 +125,28 @@ class Service:
         before = log.read_text().count(said)
         until(lambda: log.read_text().count(said) > before)
 
-    def wait_for_stream(self) -> None:
-        """Wait until every sink has been given everything."""
-
-        def behind() -> int:
-            said = json.loads((self.directory / "associator.json").read_text())
-            return sum(sink["behind"] for sink in said["sinks"].values())
-
-        until(lambda: behind() == 0)
-
     def stop(self) -> None:
         """Both, in order; they must end well."""
         assert self.differencer.stop() == 0
         assert self.associator.stop() == 0
 
+    def check(self, sent: set[FrameId]) -> None:
+        """Stop; ids in ledger, archive and stream are those of an undisturbed run: none lost, none doubled.
+
+        Those of the stream once repeats are dropped.
+        """
+        expected = ids(sent)
+        with suppress(AssertionError):  # what is not there by then is named below
+            until(lambda: self.subscriber.has(expected))
+        self.stop()
+        self.subscriber.finish()
+        check(self.disk.copy(self.directory / "kept") if self.disk else self.directory, sent)
+        for tier, heard in self.subscriber.heard.items():
+            same(f"stream of {tier}", [which for which, revision in heard if revision == 0], expected)
+
     def end(self) -> None:
         """Both, whatever state they are in."""
+        self.subscriber.give_up()
         for program in (self.differencer, self.associator):
             program.process.kill()
             program.process.wait()
@@ -152,7 +162,7 @@ class Camera:
         self.ends: Counter[str] = Counter()
         self.error: Exception | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _frames(self) -> Iterator[Frame]:
@@ -206,19 +216,25 @@ def ids(sent: set[FrameId]) -> list[int]:
     return sorted(frame.visit << 24 | frame.detector << 16 | n for frame in sent for n in range(COUNT))
 
 
+def stored(directory: Path) -> list[int]:
+    """The diaSourceId of every row of the ledger there."""
+    ledger = LedgerReader(directory / "ledger.sqlite")
+    found = ledger.sources()["diaSourceId"].tolist()
+    ledger.close()
+    return found
+
+
 def check(directory: Path, sent: set[FrameId]) -> None:
     """The ids in ledger and archive are those of an undisturbed run: none lost, none doubled."""
-    ledger = LedgerReader(directory / "ledger.sqlite")
-    assert ledger.sources()["diaSourceId"].tolist() == ids(sent)
-    ledger.close()
+    same("ledger", stored(directory), ids(sent))
     files = sorted((directory / "alerts").glob("*.avro"))
-    assert sorted(alert["diaSourceId"] for file in files for alert in archive.read(file)) == ids(sent)
+    same("archive", [alert["diaSourceId"] for file in files for alert in archive.read(file)], ids(sent))
 
 
-def check_stream(subscriber: Subscriber, sent: set[FrameId]) -> None:
-    """What was heard, once repeats are dropped, is what an undisturbed run says: none lost, none made up."""
-    for tier, heard in subscriber.heard.items():
-        assert sorted(heard) == [(one, 0) for one in ids(sent)], tier
+def same(where: str, found: list[int], expected: list[int]) -> None:
+    """The same ids, as often."""
+    there, wanted = Counter(found), Counter(expected)
+    assert (where, list(wanted - there), list(there - wanted)) == (where, [], [])  # lost, doubled
 
 
 @dataclass
@@ -228,41 +244,31 @@ class Night:
     camera: Camera
     observatory: Observatory
     rogue: Rogue
-    subscriber: Subscriber
 
 
-def survive(directory: Path, ports: tuple[int, int], seed: int, kills: int) -> Night:
-    """Kill programs at random moments while frames are sent, the schedule changes and rubbish comes; then check.
-
-    ports : two free ones, for frames and alerts
-    """
-    stream = f"tcp://127.0.0.1:{ports[1]}"
-    service = Service(directory, ports[0], CLOSING + f'[service]\nsinks = ["zmq+{stream}"]\n')
-    rng, beside, camera = np.random.default_rng(seed), list[Beside](), None
+def survive(directory: Path, seed: int, kills: int) -> Night:
+    """Kill programs at random moments while frames come, the schedule changes and rubbish comes; then check."""
+    service, rng = Service(directory, CLOSING), np.random.default_rng(seed)
+    beside, camera = list[Beside](), None
     try:
-        subscriber = Subscriber(stream)
         camera = Camera(service.endpoint, seed)
         observatory = Observatory(service.endpoint, camera.visits, 0.5, seed)
         rogue = Rogue(service.endpoint, camera.visits, 0.05, seed)
-        beside = [subscriber, observatory, rogue]
+        beside = [observatory, rogue]
         for one in beside:
             one.start()
         for _ in range(kills):
             camera.wait_for(int(rng.integers(1, 8)), float(rng.uniform(0, 0.1)))
-            service.kill(str(rng.choice(["associator", "differencer", "worker"])))
+            service.kill(str(rng.choice(VICTIMS)))
         camera.wait_for(1, 0.0)
         camera.finish()
-        rogue.finish()
-        observatory.finish()
-        service.wait_for_stream()
-        service.stop()
-        subscriber.finish()
+        for one in beside:
+            one.finish()
+        service.check(camera.sent)
     finally:
         service.end()
         for one in beside:
             one.give_up()
         if camera is not None:
             camera.give_up()
-    check(directory, camera.sent)
-    check_stream(subscriber, camera.sent)
-    return Night(camera, observatory, rogue, subscriber)
+    return Night(camera, observatory, rogue)

@@ -14,7 +14,7 @@ from gpudiff.model.config import Configuration
 from gpudiff.services.associator import Associator
 
 sys.path.insert(0, str(Path(__file__).parent))
-from killing import Camera, Service, check, free_port
+from killing import Camera, Service
 
 LIMITED = """
 import resource, sys
@@ -30,7 +30,7 @@ HALF = b"\x01\x04GDF1\x03\x00\x00\x00\x00\x00\x00\x01\x26{"
 
 @pytest.fixture
 def service(tmp_path):
-    made = Service(tmp_path / "night", free_port())
+    made = Service(tmp_path / "night")
     yield made
     made.end()
 
@@ -56,8 +56,7 @@ def test_a_file_that_cannot_grow_ends_the_associator_and_loses_nothing(service):
     service.associator.start()
     camera.wait_for(1, 0.0)
     camera.finish()
-    service.stop()
-    check(service.directory, camera.sent)
+    service.check(camera.sent)
 
 
 def test_a_torn_tail_of_the_archive_is_cut_off(service):
@@ -69,8 +68,7 @@ def test_a_torn_tail_of_the_archive_is_cut_off(service):
     again = [a_frame(visit, detector=5) for visit in range(1, 4)]
     with FrameClient(service.endpoint, timeout_s=TIMEOUT_S) as client:
         assert {receipt.status for receipt in client.send_many(again)} == {"done"}
-    service.stop()
-    check(service.directory, sent | {frame.observation.frame for frame in again})
+    service.check(sent | {frame.observation.frame for frame in again})
 
 
 def test_a_client_that_dies_within_a_frame_is_forgotten(service):
@@ -79,8 +77,7 @@ def test_a_client_that_dies_within_a_frame_is_forgotten(service):
         with socket.create_connection(address, TIMEOUT_S) as client:
             client.sendall((GREETING + READY + HALF)[:cut])
     sent = send(service, range(1, 4))
-    service.stop()
-    check(service.directory, sent)
+    service.check(sent)
 
 
 def test_a_clock_that_jumps_changes_no_id(tmp_path):

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from killing import Camera, Service, check, free_port, survive
+from killing import VICTIMS, Camera, Service, survive
 
 STAGES = [("differencer", "accepted"), ("differencer", "done"), ("associator", "commit")]
 
 
 @pytest.mark.slow
 def test_nothing_is_lost_or_doubled_when_programs_are_killed(tmp_path):
-    night = survive(tmp_path / "night", (free_port(), free_port()), seed=1, kills=5)
+    night = survive(tmp_path / "night", seed=1, kills=5)
     assert set(night.camera.ends) <= {"done", "duplicate"}
     assert {"noted", "stale"} & set(night.observatory.answers)
     assert {"BadMessage", "ChecksumMismatch"} <= set(night.rogue.receipts)
@@ -21,9 +21,9 @@ def test_nothing_is_lost_or_doubled_when_programs_are_killed(tmp_path):
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("program", "event"), STAGES)
-@pytest.mark.parametrize("victim", ["differencer", "associator", "worker"])
+@pytest.mark.parametrize("victim", VICTIMS)
 def test_nothing_is_lost_when_a_program_is_killed_at_a_stage_of_a_visit(tmp_path, program, event, victim):
-    service = Service(tmp_path / "night", free_port())
+    service = Service(tmp_path / "night")
     camera = Camera(service.endpoint, seed=1)
     try:
         for _ in range(3):
@@ -31,15 +31,14 @@ def test_nothing_is_lost_when_a_program_is_killed_at_a_stage_of_a_visit(tmp_path
             service.kill(victim)
         camera.wait_for(1, 0.0)
         camera.finish()
-        service.stop()
+        service.check(camera.sent)
     finally:
         camera.give_up()
         service.end()
-    check(service.directory, camera.sent)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(10, 14))
 def test_nothing_is_lost_or_doubled_in_two_hundred_kills(tmp_path, seed):
-    night = survive(tmp_path / "night", (free_port(), free_port()), seed, kills=50)
+    night = survive(tmp_path / "night", seed, kills=50)
     assert set(night.camera.ends) <= {"done", "duplicate"}

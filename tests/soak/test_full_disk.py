@@ -1,6 +1,5 @@
 """A disk that is full, under ledger and archive or under the archive: the associator ends, nothing is lost."""
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 from serving import until
 
 sys.path.insert(0, str(Path(__file__).parent))
-from killing import Camera, Service, check, free_port
+from killing import Camera, Service
 from small_disk import SmallDisk
 
 SIZE, LEFT = 64 << 20, 64 << 10
@@ -28,7 +27,7 @@ def disk(tmp_path, request):
 
 def fill(directory: Path, disk: SmallDisk, times: int) -> None:
     """Let the disk run full, make room, go on, so many times; then check."""
-    service, camera = Service(directory, free_port(), disk=disk), None
+    service, camera = Service(directory, disk=disk), None
     try:
         camera = Camera(service.endpoint, seed=1)
         for number in range(times):
@@ -41,13 +40,11 @@ def fill(directory: Path, disk: SmallDisk, times: int) -> None:
             service.associator.start()
         camera.wait_for(1, 0.0)
         camera.finish()
-        service.stop()
-        shutil.copytree(disk.seen, directory / "kept")
+        service.check(camera.sent)
     finally:
         service.end()
         if camera is not None:
             camera.give_up()
-    check(directory / "kept", camera.sent)
 
 
 @pytest.mark.parametrize("disk", ["", "alerts"], indirect=True)

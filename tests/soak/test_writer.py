@@ -8,7 +8,7 @@ import pytest
 from serving import until
 
 sys.path.insert(0, str(Path(__file__).parent))
-from killing import Camera, Service, check, free_port
+from killing import Camera, Service
 
 AGAIN = 3
 """How often it dies in one run, each time somewhere else."""
@@ -16,7 +16,7 @@ AGAIN = 3
 
 def die_within(directory: Path, places: list[tuple[int, str]]) -> None:
     """Have the associator killed at each of these writes within its transactions, then check."""
-    service, camera = Service(directory, free_port()), None
+    service, camera = Service(directory), None
     words = service.associator.command
     try:
         camera = Camera(service.endpoint, seed=1)
@@ -30,12 +30,11 @@ def die_within(directory: Path, places: list[tuple[int, str]]) -> None:
         service.associator.start()
         camera.wait_for(1, 0.0)
         camera.finish()
-        service.stop()
+        service.check(camera.sent)
     finally:
         service.end()
         if camera is not None:
             camera.give_up()
-    check(directory, camera.sent)
 
 
 def test_an_associator_killed_within_a_transaction_loses_and_doubles_nothing(tmp_path):

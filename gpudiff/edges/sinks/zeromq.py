@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gpudiff.edges.notices import messages
 from gpudiff.edges.transport import Publisher, ServerKeys
-from gpudiff.model.outgoing import Delivery, OutgoingBatch
+from gpudiff.model.outgoing import SETTLE_S, Delivery, OutgoingBatch
 
 KEY = struct.Struct(">qiQ")
 """diaSourceId, revision, and the message's number among those of its topic since the socket was bound."""
@@ -15,8 +15,6 @@ BACKLOG = {"full": 1000, "notice": 100_000}
 """Messages that may wait for one subscriber: 80 MB of whole alerts, 25 MB of notices."""
 PATIENCE_S = 1.0
 """How long a subscriber that does not read is waited for."""
-SETTLE_S = 1.0
-"""How long subscribers may take to come back to a new socket, and a message to leave after ZeroMQ took it."""
 
 
 class ZeroMQ:

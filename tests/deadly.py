@@ -13,7 +13,9 @@ from gpudiff.__main__ import main
 from gpudiff.edges import archive
 from gpudiff.edges.ledger_database import Sqlite
 
-PLACES = [(Sqlite, "run"), (Sqlite, "insert"), (archive, "append"), (archive, "sync"), (os, "fsync")]
+WRITER = archive.Writer
+PLACES = [(Sqlite, "run"), (Sqlite, "insert"), (WRITER, "append"), (WRITER, "sync"), (os, "pwrite"), (os, "fsync")]
+"""Everything that writes to ledger or archive."""
 
 
 def deadly(number: int, after: bool) -> None:

@@ -1,0 +1,202 @@
+"""The passes over all pixels of a frame on a GPU: what goes up, what stays there, what comes down."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from gpudiff.arrays.components import thinned, tops_cuda
+from gpudiff.arrays.device import Launcher
+from gpudiff.arrays.resample import Lattice, resample_cuda
+from gpudiff.arrays.resident import Resident
+from gpudiff.arrays.retouch import mark_cuda, put_cuda, rescale_cuda, take_sky_cuda
+from gpudiff.arrays.score_tiles import Filters, Scored, score_tiles_cuda
+from gpudiff.arrays.subtract_tiles import Factors, Found, OnDevice, Pair, Planes, subtract_tiles_cuda
+from gpudiff.arrays.tiles import Tile
+from gpudiff.model.errors import DeviceFull
+
+SHARE = 0.5
+"""Of the free memory that templates may take where nothing else is said."""
+
+Made = TypeVar("Made")
+
+
+class Gpu:
+    """A `passes.Device`: whole frames by CUDA kernels, when the function is made.
+
+    memory : GB that held templates may take; 0: half of what is free when the first frame comes
+    Where there is no room, templates are let go, the least recently used first, and `notes` says so.
+    Raises DeviceFull where a frame has no room without any, DeviceFailed for a device that failed.
+    """
+
+    def __init__(self, launcher: Launcher, memory: float = 0.0, resident: Resident | None = None) -> None:
+        self.launcher, self.name = launcher, launcher.name
+        self.resident = resident or Resident(int(memory * 1e9) or int(SHARE * launcher.free()))
+        self.notes: list[str] = []
+        self._held: dict[str, Any] = {}
+        self._twins: list[tuple[np.ndarray, Any]] = []
+
+    def frame(self) -> "Gpu":
+        """This device for one frame: its planes are let go with it, the templates stay."""
+        return Gpu(self.launcher, resident=self.resident)
+
+    # ------------------------------------------------------------ planes that are there already
+    def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None:
+        """Send an image up under a name; `stays`: for later frames too."""
+        if not name:
+            return
+        held = self.resident.find(name)
+        if held is None:
+            held = self._with_room(lambda: self._up(image, np.float32))
+            if stays:
+                self.resident.keep(name, held)
+        self._held[name] = held
+
+    def take_sky(self, plane: np.ndarray, sky: Factors) -> None:
+        """The host subtracted a smooth sky, as factors, from a plane."""
+        twin = self._twin(plane)
+        if twin is not None:
+            rows, columns = (factor[None] for factor in sky)
+            self._with_room(lambda: take_sky_cuda(self.launcher, twin, rows, columns))
+
+    def rescale(self, plane: np.ndarray, factor: np.float32, divides: bool = False) -> None:
+        """The host multiplied a plane by a factor, or divided it."""
+        twin = self._twin(plane)
+        if twin is not None:
+            self._with_room(lambda: rescale_cuda(self.launcher, twin, np.array([factor]), divides))
+
+    def resend(self, plane: np.ndarray, pixels: np.ndarray) -> None:
+        """The host changed single pixels, (N,) numbers, of a float32 plane, or marked them in one of bools."""
+        twin = self._twin(plane)
+        if twin is None:
+            return
+        if plane.dtype == bool:
+            self._with_room(lambda: mark_cuda(self.launcher, twin, pixels))
+        else:
+            self._with_room(lambda: put_cuda(self.launcher, twin, pixels, plane.reshape(-1)[pixels]))
+
+    def _twin(self, plane: np.ndarray) -> Any:
+        """The device's own of a plane that came down from there; None for any other."""
+        return next((there for here, there in self._twins if here is plane), None)
+
+    def _there(self, plane: np.ndarray, dtype: Any) -> Any:
+        """A plane on the device, (1, H, W), sent there if it is not."""
+        twin = self._twin(plane)
+        return self._up(plane, dtype) if twin is None else twin
+
+    def _up(self, plane: np.ndarray, dtype: Any) -> Any:
+        return self.launcher.upload(plane[None], dtype)
+
+    def _image(self, name: str, image: np.ndarray, bad: np.ndarray) -> tuple[Any, Any]:
+        """(image, bad) on the device; of an image that is held only the bad pixels go up: no others changed."""
+        held = self._held.get(name) if name else None
+        if held is None:
+            return self._up(image, np.float32), self._up(bad, np.uint8)
+        pixels = np.flatnonzero(bad)
+        made, marks = self.launcher.copy(held), self.launcher.zeros(held.shape, np.uint8)
+        put_cuda(self.launcher, made, pixels, image.reshape(-1)[pixels])
+        mark_cuda(self.launcher, marks, pixels)
+        return made, marks
+
+    def _factors(self, name: str, factors: Factors) -> tuple[Any, Any]:
+        """A smooth plane's factors on the device; a plane kept pixel by pixel is held like its image."""
+        rows, columns = factors
+        if columns.shape[0] == 0 and name:
+            own = f"{name} variance"
+            stays = name in self.resident
+            if own not in self._held:
+                self.hold(own, rows, stays)
+            return self._held[own], self._up(columns, np.float32)
+        return self._up(rows, np.float32), self._up(columns, np.float32)
+
+    def _with_room(self, work: Callable[[], Made]) -> Made:
+        """What `work` makes, templates being let go until there is room for it."""
+        let_go = 0
+        while True:
+            try:
+                made = work()
+                break
+            except DeviceFull as full:
+                said = str(full)
+            if not self.resident.evict():  # not in `except`: the error holds what was made before it
+                raise DeviceFull(f"{said}; no template is left there to let go")
+            let_go += 1
+        if let_go:
+            self.notes.append(f"GPU memory was full: {let_go} planes of templates were let go")
+        return made
+
+    # ------------------------------------------------------------ the passes
+    def resample(
+        self,
+        image: np.ndarray,
+        bad: np.ndarray,
+        mask: np.ndarray,
+        places: Lattice,
+        sigma: float,
+        threads: int,
+        names: tuple[str, str] = ("", ""),
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        def work() -> tuple[Any, Any, Any]:
+            planes = self._image(names[0], image, bad)
+            return resample_cuda(self.launcher, *planes, mask[None], [places], [sigma])
+
+        made = self._with_room(work)
+        if names[1]:
+            self._held[names[1]] = made[0]
+        values, lost, bits = (self.launcher.download(plane)[0] for plane in made)
+        return values, lost.view(bool), bits.astype(mask.dtype)
+
+    def subtracter(
+        self,
+        pair: Pair,
+        found: Found,
+        variances: tuple[Factors, Factors],
+        pieces: Sequence[Tile],
+        into: Sequence[np.ndarray] = (),
+    ) -> Callable[[Tile], Planes]:
+        def work() -> tuple[Any, Any, Any, Any]:
+            target, target_bad = self._image(pair.target_name, pair.target, pair.target_bad)
+            convolved, convolved_bad = self._image(pair.convolved_name, pair.convolved, pair.convolved_bad)
+            names = pair.target_name, pair.convolved_name
+            factors = [self._factors(name, each) for name, each in zip(names, variances, strict=True)]
+            there = OnDevice(target, convolved, target_bad, convolved_bad, (*factors[0], *factors[1]))
+            return subtract_tiles_cuda(self.launcher, [pair], [variances], [found], pieces, there=there)
+
+        self._twins = []
+        made = self._with_room(work)
+        image, variance, model, lost = (self.launcher.download(plane)[0] for plane in made)
+        lost = lost.view(bool)
+        self._twins = list(zip(into, (made[0], made[1], made[3]), strict=False))
+        return lambda tile: (image[tile.core], variance[tile.core], model[tile.core], lost[tile.core])
+
+    def scorer(
+        self,
+        image: np.ndarray,
+        variance: np.ndarray,
+        lost: np.ndarray,
+        made: Filters,
+        pieces: Sequence[Tile],
+        into: np.ndarray | None = None,
+    ) -> Callable[[Tile], Scored]:
+        def work() -> tuple[Any, Any, Any, Any]:
+            there, level = self._there(image, np.float32), self._there(variance, np.float32)
+            gone = self._there(lost, np.uint8)
+            return score_tiles_cuda(self.launcher, there, level, gone, [made], pieces, [variance])
+
+        self._held.clear()  # nothing is subtracted after this
+        planes = self._with_room(work)
+        white, score, gone = (self.launcher.download(planes[n])[0] for n in (0, 2, 3))
+        gone = gone.view(bool)
+        self._twins = [] if into is None else [(into, planes[2])]
+
+        def scored(tile: Tile) -> Scored:
+            core = tile.core
+            return Scored(white[core], variance[core] * made.level(tile), score[core], gone[core])
+
+        return scored
+
+    def extrema(self, score: np.ndarray, threshold: float, fwhm: float) -> tuple[np.ndarray, np.ndarray]:
+        [found] = self._with_room(
+            lambda: tops_cuda(self.launcher, self._there(score, np.float32), threshold),
+        )
+        return thinned(*found, fwhm)

@@ -1,0 +1,34 @@
+"""Where the sources of CUDA kernels are, and where compiled ones are kept."""
+
+import importlib.resources
+import os
+import tempfile
+from pathlib import Path
+
+from gpudiff.model.errors import DeviceFailed
+
+
+def kernel_source(stem: str) -> str:
+    """The text of kernels/<stem>.cu, from the installed package or from a checkout."""
+    installed = Path(str(importlib.resources.files("gpudiff"))) / "kernels"
+    folder = installed if installed.is_dir() else installed.parents[1] / "kernels"
+    path = folder / f"{stem}.cu"
+    if not path.is_file():
+        raise DeviceFailed(f"kernel {stem}: expected its source in {path}")
+    return path.read_text()
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept between runs; made if it is not there."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = root / "gpudiff"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file that other processes see whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    Path(name).replace(path)

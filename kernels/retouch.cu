@@ -1,0 +1,42 @@
+// What the host did to planes that the device holds too: single pixels, a smooth sky, a factor.
+//
+// NumPy twin: gpudiff/arrays/retouch.py, a function of the same name for each. Contract: `put` and `rescale` exact, `take_sky`
+// in float32 sums; pixels are numbered through the whole batch and each stands at most once in a list.
+// Layout: `put` a thread a pixel of the list (grid x); `take_sky` and `rescale` a thread a pixel (grid x, image in z), 256 a block.
+
+// A value each, or 1 into a plane of bytes.
+extern "C" __global__ void __launch_bounds__(256)
+put(float* __restrict__ planes, const int* __restrict__ pixels, const float* __restrict__ values, int count) {
+    const int n = blockIdx.x * blockDim.x + threadIdx.x;
+    if (n < count) planes[pixels[n]] = values[n];
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+mark(unsigned char* __restrict__ planes, const int* __restrict__ pixels, int count) {
+    const int n = blockIdx.x * blockDim.x + threadIdx.x;
+    if (n < count) planes[pixels[n]] = 1;
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+take_sky(float* __restrict__ planes,             // (B, height, width)
+         const float* __restrict__ rows,         // (B, height, cells)
+         const float* __restrict__ columns,      // (B, cells, width)
+         int width, int height, int cells) {
+    const size_t pixel = (size_t)blockIdx.x * blockDim.x + threadIdx.x, size = (size_t)width * height;
+    if (pixel >= size) return;
+    const size_t b = blockIdx.z, y = pixel / width, x = pixel % width;
+    float sky = 0.f;
+    for (int cell = 0; cell < cells; cell++)
+        sky = fmaf(rows[(b * height + y) * cells + cell], columns[(b * cells + cell) * width + x], sky);
+    planes[b * size + pixel] -= sky;
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+rescale(float* __restrict__ planes,              // (B, size)
+        const float* __restrict__ factors,       // (B,)
+        int size, int divides) {
+    const int pixel = blockIdx.x * blockDim.x + threadIdx.x;
+    if (pixel >= size) return;
+    float* value = planes + (size_t)blockIdx.z * size + pixel;
+    *value = divides ? *value / factors[blockIdx.z] : *value * factors[blockIdx.z];
+}

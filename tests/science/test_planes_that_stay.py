@@ -1,0 +1,169 @@
+"""Frames go up once, templates stay on the device, and what stays is what the host has."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpudiff.arrays.gpu import Gpu
+from gpudiff.model.errors import DeviceFailed, DeviceFull
+from gpudiff.science.subtract import subtract
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
+
+from counting import Counting
+from emulated import Emulated
+
+SIZE = 256
+PLANE = SIZE * SIZE
+"""Bytes of a plane of bytes."""
+
+
+class Watched(Gpu):
+    """A Gpu that compares what is held with the host's own, whenever it is used."""
+
+    def frame(self):
+        return Watched(self.launcher, resident=self.resident)
+
+    def _image(self, name, image, bad):
+        made, marks = super()._image(name, image, bad)
+        np.testing.assert_array_equal(self.launcher.download(made)[0], image)
+        np.testing.assert_array_equal(self.launcher.download(marks)[0].view(bool), bad)
+        return made, marks
+
+    def _there(self, plane, dtype):
+        made = super()._there(plane, dtype)
+        here = self.launcher.download(made)[0]
+        # The residual sky alone is summed on either side: float32, of a few units.
+        np.testing.assert_allclose(here, plane, rtol=0, atol=1e-4 if self._skied is plane else 0)
+        return made
+
+    def take_sky(self, plane, sky):
+        self._skied = plane
+        super().take_sky(plane, sky)
+
+    _skied = None
+
+
+def wavy(image):
+    """A sky that is no low-order surface: the kernel is fitted once more without it."""
+    image += 6 * np.sin(np.arange(image.shape[1]) / 20)
+
+
+def turned(frame):
+    return replace(frame, image=np.ascontiguousarray(np.roll(frame.image, (3, -2), (0, 1))))
+
+
+RECIPES = {
+    "template convolved": {},
+    "science convolved": {"fwhm": (3.4, 4.6)},
+    "saturated stars": {"saturation": 6000.0},
+}
+
+
+@pytest.fixture
+def pair(maker):
+    return lambda **recipe: maker.pair(size=SIZE, stars=60, transients=12, **recipe)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_what_is_held_is_what_the_host_has(maker, pair, recipe):
+    made = pair(**RECIPES[recipe])
+    subtract(made.science, made.template, maker.settings(), Watched(Emulated()))
+
+
+def test_what_is_held_is_what_the_host_has_after_a_second_match(maker, pair):
+    made = pair().with_science(wavy)
+    difference, _ = subtract(made.science, made.template, maker.settings(), Watched(Emulated()))
+    assert any("matched again" in note for note in difference.notes)
+
+
+@pytest.mark.parametrize("algorithm", ["alard-lupton", "zogy"])
+def test_what_is_held_is_what_the_host_has_of_a_template_on_its_own_grid(maker, pair, algorithm):
+    made = pair()
+    settings = maker.settings(align="stars", algorithm=algorithm)
+    difference, _ = subtract(made.science, turned(made.template), settings, Watched(Emulated()))
+    assert difference.template.resampled
+
+
+def planes(transfers):
+    """Bytes a pixel of each transfer of whole planes; tables and lists are no multiples of them."""
+    return [size // PLANE for size in transfers if size % PLANE == 0 and size]
+
+
+def test_a_frame_goes_up_once_and_its_template_once_for_all_frames(maker, pair):
+    made, launcher = pair(), Counting()
+    device = Gpu(launcher)
+    first, _ = subtract(made.science, made.template, maker.settings(), device)
+    assert planes(launcher.up) == [4, 4]  # template, science
+    # Difference, variance, model, lost; then whitened difference, score, lost.
+    assert planes(launcher.down) == [4, 4, 4, 1, 4, 4, 1]
+    launcher.up.clear()
+    second, _ = subtract(made.science, made.template, maker.settings(), device)
+    assert planes(launcher.up) == [4]
+    np.testing.assert_array_equal(second.image, first.image)
+    np.testing.assert_array_equal(second.score, first.score)
+
+
+def test_a_template_on_its_own_grid_goes_up_once_too(maker, pair):
+    made, launcher = pair(), Counting()
+    device, template = Gpu(launcher), turned(made.template)
+    settings = maker.settings(align="stars")
+    for _ in range(2):
+        launcher.up.clear()
+        subtract(made.science, template, settings, device)
+    assert planes(launcher.up) == [4, 4]  # science, and the mask as int32
+
+
+def test_after_a_frame_its_template_alone_is_left(maker, pair):
+    made, launcher = pair(), Counting()
+    device = Gpu(launcher)
+    subtract(made.science, made.template, maker.settings(), device)
+    assert launcher.live == device.resident.bytes == 4 * PLANE
+    # For a score: template, difference, variance, lost and the tiles' squares; four planes come of it.
+    assert launcher.peak < 34 * PLANE
+
+
+def test_nothing_is_held_of_frames_without_a_digest(maker, pair):
+    made, launcher = pair(), Counting()
+    device = Gpu(launcher)
+    plain = [replace(frame, digest="") for frame in (made.science, made.template)]
+    held, _ = subtract(made.science, made.template, maker.settings(), Gpu(Emulated()))
+    difference, _ = subtract(*plain, maker.settings(), device)
+    assert device.resident.bytes == 0
+    np.testing.assert_array_equal(difference.image, held.image)
+
+
+def test_where_memory_is_short_templates_are_let_go_and_a_note_says_so(maker, pair):
+    made, launcher = pair(), Counting()
+    device = Gpu(launcher)
+    expected, _ = subtract(made.science, made.template, maker.settings(), device)
+    launcher.capacity = launcher.peak + PLANE  # not with the other frame's template
+    other = replace(made.template, digest="other")
+    difference, _ = subtract(made.science, other, maker.settings(), device)
+    assert "GPU memory was full: 1 planes of templates were let go" in difference.notes
+    np.testing.assert_array_equal(difference.image, expected.image)
+
+
+def test_a_budget_is_kept_and_the_template_that_waited_longest_leaves(maker, pair):
+    made, launcher = pair(), Counting()
+    device = Gpu(launcher, memory=9e-9 * PLANE)  # two templates
+    for name in "abacab":
+        subtract(made.science, replace(made.template, digest=name), maker.settings(), device)
+    assert len(planes(launcher.up)) == 6 + 4  # each science frame; a, b, c, and b again
+    assert device.resident.bytes <= device.resident.budget
+
+
+def test_a_frame_that_has_no_room_at_all_says_what_was_asked_for(maker, pair):
+    made, launcher = pair(), Counting(capacity=16 * PLANE)
+    with pytest.raises(DeviceFull, match=r"out of memory, \d+ bytes of \d+ free; no template is left there"):
+        subtract(made.science, made.template, maker.settings(), Gpu(launcher))
+
+
+@pytest.mark.parametrize("launches", [0, 2, 5])
+def test_a_device_that_fails_at_work_is_named(maker, pair, launches):
+    made, launcher = pair(), Counting(fails_after=launches)
+    with pytest.raises(DeviceFailed, match="illegal memory access"):
+        subtract(made.science, made.template, maker.settings(), Gpu(launcher))
