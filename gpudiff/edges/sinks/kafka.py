@@ -1,5 +1,7 @@
 """Alerts to a Kafka topic, by librdkafka (the extra `kafka`)."""
 
+import json
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -59,6 +61,21 @@ class Kafka:
             raise NeighbourLost(f"{self.name}: {why}")
         refused += [(one, error.str()) for one, error in failed.items()]
         return Delivery(len(batch) - len(refused), tuple(refused))
+
+    def tell(self, subject: str, said: Mapping[str, Any]) -> None:
+        """A message whose only header is `word`, the subject, its value JSON."""
+        failed: dict[int, Any] = {}
+        told = partial(self._told, 0, failed)
+        try:
+            self._producer.produce(
+                self.topic, json.dumps(said), subject, headers={"word": subject}, on_delivery=told
+            )
+        except (BufferError, self._kafka.KafkaException) as error:
+            raise NeighbourLost(f"{self.name}: {error}") from None
+        if self._producer.flush(self.patience_s + 1) or failed:
+            self._producer.purge()
+            self._producer.poll(0)
+            raise NeighbourLost(f"{self.name}: {failed[0].str() if failed else 'a word is not acknowledged'}")
 
     def _produce(self, one: Message, fingerprint: str, failed: dict[int, Any]) -> None:
         headers: dict[str, str | bytes | None] = {
