@@ -11,6 +11,8 @@ from gpudiff.model.outgoing import Delivery, OutgoingBatch
 
 PATIENCE_S = 30.0
 """How long librdkafka repeats a message that the broker does not take."""
+WORD_S = 2.0
+"""How long a word is waited for that is no alert."""
 LARGEST_MESSAGE = 8 << 20
 QUEUE_BYTES = 256 << 20
 """Most that waits in memory; beyond it `publish` waits too."""
@@ -72,7 +74,7 @@ class Kafka:
             )
         except (BufferError, self._kafka.KafkaException) as error:
             raise NeighbourLost(f"{self.name}: {error}") from None
-        if self._producer.flush(self.patience_s + 1) or failed:
+        if self._producer.flush(min(self.patience_s, WORD_S)) or failed:
             self._producer.purge()
             self._producer.poll(0)
             raise NeighbourLost(f"{self.name}: {failed[0].str() if failed else 'a word is not acknowledged'}")
