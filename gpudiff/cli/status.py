@@ -96,6 +96,10 @@ def _lines(found: "Standing") -> Any:
             told.append(("left out", f"[yellow]{', '.join(left)} (under load, {name})[/]"))
     if found.held:
         told.append(("held", f"[yellow]{found.held} alerts of suspect frames wait for `gpudiff ledger`[/]"))
+    for one in found.filters_off:
+        told.append(
+            ("filter off", f"[yellow]{escape(one['name'])} of {escape(one['owner'])}: {escape(one['reason'])}[/]")
+        )
     for row in [*told, *_hour(found.hour)]:
         grid.add_row(*row)
     return grid

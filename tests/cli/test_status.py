@@ -31,6 +31,18 @@ def test_once_prints_visits_programs_and_dead_letters(tmp_path, capsys):
         assert part in said
 
 
+def test_a_filter_that_is_switched_off_is_shown_with_its_owner_and_reason(tmp_path, capsys):
+    a_service(tmp_path)
+    told = {"a": {"owner": "a@b.c", "off": "took more than 50 ms"}, "b": {"owner": "b@b.c", "off": ""}}
+    (tmp_path / "broker.json").write_text(json.dumps({"filters": told}))
+    assert main(["status", str(tmp_path), "--once"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "filter off a of a@b.c: took more than 50 ms" in said
+    assert "b@b.c" not in said.replace("a@b.c", "")
+    assert main(["status", str(tmp_path), "--json"]) == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)["filters_off"]] == ["a"]
+
+
 BUSY = {
     "differencer": {"state": "running", "running": True, "pid": 2**22, "frames": "tcp://127.0.0.1:5570"}
     | dict.fromkeys(("accepted", "done", "duplicate", "failed", "sources", "alerts"), 1_234_567)
