@@ -1,12 +1,15 @@
 """The passes over all pixels of a frame on a GPU: what goes up, what stays there, what comes down."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
+from gpudiff.arrays.basis import Basis, convolve_cuda
 from gpudiff.arrays.components import thinned, tops_cuda
 from gpudiff.arrays.device import Launcher
+from gpudiff.arrays.normal import Equations, grams_cuda, models_cuda
 from gpudiff.arrays.resample import Lattice, resample_cuda
 from gpudiff.arrays.resident import Resident
 from gpudiff.arrays.retouch import mark_cuda, put_cuda, rescale_cuda, take_sky_cuda
@@ -38,7 +41,7 @@ class Gpu:
 
     def frame(self) -> "Gpu":
         """This device for one frame: its planes are let go with it, the templates stay."""
-        return Gpu(self.launcher, resident=self.resident)
+        return type(self)(self.launcher, resident=self.resident)
 
     # ------------------------------------------------------------ planes that are there already
     def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None:
@@ -47,7 +50,7 @@ class Gpu:
             return
         held = self.resident.find(name)
         if held is None:
-            held = self._with_room(lambda: self._up(image, np.float32))
+            held = self.with_room(lambda: self._up(image, np.float32))
             if stays:
                 self.resident.keep(name, held)
         self._held[name] = held
@@ -57,13 +60,13 @@ class Gpu:
         twin = self._twin(plane)
         if twin is not None:
             rows, columns = (factor[None] for factor in sky)
-            self._with_room(lambda: take_sky_cuda(self.launcher, twin, rows, columns))
+            self.with_room(lambda: take_sky_cuda(self.launcher, twin, rows, columns))
 
     def rescale(self, plane: np.ndarray, factor: np.float32, divides: bool = False) -> None:
         """The host multiplied a plane by a factor, or divided it."""
         twin = self._twin(plane)
         if twin is not None:
-            self._with_room(lambda: rescale_cuda(self.launcher, twin, np.array([factor]), divides))
+            self.with_room(lambda: rescale_cuda(self.launcher, twin, np.array([factor]), divides))
 
     def resend(self, plane: np.ndarray, pixels: np.ndarray) -> None:
         """The host changed single pixels, (N,) numbers, of a float32 plane, or marked them in one of bools."""
@@ -71,9 +74,9 @@ class Gpu:
         if twin is None:
             return
         if plane.dtype == bool:
-            self._with_room(lambda: mark_cuda(self.launcher, twin, pixels))
+            self.with_room(lambda: mark_cuda(self.launcher, twin, pixels))
         else:
-            self._with_room(lambda: put_cuda(self.launcher, twin, pixels, plane.reshape(-1)[pixels]))
+            self.with_room(lambda: put_cuda(self.launcher, twin, pixels, plane.reshape(-1)[pixels]))
 
     def _twin(self, plane: np.ndarray) -> Any:
         """The device's own of a plane that came down from there; None for any other."""
@@ -109,7 +112,7 @@ class Gpu:
             return self._held[own], self._up(columns, np.float32)
         return self._up(rows, np.float32), self._up(columns, np.float32)
 
-    def _with_room(self, work: Callable[[], Made]) -> Made:
+    def with_room(self, work: Callable[[], Made]) -> Made:
         """What `work` makes, templates being let go until there is room for it."""
         let_go = 0
         while True:
@@ -140,11 +143,14 @@ class Gpu:
             planes = self._image(names[0], image, bad)
             return resample_cuda(self.launcher, *planes, mask[None], [places], [sigma])
 
-        made = self._with_room(work)
+        made = self.with_room(work)
         if names[1]:
             self._held[names[1]] = made[0]
         values, lost, bits = (self.launcher.download(plane)[0] for plane in made)
         return values, lost.view(bool), bits.astype(mask.dtype)
+
+    def convolved(self, basis: Basis, stamps: np.ndarray, size: int, threads: int) -> "_Stamps":
+        return _Stamps(self, self.with_room(lambda: convolve_cuda(self.launcher, basis, stamps, size)))
 
     def subtracter(
         self,
@@ -163,7 +169,7 @@ class Gpu:
             return subtract_tiles_cuda(self.launcher, [pair], [variances], [found], pieces, there=there)
 
         self._twins = []
-        made = self._with_room(work)
+        made = self.with_room(work)
         image, variance, model, lost = (self.launcher.download(plane)[0] for plane in made)
         lost = lost.view(bool)
         self._twins = list(zip(into, (made[0], made[1], made[3]), strict=False))
@@ -184,7 +190,7 @@ class Gpu:
             return score_tiles_cuda(self.launcher, there, level, gone, [made], pieces, [variance])
 
         self._held.clear()  # nothing is subtracted after this
-        planes = self._with_room(work)
+        planes = self.with_room(work)
         white, score, gone = (self.launcher.download(planes[n])[0] for n in (0, 2, 3))
         gone = gone.view(bool)
         self._twins = [] if into is None else [(into, planes[2])]
@@ -196,7 +202,21 @@ class Gpu:
         return scored
 
     def extrema(self, score: np.ndarray, threshold: float, fwhm: float) -> tuple[np.ndarray, np.ndarray]:
-        [found] = self._with_room(
+        [found] = self.with_room(
             lambda: tops_cuda(self.launcher, self._there(score, np.float32), threshold),
         )
         return thinned(*found, fwhm)
+
+
+@dataclass(frozen=True)
+class _Stamps:
+    """A `passes.Convolved`.  values : (N, M + 1, n) float32, on the device"""
+
+    device: Gpu
+    values: Any
+
+    def grams(self, target: np.ndarray, weights: np.ndarray, threads: int) -> Equations:
+        return self.device.with_room(lambda: grams_cuda(self.device.launcher, self.values, target, weights))
+
+    def models(self, coefficients: np.ndarray) -> np.ndarray:
+        return self.device.with_room(lambda: models_cuda(self.device.launcher, self.values, coefficients))
