@@ -26,6 +26,7 @@ from typing import Any
 
 import _common as common
 import numpy as np
+import predicted
 
 from gpudiff.arrays import score_tiles, subtract_tiles
 from gpudiff.arrays.device import Cuda, device, survey
@@ -148,21 +149,16 @@ def kernels(launcher: Any, size: int, batch: int, half: int, repeats: int) -> li
     for _ in range(repeats + 1):
         scored = score_tiles.score_tiles_cuda(timed, image, variance, lost, made, wide)
     assert np.isfinite(launcher.download(scored[2])).all()
-    pixels, side = batch * size * size, 2 * half + 1
-    reach = 2 * score_tiles.filter_reach(made[0], wide[0].size) + 1
-    work = {
-        "subtract_tiles": (2 * 4 * side**2, 4 + 4 + 1 + 1 + 4 + 4 + 4 + 1),
-        "whiten": (2 * reach**2, 4 + 1 + 4),
-        "score": (2 * 2 * 31**2, 4 + 4 + 1 + 4 + 4 + 4 + 1),
-    }
+    reach = score_tiles.filter_reach(made[0], wide[0].size)
+    done = predicted.work((size, size), half, reach, 15, 8)
     return [
         {
             "kernel": name,
             "batch": batch,
             "ms": ms,
             "ms_per_ccd": ms / batch,
-            "tflop_s": work[name][0] * pixels / ms / 1e9,
-            "gb_s": work[name][1] * pixels / ms / 1e6,
+            "tflop_s": batch * done[name].single / ms / 1e9,
+            "gb_s": batch * done[name].bytes / ms / 1e6,
         }
         for name, ms in timed.medians().items()
     ]
