@@ -114,7 +114,7 @@ class Cuda:
         self.kernels: dict[tuple, Any] = {}
 
     @contextmanager
-    def _here(self) -> Iterator[None]:
+    def here(self) -> Iterator[None]:
         """On this device, its errors by our names."""
         cuda = self.cupy.cuda
         try:
@@ -126,28 +126,28 @@ class Cuda:
             raise DeviceFailed(f"device {self.name}: {error}") from error
 
     def free(self) -> int:
-        with self._here():
+        with self.here():
             pool = self.cupy.get_default_memory_pool()
             return int(self.cupy.cuda.runtime.memGetInfo()[0]) + int(pool.free_bytes())
 
     def upload(self, array: Any, dtype: Any) -> Any:
-        with self._here():
+        with self.here():
             return self.cupy.ascontiguousarray(self.cupy.asarray(array, dtype))
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        with self._here():
+        with self.here():
             return self.cupy.empty(shape, dtype)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        with self._here():
+        with self.here():
             return self.cupy.zeros(shape, dtype)
 
     def copy(self, array: Any) -> Any:
-        with self._here():
+        with self.here():
             return array.copy()
 
     def download(self, array: Any) -> np.ndarray:
-        with self._here():
+        with self.here():
             return self.cupy.asnumpy(array)
 
     def launch(
@@ -160,7 +160,7 @@ class Cuda:
         shared: int = 0,
         defines: Sequence[str] = (),
     ) -> None:
-        with self._here():
+        with self.here():
             key = (stem, kernel, *defines)
             if key not in self.kernels:
                 module = self.cupy.RawModule(path=str(cubin(stem, self.architecture, defines)))
