@@ -2,7 +2,7 @@
 
 The card and its driver; all tests on CuPy and PyCUDA; compute-sanitizer (memcheck, racecheck) where it is
 installed; the card's own ceilings, copy bandwidth and fused multiply-adds; the whole engine on the GPU against
-the NumPy path; each kernel's time for one detector and for a raft of nine, its share of the floor by the card's own
+the NumPy path; each kernel's time for one detector and for a raft of nine, its share of the floor by that card's
 ceilings, and the same convolutions by batched FFTs of cuFFT; a visit of 189 detectors from pinned memory to
 detections, cold and warm, one detector alone, and memory; SFFT's CuPy backend where it is installed.  A result is
 checked before it is timed; times are medians by events on the device.

@@ -61,6 +61,7 @@ def work(
     entries = (functions + 2) * (functions + 3) / 2
     values = 4.0 * STARS * inner
     return {
+        "decode": Work((2 + 4 + 4 + 1 + 4 + 4 + 4) * pixels, 0, 20 * pixels),
         "resample": Work(18 * pixels, 6 * 64 * pixels, 2 * 3 * CELLS * pixels),
         "separate": Work(
             4 * STARS * outer**2 + values * functions,

@@ -8,6 +8,7 @@ import numpy as np
 
 from gpudiff.arrays.basis import Basis, convolve_cuda
 from gpudiff.arrays.components import thinned, tops_cuda
+from gpudiff.arrays.decode import Decoded, Marks, Signature, decode_cuda
 from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.normal import Equations, grams_cuda, models_cuda
 from gpudiff.arrays.resample import Lattice, resample_cuda
@@ -129,6 +130,12 @@ class Gpu:
         return made
 
     # ------------------------------------------------------------ the passes
+    def decode(self, raw: np.ndarray, mask: np.ndarray | None, signature: Signature, marks: Marks) -> Decoded:
+        masks = None if mask is None else mask[None]
+        made = self.with_room(lambda: decode_cuda(self.launcher, raw[None], masks, [signature], marks))
+        image, variance, bits = (self.launcher.download(plane)[0] for plane in made)
+        return image, variance, bits
+
     def resample(
         self,
         image: np.ndarray,

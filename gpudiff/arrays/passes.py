@@ -9,6 +9,7 @@ import numpy as np
 
 from gpudiff.arrays.basis import Basis
 from gpudiff.arrays.components import extrema
+from gpudiff.arrays.decode import Decoded, Marks, Signature, decode
 from gpudiff.arrays.device import Host, device
 from gpudiff.arrays.gpu import Gpu
 from gpudiff.arrays.normal import Equations, grams, models
@@ -52,6 +53,10 @@ class Device(Protocol):
 
     def frame(self) -> "Device":
         """The same device, for one frame."""
+        ...
+
+    def decode(self, raw: np.ndarray, mask: np.ndarray | None, signature: Signature, marks: Marks) -> Decoded:
+        """(electrons, variance, mask) of a raw image; `arrays.decode.decode` says what they are."""
         ...
 
     def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None:
@@ -140,6 +145,7 @@ class _OnHost:
 class _Cpu:
     """Tile by tile, when a tile is asked for; all planes are the host's."""
 
+    decode = staticmethod(decode)
     extrema = staticmethod(extrema)
 
     def __init__(self) -> None:
