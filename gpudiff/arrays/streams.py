@@ -12,12 +12,6 @@ from gpudiff.arrays.device import Cuda
 class CudaStreams(Cuda):
     """`Cuda` with streams, events and pinned memory: a `rafts.Streams`."""
 
-    def pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        count, size = int(np.prod(shape)), np.dtype(dtype).itemsize
-        with self.here():
-            memory = self.cupy.cuda.alloc_pinned_memory(max(1, count * size))
-        return np.frombuffer(memory, dtype, count).reshape(shape)
-
     def stream(self) -> Any:
         with self.here():
             return self.cupy.cuda.Stream(non_blocking=True)

@@ -114,7 +114,12 @@ def fake_cupy() -> ModuleType:
     cupy.ascontiguousarray = np.ascontiguousarray
     cupy.empty = lambda shape, dtype: made(np.empty(shape, dtype))
     cupy.zeros = lambda shape, dtype: made(np.zeros(shape, dtype))
-    cupy.asnumpy = lambda array: np.array(made(array))
+
+    def asnumpy(array, out) -> np.ndarray:
+        np.copyto(out, made(array))
+        return out
+
+    cupy.asnumpy = asnumpy
     cupy.RawModule = raw_module
     cupy.get_default_memory_pool = lambda: SimpleNamespace(free_bytes=lambda: 500, total_bytes=lambda: 2500)
     cupy.cuda = SimpleNamespace(
