@@ -21,6 +21,9 @@ from gpudiff.model.errors import DeviceFull
 
 SHARE = 0.5
 """Of the free memory that templates may take where nothing else is said."""
+SPARE = 32
+"""Images for which there must be room beside a template that stays: those of four frames at work, of other
+processes too."""
 
 Made = TypeVar("Made")
 
@@ -52,9 +55,15 @@ class Gpu:
         held = self.resident.find(name)
         if held is None:
             held = self.with_room(lambda: self._up(image, np.float32))
-            if stays:
+            if stays and self._spares(SPARE * held.nbytes):
                 self.resident.keep(name, held)
         self._held[name] = held
+
+    def _spares(self, size: int) -> bool:
+        """Whether so many bytes are free, templates being let go for it."""
+        while self.launcher.free() < size and self.resident.evict():
+            pass
+        return self.launcher.free() >= size
 
     def take_sky(self, plane: np.ndarray, sky: Factors) -> None:
         """The host subtracted a smooth sky, as factors, from a plane."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpudiff.arrays.gpu import Gpu
+from gpudiff.arrays import gpu
+from gpudiff.arrays.gpu import SPARE, Gpu
 from gpudiff.model.errors import DeviceFailed, DeviceFull
 from gpudiff.science.subtract import subtract
 
@@ -141,11 +142,12 @@ def test_nothing_is_held_of_frames_without_a_digest(maker, pair):
     np.testing.assert_array_equal(difference.image, held.image)
 
 
-def test_where_memory_is_short_templates_are_let_go_and_a_note_says_so(maker, pair):
+def test_where_memory_is_short_templates_are_let_go_and_a_note_says_so(maker, pair, monkeypatch):
     made, launcher = pair(), Counting()
     device = Gpu(launcher)
     expected, _ = subtract(made.science, made.template, maker.settings(), device)
     launcher.capacity = launcher.peak + PLANE  # not with the other frame's template
+    monkeypatch.setattr(gpu, "SPARE", 0)
     other = replace(made.template, digest="other")
     difference, _ = subtract(made.science, other, maker.settings(), device)
     assert "GPU memory was full: 1 planes of templates were let go" in difference.notes
@@ -159,6 +161,17 @@ def test_a_budget_is_kept_and_the_template_that_waited_longest_leaves():
         device.frame().hold(name, np.zeros((SIZE, SIZE), np.float32), stays=True)
     assert len(planes(launcher.up)) == 4  # a, b, c, and b again
     assert launcher.live == device.resident.bytes <= device.resident.budget
+
+
+def test_templates_stay_only_while_there_is_room_for_frames_at_work():
+    launcher = Counting(capacity=(4 * SPARE + 12) * PLANE)  # and three templates
+    device = Gpu(launcher, memory=1.0)
+    for name in "abcd":
+        device.frame().hold(name, np.zeros((SIZE, SIZE), np.float32), stays=True)
+    assert [name in device.resident for name in "abcd"] == [False, True, True, True]
+    launcher.capacity -= 8 * PLANE  # another process has taken some
+    device.frame().hold("e", np.zeros((SIZE, SIZE), np.float32), stays=True)
+    assert [name in device.resident for name in "bcde"] == [False, False, False, True]
 
 
 def test_a_frame_that_has_no_room_at_all_says_what_was_asked_for(maker, pair):
