@@ -19,18 +19,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gpudiff.edges import alert_codec, archive, detections, folder
-from gpudiff.edges.alert_index import AlertIndex
+from gpudiff.edges import alert_codec, detections, folder
 from gpudiff.edges.alert_schema import schema_fingerprint, schema_text
-from gpudiff.edges.archive import Appended
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.detections import Answer
 from gpudiff.edges.ledger import Commit, Ledger
-from gpudiff.edges.ledger_reader import ArchiveFile
 from gpudiff.edges.object_store import ObjectStore
 from gpudiff.edges.provenance_file import keep_steps
-from gpudiff.model.alert_index import INDEX
 from gpudiff.model.association import KINDS, NEW, Association
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.clock import tai_now
@@ -45,6 +41,7 @@ from gpudiff.science.alert import latency, make_alerts, provenance, published_fo
 from gpudiff.science.objects import rebuild
 from gpudiff.science.stopwatch import Stopwatch
 from gpudiff.services import log
+from gpudiff.services.alert_files import AlertFiles
 from gpudiff.services.associator_metrics import AssociatorMetrics
 from gpudiff.services.breaker import Breaker
 from gpudiff.services.identify import identify, seen_of
@@ -115,13 +112,8 @@ class Associator:
         store = configuration.ledger.store
         where = directory / "ledger.sqlite" if store == "sqlite" else store
         self.ledger = Ledger(where)
-        folder.make(self.alerts)
-        for file in self.ledger.all_archive_files():
-            archive.trim(self.alerts / file.name, file.size)
-        self._archives = archive.Writer()
+        self.archive = AlertFiles(self.alerts, self.ledger)
         self.dead = DeadLetters(directory / "dead")
-        self.index = AlertIndex(self.alerts)
-        self._to_index: list[tuple[str, Table]] = []
         self.breaker = Breaker(configuration.ledger.suspect_factor, configuration.ledger.suspect_count)
         marks = self.ledger.watermarks()
         self.publisher = (
@@ -153,17 +145,16 @@ class Associator:
 
     def take(self, batch: DetectionBatch) -> Answer:
         """Associate, archive and commit one batch; a repeat changes nothing."""
-        self._know_files([batch])
-        with self._committing() as touched:
-            return self._take(batch, touched)
+        self.archive.know([batch])
+        with self._committing():
+            return self._take(batch)
 
     def answers(self, messages: Sequence[Message]) -> list[Answer]:
         """What to say to messages that are committed together, in their order.  Raises MustStop only."""
         read = [self._read(message) for message in messages]
-        self._know_files([one for one in read if isinstance(one, DetectionBatch)])
-        with self._committing() as touched:
-            pairs = zip(messages, read, strict=True)
-            made = [self._answer(message, one, touched) for message, one in pairs]
+        self.archive.know([one for one in read if isinstance(one, DetectionBatch)])
+        with self._committing():
+            made = [self._answer(message, one) for message, one in zip(messages, read, strict=True)]
         self.counts.update(answer.status for answer in made)
         for answer in made:
             self.metrics.answered(answer.status, answer.error)
@@ -212,24 +203,23 @@ class Associator:
             self.ledger.delivered(done, sinks, self.clock())
 
     @contextmanager
-    def _committing(self) -> Iterator[set[str]]:
+    def _committing(self) -> Iterator[None]:
         """One transaction; the archive files that it fills are on disk before it ends."""
-        touched: set[str] = set()
-        self._to_index.clear()
+        self.archive.begin()
         self._done.clear()
         try:
             with self.ledger.transaction():
-                yield touched
+                yield
                 watch = Stopwatch()
-                for file in sorted(touched):
-                    self._archives.sync(self.alerts / file, self.ledger.archive_file(file).size)
+                self.archive.sync()
                 self._note_progress()
         finally:
-            self._archives.close()
+            self.archive.end()
         watch.lap("commit")
         self.metrics.stages(watch.seconds)
         self._say_done()
-        self._index()
+        if failed := self.archive.index():
+            self.counts["not indexed"] += failed
         self.publisher.wake()
         self.visits.tick()
 
@@ -241,14 +231,6 @@ class Associator:
             self.metrics.committed(one.kinds, seconds, len(self.sky))
             log.say("commit", one.frame, **one.kinds, latency_s=seconds)
 
-    def _index(self) -> None:
-        """Note in the index what was committed; without it readers look into the files."""
-        while self._to_index:
-            try:
-                self.index.add(*self._to_index.pop(0))
-            except StoreFailed:
-                self.counts["not indexed"] += 1
-
     def _read(self, message: Message) -> DetectionBatch | Answer:
         """The batch in a message, or the answer that refuses it."""
 
@@ -259,8 +241,8 @@ class Associator:
 
         return self._refusing(message, decode)
 
-    def _answer(self, message: Message, read: DetectionBatch | Answer, touched: set[str]) -> Answer:
-        return read if isinstance(read, Answer) else self._refusing(message, lambda: self._take(read, touched))
+    def _answer(self, message: Message, read: DetectionBatch | Answer) -> Answer:
+        return read if isinstance(read, Answer) else self._refusing(message, lambda: self._take(read))
 
     def _refusing(self, message: Message, make: Callable[[], Made]) -> Made | Answer:
         """What `make` makes; the answer that refuses the message when it cannot.  Raises MustStop only."""
@@ -277,19 +259,7 @@ class Associator:
             bad = BadMessage(f"detections: {type(error).__name__} at {place}: {error}")
             return self._refuse(message.parts, bad)
 
-    def _know_files(self, batches: Sequence[DetectionBatch]) -> None:
-        """Note the archive files that these batches need before anything is written to them."""
-        for visit in sorted({one.observation.frame.visit for one in batches if len(one.sources)}):
-            files, schema = self.ledger.archive_files(visit), schema_fingerprint()
-            if schema in files:
-                continue
-            name = f"{visit}.{schema}.avro" if files else f"{visit}.avro"
-            path = self.alerts / name
-            if path.exists() and path.stat().st_size:
-                raise StoreFailed(f"{path}: expected no file that the ledger does not know")
-            self.ledger.new_archive_file(ArchiveFile(name, visit, schema, 0))
-
-    def _take(self, batch: DetectionBatch, touched: set[str]) -> Answer:
+    def _take(self, batch: DetectionBatch) -> Answer:
         """Associate and store one batch within the transaction; a repeat changes nothing."""
         frame = batch.observation.frame
         stored = self.ledger.standing(frame)
@@ -299,7 +269,7 @@ class Associator:
             return Answer(_list(frame), "duplicate", *counts, latency_s=stored.latency_s)
         try:
             with self.ledger.transaction():
-                found = self._commit(batch, self._revision(batch, stored.revision + 1 if stored else 0), touched)
+                found = self._commit(batch, self._revision(batch, stored.revision + 1 if stored else 0))
         except Exception:
             self.sky = KnownSky(self.ledger.objects(), self.snapshot)  # it may have run ahead of the ledger
             raise
@@ -330,7 +300,7 @@ class Associator:
         before = self.sky.before(ids, left["ra"], left["dec"])
         return Revision(number, ids, rebuild(left, owner, self.clock(), light, before))
 
-    def _commit(self, batch: DetectionBatch, revision: Revision, touched: set[str]) -> Association:
+    def _commit(self, batch: DetectionBatch, revision: Revision) -> Association:
         watch = Stopwatch()
         self.sky.remove(revision.withdrawn)
         self.sky.put(revision.rebuilt)
@@ -360,7 +330,7 @@ class Associator:
         keep_steps(self.alerts, frame.visit, alerts.fingerprint, steps)
         made = list(alert_codec.encode_alerts(alerts, records, history, forced, bare))
         watch.lap("encode")
-        file, appended = self._archive(frame, made, touched)
+        file, appended = self.archive.append(frame, made)
         watch.lap("archive")
         self.ledger.commit(
             Commit(
@@ -392,8 +362,7 @@ class Associator:
         self.metrics.stages(watch.seconds)
         self.sky.put(found.stored_objects)
         self.sky.note(batch.sources, found)
-        if file:
-            self._to_index.append((file, index_rows(batch.sources, ids, revision.number, appended)))
+        self.archive.note(file, batch.sources, ids, revision.number, appended)
         return found
 
     def settings(self) -> str:
@@ -403,15 +372,6 @@ class Associator:
         values["known_objects"] = self.snapshot.digest if self.snapshot else ""
         values["ephemerides"] = self.solar_system.digest if self.solar_system else ""
         return digest(canonical(values))
-
-    def _archive(self, frame: FrameId, alerts: Sequence[bytes], touched: set[str]) -> tuple[str, Appended]:
-        """Write a frame's alerts behind what counts of the visit's file; the file's name and their places."""
-        if not alerts:
-            return "", Appended(0, np.empty(0, np.int64), np.empty(0, np.int64))
-        file = self.ledger.archive_files(frame.visit)[schema_fingerprint()]
-        path = self.alerts / file.name
-        touched.add(file.name)
-        return file.name, self._archives.append(path, file.size, schema_text(), alerts)
 
     def _with_free_ids(self, found: Association, frame: FrameId) -> Association:
         """New objects under ids that no object has.
@@ -443,13 +403,6 @@ def without_new_objects(found: Association) -> Association:
     """The same, but what is new makes no DIAObject: it belongs to nothing."""
     ids = np.where(found.kind == NEW, 0, found.object_ids)
     return replace(found, objects=found.objects.replace(diaObjectId=ids))
-
-
-def index_rows(sources: Table, object_ids: Sequence[int], revision: int, appended: Appended) -> Table:
-    """Table of INDEX: what the index of the archive notes of a frame's alerts."""
-    columns = {c.name: sources[c.name] for c in INDEX if c.name in sources.columns}
-    columns |= {"diaObjectId": np.asarray(object_ids), "revision": np.full(len(sources), revision)}
-    return Table(INDEX, {**columns, "offset": appended.offsets, "length": appended.lengths})
 
 
 def own(directory: Path) -> int:
