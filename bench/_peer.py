@@ -41,7 +41,7 @@ def at_the_sky(pair: Path, name: str, bad: np.ndarray) -> str:
 
 
 def sfft(pair: Path) -> np.ndarray:
-    """SFFT, NumPy backend: kernel of 17 x 17 deltas of order 2, background of order 2, kernel sum free."""
+    """SFFT, NumPy or the backend that SFFT_BACKEND names: 17 x 17 deltas of order 2, background too, sum free."""
     from sfft.CustomizedPacket import Customized_Packet
 
     bad, out = unusable(pair), pair / "sfft_raw.fits"
@@ -56,7 +56,7 @@ def sfft(pair: Path) -> np.ndarray:
         KerPolyOrder=2,
         BGPolyOrder=2,
         ConstPhotRatio=False,
-        BACKEND_4SUBTRACT="Numpy",
+        BACKEND_4SUBTRACT=os.environ.get("SFFT_BACKEND", "Numpy"),
         NUM_CPU_THREADS_4SUBTRACT=len(os.sched_getaffinity(0)),
         VERBOSE_LEVEL=0,
     )

@@ -2,8 +2,10 @@
 
 The card and its driver; all tests on CuPy and PyCUDA; compute-sanitizer (memcheck, racecheck) where it is
 installed; the card's own ceilings, copy bandwidth and fused multiply-adds; the whole engine on the GPU against
-the NumPy path; each kernel's time for one detector and for a raft of nine, and the same convolutions by batched
-FFTs of cuFFT in the same run.  A result is checked before it is timed; times are medians by events on the device.
+the NumPy path; each kernel's time for one detector and for a raft of nine, its share of the floor by that card's
+ceilings, and the same convolutions by batched FFTs of cuFFT; a visit of 189 detectors from pinned memory to
+detections, cold and warm, one detector alone, and memory; SFFT's CuPy backend where it is installed.  A result is
+checked before it is timed; times are medians by events on the device.
 Needs CuPy, and pytest for the tests.
 
 `--emulated` goes through the same steps with the kernels executed on the CPU, to check this script: its times say
@@ -12,6 +14,7 @@ nothing.
 
 import argparse
 import importlib.util
+import os
 import shutil
 import statistics
 import subprocess
@@ -25,11 +28,14 @@ from pathlib import Path
 from typing import Any
 
 import _common as common
+import _gpu_visit as gpu_visit
 import numpy as np
+import predicted
 
 from gpudiff.arrays import score_tiles, subtract_tiles
-from gpudiff.arrays.device import Cuda, device, survey
+from gpudiff.arrays.device import Cuda, survey
 from gpudiff.arrays.passes import CPU, Gpu
+from gpudiff.arrays.streams import CudaStreams
 from gpudiff.arrays.tiles import tiles
 from gpudiff.edges.fits import read_frame
 from gpudiff.model.config import Configuration
@@ -148,24 +154,26 @@ def kernels(launcher: Any, size: int, batch: int, half: int, repeats: int) -> li
     for _ in range(repeats + 1):
         scored = score_tiles.score_tiles_cuda(timed, image, variance, lost, made, wide)
     assert np.isfinite(launcher.download(scored[2])).all()
-    pixels, side = batch * size * size, 2 * half + 1
-    reach = 2 * score_tiles.filter_reach(made[0], wide[0].size) + 1
-    work = {
-        "subtract_tiles": (2 * 4 * side**2, 4 + 4 + 1 + 1 + 4 + 4 + 4 + 1),
-        "whiten": (2 * reach**2, 4 + 1 + 4),
-        "score": (2 * 2 * 31**2, 4 + 4 + 1 + 4 + 4 + 4 + 1),
-    }
+    reach = score_tiles.filter_reach(made[0], wide[0].size)
+    done = predicted.work((size, size), half, reach, 15, 8)
     return [
         {
             "kernel": name,
             "batch": batch,
             "ms": ms,
             "ms_per_ccd": ms / batch,
-            "tflop_s": work[name][0] * pixels / ms / 1e9,
-            "gb_s": work[name][1] * pixels / ms / 1e6,
+            "tflop_s": batch * done[name].single / ms / 1e9,
+            "gb_s": batch * done[name].bytes / ms / 1e6,
         }
         for name, ms in timed.medians().items()
     ]
+
+
+def share(row: dict[str, Any], ceilings: dict[str, float]) -> dict[str, float]:
+    """A kernel's floor by the measured ceilings over its time; nothing where either is not known."""
+    if not ceilings or "tflop_s" not in row:
+        return {}
+    return {"share": max(row["tflop_s"] / ceilings["fma_tflop_s"], row["gb_s"] / ceilings["copy_gb_s"])}
 
 
 class _Job:
@@ -216,6 +224,42 @@ def _whitener(u: float, v: float, size: int) -> tuple[np.ndarray, float]:
     return np.sqrt(power[0, 0] / power), float(power[0, 0] / score_tiles.mean_power(power, size))
 
 
+def visit(launcher: Any, size: int, half: int, detectors: int, repeats: int) -> dict[str, Any]:
+    """A visit from pinned memory to detections, cold and warm, and one CCD alone; the kernels' results are checked
+    by `kernels`, here that batches change nothing."""
+    rng = np.random.default_rng(7)
+    jobs, found = zip(*(_pair(rng, size, half) for _ in range(min(RAFT, detectors))), strict=True)
+    factors = [(one.target_factors, one.convolved_factors) for one in jobs]
+    wide = tiles((size, size), 256, 15 + 8)
+    made = score_tiles.filters(lambda u, v: _bell(2.0, 15), _whitener, wide[0].size, 8)
+    one = gpu_visit.Visit(launcher, [job.pair for job in jobs], found, factors, made, (half, 15 + 8))
+    return gpu_visit.measured(one, detectors, repeats)
+
+
+def sfft(size: int) -> dict[str, Any]:
+    """Seconds of SFFT's CuPy backend on a simulated pair, from files to a file, the second run; or why not."""
+    if importlib.util.find_spec("sfft") is None:
+        return {"said": "sfft is not installed"}
+    with tempfile.TemporaryDirectory() as folder:
+        pair = Path(folder) / "pair"
+        scene = ["--scene", "standard", "--size", str(size), "--seed", "9301"]
+        common.timed([sys.executable, "-m", "gpudiff", "simulate", "--output", pair, *scene])
+        command = [
+            sys.executable,
+            str(Path(__file__).parent / "_peer.py"),
+            "sfft",
+            str(pair),
+            f"{folder}/out.fits",
+        ]
+        for _ in range(2):
+            start = time.perf_counter()
+            environment = {**os.environ, "SFFT_BACKEND": "Cupy"}
+            done = subprocess.run(command, capture_output=True, text=True, env=environment)
+            seconds = time.perf_counter() - start
+    said = (done.stderr.strip().splitlines() or ["failed"])[-1]
+    return {"size": size, "seconds": seconds} if done.returncode == 0 else {"said": said}
+
+
 # ---------------------------------------------------------------- the same by FFTs, and the whole engine
 def by_ffts(launcher: Cuda, size: int, batch: int) -> float:
     """ms of the four convolutions of `subtract_tiles` by cuFFT: squares of 256 px, one forward, four back."""
@@ -261,12 +305,13 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=4096, help="px along one side (%(default)s)")
     parser.add_argument("--half", type=int, default=12, help="px, of the matching kernel (%(default)s)")
     parser.add_argument("--repeats", type=int, default=11, help="timed launches (%(default)s)")
+    parser.add_argument("--detectors", type=int, default=gpu_visit.DETECTORS, help="of the visit (%(default)s)")
     parser.add_argument("--no-tests", action="store_true", help="measure only")
     parser.add_argument("--emulated", action="store_true", help="run the kernels on the CPU, to check this script")
     parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
     options = parser.parse_args()
     try:
-        launcher = _emulated() if options.emulated else device("cuda")
+        launcher = _emulated() if options.emulated else CudaStreams()
     except DeviceFailed as error:
         print(f"nothing measured: {error}")
         return 0
@@ -287,8 +332,13 @@ def main() -> int:
             ms = by_ffts(launcher, options.size, batch)
             document["kernels"].append({"kernel": "four convolutions by cuFFT", "batch": batch, "ms": ms})
     for row in document["kernels"]:
+        row |= share(row, document["ceilings"])
         print({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()})
     print(document["ceilings"])
+    document["visit"] = visit(launcher, options.size, options.half, options.detectors, options.repeats)
+    print(document["visit"])
+    document["sfft"] = sfft(min(options.size, 2048)) if real else {"said": "not on emulated kernels"}
+    print(document["sfft"])
     if not (options.no_record or options.emulated):
         print(common.record(__file__, document))
     agrees = document["parity"]["sources_equal"] and document["parity"]["largest_difference_sigma"] < MOST_SIGMA
@@ -297,9 +347,9 @@ def main() -> int:
 
 def _emulated() -> Any:
     sys.path.insert(0, str(common.ROOT / "tests" / "cuda_on_cpu"))
-    from emulated import Emulated
+    from streamed import EmulatedStreams
 
-    return Emulated()
+    return EmulatedStreams()
 
 
 if __name__ == "__main__":

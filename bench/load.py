@@ -5,11 +5,10 @@
     python bench/load.py --night POINTINGS.csv every visit of a night, few small frames each
     python bench/load.py --short               seconds: to see that it works
 
-The pixel work is replaced: batches as a differencer makes them, with three cutouts for every detection, come from
-as many senders as a differencer has workers.  The latency of an alert counts from the end of the visit's readout,
-which is when all its detectors may be sent, on schedule even while an earlier visit is not through; it ends when
-the ledger says that the alert is published.  Before a figure is printed, ids in ledger and archive must be those
-that were sent.
+The pixel work is replaced: batches as differencers make them, with three cutouts for every detection, made before
+the visit ends and sent from then on by as many senders as the differencers have workers.  The latency of an alert
+counts from the end of the visit's readout, on schedule even while an earlier visit is not through; it ends when a
+ZeroMQ sink has the alert's notice.  Before a figure is printed, ids in ledger and archive must be those sent.
 """
 
 import argparse
@@ -23,6 +22,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -90,9 +90,7 @@ def a_batch(visit: int, detector: int, count: int, moment: float, rng: np.random
     return DetectionBatch(
         observation=Observation(FrameId(visit, 0, detector), band="r", **times),
         sources=Table(DIASOURCE, columns),
-        cutouts=np.broadcast_to(np.float32(1), (count, 3, CUTOUT, CUTOUT)),
-        variance=np.broadcast_to(np.float32(4), (count, CUTOUT, CUTOUT)),
-        mask=np.zeros((count, CUTOUT, CUTOUT), np.uint16),
+        **planes(count),
         psf=np.full((25, 25), 1 / 625, np.float32),
         wcs={"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 0.0},
         fingerprint=f"{visit:08x}{detector:024x}",
@@ -100,6 +98,16 @@ def a_batch(visit: int, detector: int, count: int, moment: float, rng: np.random
         received_tai=moment,
         sent_tai=tai_now(),
     )
+
+
+@cache
+def planes(count: int) -> dict[str, np.ndarray]:
+    """Cutouts, variance and mask: the same for all, their values count for nothing here."""
+    return {
+        "cutouts": np.ones((count, 3, CUTOUT, CUTOUT), np.float32),
+        "variance": np.full((count, CUTOUT, CUTOUT), 4, np.float32),
+        "mask": np.zeros((count, CUTOUT, CUTOUT), np.uint16),
+    }
 
 
 def send(queue: Queue[DetectionBatch], endpoint: str, over: threading.Event) -> None:
@@ -115,31 +123,38 @@ def send(queue: Queue[DetectionBatch], endpoint: str, over: threading.Event) -> 
     handover.close()
 
 
-def schedule(count: int, period_s: float) -> Iterator[tuple[int, float]]:
-    """Visit and the end of its readout, MJD TAI, not before that; period_s 0: when the one before is through."""
-    start = tai_now()
-    for n in range(count):
-        due = start + n * period_s / 86400 if period_s else tai_now()
+def visits(options: argparse.Namespace) -> Iterator[list[DetectionBatch]]:
+    """The batches of each visit, at the end of its readout: `period` after the one before, or, with period 0 and
+    where making the batches takes longer, as soon as they are made."""
+    counts = np.full(options.detectors, options.detections // options.detectors)
+    counts[: options.detections % options.detectors] += 1
+    rng = np.random.default_rng(1)
+    due, takes_s = tai_now(), 0.5
+    for visit in range(FIRST_VISIT, FIRST_VISIT + options.visits):
+        due = max(due + options.period / 86400, tai_now() + 1.5 * takes_s / 86400)
+        while True:
+            begun = time.perf_counter()
+            batches = [a_batch(visit, n, int(count), due, rng) for n, count in enumerate(counts)]
+            takes_s = time.perf_counter() - begun
+            if tai_now() <= due:
+                break
+            due = tai_now() + 1.5 * takes_s / 86400
         time.sleep(max(0.0, (due - tai_now()) * 86400))
-        yield FIRST_VISIT + n, due
+        yield batches
 
 
 def drive(endpoint: str, pid: int, options: argparse.Namespace) -> Run:
     """Send all visits; what was sent, and the associator's memory after each."""
-    queue: Queue[DetectionBatch] = Queue(2 * options.senders)
+    queue: Queue[DetectionBatch] = Queue()
     over, run = threading.Event(), Run(options.visits)
     for _ in range(options.senders):
         threading.Thread(target=send, args=(queue, endpoint, over), daemon=True).start()
-    counts = np.full(options.detectors, options.detections // options.detectors)
-    counts[: options.detections % options.detectors] += 1
-    rng = np.random.default_rng(1)
-    for visit, moment in schedule(options.visits, options.period):
+    for batches in visits(options):
         begun = time.perf_counter()
-        for detector, count in enumerate(counts):
-            batch = a_batch(visit, detector, int(count), moment, rng)
+        for batch in batches:
             run.sent.update(batch.sources["diaSourceId"].tolist())
             queue.put(batch)
-        if not options.period or visit == FIRST_VISIT + options.visits - 1:
+        if not options.period or len(run.visit_s) == options.visits - 1:
             queue.join()
         run.visit_s.append(time.perf_counter() - begun)
         run.memory_mb.append(memory_mb(pid))
@@ -184,7 +199,9 @@ def measured(directory: Path, run: Run) -> dict[str, Any]:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Start an associator, drive it, stop it, look at what it kept."""
     directory = Path(tempfile.mkdtemp(prefix="gpudiff-load-"))
+    (directory / "load.toml").write_text('[service]\nsinks = ["zmq+tcp://127.0.0.1:0?tier=notice"]\n')
     command = [sys.executable, "-m", "gpudiff", "associator", "--directory", str(directory)]
+    command += ["--config", str(directory / "load.toml")]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with open(directory / "log", "w") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
@@ -227,7 +244,7 @@ def parsed() -> argparse.Namespace:
         default=0.0,
         help="s from visit to visit, 39 at a telescope; 0: as fast as they end",
     )
-    parser.add_argument("--senders", type=int, default=2, help="workers' part (%(default)s)")
+    parser.add_argument("--senders", type=int, default=16, help="workers of all differencers (%(default)s)")
     parser.add_argument("--night", type=Path, metavar="CSV", help="as many visits as it has lines, small")
     parser.add_argument("--short", action="store_true", help="2 visits of 4 detectors, 40 detections each")
     parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")

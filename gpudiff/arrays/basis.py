@@ -4,8 +4,11 @@ Alard & Lupton 1998 (ApJ 503, 325); the widths follow the two PSFs (Israel, Hess
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from gpudiff.arrays.device import Launcher
 
 FULL = ((0.5, 4), (1.0, 4), (2.0, 2), (4.0, 0))
 """(width over the matching width, degree) of each Gaussian: 37 functions."""
@@ -109,3 +112,36 @@ def _toeplitz(function: np.ndarray, inputs: int, outputs: int) -> np.ndarray:
     for column in range(outputs):
         matrix[column : column + len(function), column] = function[::-1]
     return matrix
+
+
+# ---------------------------------------------------------------- on a GPU
+BLOCK = 256
+"""Threads of a block in the CUDA bodies."""
+
+
+def convolve_cuda(launcher: Launcher, basis: Basis, stamps: np.ndarray, size: int) -> Any:
+    """`Basis.convolve` on a GPU: (N, M + 1, size * size) float32 on the device.  stamps : (N, S, S)"""
+    count, side = stamps.shape[:2]
+    filters = np.concatenate([rows[:, ::-1] for rows in basis.separable])
+    functions, mixed = basis.mix.shape[1], len(basis.mix)
+    separable = launcher.empty((count, functions, size, size), np.float32)
+    arrays = [launcher.upload(stamps, np.float32), launcher.upload(filters, np.float32)]
+    arrays += [launcher.upload(_table(basis.separable), np.int32), separable]
+    sizes = map(np.int32, (side, size, filters.shape[1], functions))
+    grid, shared = (len(filters), count, 1), 4 * side * size
+    launcher.launch("basis", "separate", grid, (BLOCK, 1, 1), [*arrays, *sizes], shared)
+    values = launcher.empty((count, mixed + 1, size * size), np.float32)
+    arrays = [separable, launcher.upload(basis.mix, np.float64), values]
+    sizes = map(np.int32, (functions, mixed, size * size))
+    launcher.launch("basis", "mix", (-(-size * size // BLOCK), count, 1), (BLOCK, 1, 1), [*arrays, *sizes])
+    return values
+
+
+def _table(separable: list[np.ndarray]) -> np.ndarray:
+    """(A, 4) of each filter: its place in its Gaussian, that one's first filter, filters and first function."""
+    rows, filters, functions = [], 0, 0
+    for each in separable:
+        number = len(each)
+        rows += [(i, filters, number, functions) for i in range(number)]
+        filters, functions = filters + number, functions + number * (number + 1) // 2
+    return np.array(rows)

@@ -77,14 +77,22 @@ def tops_cuda(launcher: Launcher, scores: Any, threshold: float) -> list[Tops]:
     height, width = scores.shape[1:]
     scores = launcher.upload(scores, np.float32)
     capacity = max(256, height * width // 256)  # far more than a good image has; a bad one is run again
-    found = _listed(launcher, scores, threshold, capacity)
+    found = _brought_down(launcher, listed_cuda(launcher, scores, threshold, capacity))
     if max(found[0]) > capacity:
-        found = _listed(launcher, scores, threshold, max(found[0]))
-    return [_in_order(*frame, width) for frame in zip(*found, strict=True)]
+        found = _brought_down(launcher, listed_cuda(launcher, scores, threshold, max(found[0])))
+    return [in_order(*frame, width) for frame in zip(*found, strict=True)]
 
 
-def _listed(launcher: Launcher, scores: Any, threshold: float, capacity: int) -> Tops:
-    """On the host, counts (B,), and the first `capacity` pixel numbers and scores of each, (B, capacity)."""
+def _brought_down(launcher: Launcher, found: tuple[Any, Any, Any]) -> Tops:
+    counts, places, values = (launcher.download(one) for one in found)
+    return counts, places, values
+
+
+def listed_cuda(launcher: Launcher, scores: Any, threshold: float, capacity: int) -> tuple[Any, Any, Any]:
+    """On the device, counts (B,), and the first `capacity` pixel numbers and scores of each, (B, capacity).
+
+    scores : (B, H, W) float32, no NaN, on the device
+    """
     batch, height, width = scores.shape
     counts = launcher.zeros((batch,), np.int32)
     places = launcher.empty((batch, capacity), np.int32)
@@ -93,10 +101,10 @@ def _listed(launcher: Launcher, scores: Any, threshold: float, capacity: int) ->
     grid = (-(-width // TILE[1]), -(-height // TILE[0]), batch)
     block = (TILE[0] * TILE[1], 1, 1)
     launcher.launch("components", "tops", grid, block, [scores, counts, places, values, *sizes])
-    return launcher.download(counts), launcher.download(places), launcher.download(values)
+    return counts, places, values
 
 
-def _in_order(count: int, places: np.ndarray, values: np.ndarray, width: int) -> Tops:
+def in_order(count: int, places: np.ndarray, values: np.ndarray, width: int) -> Tops:
     """The list of one image, sorted by pixel number, that is by (y, x)."""
     order = np.argsort(places[:count])
     y, x = np.divmod(places[:count][order].astype(np.int64), width)

@@ -1,12 +1,16 @@
 """The passes over all pixels of a frame on a GPU: what goes up, what stays there, what comes down."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
+from gpudiff.arrays.basis import Basis, convolve_cuda
 from gpudiff.arrays.components import thinned, tops_cuda
+from gpudiff.arrays.decode import Decoded, Marks, Signature, decode_cuda
 from gpudiff.arrays.device import Launcher
+from gpudiff.arrays.normal import Equations, grams_cuda, models_cuda
 from gpudiff.arrays.resample import Lattice, resample_cuda
 from gpudiff.arrays.resident import Resident
 from gpudiff.arrays.retouch import mark_cuda, put_cuda, rescale_cuda, take_sky_cuda
@@ -17,6 +21,9 @@ from gpudiff.model.errors import DeviceFull
 
 SHARE = 0.5
 """Of the free memory that templates may take where nothing else is said."""
+SPARE = 32
+"""Images for which there must be room beside a template that stays: those of four frames at work, of other
+processes too."""
 
 Made = TypeVar("Made")
 
@@ -38,7 +45,7 @@ class Gpu:
 
     def frame(self) -> "Gpu":
         """This device for one frame: its planes are let go with it, the templates stay."""
-        return Gpu(self.launcher, resident=self.resident)
+        return type(self)(self.launcher, resident=self.resident)
 
     # ------------------------------------------------------------ planes that are there already
     def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None:
@@ -47,23 +54,29 @@ class Gpu:
             return
         held = self.resident.find(name)
         if held is None:
-            held = self._with_room(lambda: self._up(image, np.float32))
-            if stays:
+            held = self.with_room(lambda: self._up(image, np.float32))
+            if stays and self._spares(SPARE * held.nbytes):
                 self.resident.keep(name, held)
         self._held[name] = held
+
+    def _spares(self, size: int) -> bool:
+        """Whether so many bytes are free, templates being let go for it."""
+        while self.launcher.free() < size and self.resident.evict():
+            pass
+        return self.launcher.free() >= size
 
     def take_sky(self, plane: np.ndarray, sky: Factors) -> None:
         """The host subtracted a smooth sky, as factors, from a plane."""
         twin = self._twin(plane)
         if twin is not None:
             rows, columns = (factor[None] for factor in sky)
-            self._with_room(lambda: take_sky_cuda(self.launcher, twin, rows, columns))
+            self.with_room(lambda: take_sky_cuda(self.launcher, twin, rows, columns))
 
     def rescale(self, plane: np.ndarray, factor: np.float32, divides: bool = False) -> None:
         """The host multiplied a plane by a factor, or divided it."""
         twin = self._twin(plane)
         if twin is not None:
-            self._with_room(lambda: rescale_cuda(self.launcher, twin, np.array([factor]), divides))
+            self.with_room(lambda: rescale_cuda(self.launcher, twin, np.array([factor]), divides))
 
     def resend(self, plane: np.ndarray, pixels: np.ndarray) -> None:
         """The host changed single pixels, (N,) numbers, of a float32 plane, or marked them in one of bools."""
@@ -71,9 +84,9 @@ class Gpu:
         if twin is None:
             return
         if plane.dtype == bool:
-            self._with_room(lambda: mark_cuda(self.launcher, twin, pixels))
+            self.with_room(lambda: mark_cuda(self.launcher, twin, pixels))
         else:
-            self._with_room(lambda: put_cuda(self.launcher, twin, pixels, plane.reshape(-1)[pixels]))
+            self.with_room(lambda: put_cuda(self.launcher, twin, pixels, plane.reshape(-1)[pixels]))
 
     def _twin(self, plane: np.ndarray) -> Any:
         """The device's own of a plane that came down from there; None for any other."""
@@ -109,7 +122,7 @@ class Gpu:
             return self._held[own], self._up(columns, np.float32)
         return self._up(rows, np.float32), self._up(columns, np.float32)
 
-    def _with_room(self, work: Callable[[], Made]) -> Made:
+    def with_room(self, work: Callable[[], Made]) -> Made:
         """What `work` makes, templates being let go until there is room for it."""
         let_go = 0
         while True:
@@ -126,6 +139,12 @@ class Gpu:
         return made
 
     # ------------------------------------------------------------ the passes
+    def decode(self, raw: np.ndarray, mask: np.ndarray | None, signature: Signature, marks: Marks) -> Decoded:
+        masks = None if mask is None else mask[None]
+        made = self.with_room(lambda: decode_cuda(self.launcher, raw[None], masks, [signature], marks))
+        image, variance, bits = (self.launcher.download(plane)[0] for plane in made)
+        return image, variance, bits
+
     def resample(
         self,
         image: np.ndarray,
@@ -140,11 +159,14 @@ class Gpu:
             planes = self._image(names[0], image, bad)
             return resample_cuda(self.launcher, *planes, mask[None], [places], [sigma])
 
-        made = self._with_room(work)
+        made = self.with_room(work)
         if names[1]:
             self._held[names[1]] = made[0]
         values, lost, bits = (self.launcher.download(plane)[0] for plane in made)
         return values, lost.view(bool), bits.astype(mask.dtype)
+
+    def convolved(self, basis: Basis, stamps: np.ndarray, size: int, threads: int) -> "_Stamps":
+        return _Stamps(self, self.with_room(lambda: convolve_cuda(self.launcher, basis, stamps, size)))
 
     def subtracter(
         self,
@@ -163,7 +185,7 @@ class Gpu:
             return subtract_tiles_cuda(self.launcher, [pair], [variances], [found], pieces, there=there)
 
         self._twins = []
-        made = self._with_room(work)
+        made = self.with_room(work)
         image, variance, model, lost = (self.launcher.download(plane)[0] for plane in made)
         lost = lost.view(bool)
         self._twins = list(zip(into, (made[0], made[1], made[3]), strict=False))
@@ -184,7 +206,7 @@ class Gpu:
             return score_tiles_cuda(self.launcher, there, level, gone, [made], pieces, [variance])
 
         self._held.clear()  # nothing is subtracted after this
-        planes = self._with_room(work)
+        planes = self.with_room(work)
         white, score, gone = (self.launcher.download(planes[n])[0] for n in (0, 2, 3))
         gone = gone.view(bool)
         self._twins = [] if into is None else [(into, planes[2])]
@@ -196,7 +218,21 @@ class Gpu:
         return scored
 
     def extrema(self, score: np.ndarray, threshold: float, fwhm: float) -> tuple[np.ndarray, np.ndarray]:
-        [found] = self._with_room(
+        [found] = self.with_room(
             lambda: tops_cuda(self.launcher, self._there(score, np.float32), threshold),
         )
         return thinned(*found, fwhm)
+
+
+@dataclass(frozen=True)
+class _Stamps:
+    """A `passes.Convolved`.  values : (N, M + 1, n) float32, on the device"""
+
+    device: Gpu
+    values: Any
+
+    def grams(self, target: np.ndarray, weights: np.ndarray, threads: int) -> Equations:
+        return self.device.with_room(lambda: grams_cuda(self.device.launcher, self.values, target, weights))
+
+    def models(self, coefficients: np.ndarray) -> np.ndarray:
+        return self.device.with_room(lambda: models_cuda(self.device.launcher, self.values, coefficients))

@@ -5,10 +5,12 @@ Sums and the solve are float64: the condition number reaches 3e10.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy.linalg
 
+from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.parallel import over
 
 Equations = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -44,6 +46,14 @@ def grams(design: np.ndarray, target: np.ndarray, weights: np.ndarray, threads: 
 
     over(part, [slice(i, i + 50) for i in range(0, count, 50)], threads)
     return gram, right, power
+
+
+def models(design: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """(N, n) float32: the functions of each stamp, but the last, times its coefficients.
+
+    design : (N, F, n) float32; coefficients : (N, F - 1) float32
+    """
+    return (coefficients[:, None] @ design[:, :-1])[:, 0]
 
 
 def assemble(
@@ -130,3 +140,36 @@ def held_back(
             quadratic = np.einsum("nf,nfg,ng->n", c, mine, c, optimize=True)
             chi2[n, out] = power[out] - 2 * (c * right[out]).sum(1) + quadratic
     return chi2
+
+
+# ---------------------------------------------------------------- on a GPU
+BLOCK, CHUNK = 256, 32
+"""Threads of a block in the CUDA bodies, and pixels that one holds at a time."""
+
+
+def grams_cuda(launcher: Launcher, design: Any, target: np.ndarray, weights: np.ndarray) -> Equations:
+    """`grams` on a GPU.  design : (N, F, n) float32 on the device; what comes back is on the host."""
+    count, functions, pixels = design.shape
+    rows = functions + 1
+    sums = launcher.empty((count, rows, rows), np.float64)
+    arrays = [design, launcher.upload(target, np.float32), launcher.upload(weights, np.float32), sums]
+    arguments = [*arrays, np.int32(functions), np.int32(pixels)]
+    grid = (-(-rows * rows // BLOCK), count, 1)
+    launcher.launch("normal", "grams", grid, (BLOCK, 1, 1), arguments, shared_bytes(functions))
+    upper = np.triu(launcher.download(sums))  # below the diagonal nothing was written
+    square = upper + np.triu(upper, 1).transpose(0, 2, 1)
+    return square[:, :-1, :-1], square[:, :-1, -1], square[:, -1, -1]
+
+
+def models_cuda(launcher: Launcher, design: Any, coefficients: np.ndarray) -> np.ndarray:
+    """`models` on a GPU.  design : (N, F, n) float32 on the device; what comes back is on the host."""
+    count, functions, pixels = design.shape
+    out = launcher.empty((count, pixels), np.float32)
+    arguments = [design, launcher.upload(coefficients, np.float32), out, np.int32(functions), np.int32(pixels)]
+    launcher.launch("normal", "models", (-(-pixels // BLOCK), count, 1), (BLOCK, 1, 1), arguments)
+    return launcher.download(out)
+
+
+def shared_bytes(functions: int) -> int:
+    """Shared memory of one block of `grams`."""
+    return 8 * CHUNK * (functions + 1)

@@ -1,14 +1,19 @@
 """The passes over all pixels of a pair, on the CPU or on a GPU; on the CPU tile by tile as they are asked for."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
 import numpy as np
 
+from gpudiff.arrays.basis import Basis
 from gpudiff.arrays.components import extrema
+from gpudiff.arrays.decode import Decoded, Marks, Signature, decode
 from gpudiff.arrays.device import Host, device
 from gpudiff.arrays.gpu import Gpu
+from gpudiff.arrays.normal import Equations, grams, models
+from gpudiff.arrays.parallel import over
 from gpudiff.arrays.resample import Lattice, resample
 from gpudiff.arrays.score_tiles import Filters, Scored, score_tile
 from gpudiff.arrays.subtract_tiles import (
@@ -20,6 +25,18 @@ from gpudiff.arrays.subtract_tiles import (
     subtracted_tile,
 )
 from gpudiff.arrays.tiles import Tile
+
+
+class Convolved(Protocol):
+    """Stamps convolved with each function of a basis, wherever they are; the last function is all 1."""
+
+    def grams(self, target: np.ndarray, weights: np.ndarray, threads: int) -> Equations:
+        """The sums of each stamp; `arrays.normal.grams` says which."""
+        ...
+
+    def models(self, coefficients: np.ndarray) -> np.ndarray:
+        """(N, n) float32: each stamp's functions times its coefficients, (N, M)."""
+        ...
 
 
 class Device(Protocol):
@@ -36,6 +53,10 @@ class Device(Protocol):
 
     def frame(self) -> "Device":
         """The same device, for one frame."""
+        ...
+
+    def decode(self, raw: np.ndarray, mask: np.ndarray | None, signature: Signature, marks: Marks) -> Decoded:
+        """(electrons, variance, mask) of a raw image; `arrays.decode.decode` says what they are."""
         ...
 
     def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None:
@@ -68,6 +89,10 @@ class Device(Protocol):
 
         names : under which the image is held, but for its bad pixels, and the values are to be
         """
+        ...
+
+    def convolved(self, basis: Basis, stamps: np.ndarray, size: int, threads: int) -> Convolved:
+        """The stamps, (N, S, S), convolved with the functions of a basis; `Basis.convolve` says how."""
         ...
 
     def extrema(self, score: np.ndarray, threshold: float, fwhm: float) -> tuple[np.ndarray, np.ndarray]:
@@ -104,9 +129,23 @@ class Device(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _OnHost:
+    """values : (N, M + 1, n) float32"""
+
+    values: np.ndarray
+
+    def grams(self, target: np.ndarray, weights: np.ndarray, threads: int) -> Equations:
+        return grams(self.values, target, weights, threads)
+
+    def models(self, coefficients: np.ndarray) -> np.ndarray:
+        return models(self.values, coefficients)
+
+
 class _Cpu:
     """Tile by tile, when a tile is asked for; all planes are the host's."""
 
+    decode = staticmethod(decode)
     extrema = staticmethod(extrema)
 
     def __init__(self) -> None:
@@ -134,6 +173,15 @@ class _Cpu:
         names: tuple[str, str] = ("", ""),
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return resample(image, bad, mask, places, sigma, threads)
+
+    def convolved(self, basis: Basis, stamps: np.ndarray, size: int, threads: int) -> Convolved:
+        values = np.empty((len(stamps), len(basis.functions) + 1, size * size), np.float32)
+
+        def work(rows: slice) -> None:
+            values[rows] = basis.convolve(stamps[rows], size)
+
+        over(work, [slice(i, i + 50) for i in range(0, len(stamps), 50)], threads)
+        return _OnHost(values)
 
     def subtracter(
         self,

@@ -5,12 +5,13 @@ from pathlib import Path
 
 DESCRIPTION = """\
 `build` writes the store of known objects that a night starts from, from tables with columns ra and dec in degrees
-(any other DIAObject column is taken by name; .csv, .ecsv, .fits, .parquet), or from a service's ledger.sqlite:
-tonight's results become tomorrow's known sky. A store that is there is merged with: by diaObjectId, the later
-source wins. It is written new, synced and renamed; the one before stays as OUTPUT.previous.
+(any other DIAObject column is taken by name; .csv, .ecsv, .fits, .parquet), or from a service's ledger, its file
+or a postgresql:// URL: tonight's results become tomorrow's known sky. A store that is there is merged with: by
+diaObjectId, the later source wins. It is written new, synced and renamed; the one before stays as OUTPUT.previous.
 
   gpudiff objects build catalogue.parquet --output known.sky
   gpudiff objects build service/ledger.sqlite --output known.sky
+  gpudiff objects build postgresql://gpudiff@db/ledger --output known.sky
 
 `near` lists what a store knows around a place.
 
@@ -24,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     build = actions.add_parser("build", help="write a store")
     build.add_argument(
-        "sources", nargs="+", type=Path, metavar="SOURCE", help="tables or ledgers, the last one wins"
+        "sources", nargs="+", type=_source, metavar="SOURCE", help="tables or ledgers, the last one wins"
     )
     build.add_argument("--output", "-o", type=Path, required=True, metavar="FILE", help="the store")
     near = actions.add_parser("near", help="list objects around a place")
@@ -32,6 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     near.add_argument("--ra", type=float, required=True, help="degrees")
     near.add_argument("--dec", type=float, required=True, help="degrees")
     near.add_argument("--radius", type=float, default=1 / 60, help="degrees (default: an arcminute)")
+
+
+def _source(text: str) -> Path | str:
+    return text if text.startswith(("postgresql://", "postgres://")) else Path(text)
 
 
 def run(arguments: argparse.Namespace) -> int:

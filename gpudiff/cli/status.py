@@ -4,11 +4,12 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, Group
 
     from gpudiff.edges.standing import Standing
 
@@ -47,11 +48,23 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.once:
         Console().print(view(found, arguments.directory))
     else:
-        with Live(view(found, arguments.directory), auto_refresh=False, screen=True) as live:
+        console = Console()
+        first = fitting(found, arguments.directory, console)
+        with Live(first, console=console, auto_refresh=False, screen=True) as live:
             while True:
                 time.sleep(EVERY_S)
-                live.update(view(standing(arguments.directory, store), arguments.directory), refresh=True)
+                found = standing(arguments.directory, store)
+                live.update(fitting(found, arguments.directory, console), refresh=True)
     return 0
+
+
+def fitting(found: "Standing", directory: Path, console: "Console") -> "Group":
+    """The picture with as many of the last visits as the terminal has lines for, one at the least."""
+    for count in range(len(found.visits), 1, -1):
+        made = view(replace(found, visits=found.visits[-count:]), directory)
+        if len(console.render_lines(made)) <= console.height:
+            return made
+    return view(replace(found, visits=found.visits[-1:]), directory)
 
 
 def view(found: "Standing", directory: Path) -> "Group":
@@ -62,9 +75,9 @@ def view(found: "Standing", directory: Path) -> "Group":
     parts: list[Any] = [Text(f"gpudiff  {directory}", style="bold"), _lines(found)]
     if found.sinks:
         parts += [Text(), _sinks(found)]
-    parts += [Text(), _visits(found)]
-    if found.trouble:
-        parts.append(Text(found.trouble, style="red"))
+    elsewhere = bool(found.differencer) and not found.associator
+    if not (found.trouble and elsewhere):  # else the ledger is where the associator is
+        parts += [Text(), _visits(found), *([Text(found.trouble, style="red")] if found.trouble else [])]
     letters = Text(f"dead letters: {found.dead_letters}", style="yellow" if found.dead_letters else "green")
     errors = [Text(f"  {one['time'][11:19]}  {one['name']}: {one['reason']}", "yellow") for one in found.errors]
     return Group(*parts, letters, *errors)
@@ -83,6 +96,10 @@ def _lines(found: "Standing") -> Any:
             told.append(("left out", f"[yellow]{', '.join(left)} (under load, {name})[/]"))
     if found.held:
         told.append(("held", f"[yellow]{found.held} alerts of suspect frames wait for `gpudiff ledger`[/]"))
+    for one in found.filters_off:
+        told.append(
+            ("filter off", f"[yellow]{escape(one['name'])} of {escape(one['owner'])}: {escape(one['reason'])}[/]")
+        )
     for row in [*told, *_hour(found.hour)]:
         grid.add_row(*row)
     return grid
@@ -90,12 +107,15 @@ def _lines(found: "Standing") -> Any:
 
 def _programs(found: "Standing") -> Iterator[tuple[str, str]]:
     for name, said in (("differencer", found.differencer), ("associator", found.associator)):
-        state = said.get("state", "never started")
-        if said and not said["running"] and state != "stopped":
+        if not said:
+            yield name, "[dim]never started in this directory[/]"
+            continue
+        state = said["state"]
+        if not said["running"] and state != "stopped":
             state = "dead"
         style = {"running": "green", "ready": "green", "dead": "bold red"}.get(state, "yellow")
         where = said.get("frames") or said.get("detections") or ""
-        yield name, f"[{style}]{state:<12}[/] pid {said.get('pid', '-')}  {escape(where)}"
+        yield name, f"[{style}]{state:<12}[/] pid {said['pid']}  {escape(where)}"
 
 
 def _frames(said: dict[str, Any], associator: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -14,8 +14,8 @@ changes are real.  Every third frame is held out: it calibrates the model and ju
 EPILOG = """\
 examples:
   gpudiff train-reliability night1 night2 --output model.json
-  gpudiff train-reliability --scenes 12 --size 768 --name simulated --output gpudiff/edges/reliability.json
-      the model that ships: every hard scene with seeds 1 to 12
+  gpudiff train-reliability --scenes 36 --size 768 --name simulated --output gpudiff/edges/reliability.json
+      the model that ships: every hard scene with seeds 1 to 36
 
 Use it with `gpudiff subtract --reliability model.json`, or in a file: [reliability] model = "model.json".
 """

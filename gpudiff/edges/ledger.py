@@ -53,7 +53,7 @@ class Commit:
     schema, schema_fingerprint : of the alerts, JSON and its digest; steps : behind `alert_fingerprint`
     reference_tai : start of the latency, NaN when unknown; now : MJD TAI
     forced, forced_records : Table of FORCED_SOURCE, and the encoded diaForcedSource of each row
-    delayed : the frame came after it was given up
+    delayed : the frame came after it was given up; flux_scale : nJy in one image unit, 1 where nobody knows
     """
 
     frame: FrameId
@@ -77,6 +77,7 @@ class Commit:
     delayed: bool = False
     forced: Table = field(default_factory=lambda: Table.empty(FORCED_SOURCE))
     forced_records: Sequence[bytes] = ()
+    flux_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -365,6 +366,7 @@ def outgoing(what: Commit) -> Table:
             "runnerUp": found.runner_up,
             "ssObjectId": found.ss_object_ids,
             "trackletId": found.tracklet_ids,
+            "fluxScale": np.full(count, what.flux_scale),
         },
     )
 

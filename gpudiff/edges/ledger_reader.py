@@ -12,6 +12,7 @@ from gpudiff.edges.ledger_database import Rows, connect
 from gpudiff.edges.ledger_tables import DIA_SOURCE, LAYOUT, VERSION, unpack, unpack_objects
 from gpudiff.model.errors import StoreFailed
 from gpudiff.model.frame import FrameId
+from gpudiff.model.photometry import Light
 from gpudiff.model.tables import DIAOBJECT, DIASOURCE, FORCED_SOURCE, Table, concatenate
 
 HISTORY_DAYS = 365.25
@@ -137,10 +138,10 @@ class LedgerReader:
             found.setdefault(one, []).append(record)
         return found
 
-    def left_without(self, frame: FrameId) -> tuple[list[int], Table, np.ndarray]:
+    def left_without(self, frame: FrameId) -> tuple[list[int], Table, np.ndarray, Light]:
         """The objects that a frame's present DIASources belong to, and what they have beside them.
 
-        Returns the objects' ids; their other DIASources in order of time; and the object of each of those.
+        Returns the objects' ids; their other DIASources in order of time; object and light of each of those.
         """
         own = f"SELECT diaObjectId FROM dia_source WHERE {SPAN} AND {LIVE} AND diaObjectId > 0"
         ids = [row[0] for row in self._rows(own, span(frame))]
@@ -150,7 +151,8 @@ class LedgerReader:
             (json.dumps(ids), *span(frame)),
         )
         left = self._these(rows)
-        return ids, Table(DIASOURCE, {c.name: left[c.name] for c in DIASOURCE}), left["diaObjectId"]
+        light = Light(left["band"], left["fluxScale"])
+        return ids, Table(DIASOURCE, {c.name: left[c.name] for c in DIASOURCE}), left["diaObjectId"], light
 
     def _these(self, rows: Rows) -> Table:
         """The DIASources of (id, snap), in that order, out of their frames' tables."""

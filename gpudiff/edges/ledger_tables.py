@@ -12,7 +12,7 @@ from gpudiff.model.outgoing import OUTGOING
 from gpudiff.model.provenance import canonical, digest
 from gpudiff.model.tables import DIAOBJECT, Column, Table
 
-VERSION = 2
+VERSION = 3
 """Of the tables below."""
 
 DIA_SOURCE: tuple[Column, ...] = (
@@ -21,6 +21,7 @@ DIA_SOURCE: tuple[Column, ...] = (
     Column("runnerUp", "i8", "", "diaObjectId of the next best candidate, 0 for none"),
     Column("ssObjectId", "i8", "", "the Solar System object, 0 for none"),
     Column("trackletId", "i8", "", "the tracklet, 0 for none"),
+    Column("fluxScale", "f8", "nJy", "in one image unit of flux; 1 where nobody knows"),
 )
 """What the ledger knows of a DIASource."""
 

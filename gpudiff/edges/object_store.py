@@ -47,10 +47,10 @@ class ObjectStore:
         return Table(DIAOBJECT, self._file.columns)
 
 
-def build(path: Path, sources: Sequence[Path]) -> tuple[int, int]:
+def build(path: Path, sources: Sequence[Path | str]) -> tuple[int, int]:
     """Write a store from the one that is there, if any, and the objects of `sources`; later ones win by id.
 
-    sources : tables (.csv, .ecsv, .fits, .parquet) or ledgers (.sqlite)
+    sources : tables (.csv, .ecsv, .fits, .parquet) or ledgers (.sqlite, a postgresql:// URL)
     Returns how many objects it has, and how many were left out because they have no position.
     Raises UnreadableFile for a source that is none, or a store that cannot be merged with; StoreFailed.
     """
@@ -59,7 +59,7 @@ def build(path: Path, sources: Sequence[Path]) -> tuple[int, int]:
     for source in sources:
         made = read_objects(source)
         tables.append(made)
-        if source.suffix == ".sqlite" and len(made):
+        if _is_ledger(source) and len(made):
             until = max(until, float(made["validityStartMjdTai"].max()))
     columns = _newest(tables)
     facts = {} if until == -np.inf else {UNTIL: until}
@@ -78,13 +78,13 @@ def _newest(tables: Sequence[Table]) -> dict[str, np.ndarray]:
     return {name: column[rows] for name, column in together.items()}
 
 
-def read_objects(path: Path) -> Table:
-    """DIAObjects in a table or a ledger.
+def read_objects(path: Path | str) -> Table:
+    """DIAObjects in a table or a ledger; a string is the ledger's URL.
 
     A table has `ra` and `dec`, degrees, and any other column of DIAOBJECT; diaObjectId is the row's number from 1
     on where it is absent, what else is absent is NaN or 0.  Raises UnreadableFile.
     """
-    if path.suffix == ".sqlite":
+    if isinstance(path, str) or _is_ledger(path):
         reader = LedgerReader(path)
         try:
             return reader.objects()
@@ -103,6 +103,10 @@ def read_objects(path: Path) -> Table:
         return Table(DIAOBJECT, values | given)
     except ValueError as error:
         raise UnreadableFile(f"{path}: {error}") from None
+
+
+def _is_ledger(source: Path | str) -> bool:
+    return isinstance(source, str) or source.suffix == ".sqlite"
 
 
 def read_columns(path: Path) -> dict[str, np.ndarray]:

@@ -37,7 +37,7 @@ def read_model(path: Path) -> ReliabilityModel:
     unknown = set(model.curves) - {feature.name for feature in FEATURES}
     if unknown:
         raise BadConfiguration(f"{path}: expected features that this gpudiff measures, got {sorted(unknown)}")
-    for name, curve in model.curves.items():
+    for name, curve in (*model.curves.items(), ("calibration", model.calibration)):
         if (
             len(curve.knots) != len(curve.values)
             or list(curve.knots) != sorted(set(curve.knots))

@@ -38,6 +38,7 @@ class Standing:
     held : alerts that wait for a rule (gpudiff ledger)
     hour : the last one: visits, frames, alerts committed, and the latency of those that are published
     visits : the last ones, as LedgerReader.visits says, with their `states` (detectors by state) and `latency`
+    filters_off : of each filter that is switched off its name, owner and reason
     errors : the last dead letters' file name, error and reason; dead_letters : how many there are
     trouble : why the ledger could not be read, '' when it could
     """
@@ -48,6 +49,7 @@ class Standing:
     held: int = 0
     hour: dict[str, Any] = field(default_factory=dict)
     visits: list[dict[str, Any]] = field(default_factory=list)
+    filters_off: list[dict[str, str]] = field(default_factory=list)
     dead_letters: int = 0
     errors: list[dict[str, str]] = field(default_factory=list)
     trouble: str = ""
@@ -67,6 +69,7 @@ def standing(directory: Path, store: str = "sqlite", clock: Callable[[], float] 
         differencer=_written(directory / "status.json"),
         associator=associator,
         **ledger,
+        filters_off=_filters_off(directory / "broker.json"),
         dead_letters=len(letters),
         errors=[letter for path in letters[-ERRORS:] if (letter := _letter(path))],
         trouble=trouble,
@@ -126,6 +129,13 @@ def _written(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return said | {"running": said.get("state") != "stopped" and _lives(said.get("pid", 0))}
+
+
+def _filters_off(file: Path) -> list[dict[str, str]]:
+    said = _written(file).get("filters", {})
+    return [
+        {"name": name, "owner": one["owner"], "reason": one["off"]} for name, one in said.items() if one["off"]
+    ]
 
 
 def _lives(pid: int) -> bool:

@@ -1,6 +1,7 @@
 """An alert as a VOEvent 2.0 (IVOA Recommendation, 11 July 2011): who, what, where and when, in 2.5 kB of XML."""
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -24,6 +25,17 @@ FORM = """<?xml version="1.0" encoding="UTF-8"?>
 <Position2D unit="deg"><Name1>RA</Name1><Name2>Dec</Name2><Value2><C1>{ra:.8f}</C1><C2>{dec:.8f}</C2></Value2>
 <Error2Radius>{error:.3g}</Error2Radius></Position2D>
 </AstroCoords></ObservationLocation></ObsDataLocation></WhereWhen>{citations}
+</voe:VOEvent>
+"""
+WORD = """<?xml version="1.0" encoding="UTF-8"?>
+<voe:VOEvent xmlns:voe="http://www.ivoa.net/xml/VOEvent/v2.0" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
+ xsi:schemaLocation="http://www.ivoa.net/xml/VOEvent/v2.0 http://www.ivoa.net/xml/VOEvent/VOEvent-v2.0.xsd"
+ version="2.0" role="utility" ivorn="{ivorn}">
+<Who><AuthorIVORN>{stream}</AuthorIVORN><Date>{date}</Date></Who>
+<What>
+{params}
+</What>
+<Description>{subject}</Description>
 </voe:VOEvent>
 """
 PARAMS = (
@@ -71,6 +83,15 @@ def write_event(row: dict[str, Any], source: dict[str, Any], fingerprint: str) -
         citations=f"\n<Citations>{before}</Citations>" if row["revision"] else "",
     )
     return event.encode()
+
+
+def write_word(subject: str, said: Mapping[str, Any], mjd_tai: float) -> bytes:
+    """A VOEvent of the role `utility`, UTF-8: no observation, but what a service says of itself."""
+    params = "\n".join(
+        f'<Param name="{name}" value={quoteattr(str(value))} dataType="string"/>' for name, value in said.items()
+    )
+    ivorn, date = f"{STREAM}#word-{subject}-{mjd_tai:.8f}", utc(mjd_tai)
+    return WORD.format(ivorn=ivorn, stream=STREAM, date=date, params=params, subject=subject).encode()
 
 
 @lru_cache(maxsize=1024)

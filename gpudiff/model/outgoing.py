@@ -1,8 +1,8 @@
 """What leaves for the world: batches of alerts, and the contract of a sink that takes them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from gpudiff.model.tables import DIASOURCE, Column, Table
 
@@ -76,6 +76,13 @@ class Sink(Protocol):
         """Deliver the batch; returns when each alert is delivered or refused, after the sink's own retries.
 
         Raises NeighbourLost when nothing can be delivered now: the caller offers the whole batch again.
+        """
+        ...
+
+    def tell(self, subject: str, said: Mapping[str, Any]) -> None:
+        """A word to the readers that is no alert, such as that their filter was switched off.
+
+        Raises NeighbourLost when nobody can be told now, BadMessage when they do not want to know.
         """
         ...
 

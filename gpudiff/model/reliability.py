@@ -22,10 +22,10 @@ FEATURES: tuple[Feature, ...] = (
     _F("snr", 1, "log10 of the matched filter's signal to noise"),
     _F("chi2", -1, "log10 of the reduced chi2 of the PSF fit"),
     _F("unexplained", -1, "chi2 beyond the pixels' number, over the squared signal to noise"),
-    _F("size", 0, "log10 of the second moments' sum over the PSF's"),
-    _F("elongation", 0, "ellipticity of the second moments less the PSF's"),
-    _F("sharpness", 0, "middle pixel over the mean of its neighbours, against the PSF's"),
-    _F("aperture", 0, "aperture flux over PSF flux"),
+    _F("size", 0, "log10 of the second moments' sum over the PSF's; of a trail no value"),
+    _F("elongation", 0, "ellipticity of the second moments less the PSF's; of a trail no value"),
+    _F("sharpness", 0, "middle pixel over the mean of its neighbours, against the PSF's; of a trail no value"),
+    _F("aperture", 0, "aperture flux over PSF flux; of a trail no value"),
     _F("dipole", -1, "balance of the two lobes: 1 when equal, 0 for one lobe or none fitted"),
     _F("dipole_fit", -1, "how much better a dipole fits than a point source, of the reduced chi2"),
     _F("opposite", -1, "strongest score of the other sign within 7 px over the detection's own"),
@@ -58,10 +58,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class ReliabilityModel:
-    """log odds of being real = intercept + the sum of the curves; then calibrated by slope and offset.
+    """log odds of being real = intercept + the sum of the curves; then calibrated.
 
     curves : feature name -> Curve; names of FEATURES
-    calibration : (slope, offset) of Platt's scaling, measured on frames that the curves were not fitted to
+    calibration : from these log odds to those of the share that is real, measured on frames that the curves were
+        not fitted to; straight beyond its ends too, `missing` is not used
     version : as alerts publish it; training : digest of the features and labels it was made from
     real, bogus : how many of each that was: a reliability is a probability where they come in such a mix
     """
@@ -70,6 +71,6 @@ class ReliabilityModel:
     training: str
     intercept: float
     curves: dict[str, Curve]
-    calibration: tuple[float, float]
+    calibration: Curve
     real: int
     bogus: int

@@ -12,6 +12,7 @@ import numpy as np
 from gpudiff.arrays import delta as pixels
 from gpudiff.arrays import normal
 from gpudiff.arrays.parallel import over
+from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.polynomial import powers
 from gpudiff.arrays.stamps import convolved as convolved_stamps
 from gpudiff.model.config import Match
@@ -101,6 +102,7 @@ def delta(
     psf: PsfModel,
     widths: tuple[float, float],
     settings: Match,
+    device: Device = CPU,
 ) -> KernelFit:
     """As `science.match.match`, with a kernel of free pixels.
 

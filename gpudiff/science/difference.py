@@ -41,7 +41,7 @@ UNEVEN = 0.1
 SEEN, BRIGHT = 4.0, 6.0
 """Sigmas of a 7 x 7 mean from which there is something in the difference; and in one whose sky is still in it."""
 
-Matcher = Callable[[Exposure, Exposure, Stars, PsfModel, tuple[float, float], Match], KernelFit]
+Matcher = Callable[[Exposure, Exposure, Stars, PsfModel, tuple[float, float], Match, Device], KernelFit]
 
 
 def difference(
@@ -54,7 +54,7 @@ def difference(
     """The difference of two exposures on one pixel grid.  The exposures are used up: the template's pixels are
     the difference's afterwards, the science image's cosmic rays are filled.
 
-    device : where the two passes over all pixels are computed
+    device : where the passes over all pixels are computed, and what `fit_kernel` does there
     fit_kernel : what finds the matching kernel; `science.match.match` says what it takes and returns.
 
     Raises WrongShape, NoOverlap, NoStars.
@@ -76,7 +76,7 @@ def difference(
     watch.lap("saturated stars")
 
     def fit_stars() -> KernelFit:
-        return fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings)
+        return fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings, device)
 
     fit = fit_stars()
     watch.lap("kernel fit")

@@ -7,6 +7,7 @@ its sum the ratio of the two zero points, or 1 where they are not known.
 import numpy as np
 
 from gpudiff.arrays.moments import FWHM
+from gpudiff.arrays.passes import CPU, Device
 from gpudiff.model.config import Match
 from gpudiff.model.errors import NoStars
 from gpudiff.model.frame import Exposure
@@ -53,6 +54,7 @@ def match_psfs(
     psf: PsfModel,
     widths: tuple[float, float],
     settings: Match,
+    device: Device = CPU,
 ) -> KernelFit:
     """The kernel that takes `convolved` to the PSF and scale of `target`, from their given PSFs, constant.
 

@@ -4,17 +4,16 @@ import dataclasses
 
 import numpy as np
 
+from gpudiff.arrays.decode import Channel, Marks, Signature, linearised
+from gpudiff.arrays.passes import CPU, Device
 from gpudiff.model.calibration import Amplifier, Calibration
 from gpudiff.model.errors import WrongShape
 from gpudiff.model.frame import Frame
 from gpudiff.model.mask import bit
 from gpudiff.model.provenance import with_digest
 
-LEAST_FLAT = 0.05
-"""A pixel that sees less than this share of the light is no pixel."""
 
-
-def remove_signature(raw: Frame, calibration: Calibration) -> Frame:
+def remove_signature(raw: Frame, calibration: Calibration, device: Device = CPU) -> Frame:
     """The calibrated frame: overscan and bias subtracted, made linear, in electrons, divided by the flat, trimmed.
 
     image : (H, W) float32, electrons at the flat's mean response; variance : photons and the amplifier's read
@@ -25,16 +24,15 @@ def remove_signature(raw: Frame, calibration: Calibration) -> Frame:
     wcs : that of the raw frame, which describes the trimmed image
     gain 1; read noise the median of the amplifiers', saturation the least of theirs, in electrons
 
-    Raises WrongShape where the calibration does not fit the frame.
+    device : where the pixels are decoded
+
+    Raises WrongShape where the calibration does not fit the frame, DeviceFailed.
     """
     _check(raw, calibration)
-    image = np.empty(calibration.shape, np.float32)
-    variance, mask = np.empty_like(image), np.zeros(calibration.shape, np.int32)
-    levels = [_place(raw, calibration, one, image, variance, mask) for one in calibration.amplifiers]
-    _divide(image, variance, mask, calibration)
-    bad = ~(np.isfinite(image) & np.isfinite(variance))
-    mask[bad] |= bit("NO_DATA")
-    image[bad], variance[bad] = 0, 1
+    channels = [_channel(raw, one) for one in calibration.amplifiers]
+    signature = Signature(calibration.shape, channels, calibration.bias, calibration.flat, calibration.defects)
+    marks = Marks(*(int(bit(name)) for name in ("SAT", "BAD", "NO_DATA")))
+    image, variance, mask = device.decode(raw.image, raw.mask, signature, marks)
     return with_digest(
         dataclasses.replace(
             raw,
@@ -43,7 +41,7 @@ def remove_signature(raw: Frame, calibration: Calibration) -> Frame:
             mask=mask,
             gain=1.0,
             read_noise=float(np.median([one.read_noise for one in calibration.amplifiers])),
-            saturation=min(levels),
+            saturation=min(_saturation(one) for one in channels),
             unit="electron",
             zero_point=None,
             calibrated=True,
@@ -51,31 +49,15 @@ def remove_signature(raw: Frame, calibration: Calibration) -> Frame:
     )
 
 
-def _place(
-    raw: Frame,
-    calibration: Calibration,
-    one: Amplifier,
-    image: np.ndarray,
-    variance: np.ndarray,
-    mask: np.ndarray,
-) -> float:
-    """Write one amplifier's electrons, variance and mask; its saturation in electrons above the bias."""
-    x0, x1, y0, y1 = one.data
-    (x, y), (height, width) = one.at, one.shape
-    here = np.s_[y : y + height, x : x + width]
-    counts = raw.image[y0:y1, x0:x1].astype(np.float64)
-    mask[here][counts >= one.saturation] |= bit("SAT")
-    if raw.mask is not None:
-        mask[here] |= raw.mask[y0:y1, x0:x1]
+def _channel(raw: Frame, one: Amplifier) -> Channel:
+    """The amplifier with the level that its overscan shows."""
     level = _level(raw, one)
-    signal = counts - level
-    if calibration.bias is not None:
-        signal -= calibration.bias[here]
-    linear, slope = _linear(signal, one.linearity)
-    electrons = one.gain * linear
-    image[here] = electrons
-    variance[here] = np.maximum(electrons, 0) + (one.read_noise * slope) ** 2
-    return float(one.gain * _linear(np.array(one.saturation - level), one.linearity)[0])
+    return Channel(one.data, one.at, level, one.gain, one.read_noise, one.saturation, one.linearity)
+
+
+def _saturation(one: Channel) -> float:
+    """Electrons above the bias."""
+    return float(one.gain * linearised(np.array(one.saturation - one.level), one.linearity)[0])
 
 
 def _level(raw: Frame, one: Amplifier) -> float:
@@ -88,25 +70,6 @@ def _level(raw: Frame, one: Amplifier) -> float:
     spread = 1.4826 * np.median(np.abs(rows - middle))
     kept = np.abs(rows - middle) <= max(5 * spread, 5.0)
     return float(rows[kept].mean()) if kept.any() else float(middle)
-
-
-def _linear(signal: np.ndarray, coefficients: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """(c1 s + c2 s^2 + ..., its slope) of the signal s; below zero the slope is c1."""
-    polynomial = np.polynomial.Polynomial([0.0, *coefficients])
-    above = np.maximum(signal, 0)
-    return polynomial(above) + coefficients[0] * np.minimum(signal, 0), polynomial.deriv()(above)
-
-
-def _divide(image: np.ndarray, variance: np.ndarray, mask: np.ndarray, calibration: Calibration) -> None:
-    if calibration.defects is not None:
-        mask[calibration.defects] |= bit("BAD")
-    if calibration.flat is None:
-        return
-    dark = ~(calibration.flat >= LEAST_FLAT)
-    mask[dark] |= bit("BAD")
-    flat = np.where(dark, 1, calibration.flat)
-    image /= flat
-    variance /= flat**2
 
 
 def _check(raw: Frame, calibration: Calibration) -> None:

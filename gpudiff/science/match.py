@@ -13,7 +13,7 @@ import numpy as np
 from gpudiff.arrays import basis as bases
 from gpudiff.arrays import normal
 from gpudiff.arrays.mesh import robust_sigma
-from gpudiff.arrays.parallel import over
+from gpudiff.arrays.passes import CPU, Convolved, Device
 from gpudiff.arrays.polynomial import powers
 from gpudiff.model.config import Match
 from gpudiff.model.errors import NoStars
@@ -67,10 +67,12 @@ def match(
     psf: PsfModel,
     widths: tuple[float, float],
     settings: Match,
+    device: Device = CPU,
 ) -> KernelFit:
     """The kernel that takes `convolved` to the PSF and scale of `target`.
 
     psf : of `convolved`; widths : Gaussian widths of target and convolved stars, pixels.
+    device : where the stamps are convolved with the basis, and the normal equations summed
     With fewer than 300 stars the basis, and how freely the kernel varies over the field, are those that predict
     held-back stars best.
     Raises NoStars when fewer than 3 stars survive.
@@ -81,7 +83,9 @@ def match(
     psf_image = psf.at(target.shape[0] / 2, target.shape[1] / 2)
     best, least = None, np.inf
     for gaussians, shapes in _shapes(len(stars), settings).items():
-        design = _design(sample, bases.basis(gaussians, width, half, psf_image), psf_image, settings.threads)
+        design = _design(
+            sample, bases.basis(gaussians, width, half, psf_image), psf_image, settings.threads, device
+        )
         losses = _predict(sample, design, shapes, settings.threads)
         if best is None or min(losses) < least:
             best, least = (design, shapes[int(np.argmin(losses))]), min(losses)
@@ -160,20 +164,20 @@ class Design(Protocol):
 class GaussianDesign:
     """Gaussians times polynomials, and the stamps convolved with them.
 
-    functions : (M, K, K) float64; values : (N, M + 1, n) float32, the last all 1 for the background
+    functions : (M, K, K) float64; convolved : the stamps, with a last function of ones for the background
     norm : root of the summed squares of the PSF; a function's, convolved with the PSF, is 1 (the first's is about
         the PSF's own)
     """
 
     functions: np.ndarray
-    values: np.ndarray
+    convolved: Convolved
     norm: float
 
     def grams(self, target: np.ndarray, weights: np.ndarray, threads: int) -> normal.Equations:
-        return normal.grams(self.values, target, weights, threads)
+        return self.convolved.grams(target, weights, threads)
 
     def model(self, coefficients: np.ndarray, threads: int) -> np.ndarray:
-        return (coefficients[:, None] @ self.values[:, :-1])[:, 0]
+        return self.convolved.models(coefficients)
 
     def prior(self, shape: Shape, scale: float) -> normal.Penalty:
         """(n,) one over the variance expected of each unknown; None where the shape expects nothing.
@@ -190,15 +194,9 @@ class GaussianDesign:
         return np.concatenate([inverse.ravel(), np.zeros(len(powers(shape.background_order)))])
 
 
-def _design(sample: Sample, basis: bases.Basis, psf: np.ndarray, threads: int) -> GaussianDesign:
-    count, size = len(sample.target), sample.side
-    values = np.empty((count, len(basis.functions) + 1, size * size), np.float32)
-
-    def convolve(rows: slice) -> None:
-        values[rows] = basis.convolve(sample.convolved[rows], size)
-
-    over(convolve, [slice(i, i + 50) for i in range(0, count, 50)], threads)
-    return GaussianDesign(basis.functions, values, float(np.sqrt((psf**2).sum())))
+def _design(sample: Sample, basis: bases.Basis, psf: np.ndarray, threads: int, device: Device) -> GaussianDesign:
+    convolved = device.convolved(basis, sample.convolved, sample.side, threads)
+    return GaussianDesign(basis.functions, convolved, float(np.sqrt((psf**2).sum())))
 
 
 def _predict(sample: Sample, design: GaussianDesign, shapes: list[Shape], threads: int) -> list[float]:

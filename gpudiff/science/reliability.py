@@ -6,7 +6,7 @@ import numpy as np
 
 from gpudiff.model.frame import Difference
 from gpudiff.model.provenance import canonical, digest, extend, step
-from gpudiff.model.reliability import FEATURES, ReliabilityModel
+from gpudiff.model.reliability import FEATURES, Curve, ReliabilityModel
 from gpudiff.model.tables import Table
 from gpudiff.science.reliability_features import features
 
@@ -26,9 +26,18 @@ def rate(difference: Difference, sources: Table, model: ReliabilityModel | None)
 
 def reliabilities(model: ReliabilityModel, found: np.ndarray) -> np.ndarray:
     """(N,) float32 between 0 and 1, of (N, F) features in the order of FEATURES."""
-    slope, offset = model.calibration
-    odds = slope * log_odds(model, found) + offset
+    odds = _straight(model.calibration, log_odds(model, found))
     return (0.5 * (1 + np.tanh(0.5 * odds))).astype(np.float32)
+
+
+def _straight(curve: Curve, at: np.ndarray) -> np.ndarray:
+    """The curve's values, its first and last pieces going on beyond its ends."""
+    knots, values = np.array(curve.knots), np.array(curve.values)
+    if len(knots) == 1:
+        return values[0] + at - knots[0]
+    piece = np.clip(np.searchsorted(knots, at) - 1, 0, len(knots) - 2)
+    slope = np.diff(values) / np.diff(knots)
+    return values[piece] + slope[piece] * (at - knots[piece])
 
 
 def log_odds(model: ReliabilityModel, found: np.ndarray) -> np.ndarray:

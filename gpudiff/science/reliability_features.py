@@ -43,14 +43,14 @@ def _of_row(s: Table) -> dict[str, np.ndarray]:
     reduced = s["psfChi2"] / points
     dipole = s["dipoleChi2"] / np.maximum(s["dipoleNdata"] - 5, 1)
     fitted = s["dipoleNdata"] > 0
-    flux = np.abs(s["psfFlux"])
+    flux, point_like = np.abs(s["psfFlux"]), np.where(s["trailLength"] > 0, np.nan, 1)
     return {
         "snr": np.log10(s["snr"]),
         "chi2": np.log10(reduced),
         "unexplained": (s["psfChi2"] - points) / s["snr"] ** 2,
-        "size": np.log10(spread / point),
-        "elongation": stretch - stretch_psf,
-        "aperture": s["apFlux"] / s["psfFlux"],
+        "size": point_like * np.log10(spread / point),
+        "elongation": point_like * (stretch - stretch_psf),
+        "aperture": point_like * s["apFlux"] / s["psfFlux"],
         "dipole": np.where(fitted, balance, 0),
         "dipole_fit": np.where(fitted, 1 - dipole / reduced, 0),
         "change": np.log10(flux / (flux + np.maximum(s["templateFlux"], 0))),
@@ -69,11 +69,12 @@ def _of_pixels(difference: Difference, sources: Table, y: np.ndarray, x: np.ndar
     ring = np.where((away >= 5) & (away < 9), (image / sigma) ** 2, np.nan).reshape(len(y), -1)
     known = np.isfinite(ring)
     opposite = -np.nan_to_num(score[:, 2:-2, 2:-2]).reshape(len(y), -1).min(1)
+    trailed = sources["trailLength"] > 0  # its shape is the trail's: that it is no point speaks against nothing
     bad = stamps(difference.mask, y, x, 5) & bit(*UNUSABLE, "SUSPECT") != 0
     return {
         "noise": np.sqrt(np.where(known, ring, 0).sum(1) / known.sum(1)),
         "opposite": np.maximum(opposite, 0) / sources["snr"],
-        "sharpness": _sharpness(image) / _sharpness(difference.psf[MIDDLE][None]),
+        "sharpness": np.where(trailed, np.nan, _sharpness(image) / _sharpness(difference.psf[MIDDLE][None])),
         "masked": bad.mean((1, 2)),
     }
 

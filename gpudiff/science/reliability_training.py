@@ -5,6 +5,7 @@ feature; the curves are read off and kept, and the trees forgotten.  So inferenc
 reliability can be taken apart feature by feature (generalised additive model; Lou, Caruana & Gehrke 2012).
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ from gpudiff.science.reliability import log_odds
 KNOTS = 12
 FEWEST = 30
 """Reals and bogus each, below which nothing is trained."""
+LEAST_POOL = 25
+"""Detections behind a knot of the calibration."""
 HELD_OUT = 3
 """Every third frame calibrates and judges, and is not fitted to."""
 
@@ -60,11 +63,10 @@ def train(sample: Sample, name: str, only: tuple[str, ...] | None = None) -> Rel
     made = digest(*(np.ascontiguousarray(a).tobytes() for a in (sample.features, sample.real, sample.frame)))
     real = int(sample.real.sum())
     curves, intercept = _curves(fit, only)
-    plain = ReliabilityModel(
-        f"{name}-{made[:8]}", made, intercept, curves, (1.0, 0.0), real, len(sample.real) - real
-    )
-    slope, offset = _platt(log_odds(plain, held.features), held.real)
-    return ReliabilityModel(**{**plain.__dict__, "calibration": (slope, offset)})
+    same = Curve((0.0, 1.0), (0.0, 1.0), 0.0)
+    plain = ReliabilityModel(f"{name}-{made[:8]}", made, intercept, curves, same, real, len(sample.real) - real)
+    calibrated = _calibration(log_odds(plain, held.features), held.real)
+    return dataclasses.replace(plain, calibration=calibrated)
 
 
 def _curves(fit: Sample, only: tuple[str, ...] | None) -> tuple[dict[str, Curve], float]:
@@ -103,12 +105,28 @@ def _knots(values: np.ndarray) -> np.ndarray:
     return np.unique(np.nanquantile(values, np.linspace(0, 1, KNOTS), method="nearest").round(4))
 
 
-def _platt(odds: np.ndarray, real: np.ndarray) -> tuple[float, float]:
-    """(slope, offset) with which the log odds are a probability's (Platt 1999)."""
-    from sklearn.linear_model import LogisticRegression
+def _calibration(odds: np.ndarray, real: np.ndarray) -> Curve:
+    """From the odds to the log odds of the share that is real: centred isotonic regression.
 
-    made = LogisticRegression(C=10.0).fit(odds[:, None], real)
-    return round(float(made.coef_[0, 0]), 4), round(float(made.intercept_[0]), 4)
+    Where the share does not rise detections are pooled (Barlow et al. 1972), LEAST_POOL of them at the least; a
+    pool stands at its mean odds (Oron & Flournoy 2017), and one detection of each kind is added to it, half of it
+    to either, so that no share is 0 or 1.
+    """
+    from sklearn.isotonic import IsotonicRegression
+
+    order = np.argsort(odds, kind="stable")
+    level = IsotonicRegression().fit_transform(odds[order], real[order].astype(float))
+    pools: list[np.ndarray] = []
+    for part in np.split(order, np.flatnonzero(np.diff(level)) + 1):
+        small = bool(pools) and len(pools[-1]) < LEAST_POOL
+        pools[-1:] = [np.concatenate([pools[-1], part])] if small else [*pools[-1:], part]
+    if len(pools) > 1 and len(pools[-1]) < LEAST_POOL:
+        pools[-2:] = [np.concatenate(pools[-2:])]
+    count = np.array([len(pool) for pool in pools])
+    knots = np.array([odds[pool].mean() for pool in pools]).round(4)
+    share = (np.array([real[pool].sum() for pool in pools]) + 0.5) / (count + 1)
+    share = IsotonicRegression().fit(knots, share, count).predict(knots)  # what was added may have made it fall
+    return Curve(tuple(knots.tolist()), tuple(np.log(share / (1 - share)).round(4).tolist()), 0.0)
 
 
 # ---------------------------------------------------------------- how good

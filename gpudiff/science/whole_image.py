@@ -13,6 +13,7 @@ from gpudiff.arrays import basis as bases
 from gpudiff.arrays import normal, static_light
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.parallel import over
+from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.polynomial import field, powers, terms
 from gpudiff.arrays.stamps import convolved as convolved_stamps
 from gpudiff.model.config import Match
@@ -138,6 +139,7 @@ def whole_image(
     psf: PsfModel,
     widths: tuple[float, float],
     settings: Match,
+    device: Device = CPU,
 ) -> KernelFit:
     """As `science.match.match`, from all pixels that show light and agree with the rest.
 
@@ -147,7 +149,7 @@ def whole_image(
     tiles of other folds than its own.
     Raises NoStars when fewer than 3 stars, or tiles, survive.
     """
-    start = match(target, convolved, stars, psf, widths, settings).kernel
+    start = match(target, convolved, stars, psf, widths, settings, device).kernel
     tiles = tiles_of(target, convolved, start.half, flux_ratio(target, convolved, stars)[0])
     shape, sums = _choose(tiles, start, len(stars), psf, widths, settings)
     sums = sums_of(tiles, shape.basis, shape.kernel(tiles, sums), settings.threads)

@@ -38,6 +38,7 @@ from gpudiff.model.config import Configuration
 from gpudiff.model.errors import BadMessage, GpudiffError, MustStop, StoreFailed
 from gpudiff.model.frame import FrameId
 from gpudiff.model.outgoing import Sink
+from gpudiff.model.photometry import nanojansky
 from gpudiff.model.provenance import canonical, digest
 from gpudiff.model.tables import DIAOBJECT, Table
 from gpudiff.science.alert import latency, make_alerts, provenance, published_forced, reference_time
@@ -325,9 +326,9 @@ class Associator:
     def _revision(self, batch: DetectionBatch, number: int) -> Revision:
         if number == 0:
             return Revision(0, [], Table.empty(DIAOBJECT))
-        ids, left, owner = self.ledger.left_without(batch.observation.frame)
+        ids, left, owner, light = self.ledger.left_without(batch.observation.frame)
         before = self.sky.before(ids, left["ra"], left["dec"])
-        return Revision(number, ids, rebuild(left, owner, self.clock(), before=before))
+        return Revision(number, ids, rebuild(left, owner, self.clock(), light, before))
 
     def _commit(self, batch: DetectionBatch, revision: Revision, touched: set[str]) -> Association:
         watch = Stopwatch()
@@ -384,6 +385,7 @@ class Associator:
                 delayed=delayed,
                 forced=batch.forced,
                 forced_records=alert_codec.encode_forced(published_forced(batch), alerts.common),
+                flux_scale=nanojansky(batch.unit, batch.zero_point) or 1.0,
             )
         )
         watch.lap("store")

@@ -8,8 +8,11 @@ from gpudiff.edges import detections
 from gpudiff.edges.keys import server_keys
 from gpudiff.edges.transport import Received, Router, endpoint_in, wait
 from gpudiff.model.config import Configuration
+from gpudiff.services import log
 from gpudiff.services.associator import MAX_BYTES, Associator, Message
 from gpudiff.services.monitor import Monitor, well
+from gpudiff.services.owners import SwitchedOff
+from gpudiff.services.sealing import Sealer
 
 LISTEN_S = 1.0
 GROUP_PAUSE_S = 0.002
@@ -34,6 +37,7 @@ def serve(
     import astropy.wcs  # noqa: F401  # now, not in the first frame's latency
 
     associator = Associator(directory, configuration, apart=True)
+    sealer, switched_off = Sealer(associator.alerts), SwitchedOff(directory)
     monitor: Monitor | None = None
     try:
         if metrics is not None:
@@ -50,6 +54,10 @@ def serve(
                     associator.tick()
                     wait([router], LISTEN_S)
                 _count_refused(associator, router)
+                _tell_of_filters(associator, switched_off)
+                sealer.turn(associator.visits.open())
+                if sealer.failed:
+                    associator.counts["index not sealed"] = sealer.failed
                 associator.report("ready", router.endpoint)
             associator.report("stopped", router.endpoint)
         finally:
@@ -57,6 +65,7 @@ def serve(
     finally:
         if monitor is not None:
             monitor.close()
+        sealer.close()
         associator.close()
 
 
@@ -81,6 +90,13 @@ def step(associator: Associator, router: Router) -> int:
             associator.counts["unheard"] += 1
     associator.burdened(bool(wait([router], 0.0)))
     return len(received)
+
+
+def _tell_of_filters(associator: Associator, switched_off: SwitchedOff) -> None:
+    """Log and count the filters that the mini-broker has switched off."""
+    for said in switched_off.news():
+        log.say("filter off", level=log.WARNING, **said)
+        associator.metrics.filter_off(said["filter"])
 
 
 def _count_refused(associator: Associator, router: Router) -> None:

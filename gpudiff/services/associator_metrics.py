@@ -92,6 +92,9 @@ class AssociatorMetrics:
         )
         self._snapshot_age.set(math.nan)
         self._objects = Gauge("gpudiff_objects", "DIAObjects in memory", registry=registry)
+        self._filters_off = Total(
+            "gpudiff_filters_switched_off", "times that a filter was", ["filter"], registry=registry
+        )
         self._load = LoadMetrics(registry)
 
     def answered(self, status: str, error: str = "") -> None:
@@ -144,6 +147,10 @@ class AssociatorMetrics:
         """Count differencers (door: detections) and subscribers (alerts) that were not let in, by reason."""
         for reason, count in connections.items():
             self._refused.labels(door, reason).inc(count)
+
+    def filter_off(self, name: str) -> None:
+        """Count a filter of the mini-broker that was switched off."""
+        self._filters_off.labels(name).inc()
 
     def loaded(self, level: Level) -> None:
         """Note what is left out under load."""

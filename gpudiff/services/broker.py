@@ -7,7 +7,7 @@ told; matches whose own sink does not take them now wait, a limited number of th
 import json
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class Running:
         default_factory=lambda: dict.fromkeys(("matches", "sent", "over_quota", "refused", "lost"), 0)
     )
     off: str = ""
+    word: dict[str, Any] | None = None
+    """What its owner is still to be told through its sink."""
 
 
 def filter_step(one: Filter) -> dict[str, Any]:
@@ -93,10 +95,17 @@ class Broker:
         columns = columns_of(batch.rows)
         for one in self.running.values():
             self._deliver(one)
+            self._tell(one)
             if not one.off and len(batch):
                 self._filter(one, batch, columns)
         self.report()
         return Delivery(len(batch))
+
+    def tell(self, subject: str, said: Mapping[str, Any]) -> None:
+        """Tell the readers of every filter's sink."""
+        for one in self.running.values():
+            if one.sink is not None:
+                one.sink.tell(subject, said)
 
     def close(self) -> None:
         """Offer once more what waits, close the filters' sinks, count what is lost."""
@@ -174,11 +183,27 @@ class Broker:
         return None
 
     def _switch_off(self, one: Running, reason: str) -> None:
-        """No more alerts until its declaration changes; a line for its owner in switched-off.jsonl."""
+        """No more alerts until its declaration changes; its owner is told through its sink, and by a line in
+        switched-off.jsonl."""
         one.off = reason
         said = {"filter": one.declared.name, "owner": one.declared.owner, "at_tai": tai_now(), "reason": reason}
         with open(self.directory / "switched-off.jsonl", "a") as file:
             file.write(json.dumps(said) + "\n")
+        one.word = said
+        self._tell(one)
+
+    def _tell(self, one: Running) -> None:
+        """Give the owner's word to the filter's sink, if there is one, until it takes it."""
+        if one.word is None:
+            return
+        try:
+            one.sink = one.sink or self.open_sink(one.declared.sink)
+            one.sink.tell("filter-off", one.word)
+        except NeighbourLost:
+            return
+        except GpudiffError as error:  # the sink may be why it was switched off: the file and the log say so
+            one.off += f"; its owner is not told: {error.name}"
+        one.word = None
 
     def _reload(self) -> None:
         """Take the file's filters when it has changed; keep the old ones, and say so, when it is wrong."""

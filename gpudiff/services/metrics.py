@@ -100,7 +100,7 @@ class Metrics:
                 ("away", "frames_away", "frames that wait for an associator that is away"),
                 ("clients", "clients", "clients with frames in hand"),
                 ("free", "credits", "frames that clients with frames in hand may still send"),
-                ("bytes", "bytes_in_hand", "bytes of frames in hand"),
+                ("bytes", "bytes_in_hand", "bytes of frames in hand, beside shared memory"),
                 ("room", "bytes_room", "bytes that frames in hand may have at most"),
             )
         }

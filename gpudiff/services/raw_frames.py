@@ -4,14 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gpudiff.edges.calibrations import CalibrationStore
+from gpudiff.model.calibration import Calibration
 from gpudiff.model.config import Service
 from gpudiff.model.errors import NoCalibration
 from gpudiff.model.frame import Frame
 from gpudiff.science.instrument_signature import remove_signature
 
 
-def calibrator(service: Service) -> Callable[[Frame], Frame]:
+def calibrator(
+    service: Service, remove: Callable[[Frame, Calibration], Frame] = remove_signature
+) -> Callable[[Frame], Frame]:
     """What makes a calibrated frame of any: a frame says itself whether it is raw, else `[service] raw` does.
+
+    remove : science.instrument_signature.remove_signature, on whatever device
 
     Raises NoCalibration, naming the frame, and as remove_signature does.
     """
@@ -22,6 +27,6 @@ def calibrator(service: Service) -> Callable[[Frame], Frame]:
             return frame
         if store is None:
             raise NoCalibration(f"{frame.name}: a raw frame: expected [service] calibrations, a folder of them")
-        return remove_signature(frame, store.find(frame))
+        return remove(frame, store.find(frame))
 
     return calibrated

@@ -29,12 +29,18 @@ OPEN = ("PLANNED", "ANNOUNCED", "PRIMED", "COLLECTING", "CLOSED", "PUBLISHED")
 
 @dataclass
 class Timer:
-    """A visit's deadlines, by the monotonic clock; armed : a frame has come."""
+    """A visit's deadlines, by the monotonic clock.
+
+    armed : a frame has come; resting : the visit is published, and nothing is to be done before it is sealed;
+    expected : whether any of its detectors was announced, None as long as the ledger was not asked
+    """
 
     missing_at: float
     close_at: float
     seal_at: float = float("inf")
     armed: bool = False
+    resting: bool = False
+    expected: bool | None = None
 
 
 class Visits:
@@ -59,11 +65,14 @@ class Visits:
         self._timers: dict[int, Timer] = {}
         for row in ledger.visits():
             if row["state"] in OPEN:
-                self._timers[row["visit"]] = self._timer(0.0)
+                timer = self._timers[row["visit"]] = self._timer(0.0)
+                if row["state"] in ("CLOSED", "PUBLISHED"):
+                    timer.close_at, timer.seal_at = float("inf"), self.monotonic() + settings.seal_s
 
     def open(self) -> dict[str, str]:
         """The state of each visit that is not published."""
-        states = {str(visit): self.ledger.state(visit) for visit in self._timers}
+        awake = [visit for visit, timer in self._timers.items() if not timer.resting]
+        states = {str(visit): self.ledger.state(visit) for visit in awake}
         return {visit: state for visit, state in states.items() if state != "PUBLISHED"}
 
     # ------------------------------------------------------------ what happens to a visit
@@ -89,6 +98,7 @@ class Visits:
         ahead = 0.0 if readout_end_tai is None else (readout_end_tai - now) * 86400
         if visit not in self._timers or not self._timers[visit].armed:
             self._timers[visit] = self._timer(min(max(ahead, 0.0), LONGEST_AHEAD_S))
+        self._timers[visit].expected, self._timers[visit].resting = None, False
 
     def move(self, visit: int, state: str, reason: str = "") -> None:
         """SUPERSEDED, CANCELLED, ABANDONED, PLANNED or PRIMED; raises BadMessage where that cannot be."""
@@ -114,12 +124,15 @@ class Visits:
             timer.armed = True
         elif timer.close_at == float("inf"):  # closed before: it is open again
             timer.close_at, timer.seal_at = self.monotonic() + self.settings.close_s, float("inf")
+        timer.resting = False
 
     # ------------------------------------------------------------ what time does to it
     def tick(self) -> None:
         """Do what is due."""
+        now = self.monotonic()
         for visit, timer in list(self._timers.items()):
-            self._tick(visit, timer, self.monotonic())
+            if not timer.resting or now >= timer.seal_at:
+                self._tick(visit, timer, now)
 
     def _tick(self, visit: int, timer: Timer, now: float) -> None:
         state = self.ledger.state(visit)
@@ -138,6 +151,7 @@ class Visits:
             self.counts["published"] += 1
             self.counts["in_time"] += bool(np.count_nonzero(seconds <= IN_TIME_S) >= IN_TIME * len(seconds))
             state = "PUBLISHED"
+        timer.resting = state == "PUBLISHED" and timer.missing_at == float("inf")
         if state == "PUBLISHED" and now >= timer.seal_at:
             self.ledger.move_visit(visit, "SEALED", self.clock(), "time")
             del self._timers[visit]
@@ -156,8 +170,10 @@ class Visits:
 
     def _complete(self, visit: int) -> bool:
         """Whether all detectors that were announced of a visit are done; where none was, nobody knows."""
-        expected = any(row["after"] == "EXPECTED" for row in self.ledger.transitions(visit))
-        return expected and all(state in TERMINAL for state in self.ledger.detectors(visit).values())
+        timer = self._timers[visit]
+        if timer.expected is None:
+            timer.expected = any(row["after"] == "EXPECTED" for row in self.ledger.transitions(visit))
+        return timer.expected and all(state in TERMINAL for state in self.ledger.detectors(visit).values())
 
     def _close(self, visit: int) -> None:
         """Close the books: one row and one line that sum the visit up."""

@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from gpudiff.edges.transport import Pair
 from gpudiff.model.errors import DeviceFailed, GpudiffError
 from gpudiff.science.batch import batch
 from gpudiff.science.forced_photometry import forced_photometry
+from gpudiff.science.instrument_signature import remove_signature
 from gpudiff.science.reliability import rate
 from gpudiff.science.subtract import open_device
 from gpudiff.services.handover import Handovers
@@ -65,11 +67,11 @@ class Worker:
         self.configuration = settings.configuration
         self.service = settings.configuration.service
         instrument = self.configuration.instrument
-        open_device(self.configuration)  # a worker that cannot compute takes no frame
+        device = open_device(self.configuration)  # a worker that cannot compute takes no frame
         self.templates = TemplateStore(settings.templates, instrument, index=settings.index)
         self.process = load(settings.process)
         self.known = known_positions(settings.known_objects)
-        self.calibrated = calibrator(self.service)
+        self.calibrated = calibrator(self.service, partial(remove_signature, device=device))
         self.model = model_named(self.configuration.reliability.model)
         self.handover = Handovers(settings.regions, associator_keys(self.configuration.security))
         self.segments = Segments(Path(settings.ring)) if settings.ring else None

@@ -1,6 +1,7 @@
 """The Alard-Lupton basis."""
 
 import numpy as np
+import pytest
 from scipy.signal import convolve2d
 
 from gpudiff.arrays import basis
@@ -61,3 +62,22 @@ def test_convolved_stamps_are_those_of_a_plain_convolution():
     expected = [[convolve2d(s, f, mode="valid").ravel() for f in mixed] for s in stamps.astype(float)]
     # float32 sums of 121 products of order 10.
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("gaussians", "count", "size", "half"),
+    [(basis.FULL, 9, 25, 12), (basis.SMALL, 1, 11, 5), (basis.LARGE, 3, 20, 31)],
+)
+def test_cuda_body_agrees_with_the_definition(launcher, gaussians, count, size, half):
+    made = basis.basis(gaussians, 1.3, half, psf())
+    rng = np.random.default_rng(2)
+    side = size + 2 * half
+    stamps = (1e3 * rng.random((count, side, side)) ** 8).astype(np.float32)
+    values = launcher.download(basis.convolve_cuda(launcher, made, stamps, size))
+    exact = [[convolve2d(s, f, mode="valid").ravel() for f in made.functions] for s in stamps.astype(float)]
+    numpy = made.convolve(stamps, size)
+    assert values.shape == numpy.shape
+    assert (values[:, -1] == 1).all()
+    limit = 1e-6 * np.abs(exact).max()  # float32 sums of the separable functions, whose mixtures cancel
+    assert np.abs(values[:, :-1] - exact).max() < limit
+    assert np.abs(numpy[:, :-1] - exact).max() < limit

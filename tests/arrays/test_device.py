@@ -109,6 +109,15 @@ def test_memory_that_is_not_there_and_a_device_that_failed_have_names(cupy, oper
             OPERATIONS[operation](cuda)
 
 
+def test_what_comes_down_lies_in_pinned_memory(cupy):
+    asked, pool = [], cupy.cuda.alloc_pinned_memory
+    cupy.cuda.alloc_pinned_memory = lambda size: (asked.append(size), pool(size))[1]
+    cuda = Cuda()
+    there = cuda.upload(np.arange(6).reshape(2, 3), np.float32)
+    np.testing.assert_array_equal(cuda.download(there), [[0, 1, 2], [3, 4, 5]])
+    assert asked == [24]
+
+
 def test_free_memory_is_the_drivers_and_what_the_pool_keeps_unused(cupy):
     assert Cuda().free() == 7500
 

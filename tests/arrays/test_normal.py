@@ -104,3 +104,17 @@ def test_a_strong_penalty_holds_the_solution_at_zero():
     free, held = normal.held_back(equations, kernel, background, used, fold, (None, 1e9 * np.eye(15)))
     np.testing.assert_allclose(held, equations[2], rtol=1e-3)  # nothing is subtracted
     assert free.sum() < 0.01 * held.sum()
+
+
+@pytest.mark.parametrize(("stamps", "functions", "pixels"), [(9, 37, 100), (1, 4, 49), (3, 21, 961)])
+def test_cuda_bodies_agree_with_the_definition(launcher, stamps, functions, pixels):
+    design, target, weights, *_ = problem(stamps=stamps, functions=functions, pixels=pixels)
+    weights[:, ::7] = 0
+    there = launcher.upload(design, np.float32)
+    found = normal.grams_cuda(launcher, there, target, weights)
+    for one, expected in zip(found, normal.grams(design, target, weights), strict=True):
+        np.testing.assert_allclose(one, expected, rtol=1e-11, atol=1e-10)  # double sums in another order
+    coefficients = np.random.default_rng(3).normal(size=(stamps, functions)).astype(np.float32)
+    model = normal.models_cuda(launcher, there, coefficients)
+    # float32 sums of as many products of order 1.
+    np.testing.assert_allclose(model, normal.models(design, coefficients), atol=2e-5)

@@ -13,9 +13,11 @@ from pathlib import Path
 import fastavro
 import pytest
 from batches import a_batch
+from serving import until
 
 from gpudiff.__main__ import main
-from gpudiff.edges.detections import Answer, decode_answer, encode
+from gpudiff.edges.alert_index import AlertIndex
+from gpudiff.edges.detections import Answer, decode_answer, encode, encode_control
 from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.edges.transport import Dealer
 from gpudiff.model.batch import DetectionBatch
@@ -82,6 +84,20 @@ def test_a_batch_is_answered_and_its_alerts_are_in_the_archive(started, tmp_path
     reader = LedgerReader(tmp_path / "ledger.sqlite")
     assert reader.latencies(7).tolist() == pytest.approx([answer.latency_s] * 2, abs=1.0)
     reader.close()
+
+
+def test_the_index_of_a_visit_that_is_over_is_sealed_by_the_running_associator(started, tmp_path):
+    _, dealer = started
+    dealer.send(encode_control("announce", visit=7, detectors=[4]))
+    dealer.send(encode(a_batch(2)))
+    list(answers(dealer, 2))
+    until(lambda: list((tmp_path / "alerts" / "index").glob("*.rows")))
+    until(lambda: not list((tmp_path / "alerts" / "index").glob("*.tail")))
+    index = AlertIndex(tmp_path / "alerts")
+    assert sum(map(len, index.segments)) == 2
+    assert index.lagging() == []
+    dealer.send(encode(a_batch(1, visit=8)))
+    assert next(answers(dealer, 1)).status == "committed"
 
 
 def test_a_bad_message_is_answered_and_the_service_goes_on(started):

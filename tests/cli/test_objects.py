@@ -1,6 +1,12 @@
 """gpudiff objects: build a store, look into it."""
 
+from batches import a_batch
+from postgres import Server
+
 from gpudiff.__main__ import main
+from gpudiff.edges.object_store import ObjectStore
+from gpudiff.model.config import Configuration, override
+from gpudiff.services.associator import Associator
 
 
 def test_objects_are_built_and_found(tmp_path, capsys):
@@ -12,6 +18,19 @@ def test_objects_are_built_and_found(tmp_path, capsys):
     assert "2 known objects" in said
     assert "1 of 2 known objects" in said
     assert " 17 " in said
+
+
+def test_objects_are_built_from_a_ledger_in_postgresql(tmp_path, capsys):
+    with Server() as server:
+        store = server.new_database()
+        associator = Associator(tmp_path / "service", override(Configuration(), "ledger", store=store))
+        associator.take(a_batch(3))
+        associator.close()
+        assert main(["objects", "build", store, "--output", str(tmp_path / "known.sky")]) == 0
+    assert "3 known objects" in capsys.readouterr().out
+    known = ObjectStore(tmp_path / "known.sky")
+    assert sorted(known.everything()["diaObjectId"].tolist()) == a_batch(3).sources["diaSourceId"].tolist()
+    assert known.until > 61000
 
 
 def test_a_table_that_is_none_is_one_line_and_status_3(tmp_path, capsys):

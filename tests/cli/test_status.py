@@ -9,7 +9,7 @@ from batches import a_batch
 from rich.console import Console
 
 from gpudiff.__main__ import main
-from gpudiff.cli.status import view
+from gpudiff.cli.status import fitting, view
 from gpudiff.edges.standing import Standing
 from gpudiff.model.config import Configuration
 from gpudiff.services.associator import Associator
@@ -29,6 +29,18 @@ def test_once_prints_visits_programs_and_dead_letters(tmp_path, capsys):
     said = capsys.readouterr().out
     for part in ("COLLECTING", "1 ok", "associator", "never started", "dead letters: 0", "last hour"):
         assert part in said
+
+
+def test_a_filter_that_is_switched_off_is_shown_with_its_owner_and_reason(tmp_path, capsys):
+    a_service(tmp_path)
+    told = {"a": {"owner": "a@b.c", "off": "took more than 50 ms"}, "b": {"owner": "b@b.c", "off": ""}}
+    (tmp_path / "broker.json").write_text(json.dumps({"filters": told}))
+    assert main(["status", str(tmp_path), "--once"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "filter off a of a@b.c: took more than 50 ms" in said
+    assert "b@b.c" not in said.replace("a@b.c", "")
+    assert main(["status", str(tmp_path), "--json"]) == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)["filters_off"]] == ["a"]
 
 
 BUSY = {
@@ -90,3 +102,24 @@ def test_json_is_one_document(tmp_path, capsys):
 def test_a_directory_that_is_absent_is_refused(tmp_path, capsys):
     assert main(["status", str(tmp_path / "absent"), "--once"]) == 4
     assert "StoreFailed" in capsys.readouterr().err
+
+
+def test_where_only_the_differencer_is_no_ledger_is_missed(tmp_path, capsys):
+    (tmp_path / "status.json").write_text(json.dumps(BUSY["differencer"]))
+    assert main(["status", str(tmp_path), "--once"]) == 0
+    said = capsys.readouterr().out
+    assert "never started in this directory" in said
+    assert "expected a ledger" not in said
+
+
+@pytest.mark.parametrize(("height", "visits"), [(20, 1), (28, 7), (60, 8)])
+def test_the_live_view_shows_as_many_visits_as_fit(height, visits):
+    latency = BUSY["visits"][0]["latency"] | {"count": 9}
+    nights = [BUSY["visits"][0] | {"visit": 100 + n} for n in range(8)]
+    found = Standing(**{**BUSY, "hour": BUSY["hour"] | {"latency": latency}, "visits": nights})
+    console = Console(width=100, height=height, file=io.StringIO())
+    console.print(fitting(found, Path("/night"), console))
+    said = console.file.getvalue()
+    assert said.count("COLLECTING") == visits
+    assert "107 " in said
+    assert "dead letters" in said

@@ -1,12 +1,65 @@
 """As much of CuPy as `arrays.device.Cuda` uses, on NumPy arrays; it notes in `log` what it was asked for."""
 
+from ctypes import memmove
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
 
 class Array(np.ndarray):
-    """An array in the fake device's memory."""
+    """An array in the fake device's memory; `data` is its address."""
+
+    @property
+    def data(self):
+        return Pointer(self)
+
+
+class Pointer:
+    """A memory pointer whose copies happen at once."""
+
+    def __init__(self, array: Array) -> None:
+        self.address, self.size = array.ctypes.data, array.nbytes
+
+    def copy_from_host_async(self, host: int, size: int, stream) -> None:
+        self._copy(self.address, host, size, stream)
+
+    def copy_to_host_async(self, host: int, size: int, stream) -> None:
+        self._copy(host, self.address, size, stream)
+
+    def _copy(self, to: int, source: int, size: int, stream) -> None:
+        assert isinstance(stream, Stream)
+        assert size <= self.size
+        memmove(to, source, size)
+
+
+class Event:
+    def __init__(self, disable_timing: bool = False) -> None:
+        assert disable_timing
+
+    def record(self, stream) -> None:
+        assert isinstance(stream, Stream)
+
+    def synchronize(self) -> None:
+        pass
+
+
+class Stream:
+    """One whose work is done when it is given."""
+
+    current = None
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        assert non_blocking  # else every copy would wait for the default stream
+
+    def __enter__(self):
+        Stream.current = self
+        return self
+
+    def __exit__(self, *_) -> None:
+        Stream.current = None
+
+    def wait_event(self, event) -> None:
+        assert isinstance(event, Event)
 
 
 class OutOfMemoryError(MemoryError):
@@ -61,11 +114,19 @@ def fake_cupy() -> ModuleType:
     cupy.ascontiguousarray = np.ascontiguousarray
     cupy.empty = lambda shape, dtype: made(np.empty(shape, dtype))
     cupy.zeros = lambda shape, dtype: made(np.zeros(shape, dtype))
-    cupy.asnumpy = lambda array: np.array(made(array))
+
+    def asnumpy(array, out) -> np.ndarray:
+        np.copyto(out, made(array))
+        return out
+
+    cupy.asnumpy = asnumpy
     cupy.RawModule = raw_module
-    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_bytes=lambda: 500)
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_bytes=lambda: 500, total_bytes=lambda: 2500)
     cupy.cuda = SimpleNamespace(
         Device=Device,
+        Stream=Stream,
+        Event=Event,
+        alloc_pinned_memory=bytearray,
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         driver=SimpleNamespace(CUDADriverError=CUDADriverError),
         runtime=SimpleNamespace(

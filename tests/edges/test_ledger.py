@@ -174,11 +174,12 @@ def test_a_new_revision_withdraws_the_old_and_deletes_nothing(ledger):
 def test_what_is_left_of_objects_without_a_frame(ledger):
     ledger.commit(a_commit(2))
     objects = ledger.objects()
-    ledger.commit(a_commit(2, visit=8, objects=objects))
-    ids, left, owner = ledger.left_without(FrameId(7, 0, 4))
+    ledger.commit(a_commit(2, visit=8, objects=objects, flux_scale=2.5))
+    ids, left, owner, light = ledger.left_without(FrameId(7, 0, 4))
     assert sorted(ids) == objects["diaObjectId"].tolist()
     assert left["visit"].tolist() == [8, 8]
     assert owner.tolist() == objects["diaObjectId"].tolist()
+    assert (light.band.tolist(), light.scale.tolist()) == (["r", "r"], [2.5, 2.5])
 
 
 def test_history_is_the_objects_other_detections_in_order_of_time(ledger):
@@ -335,7 +336,7 @@ def test_an_old_ledger_is_refused_by_name(tmp_path):
     old.execute("PRAGMA user_version = 1")
     old.close()
     for kind in (Ledger, LedgerReader):
-        with pytest.raises(StoreFailed, match="version 2, got 1"):
+        with pytest.raises(StoreFailed, match="version 3, got 1"):
             kind(tmp_path / "ledger.sqlite")
 
 

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from gpudiff.arrays.passes import CPU, Gpu
+from gpudiff.model.calibration import Amplifier, Calibration
+from gpudiff.model.frame import Frame, FrameId, Observation
 from gpudiff.science.align import align
 from gpudiff.science.calibrate import calibrate
+from gpudiff.science.instrument_signature import remove_signature
 from gpudiff.science.subtract import subtract
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
@@ -85,3 +88,15 @@ def test_a_template_on_its_own_grid_is_resampled_the_same(maker, launcher):
     assert (off > 1e-6).mean() < 1e-3
     np.testing.assert_array_equal(made[1].mask, made[0].mask)
     assert made[1].image.shape == (height, height)
+
+
+def test_a_raw_frame_is_decoded_to_the_bit(launcher):
+    rng = np.random.default_rng(4)
+    amplifier = Amplifier((0, 90, 0, 80), (0, 0), 1.5, 6.0, 60_000.0, (90, 100, 0, 80), linearity=(1.0, 4e-7))
+    flat = rng.normal(1, 0.02, (80, 90)).astype(np.float32)
+    calibration = Calibration("calibration", (amplifier,), flat=flat)
+    pixels = rng.poisson(1500, (80, 100)).astype(np.uint16)
+    raw = Frame("raw", Observation(FrameId(1, 0, 3)), pixels, calibrated=False)
+    numpy, kernels = (remove_signature(raw, calibration, device) for device in (CPU, Gpu(launcher)))
+    np.testing.assert_array_equal(kernels.image, numpy.image)
+    assert kernels.digest == numpy.digest

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpudiff.arrays.gpu import Gpu
+from gpudiff.arrays import gpu
+from gpudiff.arrays.gpu import SPARE, Gpu
 from gpudiff.model.errors import DeviceFailed, DeviceFull
 from gpudiff.science.subtract import subtract
 
@@ -23,9 +24,6 @@ PLANE = SIZE * SIZE
 
 class Watched(Gpu):
     """A Gpu that compares what is held with the host's own, whenever it is used."""
-
-    def frame(self):
-        return Watched(self.launcher, resident=self.resident)
 
     def _image(self, name, image, bad):
         made, marks = super()._image(name, image, bad)
@@ -65,7 +63,7 @@ RECIPES = {
 
 @pytest.fixture
 def pair(maker):
-    return lambda **recipe: maker.pair(size=SIZE, stars=60, transients=12, **recipe)
+    return lambda **recipe: maker.pair(size=SIZE, stars=40, transients=12, **recipe)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -117,9 +115,17 @@ def test_a_template_on_its_own_grid_goes_up_once_too(maker, pair):
     assert planes(launcher.up) == [4, 4]  # science, and the mask as int32
 
 
+class WithoutFit(Gpu):
+    """A Gpu whose peak of memory is that of the passes: of a small frame the stamps of the fit are more."""
+
+    def subtracter(self, *given):
+        self.launcher.peak = self.launcher.live
+        return super().subtracter(*given)
+
+
 def test_after_a_frame_its_template_alone_is_left(maker, pair):
     made, launcher = pair(), Counting()
-    device = Gpu(launcher)
+    device = WithoutFit(launcher)
     subtract(made.science, made.template, maker.settings(), device)
     assert launcher.live == device.resident.bytes == 4 * PLANE
     # For a score: template, difference, variance, lost and the tiles' squares; four planes come of it.
@@ -136,24 +142,36 @@ def test_nothing_is_held_of_frames_without_a_digest(maker, pair):
     np.testing.assert_array_equal(difference.image, held.image)
 
 
-def test_where_memory_is_short_templates_are_let_go_and_a_note_says_so(maker, pair):
+def test_where_memory_is_short_templates_are_let_go_and_a_note_says_so(maker, pair, monkeypatch):
     made, launcher = pair(), Counting()
     device = Gpu(launcher)
     expected, _ = subtract(made.science, made.template, maker.settings(), device)
     launcher.capacity = launcher.peak + PLANE  # not with the other frame's template
+    monkeypatch.setattr(gpu, "SPARE", 0)
     other = replace(made.template, digest="other")
     difference, _ = subtract(made.science, other, maker.settings(), device)
     assert "GPU memory was full: 1 planes of templates were let go" in difference.notes
     np.testing.assert_array_equal(difference.image, expected.image)
 
 
-def test_a_budget_is_kept_and_the_template_that_waited_longest_leaves(maker, pair):
-    made, launcher = pair(), Counting()
+def test_a_budget_is_kept_and_the_template_that_waited_longest_leaves():
+    launcher = Counting()
     device = Gpu(launcher, memory=9e-9 * PLANE)  # two templates
     for name in "abacab":
-        subtract(made.science, replace(made.template, digest=name), maker.settings(), device)
-    assert len(planes(launcher.up)) == 6 + 4  # each science frame; a, b, c, and b again
-    assert device.resident.bytes <= device.resident.budget
+        device.frame().hold(name, np.zeros((SIZE, SIZE), np.float32), stays=True)
+    assert len(planes(launcher.up)) == 4  # a, b, c, and b again
+    assert launcher.live == device.resident.bytes <= device.resident.budget
+
+
+def test_templates_stay_only_while_there_is_room_for_frames_at_work():
+    launcher = Counting(capacity=(4 * SPARE + 12) * PLANE)  # and three templates
+    device = Gpu(launcher, memory=1.0)
+    for name in "abcd":
+        device.frame().hold(name, np.zeros((SIZE, SIZE), np.float32), stays=True)
+    assert [name in device.resident for name in "abcd"] == [False, True, True, True]
+    launcher.capacity -= 8 * PLANE  # another process has taken some
+    device.frame().hold("e", np.zeros((SIZE, SIZE), np.float32), stays=True)
+    assert [name in device.resident for name in "bcde"] == [False, False, False, True]
 
 
 def test_a_frame_that_has_no_room_at_all_says_what_was_asked_for(maker, pair):

@@ -20,7 +20,8 @@ from gpudiff.science.reliability_labels import by_truth, inject, injected, repea
 from gpudiff.science.reliability_training import Sample, area, calibration_error, train
 from gpudiff.science.subtract import subtract
 
-FEW = ReliabilityModel("few-1", "0" * 32, -1.0, {"snr": Curve((0.0, 1.0), (0.0, 2.0), 0.5)}, (1.0, 0.0), 1, 1)
+PLAIN = Curve((0.0, 1.0), (0.0, 1.0), 0.0)
+FEW = ReliabilityModel("few-1", "0" * 32, -1.0, {"snr": Curve((0.0, 1.0), (0.0, 2.0), 0.5)}, PLAIN, 1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,35 @@ def test_a_curve_is_straight_between_its_knots_and_level_beyond():
 def test_what_the_features_add_explains_the_odds():
     found = rows([0.2, 0.7])
     np.testing.assert_allclose(contributions(FEW, found).sum(1) + FEW.intercept, log_odds(FEW, found))
+
+
+def test_a_calibration_goes_straight_on_beyond_its_ends():
+    bent = dataclasses.replace(FEW, calibration=Curve((-0.5, 0.0, 1.0), (-3.0, 0.0, 0.5), 0.0))
+    odds = log_odds(FEW, rows([-1, 0.25, 0.5, 1]))  # -1, -0.5, 0, 1
+    score = reliabilities(bent, rows([-1, 0.25, 0.5, 1]))
+    np.testing.assert_allclose(odds, [-1, -0.5, 0, 1])
+    np.testing.assert_allclose(np.log(score / (1 - score)), [-6, -3, 0, 0.5], rtol=1e-5)
+
+
+def test_a_calibration_follows_what_is_not_a_logistic():
+    random = np.random.default_rng(4)
+    found = rows(random.uniform(0, 2, 6000))
+    chance = np.where(found[:, 0] < 1, 0.02, 0.45 + 0.5 * (found[:, 0] > 1.5))
+    sample = Sample(found.astype(np.float32), random.random(6000) < chance, np.arange(6000) // 10)
+    score = reliabilities(train(sample, "a"), found)
+    for low, high, expected in ((0, 0.9, 0.02), (1.1, 1.4, 0.45), (1.6, 2, 0.95)):
+        here = (found[:, 0] > low) & (found[:, 0] < high)
+        assert score[here].mean() == pytest.approx(expected, abs=0.05)  # some 500 detections each calibrate it
+
+
+def test_the_shape_of_a_trail_has_no_value(spikes):
+    _, difference, sources = spikes
+    trailed = sources.replace(trailLength=np.arange(len(sources)) % 2 * 9.0)
+    found = features(difference, trailed)
+    for n, feature in enumerate(FEATURES):
+        if feature.name in ("size", "elongation", "sharpness", "aperture"):
+            assert np.isnan(found[1::2, n]).all()
+            assert np.isfinite(found[::2, n]).any()
 
 
 def test_training_twice_gives_the_same_model():

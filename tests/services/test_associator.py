@@ -107,6 +107,23 @@ def test_a_new_revision_does_not_count_twice_in_objects_that_others_share(associ
     assert associator.ledger.objects()["nDiaSources"].tolist() == [2, 2]
 
 
+def test_a_new_revision_leaves_the_brightness_that_the_other_frames_saw(associator):
+    frames = {visit: a_batch(2, visit=visit, zero_point=zero) for visit, zero in ((7, 31.4), (8, 30.4), (9, 29.4))}
+    for batch in frames.values():
+        associator.take(batch)
+    whole = associator.ledger.objects()
+    associator.take(dataclasses.replace(frames[8], fingerprint="cd" * 16))
+    again = associator.ledger.objects()
+    assert whole["r_psfFluxNdata"].tolist() == again["r_psfFluxNdata"].tolist() == [3, 3]
+    for name in ("Mean", "MeanErr", "Sigma", "Chi2", "Min", "Max", "ErrMean", "PlainMean"):
+        # fluxes come in another order: the last digits of float32
+        np.testing.assert_allclose(again[f"r_psfFlux{name}"], whole[f"r_psfFlux{name}"], rtol=1e-5, err_msg=name)
+    associator.take(dataclasses.replace(a_batch(1, visit=8, ra=200.0), fingerprint="ef" * 16))
+    left = associator.ledger.objects()
+    assert left["r_psfFluxNdata"].tolist() == [2, 2, 1]
+    assert left["r_psfFluxMax"][0] == pytest.approx(1000 * 10**0.8, rel=1e-3)
+
+
 def test_an_object_keeps_its_name_when_the_frame_that_named_it_moves_elsewhere(associator):
     associator.take(a_batch(1))
     associator.take(a_batch(1, visit=8))

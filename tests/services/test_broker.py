@@ -93,6 +93,27 @@ def test_a_failing_filter_is_switched_off_and_does_not_stop_the_others(tmp_path)
     assert [(one["filter"], one["owner"]) for one in said] == [("bad", "a@b.c")]
 
 
+def test_the_owner_of_a_filter_that_is_switched_off_is_told_through_its_sink(tmp_path):
+    setup = Setup(tmp_path, bad="visit * 9000000000000000000 > 1", good="snr > 1")
+    for _ in range(2):
+        setup.broker.publish(an_outgoing(3))
+    ((subject, said),) = setup.sinks[0].words
+    assert subject == "filter-off"
+    assert (said["filter"], said["owner"]) == ("bad", "a@b.c")
+    assert "overflow" in said["reason"]
+    assert setup.sinks[1].words == []
+
+
+def test_an_owner_whose_sink_is_away_is_told_when_it_is_back(tmp_path):
+    setup = Setup(tmp_path, bad="visit * 9000000000000000000 > 1")
+    setup.sinks[0].away = True
+    setup.broker.publish(an_outgoing(3))
+    setup.sinks[0].away = False
+    for _ in range(2):
+        setup.broker.publish(an_outgoing(0))
+    assert [subject for subject, _ in setup.sinks[0].words] == ["filter-off"]
+
+
 def test_a_slow_filter_is_switched_off_and_does_not_stop_the_others(tmp_path):
     ticks = iter(range(0, 1000, 1))
     slow = " and ".join(["snr > 1"] * 40)

@@ -68,6 +68,28 @@ def test_an_allowed_client_is_served_and_its_detections_reach_a_guarded_associat
         assert client.send(a_frame(1)).status == "done"
 
 
+def test_several_guarded_associators_each_get_their_own_sky(folders, tmp_path, monkeypatch):
+    tests = Path(__file__).parents[1]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tests), str(tests.parent)]))
+    security = Security(keys=str(folders[0]))
+    made = [
+        SmallAssociator("tcp://0.0.0.0:*", keys.server_keys(security, "tcp://0.0.0.0:*", "detections"))
+        for _ in range(2)
+    ]
+    halves = [f"{here(one.endpoint)} ra {zone}" for one, zone in zip(made, ("0 180", "180 360"), strict=True)]
+    settings = settings_in(tmp_path, "", associators=halves)
+    configuration = dataclasses.replace(settings.configuration, security=security)
+    served = Served(dataclasses.replace(settings, configuration=configuration))
+    with FrameClient(served.endpoint, timeout_s=TIMEOUT_S, keys=folders[1]) as client:
+        for visit, ra in ((1, 10.0), (2, 190.0)):
+            observation = dataclasses.replace(a_frame(visit).observation, boresight_ra=ra, boresight_dec=0.0)
+            assert client.send(dataclasses.replace(a_frame(visit), observation=observation)).status == "done"
+    served.stop()
+    for one in made:
+        one.close()
+    assert [[frame.visit for frame in one.batches] for one in made] == [[1], [2]]
+
+
 def test_a_plain_client_is_refused_counted_and_told_why(guarded):
     with (
         FrameClient(here(guarded.endpoint), timeout_s=0.5) as client,
@@ -150,6 +172,17 @@ def test_a_sink_beyond_this_machine_without_keys_is_refused_by_name(url, tmp_pat
     (tmp_path / "night").mkdir()
     assert main(["replay", str(tmp_path / "night"), "--sink", url]) == 3
     assert "gpudiff keys make service" in capsys.readouterr().err
+    (tmp_path / "gpudiff.toml").write_text(f'[service]\nsinks = ["{url}"]\n')
+    words = ["--directory", str(tmp_path / "night"), "--config", str(tmp_path / "gpudiff.toml")]
+    assert main(["associator", *words]) == 3
+    assert "gpudiff keys make service" in capsys.readouterr().err
+
+
+def test_a_sink_open_to_everybody_says_so(tmp_path, capsys):
+    configuration = override(Configuration(), "service", sinks=["zmq+tcp://0.0.0.0:0"])
+    (sink,) = sinks_of(override(configuration, "security", insecure=True), tmp_path)
+    sink.close()
+    assert "insecure: tcp://0.0.0.0:0 gives alerts to everybody" in capsys.readouterr().err
 
 
 def test_a_service_beyond_this_machine_without_keys_does_not_start(tmp_path):

@@ -149,6 +149,43 @@ def test_a_published_visit_is_sealed_at_the_end_of_the_night(night):
         night.associator.take(a_batch(2, detector=5))
 
 
+def test_a_visit_published_before_a_restart_is_sealed_too(tmp_path):
+    first = Night(tmp_path)
+    first.associator.take(a_batch(2))
+    first.later(50)
+    first.associator.close()
+    second = Night(tmp_path)
+    second.later(43201)
+    assert second.ledger.state(7) == "SEALED"
+    second.associator.close()
+
+
+def test_a_published_visit_costs_nothing_until_a_frame_comes_or_it_is_sealed(night, monkeypatch):
+    night.associator.take(a_batch(2))
+    night.later(50)
+    asked = []
+    ask = night.ledger.state
+    monkeypatch.setattr(night.ledger, "state", lambda *which: asked.append(which) or ask(*which))
+    night.later(100)
+    assert (asked, night.visits.open()) == ([], {})
+    night.associator.take(a_batch(2, detector=5))
+    night.later(50)
+    assert night.ledger.state(7) == "PUBLISHED"
+    assert night.closed() == 2
+
+
+def test_detectors_announced_for_a_published_visit_are_awaited(night):
+    night.visits.announce(7, [4], END)
+    night.associator.take(a_batch(2))
+    night.later(50)
+    night.visits.announce(7, [4, 5], END)
+    night.associator.take(a_batch(2, detector=6))
+    assert night.states(5) == ["EXPECTED"]
+    assert night.ledger.state(7) == "COLLECTING"
+    night.associator.take(a_batch(2, detector=5))
+    assert night.ledger.state(7) == "PUBLISHED"
+
+
 def test_an_announced_visit_can_be_cancelled_and_still_bring_frames(night):
     assert night.associator.control(encode_control("announce", visit=7, detectors=[4, 5])).status == "done"
     assert night.associator.control(encode_control("visit", visit=7, state="CANCELLED")).status == "done"

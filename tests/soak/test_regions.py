@@ -1,11 +1,14 @@
 """Two associators share the sky: each visit is one's, and one that is dead holds up only its own."""
 
 import json
+import os
+import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -110,3 +113,37 @@ def test_a_dead_associator_holds_up_only_its_own_frames_and_gets_all_of_them_whe
     sky.stop()
     check(sky.folder / "east", frames(east))
     check(sky.folder / "west", frames(west, more))
+
+
+@pytest.mark.soak
+def test_an_associator_that_hangs_holds_up_only_its_own_frames(sky):
+    with ThreadPoolExecutor(1) as pool:
+        os.kill(sky.east.process.pid, signal.SIGSTOP)
+        waiting = pool.submit(sky.send, range(1, 11), EAST)
+        until(lambda: '"event": "accepted"' in (sky.folder / "differencer.log").read_text())
+        try:
+            assert sky.send(range(101, 161), WEST) == ["done"] * 60
+            assert not waiting.done()
+        finally:
+            os.kill(sky.east.process.pid, signal.SIGCONT)
+        assert set(waiting.result(PATIENCE_S)) <= {"done", "duplicate"}
+    sky.stop()
+    check(sky.folder / "east", frames(range(1, 11)))
+    check(sky.folder / "west", frames(range(101, 161)))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", [1, 2])
+def test_nothing_is_lost_or_doubled_when_any_of_them_is_killed(sky, seed):
+    rng, east, west = np.random.default_rng(seed), range(1, 301), range(1001, 1301)
+    with ThreadPoolExecutor(2) as pool:
+        sent = [pool.submit(sky.send, east, EAST), pool.submit(sky.send, west, WEST)]
+        kills = 0
+        while wait(sent, rng.uniform(0.0, 1.0)).not_done and kills < 25:
+            [sky.east, sky.west, sky.differencer][rng.integers(3)].kill()
+            kills += 1
+        assert all(set(one.result(10 * PATIENCE_S)) <= {"done", "duplicate"} for one in sent)
+    assert kills > 5
+    sky.stop()
+    check(sky.folder / "east", frames(east))
+    check(sky.folder / "west", frames(west))

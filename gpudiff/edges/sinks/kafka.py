@@ -1,5 +1,7 @@
 """Alerts to a Kafka topic, by librdkafka (the extra `kafka`)."""
 
+import json
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -9,6 +11,8 @@ from gpudiff.model.outgoing import Delivery, OutgoingBatch
 
 PATIENCE_S = 30.0
 """How long librdkafka repeats a message that the broker does not take."""
+WORD_S = 2.0
+"""How long a word is waited for that is no alert."""
 LARGEST_MESSAGE = 8 << 20
 QUEUE_BYTES = 256 << 20
 """Most that waits in memory; beyond it `publish` waits too."""
@@ -59,6 +63,21 @@ class Kafka:
             raise NeighbourLost(f"{self.name}: {why}")
         refused += [(one, error.str()) for one, error in failed.items()]
         return Delivery(len(batch) - len(refused), tuple(refused))
+
+    def tell(self, subject: str, said: Mapping[str, Any]) -> None:
+        """A message whose only header is `word`, the subject, its value JSON."""
+        failed: dict[int, Any] = {}
+        told = partial(self._told, 0, failed)
+        try:
+            self._producer.produce(
+                self.topic, json.dumps(said), subject, headers={"word": subject}, on_delivery=told
+            )
+        except (BufferError, self._kafka.KafkaException) as error:
+            raise NeighbourLost(f"{self.name}: {error}") from None
+        if self._producer.flush(min(self.patience_s, WORD_S)) or failed:
+            self._producer.purge()
+            self._producer.poll(0)
+            raise NeighbourLost(f"{self.name}: {failed[0].str() if failed else 'a word is not acknowledged'}")
 
     def _produce(self, one: Message, fingerprint: str, failed: dict[int, Any]) -> None:
         headers: dict[str, str | bytes | None] = {

@@ -1,6 +1,8 @@
 """The sink that keeps what it is given: a double for tests and for embedding."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from gpudiff.edges.notices import Message, messages
 from gpudiff.model.errors import NeighbourLost
@@ -9,7 +11,7 @@ from gpudiff.model.outgoing import Delivery, OutgoingBatch
 
 @dataclass
 class Memory:
-    """`batches` holds what was taken, `messages` what was delivered of it, in order.
+    """`batches` holds what was taken, `messages` what was delivered of it, in order; `words` what was told.
 
     away : as if nobody were there; lost : how many offers it shall not take now; refuse : diaSourceIds that it
     refuses for good
@@ -22,6 +24,7 @@ class Memory:
     refuse: frozenset[int] = frozenset()
     batches: list[OutgoingBatch] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
+    words: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def close(self) -> None:
         pass
@@ -36,6 +39,11 @@ class Memory:
         self.batches.append(batch)
         self.messages += kept
         return Delivery(len(kept), tuple(refused))
+
+    def tell(self, subject: str, said: Mapping[str, Any]) -> None:
+        if self.away:
+            raise NeighbourLost(f"{self.name}: nobody is there")
+        self.words.append((subject, dict(said)))
 
     @property
     def ids(self) -> list[tuple[int, int]]:

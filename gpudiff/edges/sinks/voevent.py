@@ -6,10 +6,13 @@ big-endian, and so many bytes of XML.
 
 import socket
 import struct
+from collections.abc import Mapping
+from typing import Any
 from xml.etree import ElementTree
 
 from gpudiff.edges.notices import sources
-from gpudiff.edges.voevent import write_event
+from gpudiff.edges.voevent import write_event, write_word
+from gpudiff.model.clock import tai_now
 from gpudiff.model.errors import BadMessage, NeighbourLost
 from gpudiff.model.outgoing import Delivery, OutgoingBatch
 
@@ -43,6 +46,10 @@ class VOEventAuthor:
             except BadMessage as error:
                 refused.append((row["diaSourceId"], str(error)))
         return Delivery(len(batch) - len(refused), tuple(refused))
+
+    def tell(self, subject: str, said: Mapping[str, Any]) -> None:
+        """An event with the role `utility`."""
+        self._deliver(write_word(subject, said, tai_now()))
 
     def _deliver(self, event: bytes) -> None:
         """Raises BadMessage for a nak, NeighbourLost when no attempt brings an answer."""

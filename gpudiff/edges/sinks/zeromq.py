@@ -1,8 +1,10 @@
 """Alerts over ZeroMQ: a bound PUB socket, any number of subscribers, each choosing by topic."""
 
+import json
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from gpudiff.edges.notices import messages
 from gpudiff.edges.transport import Publisher, ServerKeys
@@ -54,6 +56,13 @@ class ZeroMQ:
     def refused(self) -> Counter[str]:
         """Subscribers not let in since last asked, by reason (edges.transport.REFUSALS)."""
         return self._socket.refused()
+
+    def tell(self, subject: str, said: Mapping[str, Any]) -> None:
+        """Topic "word.SUBJECT", KEY with 0, 0 and its number, JSON."""
+        topic = f"word.{subject}"
+        key = KEY.pack(0, 0, self._numbers[topic])
+        self._numbers[topic] += 1
+        self._socket.send([topic.encode(), key, json.dumps(said).encode()])
 
     def publish(self, batch: OutgoingBatch) -> Delivery:
         refused: dict[int, str] = {}

@@ -1,13 +1,15 @@
 """What one kind of sink does and the others do not."""
 
 import io
+import json
 import struct
 
 import fastavro
 import pytest
+import voeventparse
 from outgoing import an_outgoing
 from serving import until
-from sinking import consumed, free_port, heard, subscriber
+from sinking import TIMEOUT_S, consumed, free_port, heard, subscriber
 
 from gpudiff.edges.alert_schema import SCHEMA_ID, alert_schema
 from gpudiff.edges.sinks import make_sink
@@ -60,6 +62,51 @@ def test_only_a_subscriber_with_an_allowed_key_hears_a_sink_with_keys():
         until(lambda: sink.refused()["no key"])
     sink.close()
     assert not sink.refused()
+
+
+WORD = {"filter": "bright", "owner": "a@b.c", "reason": 'took > "50" ms', "at_tai": 61000.5}
+
+
+def test_a_word_is_a_message_of_a_topic_of_its_own():
+    sink = make_sink("zmq+tcp://127.0.0.1:0")
+    with subscriber(sink.endpoint, b"word.") as reader:
+        while not reader.poll(20):
+            sink.tell("filter-off", WORD)
+        topic, key, said = reader.recv_multipart()
+    sink.close()
+    assert (topic, json.loads(said)) == (b"word.filter-off", WORD)
+    assert KEY.unpack(key)[:2] == (0, 0)
+
+
+def test_a_word_has_a_header_of_its_own_in_kafka(kafka_broker, topic):
+    from confluent_kafka import Consumer, TopicPartition
+
+    sink = make_sink(f"kafka://{kafka_broker}/{topic}")
+    sink.tell("filter-off", WORD)
+    sink.close()
+    consumer = Consumer({"bootstrap.servers": kafka_broker, "group.id": "t", "enable.auto.commit": False})
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    (message,) = consumer.consume(1, TIMEOUT_S)
+    assert message.headers() == [("word", b"filter-off")]
+    assert json.loads(message.value()) == WORD
+    consumer.close()
+
+
+def test_without_a_kafka_broker_nobody_is_told():
+    sink = Kafka(f"127.0.0.1:{free_port()}", "alerts", "full", patience_s=0.3)
+    with pytest.raises(NeighbourLost):
+        sink.tell("filter-off", WORD)
+    sink.close()
+
+
+def test_a_word_is_an_event_of_the_role_utility(voevent_broker):
+    VOEventAuthor(*voevent_broker.server_address).tell("filter-off", WORD)
+    read = voeventparse.loads(voevent_broker.events[0])
+    voeventparse.assert_valid_as_v2_0(read)
+    assert read.get("role") == "utility"
+    assert {param.get("name"): param.get("value") for param in read.What.Param} == {
+        name: str(value) for name, value in WORD.items()
+    }
 
 
 def test_kafka_takes_whole_alerts_and_keys_them_by_object(kafka_broker, topic):

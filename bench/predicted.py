@@ -1,0 +1,135 @@
+"""What each CUDA kernel would take on an H100, counted and not measured: bytes and operations at published rates.
+
+A kernel cannot be faster than its fewest bytes at the memory's rate, nor than its operations at the arithmetic's;
+the larger of the two is its floor.  `bench/gpu.py` measures what a card reaches.  `--write` puts the table into
+kernels/README.md.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from gpudiff.arrays import basis
+from gpudiff.arrays.tiles import tiles
+
+README = Path(__file__).resolve().parents[1] / "kernels" / "README.md"
+BEGIN, END = "<!-- predicted: made by bench/predicted.py --write -->", "<!-- end of predicted -->"
+SHAPE = 4096, 4004
+HALF, REACH, PSF_HALF, HALO = 12, 12, 15, 8
+"""px: of the matching kernel, the whitening filter and the PSF; what the tiles of the score have round the PSF."""
+STARS, ROUNDS, STAMP = 600, 5, 31
+"""Of the fit: stars, sums of the normal equations, side of a stamp."""
+CELLS = 17
+"""Lattice points along a row that the positions of `resample` are made of."""
+MEMORY, SINGLE, DOUBLE, LINK = 3.35e12, 67e12, 34e12, 64e9
+"""H100 SXM by its data sheet: bytes a second of memory, operations a second in float32 and float64 without tensor
+cores; bytes a second of PCIe 5 x16 in one direction."""
+
+
+class Work(NamedTuple):
+    """Of one CCD: fewest bytes through the card's memory; float32 and float64 operations, two a multiply-add."""
+
+    bytes: float
+    single: float = 0.0
+    double: float = 0.0
+
+    def seconds(self) -> tuple[float, str]:
+        """(floor, what sets it)."""
+        floors = {
+            "memory": self.bytes / MEMORY,
+            "float32": self.single / SINGLE,
+            "float64": self.double / DOUBLE,
+        }
+        bound = max(floors, key=lambda name: floors[name])
+        return floors[bound], bound
+
+
+def work(
+    shape: tuple[int, int] = SHAPE,
+    half: int = HALF,
+    reach: int = REACH,
+    psf_half: int = PSF_HALF,
+    halo: int = HALO,
+) -> dict[str, Work]:
+    """The work of each kernel on one detector of `shape`."""
+    pixels, side = shape[0] * shape[1], 2 * half + 1
+    squares = grown(shape, psf_half, halo)
+    functions = basis.count(basis.FULL)
+    filters = sum(degree + 1 for _, degree in basis.FULL)
+    inner, outer = STAMP**2, STAMP + 2 * half
+    entries = (functions + 2) * (functions + 3) / 2
+    values = 4.0 * STARS * inner
+    return {
+        "decode": Work((2 + 4 + 4 + 1 + 4 + 4 + 4) * pixels, 0, 20 * pixels),
+        "resample": Work(18 * pixels, 6 * 64 * pixels, 2 * 3 * CELLS * pixels),
+        "separate": Work(
+            4 * STARS * outer**2 + values * functions,
+            2 * side * STARS * (filters * outer * STAMP + functions * inner),
+        ),
+        "mix": Work(values * (2 * functions + 1), 0, 2 * STARS * inner * functions**2),
+        "grams": Work(ROUNDS * values * (functions + 3), 0, ROUNDS * 2 * STARS * inner * entries),
+        "models": Work(ROUNDS * values * (functions + 2), ROUNDS * 2 * STARS * inner * functions),
+        "put, mark": Work(2 * (8 + 1) * pixels),
+        "subtract_tiles": Work(23 * pixels, 2 * 4 * side**2 * pixels),
+        "take_sky": Work(8 * pixels, 2 * 16 * pixels),
+        "rescale": Work(2 * 8 * pixels),
+        "whiten": Work((5 + 4 * squares) * pixels, 2 * (2 * reach + 1) ** 2 * squares * pixels),
+        "score": Work((4 * squares + 18) * pixels, 2 * 2 * (2 * psf_half + 1) ** 2 * pixels),
+        "tops": Work(4 * pixels, 2 * 25 * 0.01 * pixels),
+        "cutouts": Work(60 * 3 * 8 * 51**2),
+    }
+
+
+def grown(shape: tuple[int, int], psf_half: int, halo: int) -> float:
+    """Pixels that `whiten` fills over those of the image: tiles with the PSF's half width round them."""
+    pieces = tiles(shape, 256, psf_half + halo)
+    area = sum((tile.y1 - tile.y0 + 2 * psf_half) * (tile.x1 - tile.x0 + 2 * psf_half) for tile in pieces)
+    return area / (shape[0] * shape[1])
+
+
+def table() -> str:
+    """The rows in Markdown."""
+    pixels = SHAPE[0] * SHAPE[1]
+    head = ["| kernel | bytes a pixel | operations a pixel | floor, us | set by |", "|---|---|---|---|---|"]
+    rows, total = [], 0.0
+    for name, one in work().items():
+        seconds, bound = one.seconds()
+        total += seconds
+        operations = (one.single + one.double) / pixels
+        rows.append(f"| {name} | {one.bytes / pixels:.2f} | {operations:.3g} | {1e6 * seconds:.0f} | {bound} |")
+    up, down = (1e6 * share * pixels / LINK for share in (4, 22))
+    rows.append(f"| all of them | | | {1e6 * total:.0f} | |")
+    rows.append(f"| frame up, planes down, at the same time | 4, 22 | | {up:.0f}, {down:.0f} | PCIe |")
+    return "\n".join([*head, *rows])
+
+
+def text() -> str:
+    """What stands in the README between its marks."""
+    said = (
+        f"**Predicted, not measured**: one CCD of {SHAPE[0]} x {SHAPE[1]} px on an H100 SXM by its data sheet "
+        f"({MEMORY / 1e12:g} TB/s,\n{SINGLE / 1e12:g} and {DOUBLE / 1e12:g} Tflop/s in float32 and float64, PCIe "
+        f"{LINK / 1e9:g} GB/s each way), kernel {2 * HALF + 1} px, whitening filter {2 * REACH + 1} px, PSF\n"
+        f"{2 * PSF_HALF + 1} px, {STARS} stars, {ROUNDS} rounds. A floor is the larger of bytes over the memory's "
+        "rate and operations over the\narithmetic's; a pixel read again by a neighbour comes from a cache."
+    )
+    return f"{BEGIN}\n{said}\n\n{table()}\n{END}"
+
+
+def replaced(document: str, new: Callable[[], str] = text) -> str:
+    """The document with what stands between the marks made anew."""
+    before, _, rest = document.partition(BEGIN)
+    return before + new() + rest.partition(END)[2]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="put the table into kernels/README.md")
+    if parser.parse_args().write:
+        README.write_text(replaced(README.read_text()))
+    print(table())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,50 @@
+"""A GPU's streams through CuPy, for `arrays.rafts`.  Not yet run on a GPU."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from gpudiff.arrays.device import Cuda
+
+
+class CudaStreams(Cuda):
+    """`Cuda` with streams, events and pinned memory: a `rafts.Streams`."""
+
+    def stream(self) -> Any:
+        with self.here():
+            return self.cupy.cuda.Stream(non_blocking=True)
+
+    def event(self) -> Any:
+        with self.here():
+            return self.cupy.cuda.Event(disable_timing=True)
+
+    @contextmanager
+    def on(self, stream: Any) -> Iterator[None]:
+        with self.here(), stream:
+            yield
+
+    def send(self, here: np.ndarray, there: Any, stream: Any) -> None:
+        with self.here():
+            there.data.copy_from_host_async(here.ctypes.data, here.nbytes, stream)
+
+    def fetch(self, there: Any, here: np.ndarray, stream: Any) -> None:
+        with self.here():
+            there.data.copy_to_host_async(here.ctypes.data, here.nbytes, stream)
+
+    def record(self, event: Any, stream: Any) -> None:
+        with self.here():
+            event.record(stream)
+
+    def wait(self, stream: Any, event: Any) -> None:
+        with self.here():
+            stream.wait_event(event)
+
+    def synchronize(self, event: Any) -> None:
+        with self.here():
+            event.synchronize()
+
+    def used(self) -> int:
+        """Bytes of its memory that this process holds."""
+        return int(self.cupy.get_default_memory_pool().total_bytes())

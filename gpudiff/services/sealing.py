@@ -1,0 +1,100 @@
+"""Seals the alert index of visits that are over, in a process of its own, at low priority: no visit waits for it.
+
+The process is `python -m gpudiff.services.sealing FOLDER FILE...`: it seals these archive files' rows, merges
+segments, and makes one segment of each night that is over.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from gpudiff.edges import alert_tail
+from gpudiff.edges.alert_index import FOLDER, AlertIndex
+from gpudiff.model.alert_index import night_of
+from gpudiff.model.clock import tai_now
+from gpudiff.model.errors import GpudiffError
+
+EVERY_S = 5.0
+"""Between two looks at what there is to seal."""
+NICE = 10
+STOP_S = 5.0
+
+
+class Sealer:
+    """Starts a process whenever the visit of an unsealed archive file is over, one at a time.
+
+    failed : how many of these processes ended with an error; what they were to seal is tried again when it grows
+    """
+
+    def __init__(self, alerts: Path, clock: Callable[[], float] = time.monotonic):
+        """alerts : folder of the archive files"""
+        self.alerts, self.clock, self.failed = alerts, clock, 0
+        self._next = clock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._tried: dict[str, int] = {}
+
+    def turn(self, open_visits: Collection[str]) -> bool:
+        """Look after the process, and start one where there is something to seal; whether one is at work."""
+        if self._process is not None:
+            status = self._process.poll()
+            if status is None:
+                return True
+            self.failed += status != 0
+            self._process = None
+        if self.clock() < self._next:
+            return False
+        self._next = self.clock() + EVERY_S
+        waiting = self._waiting(open_visits)
+        if waiting:
+            self._tried = waiting
+            command = [sys.executable, "-m", "gpudiff.services.sealing", str(self.alerts), *waiting]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        return self._process is not None
+
+    def close(self) -> None:
+        """Stop the process; what it has not sealed is sealed after the next start."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(STOP_S)
+
+    def _waiting(self, open_visits: Collection[str]) -> dict[str, int]:
+        """Archive files with rows to seal whose visit is over, and how many bytes these are; not those that were
+        tried and have not grown."""
+        found = {}
+        for path in sorted((self.alerts / FOLDER).glob(f"*{alert_tail.SUFFIX}")):
+            name = path.name.removesuffix(alert_tail.SUFFIX)
+            if name.partition(".")[0] not in open_visits:
+                found[name] = path.stat().st_size
+        return {name: size for name, size in found.items() if self._tried.get(name) != size}
+
+
+def seal(alerts: Path, names: Sequence[str], now: float) -> None:
+    """Seal archive files, merge segments, of nights that are over all into one.
+
+    now : MJD TAI.  Raises StoreFailed, UnreadableFile.
+    """
+    index = AlertIndex(alerts)
+    for name in names:
+        index.seal(name)
+        index.consolidate()
+    for night in sorted({one.coverage.night for one in index.segments}):
+        if night < night_of(now):
+            index.consolidate(night)
+
+
+def main(folder: str, *names: str) -> int:
+    """0, or 3 when it cannot be done."""
+    try:
+        seal(Path(folder), names, tai_now())
+    except GpudiffError as error:
+        print(f"{error.name}: {error}", file=sys.stderr)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    os.nice(NICE)
+    sys.exit(main(*sys.argv[1:]))

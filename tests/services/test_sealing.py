@@ -1,0 +1,92 @@
+"""The alert index of visits that are over is sealed beside the running associator."""
+
+import pytest
+from batches import a_batch
+from serving import until
+
+from gpudiff.edges.alert_archive import AlertArchive
+from gpudiff.edges.alert_index import AlertIndex
+from gpudiff.model.alert_index import AlertQuery
+from gpudiff.model.config import Configuration
+from gpudiff.services import sealing
+from gpudiff.services.associator import Associator
+from gpudiff.services.sealing import Sealer, main, seal
+
+
+@pytest.fixture
+def alerts(tmp_path):
+    """The archive of visits 7, 8 and 9, with tails."""
+    associator = Associator(tmp_path, Configuration())
+    for visit in (7, 8, 9):
+        associator.take(a_batch(2, visit=visit))
+    associator.close()
+    return tmp_path / "alerts"
+
+
+def tails(alerts):
+    return sorted(path.name for path in (alerts / "index").glob("*.tail"))
+
+
+def finished(sealer, open_visits):
+    """Turn until the process that was started has ended."""
+    assert sealer.turn(open_visits)
+    until(lambda: not sealer.turn(open_visits))
+
+
+def test_visits_that_are_over_are_sealed_and_open_ones_are_not(alerts):
+    sealer = Sealer(alerts)
+    finished(sealer, {"9": "COLLECTING"})
+    assert tails(alerts) == ["9.avro.tail"]
+    assert sorted(AlertIndex(alerts).sealed()) == ["7.avro", "8.avro"]
+    assert sealer.failed == 0
+    assert len(AlertArchive(alerts).find(AlertQuery())) == 6
+
+
+def test_the_next_look_is_not_at_once(alerts):
+    now = [0.0]
+    sealer = Sealer(alerts, lambda: now[0])
+    finished(sealer, {"8": "", "9": ""})
+    assert not sealer.turn({"9": ""})
+    now[0] += sealing.EVERY_S
+    finished(sealer, {"9": ""})
+    assert tails(alerts) == ["9.avro.tail"]
+
+
+def test_what_cannot_be_sealed_is_counted_and_not_tried_until_it_grows(alerts, tmp_path):
+    now = [0.0]
+    sealer = Sealer(alerts, lambda: now[0])
+    whole = (alerts / "7.avro").read_bytes()
+    (alerts / "7.avro").write_bytes(b"no archive")
+    finished(sealer, {"8": "", "9": ""})
+    assert sealer.failed == 1
+    now[0] += sealing.EVERY_S
+    assert not sealer.turn({"8": "", "9": ""})
+    (alerts / "7.avro").write_bytes(whole)
+    associator = Associator(tmp_path, Configuration())
+    associator.take(a_batch(1, detector=5))
+    associator.close()
+    now[0] += sealing.EVERY_S
+    finished(sealer, {"8": "", "9": ""})
+    assert "7.avro" in AlertIndex(alerts).sealed()
+
+
+def test_nights_that_are_over_become_one_segment(alerts):
+    seal(alerts, ["7.avro"], 61007.6)
+    night = {one.coverage.night for one in AlertIndex(alerts).segments}
+    seal(alerts, ["8.avro", "9.avro"], 61020.0)
+    found = AlertIndex(alerts).segments
+    assert len(found) == len({one.coverage.night for one in found})
+    assert night <= {one.coverage.night for one in found}
+
+
+def test_closing_leaves_the_rest_for_the_next_start(alerts):
+    sealer = Sealer(alerts)
+    assert sealer.turn({})
+    sealer.close()
+    finished(Sealer(alerts), {}) if tails(alerts) else None
+    assert tails(alerts) == []
+
+
+def test_a_file_that_is_not_there_is_one_line_and_status_3(alerts, capsys):
+    assert main(str(alerts), "6.avro") == 3
+    assert "6.avro" in capsys.readouterr().err
