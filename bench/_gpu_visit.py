@@ -46,6 +46,7 @@ class Visit:
             upload(np.stack([pair.convolved for pair in self.pairs]), np.float32),
             upload(np.stack([pair.convolved_bad for pair in self.pairs]), np.uint8),
         )
+        self.launcher.finish()  # other streams do not wait for the one it went up on
 
     def frames(self, count: int, cold: bool) -> list[list[np.ndarray]]:
         """What goes up of each detector, in pinned memory: image and bad pixels, cold the template's too."""
@@ -54,7 +55,7 @@ class Visit:
         return [own[n % len(own)] for n in range(count)]
 
     def _pinned(self, plane: np.ndarray) -> np.ndarray:
-        made = self.launcher.pinned(plane.shape, plane.dtype)
+        made = self.launcher.pinned(plane.shape, np.uint8 if plane.dtype == bool else plane.dtype)
         made[:] = plane
         return made
 
@@ -78,7 +79,7 @@ class Visit:
 
     def rafts(self, cold: bool, size: int) -> Rafts:
         """The ring that takes frames in and gives lists of tops out."""
-        plane = [(self.shape, np.float32), (self.shape, np.bool_)]
+        plane = [(self.shape, np.float32), (self.shape, np.uint8)]
         tops = [((), np.int32), ((self.capacity,), np.int32), ((self.capacity,), np.float32)]
         return Rafts(self.launcher, plane * (1 + cold), tops, self.compute, size, pinned=True)
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import _common as common
+import _gpu_others as others
 import _gpu_visit as gpu_visit
 import numpy as np
 import predicted
@@ -154,8 +155,13 @@ def kernels(launcher: Any, size: int, batch: int, half: int, repeats: int) -> li
     for _ in range(repeats + 1):
         scored = score_tiles.score_tiles_cuda(timed, image, variance, lost, made, wide)
     assert np.isfinite(launcher.download(scored[2])).all()
+    stars = predicted.STARS if isinstance(launcher, Cuda) else 3
+    for _ in range(repeats + 1):
+        others.planes(timed, scored[2], size, batch)
+        if batch == 1:  # a fit's stars are a batch in themselves
+            others.fit(timed, stars, predicted.STAMP, half)
     reach = score_tiles.filter_reach(made[0], wide[0].size)
-    done = predicted.work((size, size), half, reach, 15, 8)
+    done = predicted.work((size, size), half, reach, 15, 8, stars, rounds=1)
     return [
         {
             "kernel": name,
@@ -163,6 +169,7 @@ def kernels(launcher: Any, size: int, batch: int, half: int, repeats: int) -> li
             "ms": ms,
             "ms_per_ccd": ms / batch,
             "tflop_s": batch * done[name].single / ms / 1e9,
+            "double_tflop_s": batch * done[name].double / ms / 1e9,
             "gb_s": batch * done[name].bytes / ms / 1e6,
         }
         for name, ms in timed.medians().items()
@@ -173,7 +180,8 @@ def share(row: dict[str, Any], ceilings: dict[str, float]) -> dict[str, float]:
     """A kernel's floor by the measured ceilings over its time; nothing where either is not known."""
     if not ceilings or "tflop_s" not in row:
         return {}
-    return {"share": max(row["tflop_s"] / ceilings["fma_tflop_s"], row["gb_s"] / ceilings["copy_gb_s"])}
+    double = row["double_tflop_s"] / (0.5 * ceilings["fma_tflop_s"])  # as on the cards made for it
+    return {"share": max(row["tflop_s"] / ceilings["fma_tflop_s"], double, row["gb_s"] / ceilings["copy_gb_s"])}
 
 
 class _Job:

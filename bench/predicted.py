@@ -51,6 +51,8 @@ def work(
     reach: int = REACH,
     psf_half: int = PSF_HALF,
     halo: int = HALO,
+    stars: int = STARS,
+    rounds: int = ROUNDS,
 ) -> dict[str, Work]:
     """The work of each kernel on one detector of `shape`."""
     pixels, side = shape[0] * shape[1], 2 * half + 1
@@ -59,17 +61,17 @@ def work(
     filters = sum(degree + 1 for _, degree in basis.FULL)
     inner, outer = STAMP**2, STAMP + 2 * half
     entries = (functions + 2) * (functions + 3) / 2
-    values = 4.0 * STARS * inner
+    values = 4.0 * stars * inner
     return {
         "decode": Work((2 + 4 + 4 + 1 + 4 + 4 + 4) * pixels, 0, 20 * pixels),
         "resample": Work(18 * pixels, 6 * 64 * pixels, 2 * 3 * CELLS * pixels),
         "separate": Work(
-            4 * STARS * outer**2 + values * functions,
-            2 * side * STARS * (filters * outer * STAMP + functions * inner),
+            4 * stars * outer**2 + values * functions,
+            2 * side * stars * (filters * outer * STAMP + functions * inner),
         ),
-        "mix": Work(values * (2 * functions + 1), 0, 2 * STARS * inner * functions**2),
-        "grams": Work(ROUNDS * values * (functions + 3), 0, ROUNDS * 2 * STARS * inner * entries),
-        "models": Work(ROUNDS * values * (functions + 2), ROUNDS * 2 * STARS * inner * functions),
+        "mix": Work(values * (2 * functions + 1), 0, 2 * stars * inner * functions**2),
+        "grams": Work(rounds * values * (functions + 3), 0, rounds * 2 * stars * inner * entries),
+        "models": Work(rounds * values * (functions + 2), rounds * 2 * stars * inner * functions),
         "put, mark": Work(2 * (8 + 1) * pixels),
         "subtract_tiles": Work(23 * pixels, 2 * 4 * side**2 * pixels),
         "take_sky": Work(8 * pixels, 2 * 16 * pixels),

@@ -45,6 +45,11 @@ class CudaStreams(Cuda):
         with self.here():
             event.synchronize()
 
+    def finish(self) -> None:
+        """Let the host wait for all that the device was given."""
+        with self.here():
+            self.device.synchronize()
+
     def used(self) -> int:
         """Bytes of its memory that this process holds."""
         return int(self.cupy.get_default_memory_pool().total_bytes())

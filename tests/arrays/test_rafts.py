@@ -134,5 +134,7 @@ def test_through_cupy_it_is_the_same(monkeypatch):
 
     results = Rafts(launcher, KINDS, RESULTS, compute, size=4).run(detectors(10))
     assert [float(one[0, 0]) for (one,) in results] == expected(10)
+    assert launcher.used() == 2500
+    launcher.finish()
     assert len(seen) == 3
     assert all(isinstance(stream, Stream) for stream in seen)

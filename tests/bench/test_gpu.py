@@ -13,7 +13,9 @@ def test_every_step_runs_and_agrees(bench, monkeypatch, capsys):
     assert bench("gpu").main() == 0
     out = capsys.readouterr().out
     assert "'sources_equal': True, 'bit_identical_again': True" in out
-    for kernel in ("subtract_tiles", "whiten", "score"):
+    for kernel in ("separate", "mix", "grams", "models"):
+        assert out.count(f"'kernel': '{kernel}'") == 1
+    for kernel in ("subtract_tiles", "whiten", "score", "tops", "decode", "take_sky", "rescale"):
         assert out.count(f"'kernel': '{kernel}'") == 2  # one detector, and a raft
     assert "'detectors': 3" in out
     assert re.search(r"'tops': [1-9]", out)
@@ -21,9 +23,10 @@ def test_every_step_runs_and_agrees(bench, monkeypatch, capsys):
 
 def test_a_share_is_that_of_the_ceiling_that_is_nearer(bench):
     ceilings = {"fma_tflop_s": 60.0, "copy_gb_s": 3000.0}
-    assert bench("gpu").share({"tflop_s": 30.0, "gb_s": 600.0}, ceilings) == {"share": 0.5}
-    assert bench("gpu").share({"tflop_s": 3.0, "gb_s": 2400.0}, ceilings) == {"share": 0.8}
-    assert bench("gpu").share({"tflop_s": 3.0, "gb_s": 2400.0}, {}) == {}
+    assert bench("gpu").share({"tflop_s": 30.0, "double_tflop_s": 0.0, "gb_s": 600.0}, ceilings) == {"share": 0.5}
+    assert bench("gpu").share({"tflop_s": 3.0, "double_tflop_s": 0.0, "gb_s": 2400.0}, ceilings) == {"share": 0.8}
+    assert bench("gpu").share({"tflop_s": 0.0, "double_tflop_s": 27.0, "gb_s": 600.0}, ceilings) == {"share": 0.9}
+    assert bench("gpu").share({"tflop_s": 3.0, "double_tflop_s": 0.0, "gb_s": 2400.0}, {}) == {}
 
 
 def test_without_sfft_it_says_so(bench, monkeypatch):

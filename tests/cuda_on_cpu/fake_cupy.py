@@ -88,6 +88,9 @@ class Device:
     def __exit__(self, *_) -> None:
         pass
 
+    def synchronize(self) -> None:
+        pass
+
 
 def fake_cupy() -> ModuleType:
     """A module to stand in sys.modules as "cupy"; `fails`, when set, is raised by the next call."""

@@ -137,5 +137,7 @@ class EmulatedStreams(Emulated):
 
     def synchronize(self, event: Any) -> None: ...
 
+    def finish(self) -> None: ...
+
     def used(self) -> int:
         return 0

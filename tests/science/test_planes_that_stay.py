@@ -9,6 +9,7 @@ import pytest
 
 from gpudiff.arrays import gpu
 from gpudiff.arrays.gpu import SPARE, Gpu
+from gpudiff.arrays.passes import CPU
 from gpudiff.model.errors import DeviceFailed, DeviceFull
 from gpudiff.science.subtract import subtract
 
@@ -121,6 +122,26 @@ class WithoutFit(Gpu):
     def subtracter(self, *given):
         self.launcher.peak = self.launcher.live
         return super().subtracter(*given)
+
+
+def rough(frame):
+    """With a variance plane that no smooth surface follows, as of a coadd with holes."""
+    rows, columns = np.indices(frame.image.shape)
+    variance = frame.image / frame.gain + (frame.read_noise / frame.gain) ** 2
+    holes = np.where((rows // 9 + columns // 9) % 7 == 0, 3, 1)
+    return replace(frame, variance=(variance * holes).astype(np.float32))
+
+
+def test_a_variance_plane_that_is_not_smooth_is_held_like_its_image(maker, pair):
+    made, launcher = pair(), Counting()
+    device, frames = Gpu(launcher), [rough(frame) for frame in (made.science, made.template)]
+    numpy, _ = subtract(*frames, maker.settings(), CPU)
+    for _ in range(2):
+        launcher.up.clear()
+        difference, _ = subtract(*frames, maker.settings(), device)
+    assert planes(launcher.up) == [4, 4]  # science and its variance
+    assert device.resident.bytes == 8 * PLANE
+    np.testing.assert_allclose(difference.variance, numpy.variance, rtol=5e-5)
 
 
 def test_after_a_frame_its_template_alone_is_left(maker, pair):

@@ -1,0 +1,46 @@
+"""The kernels beside the two passes, launched as the engine does, checked, for bench/gpu.py to time."""
+
+from typing import Any
+
+import numpy as np
+
+from gpudiff.arrays import basis, decode, normal, retouch
+from gpudiff.arrays.components import tops, tops_cuda
+
+
+def planes(launcher: Any, scores: Any, size: int, batch: int) -> None:
+    """Decoding, retouching and the search for tops of a batch.  scores : (B, size, size) on the device"""
+    rng = np.random.default_rng(batch)
+    for (y, x, _), one in zip(tops_cuda(launcher, scores, 5.0), launcher.download(scores), strict=True):
+        np.testing.assert_array_equal((y, x), tops(one, 5.0))
+    channel = decode.Channel((0, size, 0, size), (0, 0), 1000.0, 1.5, 6.0, 60000.0, (1.0, 4e-7))
+    signature = decode.Signature((size, size), [channel])
+    raw, marks = rng.poisson(1500, (batch, size, size)).astype(np.uint16), decode.Marks(2, 1, 256)
+    made = decode.decode_cuda(launcher, raw, None, [signature] * batch, marks)
+    expected = decode.decode(raw[-1], None, signature, marks)
+    for one, other in zip(made, expected, strict=True):
+        np.testing.assert_array_equal(launcher.download(one)[-1], other)
+    image = made[0]
+    rows, columns = rng.normal(0, 1, (batch, size, 16)), rng.normal(0, 1, (batch, 16, size))
+    retouch.take_sky_cuda(launcher, image, rows, columns)
+    retouch.rescale_cuda(launcher, image, np.full(batch, 1.5))
+    sky = expected[0] - rows[-1] @ columns[-1]
+    np.testing.assert_allclose(launcher.download(image)[-1], 1.5 * sky, rtol=1e-5, atol=1e-4)  # float32 sums
+
+
+def fit(launcher: Any, stars: int, stamp: int, half: int) -> None:
+    """The stamps of one detector convolved with the full basis, and their normal equations."""
+    rng = np.random.default_rng(stars)
+    axis = np.arange(-10, 11)
+    psf = np.exp(-0.5 * (axis[:, None] ** 2 + axis**2) / 1.5**2)
+    made = basis.basis(basis.FULL, 1.3, half, psf / psf.sum())
+    stamps = rng.normal(0, 5, (stars, stamp + 2 * half, stamp + 2 * half)).astype(np.float32)
+    target, weights = rng.normal(0, 5, (stars, stamp**2)), rng.uniform(0.5, 2, (stars, stamp**2))
+    values = basis.convolve_cuda(launcher, made, stamps, stamp)
+    gram, _, _ = normal.grams_cuda(launcher, values, target, weights)
+    first = launcher.download(values)[:1]
+    expected = made.convolve(stamps[:1], stamp)
+    np.testing.assert_allclose(first, expected, atol=3e-6 * np.abs(expected).max())  # float32 sums, mixed
+    own = normal.grams(first, target[:1].astype(np.float32), weights[:1].astype(np.float32))[0]
+    np.testing.assert_allclose(gram[:1], own, rtol=1e-9, atol=1e-9 * np.abs(own).max())  # double
+    normal.models_cuda(launcher, values, rng.normal(0, 1, (stars, len(made.functions))))
