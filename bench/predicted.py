@@ -16,7 +16,7 @@ from gpudiff.arrays.tiles import tiles
 README = Path(__file__).resolve().parents[1] / "kernels" / "README.md"
 BEGIN, END = "<!-- predicted: made by bench/predicted.py --write -->", "<!-- end of predicted -->"
 SHAPE = 4096, 4004
-HALF, REACH, PSF_HALF, HALO = 12, 12, 15, 8
+HALF, REACH, PSF_HALF, HALO = 12, 13, 15, 8
 """px: of the matching kernel, the whitening filter and the PSF; what the tiles of the score have round the PSF."""
 STARS, ROUNDS, STAMP = 600, 5, 31
 """Of the fit: stars, sums of the normal equations, side of a stamp."""
