@@ -9,12 +9,15 @@ from the same start.  Checked first: ids in ledger, archive and at the subscribe
 import argparse
 import dataclasses
 import multiprocessing
+import os
 import socket
 import sys
 import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command does, before NumPy is loaded
 
 import numpy as np
 import zmq
@@ -74,7 +77,7 @@ def messages(visit: int, sources: int) -> list[Message]:
 
 
 def measure(sources: int) -> dict[str, float]:
-    """Medians over VISITS visits after a first: seconds until the answers, until all notices came, p98 of these."""
+    """Medians over VISITS visits after a first: seconds until the answers, until all notices came, their p98."""
     found: list[tuple[float, float, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         with socket.socket() as probe:
