@@ -4,7 +4,7 @@ Each stands between `<!-- NAME -->` and `<!-- end NAME -->`; test_readme.py comp
 """
 
 import dataclasses
-import importlib.util
+import importlib
 import json
 import re
 import sys
@@ -80,13 +80,20 @@ def exit_statuses() -> str:
 
 
 def measured() -> str:
-    """What the benchmarks recorded last."""
-    spec = importlib.util.spec_from_file_location("_measured", README.parent / "bench" / "_measured.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.markdown()
+    """What the benchmarks of the subtraction recorded last."""
+    return _of_bench("_measured")
+
+
+def service() -> str:
+    """What the benchmarks of the service recorded last; stands in services/OPERATIONS.md."""
+    return _of_bench("_service_table")
+
+
+def _of_bench(module: str) -> str:
+    bench = str(README.parent / "bench")
+    if bench not in sys.path:
+        sys.path.append(bench)
+    return importlib.import_module(module).markdown()
 
 
 def metrics() -> str:
@@ -121,7 +128,7 @@ def between(text: str, name: str) -> str:
 
 def main() -> int:
     rewrite(README, TABLES)
-    rewrite(OPERATIONS, {"metrics": metrics})
+    rewrite(OPERATIONS, {"metrics": metrics, "service": service})
     return 0
 
 

@@ -16,6 +16,11 @@ def test_the_metrics_are_those_of_the_programs():
     assert shown == readme_tables.metrics(), "run: .venv/bin/python tests/readme_tables.py"
 
 
+def test_the_figures_are_those_that_were_recorded():
+    shown = readme_tables.between(PAGE, "service")
+    assert shown == readme_tables.service(), "run: .venv/bin/python tests/readme_tables.py"
+
+
 def test_every_metric_it_asks_for_exists():
     table = readme_tables.between(PAGE, "metrics")
     asked = set(re.findall(r"gpudiff_[a-z_]+", PAGE.replace(table, "")))
