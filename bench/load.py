@@ -132,6 +132,7 @@ def visits(options: argparse.Namespace) -> Iterator[list[DetectionBatch]]:
     due, takes_s = tai_now(), 0.5
     for visit in range(FIRST_VISIT, FIRST_VISIT + options.visits):
         due = max(due + options.period / 86400, tai_now() + 1.5 * takes_s / 86400)
+        time.sleep(max(0.0, (due - tai_now()) * 86400 - 2 * takes_s))  # not beside the visit before, if it can be
         while True:
             begun = time.perf_counter()
             batches = [a_batch(visit, n, int(count), due, rng) for n, count in enumerate(counts)]
