@@ -27,6 +27,7 @@ from gpudiff.edges.detections import Answer
 from gpudiff.edges.ledger import Commit, Ledger
 from gpudiff.edges.object_store import ObjectStore
 from gpudiff.edges.provenance_file import keep_steps
+from gpudiff.model.alert import AlertBatch
 from gpudiff.model.association import KINDS, NEW, Association
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.clock import tai_now
@@ -317,18 +318,10 @@ class Associator:
         settings = self.settings()
         seen = seen_of(batch, self.solar_system, found)
         alerts = make_alerts(batch, found, revision.number, settings, now, seen)
-        bare = batch.sources["flagged"] & self.load.on(CUTOUTS)
-        if bare.any():
-            self.counts["alerts without cutouts"] += int(np.count_nonzero(bare))
         records = alert_codec.encode_sources(alerts)
-        ids = found.object_ids.tolist()
-        past = self.ledger.history(ids, frame, batch.observation.midpoint_mjd_tai)
-        history = [past.get(one, []) for one in ids]
-        fluxes = self.ledger.forced_history(ids, batch.observation.midpoint_mjd_tai)
-        forced = [fluxes.get(one, []) for one in ids]
+        made = self._encoded(batch, alerts, records)
         steps = provenance(batch, settings)[1]
         keep_steps(self.alerts, frame.visit, alerts.fingerprint, steps)
-        made = list(alert_codec.encode_alerts(alerts, records, history, forced, bare))
         watch.lap("encode")
         file, appended = self.archive.append(frame, made)
         watch.lap("archive")
@@ -362,8 +355,19 @@ class Associator:
         self.metrics.stages(watch.seconds)
         self.sky.put(found.stored_objects)
         self.sky.note(batch.sources, found)
-        self.archive.note(file, batch.sources, ids, revision.number, appended)
+        self.archive.note(file, batch.sources, found.object_ids.tolist(), revision.number, appended)
         return found
+
+    def _encoded(self, batch: DetectionBatch, alerts: AlertBatch, records: list[bytes]) -> list[bytes]:
+        """A frame's alerts with what the ledger has of their objects; records : their own diaSources, encoded."""
+        bare = batch.sources["flagged"] & self.load.on(CUTOUTS)
+        if bare.any():
+            self.counts["alerts without cutouts"] += int(np.count_nonzero(bare))
+        ids, time = alerts.association.object_ids.tolist(), batch.observation.midpoint_mjd_tai
+        past = self.ledger.history(ids, batch.observation.frame, time)
+        fluxes = self.ledger.forced_history(ids, time)
+        history, forced = ([found.get(one, []) for one in ids] for found in (past, fluxes))
+        return list(alert_codec.encode_alerts(alerts, records, history, forced, bare))
 
     def settings(self) -> str:
         """Digest of what the association depends on: its configuration, the snapshot, the ephemerides."""

@@ -1,6 +1,7 @@
 """What goes on beside the camera: a schedule that changes all the time, a client of rubbish, a subscriber."""
 
 import threading
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -18,7 +19,7 @@ RECONNECT_MS = 20
 TIERS = ("notice", "full")
 
 
-class Beside(threading.Thread):
+class Beside(threading.Thread, ABC):
     """Takes its turn again and again until it is told to finish; an error in it is raised there."""
 
     def __init__(self, every_s: float):
@@ -26,9 +27,9 @@ class Beside(threading.Thread):
         self.every_s, self.error = every_s, None
         self._over = threading.Event()
 
+    @abstractmethod
     def turn(self) -> None:
         """What it does each time."""
-        raise NotImplementedError
 
     def end(self) -> None:
         """What is done last."""
