@@ -9,7 +9,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -283,3 +283,19 @@ def survive(directory: Path, seed: int, kills: int) -> Night:
         if camera is not None:
             camera.give_up()
     return Night(camera, observatory, rogue)
+
+
+@contextmanager
+def filmed(service: Service) -> Iterator[Camera]:
+    """A camera that sends all the while; after that it sends the rest, and nothing may be lost or doubled."""
+    camera = None
+    try:
+        camera = Camera(service.endpoint, seed=1)
+        yield camera
+        camera.wait_for(1, 0.0)
+        camera.finish()
+        service.check(camera.sent)
+    finally:
+        service.end()
+        if camera is not None:
+            camera.give_up()

@@ -7,7 +7,7 @@ import pytest
 from serving import until
 
 sys.path.insert(0, str(Path(__file__).parent))
-from killing import Camera, Service
+from killing import Service, filmed
 from small_disk import SmallDisk
 
 SIZE, LEFT = 64 << 20, 64 << 10
@@ -27,9 +27,8 @@ def disk(tmp_path, request):
 
 def fill(directory: Path, disk: SmallDisk, times: int) -> None:
     """Let the disk run full, make room, go on, so many times; then check."""
-    service, camera = Service(directory, disk=disk), None
-    try:
-        camera = Camera(service.endpoint, seed=1)
+    service = Service(directory, disk=disk)
+    with filmed(service) as camera:
         for number in range(times):
             camera.wait_for(1, 0.0)
             disk.fill(LEFT * number)
@@ -38,13 +37,6 @@ def fill(directory: Path, disk: SmallDisk, times: int) -> None:
             assert "StoreFailed" in service.associator.log.read_text().splitlines()[-1]
             disk.make_room()
             service.associator.start()
-        camera.wait_for(1, 0.0)
-        camera.finish()
-        service.check(camera.sent)
-    finally:
-        service.end()
-        if camera is not None:
-            camera.give_up()
 
 
 @pytest.mark.parametrize("disk", ["", "alerts"], indirect=True)

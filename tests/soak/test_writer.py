@@ -8,7 +8,7 @@ import pytest
 from serving import until
 
 sys.path.insert(0, str(Path(__file__).parent))
-from killing import Camera, Service
+from killing import Service, filmed
 
 AGAIN = 3
 """How often it dies in one run, each time somewhere else."""
@@ -16,10 +16,9 @@ AGAIN = 3
 
 def die_within(directory: Path, places: list[tuple[int, str]]) -> None:
     """Have the associator killed at each of these writes within its transactions, then check."""
-    service, camera = Service(directory), None
+    service = Service(directory)
     words = service.associator.command
-    try:
-        camera = Camera(service.endpoint, seed=1)
+    with filmed(service) as camera:
         camera.wait_for(1, 0.0)
         for number, when in places:
             service.associator.command = ["-m", "deadly", str(number), when, *words[2:]]
@@ -28,13 +27,6 @@ def die_within(directory: Path, places: list[tuple[int, str]]) -> None:
             assert service.associator.process.returncode == -signal.SIGKILL
         service.associator.command = words
         service.associator.start()
-        camera.wait_for(1, 0.0)
-        camera.finish()
-        service.check(camera.sent)
-    finally:
-        service.end()
-        if camera is not None:
-            camera.give_up()
 
 
 def test_an_associator_killed_within_a_transaction_loses_and_doubles_nothing(tmp_path):
