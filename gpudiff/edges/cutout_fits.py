@@ -22,6 +22,7 @@ import numpy as np
 from gpudiff.edges.header import card
 from gpudiff.model import mask as mask_planes
 from gpudiff.model.batch import OwnPlanes
+from gpudiff.model.cards import card_images
 
 KINDS = ("difference", "science", "template")
 BLOCK = 2880
@@ -87,7 +88,7 @@ def _template(
     """
     whole, places = b"", dict[str, int]()
     image, plane = (">f4", (size, size)), (">i2", (size, size))
-    world = _cards([(key, value) for key, value in wcs.items() if key not in OWN_CARDS])
+    world = card_images((key, value) for key, value in wcs.items() if key not in OWN_CARDS)
     for name, psf in zip_longest(KINDS, psfs):
         start = _start(name, size, unit)
         rest = world + b"END".ljust(80)

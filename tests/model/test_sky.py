@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from astropy.io.fits import Header
+from astropy.wcs import WCS
 
 from gpudiff.model.errors import BadWcs
 from gpudiff.model.sky import Sky
@@ -82,3 +84,30 @@ def test_without_a_celestial_wcs_there_is_no_sky(cards):
 def test_a_keyword_that_needs_a_number_and_has_none_is_refused(key, value):
     with pytest.raises(BadWcs, match=f"{key} = {value!r}"):
         Sky({**tangent(150.0, 2.0), key: value})
+
+
+def distorted() -> dict:
+    """A camera's SIP distortion, forward and backward, as an astrometric solution writes it."""
+    cards = tangent(150.0, 60.0) | {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "RADESYS": "ICRS"}
+    for name, size in (("A", 2e-7), ("B", -3e-7), ("AP", -2e-7), ("BP", 3e-7)):
+        cards |= {f"{name}_ORDER": 3, f"{name}_2_0": size, f"{name}_1_1": size / 3, f"{name}_0_3": size * 1e-4}
+    return cards
+
+
+@pytest.mark.parametrize("cards", [tangent(10.0, -30.0), distorted()], ids=["plain", "SIP"])
+def test_the_short_way_to_a_wcs_gives_what_astropy_makes_of_the_header(cards):
+    y, x = np.mgrid[0:2048:256, 0:2048:256].astype(float)
+    astropys = WCS(Header(cards), relax=True)
+    made = Sky(cards)
+    ra, dec = made.to_sky(x, y)
+    # astropy writes 16 digits of a keyword on its way to wcslib, here all 17 are: 1e-13 of 150 degrees
+    np.testing.assert_allclose((ra, dec), astropys.all_pix2world(x, y, 0), rtol=0, atol=1e-11)
+    np.testing.assert_allclose(made.to_pixels(ra, dec), astropys.all_world2pix(ra, dec, 0), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("missing", ["B_ORDER", "AP_ORDER"])
+def test_a_distortion_in_one_direction_only_is_refused(missing):
+    cards = distorted()
+    del cards[missing]
+    with pytest.raises(BadWcs, match=r"ORDER|orders"):
+        Sky(cards)
