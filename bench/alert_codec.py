@@ -43,12 +43,13 @@ def main() -> None:
     asked = options.parse_args()
 
     alerts, forced = a_frame(asked.sources, asked.planes == "all")
-    past = alert_codec.encode_sources(alerts)[:SOURCES]
+    past = alert_codec.encode_sources([alerts])[0][:SOURCES]
     earlier = alert_codec.encode_forced(forced, alerts.common)
-    history, measured = [past] * asked.sources, [earlier] * asked.sources
+    history, measured = [[past] * asked.sources], [[earlier] * asked.sources]
 
     def ours() -> list[bytes]:
-        return list(alert_codec.encode_alerts(alerts, alert_codec.encode_sources(alerts), history, measured))
+        sources = alert_codec.encode_sources([alerts])
+        return next(alert_codec.encode_alerts([alerts], sources, history, measured))
 
     packed = ours()
     some = [alert_codec.decode_alert(one) for one in packed[:: max(1, asked.sources // 100)]]

@@ -61,11 +61,12 @@ def a_batch(count: int) -> OutgoingBatch:
     own = {name: found.objects[name] for name in ("diaObjectId", "nDiaSources", "firstDiaSourceMjdTai")}
     own |= {"kind": found.kind, "probability": found.probability, "revision": np.zeros(count)}
     rows = Table(OUTGOING, {**{c.name: alerts.sources[c.name] for c in DIASOURCE}, **own, "band": ["r"] * count})
-    return OutgoingBatch(rows, list(encoded(alerts)), schema_text(), SCHEMA_ID, alerts.fingerprint)
+    return OutgoingBatch(rows, encoded(alerts), schema_text(), SCHEMA_ID, alerts.fingerprint)
 
 
-def encoded(alerts: AlertBatch) -> Iterator[bytes]:
-    return alert_codec.encode_alerts(alerts, alert_codec.encode_sources(alerts), [[]] * len(alerts.sources))
+def encoded(alerts: AlertBatch) -> list[bytes]:
+    none = [[[]] * len(alerts.sources)]
+    return next(alert_codec.encode_alerts([alerts], alert_codec.encode_sources([alerts]), none, none))
 
 
 def over_zeromq(batch: OutgoingBatch, tier: str, rounds: int) -> tuple[float, float]:

@@ -20,7 +20,8 @@ def an_outgoing(count: int = 3, revision: int = 0, broken: tuple[int, ...] = (),
     batch = a_batch(count, zero_point=27.0, **columns)
     found = associate(batch.sources, Table.empty(DIAOBJECT), 1.0, NOW)
     alerts = make_alerts(batch, found, revision, "", NOW)
-    data = list(alert_codec.encode_alerts(alerts, alert_codec.encode_sources(alerts), [[]] * count))
+    none = [[[]] * count]
+    data = next(alert_codec.encode_alerts([alerts], alert_codec.encode_sources([alerts]), none, none))
     own = {
         "diaObjectId": found.object_ids,
         "kind": found.kind,

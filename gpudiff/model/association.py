@@ -1,10 +1,12 @@
 """Association: what became of each DIASource of a batch: known, tonight's, moving or new."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from gpudiff.model.tables import Table
+from gpudiff.model.tables import Table, concatenate
 
 KNOWN, TONIGHT, MOVING, NEW = range(4)
 KINDS = ("known", "tonight", "moving", "new")
@@ -52,3 +54,12 @@ class Association:
     def object_ids(self) -> np.ndarray:
         """(N,) int64 diaObjectId of each source; 0 for what is MOVING."""
         return self.objects["diaObjectId"]
+
+
+def together(found: Sequence[Association]) -> Association:
+    """Those of several batches, one after the other; at least one."""
+    if len(found) == 1:
+        return found[0]
+    arrays = ("kind", "ss_object_ids", "tracklet_ids", "runner_up", "probability")
+    joined: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in found]) for name in arrays}
+    return Association(**joined, objects=concatenate([one.objects for one in found]))

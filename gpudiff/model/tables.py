@@ -71,6 +71,8 @@ class Table:
 def concatenate(tables: list[Table]) -> Table:
     """Rows of all the tables, which share a schema; at least one table."""
     first = tables[0]
+    if len(tables) == 1:
+        return first
     return Table._of(first.schema, {n: np.concatenate([t[n] for t in tables]) for n in first.columns})
 
 

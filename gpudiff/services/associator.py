@@ -11,9 +11,10 @@ import os
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ import numpy as np
 
 from gpudiff.edges import alert_codec, detections, folder
 from gpudiff.edges.alert_schema import schema_fingerprint, schema_text
+from gpudiff.edges.archive import Appended
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.detections import Answer
@@ -28,7 +30,7 @@ from gpudiff.edges.ledger import Commit, Ledger
 from gpudiff.edges.object_store import ObjectStore
 from gpudiff.edges.provenance_file import keep_steps
 from gpudiff.model.alert import AlertBatch
-from gpudiff.model.association import KINDS, NEW, Association
+from gpudiff.model.association import KINDS
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.clock import tai_now
 from gpudiff.model.config import Configuration
@@ -50,21 +52,13 @@ from gpudiff.services.known_sky import KnownSky
 from gpudiff.services.load import CUTOUTS, FULL_ALERTS, Load
 from gpudiff.services.publisher import Publisher
 from gpudiff.services.publishing import PublisherProcess
+from gpudiff.services.settled import Revision, Settled, with_free_ids, without_new_objects
 from gpudiff.services.solar_system import SolarSystem
 from gpudiff.services.visits import Visits, obey
 
 Made = TypeVar("Made")
 MAX_BYTES = 4 << 30
 """Of one message; 65,536 sources with three cutouts of 51 x 51, variance and mask are 3 GB."""
-
-
-@dataclass(frozen=True)
-class Revision:
-    """What a frame's new revision takes back: ids of objects that lose detections, and what is left of them."""
-
-    number: int
-    withdrawn: list[int]
-    rebuilt: Table
 
 
 @dataclass(frozen=True)
@@ -148,14 +142,14 @@ class Associator:
         """Associate, archive and commit one batch; a repeat changes nothing."""
         self.archive.know([batch])
         with self._committing():
-            return self._take(batch)
+            return self._take_one(batch)
 
     def answers(self, messages: Sequence[Message]) -> list[Answer]:
         """What to say to messages that are committed together, in their order.  Raises MustStop only."""
         read = [self._read(message) for message in messages]
         self.archive.know([one for one in read if isinstance(one, DetectionBatch)])
         with self._committing():
-            made = [self._answer(message, one) for message, one in zip(messages, read, strict=True)]
+            made = self._answer(messages, read)
         self.counts.update(answer.status for answer in made)
         for answer in made:
             self.metrics.answered(answer.status, answer.error)
@@ -242,8 +236,49 @@ class Associator:
 
         return self._refusing(message, decode)
 
-    def _answer(self, message: Message, read: DetectionBatch | Answer) -> Answer:
-        return read if isinstance(read, Answer) else self._refusing(message, lambda: self._take(read))
+    def _answer(self, messages: Sequence[Message], read: Sequence[DetectionBatch | Answer]) -> list[Answer]:
+        """What to say to each: those that can be are taken together, in their order."""
+        answers = {n: one for n, one in enumerate(read) if isinstance(one, Answer)}
+        batches = {n: one for n, one in enumerate(read) if isinstance(one, DetectionBatch)}
+        for run in self._runs(batches):
+            made = self._take_or_refuse([messages[n] for n in run], [batches[n] for n in run])
+            answers.update(zip(run, made, strict=True))
+        return [answers[n] for n in range(len(read))]
+
+    def _runs(self, batches: Mapping[int, DetectionBatch]) -> Iterator[list[int]]:
+        """The numbers of those that may be taken together: of one visit, each frame there for the first time."""
+        run: list[int] = []
+        frames: set[FrameId] = set()
+        for n, one in batches.items():
+            frame = one.observation.frame
+            if run and (frame in frames or frame.visit != batches[run[0]].observation.frame.visit):
+                yield run
+                run, frames = [], set()
+            if self.ledger.standing(frame) is None:
+                run.append(n)
+                frames.add(frame)
+                continue
+            if run:
+                yield run
+                run, frames = [], set()
+            yield [n]
+        if run:
+            yield run
+
+    def _take_or_refuse(self, messages: Sequence[Message], batches: Sequence[DetectionBatch]) -> list[Answer]:
+        """Take batches together; one by one when that fails, as one of them alone may be at fault."""
+        if len(batches) > 1:
+            try:
+                return self._take(batches)
+            except MustStop:
+                raise
+            except Exception as error:
+                log.say("one by one", level=log.WARNING, frames=len(batches), reason=str(error))
+        pairs = zip(messages, batches, strict=True)
+        return [self._refusing(message, partial(self._take_one, one)) for message, one in pairs]
+
+    def _take_one(self, batch: DetectionBatch) -> Answer:
+        return self._take([batch])[0]
 
     def _refusing(self, message: Message, make: Callable[[], Made]) -> Made | Answer:
         """What `make` makes; the answer that refuses the message when it cannot.  Raises MustStop only."""
@@ -260,28 +295,39 @@ class Associator:
             bad = BadMessage(f"detections: {type(error).__name__} at {place}: {error}")
             return self._refuse(message.parts, bad)
 
-    def _take(self, batch: DetectionBatch) -> Answer:
-        """Associate and store one batch within the transaction; a repeat changes nothing."""
-        frame = batch.observation.frame
+    def _take(self, batches: Sequence[DetectionBatch]) -> list[Answer]:
+        """Associate and store batches within the transaction; several, if they belong together.
+
+        A repeat changes nothing.
+        """
+        frame = batches[0].observation.frame
         stored = self.ledger.standing(frame)
-        if stored and stored.fingerprint == batch.fingerprint:
+        if stored and stored.fingerprint == batches[0].fingerprint:
             new = stored.sources - stored.known
             counts = (stored.sources, stored.known, new)
-            return Answer(_list(frame), "duplicate", *counts, latency_s=stored.latency_s)
+            return [Answer(_list(frame), "duplicate", *counts, latency_s=stored.latency_s)]
         try:
             with self.ledger.transaction():
-                found = self._commit(batch, self._revision(batch, stored.revision + 1 if stored else 0))
+                settled = self._commit(batches, stored.revision + 1 if stored else 0)
         except Exception:
             self.sky = KnownSky(self.ledger.objects(), self.snapshot)  # it may have run ahead of the ledger
             raise
-        self.visits.seen(frame, reference_time(batch))
+        return [self._committed(one) for one in settled]
+
+    def _committed(self, one: Settled) -> Answer:
+        """Note that a frame is stored, for when the transaction ends; what to say of it."""
+        self.visits.seen(one.frame, reference_time(one.batch))
+        if one.held:
+            self.counts["suspect"] += 1
+        else:
+            self.breaker.note(one.frame.detector, len(one.batch.sources))
+        self.metrics.set_apart(len(one.batch.sources), bool(one.held), one.delayed)
+        self.counts["unplaced"] += int(np.isnan(one.batch.sources["ra"]).sum())
+        found, seconds = one.association, latency(one.batch, self.clock())
         known, count = int(found.known.sum()), len(found.known)
-        self.counts["unplaced"] += int(np.isnan(batch.sources["ra"]).sum())
-        seconds = latency(batch, self.clock())
         kinds = {kind: int(np.count_nonzero(found.kind == number)) for number, kind in enumerate(KINDS)}
-        self._done.append(Done(frame, kinds, seconds, self.clock()))
-        counts = (count, known, count - known)
-        return Answer(_list(frame), "committed", *counts, latency_s=seconds)
+        self._done.append(Done(one.frame, kinds, seconds, self.clock()))
+        return Answer(_list(one.frame), "committed", count, known, count - known, latency_s=seconds)
 
     def report(self, state: str, endpoint: str) -> None:
         """Write associator.json: state, process id, endpoint, objects known, and what was counted since the
@@ -301,73 +347,116 @@ class Associator:
         before = self.sky.before(ids, left["ra"], left["dec"])
         return Revision(number, ids, rebuild(left, owner, self.clock(), light, before))
 
-    def _commit(self, batch: DetectionBatch, revision: Revision) -> Association:
-        watch = Stopwatch()
+    def _commit(self, batches: Sequence[DetectionBatch], revision: int) -> list[Settled]:
+        """Settle frames one after the other, each knowing the sky after the one before, and store them together;
+        not so those that tell of one object: the alert of the later one repeats what the earlier one stored.
+        """
+        watch, now, settings = Stopwatch(), self.clock(), self.settings()
+        done: list[Settled] = []
+        waiting: list[Settled] = []
+        told: set[int] = set()
+        for batch in batches:
+            one = self._settle(batch, self._revision(batch, revision), now)
+            watch.lap("associate")
+            if not told.isdisjoint(one.objects()):
+                self._store(waiting, settings, now, watch)
+                waiting, told = [], set()
+            waiting.append(one)
+            told |= one.objects()
+            done.append(one)
+        self._store(waiting, settings, now, watch)
+        self.metrics.stages(watch.seconds)
+        return done
+
+    def _settle(self, batch: DetectionBatch, revision: Revision, now: float) -> Settled:
+        """Say what a frame's detections are, and let the known sky be as it is after them."""
         self.sky.remove(revision.withdrawn)
         self.sky.put(revision.rebuilt)
-        frame, now = batch.observation.frame, self.clock()
+        frame = batch.observation.frame
         found = identify(batch, self.sky, self.solar_system, self.configuration, now)
-        found = self._with_free_ids(found, frame)
-        watch.lap("associate")
+        found = with_free_ids(found, frame, self.sky)
         held = self.breaker.judge(frame.detector, len(batch.sources))
         if held:
-            self.counts["suspect"] += 1
             found = without_new_objects(found)
-        delayed = self.visits.late(frame)
-        self.metrics.set_apart(len(batch.sources), bool(held), delayed)
-        settings = self.settings()
-        seen = seen_of(batch, self.solar_system, found)
-        alerts = make_alerts(batch, found, revision.number, settings, now, seen)
-        records = alert_codec.encode_sources(alerts)
-        made = self._encoded(batch, alerts, records)
-        steps = provenance(batch, settings)[1]
-        keep_steps(self.alerts, frame.visit, alerts.fingerprint, steps)
-        watch.lap("encode")
-        file, appended = self.archive.append(frame, made)
-        watch.lap("archive")
-        self.ledger.commit(
-            Commit(
-                frame=frame,
-                fingerprint=batch.fingerprint,
-                revision=revision.number,
-                band=batch.observation.band,
-                sources=batch.sources,
-                association=found,
-                records=records,
-                file=file,
-                appended=appended,
-                withdrawn=revision.withdrawn,
-                rebuilt=revision.rebuilt,
-                schema=schema_text(),
-                schema_fingerprint=schema_fingerprint(),
-                alert_fingerprint=alerts.fingerprint,
-                steps=steps,
-                reference_tai=reference_time(batch),
-                now=now,
-                held=held,
-                delayed=delayed,
-                forced=batch.forced,
-                forced_records=alert_codec.encode_forced(published_forced(batch), alerts.common),
-                flux_scale=nanojansky(batch.unit, batch.zero_point) or 1.0,
-            )
-        )
-        watch.lap("store")
-        self.metrics.stages(watch.seconds)
         self.sky.put(found.stored_objects)
         self.sky.note(batch.sources, found)
-        self.archive.note(file, batch.sources, found.object_ids.tolist(), revision.number, appended)
-        return found
+        return Settled(batch, found, revision, held, self.visits.late(frame))
 
-    def _encoded(self, batch: DetectionBatch, alerts: AlertBatch, records: list[bytes]) -> list[bytes]:
-        """A frame's alerts with what the ledger has of their objects; records : their own diaSources, encoded."""
-        bare = batch.sources["flagged"] & self.load.on(CUTOUTS)
+    def _store(self, frames: Sequence[Settled], settings: str, now: float, watch: Stopwatch) -> None:
+        """Encode and archive the alerts of frames of one visit, and store all that they change."""
+        alerts = [self._alerts(one, settings, now) for one in frames]
+        records = alert_codec.encode_sources(alerts)
+        encoded = self._encoded(frames, alerts, records)
+        for one, its, its_records in zip(frames, alerts, records, strict=True):
+            steps = provenance(one.batch, settings)[1]
+            keep_steps(self.alerts, one.frame.visit, its.fingerprint, steps)
+            made = next(encoded)
+            watch.lap("encode")
+            file, appended = self.archive.append(one.frame, made)
+            watch.lap("archive")
+            what = self._rows(one, its, its_records, file, appended, steps, now)
+            self.ledger.commit(what)
+            watch.lap("store")
+            ids = one.association.object_ids.tolist()
+            self.archive.note(file, one.batch.sources, ids, one.revision.number, appended)
+
+    def _alerts(self, one: Settled, settings: str, now: float) -> AlertBatch:
+        seen = seen_of(one.batch, self.solar_system, one.association)
+        return make_alerts(one.batch, one.association, one.revision.number, settings, now, seen)
+
+    def _rows(
+        self,
+        one: Settled,
+        alerts: AlertBatch,
+        records: list[bytes],
+        file: str,
+        appended: Appended,
+        steps: list[dict],
+        now: float,
+    ) -> Commit:
+        batch = one.batch
+        return Commit(
+            frame=one.frame,
+            fingerprint=batch.fingerprint,
+            revision=one.revision.number,
+            band=batch.observation.band,
+            sources=batch.sources,
+            association=one.association,
+            records=records,
+            file=file,
+            appended=appended,
+            withdrawn=one.revision.withdrawn,
+            rebuilt=one.revision.rebuilt,
+            schema=schema_text(),
+            schema_fingerprint=schema_fingerprint(),
+            alert_fingerprint=alerts.fingerprint,
+            steps=steps,
+            reference_tai=reference_time(batch),
+            now=now,
+            held=one.held,
+            delayed=one.delayed,
+            forced=batch.forced,
+            forced_records=alert_codec.encode_forced(published_forced(batch), alerts.common),
+            flux_scale=nanojansky(batch.unit, batch.zero_point) or 1.0,
+        )
+
+    def _encoded(
+        self, frames: Sequence[Settled], alerts: Sequence[AlertBatch], records: list[list[bytes]]
+    ) -> Iterator[list[bytes]]:
+        """Each frame's alerts with what the ledger has of their objects; records : their own diaSources, encoded.
+
+        frames : of one visit, and of the ledger's rows none are theirs, but of a single frame
+        """
+        flagged = np.concatenate([one.batch.sources["flagged"] for one in frames])
+        bare = flagged & self.load.on(CUTOUTS)
         if bare.any():
             self.counts["alerts without cutouts"] += int(np.count_nonzero(bare))
-        ids, time = alerts.association.object_ids.tolist(), batch.observation.midpoint_mjd_tai
-        past = self.ledger.history(ids, batch.observation.frame, time)
-        fluxes = self.ledger.forced_history(ids, time)
-        history, forced = ([found.get(one, []) for one in ids] for found in (past, fluxes))
-        return list(alert_codec.encode_alerts(alerts, records, history, forced, bare))
+        ids = [one.association.object_ids.tolist() for one in frames]
+        everyone, time = [n for some in ids for n in some], frames[0].batch.observation.midpoint_mjd_tai
+        past = self.ledger.history(everyone, frames[0].frame, time)
+        fluxes = self.ledger.forced_history(everyone, time)
+        history, forced = ([[found.get(n, []) for n in some] for some in ids] for found in (past, fluxes))
+        return alert_codec.encode_alerts(alerts, records, history, forced, bare)
 
     def settings(self) -> str:
         """Digest of what the association depends on: its configuration, the snapshot, the ephemerides."""
@@ -377,23 +466,6 @@ class Associator:
         values["ephemerides"] = self.solar_system.digest if self.solar_system else ""
         return digest(canonical(values))
 
-    def _with_free_ids(self, found: Association, frame: FrameId) -> Association:
-        """New objects under ids that no object has.
-
-        A source's own id is taken when an earlier revision of the frame made an object of that name which
-        other frames have joined; then ids are counted down from the last one the frame could have given.
-        """
-        ids = found.object_ids.copy()
-        free = frame.visit << 24 | frame.detector << 16 | 0xFFFF
-        given = set(ids.tolist())
-        for row in np.flatnonzero(found.kind == NEW):
-            if ids[row] in self.sky:
-                while free in self.sky or free in given:
-                    free -= 1
-                ids[row] = free
-                given.add(free)
-        return replace(found, objects=found.objects.replace(diaObjectId=ids))
-
     def _refuse(self, parts: Sequence[Any], error: GpudiffError) -> Answer:
         frame = detections.frame_of(list(parts))
         name = "detections-" + "-".join(map(str, frame)) if frame else ""
@@ -401,12 +473,6 @@ class Associator:
         log.warn("refused", error, FrameId(*frame) if frame else None)
         self.counts[error.name] += 1
         return Answer(frame, "failed", error=error.name, reason=str(error))
-
-
-def without_new_objects(found: Association) -> Association:
-    """The same, but what is new makes no DIAObject: it belongs to nothing."""
-    ids = np.where(found.kind == NEW, 0, found.object_ids)
-    return replace(found, objects=found.objects.replace(diaObjectId=ids))
 
 
 def own(directory: Path) -> int:

@@ -25,5 +25,8 @@ class Breaker:
             return f"suspect: {count} detections, at most {self.largest} expected"
         if usual is not None and count > max(LEAST, self.factor * usual):
             return f"suspect: {count} detections, {usual:.0f} in the median"
-        earlier.append(count)
         return ""
+
+    def note(self, detector: int, count: int) -> None:
+        """Remember a frame that was not suspect."""
+        self._counts[detector].append(count)

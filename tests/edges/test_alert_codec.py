@@ -32,8 +32,15 @@ def encoded(count: int = 2, known: bool = True, history=(), **columns):
     before = new_objects(a_batch(count, visit=1, **columns).sources, 61001.0)
     found = associate(batch.sources, before if known else Table.empty(DIAOBJECT), 1.0, NOW)
     alerts = make_alerts(batch, found, 0, "", NOW)
-    sources = alert_codec.encode_sources(alerts)
-    return list(alert_codec.encode_alerts(alerts, sources, [list(history)] * count)), sources
+    [sources] = alert_codec.encode_sources([alerts])
+    return alerts_of(alerts, [list(history)] * count), sources
+
+
+def alerts_of(alerts, history=None, forced=None) -> list[bytes]:
+    """The alerts of one frame."""
+    none = [[] for _ in range(len(alerts.sources))]
+    sources = alert_codec.encode_sources([alerts])
+    return next(alert_codec.encode_alerts([alerts], sources, [history or none], [forced or none]))
 
 
 def rubin(major: int, minor: int) -> dict:
@@ -79,7 +86,7 @@ def test_what_is_known_of_a_solar_system_object_is_in_its_alert():
     batch = a_batch(1)
     found = replace(associate(batch.sources, Table.empty(DIAOBJECT), 1.0, NOW), ss_object_ids=np.array([99]))
     alerts = make_alerts(batch, found, 0, "", NOW, seen)
-    data = next(alert_codec.encode_alerts(alerts, alert_codec.encode_sources(alerts), [[]]))
+    [data] = alerts_of(alerts)
     told = alert_codec.decode_alert(data)["ssSource"]
     assert (told["designation"], told["diaDistanceRank"], told["ephVmag"]) == ("2026 AB", 1, None)
     assert told["helioRange"] == pytest.approx(np.sqrt(4.26))
@@ -93,7 +100,7 @@ def test_planes_of_science_and_template_are_in_the_alert():
     batch = replace(a_batch(2), own=own)
     found = associate(batch.sources, Table.empty(DIAOBJECT), 1.0, NOW)
     alerts = make_alerts(batch, found, 0, "", NOW)
-    for data in alert_codec.encode_alerts(alerts, alert_codec.encode_sources(alerts), [[]] * 2):
+    for data in alerts_of(alerts):
         alert = alert_codec.decode_alert(data)
         for name, value in (("Science", 3), ("Template", 4)):
             with fits.open(io.BytesIO(alert[f"cutout{name}"])) as hdus:
@@ -113,7 +120,7 @@ def alert_of(forced=None, **changed) -> bytes:
     batch = a_batch(1)
     found = replace(associate(batch.sources, Table.empty(DIAOBJECT), 1.0, NOW), **changed)
     alerts = make_alerts(batch, found, 0, "", NOW)
-    return next(alert_codec.encode_alerts(alerts, alert_codec.encode_sources(alerts), [[]], forced))
+    return alerts_of(alerts, forced=forced)[0]
 
 
 def written(alert: dict) -> bytes:

@@ -1,0 +1,68 @@
+"""Frames whose detections have been told what they are, before their alerts are made."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gpudiff.model.association import NEW, Association
+from gpudiff.model.batch import DetectionBatch
+from gpudiff.model.frame import FrameId
+from gpudiff.model.tables import Table
+from gpudiff.services.known_sky import KnownSky
+
+
+@dataclass(frozen=True)
+class Revision:
+    """What a frame's new revision takes back: ids of objects that lose detections, and what is left of them."""
+
+    number: int
+    withdrawn: list[int]
+    rebuilt: Table
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A frame and what became of its detections.
+
+    held : why its alerts must not leave yet, '' when they may; delayed : it came after it was given up
+    """
+
+    batch: DetectionBatch
+    association: Association
+    revision: Revision
+    held: str
+    delayed: bool
+
+    @property
+    def frame(self) -> FrameId:
+        """Which one."""
+        return self.batch.observation.frame
+
+    def objects(self) -> set[int]:
+        """Ids of the objects of which there is more to tell after this frame."""
+        ids = self.association.object_ids
+        return {*ids[ids > 0].tolist(), *self.batch.forced["diaObjectId"].tolist()}
+
+
+def with_free_ids(found: Association, frame: FrameId, sky: KnownSky) -> Association:
+    """New objects under ids that no object has.
+
+    A source's own id is taken when an earlier revision of the frame made an object of that name which
+    other frames have joined; then ids are counted down from the last one the frame could have given.
+    """
+    ids = found.object_ids.copy()
+    free = frame.visit << 24 | frame.detector << 16 | 0xFFFF
+    given = set(ids.tolist())
+    for row in np.flatnonzero(found.kind == NEW):
+        if ids[row] in sky:
+            while free in sky or free in given:
+                free -= 1
+            ids[row] = free
+            given.add(free)
+    return replace(found, objects=found.objects.replace(diaObjectId=ids))
+
+
+def without_new_objects(found: Association) -> Association:
+    """The same, but what is new makes no DIAObject: it belongs to nothing."""
+    ids = np.where(found.kind == NEW, 0, found.object_ids)
+    return replace(found, objects=found.objects.replace(diaObjectId=ids))
