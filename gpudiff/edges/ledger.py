@@ -105,6 +105,7 @@ class Ledger(LedgerReader):
         self._db = connect(where, write=True)
         self._inside = False
         self._stored: set[tuple[str, str]] = set()  # what need not be looked up again
+        self._when: dict[int, float] = {}  # when the last sink so far had a place of the outbox, MJD TAI
         if self._db.version() == 0:
             self._create()
         self._check_version()
@@ -197,14 +198,20 @@ class Ledger(LedgerReader):
                 self._db.insert("dead_alert", columns, rows)
             marks = self.watermarks()
             slowest = min((marks.get(name, 0) for name in sinks), default=self.last_seq())
+            for one in done:
+                self._when[one.seq] = max(one.at_tai, self._when.get(one.seq, one.at_tai))
             self._publish(slowest, max((one.at_tai for one in done), default=now))
 
     def _publish(self, seq: int, at_tai: float) -> None:
-        frames = self._rows("SELECT visit, snap, detector FROM outbox WHERE seq <= ? AND held = ''", (seq,))
-        for frame in sorted(set(frames)):
-            self._db.run(f"UPDATE detector SET published_tai = ? WHERE {FRAME}", (at_tai, *frame))
+        """at_tai : for frames of which nobody said when the last of the sinks had them"""
+        sql = "SELECT seq, visit, snap, detector FROM outbox WHERE seq <= ? AND held = '' ORDER BY seq"
+        frames = self._rows(sql, (seq,))
+        for one, *frame in frames:
+            when = self._when.get(one, at_tai)
+            self._db.run(f"UPDATE detector SET published_tai = ? WHERE {FRAME}", (when, *frame))
         if frames:
             self._db.run("DELETE FROM outbox WHERE seq <= ? AND held = ''", (seq,))
+        self._when = {one: when for one, when in self._when.items() if one > seq}
 
     def release(self, visit: int, detector: int | None, drop: bool, now: float) -> int:
         """Let held alerts of a visit (of one of its detectors) go, or drop them; how many frames that were.

@@ -205,6 +205,19 @@ def test_what_every_sink_has_leaves_the_outbox_and_is_published(ledger):
     assert ledger.latencies(7).tolist() == pytest.approx([1.5 * 86400] * 3)
 
 
+def test_frames_that_are_noted_together_were_published_each_at_its_own_time(ledger):
+    ledger.commit(a_commit(1, detector=1))
+    ledger.commit(a_commit(1, detector=2))
+    first, second = (one.seq for one in ledger.pending())
+    ledger.delivered(
+        [Delivered("fast", first, 61020.1), Delivered("fast", second, 61020.2)], ["fast", "slow"], 0.0
+    )
+    ledger.delivered(
+        [Delivered("slow", first, 61020.3), Delivered("slow", second, 61020.5)], ["fast", "slow"], 0.0
+    )
+    assert ledger.latencies(7).tolist() == pytest.approx([1.3 * 86400, 1.5 * 86400])
+
+
 def test_without_sinks_the_archive_is_the_publication(ledger):
     ledger.commit(a_commit(3))
     assert ledger.latencies().tolist() == []
