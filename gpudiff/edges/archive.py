@@ -131,6 +131,22 @@ def bodies(path: Path, offsets: np.ndarray, lengths: np.ndarray, memory: memoryv
     return [bytes(data[start : start + length]) for start, length in zip(starts, lengths.tolist(), strict=True)]
 
 
+class Bodies(Sequence[bytes]):
+    """The alerts at these places of a file, read when the first of them is asked for; as `bodies` else."""
+
+    def __init__(self, path: Path, offsets: np.ndarray, lengths: np.ndarray, memory: memoryview | None = None):
+        self._where = path, offsets, lengths, memory
+        self._read: list[bytes] | None = None
+
+    def __len__(self) -> int:
+        return len(self._where[1])
+
+    def __getitem__(self, place: Any) -> Any:
+        if self._read is None:
+            self._read = bodies(*self._where)
+        return self._read[place]
+
+
 @contextmanager
 def _failing(path: Path) -> Iterator[None]:
     try:

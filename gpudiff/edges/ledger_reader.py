@@ -187,6 +187,11 @@ class LedgerReader:
         rows = self._rows(f"SELECT sources FROM batch WHERE {FRAME} AND {what}", (*key(frame), *values))
         return unpack(rows[0][0], DIA_SOURCE) if rows else Table.empty(DIA_SOURCE)
 
+    def source_records(self, frame: FrameId, revision: int) -> list[bytes]:
+        """The encoded diaSource of each DIASource of a frame's revision, in the order of `batch_sources`."""
+        sql = f"SELECT record FROM dia_source WHERE {SPAN} AND revision = ? ORDER BY diaSourceId"
+        return [row[0] for row in self._rows(sql, (*span(frame), revision))]
+
     def alert_fingerprint(self, frame: FrameId, revision: int) -> str:
         """The provenance of a frame's alerts, up to and including them, hex."""
         where = f"FROM batch WHERE {FRAME} AND revision = ?"

@@ -2,7 +2,7 @@
 
 Confluent framing: a zero byte, the schema's number as 4 bytes big-endian, the Avro body.
 
-A notice says in published units what the alert says: its values come from the alert's first fields, which are read
+A notice says in published units what the alert says: its values come from the alert's diaSource, which is read
 without the rest, and from the batch's rows.
 """
 
@@ -87,26 +87,30 @@ def framed(number: int, body: bytes) -> bytes:
 
 def sources(batch: OutgoingBatch) -> tuple[list[int], list[dict[str, Any]], list[Refused]]:
     """The diaSource records of the batch's alerts as dicts: the rows that have one, these, and who has none."""
-    schema = _first_fields(batch.schema)
+    records = batch.alerts if batch.sources is None else batch.sources
+    schema = _schema(batch.schema, batch.sources is None)
     kept: list[int] = []
-    records: list[dict[str, Any]] = []
+    read: list[dict[str, Any]] = []
     refused: list[Refused] = []
-    for row, (one, alert) in enumerate(zip(batch.rows["diaSourceId"].tolist(), batch.alerts, strict=True)):
+    for row, (one, record) in enumerate(zip(batch.rows["diaSourceId"].tolist(), records, strict=True)):
         try:
-            start: Any = fastavro.schemaless_reader(io.BytesIO(alert), schema, None)
-            records.append(start["diaSource"])
+            found: Any = fastavro.schemaless_reader(io.BytesIO(record), schema, None)
+            read.append(found["diaSource"] if batch.sources is None else found)
             kept.append(row)
         except (EOFError, ValueError, IndexError, UnicodeDecodeError, MemoryError, OverflowError) as error:
-            refused.append((one, f"{len(alert)} bytes do not decode: {type(error).__name__} {error}"))
-    return kept, records, refused
+            refused.append((one, f"{len(record)} bytes do not decode: {type(error).__name__} {error}"))
+    return kept, read, refused
 
 
 @cache
-def _first_fields(schema: str) -> Any:
-    """An alert's schema up to and with diaSource: what comes after is not read."""
-    whole = json.loads(schema)
-    names = [field["name"] for field in whole["fields"]]
-    return fastavro.parse_schema({**whole, "fields": whole["fields"][: names.index("diaSource") + 1]})
+def _schema(schema: str, whole: bool) -> Any:
+    """An alert's schema up to and with diaSource, as what comes after is not read; or that of diaSource alone."""
+    alert = json.loads(schema)
+    names = [field["name"] for field in alert["fields"]]
+    at = names.index("diaSource")
+    return fastavro.parse_schema(
+        {**alert, "fields": alert["fields"][: at + 1]} if whole else alert["fields"][at]["type"]
+    )
 
 
 def _notices(rows: Table, heads: list[dict[str, Any]], fingerprint: bytes) -> list[bytes]:

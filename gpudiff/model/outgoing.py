@@ -28,6 +28,7 @@ class OutgoingBatch:
     alerts : each alert's bare Avro body, without framing, in the schema below
     schema : that schema as JSON; schema_id : its number in Confluent framing, major * 100 + minor
     fingerprint : hex, provenance up to and including the alert; a broker extends it by a step of its own
+    sources : each alert's bare diaSource record, for who need not look into the alerts; None where they must
     """
 
     rows: Table
@@ -35,10 +36,13 @@ class OutgoingBatch:
     schema: str
     schema_id: int
     fingerprint: str
+    sources: Sequence[bytes] | None = None
 
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.alerts):
             raise ValueError(f"expected an alert a row, got {len(self.alerts)} for {len(self.rows)}")
+        if self.sources is not None and len(self.sources) != len(self.rows):
+            raise ValueError(f"expected a diaSource a row, got {len(self.sources)} for {len(self.rows)}")
 
     def __len__(self) -> int:
         return len(self.alerts)

@@ -260,10 +260,12 @@ class Broker:
 
 def passed(batch: OutgoingBatch, rows: np.ndarray, one: Filter) -> OutgoingBatch:
     """The picked rows as a batch of their own, whose fingerprint has the filter's step."""
+    some = rows.tolist()
     return replace(
         batch,
         rows=batch.rows.take(rows),
-        alerts=[batch.alerts[row] for row in rows.tolist()],
+        alerts=[batch.alerts[row] for row in some],
+        sources=None if batch.sources is None else [batch.sources[row] for row in some],
         fingerprint=extend(batch.fingerprint, [filter_step(one)]),
     )
 

@@ -206,15 +206,16 @@ class Publisher:
 
 
 def outgoing(reader: LedgerReader, folder: Path, one: Pending, memory: memoryview | None = None) -> OutgoingBatch:
-    """A frame's alerts on their way out: their rows from the ledger, their bytes from the archive.
+    """A frame's alerts on their way out: rows from the ledger, bytes, when asked for, from the archive.
 
     memory : as archive.bodies takes it
     """
     rows = reader.batch_sources(one.frame, one.revision)
     return OutgoingBatch(
         rows=Table(OUTGOING, {c.name: rows[c.name] for c in OUTGOING}),
-        alerts=archive.bodies(folder / one.file, one.offsets, one.lengths, memory),
+        alerts=archive.Bodies(folder / one.file, one.offsets, one.lengths, memory),
         schema=reader.schema(one.schema),
         schema_id=SCHEMA_ID,
         fingerprint=reader.alert_fingerprint(one.frame, one.revision),
+        sources=reader.source_records(one.frame, one.revision),
     )

@@ -116,3 +116,15 @@ def test_what_is_not_a_container_file_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(UnreadableFile):
         list(archive.read(path))
+
+
+def test_alerts_are_read_when_they_are_asked_for(tmp_path):
+    path = tmp_path / "7.avro"
+    made = archive.append(path, 0, SCHEMA, [long(5), long(500)])
+    found = archive.Bodies(path, made.offsets, made.lengths)
+    path.rename(tmp_path / "8.avro")
+    assert len(found) == 2
+    with pytest.raises(StoreFailed, match=r"7\.avro"):
+        found[0]
+    (tmp_path / "8.avro").rename(path)
+    assert list(found) == [long(5), long(500)]

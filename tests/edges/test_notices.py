@@ -1,5 +1,6 @@
 """gpudiff.edges.notices: framed messages, whole and short."""
 
+import dataclasses
 import io
 import struct
 
@@ -8,7 +9,7 @@ import pytest
 from outgoing import an_outgoing
 
 from gpudiff.edges.alert_codec import decode_alert
-from gpudiff.edges.alert_schema import NOTICE_ID, SCHEMA_ID, notice_schema
+from gpudiff.edges.alert_schema import NOTICE_ID, SCHEMA_ID, dia_source_schema, notice_schema
 from gpudiff.edges.notices import messages
 from gpudiff.model.errors import BadConfiguration
 
@@ -49,3 +50,16 @@ def test_an_alert_that_does_not_decode_has_no_notice_and_is_named():
 def test_another_tier_is_refused():
     with pytest.raises(BadConfiguration, match="half"):
         messages(an_outgoing(), "half")
+
+
+def test_a_notice_made_of_the_diasource_alone_is_the_same():
+    batch = an_outgoing()
+    heads = [decode_alert(one)["diaSource"] for one in batch.alerts]
+    alone = dataclasses.replace(batch, alerts=[b""] * 3, sources=[written(one) for one in heads])
+    assert messages(alone, "notice") == messages(batch, "notice")
+
+
+def written(source: dict) -> bytes:
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(dia_source_schema()), source)
+    return out.getvalue()

@@ -310,3 +310,30 @@ def test_a_refused_batch_does_not_undo_the_others_of_its_group(associator, tmp_p
     messages = [Message(encode(batch)) for batch in (a_batch(2), a_batch(2, detector=5), taken)]
     assert [one.status for one in associator.answers(messages)] == ["committed", "committed", "failed"]
     assert [len(archived(tmp_path)), len(associator.ledger.sources())] == [4, 4]
+
+
+def a_night() -> list[DetectionBatch]:
+    """Two visits of three detectors, the last two of which see the same place; one frame has nothing."""
+    visits = [[a_batch(3, visit), a_batch(2, visit, 5, dec=-31.0), a_batch(4, visit, 6)] for visit in (7, 8)]
+    return [*visits[0], a_batch(0, 7, 9), *visits[1]]
+
+
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_frames_that_are_taken_together_end_as_those_that_are_taken_one_by_one(tmp_path, size):
+    alone, together = start(tmp_path / "alone"), start(tmp_path / "together")
+    for batch in a_night():
+        alone.take(batch)
+    messages = [Message(encode(batch)) for batch in a_night()]
+    for first in range(0, len(messages), size):
+        together.answers(messages[first : first + size])
+    for one in (alone, together):
+        one.close()
+    files = [sorted((tmp_path / name / "alerts").glob("*.avro")) for name in ("alone", "together")]
+    assert [one.name for one in files[0]] == ["7.avro", "8.avro"]
+    assert len(archived(tmp_path / "alone")) == 18
+    for one, other in zip(*files, strict=True):
+        assert records(one) == records(other)
+
+
+def records(path: Path) -> list[dict]:
+    return list(archive.read(path))
