@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+SIP_TERMS = [(i, j) for i in range(5) for j in range(5 - i)]
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,19 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.5g}") if math.isfinite(value) else None
     return value
+
+
+def survey_wcs(ra: float, dec: float) -> dict[str, Any]:
+    """The WCS keywords of a survey's frame, 75 with its distortion: made anew from them, and written into each
+    alert, they are a good part of the work on a frame."""
+    made: dict[str, Any] = {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "RADESYS": "ICRS"}
+    made |= {"CRPIX1": 2036.5, "CRPIX2": 2000.5, "CRVAL1": ra, "CRVAL2": dec}
+    made |= {"CD1_1": -5.5555e-5, "CD1_2": 1.1e-7, "CD2_1": 1.2e-7, "CD2_2": 5.5556e-5}
+    for name, sign in (("A", 1), ("B", -1), ("AP", -1), ("BP", 1)):
+        made[f"{name}_ORDER"] = 4
+        for i, j in SIP_TERMS:
+            made[f"{name}_{i}_{j}"] = sign * 1.2345e-7 * 1e-4 ** (i + j - 2) if i + j > 1 else 0.0
+    return made
 
 
 def device() -> str:

@@ -9,6 +9,7 @@ The pixel work is replaced: batches as differencers make them, with three cutout
 the visit ends and sent from then on by as many senders as the differencers have workers.  The latency of an alert
 counts from the end of the visit's readout, on schedule even while an earlier visit is not through; it ends when a
 ZeroMQ sink has the alert's notice.  Before a figure is printed, ids in ledger and archive must be those sent.
+A visit's archive file is checked and removed before the next but one: 20 visits of 40,000 alerts are 60 GB.
 """
 
 import argparse
@@ -20,7 +21,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -28,7 +30,7 @@ from queue import Empty, Queue
 from typing import Any
 
 import numpy as np
-from _common import ROOT, device, record
+from _common import ROOT, device, record, survey_wcs
 from rich.console import Console
 from rich.table import Table as Printed
 
@@ -51,10 +53,15 @@ FIRST_VISIT = 1000
 
 @dataclass
 class Run:
-    """What one run measured."""
+    """What one run measured.
+
+    left : of each visit, batches that are not committed; archived : ids in the files that were removed
+    """
 
     visits: int
     sent: set[int] = field(default_factory=set)
+    left: Counter[int] = field(default_factory=Counter)
+    archived: list[int] = field(default_factory=list)
     memory_mb: list[float] = field(default_factory=list)
     visit_s: list[float] = field(default_factory=list)
 
@@ -92,7 +99,7 @@ def a_batch(visit: int, detector: int, count: int, moment: float, rng: np.random
         sources=Table(DIASOURCE, columns),
         **planes(count),
         psf=np.full((25, 25), 1 / 625, np.float32),
-        wcs={"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 0.0},
+        wcs=survey_wcs(150 + corner[0], -1.4 + corner[1]),
         fingerprint=f"{visit:08x}{detector:024x}",
         steps=(step("recorded", "1", "0" * 32, []),),
         received_tai=moment,
@@ -110,7 +117,9 @@ def planes(count: int) -> dict[str, np.ndarray]:
     }
 
 
-def send(queue: Queue[DetectionBatch], endpoint: str, over: threading.Event) -> None:
+def send(
+    queue: Queue[DetectionBatch], endpoint: str, over: threading.Event, run: Run, lock: threading.Lock
+) -> None:
     """One worker's part: hand batches on, one after the other, until it is over."""
     handover = Handover(endpoint)
     while not over.is_set():
@@ -119,18 +128,21 @@ def send(queue: Queue[DetectionBatch], endpoint: str, over: threading.Event) -> 
         except Empty:
             continue
         handover.commit(batch)
+        with lock:
+            run.left[batch.observation.frame.visit] -= 1
         queue.task_done()
     handover.close()
 
 
-def visits(options: argparse.Namespace) -> Iterator[list[DetectionBatch]]:
+def visits(options: argparse.Namespace, clear: Callable[[], None]) -> Iterator[list[DetectionBatch]]:
     """The batches of each visit, at the end of its readout: `period` after the one before, or, with period 0 and
-    where making the batches takes longer, as soon as they are made."""
+    where making the batches takes longer, as soon as they are made.  clear : called before they are made"""
     counts = np.full(options.detectors, options.detections // options.detectors)
     counts[: options.detections % options.detectors] += 1
     rng = np.random.default_rng(1)
     due, takes_s = tai_now(), 0.5
     for visit in range(FIRST_VISIT, FIRST_VISIT + options.visits):
+        clear()
         due = max(due + options.period / 86400, tai_now() + 1.5 * takes_s / 86400)
         time.sleep(max(0.0, (due - tai_now()) * 86400 - 2 * takes_s))  # not beside the visit before, if it can be
         while True:
@@ -144,14 +156,15 @@ def visits(options: argparse.Namespace) -> Iterator[list[DetectionBatch]]:
         yield batches
 
 
-def drive(endpoint: str, pid: int, options: argparse.Namespace) -> Run:
+def drive(endpoint: str, pid: int, directory: Path, options: argparse.Namespace) -> Run:
     """Send all visits; what was sent, and the associator's memory after each."""
     queue: Queue[DetectionBatch] = Queue()
-    over, run = threading.Event(), Run(options.visits)
+    over, run, lock = threading.Event(), Run(options.visits), threading.Lock()
     for _ in range(options.senders):
-        threading.Thread(target=send, args=(queue, endpoint, over), daemon=True).start()
-    for batches in visits(options):
+        threading.Thread(target=send, args=(queue, endpoint, over, run, lock), daemon=True).start()
+    for batches in visits(options, lambda: clear(directory, run)):
         begun = time.perf_counter()
+        run.left[batches[0].observation.frame.visit] = len(batches)
         for batch in batches:
             run.sent.update(batch.sources["diaSourceId"].tolist())
             queue.put(batch)
@@ -161,6 +174,16 @@ def drive(endpoint: str, pid: int, options: argparse.Namespace) -> Run:
         run.memory_mb.append(memory_mb(pid))
     over.set()
     return run
+
+
+def clear(directory: Path, run: Run) -> None:
+    """Note what is in the archive files of visits that are committed, but for the last, and remove them."""
+    done = [visit for visit, left in list(run.left.items())[:-1] if not left]
+    for visit in done:
+        file = directory / "alerts" / f"{visit}.avro"
+        if file.exists():
+            run.archived += [alert["diaSourceId"] for alert in archive.read(file)]
+            file.unlink()
 
 
 def memory_mb(pid: int) -> float:
@@ -175,7 +198,7 @@ def measured(directory: Path, run: Run) -> dict[str, Any]:
     stored, seconds = ledger.sources()["diaSourceId"].tolist(), ledger.latencies()
     ledger.close()
     files = sorted((directory / "alerts").glob("*.avro"))
-    archived = sorted(alert["diaSourceId"] for file in files for alert in archive.read(file))
+    archived = sorted([*run.archived, *(alert["diaSourceId"] for file in files for alert in archive.read(file))])
     for name, ids in (("ledger", stored), ("archive", archived)):
         if ids != sorted(run.sent):
             sys.exit(
@@ -211,7 +234,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         words = process.stdout.readline().split()
         if words[:1] != ["ready:"]:
             sys.exit(f"associator: expected `ready:`, got {words}: {(directory / 'log').read_text()[-1000:]}")
-        run = drive(words[2], process.pid, options)
+        run = drive(words[2], process.pid, directory, options)
         process.terminate()
         if process.wait(120):
             sys.exit(f"associator: ended with status {process.returncode}")

@@ -21,7 +21,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command does, befor
 
 import numpy as np
 import zmq
-from _common import ROOT, record
+from _common import ROOT, record, survey_wcs
 
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT))
@@ -71,7 +71,8 @@ def messages(visit: int, sources: int) -> list[Message]:
             "dec": -30 + 0.2 * (detector // 14) + stars.uniform(0, 0.2, count),
         }
         batch = a_batch(count, visit, detector, **place)
-        batch = dataclasses.replace(batch, cutouts=np.ascontiguousarray(batch.cutouts))
+        wcs = survey_wcs(float(place["ra"].mean()), float(place["dec"].mean()))
+        batch = dataclasses.replace(batch, cutouts=np.ascontiguousarray(batch.cutouts), wcs=wcs)
         made.append(Message([bytes(part) for part in encode(batch)]))
     return made
 
