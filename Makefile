@@ -23,8 +23,7 @@ soak: compiler $(STAMP) ## the long tests (faults, fuzzing, nights) and the load
 	$(PYTHON) -m pytest -m soak $(ARGS)
 	$(PYTHON) bench/load.py
 	$(PYTHON) bench/load.py --detections 40000
-	@for night in ../shared/data/pointings/*.csv; do \
-	  if [ -f "$$night" ]; then echo "== $$night"; $(PYTHON) bench/load.py --night "$$night" || exit 1; fi; done
+	$(PYTHON) bench/night.py
 
 bench: $(STAMP) ## every benchmark, about an hour; results go to bench/results/
 	@for script in bench/[!_]*.py; do echo "== $$script"; $(PYTHON) $$script $(ARGS) || exit 1; done

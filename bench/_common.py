@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import socket
 import statistics
 import subprocess
 import sys
@@ -104,6 +105,20 @@ def median(runs: list[Run]) -> dict[str, float]:
     return {name: round(statistics.median(getattr(one, name) for one in runs), 3) for name in names}
 
 
+def print_table(title: str, figures: dict[str, Any]) -> None:
+    """The figures, one a line, but for lists."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, box=None)
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in figures.items():
+        if not isinstance(value, list):
+            table.add_row(name, f"{value:.2f}" if isinstance(value, float) else f"{value:,}")
+    Console().print(table)
+
+
 def record(script: str, document: dict[str, Any]) -> Path:
     """Write bench/results/DATE-SCRIPT.json with the machine, the date and the commit beside the figures."""
     now = datetime.datetime.now(datetime.UTC)
@@ -143,6 +158,13 @@ def survey_wcs(ra: float, dec: float) -> dict[str, Any]:
         for i, j in SIP_TERMS:
             made[f"{name}_{i}_{j}"] = sign * 1.2345e-7 * 1e-4 ** (i + j - 2) if i + j > 1 else 0.0
     return made
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def device() -> str:

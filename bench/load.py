@@ -2,7 +2,6 @@
 
     python bench/load.py                       20 visits of 189 detectors, 10,000 detections each
     python bench/load.py --detections 40000    the same in a burst
-    python bench/load.py --night POINTINGS.csv every visit of a night, few small frames each
     python bench/load.py --short               seconds: to see that it works
 
 The pixel work is replaced: batches as differencers make them, with three cutouts for every detection, made before
@@ -13,7 +12,6 @@ A visit's archive file is checked and removed before the next but one: 20 visits
 """
 
 import argparse
-import csv
 import os
 import shutil
 import subprocess
@@ -30,9 +28,7 @@ from queue import Empty, Queue
 from typing import Any
 
 import numpy as np
-from _common import ROOT, device, record, survey_wcs
-from rich.console import Console
-from rich.table import Table as Printed
+from _common import ROOT, device, print_table, record, survey_wcs
 
 from gpudiff.edges import archive
 from gpudiff.edges.ledger_reader import LedgerReader
@@ -245,19 +241,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def print_table(title: str, figures: dict[str, Any]) -> None:
-    """The figures, one a line."""
-    table = Printed(title=title, box=None)
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    for name, value in figures.items():
-        if not isinstance(value, list):
-            table.add_row(name, f"{value:.2f}" if isinstance(value, float) else f"{value:,}")
-    Console().print(table)
-
-
 def parsed() -> argparse.Namespace:
-    """The command line; --night and --short choose numbers of their own."""
+    """The command line; --short chooses numbers of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--visits", type=int, default=20, help="(%(default)s)")
     parser.add_argument("--detectors", type=int, default=DETECTORS, help="(%(default)s)")
@@ -269,14 +254,9 @@ def parsed() -> argparse.Namespace:
         help="s from visit to visit, 39 at a telescope; 0: as fast as they end",
     )
     parser.add_argument("--senders", type=int, default=16, help="workers of all differencers (%(default)s)")
-    parser.add_argument("--night", type=Path, metavar="CSV", help="as many visits as it has lines, small")
     parser.add_argument("--short", action="store_true", help="2 visits of 4 detectors, 40 detections each")
     parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
     options = parser.parse_args()
-    if options.night:
-        with open(options.night, newline="") as file:
-            options.visits = sum(1 for _ in csv.reader(file)) - 1
-        options.detectors, options.detections = 4, 20
     if options.short:
         options.visits, options.detectors, options.detections = 2, 4, 40
     return options
@@ -290,8 +270,7 @@ def main() -> int:
     print_table(title, figures)
     if not options.no_record and not options.short:
         said = {name: getattr(options, name) for name in ("detectors", "detections", "period", "senders")}
-        kind = "load_night" if options.night else f"load_{options.detections}"
-        print(record(kind, said | figures))
+        print(record(f"load_{options.detections}", said | figures))
     return 0
 
 

@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import multiprocessing
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command does, befor
 
 import numpy as np
 import zmq
-from _common import ROOT, record, survey_wcs
+from _common import ROOT, free_port, record, survey_wcs
 
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT))
@@ -81,9 +80,7 @@ def measure(sources: int) -> dict[str, float]:
     """Medians over VISITS visits after a first: seconds until the answers, until all notices came, their p98."""
     found: list[tuple[float, float, float]] = []
     with tempfile.TemporaryDirectory() as folder:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            endpoint = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+        endpoint = f"tcp://127.0.0.1:{free_port()}"
         configuration = override(Configuration(), "service", sinks=[f"zmq+{endpoint}?tier=notice"])
         associator = Associator(Path(folder), configuration, apart=True)
         pipe, theirs = multiprocessing.Pipe()
