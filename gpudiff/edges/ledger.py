@@ -32,6 +32,7 @@ from gpudiff.edges.ledger_tables import (
 from gpudiff.model import states
 from gpudiff.model.association import MOVING, NEW, TONIGHT, Association
 from gpudiff.model.errors import BadMessage, StoreFailed
+from gpudiff.model.forced import MadeUp
 from gpudiff.model.frame import FrameId
 from gpudiff.model.tables import FORCED_SOURCE, Table
 
@@ -152,11 +153,32 @@ class Ledger(LedgerReader):
             try:
                 self._store_sources(what)
                 self._store_objects(what)
-                self._store_forced(what)
+                self._store_forced(what.frame, what.forced, what.forced_records)
             except Taken:
                 raise BadMessage(f"detections {what.frame}: an id is taken by another frame") from None
             self._store_alerts(what)
             self._store_counts(what)
+
+    def make_up(self, what: MadeUp, records: Sequence[bytes]) -> bool:
+        """Store the forced photometry of a frame that was committed without it; whether that is new.
+
+        records : the encoded diaForcedSource of each row.  A repeat changes nothing.  Raises BadMessage when the
+        frame is not committed under this fingerprint: it is not, any more or not yet, the same frame.
+        """
+        with self.transaction():
+            stored = self.standing(what.frame)
+            if stored is None or stored.fingerprint != what.fingerprint:
+                raise BadMessage(
+                    f"forced {what.frame}: expected a frame that is committed under {what.fingerprint or 'none'},"
+                    f" got {stored.fingerprint if stored else 'none'}"
+                )
+            if not len(what.forced) or self._has_forced(what.frame):
+                return False
+            self._db.run(
+                f"UPDATE batch SET forced = ? WHERE {FRAME} AND {LIVE}", (pack(what.forced), *key(what.frame))
+            )
+            self._store_forced(what.frame, what.forced, records)
+        return True
 
     def move_detector(self, frame: FrameId, state: str, now: float, reason: str = "") -> None:
         """Write a detector's change of state; raises BadMessage when it cannot follow the present one."""
@@ -292,12 +314,15 @@ class Ledger(LedgerReader):
         row = (*key(what.frame), what.revision, what.alert_fingerprint, pack(table), forced)
         self._db.insert("batch", names, [row])
 
-    def _store_forced(self, what: Commit) -> None:
-        if len(what.forced):
-            columns = [_values(what.forced[name]) for name in ("diaObjectId", "midpointMjdTai")]
-            rows = zip(*columns, what.forced_records, strict=True)
-            frame = key(what.frame)
-            self._db.insert("dia_forced_source", FORCED_COLUMNS, [(one, *frame, when, r) for one, when, r in rows])
+    def _has_forced(self, frame: FrameId) -> bool:
+        where = f"{FRAME} AND {LIVE} AND forced IS NOT NULL"
+        return bool(self._rows(f"SELECT 1 FROM batch WHERE {where}", key(frame)))
+
+    def _store_forced(self, frame: FrameId, forced: Table, records: Sequence[bytes]) -> None:
+        if len(forced):
+            columns = [_values(forced[name]) for name in ("diaObjectId", "midpointMjdTai")]
+            rows = [(one, *key(frame), when, record) for one, when, record in zip(*columns, records, strict=True)]
+            self._db.insert("dia_forced_source", FORCED_COLUMNS, rows)
 
     def _store_alerts(self, what: Commit) -> None:
         self._store_once("alert_schema", "json", what.schema_fingerprint, what.schema)

@@ -33,12 +33,13 @@ from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.clock import tai_now
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import BadMessage, GpudiffError, MustStop, StoreFailed
+from gpudiff.model.forced import MadeUp
 from gpudiff.model.frame import FrameId
 from gpudiff.model.outgoing import Sink
 from gpudiff.model.photometry import nanojansky
 from gpudiff.model.provenance import canonical, digest
 from gpudiff.model.tables import DIAOBJECT, Table
-from gpudiff.science.alert import latency, make_alerts, provenance, published_forced, reference_time
+from gpudiff.science.alert import forced_common, latency, make_alerts, provenance, published_forced, reference_time
 from gpudiff.science.objects import rebuild
 from gpudiff.science.stopwatch import Stopwatch
 from gpudiff.services import log
@@ -176,6 +177,20 @@ class Associator:
         self.counts[f"control: {answer.status}"] += 1
         return answer
 
+    def later(self, parts: Sequence[Any]) -> Answer:
+        """Store forced photometry that was made up: committed, duplicate, or failed and put aside.
+
+        Raises MustStop only.
+        """
+        answer = self._refusing(Message(parts), lambda: self._make_up(detections.decode_later(list(parts))))
+        self.counts[f"forced: {answer.status}"] += 1
+        return answer
+
+    def _make_up(self, made: MadeUp) -> Answer:
+        records = alert_codec.encode_forced(published_forced(made), forced_common(made, self.clock()))
+        new = self.ledger.make_up(made, records)
+        return Answer(_list(made.frame), "committed" if new else "duplicate")
+
     def _prepare(self, said: dict[str, Any]) -> None:
         """Read the known objects of a visit that was announced, before its detections come."""
         place = [one for one in (said.get("ra"), said.get("dec")) if isinstance(one, int | float)]
@@ -265,6 +280,8 @@ class Associator:
         frame = batch.observation.frame
         stored = self.ledger.standing(frame)
         if stored and stored.fingerprint == batch.fingerprint:
+            if len(batch.forced):  # it may have been put off when the frame was committed
+                self._make_up(made_up(batch))
             new = stored.sources - stored.known
             counts = (stored.sources, stored.known, new)
             return Answer(_list(frame), "duplicate", *counts, latency_s=stored.latency_s)
@@ -407,6 +424,11 @@ def without_new_objects(found: Association) -> Association:
     """The same, but what is new makes no DIAObject: it belongs to nothing."""
     ids = np.where(found.kind == NEW, 0, found.object_ids)
     return replace(found, objects=found.objects.replace(diaObjectId=ids))
+
+
+def made_up(batch: DetectionBatch) -> MadeUp:
+    """A batch's forced photometry alone."""
+    return MadeUp(batch.observation.frame, batch.fingerprint, batch.unit, batch.zero_point, batch.forced)
 
 
 def own(directory: Path) -> int:
