@@ -29,6 +29,7 @@ from gpudiff.services.differencer import Differencer
 from gpudiff.services.settings import Settings
 
 SHAPE = (24, 32)
+KNOWN = 11
 PSFS = "psf", "science_psf", "matched_psf", "kernel"
 TIMEOUT_S = 30.0
 """Of every wait below: a loaded machine starts a worker in seconds, a broken one never."""
@@ -237,10 +238,10 @@ def settings_in(directory: Path, detections_endpoint: str, **service: Any) -> Se
 
 
 def a_known_object(directory: Path) -> str:
-    """A table of one known object, 11, that lies on every frame of `a_frame` and is detected on none."""
+    """A table of one known object, KNOWN, that lies on every frame of `a_frame` and is detected on none."""
     ra, dec = Sky(WCS).to_sky(20.0, 15.0)
     path = directory / "known.csv"
-    path.write_text(f"diaObjectId,ra,dec\n11,{float(ra)!r},{float(dec)!r}\n")
+    path.write_text(f"diaObjectId,ra,dec\n{KNOWN},{float(ra)!r},{float(dec)!r}\n")
     return str(path)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from killing import PATIENCE_S, Program, check
+from killing import PATIENCE_S, Program, check, nothing_is_owed
 from serving import a_frame, until
 
 from gpudiff.edges.announcer import announce
@@ -57,7 +57,8 @@ class Sky:
         return {said["visit"]: (said["ok"], said["missing"]) for said in map(json.loads, lines)}
 
     def stop(self) -> None:
-        """All, in order; they must end well."""
+        """All, in order, once nothing is owed; they must end well."""
+        until(lambda: nothing_is_owed(self.folder))
         assert [one.stop() for one in (self.differencer, self.east, self.west)] == [0, 0, 0]
 
     def end(self) -> None:
