@@ -9,13 +9,10 @@ import pytest
 from serving import until
 
 sys.path.insert(0, str(Path(__file__).parent))
-from killing import CLOSING, Service, filmed
+from killing import CLOSING, Camera, Service
 from wall_clock import WallClock
 
 from gpudiff.edges.ledger_reader import LedgerReader
-
-UNDER_WAY = 8
-"""Frames sent last, that may not be done yet."""
 
 
 @pytest.fixture
@@ -38,16 +35,23 @@ def night(directory: Path, clock: WallClock, jumps: list[float]) -> list[float]:
 
     Returns the times, MJD TAI, of the ledger's transitions in the order in which they were written.
     """
-    service = Service(directory, CLOSING)
-    with filmed(service) as camera:
+    service, camera = Service(directory, CLOSING), None
+    try:
+        camera = Camera(service.endpoint, seed=1)
         for hours in jumps:
             camera.wait_for(2, 0.02)
             clock.jump(hours)
-        camera.wait_for(UNDER_WAY, 0.0)
+        camera.wait_for(2, 0.0)
+        camera.finish()
         until(
-            lambda: closed(service) >= set(camera.visits[:-UNDER_WAY])
-        )  # within seconds, whatever the clock says
+            lambda: closed(service) == {frame.visit for frame in camera.sent}
+        )  # in seconds, whatever the clock says
         said = json.loads((directory / "status.json").read_text())
+        service.check(camera.sent)
+    finally:
+        service.end()
+        if camera is not None:
+            camera.give_up()
     assert (said["worker_restarts"], said["failed"], said["dead_letters"]) == (0, 0, 0)
     ledger = LedgerReader(directory / "ledger.sqlite")
     times = [row["at_tai"] for frame in camera.sent for row in ledger.transitions(frame.visit)]
