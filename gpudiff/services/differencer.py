@@ -10,7 +10,7 @@ from typing import Any
 
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.dead_letters import DeadLetters
-from gpudiff.edges.keys import associator_keys
+from gpudiff.edges.keys import keys_by_endpoint
 from gpudiff.edges.positions import known_positions
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import endpoint_in, wait
@@ -62,7 +62,7 @@ class Differencer:
         TemplateStore(settings.templates, settings.configuration.instrument, index=settings.index).close()
         security = settings.configuration.security
         bind = endpoint_in(settings.directory, settings.frames)
-        self.associators = Associators(settings.regions, associator_keys(security))
+        self.associators = Associators(settings.regions, keys_by_endpoint(security, settings.regions.keys))
         self.reception = Reception(bind, service, letters, security, self.associators)
         self.endpoint, self.metrics = self.reception.router.endpoint, self.reception.metrics
         self.intake = self.reception.intake

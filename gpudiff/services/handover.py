@@ -2,7 +2,9 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from math import inf
+from types import MappingProxyType
 from typing import Any
 
 from gpudiff.edges.detections import Answer, decode_answer, encode, encode_later
@@ -89,10 +91,11 @@ class Handover:
 class Handovers:
     """One worker's connections to all associators that share the sky."""
 
-    def __init__(self, regions: Regions, keys: ClientKeys | None = None):
+    def __init__(self, regions: Regions, keys: Mapping[str, ClientKeys | None] = MappingProxyType({})):
+        """keys : endpoint -> the keys to connect with"""
         patience = {"away_s": AWAY_S, "hangs_s": HANGS_S} if regions.several else {}
         self.regions = regions
-        self._to = {one: Handover(one, keys=keys, **patience) for one in regions.endpoints}
+        self._to = {one: Handover(one, keys=keys.get(one), **patience) for one in regions.endpoints}
 
     def commit(self, batch: DetectionBatch, header: Header) -> Answer:
         """As Handover.commit, by the associator that has the frame of this header."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gpudiff.edges import put_off, wire
-from gpudiff.edges.keys import associator_keys
+from gpudiff.edges.keys import keys_by_endpoint
 from gpudiff.edges.positions import known_positions
 from gpudiff.edges.reliability_model import model_named
 from gpudiff.edges.ring import Segments
@@ -77,7 +77,9 @@ class Worker:
         self.known = known_positions(settings.known_objects)
         self.calibrated = calibrator(self.service, partial(remove_signature, device=device))
         self.model = model_named(self.configuration.reliability.model)
-        self.handover = Handovers(settings.regions, associator_keys(self.configuration.security))
+        self.handover = Handovers(
+            settings.regions, keys_by_endpoint(self.configuration.security, settings.regions.keys)
+        )
         self.later = settings.put_off
         self.segments = Segments(Path(settings.ring)) if settings.ring else None
         self.pair = pair
