@@ -61,7 +61,7 @@ class Regions:
 
 
 def parse(text: str) -> Region:
-    """The region in "ENDPOINT [ra FROM TO] [dec FROM TO] [key NAME]"; raises ValueError that says what it expected."""
+    """The region in "ENDPOINT [ra FROM TO] [dec FROM TO] [key NAME]"; raises ValueError that says why."""
     endpoint, *words = text.split() or [""]
     key = words.pop() if words[-2:-1] == ["key"] else ""
     words = words[:-1] if key else words
