@@ -94,6 +94,15 @@ class Delivered:
     refused: Sequence[tuple[int, int, str]] = ()
 
 
+@dataclass(frozen=True)
+class Published:
+    """A frame whose alerts have left: how many, when their latency began (None: unknown) and ended, MJD TAI."""
+
+    alerts: int
+    reference_tai: float | None
+    at_tai: float
+
+
 class Ledger(LedgerReader):
     """The ledger of the one program that writes it; made when it is not there.
 
@@ -207,9 +216,9 @@ class Ledger(LedgerReader):
             self._db.insert("archive", columns, [(file.name, file.visit, file.schema, file.size, 0)])
 
     # ------------------------------------------------------------ the outbox
-    def delivered(self, done: Sequence[Delivered], sinks: Sequence[str], now: float) -> None:
+    def delivered(self, done: Sequence[Delivered], sinks: Sequence[str], now: float) -> list[Published]:
         """Note how far sinks are; what all of `sinks` have, or, without any, the archive, is published and leaves
-        the outbox."""
+        the outbox: those frames."""
         with self.transaction():
             for one in done:
                 self._db.run("DELETE FROM sink WHERE name = ?", (one.sink,))
@@ -219,14 +228,15 @@ class Ledger(LedgerReader):
                 self._db.insert("dead_alert", columns, rows)
             marks = self.watermarks()
             slowest = min((marks.get(name, 0) for name in sinks), default=self.last_seq())
-            self._publish(slowest, max((one.at_tai for one in done), default=now))
+            return self._publish(slowest, max((one.at_tai for one in done), default=now))
 
-    def _publish(self, seq: int, at_tai: float) -> None:
+    def _publish(self, seq: int, at_tai: float) -> list[Published]:
         frames = self._rows("SELECT visit, snap, detector FROM outbox WHERE seq <= ? AND held = ''", (seq,))
-        for frame in sorted(set(frames)):
-            self._db.run(f"UPDATE detector SET published_tai = ? WHERE {FRAME}", (at_tai, *frame))
+        change = f"UPDATE detector SET published_tai = ? WHERE {FRAME} RETURNING sources, reference_tai"
+        found = [row for frame in sorted(set(frames)) for row in self._rows(change, (at_tai, *frame))]
         if frames:
             self._db.run("DELETE FROM outbox WHERE seq <= ? AND held = ''", (seq,))
+        return [Published(sources, reference_tai, at_tai) for sources, reference_tai in found]
 
     def release(self, visit: int, detector: int | None, drop: bool, now: float) -> int:
         """Let held alerts of a visit (of one of its detectors) go, or drop them; how many frames that were.

@@ -216,7 +216,7 @@ class Associator:
         if done:
             self.metrics.delivered(done, self.ledger.waits([one.seq for one in done]))
         if done or (not sinks and self.ledger.pending(limit=1)):
-            self.ledger.delivered(done, sinks, self.clock())
+            self.metrics.published(self.ledger.delivered(done, sinks, self.clock()))
 
     @contextmanager
     def _committing(self) -> Iterator[None]:

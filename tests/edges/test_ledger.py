@@ -9,7 +9,7 @@ from batches import a_sources
 from postgres import Server
 
 from gpudiff.edges.archive import Appended
-from gpudiff.edges.ledger import Commit, Delivered, Ledger
+from gpudiff.edges.ledger import Commit, Delivered, Ledger, Published
 from gpudiff.edges.ledger_reader import ArchiveFile, LedgerReader
 from gpudiff.model.association import KNOWN, NEW, Association
 from gpudiff.model.errors import BadMessage, StoreFailed
@@ -229,7 +229,8 @@ def test_what_every_sink_has_leaves_the_outbox_and_is_published(ledger):
     ledger.commit(a_commit(3, detector=2))
     first, second = (one.seq for one in ledger.pending())
     sinks = ["fast", "slow"]
-    ledger.delivered([Delivered("fast", second, 61020.2), Delivered("slow", first, 61020.5)], sinks, 0.0)
+    done = [Delivered("fast", second, 61020.2), Delivered("slow", first, 61020.5)]
+    assert ledger.delivered(done, sinks, 0.0) == [Published(3, 61019.0, 61020.5)]
     assert [one.seq for one in ledger.pending()] == [second]
     assert ledger.watermarks() == {"fast": second, "slow": first}
     assert ledger.latencies(7).tolist() == pytest.approx([1.5 * 86400] * 3)
