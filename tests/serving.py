@@ -23,11 +23,14 @@ from gpudiff.model.config import Configuration, override
 from gpudiff.model.errors import BadConfiguration, DeviceFailed, NeighbourLost, NoUsablePixels
 from gpudiff.model.frame import Difference, Exposure, Frame, FrameId, Observation, Quality
 from gpudiff.model.plane import constant
+from gpudiff.model.sky import Sky
 from gpudiff.model.tables import Table
 from gpudiff.services.differencer import Differencer
 from gpudiff.services.settings import Settings
 
 SHAPE = (24, 32)
+KNOWN = 11
+PSFS = "psf", "science_psf", "matched_psf", "kernel"
 TIMEOUT_S = 30.0
 """Of every wait below: a loaded machine starts a worker in seconds, a broken one never."""
 
@@ -81,7 +84,7 @@ def a_difference(frame: Frame, template: Frame) -> Difference:
         variance=np.full(SHAPE, 2, np.float32),
         mask=mask,
         matched=template.image,
-        **{name: np.full((9, 5, 5), 0.04, np.float32) for name in ("psf", "science_psf", "matched_psf", "kernel")},
+        **{name: np.full((9, 15, 15), 1 / 225, np.float32) for name in PSFS},
         decorrelated=True,
         quality=made(Quality, convolved="TEMPLATE", algorithm="quick"),
         fingerprint=frame.digest,
@@ -102,6 +105,7 @@ class SmallAssociator:
         self.router = Router(endpoint, keys=keys)
         self.endpoint = self.router.endpoint
         self.batches: dict[FrameId, Any] = {}
+        self.made_up: dict[FrameId, Any] = {}
         self.received = 0
         self.answer: Callable[[Any], detections.Answer | None] = self.commit
         self._stop = threading.Event()
@@ -120,6 +124,13 @@ class SmallAssociator:
         """Control messages are not answered."""
         return None
 
+    def later(self, made: Any) -> detections.Answer:
+        """As `commit`, of forced photometry that was made up."""
+        new = made.frame not in self.made_up
+        self.made_up.setdefault(made.frame, made)
+        identity = [made.frame.visit, made.frame.snap, made.frame.detector]
+        return detections.Answer(identity, "committed" if new else "duplicate")
+
     def _run(self) -> None:
         while not self._stop.is_set():
             if not wait([self.router], 0.05):
@@ -129,6 +140,8 @@ class SmallAssociator:
                 continue
             if detections.is_control(message.parts):
                 answer = self.control(message.parts)
+            elif detections.is_later(message.parts):
+                answer = self.later(detections.decode_later(message.parts))
             else:
                 self.received += 1
                 answer = self.answer(detections.decode(message.parts))
@@ -222,6 +235,14 @@ def settings_in(directory: Path, detections_endpoint: str, **service: Any) -> Se
     return Settings(
         directory, templates, "tcp://127.0.0.1:*", detections_endpoint, configuration, process="serving:quick"
     )
+
+
+def a_known_object(directory: Path) -> str:
+    """A table of one known object, KNOWN, that lies on every frame of `a_frame` and is detected on none."""
+    ra, dec = Sky(WCS).to_sky(20.0, 15.0)
+    path = directory / "known.csv"
+    path.write_text(f"diaObjectId,ra,dec\n{KNOWN},{float(ra)!r},{float(dec)!r}\n")
+    return str(path)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """docker/: every command line is one that the programs accept, every file named is there."""
 
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,17 @@ def test_there_are_two_differencers_an_associator_postgresql_and_prometheus():
 )
 def test_every_command_line_is_accepted(command):
     assert parser_for(command).parse_args(command).command == command[0]
+
+
+@pytest.mark.skipif(
+    not shutil.which("systemd-analyze"), reason="needs systemd-analyze (Debian: apt install systemd)"
+)
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path):
+    for unit in UNITS:
+        (tmp_path / unit.name).write_text(unit.read_text().replace("/opt/gpudiff/bin/gpudiff", "/bin/true"))
+    command = ["systemd-analyze", "verify", *(str(tmp_path / unit.name) for unit in UNITS)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")  # it warns of unknown keys, and returns 0 then
 
 
 def test_every_file_that_is_mounted_or_built_from_exists():

@@ -66,10 +66,12 @@ def _ask(arguments: argparse.Namespace, configuration: Configuration) -> int:
     from gpudiff.edges.keys import associator_keys
     from gpudiff.edges.transport import Dealer, endpoint_in
     from gpudiff.model.errors import BadMessage, NeighbourLost
+    from gpudiff.model.regions import parse
     from gpudiff.services.settings import one_associator
 
     endpoint = endpoint_in(arguments.directory, one_associator(arguments.detections, configuration.service))
-    dealer = Dealer(endpoint, keys=associator_keys(configuration.security))
+    listed = {one.endpoint: one.key for one in map(parse, configuration.service.associators)}
+    dealer = Dealer(endpoint, keys=associator_keys(configuration.security, listed.get(endpoint, "")))
     try:
         words = {"visit": arguments.visit, "detector": arguments.detector, "drop": arguments.what == "drop"}
         dealer.send(detections.encode_control("release", **words))

@@ -137,6 +137,9 @@ def _frames(said: dict[str, Any], associator: dict[str, Any]) -> Iterator[tuple[
         yield "associators" if endpoint == next(iter(others)) else "", f"{state}  {escape(endpoint)}"
     if said.get("away"):
         yield "", f"[yellow]{said['away']} frames wait for an associator that is away[/]"
+    if said.get("put_off") or said.get("forced_dropped"):
+        told = f"{said.get('put_off', 0)} frames to be made up, {said.get('forced_dropped', 0)} dropped"
+        yield "forced", f"[yellow]{told}[/]"
 
 
 def _hour(said: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from gpudiff.edges.keys import client_keys
 from gpudiff.edges.ring_writer import Placed, Ring, offered
 from gpudiff.edges.sender import Sender
 from gpudiff.edges.transport import Dealer
-from gpudiff.model.errors import BadMessage, NeighbourLost, NoCredit
+from gpudiff.model.errors import AssociatorAway, BadMessage, NeighbourLost, NoCredit
 from gpudiff.model.frame import Frame, FrameId
 
 ATTEMPTS = 3
@@ -24,13 +24,15 @@ SLOTS = 2
 
 @dataclass
 class Waiting:
-    """A frame without its final receipt."""
+    """A frame without its final receipt.  asleep : it waits for a part of the service that is away, and takes no
+    credit meanwhile"""
 
     frame: Frame
     attempt: int = 0
     heard: float = 0.0
     again_at: float = float("inf")
     pauses: int = 0
+    asleep: bool = False
     placed: tuple[Ring, list[Placed]] | None = None
 
     def pause(self) -> None:
@@ -88,8 +90,9 @@ class FrameClient(Sender):
     def send_many(self, frames: Iterable[Frame]) -> Iterator[Receipt]:
         """The final receipts, in the order in which the service finishes.
 
-        At most as many frames are under way as the service granted, and the next is taken from `frames` only when
-        it can be sent (the first one before the service is greeted, so that none to send needs no service).
+        At most as many frames are under way as the service granted, beside those that wait for an associator that
+        is away, and the next is taken from `frames` only when it can be sent (the first one before the service is
+        greeted, so that none to send needs no service).
         While `frames` makes one wait, as a camera does, no receipt comes out either.
         Frames of an earlier call that was not read to its end are given up.
         Raises NeighbourLost as `send` does.
@@ -100,7 +103,7 @@ class FrameClient(Sender):
         if not self.credit and following is not None:
             self._greet()
         while True:
-            while len(self._waiting) < self.credit:
+            while sum(not one.asleep for one in self._waiting.values()) < self.credit:
                 yield from self._catch_up()
                 following = following or next(source, None)
                 if following is None or following.observation.frame in self._waiting:
@@ -213,6 +216,7 @@ class FrameClient(Sender):
     def _file(self, identity: FrameId, waiting: Waiting, receipt: Receipt) -> Iterator[Receipt]:
         """Note what a receipt says of a waiting frame; it comes out when it is the last."""
         waiting.heard = time.monotonic()
+        waiting.asleep = receipt.error == AssociatorAway.__name__
         if receipt.status == "failed" and receipt.attempt == waiting.attempt:
             for_credit = receipt.error == "NoCredit"
             if not for_credit and self._ring:

@@ -17,6 +17,9 @@ A message is eight parts, or eleven where science and template cutouts have plan
 
 The associator answers with two parts, b"GDA1" and the JSON of `Answer`.
 
+Forced photometry that was made up later is three parts: b"GDL1", the JSON of `LaterHeader`, and what part 5 is
+above.  It is answered as a batch is.
+
 A control message is two parts, b"GDV1" and a JSON object: {"say": "announce", "visit", "detectors", and perhaps
 "snaps", "readout_end_tai"}, {"say": "failed", "visit", "snap", "detector", "reason"}, {"say": "visit", "visit",
 "state", "reason"}, {"say": "release", "visit", "detector" (null: all), "drop"} or {"say": "load"}, which asks for
@@ -34,12 +37,14 @@ import pyarrow as pa
 
 from gpudiff.model.batch import DetectionBatch, OwnPlanes
 from gpudiff.model.errors import BadMessage, MissingKey
+from gpudiff.model.forced import MadeUp
 from gpudiff.model.frame import FrameId, Observation
 from gpudiff.model.tables import DIASOURCE, FORCED_SOURCE, Column, Table
 
 MAGIC = b"GDD2"
 ANSWER_MAGIC = b"GDA1"
 CONTROL_MAGIC = b"GDV1"
+LATER_MAGIC = b"GDL1"
 PARTS = 8, 11
 OBSERVATION_TIMES = (
     "mjd_start_tai",
@@ -77,6 +82,17 @@ class Header(msgspec.Struct):
     zero_point: float | None
     received_tai: float | None
     sent_tai: float | None
+
+
+class LaterHeader(msgspec.Struct):
+    """The JSON header of forced photometry that was made up, of the frame as it was committed."""
+
+    visit: int
+    snap: int
+    detector: int
+    fingerprint: str
+    unit: str
+    zero_point: float | None
 
 
 class Answer(msgspec.Struct):
@@ -124,7 +140,8 @@ def encode(batch: DetectionBatch) -> list[Any]:
         sent_tai=float(batch.sent_tai),
     )
     json = msgspec.json.encode(header, enc_hook=_numpy_scalar)
-    sources, forced = (_encode_table(batch, table) for table in (batch.sources, batch.forced))
+    name = observation.frame, batch.fingerprint
+    sources, forced = (_encode_table(table, *name) for table in (batch.sources, batch.forced))
     planes = [_raw(cutouts, "<f4"), _raw(psf, "<f4"), forced, _raw(batch.variance, "<f4"), _raw(batch.mask, "<u2")]
     if batch.own is not None:
         own = batch.own
@@ -223,6 +240,32 @@ def decode_control(parts: list[Any]) -> dict[str, Any]:
     return said
 
 
+def is_later(parts: list[Any]) -> bool:
+    """Whether a message is forced photometry that was made up."""
+    return bool(parts) and bytes(parts[0][:5]) == LATER_MAGIC
+
+
+def encode_later(made: MadeUp) -> list[bytes]:
+    """The three parts of forced photometry that was made up."""
+    frame, words = made.frame, (made.fingerprint, made.unit, made.zero_point)
+    header = LaterHeader(frame.visit, frame.snap, frame.detector, *words)
+    return [LATER_MAGIC, msgspec.json.encode(header), _encode_table(made.forced, frame, made.fingerprint)]
+
+
+def decode_later(parts: list[Any]) -> MadeUp:
+    """The forced photometry in a message's parts; raises MissingKey, BadMessage."""
+    if len(parts) != 3 or not is_later(parts):
+        raise BadMessage(f"forced: expected 3 parts, the first {LATER_MAGIC!r}; got {len(parts)}")
+    try:
+        header = msgspec.json.decode(parts[1], type=LaterHeader)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessage(f"forced: header: {error}") from None
+    frame = FrameId(header.visit, header.snap, header.detector)
+    forced = _decode_table(parts[2], FORCED_SOURCE, f"forced {frame}")
+    _check_frame(forced, frame, f"forced {frame}")
+    return MadeUp(frame, header.fingerprint, header.unit, header.zero_point, forced)
+
+
 def encode_answer(answer: Answer) -> list[bytes]:
     """The two parts of an answer."""
     return [ANSWER_MAGIC, msgspec.json.encode(answer)]
@@ -248,9 +291,8 @@ def _or_nan(value: Any) -> Any:
     return float("nan") if value is None else value
 
 
-def _encode_table(batch: DetectionBatch, table: Table) -> bytes:
-    frame = batch.observation.frame
-    metadata = {"visit": str(frame.visit), "detector": str(frame.detector), "fingerprint": batch.fingerprint}
+def _encode_table(table: Table, frame: FrameId, fingerprint: str) -> bytes:
+    metadata = {"visit": str(frame.visit), "detector": str(frame.detector), "fingerprint": fingerprint}
     record = pa.RecordBatch.from_pydict({c.name: pa.array(table[c.name]) for c in table.schema})
     record = record.replace_schema_metadata(metadata)
     sink = pa.BufferOutputStream()

@@ -8,12 +8,14 @@ allowed/frames/NAME.key       clients that may send frames
 allowed/detections/NAME.key   differencers that may hand detections to this associator
 allowed/alerts/NAME.key       brokers that may subscribe to its ZeroMQ sinks
 associator.key            the associator's public key, on a differencer's machine; without it both have one pair
+NAME.key                  that of one of several associators, where [service] associators says "key NAME" of it
 
 Files are ZeroMQ certificates, as czmq and pyzmq write and read them too.
 """
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,13 +158,27 @@ def warning(security: Security, endpoint: str) -> str:
     return f"insecure: {endpoint} takes messages from everybody, unencrypted ([security] insecure = true)"
 
 
-def associator_keys(security: Security) -> ClientKeys | None:
-    """The keys of a differencer that connects to its associator; None where none are configured."""
+def associator_keys(security: Security, name: str = "") -> ClientKeys | None:
+    """The keys of a differencer that connects to its associator; None where none are configured.
+
+    name : of the associator's own public key, '' for associator.key or else the differencer's own.  Raises
+    BadConfiguration, also for a name without keys.
+    """
     if not security.keys:
+        if name:
+            raise BadConfiguration(f"[service] associators: key {name}: expected [security] keys, where it lies")
         return None
+    if name and not NAME.fullmatch(name):
+        raise BadConfiguration(f"[service] associators: expected the name of a key, got {name!r}")
     folder = Path(security.keys)
-    named = folder / f"associator{PUBLIC}"
-    return client_keys(folder / f"{SERVICE}{SECRET}", named if named.exists() else folder / f"{SERVICE}{PUBLIC}")
+    common = folder / f"associator{PUBLIC}"
+    shared = common if common.exists() else folder / f"{SERVICE}{PUBLIC}"
+    return client_keys(folder / f"{SERVICE}{SECRET}", folder / f"{name}{PUBLIC}" if name else shared)
+
+
+def keys_by_endpoint(security: Security, names: Mapping[str, str]) -> dict[str, ClientKeys | None]:
+    """`associator_keys` of each endpoint.  names : endpoint -> name of its key"""
+    return {endpoint: associator_keys(security, name) for endpoint, name in names.items()}
 
 
 def _make_folder(folder: Path) -> None:

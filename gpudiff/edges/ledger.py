@@ -32,6 +32,7 @@ from gpudiff.edges.ledger_tables import (
 from gpudiff.model import states
 from gpudiff.model.association import MOVING, NEW, TONIGHT, Association
 from gpudiff.model.errors import BadMessage, StoreFailed
+from gpudiff.model.forced import MadeUp
 from gpudiff.model.frame import FrameId
 from gpudiff.model.tables import FORCED_SOURCE, Table
 
@@ -91,6 +92,15 @@ class Delivered:
     seq: int
     at_tai: float
     refused: Sequence[tuple[int, int, str]] = ()
+
+
+@dataclass(frozen=True)
+class Published:
+    """A frame whose alerts have left: how many, when their latency began (None: unknown) and ended, MJD TAI."""
+
+    alerts: int
+    reference_tai: float | None
+    at_tai: float
 
 
 class Ledger(LedgerReader):
@@ -153,11 +163,32 @@ class Ledger(LedgerReader):
             try:
                 self._store_sources(what)
                 self._store_objects(what)
-                self._store_forced(what)
+                self._store_forced(what.frame, what.forced, what.forced_records)
             except Taken:
                 raise BadMessage(f"detections {what.frame}: an id is taken by another frame") from None
             self._store_alerts(what)
             self._store_counts(what)
+
+    def make_up(self, what: MadeUp, records: Sequence[bytes]) -> bool:
+        """Store the forced photometry of a frame that was committed without it; whether that is new.
+
+        records : the encoded diaForcedSource of each row.  A repeat changes nothing.  Raises BadMessage when the
+        frame is not committed under this fingerprint: it is not, any more or not yet, the same frame.
+        """
+        with self.transaction():
+            stored = self.standing(what.frame)
+            if stored is None or stored.fingerprint != what.fingerprint:
+                raise BadMessage(
+                    f"forced {what.frame}: expected a frame that is committed under {what.fingerprint or 'none'},"
+                    f" got {stored.fingerprint if stored else 'none'}"
+                )
+            if not len(what.forced) or self._has_forced(what.frame):
+                return False
+            self._db.run(
+                f"UPDATE batch SET forced = ? WHERE {FRAME} AND {LIVE}", (pack(what.forced), *key(what.frame))
+            )
+            self._store_forced(what.frame, what.forced, records)
+        return True
 
     def move_detector(self, frame: FrameId, state: str, now: float, reason: str = "") -> None:
         """Write a detector's change of state; raises BadMessage when it cannot follow the present one."""
@@ -186,9 +217,9 @@ class Ledger(LedgerReader):
             self._db.insert("archive", columns, [(file.name, file.visit, file.schema, file.size, 0)])
 
     # ------------------------------------------------------------ the outbox
-    def delivered(self, done: Sequence[Delivered], sinks: Sequence[str], now: float) -> None:
+    def delivered(self, done: Sequence[Delivered], sinks: Sequence[str], now: float) -> list[Published]:
         """Note how far sinks are; what all of `sinks` have, or, without any, the archive, is published and leaves
-        the outbox."""
+        the outbox: those frames."""
         with self.transaction():
             for one in done:
                 self._db.run("DELETE FROM sink WHERE name = ?", (one.sink,))
@@ -200,18 +231,18 @@ class Ledger(LedgerReader):
             slowest = min((marks.get(name, 0) for name in sinks), default=self.last_seq())
             for one in done:
                 self._when[one.seq] = max(one.at_tai, self._when.get(one.seq, one.at_tai))
-            self._publish(slowest, max((one.at_tai for one in done), default=now))
+            return self._publish(slowest, max((one.at_tai for one in done), default=now))
 
-    def _publish(self, seq: int, at_tai: float) -> None:
+    def _publish(self, seq: int, at_tai: float) -> list[Published]:
         """at_tai : for frames of which nobody said when the last of the sinks had them"""
         sql = "SELECT seq, visit, snap, detector FROM outbox WHERE seq <= ? AND held = '' ORDER BY seq"
-        frames = self._rows(sql, (seq,))
-        for one, *frame in frames:
-            when = self._when.get(one, at_tai)
-            self._db.run(f"UPDATE detector SET published_tai = ? WHERE {FRAME}", (when, *frame))
+        frames = {tuple(frame): self._when.get(one, at_tai) for one, *frame in self._rows(sql, (seq,))}
+        change = f"UPDATE detector SET published_tai = ? WHERE {FRAME} RETURNING sources, reference_tai"
+        found = [(row, when) for frame, when in frames.items() for row in self._rows(change, (when, *frame))]
         if frames:
             self._db.run("DELETE FROM outbox WHERE seq <= ? AND held = ''", (seq,))
         self._when = {one: when for one, when in self._when.items() if one > seq}
+        return [Published(sources, reference_tai, when) for (sources, reference_tai), when in found]
 
     def release(self, visit: int, detector: int | None, drop: bool, now: float) -> int:
         """Let held alerts of a visit (of one of its detectors) go, or drop them; how many frames that were.
@@ -299,12 +330,15 @@ class Ledger(LedgerReader):
         row = (*key(what.frame), what.revision, what.alert_fingerprint, pack(table), forced)
         self._db.insert("batch", names, [row])
 
-    def _store_forced(self, what: Commit) -> None:
-        if len(what.forced):
-            columns = [_values(what.forced[name]) for name in ("diaObjectId", "midpointMjdTai")]
-            rows = zip(*columns, what.forced_records, strict=True)
-            frame = key(what.frame)
-            self._db.insert("dia_forced_source", FORCED_COLUMNS, [(one, *frame, when, r) for one, when, r in rows])
+    def _has_forced(self, frame: FrameId) -> bool:
+        where = f"{FRAME} AND {LIVE} AND forced IS NOT NULL"
+        return bool(self._rows(f"SELECT 1 FROM batch WHERE {where}", key(frame)))
+
+    def _store_forced(self, frame: FrameId, forced: Table, records: Sequence[bytes]) -> None:
+        if len(forced):
+            columns = [_values(forced[name]) for name in ("diaObjectId", "midpointMjdTai")]
+            rows = [(one, *key(frame), when, record) for one, when, record in zip(*columns, records, strict=True)]
+            self._db.insert("dia_forced_source", FORCED_COLUMNS, rows)
 
     def _store_alerts(self, what: Commit) -> None:
         self._store_once("alert_schema", "json", what.schema_fingerprint, what.schema)

@@ -81,8 +81,9 @@ class Service:
     cutout_size: int = 51  # px, odd
     cutout_planes: str = "difference"  # which cutouts have variance, mask and PSF; all: science and template too
     sinks: tuple[str, ...] = ()  # where alerts go beside the archive: "zmq+tcp://127.0.0.1:5571", ... (ALERTS.md)
-    forced: bool = True  # fluxes at known positions without a detection; left out while frames queue up
+    forced: bool = True  # fluxes at known positions without a detection; made up later when frames queue up
     forced_objects: str = ""  # table of those positions, diaObjectId, ra, dec; "": [sky] known_objects
+    forced_room: int = 4 << 30  # bytes on disk for those that wait; beyond them they are left out, and counted
     ring: str = "/dev/shm"  # folder for shared memory with clients on this machine; "": none
     calibrations: str = ""  # folder of calibrations for raw frames
     raw: bool = False  # true: frames that do not say whether they are calibrated are raw

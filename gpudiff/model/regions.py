@@ -14,11 +14,13 @@ class Region:
 
     ra : degrees, from and to; from above to goes through 0; dec : degrees, from and to
     Each edge belongs to the zone that begins there, the north pole to the one that ends there.
+    key : name of the associator's public key in the folder of keys, '' where all have one
     """
 
     endpoint: str
     ra: tuple[float, float] = WHOLE["ra"]
     dec: tuple[float, float] = WHOLE["dec"]
+    key: str = ""
 
     def has(self, ra: float, dec: float) -> bool:
         """Whether a place, degrees, is in the zone; ra in [0, 360)."""
@@ -39,6 +41,11 @@ class Regions:
         return tuple(dict.fromkeys(one.endpoint for one in self.zones))
 
     @property
+    def keys(self) -> dict[str, str]:
+        """endpoint -> the name of its key."""
+        return {one.endpoint: one.key for one in self.zones}
+
+    @property
     def several(self) -> bool:
         """Whether more than one associator shares the sky."""
         return len(self.endpoints) > 1
@@ -54,16 +61,18 @@ class Regions:
 
 
 def parse(text: str) -> Region:
-    """The region in "ENDPOINT [ra FROM TO] [dec FROM TO]"; raises ValueError, saying what was expected."""
+    """The region in "ENDPOINT [ra FROM TO] [dec FROM TO] [key NAME]"; raises ValueError that says why."""
     endpoint, *words = text.split() or [""]
+    key = words.pop() if words[-2:-1] == ["key"] else ""
+    words = words[:-1] if key else words
     said = dict(WHOLE)
     if not endpoint or len(words) not in (0, 3, 6):
-        raise ValueError(f'expected "ENDPOINT ra FROM TO dec FROM TO", got {text!r}')
+        raise ValueError(f'expected "ENDPOINT ra FROM TO dec FROM TO key NAME", got {text!r}')
     for axis, *limits in (words[start : start + 3] for start in range(0, len(words), 3)):
         if axis not in WHOLE or said[axis] != WHOLE[axis]:
             raise ValueError(f"{text!r}: expected ra or dec, each once, got {axis!r}")
         said[axis] = _limits(text, axis, limits)
-    return Region(endpoint, said["ra"], said["dec"])
+    return Region(endpoint, said["ra"], said["dec"], key)
 
 
 def _limits(text: str, axis: str, words: Sequence[str]) -> tuple[float, float]:
@@ -88,6 +97,9 @@ def problem(texts: Sequence[str]) -> str:
         if len(found) != 1:
             where = f"ra {ra[0]:g} {ra[1]:g} dec {dec[0]:g} {dec[1]:g}"
             return f"expected one associator for {where}, got {' and '.join(found) or 'none'}"
+    for one in zones:
+        if len(keys := sorted({other.key for other in zones if other.endpoint == one.endpoint})) > 1:
+            return f"expected one key of {one.endpoint}, got {' and '.join(map(repr, keys))}"
     return ""
 
 

@@ -250,6 +250,7 @@ FORCED_SOURCE: tuple[Column, ...] = (
     _C("pixelFlags", "i4", "", "mask planes (bits of model.mask) within a pixel and a half of the position"),
 )
 """PSF fluxes at the positions of known objects that were not detected."""
+FORCED_FLUXES = "psfFlux", "psfFluxErr", "scienceFlux", "scienceFluxErr"
 
 
 def dia_source_ids(visit: int, detector: int, count: int) -> np.ndarray:

@@ -1,18 +1,19 @@
 """From associated DIASources to what their alerts say, in the published units."""
 
+from typing import Any
+
 import numpy as np
 
 from gpudiff import __version__
 from gpudiff.model.alert import ALERT_SOURCE, FLUXES, MOMENTS, NANOJANSKY, AlertBatch
 from gpudiff.model.association import Association
 from gpudiff.model.batch import DetectionBatch
+from gpudiff.model.forced import MadeUp
 from gpudiff.model.photometry import nanojansky
 from gpudiff.model.provenance import extend, step
 from gpudiff.model.sky import Sky
-from gpudiff.model.tables import Table
+from gpudiff.model.tables import FORCED_FLUXES, Table
 from gpudiff.science.solar_system import Sight, solar_system
-
-FORCED_FLUXES = "psfFlux", "psfFluxErr", "scienceFlux", "scienceFluxErr"
 
 
 def make_alerts(
@@ -31,12 +32,12 @@ def make_alerts(
     common["fluxUnit"] says which.  Trails, dipoles and moments are arcsec by the WCS, NaN without one.
     """
     fingerprint, _ = provenance(batch, configuration)
-    observation, calibrated = batch.observation, nanojansky(batch.unit, batch.zero_point) is not None
+    observation = batch.observation
     common = {
         "band": observation.band or None,
         "exposureTime": None if np.isnan(observation.exposure_s) else observation.exposure_s,
         "timeProcessedMjdTai": now,
-        "fluxUnit": NANOJANSKY if calibrated else batch.unit,
+        "fluxUnit": flux_unit(batch),
         "reliabilityVersion": next((one["version"] for one in batch.steps if one["step"] == "reliability"), None),
     }
     return AlertBatch(
@@ -91,7 +92,17 @@ def published(batch: DetectionBatch) -> Table:
     return Table(ALERT_SOURCE, {**sources.columns, **changed})
 
 
-def published_forced(batch: DetectionBatch) -> Table:
+def published_forced(batch: DetectionBatch | MadeUp) -> Table:
     """The frame's forced photometry in published units, as the DIASources' fluxes are: Table of FORCED_SOURCE."""
     scale = nanojansky(batch.unit, batch.zero_point) or 1.0
     return batch.forced.replace(**{name: batch.forced[name] * scale for name in FORCED_FLUXES})
+
+
+def forced_common(batch: DetectionBatch | MadeUp, now: float) -> dict[str, Any]:
+    """What all records of a frame's forced photometry share.  now : MJD TAI"""
+    return {"timeProcessedMjdTai": now, "fluxUnit": flux_unit(batch)}
+
+
+def flux_unit(batch: DetectionBatch | MadeUp) -> str:
+    """In which published fluxes are: nJy where that can be known."""
+    return batch.unit if nanojansky(batch.unit, batch.zero_point) is None else NANOJANSKY

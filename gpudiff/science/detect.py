@@ -16,7 +16,7 @@ from gpudiff.model.sky import Sky
 from gpudiff.model.tables import DIASOURCE, DO_NOT_ALERT_ALONE, Table, dia_source_ids, flag
 from gpudiff.science.cut import cut_difference
 from gpudiff.science.dipoles import find_dipoles
-from gpudiff.science.forced import MIDDLE, correlated, science_flux, template_flux
+from gpudiff.science.forced import MIDDLE, correlated, light_squares, science_flux, template_flux
 from gpudiff.science.judge import Shapes, flags_of
 from gpudiff.science.quality import assess, counted, poor_notes
 from gpudiff.science.streaks import mark_streaks
@@ -91,7 +91,7 @@ def _measure(difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, fit
     own = fit.flux * own_photons(fit.profile) / gain
     flux_error = np.sqrt(np.maximum(covariance[:, 0, 0] + own, 0.5 * covariance[:, 0, 0]))
     ap_flux, ap_error = _aperture(difference, cut, fit)
-    science, science_error = science_flux(difference, y, x, fit)
+    science, science_error = science_flux(light_squares(difference, y, x), fit)
     template, template_error = template_flux(difference, y, x, fit)
     return {
         "x": x + fit.dx,

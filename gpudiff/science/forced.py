@@ -7,6 +7,7 @@ import numpy as np
 from gpudiff.arrays.correlation import passed
 from gpudiff.arrays.measure import PointFit, forced, own_photons, shifted
 from gpudiff.arrays.stamps import stamps
+from gpudiff.model.forced import LightSquares
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
 from gpudiff.science.cut import box_of, cut_matched, inside, profiles
@@ -28,25 +29,33 @@ class Placed(Protocol):
     def flux(self) -> np.ndarray: ...
 
 
-def science_flux(
-    difference: Difference, y: np.ndarray, x: np.ndarray, fit: Placed
-) -> tuple[np.ndarray, np.ndarray]:
+def light_squares(difference: Difference, y: np.ndarray, x: np.ndarray) -> LightSquares:
+    """What `science_flux` measures at (y, x), whole pixels."""
+    science, box = difference.science, box_of(difference)
+    usable = (stamps(science.mask, y, x, box) & bit("BAD", "SAT", "CR", "NO_DATA")) == 0
+    usable &= inside(science.shape, y, x, box)
+    return LightSquares(
+        image=np.where(usable, stamps(science.image, y, x, box), 0),
+        matched=np.nan_to_num(stamps(difference.matched, y, x, box)),
+        usable=usable,
+        psf=profiles(difference, difference.science_psf, y, x),
+        sky=science.sky_variance.at(y, x),
+        gain=science.gain,
+    )
+
+
+def science_flux(squares: LightSquares, fit: Placed) -> tuple[np.ndarray, np.ndarray]:
     """(flux, error) (N,) of the PSF at the fitted positions in the science image.
 
     Weighted by the noise of the sky and of the light that does not change: weights that followed the pixels' own
     noise would make every flux too small.
     """
-    science, box = difference.science, box_of(difference)
-    usable = (stamps(science.mask, y, x, box) & bit("BAD", "SAT", "CR", "NO_DATA")) == 0
-    usable &= inside(science.shape, y, x, box)
-    profile = shifted(profiles(difference, difference.science_psf, y, x), fit.dy, fit.dx)
-    static = (
-        np.nan_to_num(stamps(difference.matched, y, x, box)) + np.minimum(fit.flux, 0)[:, None, None] * profile
-    )
-    sky = science.sky_variance.at(y, x)[:, None, None]
-    weight = np.where(usable, 1 / (sky + np.maximum(static, 0) / np.float32(science.gain)), 0)
-    flux, error = forced(np.where(usable, stamps(science.image, y, x, box), 0), weight, profile)
-    return flux, np.sqrt(error**2 + np.maximum(fit.flux, 0) * own_photons(profile) / science.gain)
+    profile = shifted(squares.psf, fit.dy, fit.dx)
+    static = squares.matched + np.minimum(fit.flux, 0)[:, None, None] * profile
+    variance = squares.sky[:, None, None] + np.maximum(static, 0) / np.float32(squares.gain)
+    weight = np.where(squares.usable, 1 / variance, 0)
+    flux, error = forced(squares.image, weight, profile)
+    return flux, np.sqrt(error**2 + np.maximum(fit.flux, 0) * own_photons(profile) / squares.gain)
 
 
 def template_flux(

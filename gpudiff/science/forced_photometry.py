@@ -8,11 +8,12 @@ import numpy as np
 from gpudiff.arrays.measure import forced, own_photons, shifted
 from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.zone_join import unit_vectors, zone_join
+from gpudiff.model.forced import ForcedSquares
 from gpudiff.model.frame import Difference
 from gpudiff.model.sky import Sky
-from gpudiff.model.tables import FORCED_SOURCE, Table
+from gpudiff.model.tables import FORCED_FLUXES, FORCED_SOURCE, Table
 from gpudiff.science.cut import cut_difference
-from gpudiff.science.forced import MIDDLE, correlated, science_flux
+from gpudiff.science.forced import MIDDLE, correlated, light_squares, science_flux
 
 Known = Callable[[float, float, float], Table]
 """(ra, dec, radius), degrees, to a table with diaObjectId, ra, dec: all objects there, perhaps some beside."""
@@ -34,52 +35,71 @@ def forced_photometry(difference: Difference, sources: Table, known: Known, gate
     Errors include the object's own photons.  NaN where no pixel of the PSF is usable; `pixelFlags` says what lies
     in its core.  Empty without a WCS.
     """
+    squares = forced_squares(difference, sources, known, gate)
+    return measured(squares) if squares else Table.empty(FORCED_SOURCE)
+
+
+def forced_squares(difference: Difference, sources: Table, known: Known, gate: float) -> ForcedSquares | None:
+    """What `measured` makes the fluxes of `forced_photometry` from, now or later; None where nothing is known."""
     frame = difference.science.frame
     sky = Sky(frame.wcs)
     if not sky:
-        return Table.empty(FORCED_SOURCE)
+        return None
     objects = known(*_circle(sky, difference.image.shape))
     x, y = sky.to_pixels(objects["ra"], objects["dec"])
     rows = np.flatnonzero(_inside(x, y, difference.image.shape))
     near, _ = zone_join(objects["ra"][rows], objects["dec"][rows], sources["ra"], sources["dec"], gate)
     rows = np.delete(rows, np.unique(near))
-    seen, count = frame.observation, len(rows)
+    if len(rows) == 0:
+        return None
+    y, x = y[rows], x[rows]
+    row, column = np.rint(y).astype(int), np.rint(x).astype(int)
+    cut = cut_difference(difference, row, column)
+    return ForcedSquares(
+        places=_places(difference, objects.take(rows), row, column),
+        dy=y - row,
+        dx=x - column,
+        data=cut.data,
+        weight=cut.weight,
+        psf=cut.psf,
+        scale=float(difference.quality.score_scale * correlated(difference, difference.psf[MIDDLE])),
+        science=light_squares(difference, row, column),
+    )
+
+
+def measured(squares: ForcedSquares) -> Table:
+    """The places with their fluxes: Table of FORCED_SOURCE."""
+    profile = shifted(squares.psf, squares.dy, squares.dx)
+    flux, error = forced(squares.data, squares.weight, profile)
+    own = np.maximum(flux, 0) * own_photons(profile) / squares.science.gain
+    place = Place(squares.dy, squares.dx, np.nan_to_num(flux))
+    science, science_error = science_flux(squares.science, place)
+    return squares.places.replace(
+        psfFlux=flux,
+        psfFluxErr=np.where(np.isfinite(flux), np.sqrt((squares.scale * error) ** 2 + own), np.nan),
+        scienceFlux=science,
+        scienceFluxErr=np.where(np.isfinite(science), science_error, np.nan),
+    )
+
+
+def _places(difference: Difference, objects: Table, row: np.ndarray, column: np.ndarray) -> Table:
+    """What is known of the objects before their fluxes are: those are NaN."""
+    seen, count = difference.science.frame.observation, len(objects)
+    core = stamps(difference.mask, row, column, 1)
     return Table(
         FORCED_SOURCE,
         {
-            "diaObjectId": objects["diaObjectId"][rows],
+            **{name: np.full(count, np.nan) for name in FORCED_FLUXES},
+            "diaObjectId": objects["diaObjectId"],
             "visit": np.full(count, seen.frame.visit),
             "detector": np.full(count, seen.frame.detector),
             "band": np.full(count, seen.band, "U68"),
             "midpointMjdTai": np.full(count, seen.midpoint_mjd_tai),
-            "ra": objects["ra"][rows],
-            "dec": objects["dec"][rows],
-            **_measured(difference, y[rows], x[rows]),
+            "ra": objects["ra"],
+            "dec": objects["dec"],
+            "pixelFlags": np.bitwise_or.reduce(core, (1, 2)),
         },
     )
-
-
-def _measured(difference: Difference, y: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:
-    """The columns that are measured, at (N,) positions on the image, pixels."""
-    row, column = np.rint(y).astype(int), np.rint(x).astype(int)
-    if len(row) == 0:
-        nothing = np.empty(0)
-        return dict.fromkeys(("psfFlux", "psfFluxErr", "scienceFlux", "scienceFluxErr", "pixelFlags"), nothing)
-    cut = cut_difference(difference, row, column)
-    profile = shifted(cut.psf, y - row, x - column)
-    flux, error = forced(cut.data, cut.weight, profile)
-    scale = difference.quality.score_scale * correlated(difference, difference.psf[MIDDLE])
-    own = np.maximum(flux, 0) * own_photons(profile) / difference.science.gain
-    place = Place(y - row, x - column, np.nan_to_num(flux))
-    science, science_error = science_flux(difference, row, column, place)
-    core = stamps(difference.mask, row, column, 1)
-    return {
-        "psfFlux": flux,
-        "psfFluxErr": np.where(np.isfinite(flux), np.sqrt((scale * error) ** 2 + own), np.nan),
-        "scienceFlux": science,
-        "scienceFluxErr": np.where(np.isfinite(science), science_error, np.nan),
-        "pixelFlags": np.bitwise_or.reduce(core, (1, 2)),
-    }
 
 
 def _circle(sky: Sky, shape: tuple[int, ...]) -> tuple[float, float, float]:

@@ -35,12 +35,13 @@ from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.clock import tai_now
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import BadMessage, GpudiffError, MustStop, StoreFailed
+from gpudiff.model.forced import MadeUp
 from gpudiff.model.frame import FrameId
 from gpudiff.model.outgoing import Sink
 from gpudiff.model.photometry import nanojansky
 from gpudiff.model.provenance import canonical, digest
 from gpudiff.model.tables import DIAOBJECT, Table
-from gpudiff.science.alert import latency, make_alerts, provenance, published_forced, reference_time
+from gpudiff.science.alert import forced_common, latency, make_alerts, provenance, published_forced, reference_time
 from gpudiff.science.objects import rebuild
 from gpudiff.science.stopwatch import Stopwatch
 from gpudiff.services import log
@@ -170,6 +171,20 @@ class Associator:
         self.counts[f"control: {answer.status}"] += 1
         return answer
 
+    def later(self, parts: Sequence[Any]) -> Answer:
+        """Store forced photometry that was made up: committed, duplicate, or failed and put aside.
+
+        Raises MustStop only.
+        """
+        answer = self._refusing(Message(parts), lambda: self._make_up(detections.decode_later(list(parts))))
+        self.counts[f"forced: {answer.status}"] += 1
+        return answer
+
+    def _make_up(self, made: MadeUp) -> Answer:
+        records = alert_codec.encode_forced(published_forced(made), forced_common(made, self.clock()))
+        new = self.ledger.make_up(made, records)
+        return Answer(_list(made.frame), "committed" if new else "duplicate")
+
     def _prepare(self, said: dict[str, Any]) -> None:
         """Read the known objects of a visit that was announced, before its detections come."""
         place = [one for one in (said.get("ra"), said.get("dec")) if isinstance(one, int | float)]
@@ -195,7 +210,7 @@ class Associator:
         if done:
             self.metrics.delivered(done, self.ledger.waits([one.seq for one in done]))
         if done or (not sinks and self.ledger.pending(limit=1)):
-            self.ledger.delivered(done, sinks, self.clock())
+            self.metrics.published(self.ledger.delivered(done, sinks, self.clock()))
 
     @contextmanager
     def _committing(self) -> Iterator[None]:
@@ -303,6 +318,8 @@ class Associator:
         frame = batches[0].observation.frame
         stored = self.ledger.standing(frame)
         if stored and stored.fingerprint == batches[0].fingerprint:
+            if len(batches[0].forced):  # it may have been put off when the frame was committed
+                self._make_up(made_up(batches[0]))
             new = stored.sources - stored.known
             counts = (stored.sources, stored.known, new)
             return [Answer(_list(frame), "duplicate", *counts, latency_s=stored.latency_s)]
@@ -473,6 +490,11 @@ class Associator:
         log.warn("refused", error, FrameId(*frame) if frame else None)
         self.counts[error.name] += 1
         return Answer(frame, "failed", error=error.name, reason=str(error))
+
+
+def made_up(batch: DetectionBatch) -> MadeUp:
+    """A batch's forced photometry alone."""
+    return MadeUp(batch.observation.frame, batch.fingerprint, batch.unit, batch.zero_point, batch.forced)
 
 
 def own(directory: Path) -> int:

@@ -81,10 +81,12 @@ def step(associator: Associator, router: Router) -> int:
         if message is not None:
             received.append(message)
     controls = [one for one in received if detections.is_control(one.parts)]
-    batches = [one for one in received if not detections.is_control(one.parts)]
+    later = [one for one in received if detections.is_later(one.parts)]
+    batches = [one for one in received if not (detections.is_control(one.parts) or detections.is_later(one.parts))]
     answers = associator.answers([Message(one.parts, one.cut) for one in batches]) if batches else []
     answers += [associator.control(one.parts) for one in controls]
-    for one, answer in zip([*batches, *controls], answers, strict=True):
+    answers += [associator.later(one.parts) for one in later]
+    for one, answer in zip([*batches, *controls, *later], answers, strict=True):
         answer.load = associator.load.level
         if not router.send(one.sender, detections.encode_answer(answer)):
             associator.counts["unheard"] += 1

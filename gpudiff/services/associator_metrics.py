@@ -8,7 +8,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client import Counter as Total
 
-from gpudiff.edges.ledger import Delivered
+from gpudiff.edges.ledger import Delivered, Published
 from gpudiff.services.load import Level
 from gpudiff.services.metrics import SECONDS, LoadMetrics
 
@@ -49,7 +49,13 @@ class AssociatorMetrics:
         )
         self._latency = Histogram(
             "gpudiff_alert_latency_seconds",
-            "end of readout (arrival, where nobody said it) to the commit, of each alert",
+            "end of readout (arrival, where nobody said it) until every sink had it, of each alert",
+            registry=registry,
+            buckets=SECONDS,
+        )
+        self._committed = Histogram(
+            "gpudiff_commit_latency_seconds",
+            "end of readout (arrival) to the commit, of each frame",
             registry=registry,
             buckets=SECONDS,
         )
@@ -112,8 +118,15 @@ class AssociatorMetrics:
         self._alerts.inc(alerts)
         self._objects.set(objects)
         if latency_s is not None and np.isfinite(latency_s):
-            for _ in range(alerts):
-                self._latency.observe(latency_s)
+            self._committed.observe(latency_s)
+
+    def published(self, frames: Sequence[Published]) -> None:
+        """Note how long the alerts of frames took until the last sink had them; without sinks, the archive."""
+        for one in frames:
+            if one.reference_tai is not None:
+                seconds = (one.at_tai - one.reference_tai) * 86400
+                for _ in range(one.alerts):
+                    self._latency.observe(seconds)
 
     def set_apart(self, alerts: int, held: bool, delayed: bool) -> None:
         """Count the alerts of a suspect frame, which are held, and of one that came after it was given up."""

@@ -2,8 +2,9 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from gpudiff.edges.transport import ClientKeys
@@ -23,9 +24,10 @@ AGAIN_S = 5.0
 class Associators:
     """A herald to each.  One visit is one associator's (its boresight decides), so each sums up whole visits."""
 
-    def __init__(self, regions: Regions, keys: ClientKeys | None = None):
+    def __init__(self, regions: Regions, keys: Mapping[str, ClientKeys | None] = MappingProxyType({})):
+        """keys : endpoint -> the keys to connect with"""
         self.regions = regions
-        self._heralds = {one: Herald(one, keys) for one in regions.endpoints}
+        self._heralds = {one: Herald(one, keys.get(one)) for one in regions.endpoints}
         self._levels = dict.fromkeys(regions.endpoints, 0)
         self._told: OrderedDict[int, str] = OrderedDict()
         self._hung: dict[str, float] = {}

@@ -10,7 +10,7 @@ from typing import Any
 
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.dead_letters import DeadLetters
-from gpudiff.edges.keys import associator_keys
+from gpudiff.edges.keys import keys_by_endpoint
 from gpudiff.edges.positions import known_positions
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import endpoint_in, wait
@@ -25,12 +25,13 @@ from gpudiff.model.errors import (
 )
 from gpudiff.services import log
 from gpudiff.services.associators import Associators
+from gpudiff.services.backlog import Backlog, Owed
 from gpudiff.services.handover import error_named
 from gpudiff.services.intake import Held
 from gpudiff.services.load import FORCED, INTAKE, Level
 from gpudiff.services.preload import Preloader
 from gpudiff.services.reception import Reception, refusal
-from gpudiff.services.settings import DONE, HANDING, READY, Settings
+from gpudiff.services.settings import DONE, HANDING, LATER, NEVER, NOW, READY, Settings
 from gpudiff.services.workers import WorkerPool, WorkerProcess
 
 TURN_S = 1.0
@@ -61,7 +62,7 @@ class Differencer:
         TemplateStore(settings.templates, settings.configuration.instrument, index=settings.index).close()
         security = settings.configuration.security
         bind = endpoint_in(settings.directory, settings.frames)
-        self.associators = Associators(settings.regions, associator_keys(security))
+        self.associators = Associators(settings.regions, keys_by_endpoint(security, settings.regions.keys))
         self.reception = Reception(bind, service, letters, security, self.associators)
         self.endpoint, self.metrics = self.reception.router.endpoint, self.reception.metrics
         self.intake = self.reception.intake
@@ -70,6 +71,7 @@ class Differencer:
         self.preloader = Preloader(settings, self.reception.schedule)
         self.preloader.start()
         self.level = Level()
+        self.backlog = Backlog(settings.put_off, service.forced_room, settings.regions.of)
         self._wake, self._waker = os.pipe()
         self._stopping = False
         self._ready: Callable[[str], None] | None = None
@@ -162,17 +164,31 @@ class Differencer:
         self._write_status("stopping" if self._stopping else "running")
 
     def _give_work(self) -> None:
+        """Give idle workers the next frames, or, when none waits, the forced photometry that was put off."""
         self._look_who_is_there()
         for one in self.pool.idle():
-            held = self.intake.next()
-            if held is None:
+            if held := self.intake.next():
+                one.work(held, self._when(held))
+            elif owed := self._owed():
+                one.make_up(owed)
+            else:
                 return
-            free = self.intake.waiting() <= len(self.pool.workers)
-            one.work(held, forced=free and held.associator not in self.associators.leaving_out(FORCED))
             self._look_who_is_there()
 
+    def _when(self, held: Held) -> bytes:
+        """When a frame's forced photometry is measured: under load it is put off, as long as there is room."""
+        free = self.intake.waiting() <= len(self.pool.workers)
+        if free and held.associator not in self.associators.leaving_out(FORCED):
+            return NOW
+        return NEVER if self.backlog.full else LATER
+
+    def _owed(self) -> Owed | None:
+        if self._stopping:
+            return None
+        return self.backlog.next(self.intake.closed | self.associators.leaving_out(FORCED))
+
     def _look_who_is_there(self) -> None:
-        busy = {one.held.associator for one in self.pool.workers if one.held}
+        busy = {one.associator for one in self.pool.workers if one.associator}
         self.intake.closed = self.associators.closed(busy)
 
     def _follow(self) -> None:
@@ -198,18 +214,61 @@ class Differencer:
                     self._done(held, values)
                 else:
                     self._failed(held, values["error"], values["reason"])
+            elif one.owed is not None:
+                owed, one.owed, values = one.owed, None, json.loads(bytes(message[1]))
+                if said == DONE:
+                    self._made_up(owed, values)
+                else:
+                    self._not_made_up(owed, values["error"], values["reason"])
 
     def _done(self, held: Held, values: dict[str, Any]) -> None:
         """The frame's detections are committed."""
         self.metrics.stages(values.pop("seconds") | {"frame_wait": held.waited_s})
         self.metrics.template(self.preloader.before(values.pop("template"), held.arrived))
-        forced, frame = values.pop("forced"), held.frame
-        self.metrics.forced(forced)
+        frame, told = held.frame, self._forced(held, values.pop("forced"), values.pop("put_off"))
         self.associators.answered(held.associator, values.pop("load"))
         self._follow()
-        told = "left out" if forced is None else forced
         log.say("done", frame, sources=values["sources"], status=values["status"], forced=told)
         self.reception.end(held, Receipt(frame.visit, frame.snap, frame.detector, None, **values))
+
+    def _forced(self, held: Held, fluxes: int, size: int | None) -> int | str:
+        """Count a frame's forced fluxes; those that were put off are owed.  What to say of it.
+
+        size : bytes that were put off, None where they had to be left out
+        """
+        self.metrics.forced(fluxes)
+        if size:
+            self.backlog.add(held.frame, size, held.associator)
+            self.metrics.put_off()
+            return "put off"
+        self.backlog.forget(held.frame)
+        if size is None:
+            self.metrics.put_off()
+            self.backlog.dropped += 1
+            return "left out"
+        return fluxes
+
+    def _made_up(self, owed: Owed, values: dict[str, Any]) -> None:
+        """Forced photometry that was put off is committed."""
+        self.backlog.end(owed)
+        self.metrics.made_up(values["forced"])
+        self.associators.answered(owed.associator, values["load"])
+        self._follow()
+        log.say("made up", owed.frame, forced=values["forced"])
+
+    def _not_made_up(self, owed: Owed, name: str, reason: str) -> None:
+        """As `_failed`; what is rejected is dropped, and counted."""
+        kind = error_named(name)
+        if issubclass(kind, MustStop):
+            raise kind(f"forced photometry of {owed.frame}: {reason}")
+        if issubclass(kind, AssociatorAway):
+            self.associators.gave_up(owed.associator)
+            owed.tries -= 1
+            self.backlog.again(owed)
+        elif issubclass(kind, InputRejected) or owed.tries >= self.attempts:
+            self.backlog.drop(owed, kind(f"forced photometry of {owed.frame}: {name}: {reason}"))
+        else:
+            self.backlog.again(owed)
 
     def _failed(self, held: Held, name: str, reason: str) -> None:
         """By the error's branch: reject, try again (three times, then reject), or stop.
@@ -225,6 +284,7 @@ class Differencer:
             held.tries -= 1
             self.intake.again(held)
         elif issubclass(kind, ChecksumMismatch | LostSegment):
+            self.backlog.forget(held.frame)
             self.reception.end(held, refusal(held.frame, "failed", kind(reason)))  # changed since it was accepted
         elif issubclass(kind, InputRejected):
             self.reception.reject(held, kind(reason))
@@ -239,14 +299,19 @@ class Differencer:
         self._hear(one)
         status = self.pool.replace(one)
         self.metrics.worker_restarted()
-        log.say("worker died", held.frame if (held := one.held) else None, log.WARNING, status=status)
+        work = one.held or one.owed
+        log.say("worker died", work.frame if work else None, log.WARNING, status=status)
+        why = "NeighbourLost", f"its worker died, exit status {status}"
         if one.held is not None:
-            self._failed(one.held, "NeighbourLost", f"its worker died, exit status {status}")
+            self._failed(one.held, *why)
+        if one.owed is not None:
+            self._not_made_up(one.owed, *why)
 
     def _write_status(self, state: str) -> None:
         pids = sorted(one.pid for one in self.pool.workers)
-        busy = {"busy": sum(one.held is not None for one in self.pool.workers)}
-        more = {**busy, **self.intake.report(), "associators": self.associators.report()}
+        self.metrics.dropped(self.backlog.dropped)
+        busy = {"busy": sum(one.associator is not None for one in self.pool.workers)}
+        more = {**busy, **self.intake.report(), **self.backlog.report(), "associators": self.associators.report()}
         self.metrics.write(self._status_file, len(self.intake.held), len(self.intake.queue), pids, state, more)
 
 

@@ -2,14 +2,19 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from math import inf
+from types import MappingProxyType
+from typing import Any
 
-from gpudiff.edges.detections import Answer, decode_answer, encode
+from gpudiff.edges.detections import Answer, decode_answer, encode, encode_later
 from gpudiff.edges.transport import ClientKeys, Dealer
 from gpudiff.edges.wire_header import Header, place
 from gpudiff.model import errors
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.errors import AssociatorAway, GpudiffError, TryAgain
+from gpudiff.model.forced import MadeUp
+from gpudiff.model.frame import FrameId
 from gpudiff.model.regions import Regions
 
 SILENCE_S = 30.0
@@ -46,7 +51,13 @@ class Handover:
         when it is back.  Raises the error that the associator names when it fails, and AssociatorAway after
         `away_s` or `hangs_s`.
         """
-        frame, parts = batch.observation.frame, encode(batch)
+        return self._ask(batch.observation.frame, encode(batch))
+
+    def make_up(self, made: MadeUp) -> Answer:
+        """The answer to forced photometry that was made up; as `commit`."""
+        return self._ask(made.frame, encode_later(made))
+
+    def _ask(self, frame: FrameId, parts: list[Any]) -> Answer:
         identity = [frame.visit, frame.snap, frame.detector]
         sent, begun, there = float("-inf"), time.monotonic(), time.monotonic()
         while True:
@@ -80,14 +91,19 @@ class Handover:
 class Handovers:
     """One worker's connections to all associators that share the sky."""
 
-    def __init__(self, regions: Regions, keys: ClientKeys | None = None):
+    def __init__(self, regions: Regions, keys: Mapping[str, ClientKeys | None] = MappingProxyType({})):
+        """keys : endpoint -> the keys to connect with"""
         patience = {"away_s": AWAY_S, "hangs_s": HANGS_S} if regions.several else {}
         self.regions = regions
-        self._to = {one: Handover(one, keys=keys, **patience) for one in regions.endpoints}
+        self._to = {one: Handover(one, keys=keys.get(one), **patience) for one in regions.endpoints}
 
     def commit(self, batch: DetectionBatch, header: Header) -> Answer:
         """As Handover.commit, by the associator that has the frame of this header."""
         return self._to[route(self.regions, header)].commit(batch)
+
+    def make_up(self, made: MadeUp, ra: float, dec: float) -> Answer:
+        """As Handover.make_up, by the associator that has the frame with this place."""
+        return self._to[self.regions.of(ra, dec)].make_up(made)
 
 
 def route(regions: Regions, header: Header) -> str:

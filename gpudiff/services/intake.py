@@ -9,7 +9,7 @@ from gpudiff.edges.control import Receipt
 from gpudiff.edges.wire import Envelope
 from gpudiff.edges.wire_header import Header
 from gpudiff.model.clock import tai_now
-from gpudiff.model.errors import BadMessage, NoCredit
+from gpudiff.model.errors import AssociatorAway, BadMessage, NoCredit
 from gpudiff.model.frame import FrameId
 
 REMEMBERED = 20_000
@@ -48,7 +48,8 @@ class Intake:
 
         `narrow` may be set: the associators that are behind; one frame for each is in hand at a time, whose answer
         tells whether there is room again.
-        `closed` may be set: the associators whose frames must wait; they get half of the room at most.
+        `closed` may be set: the associators whose frames must wait; they get half of the room at most, and while
+        they wait they take none of their clients' credit.
         """
         self.credit, self.max_bytes, self.route = credit, max_bytes, route
         self.narrow: frozenset[str] = frozenset()
@@ -76,11 +77,11 @@ class Intake:
                 f"frame {frame}: expected the very frame that is in work under this name, got another"
             )
         held.waiters[client] = attempt
-        return Receipt(frame.visit, frame.snap, frame.detector, attempt, "accepted")
+        return replace(self.waits(held, "accepted"), attempt=attempt)
 
     def next(self) -> Held | None:
         """The frame to work on next, its try counted; None when none waits whose associator is there."""
-        held = next((one for one in self.queue if one.associator not in self.closed), None)
+        held = next((one for one in self.queue if not self._asleep(one)), None)
         if held is None:
             return None
         self.queue.remove(held)
@@ -92,11 +93,19 @@ class Intake:
         """Put a frame back whose worker was lost, or whose moment was wrong: it is next."""
         self.queue.appendleft(held)
 
+    def waits(self, held: Held, status: str) -> Receipt:
+        """A receipt that is not the last one; it says so where the frame waits for an associator that is away."""
+        error = AssociatorAway.__name__ if self._asleep(held) else None
+        return Receipt(held.frame.visit, held.frame.snap, held.frame.detector, None, status, error=error)
+
+    def _asleep(self, held: Held) -> bool:
+        return held.associator in self.closed
+
     def crowd(self) -> Iterator[tuple[Held, NoCredit]]:
         """Take out of the queue, and say why, what waits for associators that are closed and has more than half of
         the room: frames of the others come in, and these are sent again by their clients."""
         asleep = 0
-        for held in [one for one in self.queue if one.associator in self.closed]:
+        for held in filter(self._asleep, list(self.queue)):
             asleep += held.size
             if asleep > max(held.size, self.max_bytes / 2):
                 self.queue.remove(held)
@@ -106,10 +115,11 @@ class Intake:
         """For status.json: credit of a client, clients with frames in hand, how many more they may send, bytes
         in hand and the room for them, and how many frames in the queue wait for an associator that is away."""
         clients = [client for held in self.held.values() for client in held.waiters]
+        taken = [client for held in self.held.values() if not self._asleep(held) for client in held.waiters]
         return {
             "credit": self.credit,
             "clients": len(set(clients)),
-            "free": self.credit * len(set(clients)) - len(clients),
+            "free": max(0, self.credit * len(set(clients)) - len(taken)),
             "bytes": sum(held.size for held in self.held.values()),
             "room": self.max_bytes,
             "away": len(self.queue) - self.waiting(),
@@ -117,7 +127,7 @@ class Intake:
 
     def waiting(self) -> int:
         """How many frames wait for a worker, not for their associator."""
-        return sum(held.associator not in self.closed for held in self.queue)
+        return sum(not self._asleep(held) for held in self.queue)
 
     def finish(self, held: Held, receipt: Receipt) -> None:
         """Let the frame go; a good end is remembered."""
@@ -132,7 +142,8 @@ class Intake:
         associator = self.route(envelope.header)
         if associator in self.narrow and any(held.associator == associator for held in self.held.values()):
             raise NoCredit(f"frame {frame}: expected none in hand while its associator is behind")
-        if sum(client in held.waiters for held in self.held.values()) >= self.credit:
+        awake = (held for held in self.held.values() if not self._asleep(held))
+        if associator not in self.closed and sum(client in held.waiters for held in awake) >= self.credit:
             raise NoCredit(f"frame {frame}: expected at most {self.credit} frames of one client in flight")
         size = sum(len(part) for part in parts)
         in_hand = sum(held.size for held in self.held.values())
@@ -140,7 +151,7 @@ class Intake:
             raise NoCredit(
                 f"frame {frame}: expected {size} bytes of room, {in_hand} of {self.max_bytes} are taken"
             )
-        asleep = sum(held.size for held in self.held.values() if held.associator in self.closed)
+        asleep = sum(held.size for held in self.held.values() if self._asleep(held))
         if associator in self.closed and asleep and asleep + size > self.max_bytes / 2:
             raise _away(frame)
         segments = frozenset(plane.shm.segment for plane in envelope.header.planes if plane.shm)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 STEPS = ("forced photometry", "full alerts", "cutouts of flagged sources", "intake")
-"""Left out one after the other: the first is not measured (its frames are counted), the second leaves later, the
-third is left out of the alert, the last is not taken in until there is room."""
+"""Left out one after the other: the first is measured later (services.backlog), the second leaves later, the third
+is left out of the alert, the last is not taken in until there is room."""
 FORCED, FULL_ALERTS, CUTOUTS, INTAKE = range(1, 5)
 TIMES = (1, 2, 4, 8)
 """When each begins, in units of the patience; it ends when nothing waits any more."""

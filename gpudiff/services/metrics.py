@@ -17,6 +17,7 @@ from gpudiff.services.load import STEPS, Level
 from gpudiff.services.monitor import Monitor, Probe, well
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
+FORCED = "sources", "deferred", "made_up", "dropped"
 
 
 class LoadMetrics:
@@ -44,7 +45,8 @@ class Metrics:
     gpudiff_worker_restarts_total, gpudiff_connections_refused_total{reason}, gpudiff_stage_seconds{stage},
     gpudiff_frame_latency_seconds (a frame's arrival to its commit), gpudiff_frames_in_flight,
     gpudiff_frames_queued, gpudiff_next_visits_total{status}, gpudiff_template_loads_total{when},
-    gpudiff_forced_sources_total, gpudiff_forced_deferred_total (frames), gpudiff_failures_total{error},
+    gpudiff_forced_sources_total, gpudiff_forced_deferred_total, gpudiff_forced_made_up_total,
+    gpudiff_forced_dropped_total, gpudiff_forced_waiting (frames), gpudiff_failures_total{error},
     gpudiff_leases_expired_total, gpudiff_frames_away, gpudiff_clients, gpudiff_credits, gpudiff_bytes_in_hand,
     gpudiff_bytes_room, and those of LoadMetrics.
     """
@@ -86,7 +88,13 @@ class Metrics:
         self._loads_total = Total("gpudiff_template_loads", "templates of frames", ["when"], registry=registry)
         self._forced_total = Total("gpudiff_forced_sources", "forced fluxes", registry=registry)
         self._deferred_total = Total(
-            "gpudiff_forced_deferred", "frames without forced photometry", registry=registry
+            "gpudiff_forced_deferred", "frames whose forced photometry was put off", registry=registry
+        )
+        self._made_up_total = Total(
+            "gpudiff_forced_made_up", "frames whose forced photometry was made up", registry=registry
+        )
+        self._dropped_total = Total(
+            "gpudiff_forced_dropped", "frames whose forced photometry never will be", registry=registry
         )
         self._load = LoadMetrics(registry)
         self._in_flight = Gauge("gpudiff_frames_in_flight", "frames in hand", registry=registry)
@@ -102,6 +110,7 @@ class Metrics:
                 ("free", "credits", "frames that clients with frames in hand may still send"),
                 ("bytes", "bytes_in_hand", "bytes of frames in hand, beside shared memory"),
                 ("room", "bytes_room", "bytes that frames in hand may have at most"),
+                ("put_off", "forced_waiting", "frames whose forced photometry is to be made up"),
             )
         }
 
@@ -140,12 +149,26 @@ class Metrics:
         self._loads[when] += 1
         self._loads_total.labels(when).inc()
 
-    def forced(self, count: int | None) -> None:
-        """Count a frame's forced fluxes, or the frame when they were left out (None)."""
-        self._sums["forced_deferred"] += count is None
-        self._sums["forced_sources"] += count or 0
-        self._deferred_total.inc(count is None)
-        self._forced_total.inc(count or 0)
+    def forced(self, count: int) -> None:
+        """Count forced fluxes that are committed."""
+        self._sums["forced_sources"] += count
+        self._forced_total.inc(count)
+
+    def put_off(self) -> None:
+        """Count a frame that was committed without its forced photometry."""
+        self._sums["forced_deferred"] += 1
+        self._deferred_total.inc()
+
+    def made_up(self, count: int) -> None:
+        """Count a frame whose forced photometry was made up, and its fluxes."""
+        self._sums["forced_made_up"] += 1
+        self._made_up_total.inc()
+        self.forced(count)
+
+    def dropped(self, so_far: int) -> None:
+        """Count frames whose forced photometry is given up.  so_far : since the start"""
+        self._dropped_total.inc(so_far - self._sums["forced_dropped"])
+        self._sums["forced_dropped"] = so_far
 
     def load(self, level: Level) -> None:
         """Note what is left out under load."""
@@ -200,7 +223,7 @@ class Metrics:
             "rejected": dict(self._rejected),
             "refused": dict(self._refused),
             **{name: self._sums[name] for name in ("sources", "alerts", "dead_letters", "worker_restarts")},
-            **{name: self._sums[name] for name in ("forced_sources", "forced_deferred")},
+            **{f"forced_{name}": self._sums[f"forced_{name}"] for name in FORCED},
             "next_visits": dict(self._visits),
             "template_loads": dict(self._loads),
             "load": self._left_out,

@@ -62,7 +62,7 @@ class Reception:
         self.schedule = Schedule()
         self.rings = ring_folder(service.ring)
         self.segments = self.rings.segments if self.rings else None
-        self._beat_at = time.monotonic()
+        self._beat_at, self._told_closed = time.monotonic(), self.intake.closed
 
     def listen(self) -> None:
         """Take in a few of the messages that wait."""
@@ -108,20 +108,19 @@ class Reception:
 
     def beat(self) -> None:
         """Count who was not let in; make room beside frames whose associator is away; now and then within a lease,
-        say that frames are in work."""
+        and when an associator went or came, say that frames are in work, and which of them wait for one."""
         self.metrics.refused(self.router.refused())
         for held, error in self.intake.crowd():
             self.end(held, refusal(held.frame, "failed", error))
         now = time.monotonic()
-        if now < self._beat_at:
+        if now < self._beat_at and self.intake.closed == self._told_closed:
             return
-        self._beat_at = now + self.service.lease_s / BEATS_A_LEASE
+        self._beat_at, self._told_closed = now + self.service.lease_s / BEATS_A_LEASE, self.intake.closed
         if self.rings:
             self.rings.sweep({name for held in self.intake.held.values() for name in held.segments})
         for held in self.intake.held.values():
             for client, attempt in held.waiters.items():
-                frame = held.frame
-                self._send(client, Receipt(frame.visit, frame.snap, frame.detector, attempt, "busy"))
+                self._send(client, replace(self.intake.waits(held, "busy"), attempt=attempt))
 
     def _answer(self, message: Received) -> None:
         """Say ready to a hello; refuse any other control message."""

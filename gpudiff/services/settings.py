@@ -12,9 +12,9 @@ from gpudiff.model.errors import BadConfiguration
 from gpudiff.model.regions import Region, Regions, parse
 
 SUBTRACT = "gpudiff.science.subtract:subtract"
-WORK, STOP = b"work", b"stop"
-FORCED, DEFERRED = b"1", b"0"
-"""What a differencer says to a worker (services.worker)."""
+WORK, MAKE_UP, STOP = b"work", b"make up", b"stop"
+NOW, LATER, NEVER = b"now", b"later", b"never"
+"""What a differencer says to a worker (services.worker), and when a frame's forced photometry is measured."""
 READY, HANDING, DONE, ERROR = b"ready", b"handing", b"done", b"error"
 """What a worker says to its differencer."""
 
@@ -40,6 +40,11 @@ class Settings:
     def index(self) -> Path:
         """The file that keeps what is known of the templates."""
         return self.directory / "templates.sqlite"
+
+    @property
+    def put_off(self) -> Path:
+        """The folder of forced photometry that waits for a quieter moment."""
+        return self.directory / "put_off"
 
     @property
     def known_objects(self) -> str:

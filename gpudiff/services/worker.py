@@ -1,8 +1,9 @@
 """A worker process: one frame at a time, from its pixels to its committed detections.
 
 Started by services.workers as `python -m gpudiff.services.worker ENDPOINT SETTINGS`.  It says [ready] over
-one socket, takes [work, received_tai, forced, frame message ...] and answers [handing] when only the associator is
-waited for, then [done, JSON] or [error, JSON].  It ends when the differencer does.
+one socket, takes [work, received_tai, when, frame message ...] and answers [handing] when only the associator is
+waited for, then [done, JSON] or [error, JSON]; it answers [make up, path] likewise.  It ends when the differencer
+does.
 """
 
 import dataclasses
@@ -19,22 +20,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gpudiff.edges import wire
-from gpudiff.edges.keys import associator_keys
+from gpudiff.edges import put_off, wire
+from gpudiff.edges.keys import keys_by_endpoint
 from gpudiff.edges.positions import known_positions
 from gpudiff.edges.reliability_model import model_named
 from gpudiff.edges.ring import Segments
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import Pair
-from gpudiff.model.errors import DeviceFailed, GpudiffError
+from gpudiff.edges.wire_header import Header, place
+from gpudiff.model.batch import DetectionBatch
+from gpudiff.model.errors import DeviceFailed, GpudiffError, StoreFailed
+from gpudiff.model.forced import ForcedSquares, MadeUp, PutOff
 from gpudiff.science.batch import batch
-from gpudiff.science.forced_photometry import forced_photometry
+from gpudiff.science.forced_photometry import forced_squares, measured
 from gpudiff.science.instrument_signature import remove_signature
 from gpudiff.science.reliability import rate
 from gpudiff.science.subtract import open_device
 from gpudiff.services.handover import Handovers
 from gpudiff.services.raw_frames import calibrator
-from gpudiff.services.settings import DONE, ERROR, FORCED, HANDING, READY, STOP, Settings, from_json
+from gpudiff.services.settings import DONE, ERROR, HANDING, MAKE_UP, NEVER, NOW, READY, STOP, Settings, from_json
 
 LISTEN_S = 60.0
 
@@ -73,7 +77,10 @@ class Worker:
         self.known = known_positions(settings.known_objects)
         self.calibrated = calibrator(self.service, partial(remove_signature, device=device))
         self.model = model_named(self.configuration.reliability.model)
-        self.handover = Handovers(settings.regions, associator_keys(self.configuration.security))
+        self.handover = Handovers(
+            settings.regions, keys_by_endpoint(self.configuration.security, settings.regions.keys)
+        )
+        self.later = settings.put_off
         self.segments = Segments(Path(settings.ring)) if settings.ring else None
         self.pair = pair
 
@@ -86,12 +93,16 @@ class Worker:
                 continue
             if bytes(message[0]) == STOP:
                 return
-            self.pair.send(self.answer(float(bytes(message[1])), bytes(message[2]) == FORCED, message[3:]))
+            self.pair.send(self.answer(message))
 
-    def answer(self, received_tai: float, forced: bool, parts: Sequence[Any]) -> list[bytes]:
-        """[done, JSON] or [error, JSON] for one frame.  Raises DeviceFailed: this process computes no more."""
+    def answer(self, message: Sequence[Any]) -> list[bytes]:
+        """[done, JSON] or [error, JSON] for one order.  Raises DeviceFailed: this process computes no more."""
         try:
-            return [DONE, json.dumps(self.work(received_tai, forced, parts)).encode()]
+            if bytes(message[0]) == MAKE_UP:
+                done = self.make_up(Path(os.fsdecode(bytes(message[1]))))
+            else:
+                done = self.work(float(bytes(message[1])), bytes(message[2]), message[3:])
+            return [DONE, json.dumps(done).encode()]
         except DeviceFailed:
             raise
         except GpudiffError as error:
@@ -100,10 +111,11 @@ class Worker:
             traceback.print_exc()
             return _error(type(error).__name__, " ".join(str(error).split()))
 
-    def work(self, received_tai: float, forced: bool, parts: Sequence[Any]) -> dict[str, Any]:
-        """What the receipt says of the frame, and the seconds of each stage.
+    def work(self, received_tai: float, when: bytes, parts: Sequence[Any]) -> dict[str, Any]:
+        """What the receipt says of the frame, and the seconds of each stage; forced fluxes measured, and the
+        bytes that were put off, None where they had to be left out.
 
-        forced : whether there is time for forced photometry
+        when : forced photometry is measured NOW, put off until LATER, or NEVER measured
         """
         seconds, start = {}, time.perf_counter()
         envelope = wire.open_envelope(parts, self.service.max_frame_bytes, self.segments)
@@ -117,10 +129,14 @@ class Worker:
         difference, sources = rate(difference, sources, self.model)
         all_planes = self.service.cutout_planes == "all"
         made = batch(difference, sources, self.service.cutout_size, received_tai, all_planes)
-        if forced and self.service.forced:
+        later: int | None = 0
+        if self.service.forced:
             start = time.perf_counter()
-            fluxes = forced_photometry(difference, sources, self.known, self.service.association_radius)
-            made = dataclasses.replace(made, forced=fluxes)
+            squares = forced_squares(difference, sources, self.known, self.service.association_radius)
+            if squares and when == NOW:
+                made = dataclasses.replace(made, forced=measured(squares))
+            elif squares:
+                later = None if when == NEVER else self._put_off(made, envelope.header, squares)
             seconds["forced"] = time.perf_counter() - start
         wire.confirm(envelope, self.segments)
         self.pair.send([HANDING])
@@ -133,10 +149,28 @@ class Worker:
             "alerts": answer.alerts,
             "fingerprint": made.fingerprint,
             "template": template.name,
-            "forced": len(made.forced) if forced else None,
+            "forced": len(made.forced),
+            "put_off": later,
             "load": answer.load,
             "seconds": {**difference.seconds, **seconds},
         }
+
+    def _put_off(self, made: DetectionBatch, header: Header, squares: ForcedSquares) -> int | None:
+        """Keep on disk what the forced photometry will be measured on; bytes, None where that cannot be."""
+        words = made.fingerprint, made.unit, made.zero_point
+        try:
+            return put_off.write(self.later, PutOff(made.observation.frame, *words, *place(header), squares))
+        except StoreFailed as error:  # it is left out, as where there is no room; the detections go on
+            print(f"worker {os.getpid()}: {error}", file=sys.stderr)
+            return None
+
+    def make_up(self, path: Path) -> dict[str, Any]:
+        """Measure what was put off, and have it committed; its fluxes, and what the associator leaves out."""
+        owed = put_off.read(path)
+        made = MadeUp(owed.frame, owed.fingerprint, owed.unit, owed.zero_point, measured(owed.squares))
+        self.pair.send([HANDING])
+        answer = self.handover.make_up(made, owed.ra, owed.dec)
+        return {"forced": len(made.forced), "load": answer.load}
 
 
 def load(name: str) -> Callable:

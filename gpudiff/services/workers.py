@@ -12,8 +12,9 @@ from pathlib import Path
 from gpudiff.edges.transport import Pair, endpoint_in
 from gpudiff.model.config import override
 from gpudiff.model.errors import MustStop, NeighbourLost
+from gpudiff.services.backlog import Owed
 from gpudiff.services.intake import Held
-from gpudiff.services.settings import DEFERRED, FORCED, STOP, WORK, Settings, to_json
+from gpudiff.services.settings import MAKE_UP, STOP, WORK, Settings, to_json
 
 ONE_THREAD = {
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -26,7 +27,7 @@ DEATHS_IN_A_ROW = 3
 
 
 class WorkerProcess:
-    """One worker: its process, the socket to it, and the frame it has.
+    """One worker: its process, the socket to it, and the frame, or the forced photometry, that it has.
 
     alive : a file descriptor that becomes readable when the process is gone
     ready : it has taken its settings; handing : it waits for the associator; since : its frame's start
@@ -34,6 +35,7 @@ class WorkerProcess:
 
     def __init__(self, settings: Settings, endpoint: str):
         self.held: Held | None = None
+        self.owed: Owed | None = None
         self.ready, self.handing, self.since = False, False, time.monotonic()
         self.pair = Pair(bind=endpoint)
         self.alive, theirs = os.pipe()
@@ -50,14 +52,30 @@ class WorkerProcess:
         """Process id."""
         return self.process.pid
 
-    def work(self, held: Held, forced: bool) -> None:
-        """Give it a frame.  forced : whether there is time for forced photometry"""
+    @property
+    def idle(self) -> bool:
+        """Whether it can take something."""
+        return self.ready and self.held is None and self.owed is None
+
+    @property
+    def associator(self) -> str | None:
+        """The endpoint of the one that it works for now, None when it has nothing."""
+        work = self.held or self.owed
+        return work.associator if work else None
+
+    def work(self, held: Held, forced: bytes) -> None:
+        """Give it a frame.  forced : when its forced photometry is measured (services.settings)"""
         self.held, self.handing, self.since = held, False, time.monotonic()
-        self._tell([WORK, repr(held.received_tai).encode(), FORCED if forced else DEFERRED, *held.parts])
+        self._tell([WORK, repr(held.received_tai).encode(), forced, *held.parts])
+
+    def make_up(self, owed: Owed) -> None:
+        """Give it forced photometry that was put off."""
+        self.owed, self.handing, self.since = owed, False, time.monotonic()
+        self._tell([MAKE_UP, os.fsencode(owed.path)])
 
     def stop(self) -> None:
         """Ask it to end; one that is not ready yet, or has a frame, is ended by force."""
-        if self.ready and self.held is None:
+        if self.idle:
             self._tell([STOP])
         else:
             self.process.kill()
@@ -106,7 +124,7 @@ class WorkerPool:
 
     def idle(self) -> Iterator[WorkerProcess]:
         """Those that can take a frame."""
-        return (one for one in self.workers if one.ready and one.held is None)
+        return (one for one in self.workers if one.idle)
 
     def made_ready(self, one: WorkerProcess) -> None:
         """Note that a worker has started."""
@@ -133,7 +151,7 @@ class WorkerPool:
         """
         now, killed = time.monotonic(), 0
         for one in self.workers:
-            if one.held is not None and not one.handing and now - one.since > self._limit_s:
+            if one.associator is not None and not one.handing and now - one.since > self._limit_s:
                 one.process.kill()
                 one.since, killed = now, killed + 1
         return killed

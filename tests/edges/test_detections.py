@@ -8,9 +8,11 @@ import pytest
 from batches import a_batch
 
 from gpudiff.edges import detections
-from gpudiff.edges.detections import Answer, decode, encode
+from gpudiff.edges.detections import Answer, decode, decode_later, encode, encode_later
 from gpudiff.model.batch import OwnPlanes
 from gpudiff.model.errors import BadMessage, MissingKey
+from gpudiff.model.forced import MadeUp
+from gpudiff.model.frame import FrameId
 from gpudiff.model.tables import FORCED_SOURCE, Table
 
 
@@ -81,6 +83,21 @@ def test_forced_photometry_survives_the_wire():
 def test_forced_photometry_of_another_visit_is_refused():
     with pytest.raises(BadMessage, match="forced"):
         decode(encode(dataclasses.replace(a_batch(1), forced=a_forced(8))))
+
+
+def test_forced_photometry_that_was_made_up_survives_the_wire():
+    made = MadeUp(FrameId(7, 0, 4), "ab" * 16, "adu", 27.5, a_forced(7))
+    back = decode_later(encode_later(made))
+    assert dataclasses.replace(back, forced=made.forced) == made
+    for name, column in made.forced.columns.items():
+        np.testing.assert_array_equal(back.forced[name], column, err_msg=name)
+
+
+@pytest.mark.parametrize("change", [lambda p: p[:2], lambda p: [p[0], b"{}", p[2]], lambda p: [*p[:2], b"", p[2]]])
+def test_a_made_up_message_that_breaks_the_contract_is_refused(change):
+    parts = encode_later(MadeUp(FrameId(7, 0, 4), "", "adu", None, a_forced(7)))
+    with pytest.raises(BadMessage, match="forced"):
+        decode_later(change(parts))
 
 
 def test_a_batch_without_sources_survives():

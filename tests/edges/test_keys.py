@@ -90,6 +90,21 @@ def test_a_differencer_knows_an_associator_with_a_pair_of_its_own(tmp_path):
     assert found.server == keys.read(tmp_path / "associator.key").public != found.public
 
 
+def test_each_of_several_associators_is_known_by_its_own_key(tmp_path):
+    keys.make(tmp_path, "service")
+    keys.make(tmp_path, "east")
+    found = keys.keys_by_endpoint(Security(keys=str(tmp_path)), {"tcp://e:1": "east", "tcp://w:1": ""})
+    named = [keys.read(tmp_path / file).public for file in ("east.key", "service.key")]
+    assert [found[one].server for one in ("tcp://e:1", "tcp://w:1")] == named
+
+
+@pytest.mark.parametrize(("folder", "name"), [("", "east"), ("{}", "east"), ("{}", "../east")])
+def test_a_key_of_an_associator_that_is_not_there_is_refused(tmp_path, folder, name):
+    keys.make(tmp_path, "service")
+    with pytest.raises(BadConfiguration, match="east"):
+        keys.associator_keys(Security(keys=folder.format(tmp_path)), name)
+
+
 def test_an_address_beyond_this_machine_needs_keys_and_the_refusal_says_how_to_make_them():
     with pytest.raises(BadConfiguration, match="gpudiff keys make service"):
         keys.server_keys(Security(), "tcp://0.0.0.0:5570", "frames")

@@ -9,12 +9,13 @@ from batches import a_sources
 from postgres import Server
 
 from gpudiff.edges.archive import Appended
-from gpudiff.edges.ledger import Commit, Delivered, Ledger
+from gpudiff.edges.ledger import Commit, Delivered, Ledger, Published
 from gpudiff.edges.ledger_reader import ArchiveFile, LedgerReader
 from gpudiff.model.association import KNOWN, NEW, Association
 from gpudiff.model.errors import BadMessage, StoreFailed
+from gpudiff.model.forced import MadeUp
 from gpudiff.model.frame import FrameId
-from gpudiff.model.tables import DIAOBJECT, Table
+from gpudiff.model.tables import DIAOBJECT, FORCED_SOURCE, Table
 from gpudiff.science.objects import new_objects
 
 SCHEMA = '{"type": "string"}'
@@ -171,6 +172,35 @@ def test_a_new_revision_withdraws_the_old_and_deletes_nothing(ledger):
     assert ledger.standing(FrameId(7, 0, 4)).revision == 1
 
 
+def a_made_up(fingerprint: str = "f0") -> MadeUp:
+    values = {c.name: np.zeros(1, c.dtype) for c in FORCED_SOURCE}
+    values |= {"diaObjectId": [5], "visit": [7], "detector": [4], "midpointMjdTai": [61000.0]}
+    return MadeUp(FrameId(7, 0, 4), fingerprint, "adu", None, Table(FORCED_SOURCE, values))
+
+
+def test_forced_photometry_is_made_up_once(ledger):
+    ledger.commit(a_commit())
+    assert [ledger.make_up(a_made_up(), [b"late"]) for _ in range(2)] == [True, False]
+    assert ledger.forced_history([5], 61001.0) == {5: [b"late"]}
+    assert ledger.forced(7)["diaObjectId"].tolist() == [5]
+
+
+def test_what_was_made_up_is_withdrawn_with_its_revision(ledger):
+    ledger.commit(a_commit())
+    ledger.make_up(a_made_up(), [b"late"])
+    ledger.commit(a_commit(revision=1, fingerprint="f1", file="7.avro"))
+    assert ledger.forced_history([5], 61001.0) == {}
+
+
+def test_nothing_is_made_up_for_a_frame_that_is_not_there_or_another_revision(ledger):
+    with pytest.raises(BadMessage, match="got none"):
+        ledger.make_up(a_made_up(), [b"late"])
+    ledger.commit(a_commit())
+    with pytest.raises(BadMessage, match="got f0"):
+        ledger.make_up(a_made_up("f1"), [b"late"])
+    assert ledger.forced_history([5], 61001.0) == {}
+
+
 def test_what_is_left_of_objects_without_a_frame(ledger):
     ledger.commit(a_commit(2))
     objects = ledger.objects()
@@ -199,7 +229,8 @@ def test_what_every_sink_has_leaves_the_outbox_and_is_published(ledger):
     ledger.commit(a_commit(3, detector=2))
     first, second = (one.seq for one in ledger.pending())
     sinks = ["fast", "slow"]
-    ledger.delivered([Delivered("fast", second, 61020.2), Delivered("slow", first, 61020.5)], sinks, 0.0)
+    done = [Delivered("fast", second, 61020.2), Delivered("slow", first, 61020.5)]
+    assert ledger.delivered(done, sinks, 0.0) == [Published(3, 61019.0, 61020.5)]
     assert [one.seq for one in ledger.pending()] == [second]
     assert ledger.watermarks() == {"fast": second, "slow": first}
     assert ledger.latencies(7).tolist() == pytest.approx([1.5 * 86400] * 3)

@@ -36,6 +36,12 @@ def test_an_associator_may_have_several_zones():
     assert regions.endpoints == ("a", "b")
 
 
+def test_each_associator_may_have_a_key_of_its_own():
+    regions = Regions(tuple(map(parse, ("a ra 0 180 key one", "b ra 180 360"))))
+    assert regions.keys == {"a": "one", "b": ""}
+    assert parse("a key one") == Region("a", key="one")
+
+
 def test_zones_that_fill_the_sky_once_are_accepted():
     assert problem(QUARTERS) == problem(["a"]) == problem([]) == ""
     made = override(Configuration(), "service", associators=list(QUARTERS))
@@ -59,6 +65,8 @@ def test_zones_that_fill_the_sky_once_are_accepted():
         (["a lon 0 180"], "expected ra or dec"),
         (["a ra 0"], "ENDPOINT ra FROM TO"),
         ([""], "ENDPOINT ra FROM TO"),
+        (["a ra 0 180 key"], "key NAME"),
+        (["a ra 0 180 key one", "a ra 180 360 key other"], "one key of a, got 'one' and 'other'"),
     ],
 )
 def test_a_gap_an_overlap_or_a_bad_word_is_refused_by_name(zones, expected):

@@ -9,13 +9,13 @@ import pytest
 from batches import a_batch
 
 from gpudiff.edges import archive
-from gpudiff.edges.detections import encode
+from gpudiff.edges.detections import encode, encode_later
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import StoreFailed
 from gpudiff.model.frame import FrameId
 from gpudiff.model.tables import FORCED_SOURCE, Table
-from gpudiff.services.associator import Associator, Message
+from gpudiff.services.associator import Associator, Message, made_up
 
 NOW = 61030.0
 OTHER = FrameId(7, 1, 4)
@@ -156,22 +156,59 @@ def test_the_provenance_steps_are_stored_once(associator, tmp_path):
     assert [step["step"] for step in steps] == ["calibrate", "associate", "encode"]
 
 
-def test_forced_photometry_is_stored_and_carried_by_the_objects_later_alerts(associator, tmp_path):
-    associator.take(a_batch(1))
-    first = int(a_batch(1).sources["diaSourceId"][0])
+def a_forced() -> Table:
+    """Forced photometry of visit 8 at the place of the object that the first source of visit 7 makes."""
     values = {c.name: np.zeros(1, c.dtype) for c in FORCED_SOURCE}
     values |= {
-        "diaObjectId": [first],
+        "diaObjectId": [int(a_batch(1).sources["diaSourceId"][0])],
         "visit": [8],
         "detector": [4],
         "midpointMjdTai": [61008.0],
         "psfFlux": [5.0],
     }
-    associator.take(dataclasses.replace(a_batch(0, visit=8), forced=Table(FORCED_SOURCE, values)))
+    return Table(FORCED_SOURCE, values)
+
+
+def test_forced_photometry_is_stored_and_carried_by_the_objects_later_alerts(associator, tmp_path):
+    associator.take(a_batch(1))
+    associator.take(dataclasses.replace(a_batch(0, visit=8), forced=a_forced()))
     associator.take(a_batch(1, visit=9))
     (alert,) = archived(tmp_path, "9.avro")
     assert [(one["visit"], one["psfFlux"]) for one in alert["prvDiaForcedSources"]] == [(8, 5.0)]
-    assert associator.ledger.forced(8)["diaObjectId"].tolist() == [first]
+    assert associator.ledger.forced(8)["diaObjectId"].tolist() == a_forced()["diaObjectId"].tolist()
+
+
+def test_what_is_made_up_later_is_stored_as_if_it_had_come_at_once(tmp_path):
+    batch = dataclasses.replace(a_batch(0, visit=8, zero_point=25.0), forced=a_forced())
+    alerts = []
+    for name in ("at once", "later"):
+        associator = start(tmp_path / name)
+        associator.take(a_batch(1))
+        if name == "later":
+            associator.take(dataclasses.replace(batch, forced=Table.empty(FORCED_SOURCE)))
+            said = [associator.later(encode_later(made_up(batch))).status for _ in range(2)]
+            assert said == ["committed", "duplicate"]
+        else:
+            associator.take(batch)
+        associator.take(a_batch(1, visit=9))
+        associator.close()
+        alerts += archived(tmp_path / name, "9.avro")
+    assert alerts[0]["prvDiaForcedSources"] is not None
+    assert alerts[0] == alerts[1]
+
+
+def test_a_repeat_that_brings_the_forced_photometry_makes_it_up(associator):
+    associator.take(a_batch(0, visit=8))
+    again = [dataclasses.replace(a_batch(0, visit=8), forced=a_forced())] * 2
+    assert [associator.take(one).status for one in again] == ["duplicate", "duplicate"]
+    assert len(associator.ledger.forced(8)) == 1
+
+
+def test_what_cannot_be_made_up_is_refused_by_name_and_kept(associator):
+    batch = dataclasses.replace(a_batch(0, visit=8), forced=a_forced())
+    answer = associator.later(encode_later(made_up(batch)))
+    assert (answer.status, answer.error, answer.frame) == ("failed", "BadMessage", [8, 0, 4])
+    assert len(associator.dead) == 1
 
 
 # ---------------------------------------------------------------- bad messages

@@ -95,6 +95,19 @@ def night(tmp_path, monkeypatch):
     made.associator.close()
 
 
+def test_an_alerts_latency_ends_when_the_last_sink_has_it_and_the_commits_before(night):
+    night.sinks[1].away = True
+    night.later(2.0)
+    night.associator.take(a_batch(3))
+    assert night.value("commit_latency_seconds_sum") == pytest.approx(2.0, abs=1e-3)  # MJD: microseconds
+    assert (night.value("commit_latency_seconds_count"), night.value("alert_latency_seconds_count")) == (1, 0)
+    night.later(5.0)
+    night.sinks[1].away = False
+    until(night.published)
+    assert night.value("alert_latency_seconds_count") == 3
+    assert night.value("alert_latency_seconds_sum") == pytest.approx(3 * 7.0, abs=1e-3)
+
+
 def test_what_sinks_took_refused_and_failed_at_is_counted_for_each(night):
     night.associator.take(a_batch(3))
     until(night.published)

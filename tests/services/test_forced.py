@@ -1,14 +1,18 @@
-"""Forced photometry in the service: from a table of positions to the batch, and left out while frames queue up."""
+"""Forced photometry in the service: from a table of positions to the batch, and put off while frames queue up."""
 
 import dataclasses
+import os
+import signal
 
+import msgspec
 import numpy as np
 import pytest
-from serving import TIMEOUT_S, Raw, Served, SmallAssociator, a_frame, serving, settings_in, until
+from serving import TIMEOUT_S, Raw, Served, SmallAssociator, a_frame, a_known_object, serving, settings_in, until
 from small_pair import NEW, WCS, save_pair
 
 from gpudiff.edges import wire
 from gpudiff.edges.client import FrameClient
+from gpudiff.edges.detections import Answer
 from gpudiff.edges.fits import read_frame
 from gpudiff.model.errors import UnreadableFile
 from gpudiff.model.frame import FrameId
@@ -53,18 +57,90 @@ def test_a_known_object_that_was_not_detected_gets_its_flux(tmp_path, associator
     assert np.isfinite(forced["scienceFlux"][0])
 
 
-def test_it_is_left_out_and_counted_while_frames_queue_up(tmp_path, associator):
-    with serving(tmp_path, associator) as served:
-        raw, gate = Raw(served.endpoint), tmp_path / "gate"
-        for visit in range(1, 5):
-            raw.dealer.send(wire.encode(a_frame(visit, unit=f"hold:{gate}")))
-        until(lambda: served.status()["in_flight"] == 4)
-        gate.touch()
-        assert {raw.receipt().status for _ in range(4)} == {"done"}
-        until(lambda: served.status()["done"] == 4)
-        # behind the second two wait for one worker, as three do behind the first if they came before it was ready
-        assert served.status()["forced_deferred"] in (1, 2)
-        raw.dealer.close()
+def queue_up(served: Served, gate, visits: range) -> None:
+    """Send a frame of each visit at once, so that they wait for each other; all must be done."""
+    raw = Raw(served.endpoint)
+    for visit in visits:
+        raw.dealer.send(wire.encode(a_frame(visit, unit=f"hold:{gate}")))
+    until(lambda: served.status()["in_flight"] == len(visits))
+    gate.touch()
+    assert {raw.receipt().status for _ in visits} == {"done"}
+    raw.dealer.close()
+
+
+def test_it_is_put_off_while_frames_queue_up_and_made_up_when_none_waits(tmp_path):
+    associator = SmallAssociator()
+    with serving(tmp_path, associator, forced_objects=a_known_object(tmp_path)) as served:
+        queue_up(served, tmp_path / "gate", range(1, 5))
+        until(lambda: served.status()["forced_sources"] == 4)
+        said = served.status()
+    # behind the second two wait for one worker, as three do behind the first if they came before it was ready
+    assert said["forced_deferred"] == said["forced_made_up"] == len(associator.made_up) in (1, 2)
+    assert (said["put_off"], said["forced_dropped"]) == (0, 0)
+    assert not list(served.settings.put_off.iterdir())
+    at_once = {frame: batch.forced for frame, batch in associator.batches.items() if len(batch.forced)}
+    assert {*at_once, *associator.made_up} == {FrameId(visit, 0, 4) for visit in range(1, 5)}
+    associator.close()
+
+
+def put_off(tmp_path, **service) -> tuple[SmallAssociator, Served]:
+    """A differencer that has ended while forced photometry was put off, and its associator, which is behind."""
+    associator = SmallAssociator()
+    associator.answer = lambda batch: msgspec.structs.replace(associator.commit(batch), load=1)
+    associator.control = lambda parts: Answer(None, "done", load=1)
+    with serving(tmp_path, associator, forced_objects=a_known_object(tmp_path), **service) as served:
+        with FrameClient(served.endpoint, timeout_s=TIMEOUT_S) as client:
+            assert [client.send(a_frame(visit)).status for visit in (1, 2, 3)] == ["done"] * 3
+        until(lambda: served.status()["done"] == 3)
+    associator.answer = associator.commit
+    return associator, served
+
+
+def test_what_was_put_off_is_made_up_by_the_next_differencer(tmp_path):
+    associator, before = put_off(tmp_path)
+    assert (before.status()["forced_deferred"], before.status()["put_off"]) == (2, 2)
+    with serving(tmp_path, associator, forced_objects=a_known_object(tmp_path)) as served:
+        until(lambda: served.status()["forced_made_up"] == 2)
+        assert served.status()["put_off"] == 0
+    assert sorted(frame.visit for frame in associator.made_up) == [2, 3]
+    made = associator.made_up[FrameId(2, 0, 4)]
+    assert made.fingerprint == associator.batches[made.frame].fingerprint
+    assert made.forced["diaObjectId"].tolist() == [11]
+    assert np.isfinite(made.forced["psfFlux"]).all()
+    associator.close()
+
+
+def test_what_there_is_no_room_for_is_left_out_and_counted(tmp_path):
+    associator, served = put_off(tmp_path, forced_room=1)
+    said = served.status()
+    assert (said["forced_deferred"], said["put_off"], said["forced_dropped"]) == (2, 1, 1)
+    associator.close()
+
+
+def test_what_the_associator_refuses_and_what_cannot_be_read_is_dropped_and_counted(tmp_path):
+    associator, before = put_off(tmp_path)
+    for path in sorted(before.settings.put_off.iterdir())[:1]:
+        path.write_bytes(path.read_bytes()[:100])
+    associator.later = lambda made: Answer(
+        [made.frame.visit, 0, 4], "failed", error="BadMessage", reason="another revision"
+    )
+    with serving(tmp_path, associator, forced_objects=a_known_object(tmp_path)) as served:
+        until(lambda: served.status()["forced_dropped"] == 2)
+        assert served.status()["put_off"] == 0
+    assert not list(served.settings.put_off.iterdir())
+    associator.close()
+
+
+def test_a_worker_that_dies_over_it_is_replaced_and_it_is_made_up(tmp_path):
+    associator, _ = put_off(tmp_path)
+    associator.later = lambda made: None  # holds the worker
+    with serving(tmp_path, associator, forced_objects=a_known_object(tmp_path)) as served:
+        until(lambda: served.status().get("busy") == 1)
+        del associator.later
+        os.kill(served.status()["workers"][0], signal.SIGKILL)
+        until(lambda: served.status()["forced_made_up"] == 2)
+        assert served.status()["worker_restarts"] == 1
+    associator.close()
 
 
 def test_positions_that_cannot_be_read_are_refused_at_the_start(tmp_path, associator):

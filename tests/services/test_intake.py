@@ -126,6 +126,20 @@ def test_frames_whose_associator_is_away_wait_and_others_go_on_in_order():
     assert [intake.next().frame.visit, intake.next().frame.visit] == [1, 3]
 
 
+def test_frames_that_wait_for_an_associator_that_is_away_take_no_credit_and_say_so():
+    intake = Intake(1, 1 << 20, by_visit)
+    intake.closed = frozenset(["odd"])
+    assert [take(intake, b"a", visit).error for visit in (1, 3, 2)] == ["AssociatorAway", "AssociatorAway", None]
+    with pytest.raises(NoCredit, match="at most 1"):
+        take(intake, b"a", 4)
+    assert intake.report()["free"] == 0
+    intake.closed = frozenset()
+    finish(intake, 1)
+    assert intake.report()["free"] == 0  # two are in hand where one may be
+    with pytest.raises(NoCredit, match="at most 1"):
+        take(intake, b"a", 4)
+
+
 def test_frames_whose_associator_is_away_get_half_of_the_room():
     intake = Intake(9, 5 * SIZE, by_visit)
     intake.closed = frozenset(["odd"])

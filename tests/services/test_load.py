@@ -5,7 +5,7 @@ import msgspec
 import numpy as np
 import pytest
 from batches import a_batch
-from serving import TIMEOUT_S, Raw, Served, SmallAssociator, a_frame, serving, until
+from serving import TIMEOUT_S, Raw, Served, SmallAssociator, a_frame, a_known_object, serving, until
 
 from gpudiff.edges import wire
 from gpudiff.edges.client import FrameClient
@@ -130,7 +130,7 @@ def send(served: Served, *visits: int) -> set[str]:
 
 def test_the_differencer_defers_forced_photometry_from_the_first_step_until_it_ends(tmp_path, behind):
     behind.level = 1
-    with serving(tmp_path, behind) as served:
+    with serving(tmp_path, behind, forced_objects=a_known_object(tmp_path)) as served:
         assert send(served, 1) == {"done"}
         until(lambda: served.status()["load"] == {"level": 1, "left_out": [STEPS[0]], "times": {STEPS[0]: 1}})
         assert send(served, 2) == {"done"}
@@ -141,6 +141,7 @@ def test_the_differencer_defers_forced_photometry_from_the_first_step_until_it_e
         assert send(served, 3) == {"done"}
         until(lambda: served.status()["done"] == 3)
         assert served.status()["forced_deferred"] == 1
+        until(lambda: served.status()["forced_made_up"] == 1)
 
 
 def test_the_differencer_takes_one_frame_at_a_time_at_the_last_step_and_loses_none(tmp_path, behind):

@@ -1,5 +1,6 @@
 """A service of real processes that are killed and started again, and a client that sends all the while."""
 
+import json
 import os
 import selectors
 import signal
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from disturbing import Beside, Observatory, Rogue, Subscriber
 from recorded import COUNT
-from serving import a_frame, until
+from serving import KNOWN, a_frame, until
 from small_disk import SmallDisk
 
 from gpudiff.edges import archive
@@ -147,6 +148,7 @@ class Service:
         expected = ids(sent)
         with suppress(AssertionError):  # what is not there by then is named below
             until(lambda: self.subscriber.has(expected))
+            until(lambda: nothing_is_owed(self.directory))
         self.stop()
         self.subscriber.finish()
         check(self.disk.copy(self.directory / "kept") if self.disk else self.directory, sent)
@@ -233,14 +235,30 @@ def stored(directory: Path) -> list[int]:
     return found
 
 
+def nothing_is_owed(directory: Path) -> bool:
+    """Whether all forced photometry that a differencer put off has been made up."""
+    return json.loads((directory / "status.json").read_text())["put_off"] == 0
+
+
+def forced(directory: Path) -> list[tuple[int, int]]:
+    """Visit and detector of every forced flux of the ledger there."""
+    ledger = LedgerReader(directory / "ledger.sqlite")
+    table = ledger.forced()
+    records = ledger.forced_history([KNOWN], float("nan")).get(KNOWN, [])
+    ledger.close()
+    assert len(records) == len(table)
+    return list(zip(table["visit"].tolist(), table["detector"].tolist(), strict=True))
+
+
 def check(directory: Path, sent: set[FrameId]) -> None:
-    """The ids in ledger and archive are those of an undisturbed run: none lost, none doubled."""
+    """What is in ledger and archive is that of an undisturbed run: none lost, none doubled."""
     same("ledger", stored(directory), ids(sent))
+    same("forced", forced(directory), [(frame.visit, frame.detector) for frame in sent])
     files = sorted((directory / "alerts").glob("*.avro"))
     same("archive", [alert["diaSourceId"] for file in files for alert in archive.read(file)], ids(sent))
 
 
-def same(where: str, found: list[int], expected: list[int]) -> None:
+def same(where: str, found: list, expected: list) -> None:
     """The same ids, as often."""
     there, wanted = Counter(found), Counter(expected)
     assert (where, list(wanted - there), list(there - wanted)) == (where, [], [])  # lost, doubled

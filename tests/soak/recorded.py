@@ -1,5 +1,7 @@
 """A differencer whose pixel work is two made-up detections a frame, as a program of its own.
 
+One known object lies on every frame, and is not detected: each frame has one forced flux.
+
 Run as `python -m recorded DIRECTORY TEMPLATES FRAMES DETECTIONS [ASSOCIATORS ...]`; prints
 `ready: frames ENDPOINT` when it is.
 """
@@ -8,7 +10,7 @@ import sys
 from pathlib import Path
 
 from batches import a_sources
-from serving import a_difference
+from serving import a_difference, a_known_object
 
 from gpudiff.model.config import Configuration, override
 from gpudiff.model.frame import Difference, Frame
@@ -31,6 +33,7 @@ def process(frame: Frame, template: Frame, configuration: Configuration) -> tupl
 def main(directory: str, templates: str, frames: str, detections: str, *associators: str) -> int:
     """Serve until SIGTERM."""
     values = {"workers": 2, "cutout_size": 5, "max_frame_bytes": 1 << 20, "lease_s": 5.0}
+    values["forced_objects"] = a_known_object(Path(directory))
     configuration = override(Configuration(), "service", associators=associators, **values)
     configuration = override(configuration, "reliability", model="none")
     settings = Settings(
