@@ -11,7 +11,7 @@ import os
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,15 +21,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gpudiff.edges import alert_codec, detections, folder
-from gpudiff.edges.alert_schema import schema_fingerprint, schema_text
-from gpudiff.edges.archive import Appended
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.detections import Answer
-from gpudiff.edges.ledger import Commit, Ledger
+from gpudiff.edges.ledger import Ledger
 from gpudiff.edges.object_store import ObjectStore
-from gpudiff.edges.provenance_file import keep_steps
-from gpudiff.model.alert import AlertBatch
 from gpudiff.model.association import KINDS
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.clock import tai_now
@@ -38,10 +34,9 @@ from gpudiff.model.errors import BadMessage, GpudiffError, MustStop, StoreFailed
 from gpudiff.model.forced import MadeUp
 from gpudiff.model.frame import FrameId
 from gpudiff.model.outgoing import Sink
-from gpudiff.model.photometry import nanojansky
 from gpudiff.model.provenance import canonical, digest
 from gpudiff.model.tables import DIAOBJECT, Table
-from gpudiff.science.alert import forced_common, latency, make_alerts, provenance, published_forced, reference_time
+from gpudiff.science.alert import forced_common, latency, published_forced, reference_time
 from gpudiff.science.objects import rebuild
 from gpudiff.science.stopwatch import Stopwatch
 from gpudiff.services import log
@@ -53,8 +48,9 @@ from gpudiff.services.known_sky import KnownSky
 from gpudiff.services.load import CUTOUTS, FULL_ALERTS, Load
 from gpudiff.services.publisher import Publisher
 from gpudiff.services.publishing import PublisherProcess
-from gpudiff.services.settled import Revision, Settled, with_free_ids, without_new_objects
+from gpudiff.services.settled import Revision, Settled, runs, with_free_ids, without_new_objects
 from gpudiff.services.solar_system import SolarSystem
+from gpudiff.services.storing import Storing
 from gpudiff.services.visits import Visits, obey
 
 Made = TypeVar("Made")
@@ -109,6 +105,7 @@ class Associator:
         where = directory / "ledger.sqlite" if store == "sqlite" else store
         self.ledger = Ledger(where)
         self.archive = AlertFiles(self.alerts, self.ledger)
+        self.frames = Storing(self.ledger, self.archive)
         self.dead = DeadLetters(directory / "dead")
         self.breaker = Breaker(configuration.ledger.suspect_factor, configuration.ledger.suspect_count)
         marks = self.ledger.watermarks()
@@ -255,30 +252,10 @@ class Associator:
         """What to say to each: those that can be are taken together, in their order."""
         answers = {n: one for n, one in enumerate(read) if isinstance(one, Answer)}
         batches = {n: one for n, one in enumerate(read) if isinstance(one, DetectionBatch)}
-        for run in self._runs(batches):
+        for run in runs(batches, lambda frame: self.ledger.standing(frame) is not None):
             made = self._take_or_refuse([messages[n] for n in run], [batches[n] for n in run])
             answers.update(zip(run, made, strict=True))
         return [answers[n] for n in range(len(read))]
-
-    def _runs(self, batches: Mapping[int, DetectionBatch]) -> Iterator[list[int]]:
-        """The numbers of those that may be taken together: of one visit, each frame there for the first time."""
-        run: list[int] = []
-        frames: set[FrameId] = set()
-        for n, one in batches.items():
-            frame = one.observation.frame
-            if run and (frame in frames or frame.visit != batches[run[0]].observation.frame.visit):
-                yield run
-                run, frames = [], set()
-            if self.ledger.standing(frame) is None:
-                run.append(n)
-                frames.add(frame)
-                continue
-            if run:
-                yield run
-                run, frames = [], set()
-            yield [n]
-        if run:
-            yield run
 
     def _take_or_refuse(self, messages: Sequence[Message], batches: Sequence[DetectionBatch]) -> list[Answer]:
         """Take batches together; one by one when that fails, as one of them alone may be at fault."""
@@ -369,6 +346,11 @@ class Associator:
         not so those that tell of one object: the alert of the later one repeats what the earlier one stored.
         """
         watch, now, settings = Stopwatch(), self.clock(), self.settings()
+
+        def store(frames: Sequence[Settled]) -> None:
+            bare = self.frames.store(frames, settings, now, self.load.on(CUTOUTS), watch)
+            self.counts.update({"alerts without cutouts": bare} if bare else {})
+
         done: list[Settled] = []
         waiting: list[Settled] = []
         told: set[int] = set()
@@ -376,12 +358,12 @@ class Associator:
             one = self._settle(batch, self._revision(batch, revision), now)
             watch.lap("associate")
             if not told.isdisjoint(one.objects()):
-                self._store(waiting, settings, now, watch)
+                store(waiting)
                 waiting, told = [], set()
             waiting.append(one)
             told |= one.objects()
             done.append(one)
-        self._store(waiting, settings, now, watch)
+        store(waiting)
         self.metrics.stages(watch.seconds)
         return done
 
@@ -397,83 +379,8 @@ class Associator:
             found = without_new_objects(found)
         self.sky.put(found.stored_objects)
         self.sky.note(batch.sources, found)
-        return Settled(batch, found, revision, held, self.visits.late(frame))
-
-    def _store(self, frames: Sequence[Settled], settings: str, now: float, watch: Stopwatch) -> None:
-        """Encode and archive the alerts of frames of one visit, and store all that they change."""
-        alerts = [self._alerts(one, settings, now) for one in frames]
-        records = alert_codec.encode_sources(alerts)
-        encoded = self._encoded(frames, alerts, records)
-        for one, its, its_records in zip(frames, alerts, records, strict=True):
-            steps = provenance(one.batch, settings)[1]
-            keep_steps(self.alerts, one.frame.visit, its.fingerprint, steps)
-            made = next(encoded)
-            watch.lap("encode")
-            file, appended = self.archive.append(one.frame, made)
-            watch.lap("archive")
-            what = self._rows(one, its, its_records, file, appended, steps, now)
-            self.ledger.commit(what)
-            watch.lap("store")
-            ids = one.association.object_ids.tolist()
-            self.archive.note(file, one.batch.sources, ids, one.revision.number, appended)
-
-    def _alerts(self, one: Settled, settings: str, now: float) -> AlertBatch:
-        seen = seen_of(one.batch, self.solar_system, one.association)
-        return make_alerts(one.batch, one.association, one.revision.number, settings, now, seen)
-
-    def _rows(
-        self,
-        one: Settled,
-        alerts: AlertBatch,
-        records: list[bytes],
-        file: str,
-        appended: Appended,
-        steps: list[dict],
-        now: float,
-    ) -> Commit:
-        batch = one.batch
-        return Commit(
-            frame=one.frame,
-            fingerprint=batch.fingerprint,
-            revision=one.revision.number,
-            band=batch.observation.band,
-            sources=batch.sources,
-            association=one.association,
-            records=records,
-            file=file,
-            appended=appended,
-            withdrawn=one.revision.withdrawn,
-            rebuilt=one.revision.rebuilt,
-            schema=schema_text(),
-            schema_fingerprint=schema_fingerprint(),
-            alert_fingerprint=alerts.fingerprint,
-            steps=steps,
-            reference_tai=reference_time(batch),
-            now=now,
-            held=one.held,
-            delayed=one.delayed,
-            forced=batch.forced,
-            forced_records=alert_codec.encode_forced(published_forced(batch), alerts.common),
-            flux_scale=nanojansky(batch.unit, batch.zero_point) or 1.0,
-        )
-
-    def _encoded(
-        self, frames: Sequence[Settled], alerts: Sequence[AlertBatch], records: list[list[bytes]]
-    ) -> Iterator[list[bytes]]:
-        """Each frame's alerts with what the ledger has of their objects; records : their own diaSources, encoded.
-
-        frames : of one visit, and of the ledger's rows none are theirs, but of a single frame
-        """
-        flagged = np.concatenate([one.batch.sources["flagged"] for one in frames])
-        bare = flagged & self.load.on(CUTOUTS)
-        if bare.any():
-            self.counts["alerts without cutouts"] += int(np.count_nonzero(bare))
-        ids = [one.association.object_ids.tolist() for one in frames]
-        everyone, time = [n for some in ids for n in some], frames[0].batch.observation.midpoint_mjd_tai
-        past = self.ledger.history(everyone, frames[0].frame, time)
-        fluxes = self.ledger.forced_history(everyone, time)
-        history, forced = ([[found.get(n, []) for n in some] for some in ids] for found in (past, fluxes))
-        return alert_codec.encode_alerts(alerts, records, history, forced, bare)
+        seen = seen_of(batch, self.solar_system, found)
+        return Settled(batch, found, revision, held, self.visits.late(frame), seen)
 
     def settings(self) -> str:
         """Digest of what the association depends on: its configuration, the snapshot, the ephemerides."""

@@ -1,5 +1,6 @@
 """Frames whose detections have been told what they are, before their alerts are made."""
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,6 +9,7 @@ from gpudiff.model.association import NEW, Association
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.frame import FrameId
 from gpudiff.model.tables import Table
+from gpudiff.science.solar_system import Sight
 from gpudiff.services.known_sky import KnownSky
 
 
@@ -25,6 +27,7 @@ class Settled:
     """A frame and what became of its detections.
 
     held : why its alerts must not leave yet, '' when they may; delayed : it came after it was given up
+    seen : what is known of the Solar System objects among its detections, None where there are none
     """
 
     batch: DetectionBatch
@@ -32,6 +35,7 @@ class Settled:
     revision: Revision
     held: str
     delayed: bool
+    seen: Sight | None
 
     @property
     def frame(self) -> FrameId:
@@ -42,6 +46,30 @@ class Settled:
         """Ids of the objects of which there is more to tell after this frame."""
         ids = self.association.object_ids
         return {*ids[ids > 0].tolist(), *self.batch.forced["diaObjectId"].tolist()}
+
+
+def runs(batches: Mapping[int, DetectionBatch], known: Callable[[FrameId], bool]) -> Iterator[list[int]]:
+    """The numbers of those that may be taken together: of one visit, each frame there for the first time.
+
+    known : whether a frame is in the ledger; asked for each when those before it have been taken
+    """
+    run: list[int] = []
+    frames: set[FrameId] = set()
+    for n, one in batches.items():
+        frame = one.observation.frame
+        if run and (frame in frames or frame.visit != batches[run[0]].observation.frame.visit):
+            yield run
+            run, frames = [], set()
+        if not known(frame):
+            run.append(n)
+            frames.add(frame)
+            continue
+        if run:
+            yield run
+            run, frames = [], set()
+        yield [n]
+    if run:
+        yield run
 
 
 def with_free_ids(found: Association, frame: FrameId, sky: KnownSky) -> Association:
