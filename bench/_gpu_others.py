@@ -4,8 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from gpudiff.arrays import basis, decode, normal, retouch
+from gpudiff.arrays import basis, decode, normal, retouch, zone_join
 from gpudiff.arrays.components import tops, tops_cuda
+
+FIELD = 210.0
+"""Arcmin, side of a visit's field."""
 
 
 def planes(launcher: Any, scores: Any, size: int, batch: int) -> None:
@@ -44,3 +47,12 @@ def fit(launcher: Any, stars: int, stamp: int, half: int) -> None:
     own = normal.grams(first, target[:1].astype(np.float32), weights[:1].astype(np.float32))[0]
     np.testing.assert_allclose(gram[:1], own, rtol=1e-9, atol=1e-9 * np.abs(own).max())  # double
     normal.models_cuda(launcher, values, rng.normal(0, 1, (stars, len(made.functions))))
+
+
+def join(launcher: Any, sources: int, known: int) -> None:
+    """The detections of a visit with the known objects there, which are on the device."""
+    rng = np.random.default_rng(known)
+    places, theirs = (30 + FIELD / 60 * rng.random((2, count)) for count in (sources, known))
+    zones = zone_join.Zones.of(*theirs, 30.0)
+    found = zone_join.zone_join_cuda(launcher, *places, zones.on(launcher))
+    np.testing.assert_array_equal(found, zone_join.joined(*places, zones))

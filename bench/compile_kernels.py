@@ -41,6 +41,7 @@ def builds() -> list[Build]:
         Build("components", (), 0, 40),
         Build("resample", (), 0, 96),
         Build("retouch", (), 0, 40),
+        Build("zone_join", (), 0, 48),
         Build("decode", ("RAW=unsigned short",), 0, 64),
         Build("decode", ("RAW=float",), 0, 64),
         Build("basis", (), 4 * (49 + 62) * 49, 48),  # the largest stamp with the largest kernel

@@ -44,6 +44,8 @@ from gpudiff.model.errors import DeviceFailed
 from gpudiff.science.subtract import subtract
 
 RAFT = 9
+VISITED = 10_000, 1_000_000
+"""Detections of a visit, and known objects there."""
 MOST_SIGMA = 1e-4
 """By which a pixel of the difference may differ from the NumPy path's."""
 TESTS = ["tests/arrays", "tests/science/test_on_kernels.py"]
@@ -156,12 +158,15 @@ def kernels(launcher: Any, size: int, batch: int, half: int, repeats: int) -> li
         scored = score_tiles.score_tiles_cuda(timed, image, variance, lost, made, wide)
     assert np.isfinite(launcher.download(scored[2])).all()
     stars = predicted.STARS if isinstance(launcher, Cuda) else 3
+    visited = VISITED if isinstance(launcher, Cuda) else (20, 3000)
     for _ in range(repeats + 1):
         others.planes(timed, scored[2], size, batch)
         if batch == 1:  # a fit's stars are a batch in themselves
             others.fit(timed, stars, predicted.STAMP, half)
+            others.join(timed, *visited)
     reach = score_tiles.filter_reach(made[0], wide[0].size)
     done = predicted.work((size, size), half, reach, 15, 8, stars, rounds=1)
+    done |= predicted.joined(*visited, others.FIELD**2)
     return [
         {
             "kernel": name,

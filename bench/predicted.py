@@ -6,6 +6,7 @@ kernels/README.md.
 """
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,8 @@ HALF, REACH, PSF_HALF, HALO = 12, 13, 15, 8
 """px: of the matching kernel, the whitening filter and the PSF; what the tiles of the score have round the PSF."""
 STARS, ROUNDS, STAMP = 600, 5, 31
 """Of the fit: stars, sums of the normal equations, side of a stamp."""
+SOURCES, KNOWN, FIELD = 60, 5300, 180.0
+"""Detections of a detector; known objects on its square minutes of sky, which are joined within 30 arcsec."""
 CELLS = 17
 """Lattice points along a row that the positions of `resample` are made of."""
 MEMORY, SINGLE, DOUBLE, LINK = 3.35e12, 67e12, 34e12, 64e9
@@ -80,6 +83,17 @@ def work(
         "score": Work((4 * squares + 18) * pixels, 2 * 2 * (2 * psf_half + 1) ** 2 * pixels),
         "tops": Work(4 * pixels, 2 * 25 * 0.01 * pixels),
         "cutouts": Work(60 * 3 * 8 * 51**2),
+        **joined(),
+    }
+
+
+def joined(sources: int = SOURCES, known: int = KNOWN, field: float = FIELD) -> dict[str, Work]:
+    """Of the zone join: two searches a source, by bisection, of a square minute each; 24 bytes a candidate."""
+    candidates = 2 * sources * known / field
+    bisected = 2 * sources * 2 * 8 * math.log2(known)
+    return {
+        "count_pairs": Work(bisected + 24 * candidates, 0, 8 * candidates),
+        "write_pairs": Work(24 * candidates + 8 * candidates, 0, 8 * candidates),
     }
 
 

@@ -13,7 +13,7 @@ def test_every_step_runs_and_agrees(bench, monkeypatch, capsys):
     assert bench("gpu").main() == 0
     out = capsys.readouterr().out
     assert "'sources_equal': True, 'bit_identical_again': True" in out
-    for kernel in ("separate", "mix", "grams", "models"):
+    for kernel in ("separate", "mix", "grams", "models", "count_pairs", "write_pairs"):
         assert out.count(f"'kernel': '{kernel}'") == 1
     for kernel in ("subtract_tiles", "whiten", "score", "tops", "decode", "take_sky", "rescale"):
         assert out.count(f"'kernel': '{kernel}'") == 2  # one detector, and a raft

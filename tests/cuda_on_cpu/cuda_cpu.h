@@ -110,6 +110,7 @@ inline int __clz(int v) { return v ? __builtin_clz(v) : 32; }
 inline float __int_as_float(int v) { float f; std::memcpy(&f, &v, 4); return f; }
 inline int __float_as_int(float v) { int i; std::memcpy(&i, &v, 4); return i; }
 inline double __dmul_rn(double a, double b) { return a * b; }
+inline double __dadd_rn(double a, double b) { return a + b; }
 inline float rsqrtf(float v) { return 1.f / std::sqrt(v); }
 using std::isfinite;
 using std::isnan;
