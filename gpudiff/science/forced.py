@@ -5,7 +5,8 @@ from typing import Protocol
 import numpy as np
 
 from gpudiff.arrays.correlation import passed
-from gpudiff.arrays.measure import PointFit, forced, own_photons, shifted
+from gpudiff.arrays.measure import PointFit, own_photons
+from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
@@ -29,7 +30,7 @@ class Placed(Protocol):
 
 
 def science_flux(
-    difference: Difference, y: np.ndarray, x: np.ndarray, fit: Placed
+    difference: Difference, y: np.ndarray, x: np.ndarray, fit: Placed, device: Device = CPU
 ) -> tuple[np.ndarray, np.ndarray]:
     """(flux, error) (N,) of the PSF at the fitted positions in the science image.
 
@@ -39,23 +40,23 @@ def science_flux(
     science, box = difference.science, box_of(difference)
     usable = (stamps(science.mask, y, x, box) & bit("BAD", "SAT", "CR", "NO_DATA")) == 0
     usable &= inside(science.shape, y, x, box)
-    profile = shifted(profiles(difference, difference.science_psf, y, x), fit.dy, fit.dx)
+    profile = device.shifted(profiles(difference, difference.science_psf, y, x), fit.dy, fit.dx)
     static = (
         np.nan_to_num(stamps(difference.matched, y, x, box)) + np.minimum(fit.flux, 0)[:, None, None] * profile
     )
     sky = science.sky_variance.at(y, x)[:, None, None]
     weight = np.where(usable, 1 / (sky + np.maximum(static, 0) / np.float32(science.gain)), 0)
-    flux, error = forced(np.where(usable, stamps(science.image, y, x, box), 0), weight, profile)
+    flux, error = device.forced(np.where(usable, stamps(science.image, y, x, box), 0), weight, profile)
     return flux, np.sqrt(error**2 + np.maximum(fit.flux, 0) * own_photons(profile) / science.gain)
 
 
 def template_flux(
-    difference: Difference, y: np.ndarray, x: np.ndarray, fit: PointFit
+    difference: Difference, y: np.ndarray, x: np.ndarray, fit: PointFit, device: Device = CPU
 ) -> tuple[np.ndarray, np.ndarray]:
     """(flux, error) (N,) of the PSF at the fitted positions in the matched template."""
     cut = cut_matched(difference, y, x)
-    profile = shifted(cut.psf, fit.dy, fit.dx)
-    flux, error = forced(cut.data, cut.weight, profile)
+    profile = device.shifted(cut.psf, fit.dy, fit.dx)
+    flux, error = device.forced(cut.data, cut.weight, profile)
     smooth = difference.matched_psf[MIDDLE].astype(float)
     scale = difference.quality.kernel_sum
     template, power = difference.template, (smooth**2).sum()
