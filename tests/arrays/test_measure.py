@@ -129,7 +129,7 @@ def test_psf_stamps_follow_the_field_with_unit_sum():
 
 # ---------------------------------------------------------------- the CUDA bodies
 @pytest.mark.parametrize("side", [15, 19, 29])  # periods of 24, 25 and 36 px: with and without a highest frequency
-def test_cuda_body_shifts_the_same(launcher, side):
+def test_cuda_shift_agrees_with_the_definition(launcher, side):
     rng = np.random.default_rng(side)
     images = rng.normal(size=(4, side, side)).astype(np.float32)  # all frequencies alike
     dy, dx = rng.uniform(-2.5, 2.5, (2, 4))
@@ -155,7 +155,7 @@ def awkward(count, half):
 
 
 @pytest.mark.parametrize(("count", "half"), [(1, 7), (9, 7), (6, 14)])
-def test_cuda_body_fits_the_same(launcher, count, half):
+def test_cuda_fit_agrees_with_the_definition(launcher, count, half):
     stamps = awkward(count, half)
     found, expected = fit_points_cuda(launcher, *stamps), fit_points(*stamps)
     for name in ("converged", "pixels"):
@@ -173,7 +173,7 @@ def test_cuda_body_fits_the_same(launcher, count, half):
 
 
 @pytest.mark.parametrize(("count", "half"), [(1, 7), (9, 14)])
-def test_cuda_body_measures_a_forced_flux_the_same(launcher, count, half):
+def test_cuda_forced_flux_agrees_with_the_definition(launcher, count, half):
     data, weight, psf = awkward(count, half)
     found, expected = forced_cuda(launcher, data, weight, psf), forced(data, weight, psf)
     np.testing.assert_allclose(found, expected, rtol=1e-12)  # double sums in another order
@@ -181,7 +181,7 @@ def test_cuda_body_measures_a_forced_flux_the_same(launcher, count, half):
 
 
 @pytest.mark.parametrize(("count", "half"), [(1, 7), (9, 14)])
-def test_cuda_body_sums_the_same_pixels_of_an_aperture(launcher, count, half):
+def test_cuda_aperture_agrees_with_the_definition(launcher, count, half):
     rng = np.random.default_rng(half)
     data, variance = rng.normal(size=(2, count, 2 * half + 1, 2 * half + 1)).astype(np.float32) ** 2
     dy, dx = rng.uniform(-2.5, 2.5, (2, count))

@@ -92,7 +92,7 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_cuda_body_finds_the_same_pairs_in_the_same_order(launcher, name):
+def test_cuda_body_agrees_with_the_definition_and_its_order(launcher, name):
     generator = np.random.default_rng(len(name))
     ra, dec, spread, radius = FIELDS[name]
     one, two = cap(generator, 60, ra, dec, spread), cap(generator, 300, ra, dec, spread)
