@@ -87,7 +87,7 @@ __device__ void store(const float* from, float* to, int pixels) {
     for (int n = threadIdx.x; n < pixels; n += THREADS) to[n] = from[n];
 }
 
-// The sums over all threads, in all threads.
+// The sums over all threads, in all threads. Between two calls with as many sums there must be a barrier.
 template <int N> __device__ void add_up(double (&sums)[N]) {
     __shared__ double parts[WARPS][N];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -102,7 +102,6 @@ template <int N> __device__ void add_up(double (&sums)[N]) {
         sums[n] = parts[0][n];
         for (int other = 1; other < WARPS; other++) sums[n] += parts[other][n];
     }
-    __syncthreads();
 }
 
 // (information, flux times information) of a profile.

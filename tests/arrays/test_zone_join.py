@@ -97,6 +97,7 @@ def test_cuda_body_agrees_with_the_definition_and_its_order(launcher, name):
     ra, dec, spread, radius = FIELDS[name]
     one, two = cap(generator, 60, ra, dec, spread), cap(generator, 300, ra, dec, spread)
     one[0][7], two[1][9], two[0][10] = np.nan, np.inf, np.nan
+    one[0][0], two[0][0], two[1][0] = 0, -1e-20, one[1][0]  # the latter is at 360 degrees when its turns are taken
     known = Zones.of(*two, radius)
     expected = joined(*one, known)
     assert len(expected[0]) > 5
