@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpudiff.arrays.measure import forced, own_photons, shifted
+from gpudiff.arrays.measure import own_photons
+from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.zone_join import unit_vectors, zone_join
 from gpudiff.model.frame import Difference
@@ -27,10 +28,13 @@ class Place:
     flux: np.ndarray
 
 
-def forced_photometry(difference: Difference, sources: Table, known: Known, gate: float) -> Table:
+def forced_photometry(
+    difference: Difference, sources: Table, known: Known, gate: float, device: Device = CPU
+) -> Table:
     """Table of model.tables.FORCED_SOURCE: PSF fluxes on difference and science image at known positions.
 
     sources : the frame's DIASources; an object within `gate` arcsec of one was detected and is left out
+    device : where they are measured
     Errors include the object's own photons.  NaN where no pixel of the PSF is usable; `pixelFlags` says what lies
     in its core.  Empty without a WCS.
     """
@@ -54,24 +58,24 @@ def forced_photometry(difference: Difference, sources: Table, known: Known, gate
             "midpointMjdTai": np.full(count, seen.midpoint_mjd_tai),
             "ra": objects["ra"][rows],
             "dec": objects["dec"][rows],
-            **_measured(difference, y[rows], x[rows]),
+            **_measured(difference, y[rows], x[rows], device),
         },
     )
 
 
-def _measured(difference: Difference, y: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:
+def _measured(difference: Difference, y: np.ndarray, x: np.ndarray, device: Device) -> dict[str, np.ndarray]:
     """The columns that are measured, at (N,) positions on the image, pixels."""
     row, column = np.rint(y).astype(int), np.rint(x).astype(int)
     if len(row) == 0:
         nothing = np.empty(0)
         return dict.fromkeys(("psfFlux", "psfFluxErr", "scienceFlux", "scienceFluxErr", "pixelFlags"), nothing)
     cut = cut_difference(difference, row, column)
-    profile = shifted(cut.psf, y - row, x - column)
-    flux, error = forced(cut.data, cut.weight, profile)
+    profile = device.shifted(cut.psf, y - row, x - column)
+    flux, error = device.forced(cut.data, cut.weight, profile)
     scale = difference.quality.score_scale * correlated(difference, difference.psf[MIDDLE])
     own = np.maximum(flux, 0) * own_photons(profile) / difference.science.gain
     place = Place(y - row, x - column, np.nan_to_num(flux))
-    science, science_error = science_flux(difference, row, column, place)
+    science, science_error = science_flux(difference, row, column, place, device)
     core = stamps(difference.mask, row, column, 1)
     return {
         "psfFlux": flux,

@@ -67,11 +67,11 @@ class Worker:
         self.configuration = settings.configuration
         self.service = settings.configuration.service
         instrument = self.configuration.instrument
-        device = open_device(self.configuration)  # a worker that cannot compute takes no frame
+        self.device = open_device(self.configuration)  # a worker that cannot compute takes no frame
         self.templates = TemplateStore(settings.templates, instrument, index=settings.index)
         self.process = load(settings.process)
         self.known = known_positions(settings.known_objects)
-        self.calibrated = calibrator(self.service, partial(remove_signature, device=device))
+        self.calibrated = calibrator(self.service, partial(remove_signature, device=self.device))
         self.model = model_named(self.configuration.reliability.model)
         self.handover = Handovers(settings.regions, associator_keys(self.configuration.security))
         self.segments = Segments(Path(settings.ring)) if settings.ring else None
@@ -119,7 +119,8 @@ class Worker:
         made = batch(difference, sources, self.service.cutout_size, received_tai, all_planes)
         if forced and self.service.forced:
             start = time.perf_counter()
-            fluxes = forced_photometry(difference, sources, self.known, self.service.association_radius)
+            gate, device = self.service.association_radius, self.device.frame()
+            fluxes = forced_photometry(difference, sources, self.known, gate, device)
             made = dataclasses.replace(made, forced=fluxes)
             seconds["forced"] = time.perf_counter() - start
         wire.confirm(envelope, self.segments)
