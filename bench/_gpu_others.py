@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from gpudiff.arrays import basis, decode, measure, normal, retouch, zone_join
-from gpudiff.arrays.components import tops, tops_cuda
+from gpudiff.arrays.components import listed_cuda, tops, tops_cuda
 
 FIELD = 210.0
 """Arcmin, side of a visit's field."""
@@ -48,6 +48,17 @@ def fit(launcher: Any, stars: int, stamp: int, half: int) -> None:
     own = normal.grams(first, target[:1].astype(np.float32), weights[:1].astype(np.float32))[0]
     np.testing.assert_allclose(gram[:1], own, rtol=1e-9, atol=1e-9 * np.abs(own).max())  # double
     normal.models_cuda(launcher, values, rng.normal(0, 1, (stars, len(made.functions))))
+
+
+def cut(launcher: Any, scores: Any, sources: int, side: int) -> None:
+    """Stamps round the first tops of a batch.  scores : (B, size, size) on the device, image and variance here"""
+    counts, places, _ = listed_cuda(launcher, scores, 5.0, 256)
+    made = measure.weighed_cuda(launcher, scores, scores, counts, places, sources, side // 2)
+    used = min(int(launcher.download(counts)[-1]), sources)
+    score = launcher.download(scores)[-1]
+    at = np.divmod(launcher.download(places)[-1, :used], score.shape[1])
+    for one, other in zip(made, measure.weighed(score, score, *at, side // 2), strict=True):
+        np.testing.assert_array_equal(launcher.download(one)[-1, :used], other)
 
 
 def stamps(launcher: Any, sources: int, side: int) -> None:

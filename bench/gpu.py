@@ -162,6 +162,7 @@ def kernels(launcher: Any, size: int, batch: int, half: int, repeats: int) -> li
     visited = VISITED if isinstance(launcher, Cuda) else (20, 3000)
     for _ in range(repeats + 1):
         others.planes(timed, scored[2], size, batch)
+        others.cut(timed, scored[2], predicted.SOURCES, predicted.SQUARE)
         if batch == 1:  # a fit's stars are a batch in themselves
             others.fit(timed, stars, predicted.STAMP, half)
             others.join(timed, *visited)
@@ -247,7 +248,9 @@ def visit(launcher: Any, size: int, half: int, detectors: int, repeats: int) -> 
     factors = [(one.target_factors, one.convolved_factors) for one in jobs]
     wide = tiles((size, size), 256, 15 + 8)
     made = score_tiles.filters(lambda u, v: _bell(2.0, 15), _whitener, wide[0].size, 8)
-    one = gpu_visit.Visit(launcher, [job.pair for job in jobs], found, factors, made, (half, 15 + 8))
+    one = gpu_visit.Visit(
+        launcher, [job.pair for job in jobs], found, factors, made, (half, 15 + 8), _bell(2.0, 7)
+    )
     return gpu_visit.measured(one, detectors, repeats)
 
 

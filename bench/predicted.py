@@ -94,6 +94,7 @@ def measured(sources: int = SOURCES, side: int = SQUARE, rounds: int = 5) -> dic
     pixels = sources * side**2
     shift = 2 * 2 * side * pixels
     return {
+        "weighed": Work(16 * pixels),
         "shifted": Work(8 * pixels, 0, shift),
         "fit_points": Work(16 * pixels, 0, (rounds + 1) * shift + rounds * 2 * 9 * pixels),
         "forced": Work(12 * pixels, 0, 6 * pixels),

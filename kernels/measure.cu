@@ -1,4 +1,4 @@
-// Point sources on stamps: PSFs moved by parts of a pixel, PSF flux and position, flux at a known position, aperture.
+// Point sources on stamps: the stamps cut from planes, PSFs moved by parts of a pixel, PSF flux and position, flux at a known position, aperture.
 //
 // NumPy twin: gpudiff/arrays/measure.py, a function of the same name for each. Contract: all sums in double; a moved image in
 // float32, as in NumPy. NumPy moves by a phase in Fourier space on `size` x `size` pixels; that is a product with two matrices,
@@ -128,6 +128,31 @@ __device__ void solve(const double* m, const double* b, double* x) {
 
 // NaN stays NaN.
 __device__ double within(double value, double most) { return value > most ? most : value < -most ? -most : value; }
+
+// Squares round the first places of each image's list, and their weights; grid (most, 1, image), a block a place.
+extern "C" __global__ void __launch_bounds__(THREADS)
+weighed(const float* __restrict__ images,        // (B, height, width)
+        const float* __restrict__ variances,     // (B, height, width)
+        const int* __restrict__ counts,          // (B,) may be more than there are places
+        const int* __restrict__ places,          // (B, capacity) y * width + x
+        float* __restrict__ data,                // (B, most, side, side) 0 where there is no value
+        float* __restrict__ weight,              // (B, most, side, side) 0 there
+        int width, int height, int capacity, int side) {
+    const size_t image = blockIdx.z, plane = image * width * height;
+    const bool listed = blockIdx.x < (unsigned)min(counts[image], capacity);
+    const int place = listed ? places[image * capacity + blockIdx.x] : 0;
+    const int top = place / width - side / 2, left = place % width - side / 2;
+    const size_t first = (image * gridDim.x + blockIdx.x) * side * side;
+    for (int n = threadIdx.x; n < side * side; n += THREADS) {
+        const int y = top + n / side, x = left + n % side;
+        const bool inside = listed && y >= 0 && y < height && x >= 0 && x < width;
+        const size_t pixel = plane + (inside ? (size_t)y * width + x : 0);
+        const float value = images[pixel], level = variances[pixel];
+        const bool known = inside && isfinite(value) && level > 0.f;
+        data[first + n] = known ? value : 0.f;
+        weight[first + n] = known ? 1.f / level : 0.f;
+    }
+}
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 shifted(const float* __restrict__ images,        // (N, side, side)

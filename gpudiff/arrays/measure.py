@@ -8,6 +8,7 @@ import scipy.fft
 
 from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.polynomial import field, terms
+from gpudiff.arrays.stamps import inside, stamps
 from gpudiff.model.errors import WrongShape
 
 ROUNDS = 5
@@ -26,6 +27,21 @@ class Cut:
     def take(self, rows: np.ndarray) -> "Cut":
         """Those that an index array or a boolean mask picks."""
         return Cut(self.data[rows], self.weight[rows], self.psf[rows])
+
+
+def weighed(
+    image: np.ndarray, variance: np.ndarray, y: np.ndarray, x: np.ndarray, half: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(data, weight) (N, S, S) float32 as a `Cut` has them, of squares round whole pixels.
+
+    image, variance : (H, W) float32; a pixel has no value beyond the image, where the image is not finite, and
+        where the variance is not above 0
+    """
+    data, level = stamps(image, y, x, half), stamps(variance, y, x, half)
+    known = np.isfinite(data) & (level > 0) & inside(image.shape, y, x, half)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = np.where(known, 1 / level, 0).astype(np.float32)
+    return np.where(known, data, 0), weight
 
 
 def psf_stamps(
@@ -160,17 +176,43 @@ def shifted_cuda(launcher: Launcher, images: Any, dy: np.ndarray, dx: np.ndarray
     return out
 
 
-def fit_points_cuda(launcher: Launcher, data: Any, weight: Any, psf: Any, rounds: int = ROUNDS) -> PointFit:
-    """`fit_points` on a GPU; the fits are on the host.  data, weight, psf : on the device or the host"""
+def weighed_cuda(
+    launcher: Launcher, images: Any, variances: Any, counts: Any, places: Any, most: int, half: int
+) -> tuple[Any, Any]:
+    """`weighed` of a batch of images, all on a GPU: (data, weight) (B, most, S, S) of the first places of each.
+
+    images, variances : (B, H, W) float32; counts, places : what `components.listed_cuda` returns
+    Beyond an image's count there is no value.
+    """
+    batch, height, width = images.shape
+    side = 2 * half + 1
+    out = [launcher.empty((batch, most, side, side), np.float32) for _ in range(2)]
+    sizes = [np.int32(size) for size in (width, height, places.shape[1], side)]
+    arguments = [images, variances, counts, places, *out, *sizes]
+    launcher.launch("measure", "weighed", (most, 1, batch), (THREADS, 1, 1), arguments)
+    return out[0], out[1]
+
+
+def fitted_cuda(launcher: Launcher, data: Any, weight: Any, psf: Any, rounds: int = ROUNDS) -> tuple[Any, Any]:
+    """What `fit_points` finds, on a GPU: (table, profiles), (N, 13) float64 and (N, S, S) float32.
+
+    data, weight, psf : on the device or the host
+    A row has dy, dx, flux, chi2, pixels, converged, seen, and the upper triangle of the last normal equations.
+    """
     count, side, _ = data.shape
     stamps = [launcher.upload(one, np.float32) for one in (data, weight, psf)]
-    profile, table = launcher.empty(data.shape, np.float32), launcher.empty((count, 13), np.float64)
+    profiles, table = launcher.empty(data.shape, np.float32), launcher.empty((count, 13), np.float64)
     sizes = [np.int32(side), np.int32(_period(side)), np.int32(rounds)]
-    _launch(launcher, "fit_points", count, side, [*stamps, profile, table, *sizes], shared_bytes(side))
-    found = launcher.download(table)
-    dy, dx, flux, chi2, pixels, converged, seen = found[:, :7].T
-    matrix = found[:, 7:][:, [[0, 1, 2], [1, 3, 4], [2, 4, 5]]]
-    covariance, profiles = _covariance(matrix, flux), launcher.download(profile)
+    _launch(launcher, "fit_points", count, side, [*stamps, profiles, table, *sizes], shared_bytes(side))
+    return table, profiles
+
+
+def fit_points_cuda(launcher: Launcher, data: Any, weight: Any, psf: Any, rounds: int = ROUNDS) -> PointFit:
+    """`fit_points` on a GPU; the fits are on the host.  data, weight, psf : on the device or the host"""
+    table, profiles = (launcher.download(one) for one in fitted_cuda(launcher, data, weight, psf, rounds))
+    dy, dx, flux, chi2, pixels, converged, seen = table[:, :7].T
+    matrix = table[:, 7:][:, [[0, 1, 2], [1, 3, 4], [2, 4, 5]]]
+    covariance = _covariance(matrix, flux)
     return PointFit(dy, dx, flux, covariance, chi2, pixels.astype(int), converged > 0, profiles, seen)
 
 

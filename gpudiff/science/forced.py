@@ -7,10 +7,10 @@ import numpy as np
 from gpudiff.arrays.correlation import passed
 from gpudiff.arrays.measure import PointFit, own_photons
 from gpudiff.arrays.passes import CPU, Device
-from gpudiff.arrays.stamps import stamps
+from gpudiff.arrays.stamps import inside, stamps
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
-from gpudiff.science.cut import box_of, cut_matched, inside, profiles
+from gpudiff.science.cut import box_of, cut_matched, profiles
 
 MIDDLE = 4
 """Of the 3 x 3 field positions at which a difference's kernel and PSFs are kept."""

@@ -13,6 +13,8 @@ from gpudiff.arrays.measure import (
     psf_stamps,
     shifted,
     shifted_cuda,
+    weighed,
+    weighed_cuda,
 )
 from gpudiff.model.errors import WrongShape
 
@@ -136,6 +138,33 @@ def test_cuda_shift_agrees_with_the_definition(launcher, side):
     dy[1:3], dx[1:3] = (0, 1), (0, -40)
     moved = launcher.download(shifted_cuda(launcher, images, dy, dx))
     np.testing.assert_allclose(moved, shifted(images, dy, dx), atol=2e-6)  # NumPy transforms in float32
+
+
+def test_a_pixel_without_a_value_has_no_weight():
+    image, variance = np.full((2, 20, 20), 4, np.float32)
+    image[9, 9], variance[10, 10], variance[11, 11] = np.nan, 0, np.nan
+    data, weight = weighed(image, variance, np.array([10, 0]), np.array([10, 19]), 2)
+    none = np.zeros((2, 5, 5), bool)
+    none[0, [1, 2, 3], [1, 2, 3]] = none[1, :2] = none[1, :, 3:] = True
+    np.testing.assert_array_equal(data, np.where(none, 0, 4))
+    np.testing.assert_array_equal(weight, np.where(none, 0, np.float32(0.25)))
+
+
+@pytest.mark.parametrize(("batch", "half"), [(1, 7), (9, 2)])
+def test_cuda_body_cuts_the_same_stamps_of_a_list(launcher, batch, half):
+    rng = np.random.default_rng(batch)
+    image, variance = rng.uniform(-1, 4, (2, batch, 30, 41)).astype(np.float32)
+    image[rng.random(image.shape) < 0.1] = np.nan
+    places, counts = rng.integers(0, 30 * 41, (batch, 6)), rng.integers(1, 9, batch)
+    planes = [launcher.upload(one, np.float32) for one in (image, variance)]
+    lists = [launcher.upload(one, np.int32) for one in (counts, places)]
+    found = [launcher.download(one) for one in weighed_cuda(launcher, *planes, *lists, 5, half)]
+    for n, count in enumerate(np.minimum(counts, 5)):
+        y, x = np.divmod(places[n, :count], 41)
+        expected = weighed(image[n], variance[n], y, x, half)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one[n, :count], other)
+            assert (one[n, count:] == 0).all()
 
 
 def awkward(count, half):

@@ -25,10 +25,11 @@ def test_every_step_runs_and_agrees(bench, monkeypatch, capsys):
     once = "separate", "mix", "grams", "models", "count_pairs", "write_pairs", "fit_points", "forced", "aperture"
     for kernel in once:
         assert out.count(f"'kernel': '{kernel}'") == 1
-    for kernel in ("subtract_tiles", "whiten", "score", "tops", "decode", "take_sky", "rescale"):
+    for kernel in ("subtract_tiles", "whiten", "score", "tops", "weighed", "decode", "take_sky", "rescale"):
         assert out.count(f"'kernel': '{kernel}'") == 2  # one detector, and a raft
     assert "'detectors': 3" in out
     assert re.search(r"'tops': [1-9]", out)
+    assert re.search(r"'measured': [1-9]", out)
 
 
 def test_a_share_is_that_of_the_ceiling_that_is_nearer(bench):
