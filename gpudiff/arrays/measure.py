@@ -154,8 +154,8 @@ def aperture(
     half = data.shape[1] // 2
     axis = np.arange(-half, half + 1)
     distance = np.hypot(axis[:, None] - dy[:, None, None], axis - dx[:, None, None])
-    inside = distance <= radius
-    return np.where(inside, data, 0).sum((1, 2)), np.sqrt(np.where(inside, variance, 0).sum((1, 2)))
+    circle = distance <= radius
+    return np.where(circle, data, 0).sum((1, 2)), np.sqrt(np.where(circle, variance, 0).sum((1, 2)))
 
 
 # ---------------------------------------------------------------- on a GPU
@@ -170,9 +170,8 @@ def shifted_cuda(launcher: Launcher, images: Any, dy: np.ndarray, dx: np.ndarray
     count, side, _ = images.shape
     out = launcher.empty(images.shape, np.float32)
     arrays = [launcher.upload(images, np.float32), launcher.upload(np.stack([dy, dx], 1), np.float64), out]
-    _launch(
-        launcher, "shifted", count, side, [*arrays, np.int32(side), np.int32(_period(side))], shared_bytes(side)
-    )
+    sizes = [np.int32(side), np.int32(_period(side))]
+    _launch(launcher, "shifted", count, side, [*arrays, *sizes], shared_bytes(side))
     return out
 
 
@@ -200,10 +199,10 @@ def fitted_cuda(launcher: Launcher, data: Any, weight: Any, psf: Any, rounds: in
     A row has dy, dx, flux, chi2, pixels, converged, seen, and the upper triangle of the last normal equations.
     """
     count, side, _ = data.shape
-    stamps = [launcher.upload(one, np.float32) for one in (data, weight, psf)]
+    there = [launcher.upload(one, np.float32) for one in (data, weight, psf)]
     profiles, table = launcher.empty(data.shape, np.float32), launcher.empty((count, 13), np.float64)
     sizes = [np.int32(side), np.int32(_period(side)), np.int32(rounds)]
-    _launch(launcher, "fit_points", count, side, [*stamps, profiles, table, *sizes], shared_bytes(side))
+    _launch(launcher, "fit_points", count, side, [*there, profiles, table, *sizes], shared_bytes(side))
     return table, profiles
 
 
@@ -225,8 +224,8 @@ def aperture_cuda(
     launcher: Launcher, data: Any, variance: Any, dy: np.ndarray, dx: np.ndarray, radius: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """`aperture` on a GPU; flux and error are on the host.  data, variance : on the device or the host"""
-    stamps = [launcher.upload(one, np.float32) for one in (data, variance)]
-    return _two(launcher, "aperture", [*stamps, launcher.upload(np.stack([dy, dx], 1), np.float64)], radius)
+    there = [launcher.upload(one, np.float32) for one in (data, variance)]
+    return _two(launcher, "aperture", [*there, launcher.upload(np.stack([dy, dx], 1), np.float64)], radius)
 
 
 def _two(launcher: Launcher, kernel: str, arrays: list[Any], *more: float) -> tuple[np.ndarray, np.ndarray]:
@@ -239,6 +238,7 @@ def _two(launcher: Launcher, kernel: str, arrays: list[Any], *more: float) -> tu
 
 
 def _launch(launcher: Launcher, kernel: str, count: int, side: int, arguments: list[Any], shared: int = 0) -> None:
+    """A block for each stamp there is.  Raises WrongShape for an even side, or one there is no room for."""
     if side > LARGEST or side % 2 == 0:
         raise WrongShape(f"{kernel}: expected stamps of an odd side of at most {LARGEST} px, got {side}")
     if count:

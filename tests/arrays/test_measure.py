@@ -151,7 +151,7 @@ def test_a_pixel_without_a_value_has_no_weight():
 
 
 @pytest.mark.parametrize(("batch", "half"), [(1, 7), (9, 2)])
-def test_cuda_body_cuts_the_same_stamps_of_a_list(launcher, batch, half):
+def test_cuda_cut_agrees_with_the_definition(launcher, batch, half):
     rng = np.random.default_rng(batch)
     image, variance = rng.uniform(-1, 4, (2, batch, 30, 41)).astype(np.float32)
     image[rng.random(image.shape) < 0.1] = np.nan
