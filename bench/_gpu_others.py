@@ -3,9 +3,13 @@
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
-from gpudiff.arrays import basis, decode, normal, retouch
-from gpudiff.arrays.components import tops, tops_cuda
+from gpudiff.arrays import basis, decode, measure, normal, retouch, zone_join
+from gpudiff.arrays.components import listed_cuda, tops, tops_cuda
+
+FIELD = 210.0
+"""Arcmin, side of a visit's field."""
 
 
 def planes(launcher: Any, scores: Any, size: int, batch: int) -> None:
@@ -44,3 +48,58 @@ def fit(launcher: Any, stars: int, stamp: int, half: int) -> None:
     own = normal.grams(first, target[:1].astype(np.float32), weights[:1].astype(np.float32))[0]
     np.testing.assert_allclose(gram[:1], own, rtol=1e-9, atol=1e-9 * np.abs(own).max())  # double
     normal.models_cuda(launcher, values, rng.normal(0, 1, (stars, len(made.functions))))
+
+
+def cut(launcher: Any, scores: Any, sources: int, side: int) -> None:
+    """Stamps round the first tops of a batch.  scores : (B, size, size) on the device, image and variance here"""
+    counts, places, _ = listed_cuda(launcher, scores, 5.0, 256)
+    made = measure.weighed_cuda(launcher, scores, scores, counts, places, sources, side // 2)
+    used = min(int(launcher.download(counts)[-1]), sources)
+    score = launcher.download(scores)[-1]
+    at = np.divmod(launcher.download(places)[-1, :used], score.shape[1])
+    for one, other in zip(made, measure.weighed(score, score, *at, side // 2), strict=True):
+        np.testing.assert_array_equal(launcher.download(one)[-1, :used], other)
+
+
+def stamps(launcher: Any, sources: int, side: int) -> None:
+    """The stamps of one detector's sources measured: PSF fit, shift, forced flux and aperture."""
+    rng = np.random.default_rng(sources)
+    half = side // 2
+    axis = np.arange(-half, half + 1)
+    psf = np.exp(-0.5 * (axis[:, None] ** 2 + axis**2) / 1.6**2).astype(np.float32)
+    psf = np.repeat(psf[None] / psf.sum(), sources, 0)
+    (dy, dx), weight = rng.uniform(-0.5, 0.5, (2, sources)), np.full(psf.shape, 0.04, np.float32)
+    moved = launcher.download(measure.shifted_cuda(launcher, psf, dy, dx))
+    np.testing.assert_allclose(moved, measure.shifted(psf, dy, dx), atol=2e-8)  # of a peak of 0.06
+    data = 1000 * moved + rng.normal(0, 5, psf.shape).astype(np.float32)
+    fit = measure.fit_points_cuda(launcher, data, weight, psf)
+    expected = measure.fit_points(data, weight, psf)
+    np.testing.assert_allclose(fit.flux, expected.flux, atol=0.01)  # of an error of 28
+    found = measure.forced_cuda(launcher, data, weight, moved)
+    np.testing.assert_allclose(found, measure.forced(data, weight, moved), rtol=1e-11)
+    found = measure.aperture_cuda(launcher, data, 1 / weight, dy, dx, 4.0)
+    wide = data.astype(float), (1 / weight).astype(float)
+    np.testing.assert_allclose(found, measure.aperture(*wide, dy, dx, 4.0), rtol=1e-11)
+
+
+def join(launcher: Any, sources: int, known: int) -> None:
+    """The detections of a visit with the known objects there, which are on the device."""
+    rng = np.random.default_rng(known)
+    places, theirs = (30 + FIELD / 60 * rng.random((2, count)) for count in (sources, known))
+    zones = zone_join.Zones.of(*theirs, 30.0)
+    found = zone_join.zone_join_cuda(launcher, *places, zones.on(launcher))
+    np.testing.assert_array_equal(found, zone_join.joined(*places, zones))
+
+
+def check_labels(labels: np.ndarray, score: np.ndarray, y: np.ndarray, x: np.ndarray) -> int:
+    """How many components there are, if the brightest pixel of each is the brightest of its tops; else raises.
+
+    labels : (H, W) int, which component each pixel within 2 px of one at the threshold is of, 0 elsewhere: so no
+        pixel of another component is within reach of the 5 x 5 of a top
+    """
+    count, size = int(labels.max(initial=0)), np.abs(score)
+    assert labels[y, x].all(), "a top lies in no component"
+    brightest = np.zeros(count + 1, np.float32)
+    np.maximum.at(brightest, labels[y, x], size[y, x])
+    np.testing.assert_array_equal(brightest[1:], ndimage.maximum(size, labels, np.arange(1, count + 1)))
+    return count

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from gpudiff.arrays import normal, score_tiles, subtract_tiles
+from gpudiff.arrays import measure, normal, score_tiles, subtract_tiles
 from gpudiff.arrays.kernel_files import kernel_source
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
@@ -41,6 +41,8 @@ def builds() -> list[Build]:
         Build("components", (), 0, 40),
         Build("resample", (), 0, 96),
         Build("retouch", (), 0, 40),
+        Build("zone_join", (), 0, 48),
+        Build("measure", (), measure.shared_bytes(measure.LARGEST), 96),
         Build("decode", ("RAW=unsigned short",), 0, 64),
         Build("decode", ("RAW=float",), 0, 64),
         Build("basis", (), 4 * (49 + 62) * 49, 48),  # the largest stamp with the largest kernel

@@ -3,9 +3,9 @@
 The card and its driver; all tests on CuPy and PyCUDA; compute-sanitizer (memcheck, racecheck) where it is
 installed; the card's own ceilings, copy bandwidth and fused multiply-adds; the whole engine on the GPU against
 the NumPy path; each kernel's time for one detector and for a raft of nine, its share of the floor by that card's
-ceilings, and the same convolutions by batched FFTs of cuFFT; a visit of 189 detectors from pinned memory to
-detections, cold and warm, one detector alone, and memory; SFFT's CuPy backend where it is installed.  A result is
-checked before it is timed; times are medians by events on the device.
+ceilings, the same convolutions by batched FFTs of cuFFT, and cuCIM's label beside the list of tops; a visit of
+189 detectors from pinned memory to detections, cold and warm, one detector alone, and memory; SFFT's CuPy backend
+where it is installed.  A result is checked before it is timed; times are medians by events on the device.
 Needs CuPy, and pytest for the tests.
 
 `--emulated` goes through the same steps with the kernels executed on the CPU, to check this script: its times say
@@ -34,6 +34,7 @@ import numpy as np
 import predicted
 
 from gpudiff.arrays import score_tiles, subtract_tiles
+from gpudiff.arrays.components import listed_cuda, tops_cuda
 from gpudiff.arrays.device import Cuda, survey
 from gpudiff.arrays.passes import CPU, Gpu
 from gpudiff.arrays.streams import CudaStreams
@@ -44,6 +45,8 @@ from gpudiff.model.errors import DeviceFailed
 from gpudiff.science.subtract import subtract
 
 RAFT = 9
+VISITED = 10_000, 1_000_000
+"""Detections of a visit, and known objects there."""
 MOST_SIGMA = 1e-4
 """By which a pixel of the difference may differ from the NumPy path's."""
 TESTS = ["tests/arrays", "tests/science/test_on_kernels.py"]
@@ -156,12 +159,17 @@ def kernels(launcher: Any, size: int, batch: int, half: int, repeats: int) -> li
         scored = score_tiles.score_tiles_cuda(timed, image, variance, lost, made, wide)
     assert np.isfinite(launcher.download(scored[2])).all()
     stars = predicted.STARS if isinstance(launcher, Cuda) else 3
+    visited = VISITED if isinstance(launcher, Cuda) else (20, 3000)
     for _ in range(repeats + 1):
         others.planes(timed, scored[2], size, batch)
+        others.cut(timed, scored[2], predicted.SOURCES, predicted.SQUARE)
         if batch == 1:  # a fit's stars are a batch in themselves
             others.fit(timed, stars, predicted.STAMP, half)
+            others.join(timed, *visited)
+            others.stamps(timed, predicted.SOURCES, predicted.SQUARE)
     reach = score_tiles.filter_reach(made[0], wide[0].size)
     done = predicted.work((size, size), half, reach, 15, 8, stars, rounds=1)
+    done |= predicted.joined(*visited, others.FIELD**2)
     return [
         {
             "kernel": name,
@@ -240,7 +248,9 @@ def visit(launcher: Any, size: int, half: int, detectors: int, repeats: int) -> 
     factors = [(one.target_factors, one.convolved_factors) for one in jobs]
     wide = tiles((size, size), 256, 15 + 8)
     made = score_tiles.filters(lambda u, v: _bell(2.0, 15), _whitener, wide[0].size, 8)
-    one = gpu_visit.Visit(launcher, [job.pair for job in jobs], found, factors, made, (half, 15 + 8))
+    one = gpu_visit.Visit(
+        launcher, [job.pair for job in jobs], found, factors, made, (half, 15 + 8), _bell(2.0, 7)
+    )
     return gpu_visit.measured(one, detectors, repeats)
 
 
@@ -268,7 +278,33 @@ def sfft(size: int) -> dict[str, Any]:
     return {"size": size, "seconds": seconds} if done.returncode == 0 else {"said": said}
 
 
-# ---------------------------------------------------------------- the same by FFTs, and the whole engine
+# ---------------------------------------------------------------- the same by cuCIM, by FFTs, and the whole engine
+def labels(launcher: Any, size: int) -> dict[str, Any]:
+    """`tops` checked against cuCIM's label on one score, and ms of both; or why not.
+
+    The engine needs the list alone, and `tops` reads each pixel once; `as_fast` says where label keeps up.
+    """
+    if importlib.util.find_spec("cucim") is None:
+        return {"said": "cuCIM is not installed"}
+    from cucim.skimage.measure import label
+    from cupyx.scipy.ndimage import maximum_filter
+
+    threshold = gpu_visit.THRESHOLD
+    score = 1.5 * np.random.default_rng(size).normal(size=(size, size)).astype(np.float32)  # 3.3 sigma
+    there = launcher.upload(score[None], np.float32)
+    plane = abs(there[0])
+    [(y, x, _)] = tops_cuda(launcher, there, threshold)
+    components = launcher.download(label(maximum_filter(plane, 5) >= threshold, connectivity=2))
+    times = {
+        "label_ms": median_of(launcher, lambda: label(plane >= threshold, connectivity=2)),
+        "tops_ms": median_of(
+            launcher, lambda: listed_cuda(launcher, there, threshold, max(256, size * size // 8))
+        ),
+    }
+    count = others.check_labels(components, score, y, x)
+    return {"components": count, "tops": len(y), **times, "as_fast": times["label_ms"] <= times["tops_ms"]}
+
+
 def by_ffts(launcher: Cuda, size: int, batch: int) -> float:
     """ms of the four convolutions of `subtract_tiles` by cuFFT: squares of 256 px, one forward, four back."""
     cupy = launcher.cupy
@@ -343,6 +379,8 @@ def main() -> int:
         row |= share(row, document["ceilings"])
         print({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()})
     print(document["ceilings"])
+    document["cucim"] = labels(launcher, options.size) if real else {"said": "not on emulated kernels"}
+    print(document["cucim"])
     document["visit"] = visit(launcher, options.size, options.half, options.detectors, options.repeats)
     print(document["visit"])
     document["sfft"] = sfft(min(options.size, 2048)) if real else {"said": "not on emulated kernels"}

@@ -6,6 +6,7 @@ kernels/README.md.
 """
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,9 @@ HALF, REACH, PSF_HALF, HALO = 12, 13, 15, 8
 """px: of the matching kernel, the whitening filter and the PSF; what the tiles of the score have round the PSF."""
 STARS, ROUNDS, STAMP = 600, 5, 31
 """Of the fit: stars, sums of the normal equations, side of a stamp."""
+SOURCES, SQUARE, KNOWN, FIELD = 60, 15, 5300, 180.0
+"""Of a detector: detections, the side in px of the stamps they are measured on; known objects, joined within 30
+arcsec, on its square minutes of sky."""
 CELLS = 17
 """Lattice points along a row that the positions of `resample` are made of."""
 MEMORY, SINGLE, DOUBLE, LINK = 3.35e12, 67e12, 34e12, 64e9
@@ -80,6 +84,31 @@ def work(
         "score": Work((4 * squares + 18) * pixels, 2 * 2 * (2 * psf_half + 1) ** 2 * pixels),
         "tops": Work(4 * pixels, 2 * 25 * 0.01 * pixels),
         "cutouts": Work(60 * 3 * 8 * 51**2),
+        **joined(),
+        **measured(),
+    }
+
+
+def measured(sources: int = SOURCES, side: int = SQUARE, rounds: int = 5) -> dict[str, Work]:
+    """Of what sources are measured with: a shift is two products with a matrix; nine sums a round of the fit."""
+    pixels = sources * side**2
+    shift = 2 * 2 * side * pixels
+    return {
+        "weighed": Work(16 * pixels),
+        "shifted": Work(8 * pixels, 0, shift),
+        "fit_points": Work(16 * pixels, 0, (rounds + 1) * shift + rounds * 2 * 9 * pixels),
+        "forced": Work(12 * pixels, 0, 6 * pixels),
+        "aperture": Work(8 * pixels, 0, 6 * pixels),
+    }
+
+
+def joined(sources: int = SOURCES, known: int = KNOWN, field: float = FIELD) -> dict[str, Work]:
+    """Of the zone join: two searches a source, by bisection, of a square minute each; 24 bytes a candidate."""
+    candidates = 2 * sources * known / field
+    bisected = 2 * sources * 2 * 8 * math.log2(known)
+    return {
+        "count_pairs": Work(bisected + 24 * candidates, 0, 8 * candidates),
+        "write_pairs": Work(24 * candidates + 8 * candidates, 0, 8 * candidates),
     }
 
 

@@ -10,6 +10,7 @@ from gpudiff.arrays.basis import Basis, convolve_cuda
 from gpudiff.arrays.components import thinned, tops_cuda
 from gpudiff.arrays.decode import Decoded, Marks, Signature, decode_cuda
 from gpudiff.arrays.device import Launcher
+from gpudiff.arrays.measure import PointFit, aperture_cuda, fit_points_cuda, forced_cuda, shifted_cuda
 from gpudiff.arrays.normal import Equations, grams_cuda, models_cuda
 from gpudiff.arrays.resample import Lattice, resample_cuda
 from gpudiff.arrays.resident import Resident
@@ -222,6 +223,21 @@ class Gpu:
             lambda: tops_cuda(self.launcher, self._there(score, np.float32), threshold),
         )
         return thinned(*found, fwhm)
+
+    # ------------------------------------------------------------ stamps of sources
+    def shifted(self, images: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> np.ndarray:
+        return self.launcher.download(self.with_room(lambda: shifted_cuda(self.launcher, images, dy, dx)))
+
+    def fit_points(self, data: np.ndarray, weight: np.ndarray, psf: np.ndarray) -> PointFit:
+        return self.with_room(lambda: fit_points_cuda(self.launcher, data, weight, psf))
+
+    def forced(self, data: np.ndarray, weight: np.ndarray, profile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.with_room(lambda: forced_cuda(self.launcher, data, weight, profile))
+
+    def aperture(
+        self, data: np.ndarray, variance: np.ndarray, dy: np.ndarray, dx: np.ndarray, radius: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return self.with_room(lambda: aperture_cuda(self.launcher, data, variance, dy, dx, radius))
 
 
 @dataclass(frozen=True)

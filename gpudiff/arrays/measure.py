@@ -1,11 +1,18 @@
 """Point sources measured on stamps: PSF flux and position by weighted least squares, forced flux, aperture."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.fft
 
+from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.polynomial import field, terms
+from gpudiff.arrays.stamps import inside, stamps
+from gpudiff.model.errors import WrongShape
+
+ROUNDS = 5
+"""Gauss-Newton steps of a fit."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,21 @@ class Cut:
         return Cut(self.data[rows], self.weight[rows], self.psf[rows])
 
 
+def weighed(
+    image: np.ndarray, variance: np.ndarray, y: np.ndarray, x: np.ndarray, half: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(data, weight) (N, S, S) float32 as a `Cut` has them, of squares round whole pixels.
+
+    image, variance : (H, W) float32; a pixel has no value beyond the image, where the image is not finite, and
+        where the variance is not above 0
+    """
+    data, level = stamps(image, y, x, half), stamps(variance, y, x, half)
+    known = np.isfinite(data) & (level > 0) & inside(image.shape, y, x, half)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = np.where(known, 1 / level, 0).astype(np.float32)
+    return np.where(known, data, 0), weight
+
+
 def psf_stamps(
     coefficients: np.ndarray, order: int, shape: tuple[int, int], y: np.ndarray, x: np.ndarray
 ) -> np.ndarray:
@@ -34,11 +56,16 @@ def psf_stamps(
 def shifted(images: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> np.ndarray:
     """(N, K, K) images moved by (dy, dx) pixels each, by a phase in Fourier space (band-limited images)."""
     side = images.shape[-1]
-    size = scipy.fft.next_fast_len(side + 6, real=True)
+    size = _period(side)
     ky, kx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
     phase = np.exp(-2j * np.pi * (ky * dy[:, None, None] + kx * dx[:, None, None]))
     out = scipy.fft.irfft2(scipy.fft.rfft2(images, s=(size, size)) * phase, s=(size, size))
     return out[:, :side, :side].astype(np.float32)
+
+
+def _period(side: int) -> int:
+    """Pixels after which what is shifted comes round again."""
+    return scipy.fft.next_fast_len(side + 6, real=True)
 
 
 @dataclass(frozen=True)
@@ -59,7 +86,7 @@ class PointFit:
     """Share of sum(P^2) on pixels with a value."""
 
 
-def fit_points(data: np.ndarray, weight: np.ndarray, psf: np.ndarray, rounds: int = 5) -> PointFit:
+def fit_points(data: np.ndarray, weight: np.ndarray, psf: np.ndarray, rounds: int = ROUNDS) -> PointFit:
     """PSF flux and position of one source a stamp, by Gauss-Newton from the stamp's centre.
 
     data : (N, S, S) float32, finite; weight : (N, S, S) one over the variance, 0 where there is no value
@@ -90,13 +117,18 @@ def fit_points(data: np.ndarray, weight: np.ndarray, psf: np.ndarray, rounds: in
     flux, _ = forced(data, weight, profile)
     residual = data - flux[:, None, None] * profile
     chi2 = (weight * residual**2).sum((1, 2))
-    scale = np.stack([np.ones(count), flux, flux], 1)
-    information = matrix * scale[:, :, None] * scale[:, None]
-    information[:, [1, 2], [1, 2]] += 1e-12
-    covariance = np.linalg.inv(information)
     square = profile.astype(np.float64) ** 2
     seen = np.where(weight > 0, square, 0).sum((1, 2)) / square.sum((1, 2))
-    return PointFit(dy, dx, flux, covariance, chi2, (weight > 0).sum((1, 2)), converged, profile, seen)
+    pixels = (weight > 0).sum((1, 2))
+    return PointFit(dy, dx, flux, _covariance(matrix, flux), chi2, pixels, converged, profile, seen)
+
+
+def _covariance(matrix: np.ndarray, flux: np.ndarray) -> np.ndarray:
+    """(N, 3, 3) of (flux, y, x) from the normal equations' (N, 3, 3), whose unknowns are flux times offset."""
+    scale = np.stack([np.ones(len(flux)), flux, flux], 1)
+    information = matrix * scale[:, :, None] * scale[:, None]
+    information[:, [1, 2], [1, 2]] += 1e-12
+    return np.linalg.inv(information)
 
 
 def forced(data: np.ndarray, weight: np.ndarray, profile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -122,5 +154,97 @@ def aperture(
     half = data.shape[1] // 2
     axis = np.arange(-half, half + 1)
     distance = np.hypot(axis[:, None] - dy[:, None, None], axis - dx[:, None, None])
-    inside = distance <= radius
-    return np.where(inside, data, 0).sum((1, 2)), np.sqrt(np.where(inside, variance, 0).sum((1, 2)))
+    circle = distance <= radius
+    return np.where(circle, data, 0).sum((1, 2)), np.sqrt(np.where(circle, variance, 0).sum((1, 2)))
+
+
+# ---------------------------------------------------------------- on a GPU
+THREADS = 128
+"""Of a block in the CUDA bodies; a block measures one stamp."""
+LARGEST = 75
+"""px, side of a stamp: what fits into the shared memory of a block."""
+
+
+def shifted_cuda(launcher: Launcher, images: Any, dy: np.ndarray, dx: np.ndarray) -> Any:
+    """`shifted` on a GPU; the moved images stay there.  images : on the device or the host"""
+    count, side, _ = images.shape
+    out = launcher.empty(images.shape, np.float32)
+    arrays = [launcher.upload(images, np.float32), launcher.upload(np.stack([dy, dx], 1), np.float64), out]
+    sizes = [np.int32(side), np.int32(_period(side))]
+    _launch(launcher, "shifted", count, side, [*arrays, *sizes], shared_bytes(side))
+    return out
+
+
+def weighed_cuda(
+    launcher: Launcher, images: Any, variances: Any, counts: Any, places: Any, most: int, half: int
+) -> tuple[Any, Any]:
+    """`weighed` of a batch of images, all on a GPU: (data, weight) (B, most, S, S) of the first places of each.
+
+    images, variances : (B, H, W) float32; counts, places : what `components.listed_cuda` returns
+    Beyond an image's count there is no value.
+    """
+    batch, height, width = images.shape
+    side = 2 * half + 1
+    out = [launcher.empty((batch, most, side, side), np.float32) for _ in range(2)]
+    sizes = [np.int32(size) for size in (width, height, places.shape[1], side)]
+    arguments = [images, variances, counts, places, *out, *sizes]
+    launcher.launch("measure", "weighed", (most, 1, batch), (THREADS, 1, 1), arguments)
+    return out[0], out[1]
+
+
+def fitted_cuda(launcher: Launcher, data: Any, weight: Any, psf: Any, rounds: int = ROUNDS) -> tuple[Any, Any]:
+    """What `fit_points` finds, on a GPU: (table, profiles), (N, 13) float64 and (N, S, S) float32.
+
+    data, weight, psf : on the device or the host
+    A row has dy, dx, flux, chi2, pixels, converged, seen, and the upper triangle of the last normal equations.
+    """
+    count, side, _ = data.shape
+    there = [launcher.upload(one, np.float32) for one in (data, weight, psf)]
+    profiles, table = launcher.empty(data.shape, np.float32), launcher.empty((count, 13), np.float64)
+    sizes = [np.int32(side), np.int32(_period(side)), np.int32(rounds)]
+    _launch(launcher, "fit_points", count, side, [*there, profiles, table, *sizes], shared_bytes(side))
+    return table, profiles
+
+
+def fit_points_cuda(launcher: Launcher, data: Any, weight: Any, psf: Any, rounds: int = ROUNDS) -> PointFit:
+    """`fit_points` on a GPU; the fits are on the host.  data, weight, psf : on the device or the host"""
+    table, profiles = (launcher.download(one) for one in fitted_cuda(launcher, data, weight, psf, rounds))
+    dy, dx, flux, chi2, pixels, converged, seen = table[:, :7].T
+    matrix = table[:, 7:][:, [[0, 1, 2], [1, 3, 4], [2, 4, 5]]]
+    covariance = _covariance(matrix, flux)
+    return PointFit(dy, dx, flux, covariance, chi2, pixels.astype(int), converged > 0, profiles, seen)
+
+
+def forced_cuda(launcher: Launcher, data: Any, weight: Any, profile: Any) -> tuple[np.ndarray, np.ndarray]:
+    """`forced` on a GPU; flux and error are on the host.  data, weight, profile : on the device or the host"""
+    return _two(launcher, "forced", [launcher.upload(one, np.float32) for one in (data, weight, profile)])
+
+
+def aperture_cuda(
+    launcher: Launcher, data: Any, variance: Any, dy: np.ndarray, dx: np.ndarray, radius: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """`aperture` on a GPU; flux and error are on the host.  data, variance : on the device or the host"""
+    there = [launcher.upload(one, np.float32) for one in (data, variance)]
+    return _two(launcher, "aperture", [*there, launcher.upload(np.stack([dy, dx], 1), np.float64)], radius)
+
+
+def _two(launcher: Launcher, kernel: str, arrays: list[Any], *more: float) -> tuple[np.ndarray, np.ndarray]:
+    """The two numbers of each stamp that a kernel finds."""
+    count, side, _ = arrays[0].shape
+    table = launcher.empty((count, 2), np.float64)
+    _launch(launcher, kernel, count, side, [*arrays, table, np.int32(side), *map(np.float64, more)])
+    flux, error = launcher.download(table).T
+    return flux, error
+
+
+def _launch(launcher: Launcher, kernel: str, count: int, side: int, arguments: list[Any], shared: int = 0) -> None:
+    """A block for each stamp there is.  Raises WrongShape for an even side, or one there is no room for."""
+    if side > LARGEST or side % 2 == 0:
+        raise WrongShape(f"{kernel}: expected stamps of an odd side of at most {LARGEST} px, got {side}")
+    if count:
+        launcher.launch("measure", kernel, (count, 1, 1), (THREADS, 1, 1), arguments, shared)
+
+
+def shared_bytes(side: int) -> int:
+    """Shared memory of a block that moves an image."""
+    return 8 * (3 * (2 * side - 1) + 2 * side + side**2) + 4 * 2 * side**2

@@ -12,6 +12,7 @@ from gpudiff.arrays.components import extrema
 from gpudiff.arrays.decode import Decoded, Marks, Signature, decode
 from gpudiff.arrays.device import Host, device
 from gpudiff.arrays.gpu import Gpu
+from gpudiff.arrays.measure import PointFit, aperture, fit_points, forced, shifted
 from gpudiff.arrays.normal import Equations, grams, models
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.resample import Lattice, resample
@@ -128,6 +129,25 @@ class Device(Protocol):
         """
         ...
 
+    # Stamps are small beside the planes, and the host looks at them too: they go up, figures come down.
+    def shifted(self, images: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> np.ndarray:
+        """(N, K, K) images moved by (dy, dx) pixels each; `arrays.measure` says how of this and the next three."""
+        ...
+
+    def fit_points(self, data: np.ndarray, weight: np.ndarray, psf: np.ndarray) -> PointFit:
+        """PSF flux and position of one source a stamp."""
+        ...
+
+    def forced(self, data: np.ndarray, weight: np.ndarray, profile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(flux, error) (N,) of a profile at a known position."""
+        ...
+
+    def aperture(
+        self, data: np.ndarray, variance: np.ndarray, dy: np.ndarray, dx: np.ndarray, radius: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(flux, error) (N,) in a circle."""
+        ...
+
 
 @dataclass(frozen=True)
 class _OnHost:
@@ -147,6 +167,8 @@ class _Cpu:
 
     decode = staticmethod(decode)
     extrema = staticmethod(extrema)
+    shifted, fit_points = staticmethod(shifted), staticmethod(fit_points)
+    forced, aperture = staticmethod(forced), staticmethod(aperture)
 
     def __init__(self) -> None:
         self.name, self.notes = "cpu", list[str]()

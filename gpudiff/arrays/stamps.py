@@ -15,6 +15,12 @@ def stamps(image: np.ndarray, y: np.ndarray, x: np.ndarray, half: int) -> np.nda
     return image[np.clip(rows, 0, image.shape[0] - 1), np.clip(columns, 0, image.shape[1] - 1)]
 
 
+def inside(shape: tuple[int, ...], y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
+    """(N, S, S) bool: pixels of the squares that lie on an image of `shape`."""
+    rows, columns = _square(y, x, np.arange(-half, half + 1))
+    return (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
+
+
 def positions(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(y, x) of the True pixels, row by row, as np.nonzero gives them in four times the time.
 

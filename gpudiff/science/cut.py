@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from gpudiff.arrays.measure import Cut, psf_stamps
-from gpudiff.arrays.stamps import stamps
+from gpudiff.arrays.measure import Cut, psf_stamps, weighed
 from gpudiff.model.frame import Difference
 from gpudiff.model.kernel import PsfModel
 from gpudiff.science.psf import given
@@ -23,26 +22,13 @@ def cut_matched(difference: Difference, y: np.ndarray, x: np.ndarray) -> Cut:
 
 
 def _cut(difference: Difference, image: np.ndarray, thirds: np.ndarray, y: np.ndarray, x: np.ndarray) -> Cut:
-    box = box_of(difference)
-    data = stamps(image, y, x, box)
-    variance = stamps(difference.variance, y, x, box)
-    known = np.isfinite(data) & (variance > 0) & inside(image.shape, y, x, box)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weight = np.where(known, 1 / variance, 0).astype(np.float32)
-    return Cut(np.where(known, data, 0), weight, profiles(difference, thirds, y, x))
+    data, weight = weighed(image, difference.variance, y, x, box_of(difference))
+    return Cut(data, weight, profiles(difference, thirds, y, x))
 
 
 def box_of(difference: Difference) -> int:
     """Half width of the stamps sources are measured on, pixels."""
     return int(np.clip(np.ceil(1.6 * difference.quality.science_fwhm), *BOX))
-
-
-def inside(shape: tuple[int, ...], y: np.ndarray, x: np.ndarray, box: int) -> np.ndarray:
-    """(N, S, S) bool: stamp pixels that lie on the image."""
-    offset = np.arange(-box, box + 1)
-    rows, columns = y[:, None] + offset, x[:, None] + offset
-    rows_in, columns_in = (rows >= 0) & (rows < shape[0]), (columns >= 0) & (columns < shape[1])
-    return rows_in[:, :, None] & columns_in[:, None, :]
 
 
 def profiles(difference: Difference, thirds: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gpudiff.arrays.measure import Cut, PointFit, aperture, fit_points, own_photons, shifted
+from gpudiff.arrays.measure import Cut, PointFit, own_photons
 from gpudiff.arrays.moments import second_moments
 from gpudiff.arrays.passes import CPU, Device
 from gpudiff.model.config import Configuration
@@ -30,7 +30,7 @@ def detect(difference: Difference, configuration: Configuration, device: Device 
     """(the difference with its footprints in the mask and its quality by cells, the DIASources ordered by y, x).
 
     A DIASource is an extremum of |score| at or above the threshold, of either sign.
-    device : where they are looked for
+    device : where they are looked for and measured
     Raises PoorSubtraction for more than 65,536 of them.
     """
     fwhm = difference.quality.science_fwhm
@@ -44,8 +44,8 @@ def detect(difference: Difference, configuration: Configuration, device: Device 
             f"{difference.science.name}: expected at most {MOST} detections, got {len(y)}: the match failed"
         )
     cut = cut_difference(difference, y, x)
-    fit = fit_points(cut.data, cut.weight, cut.psf)
-    columns = _measure(difference, y, x, cut, fit)
+    fit = device.fit_points(cut.data, cut.weight, cut.psf)
+    columns = _measure(difference, y, x, cut, fit, device)
     shapes = Shapes.of(difference, y, x, cut.data, cut.weight, cut.psf, fit)
     trails = find_trails(marked, y, x, shapes)
     trailed = trails.length > 0
@@ -79,7 +79,9 @@ def _mark(difference: Difference, threshold: float) -> Difference:
     return dataclasses.replace(difference, mask=mask)
 
 
-def _measure(difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, fit: PointFit) -> dict[str, Any]:
+def _measure(
+    difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, fit: PointFit, device: Device
+) -> dict[str, Any]:
     """The columns that are measured.
 
     Flux errors include the source's own photons; what vanished has none, though the variance plane, which knows
@@ -90,9 +92,9 @@ def _measure(difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, fit
     covariance = fit.covariance * scale**2
     own = fit.flux * own_photons(fit.profile) / gain
     flux_error = np.sqrt(np.maximum(covariance[:, 0, 0] + own, 0.5 * covariance[:, 0, 0]))
-    ap_flux, ap_error = _aperture(difference, cut, fit)
-    science, science_error = science_flux(light_squares(difference, y, x), fit)
-    template, template_error = template_flux(difference, y, x, fit)
+    ap_flux, ap_error = _aperture(difference, cut, fit, device)
+    science, science_error = science_flux(light_squares(difference, y, x), fit, device)
+    template, template_error = template_flux(difference, y, x, fit, device)
     return {
         "x": x + fit.dx,
         "y": y + fit.dy,
@@ -111,27 +113,28 @@ def _measure(difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, fit
         "scienceFluxErr": science_error,
         "templateFlux": template,
         "templateFluxErr": template_error,
-        **_moments(cut, fit),
+        **_moments(cut, fit, device),
     }
 
 
-def _aperture(difference: Difference, cut: Cut, fit: PointFit) -> tuple[np.ndarray, np.ndarray]:
+def _aperture(difference: Difference, cut: Cut, fit: PointFit, device: Device) -> tuple[np.ndarray, np.ndarray]:
     """(flux, error) (N,) in a circle of one FWHM radius, at most the stamp's."""
     half = cut.data.shape[1] // 2
     radius = min(float(difference.quality.science_fwhm), half)
     with np.errstate(divide="ignore"):
         variance = np.where(cut.weight > 0, 1 / cut.weight, np.nan)
-    flux, error = aperture(np.where(cut.weight > 0, cut.data, np.nan), variance, fit.dy, fit.dx, radius)
+    data = np.where(cut.weight > 0, cut.data, np.nan)
+    flux, error = device.aperture(data, variance, fit.dy, fit.dx, radius)
     axis = np.arange(-half, half + 1)
     circle = np.hypot(axis, axis[:, None]) <= radius
     scale = difference.quality.score_scale * correlated(difference, circle)
     return flux, np.sqrt((scale * error) ** 2 + np.maximum(flux, 0) / difference.science.gain)
 
 
-def _moments(cut: Cut, fit: PointFit) -> dict[str, np.ndarray]:
+def _moments(cut: Cut, fit: PointFit, device: Device) -> dict[str, np.ndarray]:
     """Second moments of source and PSF under one Gaussian weight as wide as the PSF's core."""
     sign = np.sign(fit.flux)[:, None, None]
-    centred = shifted(cut.data * sign, -fit.dy, -fit.dx)
+    centred = device.shifted(cut.data * sign, -fit.dy, -fit.dx)
     half = cut.psf.shape[1] // 2
     peak = cut.psf[:, half, half]
     width = float(np.median(np.sqrt(1 / (2 * np.pi * np.maximum(peak, 1e-6)))))

@@ -5,12 +5,13 @@ from typing import Protocol
 import numpy as np
 
 from gpudiff.arrays.correlation import passed
-from gpudiff.arrays.measure import PointFit, forced, own_photons, shifted
-from gpudiff.arrays.stamps import stamps
+from gpudiff.arrays.measure import PointFit, own_photons
+from gpudiff.arrays.passes import CPU, Device
+from gpudiff.arrays.stamps import inside, stamps
 from gpudiff.model.forced import LightSquares
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
-from gpudiff.science.cut import box_of, cut_matched, inside, profiles
+from gpudiff.science.cut import box_of, cut_matched, profiles
 
 MIDDLE = 4
 """Of the 3 x 3 field positions at which a difference's kernel and PSFs are kept."""
@@ -44,27 +45,27 @@ def light_squares(difference: Difference, y: np.ndarray, x: np.ndarray) -> Light
     )
 
 
-def science_flux(squares: LightSquares, fit: Placed) -> tuple[np.ndarray, np.ndarray]:
+def science_flux(squares: LightSquares, fit: Placed, device: Device = CPU) -> tuple[np.ndarray, np.ndarray]:
     """(flux, error) (N,) of the PSF at the fitted positions in the science image.
 
     Weighted by the noise of the sky and of the light that does not change: weights that followed the pixels' own
     noise would make every flux too small.
     """
-    profile = shifted(squares.psf, fit.dy, fit.dx)
+    profile = device.shifted(squares.psf, fit.dy, fit.dx)
     static = squares.matched + np.minimum(fit.flux, 0)[:, None, None] * profile
     variance = squares.sky[:, None, None] + np.maximum(static, 0) / np.float32(squares.gain)
     weight = np.where(squares.usable, 1 / variance, 0)
-    flux, error = forced(squares.image, weight, profile)
+    flux, error = device.forced(squares.image, weight, profile)
     return flux, np.sqrt(error**2 + np.maximum(fit.flux, 0) * own_photons(profile) / squares.gain)
 
 
 def template_flux(
-    difference: Difference, y: np.ndarray, x: np.ndarray, fit: PointFit
+    difference: Difference, y: np.ndarray, x: np.ndarray, fit: PointFit, device: Device = CPU
 ) -> tuple[np.ndarray, np.ndarray]:
     """(flux, error) (N,) of the PSF at the fitted positions in the matched template."""
     cut = cut_matched(difference, y, x)
-    profile = shifted(cut.psf, fit.dy, fit.dx)
-    flux, error = forced(cut.data, cut.weight, profile)
+    profile = device.shifted(cut.psf, fit.dy, fit.dx)
+    flux, error = device.forced(cut.data, cut.weight, profile)
     smooth = difference.matched_psf[MIDDLE].astype(float)
     scale = difference.quality.kernel_sum
     template, power = difference.template, (smooth**2).sum()

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpudiff.arrays.measure import forced, own_photons, shifted
+from gpudiff.arrays.measure import own_photons
+from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.zone_join import unit_vectors, zone_join
 from gpudiff.model.forced import ForcedSquares
@@ -28,15 +29,18 @@ class Place:
     flux: np.ndarray
 
 
-def forced_photometry(difference: Difference, sources: Table, known: Known, gate: float) -> Table:
+def forced_photometry(
+    difference: Difference, sources: Table, known: Known, gate: float, device: Device = CPU
+) -> Table:
     """Table of model.tables.FORCED_SOURCE: PSF fluxes on difference and science image at known positions.
 
     sources : the frame's DIASources; an object within `gate` arcsec of one was detected and is left out
+    device : where they are measured
     Errors include the object's own photons.  NaN where no pixel of the PSF is usable; `pixelFlags` says what lies
     in its core.  Empty without a WCS.
     """
     squares = forced_squares(difference, sources, known, gate)
-    return measured(squares) if squares else Table.empty(FORCED_SOURCE)
+    return measured(squares, device) if squares else Table.empty(FORCED_SOURCE)
 
 
 def forced_squares(difference: Difference, sources: Table, known: Known, gate: float) -> ForcedSquares | None:
@@ -67,13 +71,13 @@ def forced_squares(difference: Difference, sources: Table, known: Known, gate: f
     )
 
 
-def measured(squares: ForcedSquares) -> Table:
-    """The places with their fluxes: Table of FORCED_SOURCE."""
-    profile = shifted(squares.psf, squares.dy, squares.dx)
-    flux, error = forced(squares.data, squares.weight, profile)
+def measured(squares: ForcedSquares, device: Device = CPU) -> Table:
+    """The places with their fluxes: Table of FORCED_SOURCE.  device : where they are measured"""
+    profile = device.shifted(squares.psf, squares.dy, squares.dx)
+    flux, error = device.forced(squares.data, squares.weight, profile)
     own = np.maximum(flux, 0) * own_photons(profile) / squares.science.gain
     place = Place(squares.dy, squares.dx, np.nan_to_num(flux))
-    science, science_error = science_flux(squares.science, place)
+    science, science_error = science_flux(squares.science, place, device)
     return squares.places.replace(
         psfFlux=flux,
         psfFluxErr=np.where(np.isfinite(flux), np.sqrt((squares.scale * error) ** 2 + own), np.nan),

@@ -71,11 +71,11 @@ class Worker:
         self.configuration = settings.configuration
         self.service = settings.configuration.service
         instrument = self.configuration.instrument
-        device = open_device(self.configuration)  # a worker that cannot compute takes no frame
+        self.device = open_device(self.configuration)  # a worker that cannot compute takes no frame
         self.templates = TemplateStore(settings.templates, instrument, index=settings.index)
         self.process = load(settings.process)
         self.known = known_positions(settings.known_objects)
-        self.calibrated = calibrator(self.service, partial(remove_signature, device=device))
+        self.calibrated = calibrator(self.service, partial(remove_signature, device=self.device))
         self.model = model_named(self.configuration.reliability.model)
         self.handover = Handovers(
             settings.regions, keys_by_endpoint(self.configuration.security, settings.regions.keys)
@@ -134,7 +134,7 @@ class Worker:
             start = time.perf_counter()
             squares = forced_squares(difference, sources, self.known, self.service.association_radius)
             if squares and when == NOW:
-                made = dataclasses.replace(made, forced=measured(squares))
+                made = dataclasses.replace(made, forced=measured(squares, self.device.frame()))
             elif squares:
                 later = None if when == NEVER else self._put_off(made, envelope.header, squares)
             seconds["forced"] = time.perf_counter() - start

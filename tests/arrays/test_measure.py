@@ -3,7 +3,20 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.measure import aperture, fit_points, forced, psf_stamps, shifted
+from gpudiff.arrays.measure import (
+    aperture,
+    aperture_cuda,
+    fit_points,
+    fit_points_cuda,
+    forced,
+    forced_cuda,
+    psf_stamps,
+    shifted,
+    shifted_cuda,
+    weighed,
+    weighed_cuda,
+)
+from gpudiff.model.errors import WrongShape
 
 HALF = 7
 
@@ -114,3 +127,109 @@ def test_psf_stamps_follow_the_field_with_unit_sum():
     np.testing.assert_allclose(found.sum((1, 2)), 1, rtol=1e-5)
     left = coefficients[0] - coefficients[1]
     np.testing.assert_allclose(found[0], left / left.sum(), atol=1e-6)
+
+
+# ---------------------------------------------------------------- the CUDA bodies
+@pytest.mark.parametrize("side", [15, 19, 29])  # periods of 24, 25 and 36 px: with and without a highest frequency
+def test_cuda_shift_agrees_with_the_definition(launcher, side):
+    rng = np.random.default_rng(side)
+    images = rng.normal(size=(4, side, side)).astype(np.float32)  # all frequencies alike
+    dy, dx = rng.uniform(-2.5, 2.5, (2, 4))
+    dy[1:3], dx[1:3] = (0, 1), (0, -40)
+    moved = launcher.download(shifted_cuda(launcher, images, dy, dx))
+    np.testing.assert_allclose(moved, shifted(images, dy, dx), atol=2e-6)  # NumPy transforms in float32
+
+
+def test_a_pixel_without_a_value_has_no_weight():
+    image, variance = np.full((2, 20, 20), 4, np.float32)
+    image[9, 9], variance[10, 10], variance[11, 11] = np.nan, 0, np.nan
+    data, weight = weighed(image, variance, np.array([10, 0]), np.array([10, 19]), 2)
+    none = np.zeros((2, 5, 5), bool)
+    none[0, [1, 2, 3], [1, 2, 3]] = none[1, :2] = none[1, :, 3:] = True
+    np.testing.assert_array_equal(data, np.where(none, 0, 4))
+    np.testing.assert_array_equal(weight, np.where(none, 0, np.float32(0.25)))
+
+
+@pytest.mark.parametrize(("batch", "half"), [(1, 7), (9, 2)])
+def test_cuda_cut_agrees_with_the_definition(launcher, batch, half):
+    rng = np.random.default_rng(batch)
+    image, variance = rng.uniform(-1, 4, (2, batch, 30, 41)).astype(np.float32)
+    image[rng.random(image.shape) < 0.1] = np.nan
+    places, counts = rng.integers(0, 30 * 41, (batch, 6)), rng.integers(1, 9, batch)
+    planes = [launcher.upload(one, np.float32) for one in (image, variance)]
+    lists = [launcher.upload(one, np.int32) for one in (counts, places)]
+    found = [launcher.download(one) for one in weighed_cuda(launcher, *planes, *lists, 5, half)]
+    for n, count in enumerate(np.minimum(counts, 5)):
+        y, x = np.divmod(places[n, :count], 41)
+        expected = weighed(image[n], variance[n], y, x, half)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one[n, :count], other)
+            assert (one[n, count:] == 0).all()
+
+
+def awkward(count, half):
+    """(data, weight, psf) of noisy stars of either sign: off the middle, with holes, faint, one with no flux and
+    one without any weight."""
+    rng = np.random.default_rng(count)
+    dy, dx = rng.uniform(-0.6, 0.6, (2, count))
+    dy[-1] = 4.0 if count > 4 else 0.0  # beyond where a fit may go
+    flux = rng.choice([-1, 1], count) * 10 ** rng.uniform(1.5, 4, count)
+    weight = rng.uniform(0.1, 0.2, (count, 2 * half + 1, 2 * half + 1)).astype(np.float32)
+    data = star(dy, dx, flux, half=half) + rng.normal(0, 2.6, weight.shape).astype(np.float32)
+    weight[rng.random(weight.shape) < 0.05] = 0
+    data[weight == 0] = 0
+    if count > 4:
+        data[0], weight[1], data[1], weight[2, :, half:] = 0, 0, 0, 0
+    return data, weight, np.repeat(star(sigma=2.0, half=half), count, 0)
+
+
+@pytest.mark.parametrize(("count", "half"), [(1, 7), (9, 7), (6, 14)])
+def test_cuda_fit_agrees_with_the_definition(launcher, count, half):
+    stamps = awkward(count, half)
+    found, expected = fit_points_cuda(launcher, *stamps), fit_points(*stamps)
+    for name in ("converged", "pixels"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert expected.converged.all() == (count == 1)
+    # NumPy's profiles come from transforms in float32, good to 1e-7 of the PSF; sources here have up to 500 sigma.
+    sigma = np.sqrt(expected.covariance.diagonal(axis1=1, axis2=2))
+    np.testing.assert_allclose(found.flux / sigma[:, 0], expected.flux / sigma[:, 0], atol=1e-4)
+    np.testing.assert_allclose([found.dy, found.dx], [expected.dy, expected.dx], atol=1e-6)  # px
+    scale = sigma[:, :, None] * sigma[:, None]
+    np.testing.assert_allclose(found.covariance / scale, expected.covariance / scale, atol=2e-6)
+    np.testing.assert_allclose(found.chi2, expected.chi2, rtol=2e-6)
+    np.testing.assert_allclose(found.profile, expected.profile, atol=2e-8)  # of a peak of 0.04
+    np.testing.assert_allclose(found.seen, expected.seen, atol=1e-7)
+
+
+@pytest.mark.parametrize(("count", "half"), [(1, 7), (9, 14)])
+def test_cuda_forced_flux_agrees_with_the_definition(launcher, count, half):
+    data, weight, psf = awkward(count, half)
+    found, expected = forced_cuda(launcher, data, weight, psf), forced(data, weight, psf)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)  # double sums in another order
+    assert np.isnan(found[0]).sum() == (count > 4)
+
+
+@pytest.mark.parametrize(("count", "half"), [(1, 7), (9, 14)])
+def test_cuda_aperture_agrees_with_the_definition(launcher, count, half):
+    rng = np.random.default_rng(half)
+    data, variance = rng.normal(size=(2, count, 2 * half + 1, 2 * half + 1)).astype(np.float32) ** 2
+    dy, dx = rng.uniform(-2.5, 2.5, (2, count))
+    dy[0] = dx[0] = 0  # pixels at 5 px exactly
+    data[-1, half, half], variance[-1, half, half] = np.nan, np.nan
+    found = aperture_cuda(launcher, data, variance, dy, dx, 5.0)
+    expected = aperture(data.astype(float), variance.astype(float), dy, dx, 5.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert np.isnan(found[0][-1])
+
+
+def test_no_stamps_are_measured_without_a_launch(launcher):
+    nothing = np.empty((0, 15, 15), np.float32)
+    assert fit_points_cuda(launcher, nothing, nothing, nothing).covariance.shape == (0, 3, 3)
+    assert forced_cuda(launcher, nothing, nothing, nothing)[0].shape == (0,)
+
+
+@pytest.mark.parametrize("side", [14, 77])
+def test_cuda_body_refuses_a_side_it_has_no_room_for(launcher, side):
+    stamps = np.zeros((1, side, side), np.float32)
+    with pytest.raises(WrongShape, match="expected stamps of an odd side of at most 75 px"):
+        fit_points_cuda(launcher, stamps, stamps, stamps)

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from gpudiff.arrays.zone_join import unit_vectors, zone_join
+from gpudiff.arrays.zone_join import Zones, joined, unit_vectors, zone_join, zone_join_cuda
 
 
 def oracle(ra, dec, ra_known, dec_known, radius) -> set[tuple[int, int]]:
-    """Pairs by a k-d tree on unit vectors."""
+    """Pairs by a k-d tree on unit vectors; those that are not finite lie far apart."""
     chord = 2 * np.sin(np.radians(radius / 3600) / 2)
-    tree = cKDTree(unit_vectors(ra_known, dec_known))
-    found = tree.query_ball_point(unit_vectors(ra, dec), chord)
+    tree = cKDTree(np.nan_to_num(unit_vectors(ra_known, dec_known), nan=9))
+    found = tree.query_ball_point(np.nan_to_num(unit_vectors(ra, dec), nan=-9), chord)
     return {(i, j) for i, row in enumerate(found) for j in row}
 
 
@@ -71,3 +71,42 @@ def test_pairs_come_in_the_order_of_the_first_list():
     ra = np.array([3.0, 1.0, 2.0])
     i, j = zone_join(ra, np.zeros(3), np.array([1.0, 2.0, 3.0]), np.zeros(3), 1.0)
     assert (i.tolist(), j.tolist()) == ([0, 1, 2], [2, 0, 1])
+
+
+def test_a_known_side_is_sorted_once_and_joined_often():
+    two = cap(np.random.default_rng(1), 300, 0, 40, 0.1)
+    known = Zones.of(*two, 30.0)
+    for seed in (2, 3):
+        one = cap(np.random.default_rng(seed), 200, 0, 40, 0.1)
+        i, j = joined(*one, known)
+        assert set(zip(i.tolist(), j.tolist(), strict=True)) == oracle(*one, *two, 30.0)
+
+
+# ---------------------------------------------------------------- the CUDA body
+FIELDS = {
+    "plain": (10, -30, 0.05, 30.0),
+    "RA 0 and the pole": (0, 89.98, 0.05, 30.0),
+    "all of the sphere": (200, -90, 90.0, 7200.0),
+    "hundreds of pairs each": (359.99, 0, 0.002, 30.0),
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_cuda_body_agrees_with_the_definition_and_its_order(launcher, name):
+    generator = np.random.default_rng(len(name))
+    ra, dec, spread, radius = FIELDS[name]
+    one, two = cap(generator, 60, ra, dec, spread), cap(generator, 300, ra, dec, spread)
+    one[0][7], two[1][9], two[0][10] = np.nan, np.nan, np.nan
+    one[0][0], two[0][0], two[1][0] = 0, -1e-20, one[1][0]  # the latter is at 360 degrees when its turns are taken
+    known = Zones.of(*two, radius)
+    expected = joined(*one, known)
+    assert set(zip(*map(np.ndarray.tolist, expected), strict=True)) == oracle(*one, *two, radius)
+    assert len(expected[0]) > 5
+    there = known if name == "plain" else known.on(launcher)
+    np.testing.assert_array_equal(zone_join_cuda(launcher, *one, there), expected)
+
+
+@pytest.mark.parametrize(("n", "m"), [(0, 0), (0, 3), (3, 0), (3, 3)])
+def test_cuda_body_pairs_nothing_with_nothing(launcher, n, m):
+    i, j = zone_join_cuda(launcher, np.zeros(n), np.full(n, 1.0), Zones.of(np.zeros(m), np.zeros(m), 1.0))
+    assert i.size == j.size == 0

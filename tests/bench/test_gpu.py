@@ -1,10 +1,19 @@
 """The GPU script goes through all its steps, with the kernels executed on the CPU."""
 
 import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from scipy import ndimage
 
 from gpudiff.arrays.device import device
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
+
+from emulated import Emulated
 
 
 def test_every_step_runs_and_agrees(bench, monkeypatch, capsys):
@@ -13,12 +22,14 @@ def test_every_step_runs_and_agrees(bench, monkeypatch, capsys):
     assert bench("gpu").main() == 0
     out = capsys.readouterr().out
     assert "'sources_equal': True, 'bit_identical_again': True" in out
-    for kernel in ("separate", "mix", "grams", "models"):
+    once = "separate", "mix", "grams", "models", "count_pairs", "write_pairs", "fit_points", "forced", "aperture"
+    for kernel in once:
         assert out.count(f"'kernel': '{kernel}'") == 1
-    for kernel in ("subtract_tiles", "whiten", "score", "tops", "decode", "take_sky", "rescale"):
+    for kernel in ("subtract_tiles", "whiten", "score", "tops", "weighed", "decode", "take_sky", "rescale"):
         assert out.count(f"'kernel': '{kernel}'") == 2  # one detector, and a raft
     assert "'detectors': 3" in out
     assert re.search(r"'tops': [1-9]", out)
+    assert re.search(r"'measured': [1-9]", out)
 
 
 def test_a_share_is_that_of_the_ceiling_that_is_nearer(bench):
@@ -32,6 +43,40 @@ def test_a_share_is_that_of_the_ceiling_that_is_nearer(bench):
 def test_without_sfft_it_says_so(bench, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert bench("gpu").sfft(512) == {"said": "sfft is not installed"}
+
+
+def test_without_cucim_it_says_so(bench, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert bench("gpu").labels(Emulated(), 64) == {"said": "cuCIM is not installed"}
+
+
+def test_the_tops_are_checked_against_labels(bench, monkeypatch):
+    """With SciPy's label in the place of cuCIM's."""
+    here = Emulated()
+
+    def label(mask, connectivity):
+        return here.upload(ndimage.label(mask, np.ones((3, 3)))[0], np.int32)
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setitem(sys.modules, "cucim.skimage.measure", SimpleNamespace(label=label))
+    monkeypatch.setitem(sys.modules, "cupyx.scipy.ndimage", ndimage)
+    found = bench("gpu").labels(here, 200)
+    assert 20 < found["components"] <= found["tops"]
+
+
+@pytest.mark.parametrize(
+    ("y", "x"),
+    [([4], [4]), ([4, 12], [5, 12]), ([4, 12, 0], [4, 12, 19])],
+    ids=["none in a component", "not the brightest", "one outside"],
+)
+def test_a_wrong_list_of_tops_does_not_agree_with_the_labels(bench, y, x):
+    score = np.zeros((20, 20), np.float32)
+    score[4, 4], score[4, 5], score[12, 12] = 9, 6, -7
+    labels = ndimage.label(ndimage.maximum_filter(np.abs(score), 5) >= 5, np.ones((3, 3)))[0]
+    check = bench("_gpu_others").check_labels
+    assert check(labels, score, np.array([4, 12]), np.array([4, 12])) == 2
+    with pytest.raises(AssertionError):
+        check(labels, score, np.array(y), np.array(x))
 
 
 @pytest.mark.skipif(device("auto").name != "cpu", reason="there is a GPU")
