@@ -42,7 +42,7 @@ class AssociatorMetrics:
         self._alerts = Total("gpudiff_alerts", "alerts published", registry=registry)
         self._stages = Histogram(
             "gpudiff_associator_stage_seconds",
-            "time of one batch, or one transaction, in a stage",
+            "time of frames that are taken together, or one transaction, in a stage",
             ["stage"],
             registry=registry,
             buckets=SECONDS,
@@ -170,7 +170,7 @@ class AssociatorMetrics:
         self._load.note(level)
 
     def stages(self, seconds: Mapping[str, float]) -> None:
-        """Note how long each stage took: associate, encode, archive, store of a batch; commit of a transaction
+        """Note how long each stage took: associate, encode, archive, store of frames; commit of a transaction
         (publish, of a frame for a sink, is noted by `delivered`)."""
         for stage, value in seconds.items():
             self._stages.labels(stage).observe(value)
