@@ -12,8 +12,10 @@ from gpudiff.arrays.components import extrema
 from gpudiff.arrays.decode import Decoded, Marks, Signature, decode
 from gpudiff.arrays.device import Host, device
 from gpudiff.arrays.gpu import Gpu
+from gpudiff.arrays.mesh import clipped_mesh
 from gpudiff.arrays.normal import Equations, grams, models
 from gpudiff.arrays.parallel import over
+from gpudiff.arrays.peaks import Positions, peaks
 from gpudiff.arrays.resample import Lattice, resample
 from gpudiff.arrays.score_tiles import Filters, Scored, score_tile
 from gpudiff.arrays.subtract_tiles import (
@@ -57,6 +59,21 @@ class Device(Protocol):
 
     def decode(self, raw: np.ndarray, mask: np.ndarray | None, signature: Signature, marks: Marks) -> Decoded:
         """(electrons, variance, mask) of a raw image; `arrays.decode.decode` says what they are."""
+        ...
+
+    def mesh(
+        self, image: np.ndarray, unusable: np.ndarray, cell: int, step: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(level, sigma) of the sky in the cells of a mesh; `arrays.mesh.clipped_mesh` says how."""
+        ...
+
+    def peaks(
+        self, image: np.ndarray, threshold: float, lost: np.ndarray | None = None, name: str = ""
+    ) -> Positions:
+        """(y, x) of star candidates; `arrays.peaks.peaks` says which.
+
+        name : under which the image is held, all of it as it is
+        """
         ...
 
     def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None:
@@ -109,7 +126,7 @@ class Device(Protocol):
     ) -> Callable[[Tile], Planes]:
         """A function for each tile's (difference, variance, model, lost); `subtracted_tile` says what they are.
 
-        into : (H, W) arrays that the caller fills with difference, variance and lost
+        into : (H, W) arrays that the caller fills with difference, variance, lost, and the model if it stays that
         """
         ...
 
@@ -120,11 +137,11 @@ class Device(Protocol):
         lost: np.ndarray,
         made: Filters,
         pieces: Sequence[Tile],
-        into: np.ndarray | None = None,
+        into: Sequence[np.ndarray] = (),
     ) -> Callable[[Tile], Scored]:
         """A function for each tile's whitened difference and score; `score_tile` says what they are.
 
-        into : (H, W) array that the caller fills with the score
+        into : (H, W) arrays that the caller fills with the score and lost
         """
         ...
 
@@ -147,12 +164,18 @@ class _Cpu:
 
     decode = staticmethod(decode)
     extrema = staticmethod(extrema)
+    mesh = staticmethod(clipped_mesh)
 
     def __init__(self) -> None:
         self.name, self.notes = "cpu", list[str]()
 
     def frame(self) -> Device:
         return self
+
+    def peaks(
+        self, image: np.ndarray, threshold: float, lost: np.ndarray | None = None, name: str = ""
+    ) -> Positions:
+        return peaks(image, threshold, lost)
 
     def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None: ...
 
@@ -201,7 +224,7 @@ class _Cpu:
         lost: np.ndarray,
         made: Filters,
         pieces: Sequence[Tile],
-        into: np.ndarray | None = None,
+        into: Sequence[np.ndarray] = (),
     ) -> Callable[[Tile], Scored]:
         def scored(tile: Tile) -> Scored:
             gone = lost[tile.outer]
