@@ -10,7 +10,7 @@ from gpudiff.arrays.basis import Basis, convolve_cuda
 from gpudiff.arrays.components import thinned, tops_cuda
 from gpudiff.arrays.decode import Decoded, Marks, Signature, decode_cuda
 from gpudiff.arrays.device import Launcher
-from gpudiff.arrays.mesh import mesh_cuda, sampled_rows
+from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda, sampled_rows
 from gpudiff.arrays.normal import Equations, grams_cuda, models_cuda
 from gpudiff.arrays.peaks import Positions, peaks, peaks_cuda
 from gpudiff.arrays.resample import Lattice, resample_cuda
@@ -150,25 +150,20 @@ class Gpu:
     def mesh(
         self, image: np.ndarray, unusable: np.ndarray, cell: int, step: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As `passes.Device`; only the rows that are looked at go up."""
+        """As `passes.Device`: the rows that are looked at go up; on the host where that were all of them."""
+        if step == 1:
+            return clipped_mesh(image, unusable, cell)
         rows = sampled_rows(len(image), cell, step)
         seen = image[rows][None], unusable[rows][None]
         level, sigma = self.with_room(lambda: mesh_cuda(self.launcher, *seen, cell, step, len(image)))
         return level[0], sigma[0]
 
-    def peaks(
-        self, image: np.ndarray, threshold: float, lost: np.ndarray | None = None, name: str = ""
-    ) -> Positions:
-        """As `passes.Device`; on the host for an image that is not there: to send it would take as long."""
-        there = self._held.get(name) if name else self._twin(image)
-        if there is None:
-            return peaks(image, threshold, lost)
-
-        def work() -> Positions:
-            gone = None if lost is None else self._there(lost, np.uint8)
-            return peaks_cuda(self.launcher, there, [threshold], gone)[0]
-
-        return self.with_room(work)
+    def peaks(self, image: np.ndarray, threshold: float, name: str = "") -> Positions:
+        """As `passes.Device`: where the image is held; else on the host, for it would go up for this alone."""
+        held = self._held.get(name) if name else None
+        if held is None:
+            return peaks(image, threshold)
+        return self.with_room(lambda: peaks_cuda(self.launcher, held, [threshold])[0])
 
     def resample(
         self,
@@ -213,7 +208,7 @@ class Gpu:
         made = self.with_room(work)
         image, variance, model, lost = (self.launcher.download(plane)[0] for plane in made)
         lost = lost.view(bool)
-        self._twins = list(zip(into, (made[0], made[1], made[3], made[2]), strict=False))
+        self._twins = list(zip(into, (made[0], made[1], made[3]), strict=False))
         return lambda tile: (image[tile.core], variance[tile.core], model[tile.core], lost[tile.core])
 
     def scorer(
@@ -223,7 +218,7 @@ class Gpu:
         lost: np.ndarray,
         made: Filters,
         pieces: Sequence[Tile],
-        into: Sequence[np.ndarray] = (),
+        into: np.ndarray | None = None,
     ) -> Callable[[Tile], Scored]:
         def work() -> tuple[Any, Any, Any, Any]:
             there, level = self._there(image, np.float32), self._there(variance, np.float32)
@@ -234,9 +229,7 @@ class Gpu:
         planes = self.with_room(work)
         white, score, gone = (self.launcher.download(planes[n])[0] for n in (0, 2, 3))
         gone = gone.view(bool)
-        scored_now = image, variance, lost
-        left = [twin for twin in self._twins if not any(twin[0] is one for one in scored_now)]
-        self._twins = [*left, *zip(into, planes[2:], strict=False)]
+        self._twins = [] if into is None else [(into, planes[2])]
 
         def scored(tile: Tile) -> Scored:
             core = tile.core

@@ -67,12 +67,10 @@ class Device(Protocol):
         """(level, sigma) of the sky in the cells of a mesh; `arrays.mesh.clipped_mesh` says how."""
         ...
 
-    def peaks(
-        self, image: np.ndarray, threshold: float, lost: np.ndarray | None = None, name: str = ""
-    ) -> Positions:
+    def peaks(self, image: np.ndarray, threshold: float, name: str = "") -> Positions:
         """(y, x) of star candidates; `arrays.peaks.peaks` says which.
 
-        name : under which the image is held, all of it as it is
+        name : under which the image is held, no pixel changed
         """
         ...
 
@@ -126,7 +124,7 @@ class Device(Protocol):
     ) -> Callable[[Tile], Planes]:
         """A function for each tile's (difference, variance, model, lost); `subtracted_tile` says what they are.
 
-        into : (H, W) arrays that the caller fills with difference, variance, lost, and the model if it stays that
+        into : (H, W) arrays that the caller fills with difference, variance and lost
         """
         ...
 
@@ -137,11 +135,11 @@ class Device(Protocol):
         lost: np.ndarray,
         made: Filters,
         pieces: Sequence[Tile],
-        into: Sequence[np.ndarray] = (),
+        into: np.ndarray | None = None,
     ) -> Callable[[Tile], Scored]:
         """A function for each tile's whitened difference and score; `score_tile` says what they are.
 
-        into : (H, W) arrays that the caller fills with the score and lost
+        into : (H, W) array that the caller fills with the score
         """
         ...
 
@@ -172,10 +170,8 @@ class _Cpu:
     def frame(self) -> Device:
         return self
 
-    def peaks(
-        self, image: np.ndarray, threshold: float, lost: np.ndarray | None = None, name: str = ""
-    ) -> Positions:
-        return peaks(image, threshold, lost)
+    def peaks(self, image: np.ndarray, threshold: float, name: str = "") -> Positions:
+        return peaks(image, threshold)
 
     def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None: ...
 
@@ -224,7 +220,7 @@ class _Cpu:
         lost: np.ndarray,
         made: Filters,
         pieces: Sequence[Tile],
-        into: Sequence[np.ndarray] = (),
+        into: np.ndarray | None = None,
     ) -> Callable[[Tile], Scored]:
         def scored(tile: Tile) -> Scored:
             gone = lost[tile.outer]

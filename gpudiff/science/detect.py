@@ -30,7 +30,7 @@ def detect(difference: Difference, configuration: Configuration, device: Device 
     """(the difference with its footprints in the mask and its quality by cells, the DIASources ordered by y, x).
 
     A DIASource is an extremum of |score| at or above the threshold, of either sign.
-    device : where they, and the stars beneath them, are looked for
+    device : where they are looked for
     Raises PoorSubtraction for more than 65,536 of them.
     """
     fwhm = difference.quality.science_fwhm
@@ -64,7 +64,6 @@ def detect(difference: Difference, configuration: Configuration, device: Device 
         trails.angle,
         trails.doubled,
         configuration.detect.threshold,
-        device,
     )
     columns["flagged"] = (columns["flags"] & flag(*DO_NOT_ALERT_ALONE)) != 0
     columns["trailLength"], columns["trailAngle"] = trails.length, trails.angle

@@ -96,8 +96,7 @@ def difference(
     residuals = star_residuals(planes.image, planes.variance, matched, stars, FWHM * stars.width("science"))
     profile = given(made.thirds, science.shape, science.name)
     width, rings = FWHM * parts.target_width, parts.rings
-    surface = Surface(planes.score, planes.variance, matched, planes.lost, profile, width, rings)
-    left = allow_for_stars(surface, device)
+    left = allow_for_stars(Surface(planes.score, planes.variance, matched, planes.lost, profile, width, rings))
     device.resend(planes.score, left.raised)
     notes.extend(left.notes)
     watch.lap("decorrelate and score")
@@ -139,8 +138,7 @@ def _subtract(
     shape = parts.target.shape
     pieces = tiles(shape, TILE, kernel.half)
     planes = Planes.empty(shape)
-    stays = () if parts.convolves_science else (planes.model,)
-    into = planes.image, planes.variance, planes.lost, *stays
+    into = planes.image, planes.variance, planes.lost
     subtracted = device.subtracter(bare(parts), bare_kernel(kernel, parts), variance_factors(parts), pieces, into)
     limit = noises.sky_limit(kernel, parts)
     cells = ResidualSky(pieces)
@@ -272,7 +270,7 @@ def score(
     step = int(np.clip(np.sqrt(white.size / 2e5), 1, 5))
     samples: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(pieces)
 
-    scored_at = device.scorer(planes.image, planes.variance, planes.lost, made, pieces, (score, gone))
+    scored_at = device.scorer(planes.image, planes.variance, planes.lost, made, pieces, score)
 
     def work(tile: Tile) -> None:
         scored = scored_at(tile)

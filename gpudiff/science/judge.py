@@ -7,7 +7,7 @@ import numpy as np
 
 from gpudiff.arrays.measure import PointFit
 from gpudiff.arrays.moments import second_moments
-from gpudiff.arrays.passes import CPU, Device
+from gpudiff.arrays.peaks import peaks
 from gpudiff.arrays.ridges import beside
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Difference
@@ -143,12 +143,8 @@ def flags_of(
     angle: np.ndarray,
     doubled: np.ndarray,
     threshold: float,
-    device: Device = CPU,
 ) -> np.ndarray:
-    """(N,) int64 bits of model.tables.FLAGS; length, angle, doubled : as science.trails.Trails has them.
-
-    device : where the matched template's stars are looked for
-    """
+    """(N,) int64 bits of model.tables.FLAGS; length, angle, doubled : as science.trails.Trails has them."""
     trailed = length > 0
     out = np.zeros(len(y), np.int64)
 
@@ -171,7 +167,7 @@ def flags_of(
     sharp = ~trailed & (shapes.pointed | (shapes.unlike & _sharper(shapes)))
     mark("COSMIC_RAY", sharp)
     mark("NOT_POINT_LIKE", shapes.unlike & ~sharp & ~trailed)
-    mark("BRIGHT_STAR", _explained(difference, y, x, threshold, device))
+    mark("BRIGHT_STAR", _explained(difference, y, x, threshold))
     middle = float(np.nanmedian(difference.variance[::7, ::7]))
     mark("HIGH_VARIANCE", difference.variance[y, x] > HIGH * middle)
     mark("POOR_SUBTRACTION", poor_at(difference, columns["y"], columns["x"]))
@@ -205,14 +201,14 @@ def _sharper(shapes: Shapes) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- bright stars
-def kernel_error(difference: Difference, device: Device = CPU) -> float:
+def kernel_error(difference: Difference) -> float:
     """Fraction of a star's signal to noise that the difference leaves at static stars, beyond the noise.
 
     Measured at the template's stars: the largest |score| within one FWHM, what noise alone makes of it taken
     out, over the star's own signal to noise; their 80 % quantile, so that most stars are explained and a
     variable one among them is not.  0 when the kernel is as good as the noise.
     """
-    y, x, significance = _static_stars(difference, device)
+    y, x, significance = _static_stars(difference)
     if len(y) == 0:
         return 0.0
     half = max(2, round(difference.quality.science_fwhm))
@@ -221,10 +217,10 @@ def kernel_error(difference: Difference, device: Device = CPU) -> float:
     return float(np.median(excess / significance))
 
 
-def _static_stars(difference: Difference, device: Device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _static_stars(difference: Difference) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(y, x, signal to noise) of the matched template's stars above 50 sigma that the difference covers."""
     middle = float(np.nanmedian(difference.variance[::7, ::7]))
-    y, x = device.peaks(difference.matched, 5 * np.sqrt(middle), ~np.isfinite(difference.image))
+    y, x = peaks(difference.matched, 5 * np.sqrt(middle), ~np.isfinite(difference.image))
     covered = np.isfinite(stamps(difference.image, y, x, 4)).all((1, 2))
     y, x = y[covered], x[covered]
     significance = _significance(difference, y, x)
@@ -248,9 +244,7 @@ def _significance(difference: Difference, y: np.ndarray, x: np.ndarray) -> np.nd
     return flux * np.sqrt((psf**2).sum() / variance)
 
 
-def _explained(
-    difference: Difference, y: np.ndarray, x: np.ndarray, threshold: float, device: Device
-) -> np.ndarray:
+def _explained(difference: Difference, y: np.ndarray, x: np.ndarray, threshold: float) -> np.ndarray:
     """Detections that the kernel's error at a star beneath them explains."""
-    star = kernel_error(difference, device) * _significance(difference, y, x)
+    star = kernel_error(difference) * _significance(difference, y, x)
     return np.abs(difference.score[y, x]) < threshold * np.sqrt(1 + star**2)

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import maximum_filter
 
 from gpudiff.arrays.measure import psf_stamps
-from gpudiff.arrays.passes import CPU, Device
+from gpudiff.arrays.peaks import peaks
 from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.star_light import learn, significance
 from gpudiff.model.kernel import PsfModel
@@ -89,14 +89,13 @@ class Surface:
         return found
 
 
-def allow_for_stars(surface: Surface, device: Device = CPU) -> StarNoise:
+def allow_for_stars(surface: Surface) -> StarNoise:
     """What static stars leave behind, put into the surface's variance and out of its score.
 
     Both by the same factor f at each pixel: variance times f^2, score over f, where f^2 is
     1 + flux^2 light + shift^2 shift.
-    device : where the stars are looked for
     """
-    y, x, bright = _stars(surface, device)
+    y, x, bright = _stars(surface)
     flux, shift = _learned(surface, y[:MOST], x[:MOST])
     if flux == shift == 0:
         return StarNoise(0.0, 0.0, np.empty(0, int))
@@ -111,12 +110,12 @@ def allow_for_stars(surface: Surface, device: Device = CPU) -> StarNoise:
     return StarNoise(flux, shift, np.flatnonzero(raised))
 
 
-def _stars(surface: Surface, device: Device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _stars(surface: Surface) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(y, x, signal to noise) of the matched template's stars with a value, the brightest first."""
     middle = float(np.nanmedian(surface.variance[::7, ::7]))
     psf = surface.psf.at(surface.psf.shape[0] / 2, surface.psf.shape[1] / 2)
     noise = np.sqrt(middle / (psf**2).sum())
-    y, x = device.peaks(surface.matched, FAINTEST * noise * psf.max(), surface.lost)
+    y, x = peaks(surface.matched, FAINTEST * noise * psf.max(), surface.lost)
     variance = np.nan_to_num(surface.variance[y, x], nan=np.inf)
     bright = surface.matched[y, x] / psf.max() * np.sqrt((psf**2).sum() / variance)
     order = np.argsort(-bright, kind="stable")
