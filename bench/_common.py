@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+PATIENCE_S = 120.0
+"""For the last alerts to be published."""
 SIP_TERMS = [(i, j) for i in range(5) for j in range(5 - i)]
 
 
@@ -165,6 +167,18 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def wait_published(directory: Path) -> None:
+    """Wait until the sinks of an associator have all alerts; ends the program when they do not get them."""
+    from gpudiff.edges.ledger_reader import LedgerReader
+
+    ledger, last = LedgerReader(directory / "ledger.sqlite"), time.monotonic() + PATIENCE_S
+    while ledger.pending(limit=1):
+        if time.monotonic() > last:
+            sys.exit(f"{len(ledger.pending())} frames are not published after {PATIENCE_S:g} s")
+        time.sleep(0.1)
+    ledger.close()
 
 
 def device() -> str:

@@ -1,5 +1,6 @@
 """The kernels beside the two passes, launched as the engine does, checked, for bench/gpu.py to time."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,17 @@ from scipy import ndimage
 
 from gpudiff.arrays import basis, decode, measure, normal, retouch, zone_join
 from gpudiff.arrays.components import listed_cuda, tops, tops_cuda
+from gpudiff.arrays.cutouts import cutouts, cutouts_cuda
+from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda
+from gpudiff.arrays.peaks import peaks, peaks_cuda
+from gpudiff.arrays.resample import lattice, resample, resample_cuda
 
 FIELD = 210.0
 """Arcmin, side of a visit's field."""
+CUTOUTS, SIDE = 180, 51
+"""Of a detector: sources times planes; px."""
+BAND = 64
+"""Rows of the resampled image that are checked: on the CPU a whole one takes seconds."""
 
 
 def planes(launcher: Any, scores: Any, size: int, batch: int) -> None:
@@ -30,6 +39,56 @@ def planes(launcher: Any, scores: Any, size: int, batch: int) -> None:
     retouch.rescale_cuda(launcher, image, np.full(batch, 1.5))
     sky = expected[0] - rows[-1] @ columns[-1]
     np.testing.assert_allclose(launcher.download(image)[-1], 1.5 * sky, rtol=1e-5, atol=1e-4)  # float32 sums
+
+
+def looked_at(launcher: Any, scores: Any, lost: Any, size: int, batch: int) -> None:
+    """Sky mesh, star candidates, resampling, single pixels and cutouts of a batch.
+
+    scores : (B, size, size) float32, lost : the same of uint8, on the device
+    """
+    image, gone = (launcher.download(planes[-1:])[0] for planes in (scores, lost))
+    gone = gone.view(bool)
+    cell = min(256, size)
+    level, sigma = mesh_cuda(launcher, scores, lost, cell, 4)
+    expected = clipped_mesh(image, gone, cell, 4)
+    np.testing.assert_allclose((level[-1], sigma[-1]), expected, rtol=1e-12, atol=1e-12)  # the mean's sum
+    found = peaks_cuda(launcher, scores, [3.0] * batch, lost)[-1]
+    np.testing.assert_array_equal(found, peaks(image, 3.0, gone))
+    _resampled(launcher, scores, lost, image, gone)
+    rng = np.random.default_rng(batch)
+    pixels = np.arange(0, batch * size * size, 997)
+    values = rng.normal(0, 1, len(pixels)).astype(np.float32)
+    changed, marks = launcher.copy(scores), launcher.zeros(scores.shape, np.uint8)
+    retouch.put_cuda(launcher, changed, pixels, values)
+    retouch.mark_cuda(launcher, marks, pixels)
+    last = pixels >= (batch - 1) * size * size
+    its = pixels[last] - (batch - 1) * size * size
+    np.testing.assert_array_equal(launcher.download(changed[-1:]).reshape(-1)[its], values[last])
+    np.testing.assert_array_equal(np.flatnonzero(launcher.download(marks[-1:])), its)
+    x, y = rng.uniform(0, size, (2, batch * CUTOUTS))
+    cut = cutouts_cuda(launcher, scores, np.arange(batch).repeat(CUTOUTS), x, y, SIDE)
+    np.testing.assert_array_equal(cut[-CUTOUTS:], cutouts(image, x[-CUTOUTS:], y[-CUTOUTS:], SIDE))
+
+
+def _resampled(launcher: Any, images: Any, bad: Any, image: np.ndarray, gone: np.ndarray) -> None:
+    """A batch turned by half a degree.  image, gone : the last of it on the host"""
+    batch, size = len(images), len(image)
+    marks = np.zeros(image.shape, np.int32)
+    turned, sigma = partial(_turned, size / 2), 1.4
+    places = [lattice(turned, image.shape)] * batch
+    there = launcher.zeros(images.shape, np.int32)
+    values, lost, _ = resample_cuda(launcher, images, bad, there, places, [sigma] * batch)
+    expected = resample(image, gone, marks, lattice(turned, (min(BAND, size), size)), sigma)
+    np.testing.assert_array_equal(launcher.download(lost[-1:])[0][:BAND].view(bool), expected[1])
+    off = np.abs(launcher.download(values[-1:])[0][:BAND] - expected[0])
+    # A position within rounding of half a phase may take the next one, 5e-4 px away; the rest by float32 sums.
+    assert off.max() < 0.02
+    assert (off > 1e-4).mean() < 1e-3
+
+
+def _turned(middle: float, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    dy, dx = y - middle, x - middle
+    return y + 0.3 - 8.7e-3 * dx, x - 0.2 + 8.7e-3 * dy
 
 
 def fit(launcher: Any, stars: int, stamp: int, half: int) -> None:

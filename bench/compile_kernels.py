@@ -39,6 +39,8 @@ def builds() -> list[Build]:
     found = [
         Build("cutouts", (), 0, 32),
         Build("components", (), 0, 40),
+        Build("mesh", (), 0, 48),
+        Build("peaks", (), 0, 32),
         Build("resample", (), 0, 96),
         Build("retouch", (), 0, 40),
         Build("zone_join", (), 0, 48),

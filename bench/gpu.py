@@ -163,6 +163,7 @@ def kernels(launcher: Any, size: int, batch: int, half: int, repeats: int) -> li
     for _ in range(repeats + 1):
         others.planes(timed, scored[2], size, batch)
         others.cut(timed, scored[2], predicted.SOURCES, predicted.SQUARE)
+        others.looked_at(timed, scored[2], scored[3], size, batch)
         if batch == 1:  # a fit's stars are a batch in themselves
             others.fit(timed, stars, predicted.STAMP, half)
             others.join(timed, *visited)
@@ -171,17 +172,20 @@ def kernels(launcher: Any, size: int, batch: int, half: int, repeats: int) -> li
     done = predicted.work((size, size), half, reach, 15, 8, stars, rounds=1)
     done |= predicted.joined(*visited, others.FIELD**2)
     return [
-        {
-            "kernel": name,
-            "batch": batch,
-            "ms": ms,
-            "ms_per_ccd": ms / batch,
-            "tflop_s": batch * done[name].single / ms / 1e9,
-            "double_tflop_s": batch * done[name].double / ms / 1e9,
-            "gb_s": batch * done[name].bytes / ms / 1e6,
-        }
+        {"kernel": name, "batch": batch, "ms": ms, "ms_per_ccd": ms / batch, **_rates(done.get(name), ms / batch)}
         for name, ms in timed.medians().items()
     ]
+
+
+def _rates(work: predicted.Work | None, ms: float) -> dict[str, float]:
+    """What one detector's work in so many ms comes to; nothing for `put` and `mark`, which take single pixels."""
+    if work is None:
+        return {}
+    return {
+        "tflop_s": work.single / ms / 1e9,
+        "double_tflop_s": work.double / ms / 1e9,
+        "gb_s": work.bytes / ms / 1e6,
+    }
 
 
 def share(row: dict[str, Any], ceilings: dict[str, float]) -> dict[str, float]:

@@ -28,7 +28,7 @@ from queue import Empty, Queue
 from typing import Any
 
 import numpy as np
-from _common import ROOT, device, print_table, record, survey_wcs
+from _common import ROOT, device, print_table, record, survey_wcs, wait_published
 
 from gpudiff.edges import archive
 from gpudiff.edges.ledger_reader import LedgerReader
@@ -231,6 +231,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         if words[:1] != ["ready:"]:
             sys.exit(f"associator: expected `ready:`, got {words}: {(directory / 'log').read_text()[-1000:]}")
         run = drive(words[2], process.pid, directory, options)
+        wait_published(directory)
         process.terminate()
         if process.wait(120):
             sys.exit(f"associator: ended with status {process.returncode}")

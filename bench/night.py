@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import zmq
-from _common import ROOT, device, free_port, print_table, record
+from _common import ROOT, device, free_port, print_table, record, wait_published
 
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT))
@@ -190,6 +190,7 @@ def measure(visits: Sequence[NextVisit], workers: int) -> dict[str, Any]:
             begun = time.perf_counter()
             ends, memory = send_all(words[2], process.pid, visits)
             seconds = time.perf_counter() - begun
+            wait_published(directory)
             process.send_signal(signal.SIGTERM)
             if process.wait(120):
                 sys.exit(f"the service ended with status {process.returncode}")

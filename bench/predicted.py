@@ -26,6 +26,11 @@ SOURCES, SQUARE, KNOWN, FIELD = 60, 15, 5300, 180.0
 arcsec, on its square minutes of sky."""
 CELLS = 17
 """Lattice points along a row that the positions of `resample` are made of."""
+STEP, COUNTS = 4, 77
+"""Of the sky's mesh: every 4th row and column; times that its values are counted below 6 pivots: 16 to find the
+first median among all floats, 11 each for five more within a few sigma, 6 for what is there and is clipped."""
+INTEGER = 4
+"""Float32 operations that one of integers takes as long as: half as many a cycle as multiply-adds."""
 MEMORY, SINGLE, DOUBLE, LINK = 3.35e12, 67e12, 34e12, 64e9
 """H100 SXM by its data sheet: bytes a second of memory, operations a second in float32 and float64 without tensor
 cores; bytes a second of PCIe 5 x16 in one direction."""
@@ -68,6 +73,8 @@ def work(
     values = 4.0 * stars * inner
     return {
         "decode": Work((2 + 4 + 4 + 1 + 4 + 4 + 4) * pixels, 0, 20 * pixels),
+        "clipped_mesh": Work((5 / STEP + 2 * 4 / STEP**2) * pixels, INTEGER * 2 * 6 * COUNTS * pixels / STEP**2),
+        "peaks": Work(4 * pixels, 2 * pixels),
         "resample": Work(18 * pixels, 6 * 64 * pixels, 2 * 3 * CELLS * pixels),
         "separate": Work(
             4 * stars * outer**2 + values * functions,
@@ -142,7 +149,8 @@ def text() -> str:
         f"({MEMORY / 1e12:g} TB/s,\n{SINGLE / 1e12:g} and {DOUBLE / 1e12:g} Tflop/s in float32 and float64, PCIe "
         f"{LINK / 1e9:g} GB/s each way), kernel {2 * HALF + 1} px, whitening filter {2 * REACH + 1} px, PSF\n"
         f"{2 * PSF_HALF + 1} px, {STARS} stars, {ROUNDS} rounds. A floor is the larger of bytes over the memory's "
-        "rate and operations over the\narithmetic's; a pixel read again by a neighbour comes from a cache."
+        "rate and operations over the\narithmetic's; a pixel read again by a neighbour comes from a cache.\n"
+        f"An operation on integers (clipped_mesh) is counted as {INTEGER} of float32."
     )
     return f"{BEGIN}\n{said}\n\n{table()}\n{END}"
 

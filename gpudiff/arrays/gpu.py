@@ -11,7 +11,9 @@ from gpudiff.arrays.components import thinned, tops_cuda
 from gpudiff.arrays.decode import Decoded, Marks, Signature, decode_cuda
 from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.measure import PointFit, aperture_cuda, fit_points_cuda, forced_cuda, shifted_cuda
+from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda, sampled_rows
 from gpudiff.arrays.normal import Equations, grams_cuda, models_cuda
+from gpudiff.arrays.peaks import Positions, peaks, peaks_cuda
 from gpudiff.arrays.resample import Lattice, resample_cuda
 from gpudiff.arrays.resident import Resident
 from gpudiff.arrays.retouch import mark_cuda, put_cuda, rescale_cuda, take_sky_cuda
@@ -145,6 +147,24 @@ class Gpu:
         made = self.with_room(lambda: decode_cuda(self.launcher, raw[None], masks, [signature], marks))
         image, variance, bits = (self.launcher.download(plane)[0] for plane in made)
         return image, variance, bits
+
+    def mesh(
+        self, image: np.ndarray, unusable: np.ndarray, cell: int, step: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `passes.Device`: the rows that are looked at go up; on the host where that were all of them."""
+        if step == 1:
+            return clipped_mesh(image, unusable, cell)
+        rows = sampled_rows(len(image), cell, step)
+        seen = image[rows][None], unusable[rows][None]
+        level, sigma = self.with_room(lambda: mesh_cuda(self.launcher, *seen, cell, step, len(image)))
+        return level[0], sigma[0]
+
+    def peaks(self, image: np.ndarray, threshold: float, name: str = "") -> Positions:
+        """As `passes.Device`: where the image is held; else on the host, for it would go up for this alone."""
+        held = self._held.get(name) if name else None
+        if held is None:
+            return peaks(image, threshold)
+        return self.with_room(lambda: peaks_cuda(self.launcher, held, [threshold])[0])
 
     def resample(
         self,

@@ -1,6 +1,14 @@
 """Sky level and noise in the cells of a mesh."""
 
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
+
+from gpudiff.arrays.device import Launcher
+
+FEWEST = 60
+"""Values below which a cell counts as empty."""
 
 
 def edges(pixels: int, cell: int) -> np.ndarray:
@@ -16,7 +24,7 @@ def clipped_mesh(
     The mode is 2.5 median - 1.5 mean where the two agree, else the median (SExtractor, Bertin & Arnouts 1996);
     sigma is median minus the 15.87 % quantile, which sources cannot raise much.
 
-    image : (H, W) float32; unusable : (H, W) bool; step : take every step-th row and column.
+    image : (H, W) float32; unusable : (H, W) bool, NaN counts as such; step : take every step-th row and column.
     """
     rows, columns = edges(image.shape[0], cell), edges(image.shape[1], cell)
     level = np.full((len(rows) - 1, len(columns) - 1), np.nan)
@@ -25,9 +33,10 @@ def clipped_mesh(
         band = slice(rows[j], rows[j + 1], step)
         for i in range(level.shape[1]):
             cut = (band, slice(columns[i] + (i + j) % step, columns[i + 1], step))
-            values = image[cut][~unusable[cut]]
-            if values.size >= 60:
-                level[j, i], sigma[j, i] = _mode(np.sort(values))
+            ordered = np.sort(image[cut][~unusable[cut]])
+            ordered = ordered[: np.searchsorted(ordered, np.nan)]
+            if ordered.size >= FEWEST:
+                level[j, i], sigma[j, i] = _mode(ordered)
     return level, sigma
 
 
@@ -81,3 +90,41 @@ def robust_sigma(values: np.ndarray) -> float:
     if values.size == 0:
         return 0.0
     return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+
+
+# ---------------------------------------------------------------- on a GPU
+THREADS = 128
+"""Of a block in the CUDA body, which has a cell."""
+
+
+def sampled_rows(height: int, cell: int, step: int) -> np.ndarray:
+    """(n,) the rows that `clipped_mesh` looks at."""
+    return np.concatenate([np.arange(*band, step) for band in pairwise(edges(height, cell))])
+
+
+def mesh_cuda(
+    launcher: Launcher, images: Any, unusable: Any, cell: int, step: int = 1, height: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """`clipped_mesh` of a batch on a GPU: (level, sigma), (B, GY, GX) each, on the host.
+
+    Medians, quantiles and what is clipped are the same; the mean is summed in another order of float64.
+    images : (B, H, W) float32; unusable : (B, H, W) bool or uint8; both on the device or the host
+    height : of the images where only their `sampled_rows` are given; 0: all rows are
+    """
+    batch, _, width = images.shape
+    rows, columns, row_step = edges(height or images.shape[1], cell), edges(width, cell), step
+    capacity = int(-(-np.diff(rows).max() // step) * -(-np.diff(columns).max() // step))
+    if height:
+        rows, row_step = np.cumsum([0, *(-(-np.diff(rows) // step))]), 1
+    shape = batch, len(rows) - 1, len(columns) - 1
+    level, sigma = launcher.empty(shape, np.float64), launcher.empty(shape, np.float64)
+    arrays = [
+        launcher.upload(images, np.float32),
+        launcher.upload(unusable, np.uint8),
+        launcher.upload(rows, np.int32),
+        launcher.upload(columns, np.int32),
+        launcher.empty((*shape, capacity), np.uint32),
+    ]
+    sizes = map(np.int32, (width, images.shape[1], row_step, step, capacity))
+    launcher.launch("mesh", "clipped_mesh", shape[::-1], (THREADS, 1, 1), [*arrays, level, sigma, *sizes])
+    return launcher.download(level), launcher.download(sigma)

@@ -13,8 +13,10 @@ from gpudiff.arrays.decode import Decoded, Marks, Signature, decode
 from gpudiff.arrays.device import Host, device
 from gpudiff.arrays.gpu import Gpu
 from gpudiff.arrays.measure import PointFit, aperture, fit_points, forced, shifted
+from gpudiff.arrays.mesh import clipped_mesh
 from gpudiff.arrays.normal import Equations, grams, models
 from gpudiff.arrays.parallel import over
+from gpudiff.arrays.peaks import Positions, peaks
 from gpudiff.arrays.resample import Lattice, resample
 from gpudiff.arrays.score_tiles import Filters, Scored, score_tile
 from gpudiff.arrays.subtract_tiles import (
@@ -58,6 +60,19 @@ class Device(Protocol):
 
     def decode(self, raw: np.ndarray, mask: np.ndarray | None, signature: Signature, marks: Marks) -> Decoded:
         """(electrons, variance, mask) of a raw image; `arrays.decode.decode` says what they are."""
+        ...
+
+    def mesh(
+        self, image: np.ndarray, unusable: np.ndarray, cell: int, step: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(level, sigma) of the sky in the cells of a mesh; `arrays.mesh.clipped_mesh` says how."""
+        ...
+
+    def peaks(self, image: np.ndarray, threshold: float, name: str = "") -> Positions:
+        """(y, x) of star candidates; `arrays.peaks.peaks` says which.
+
+        name : under which the image is held, no pixel changed
+        """
         ...
 
     def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None:
@@ -169,12 +184,16 @@ class _Cpu:
     extrema = staticmethod(extrema)
     shifted, fit_points = staticmethod(shifted), staticmethod(fit_points)
     forced, aperture = staticmethod(forced), staticmethod(aperture)
+    mesh = staticmethod(clipped_mesh)
 
     def __init__(self) -> None:
         self.name, self.notes = "cpu", list[str]()
 
     def frame(self) -> Device:
         return self
+
+    def peaks(self, image: np.ndarray, threshold: float, name: str = "") -> Positions:
+        return peaks(image, threshold)
 
     def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None: ...
 

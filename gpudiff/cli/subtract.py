@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     device = open_device(configuration)
     model = model_named(configuration.reliability.model)
     begun = time.perf_counter()
-    exposures = prepared(arguments, configuration)
+    exposures = prepared(arguments, configuration, device)
     seconds = {"load": begun - start, "read and calibrate": time.perf_counter() - begun}
     begun = time.perf_counter()
     difference, sources = subtract_exposures(*exposures, configuration, device)
@@ -141,7 +141,7 @@ def check_outputs(arguments: argparse.Namespace) -> None:
         taken.add(path.resolve())
 
 
-def prepared(arguments: argparse.Namespace, configuration: Configuration) -> list[Any]:
+def prepared(arguments: argparse.Namespace, configuration: Configuration, device: Any) -> list[Any]:
     """Science and template exposures: one frame is calibrated while the other is read.  Raises InputRejected."""
     from gpudiff.edges.fits import read_frame
     from gpudiff.science.calibrate import calibrate
@@ -154,7 +154,7 @@ def prepared(arguments: argparse.Namespace, configuration: Configuration) -> lis
             frame = read_frame(getattr(arguments, role), configuration.instrument, **planes, **known)
             if role == "science" and arguments.calibrations:
                 frame = without_signature(frame, arguments.calibrations)
-            calibrated.append(beside.submit(calibrate, frame, configuration))
+            calibrated.append(beside.submit(calibrate, frame, configuration, device))
         return [one.result() for one in calibrated]
 
 

@@ -45,7 +45,7 @@ def align(science: Exposure, template: Exposure, configuration: Configuration, d
     NO_DATA.  Its sky variance is that of white noise with the same power on the scale of a star, and counts as
     measured: noise of neighbouring pixels is correlated, which the difference looks at and whitens.
 
-    device : where it is resampled
+    device : where stars are looked for and it is resampled
     Raises WrongShape for grids of two shapes where there is nothing to go by, NoOverlap when science and
     template show different sky or their stars cannot be brought together.
     """
@@ -54,12 +54,12 @@ def align(science: Exposure, template: Exposure, configuration: Configuration, d
     if choice == "none" or (choice == "auto" and not (here and there)):
         return _as_it_is(science, template)
     if choice == "stars":
-        plan = _by_stars(science, template)
+        plan = _by_stars(science, template, device)
     else:
-        plan = _by_wcs(science, template, here, there, check=choice == "auto")
+        plan = _by_wcs(science, template, here, there, choice == "auto", device)
     if plan.place is None:
         return _placed(science, template, *plan.notes)
-    filled, sigma = _filled(template, configuration.match)
+    filled, sigma = _filled(template, configuration.match, device)
     return _resampled(science, filled, sigma, plan, device, configuration.match.threads)
 
 
@@ -91,7 +91,7 @@ def _placed(science: Exposure, template: Exposure, *notes: str) -> Exposure:
 
 
 # ---------------------------------------------------------------- which map
-def _by_wcs(science: Exposure, template: Exposure, here: Sky, there: Sky, check: bool) -> _Plan:
+def _by_wcs(science: Exposure, template: Exposure, here: Sky, there: Sky, check: bool, device: Device) -> _Plan:
     if not (here and there):
         raise WrongShape(f"{(template if here else science).name}: expected a WCS to align by, got none")
     place = _through(here, there, science, template)
@@ -101,12 +101,12 @@ def _by_wcs(science: Exposure, template: Exposure, here: Sky, there: Sky, check:
         return _Plan(None)
     if not check:
         return _Plan(place, f"resampled by WCS, {off:.2f} px from the science grid")
-    return _checked(science, template, place, off)
+    return _checked(science, template, place, off, device)
 
 
-def _checked(science: Exposure, template: Exposure, place: Place, off: float) -> _Plan:
+def _checked(science: Exposure, template: Exposure, place: Place, off: float, device: Device) -> _Plan:
     """What the stars say of the two WCS, which differ by `off` px."""
-    stars = _Stars(bright_stars(science), bright_stars(template), science.shape, template.shape)
+    stars = _Stars.of(science, template, device)
     by_wcs = stars.under(place)
     as_is = stars.under(_identity) if science.shape == template.shape else None
     said = f"the WCS differ by {off:.2f} px"
@@ -135,8 +135,8 @@ def _good_as_it_is(as_is: Fit, by_wcs: Fit) -> bool:
     return as_is.residual < TAKEN_UP or (by_wcs.holds and as_is.residual < 1.2 * by_wcs.residual)
 
 
-def _by_stars(science: Exposure, template: Exposure) -> _Plan:
-    stars = _Stars(bright_stars(science), bright_stars(template), science.shape, template.shape)
+def _by_stars(science: Exposure, template: Exposure, device: Device) -> _Plan:
+    stars = _Stars.of(science, template, device)
     found = similar(stars.mine, stars.its, template.shape)
     if found is None:
         raise NoOverlap(
@@ -154,6 +154,10 @@ class _Stars:
     its: BrightStars
     shape: tuple[int, int]
     template_shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, science: Exposure, template: Exposure, device: Device) -> "_Stars":
+        return cls(bright_stars(science, device), bright_stars(template, device), science.shape, template.shape)
 
     def under(self, place: Place) -> Fit:
         return agreement(place, self.mine, self.its, self.template_shape)
@@ -219,12 +223,12 @@ def _continued(values: np.ndarray, good: np.ndarray, y: np.ndarray, x: np.ndarra
 
 
 # ---------------------------------------------------------------- the template read off
-def _filled(template: Exposure, settings: Match) -> tuple[Exposure, float]:
+def _filled(template: Exposure, settings: Match, device: Device) -> tuple[Exposure, float]:
     """The template with cosmic rays marked, holes and saturated cores filled; the width of its stars, pixels.
 
     Before it is resampled: cosmic rays would look like stars, and holes would ring.  Raises NoStars.
     """
-    stars = find_stars(template, template, settings, min(MARGIN, min(template.shape) // 6))
+    stars = find_stars(template, template, settings, min(MARGIN, min(template.shape) // 6), device)
     psf = psf_of(template, stars, "template")
     found = mark_cosmic_rays(template, psf)
     fill_cores(template, psf)

@@ -9,9 +9,10 @@ from scipy.spatial import cKDTree
 
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.moments import moments
+from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.polynomial import terms
 from gpudiff.arrays.resample import Place
-from gpudiff.arrays.stamps import peaks, stamps
+from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Exposure
 from gpudiff.science.stars import sky_noise, spoilt
 
@@ -47,9 +48,12 @@ class BrightStars:
         return cKDTree(np.stack([self.y, self.x], 1))
 
 
-def bright_stars(exposure: Exposure) -> BrightStars:
-    """The brightest unmasked stars of an exposure, at most MOST, at least 10 sigma."""
-    y, x = peaks(exposure.image, 10 * sky_noise(exposure))
+def bright_stars(exposure: Exposure, device: Device = CPU) -> BrightStars:
+    """The brightest unmasked stars of an exposure, at most MOST, at least 10 sigma.
+
+    device : where they are looked for; if it holds the image, then as it is
+    """
+    y, x = device.peaks(exposure.image, 10 * sky_noise(exposure), name=exposure.held)
     clean = ~spoilt(exposure, y, x, 2)
     y, x = y[clean], x[clean]
     order = np.lexsort((x, y, -exposure.image[y, x]))[:MOST]

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from gpudiff.arrays.mesh import clipped_mesh, robust_sigma, robust_surface
+from gpudiff.arrays.mesh import robust_sigma, robust_surface
 from gpudiff.arrays.parallel import over
+from gpudiff.arrays.passes import CPU, Device
 from gpudiff.model.config import Calibrate, Configuration
 from gpudiff.model.errors import BadGain, BadVariance, ConstantImage, NoUsablePixels, WrongShape
 from gpudiff.model.frame import Exposure, Frame
@@ -22,22 +23,23 @@ BAND = 128
 """Rows that one thread works on at a time, so that they stay in cache."""
 
 
-def calibrate(frame: Frame, configuration: Configuration) -> Exposure:
+def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) -> Exposure:
     """The exposure of a frame.
 
     The sky is a robust second-order surface: a finer mesh would follow galaxies and add its own noise.  The
     variance comes from the frame's variance plane, else from gain and read noise where they agree with the
     scatter of the sky, else from that scatter; `notes` says which.
 
-    Raises WrongShape, NoUsablePixels, ConstantImage, BadGain, BadVariance.
+    device : where level and noise of the sky are looked for
+    Raises WrongShape, NoUsablePixels, ConstantImage, BadGain, BadVariance, DeviceFailed.
     """
     threads = configuration.match.threads
     _check_shape(frame)
     _check_numbers(frame)
     image, mask, unusable, notes = _pixels(frame, threads)
     _check_pixels(frame, image, unusable, configuration.calibrate)
-    level, sigma, sky = _sky(image, unusable, configuration.calibrate)
-    variance, gain, known, said = _noise(frame, image, unusable, sky, level, sigma)
+    level, sigma, sky = _sky(image, unusable, configuration.calibrate, device)
+    variance, gain, known, said = _noise(frame, image, unusable, sky, level, sigma, device)
 
     def subtract_sky(band: slice) -> None:
         image[band] -= sky.cut(band.start, band.stop, 0, image.shape[1])
@@ -141,20 +143,28 @@ def _check_pixels(frame: Frame, image: np.ndarray, unusable: np.ndarray, limits:
         raise ConstantImage(f"{frame.name}: expected an image, got the value {first:g} in every pixel")
 
 
-def _sky(image: np.ndarray, unusable: np.ndarray, settings: Calibrate) -> tuple[np.ndarray, float, SmoothPlane]:
+def _sky(
+    image: np.ndarray, unusable: np.ndarray, settings: Calibrate, device: Device
+) -> tuple[np.ndarray, float, SmoothPlane]:
     """(mesh of levels, noise of a sky pixel, sky)."""
     cell = int(np.clip(min(image.shape) // 8, 32, settings.sky_cell))
-    level, sigma = clipped_mesh(image, unusable, cell, 4 if cell >= 128 else 1)
+    level, sigma = device.mesh(image, unusable, cell, 4 if cell >= 128 else 1)
     surface = robust_surface(level)
     return surface, float(np.nanmedian(sigma)), SmoothPlane(surface, image.shape)
 
 
 def _noise(
-    frame: Frame, image: np.ndarray, unusable: np.ndarray, sky: SmoothPlane, level: np.ndarray, sigma: float
+    frame: Frame,
+    image: np.ndarray,
+    unusable: np.ndarray,
+    sky: SmoothPlane,
+    level: np.ndarray,
+    sigma: float,
+    device: Device,
 ) -> tuple[Plane, float, bool, list[str]]:
     """(sky variance, gain for the sources' photons, known, notes)."""
     if frame.variance is not None:
-        return _from_plane(frame, image, unusable, sky)
+        return _from_plane(frame, image, unusable, sky, device)
     if frame.gain is not None:
         read = (frame.read_noise or 0.0) / frame.gain
         grid = np.maximum(level, 0) / frame.gain + read**2
@@ -180,7 +190,7 @@ def _flat(sigma: float, frame: Frame) -> SmoothPlane:
 
 
 def _from_plane(
-    frame: Frame, image: np.ndarray, unusable: np.ndarray, sky: SmoothPlane
+    frame: Frame, image: np.ndarray, unusable: np.ndarray, sky: SmoothPlane, device: Device
 ) -> tuple[Plane, float, bool, list[str]]:
     """The sky's part of a variance plane.
 
@@ -195,7 +205,7 @@ def _from_plane(
     gain = _photon_gain(above, variance, unusable, base)
     left = variance - np.maximum(above, 0) / np.float32(gain)
     cell = int(np.clip(min(image.shape) // 8, 32, 128))
-    grid, _ = clipped_mesh(left, unusable, cell, 2)
+    grid, _ = device.mesh(left, unusable, cell, 2)
     grid[~np.isfinite(grid)] = np.nanmedian(grid)
     smooth = SmoothPlane(np.maximum(grid, 0.05 * base), image.shape)
     plane = smooth.cut(0, height, 0, width)

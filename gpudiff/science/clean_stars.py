@@ -1,6 +1,7 @@
 """Stars and PSFs of a pair, once what only looks like stars is gone."""
 
 from gpudiff.arrays.parallel import over
+from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.config import Match
 from gpudiff.model.frame import Exposure
@@ -16,15 +17,16 @@ MARGIN = 15
 
 
 def clean_stars(
-    science: Exposure, template: Exposure, settings: Match
+    science: Exposure, template: Exposure, settings: Match, device: Device = CPU
 ) -> tuple[Stars, dict[str, PsfModel], list[int]]:
     """(stars, PSF of "science" and "template", cosmic-ray pixels found in each).
 
     Hot pixels look like stars to a first search; when some do, stars and PSFs are made again without them.
+    device : where the first search is; what it holds is the images before pixels were filled here
     """
     images = {"science": science, "template": template}
     margin = min(MARGIN, min(science.shape) // 6)
-    stars = stars_or_psfs(science, template, settings, margin)
+    stars = stars_or_psfs(science, template, settings, margin, device)
 
     def describe(name: str) -> tuple[PsfModel, int]:
         psf = psf_of(images[name], stars, name)

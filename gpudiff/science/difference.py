@@ -62,7 +62,7 @@ def difference(
     settings = configuration.match
     watch = Stopwatch()
     notes = list(check_pair(science, template))
-    stars, own, found = clean_stars(science, template, settings)
+    stars, own, found = clean_stars(science, template, settings, device)
     if len(stars) < FEWEST:
         fit_kernel = match_psfs
         notes.append("fewer than 3 stars: the matching kernel is made of the two PSFs that were given")

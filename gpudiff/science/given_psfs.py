@@ -27,13 +27,15 @@ def both(science: Exposure, template: Exposure) -> bool:
     return science.frame.psf is not None and template.frame.psf is not None
 
 
-def stars_or_psfs(science: Exposure, template: Exposure, settings: Match, margin: int) -> Stars:
+def stars_or_psfs(
+    science: Exposure, template: Exposure, settings: Match, margin: int, device: Device = CPU
+) -> Stars:
     """`find_stars`, or where there are too few but both PSFs are given no star, and how wide these are.
 
     Raises NoStars, BadPsf.
     """
     try:
-        return find_stars(science, template, settings, margin)
+        return find_stars(science, template, settings, margin, device)
     except NoStars:
         if not both(science, template):
             raise

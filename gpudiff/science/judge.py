@@ -7,8 +7,9 @@ import numpy as np
 
 from gpudiff.arrays.measure import PointFit
 from gpudiff.arrays.moments import second_moments
+from gpudiff.arrays.peaks import peaks
 from gpudiff.arrays.ridges import beside
-from gpudiff.arrays.stamps import peaks, stamps
+from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
 from gpudiff.model.tables import flag
@@ -219,7 +220,7 @@ def kernel_error(difference: Difference) -> float:
 def _static_stars(difference: Difference) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(y, x, signal to noise) of the matched template's stars above 50 sigma that the difference covers."""
     middle = float(np.nanmedian(difference.variance[::7, ::7]))
-    y, x = peaks(difference.matched, 5 * np.sqrt(middle), known=np.isfinite(difference.image))
+    y, x = peaks(difference.matched, 5 * np.sqrt(middle), ~np.isfinite(difference.image))
     covered = np.isfinite(stamps(difference.image, y, x, 4)).all((1, 2))
     y, x = y[covered], x[covered]
     significance = _significance(difference, y, x)

@@ -10,7 +10,8 @@ import numpy as np
 from scipy.ndimage import maximum_filter
 
 from gpudiff.arrays.measure import psf_stamps
-from gpudiff.arrays.stamps import peaks, stamps
+from gpudiff.arrays.peaks import peaks
+from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.star_light import learn, significance
 from gpudiff.model.kernel import PsfModel
 
@@ -114,7 +115,7 @@ def _stars(surface: Surface) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     middle = float(np.nanmedian(surface.variance[::7, ::7]))
     psf = surface.psf.at(surface.psf.shape[0] / 2, surface.psf.shape[1] / 2)
     noise = np.sqrt(middle / (psf**2).sum())
-    y, x = peaks(surface.matched, FAINTEST * noise * psf.max(), known=~surface.lost)
+    y, x = peaks(surface.matched, FAINTEST * noise * psf.max(), surface.lost)
     variance = np.nan_to_num(surface.variance[y, x], nan=np.inf)
     bright = surface.matched[y, x] / psf.max() * np.sqrt((psf**2).sum() / variance)
     order = np.argsort(-bright, kind="stable")

@@ -6,7 +6,8 @@ import numpy as np
 
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.moments import moments
-from gpudiff.arrays.stamps import peaks, stamps
+from gpudiff.arrays.passes import CPU, Device
+from gpudiff.arrays.stamps import stamps
 from gpudiff.model.config import Match
 from gpudiff.model.errors import NoStars
 from gpudiff.model.frame import Exposure
@@ -54,15 +55,17 @@ class Stars:
         return float(np.median(getattr(self, which)[2][bright]))
 
 
-def find_stars(science: Exposure, template: Exposure, settings: Match, margin: int) -> Stars:
+def find_stars(science: Exposure, template: Exposure, settings: Match, margin: int, device: Device = CPU) -> Stars:
     """Stars that are unsaturated and unmasked in both images, spread over the frame.
 
-    margin : pixels from the edge that their stamps need.  Raises NoStars for fewer than 3.
+    margin : pixels from the edge that their stamps need
+    device : where candidates are looked for; if it holds the science image, then as it is
+    Raises NoStars for fewer than 3.
     """
     noise = sky_noise(science)
     kept = (np.empty(0, int), np.empty(0, int))
     for floor in (settings.candidate_snr, 12.0):
-        kept = _candidates(science, template, floor * noise, margin)
+        kept = _candidates(science, template, floor * noise, margin, device)
         if len(kept[0]) >= 200:
             break
     y, x = _centred(science, *_spread(*kept, science.image, settings.candidates))
@@ -90,10 +93,10 @@ def spoilt(exposure: Exposure, y: np.ndarray, x: np.ndarray, half: int) -> np.nd
 
 
 def _candidates(
-    science: Exposure, template: Exposure, threshold: float, margin: int
+    science: Exposure, template: Exposure, threshold: float, margin: int, device: Device
 ) -> tuple[np.ndarray, np.ndarray]:
     height, width = science.shape
-    y, x = peaks(science.image, threshold)
+    y, x = device.peaks(science.image, threshold, name=science.held)
     inside = (y > margin) & (y < height - margin) & (x > margin) & (x < width - margin)
     y, x = y[inside], x[inside]
     clear = ~(spoilt(template, y, x, 9) | spoilt(science, y, x, 5))

@@ -36,9 +36,10 @@ def subtract(
     Raises InputRejected (its branches name why) for frames that cannot be subtracted, DeviceFailed.
     """
     start = time.perf_counter()
-    exposures = calibrate(science, configuration), calibrate(template, configuration)
+    device = (device or open_device(configuration)).frame()
+    exposures = calibrate(science, configuration, device), calibrate(template, configuration, device)
     seconds = {"calibrate": time.perf_counter() - start}
-    made, sources = subtract_exposures(*exposures, configuration, device)
+    made, sources = _subtract(*exposures, configuration, device)
     return dataclasses.replace(made, seconds=seconds | made.seconds), sources
 
 
@@ -51,8 +52,14 @@ def subtract_exposures(
     science: Exposure, template: Exposure, configuration: Configuration, device: Device | None = None
 ) -> tuple[Difference, Table]:
     """The same for frames that were calibrated already; the exposures' images are used up."""
+    return _subtract(science, template, configuration, (device or open_device(configuration)).frame())
+
+
+def _subtract(
+    science: Exposure, template: Exposure, configuration: Configuration, device: Device
+) -> tuple[Difference, Table]:
+    """The same on a device for this frame."""
     start = time.perf_counter()
-    device = (device or open_device(configuration)).frame()
     device.hold(template.held, template.image, stays=True)
     device.hold(science.held, science.image)
     aligned = align(science, template, configuration, device)

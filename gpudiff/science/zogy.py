@@ -76,7 +76,7 @@ def zogy(science: Exposure, template: Exposure, configuration: Configuration, de
         raise BadConfiguration("zogy: its difference is white by construction; expected decorrelate = true")
     watch = Stopwatch()
     notes = check_pair(science, template)
-    stars, own, found = clean_stars(science, template, settings)
+    stars, own, found = clean_stars(science, template, settings, device)
     psfs = _quiet(own["science"], science, stars), _quiet(own["template"], template, stars)
     if len(stars) < FEWEST:
         notes = (*notes, "fewer than 3 stars: the two PSFs that were given are taken as they are")

@@ -1,8 +1,9 @@
 """Sky level and noise in the cells of a mesh."""
 
 import numpy as np
+import pytest
 
-from gpudiff.arrays.mesh import clipped_mesh, edges, robust_sigma, robust_surface
+from gpudiff.arrays.mesh import clipped_mesh, edges, mesh_cuda, robust_sigma, robust_surface, sampled_rows
 
 
 def noisy(shape=(256, 320), level=500.0, sigma=9.0, seed=1):
@@ -48,6 +49,13 @@ def test_a_cell_without_usable_pixels_is_nan():
     assert np.isfinite(level).sum() == level.size - 1
 
 
+def test_a_nan_counts_as_unusable():
+    image, bad = noisy(), np.zeros((256, 320), bool)
+    image[::3] = np.nan
+    for mine, its in zip(clipped_mesh(image, bad, 64), clipped_mesh(image, np.isnan(image), 64), strict=True):
+        np.testing.assert_array_equal(mine, its)
+
+
 def test_a_surface_leaves_out_cells_full_of_galaxy():
     v, u = np.mgrid[-1:1:8j, -1:1:8j]
     truth = 100 + 3 * u - 2 * v + u * v
@@ -74,3 +82,39 @@ def test_robust_sigma_ignores_a_tenth_of_outliers():
     # 10 % on one side move the median by 0.14 sigma and the deviation by about 12 %.
     assert 2 < robust_sigma(values) < 2 * 1.2
     assert robust_sigma(np.empty(0)) == 0
+
+
+# ---------------------------------------------------------------- the CUDA body
+def fields(batch, shape):
+    """Skies with a star's light, of one value, of two, and round zero; NaN, unusable pixels, an empty cell."""
+    rng = np.random.default_rng(batch)
+    images = rng.normal(500, 9, (batch, *shape)).astype(np.float32)
+    images += np.float32(3e4) * rng.random(images.shape, np.float32) ** 60
+    images[1::4] -= 500
+    images[2::4] = 7
+    images[3::4] = images[3::4] > 500
+    images[:, 3:5] = np.nan
+    unusable = rng.random(images.shape) < 0.1
+    unusable[0, :32, :20] = True
+    return images, unusable
+
+
+@pytest.mark.parametrize(
+    ("batch", "shape", "cell", "step"), [(1, (66, 91), 30, 1), (1, (70, 64), 31, 2), (9, (25, 30), 40, 3)]
+)
+def test_cuda_body_agrees_with_the_definition(launcher, batch, shape, cell, step):
+    images, unusable = fields(batch, shape)
+    levels, sigmas = mesh_cuda(launcher, images, unusable, cell, step)
+    for n in range(batch):
+        level, sigma = clipped_mesh(images[n], unusable[n], cell, step)
+        np.testing.assert_array_equal(sigmas[n], sigma)
+        # A float64 mean summed in another order; what is clipped and every median is the same.
+        np.testing.assert_allclose(levels[n], level, rtol=1e-12, atol=1e-12)
+
+
+def test_cuda_body_needs_the_sampled_rows_alone(launcher):
+    [image], [unusable] = fields(1, (75, 70))
+    rows = sampled_rows(75, 36, 2)
+    whole = mesh_cuda(launcher, image[None], unusable[None], 36, 2)
+    thinned = mesh_cuda(launcher, image[rows][None], unusable[rows][None], 36, 2, height=75)
+    np.testing.assert_array_equal(thinned, whole)

@@ -1,9 +1,9 @@
-"""Squares cut out of an image, and quick peaks."""
+"""Squares cut out of an image."""
 
 import numpy as np
 from scipy.signal import convolve2d
 
-from gpudiff.arrays.stamps import convolved, peaks, positions, stamps
+from gpudiff.arrays.stamps import convolved, positions, stamps
 
 
 def test_a_stamp_is_the_square_round_its_position():
@@ -24,36 +24,6 @@ def test_no_positions_give_no_stamps():
 def test_positions_are_those_of_nonzero():
     flags = np.random.default_rng(1).random((7, 11)) < 0.3
     np.testing.assert_array_equal(positions(flags), np.nonzero(flags))
-
-
-def test_peaks_are_the_maxima_above_the_threshold():
-    image = np.zeros((64, 70), np.float32)
-    image[20, 30], image[20, 31], image[50, 10], image[40, 60] = 10, 9, 7, 3
-    y, x = peaks(image, 5)
-    assert set(zip(y.tolist(), x.tolist(), strict=True)) == {(20, 30), (50, 10)}
-
-
-def test_a_star_across_a_block_border_is_one_peak():
-    image = np.zeros((64, 64), np.float32)
-    image[15, 15], image[15, 16], image[16, 16] = 10, 9, 8
-    assert [a.tolist() for a in peaks(image, 5)] == [[15], [15]]
-
-
-def test_peaks_within_4_px_of_the_edge_are_left_out():
-    image = np.zeros((64, 64), np.float32)
-    image[3, 30] = image[30, 60] = image[30, 30] = 10
-    assert [a.tolist() for a in peaks(image, 5)] == [[30], [30]]
-
-
-def test_an_image_smaller_than_a_block_has_no_peaks():
-    assert len(peaks(np.full((9, 9), 10, np.float32), 5)[0]) == 0
-
-
-def test_unknown_pixels_count_as_zero_in_peaks():
-    image = np.zeros((64, 64), np.float32)
-    image[20, 20], image[20, 26] = 10, 7
-    y, x = peaks(image, 5, known=image != 10)
-    assert (y.tolist(), x.tolist()) == ([20], [26])
 
 
 def test_each_stamp_is_convolved_with_its_own_kernel():

@@ -25,7 +25,8 @@ def test_every_step_runs_and_agrees(bench, monkeypatch, capsys):
     once = "separate", "mix", "grams", "models", "count_pairs", "write_pairs", "fit_points", "forced", "aperture"
     for kernel in once:
         assert out.count(f"'kernel': '{kernel}'") == 1
-    for kernel in ("subtract_tiles", "whiten", "score", "tops", "weighed", "decode", "take_sky", "rescale"):
+    planes = ("subtract_tiles", "whiten", "score", "tops", "weighed", "decode", "take_sky", "rescale")
+    for kernel in (*planes, "clipped_mesh", "peaks", "resample", "put", "mark", "cutouts"):
         assert out.count(f"'kernel': '{kernel}'") == 2  # one detector, and a raft
     assert "'detectors': 3" in out
     assert re.search(r"'tops': [1-9]", out)

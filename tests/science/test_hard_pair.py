@@ -5,8 +5,9 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
+from gpudiff.arrays.peaks import peaks
 from gpudiff.arrays.render import moffat_mixture, stamp
-from gpudiff.arrays.stamps import peaks, stamps
+from gpudiff.arrays.stamps import stamps
 from gpudiff.model.hard_scene import SCENES, night_of_scene
 from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.model.scene import Night

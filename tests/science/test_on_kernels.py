@@ -108,6 +108,16 @@ def test_a_raw_frame_is_decoded_to_the_bit(launcher):
     assert kernels.digest == numpy.digest
 
 
+def test_a_frame_is_calibrated_the_same(launcher):
+    pixels = np.random.default_rng(5).normal(400, 12, (1024, 1024)).astype(np.float32)
+    pixels[100:300, 20:160] = np.nan
+    frame = Frame("frame", Observation(FrameId(1, 0, 3)), pixels, gain=2.8)
+    numpy, kernels = (calibrate(frame, Configuration(), device) for device in (CPU, Gpu(launcher)))
+    np.testing.assert_allclose(kernels.sky.grid, numpy.sky.grid, rtol=1e-12)  # means summed in another order
+    np.testing.assert_array_equal(kernels.image, numpy.image)
+    assert kernels.notes == numpy.notes
+
+
 @pytest.mark.real_data
 def test_a_stack_of_real_frames_is_the_same_to_a_ten_thousandth_of_sigma(real_data, launcher):
     paths = [real_data / "decam_pair" / f"4check__Stack-DEC-OBS{epoch}.fits" for epoch in ("18", "04")]

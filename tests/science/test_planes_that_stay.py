@@ -10,6 +10,7 @@ import pytest
 from gpudiff.arrays import gpu
 from gpudiff.arrays.gpu import SPARE, Gpu
 from gpudiff.arrays.passes import CPU
+from gpudiff.arrays.peaks import peaks
 from gpudiff.model.errors import DeviceFailed, DeviceFull
 from gpudiff.science.subtract import subtract
 
@@ -38,6 +39,11 @@ class Watched(Gpu):
         # The residual sky alone is summed on either side: float32, of a few units.
         np.testing.assert_allclose(here, plane, rtol=0, atol=1e-4 if self._skied is plane else 0)
         return made
+
+    def peaks(self, image, threshold, name=""):
+        found = super().peaks(image, threshold, name)
+        np.testing.assert_array_equal(found, peaks(image, threshold))
+        return found
 
     def take_sky(self, plane, sky):
         self._skied = plane
@@ -97,6 +103,7 @@ def test_a_frame_goes_up_once_and_its_template_once_for_all_frames(maker, pair):
     device = Gpu(launcher)
     first, _ = subtract(made.science, made.template, maker.settings(), device)
     assert planes(launcher.up) == [4, 4]  # template, science
+    assert launcher.launches[0] == "peaks"  # in the science image that is there
     # Difference, variance, model, lost; then whitened difference, score, lost.
     assert planes(launcher.down) == [4, 4, 4, 1, 4, 4, 1]
     launcher.up.clear()
@@ -139,7 +146,8 @@ def test_a_variance_plane_that_is_not_smooth_is_held_like_its_image(maker, pair)
     for _ in range(2):
         launcher.up.clear()
         difference, _ = subtract(*frames, maker.settings(), device)
-    assert planes(launcher.up) == [4, 4]  # science and its variance
+    # Every second row of both variances, for their meshes; science and its variance.
+    assert planes(launcher.up) == [2, 2, 4, 4]
     assert device.resident.bytes == 8 * PLANE
     np.testing.assert_allclose(difference.variance, numpy.variance, rtol=5e-5)
 
