@@ -12,6 +12,7 @@ def test_every_step_runs_and_agrees(bench, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["gpu.py", *options])
     assert bench("gpu").main() == 0
     out = capsys.readouterr().out
+    assert re.search(r"'sources': [1-9]", out)
     assert "'sources_equal': True, 'bit_identical_again': True" in out
     for kernel in ("separate", "mix", "grams", "models"):
         assert out.count(f"'kernel': '{kernel}'") == 1
