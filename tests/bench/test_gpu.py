@@ -21,6 +21,7 @@ def test_every_step_runs_and_agrees(bench, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["gpu.py", *options])
     assert bench("gpu").main() == 0
     out = capsys.readouterr().out
+    assert re.search(r"'sources': [1-9]", out)
     assert "'sources_equal': True, 'bit_identical_again': True" in out
     once = "separate", "mix", "grams", "models", "count_pairs", "write_pairs", "fit_points", "forced", "aperture"
     for kernel in once:
