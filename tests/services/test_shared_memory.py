@@ -93,7 +93,7 @@ def test_memory_that_the_service_cannot_read_is_no_third_failure_the_pixels_are_
 
     monkeypatch.setattr(Ring, "put", out_of_reach)
     with FrameClient(served.endpoint, timeout_s=TIMEOUT_S) as client:
-        assert client.send(a_frame(11)).status == "done"
+        assert client.send(a_frame(611)).status == "done"
         assert client.way.startswith("socket: the service cannot read shared memory")
 
 
