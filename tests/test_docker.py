@@ -59,6 +59,14 @@ def test_every_volume_that_is_used_is_declared():
     assert {name for name in used if not name.startswith(".")} == set(declared)
 
 
+def test_the_image_gives_its_user_the_place_where_volumes_go():
+    """A new volume belongs to whom the image's folder does, and to root where there is none."""
+    places = {volume.split(":")[1] for one in OURS.values() for volume in one["volumes"] if volume[0] not in "./"}
+    assert places == {"/data"}
+    for recipe in DOCKER.glob("Dockerfile.*"):
+        assert "install -d -o gpudiff /data" in recipe.read_text()
+
+
 def test_prometheus_asks_the_metrics_port_of_every_program():
     (job,) = yaml.safe_load((DOCKER / "prometheus.yml").read_text())["scrape_configs"]
     ports = {name: shlex.split(one["command"]) for name, one in OURS.items()}

@@ -12,7 +12,7 @@ from gpudiff.edges.keys import client_keys
 from gpudiff.edges.ring_writer import Placed, Ring, offered
 from gpudiff.edges.sender import Sender
 from gpudiff.edges.transport import Dealer
-from gpudiff.model.errors import AssociatorAway, BadMessage, NeighbourLost, NoCredit
+from gpudiff.model.errors import AssociatorAway, BadMessage, LostSegment, NeighbourLost, NoCredit
 from gpudiff.model.frame import Frame, FrameId
 
 ATTEMPTS = 3
@@ -222,6 +222,9 @@ class FrameClient(Sender):
             if not for_credit and self._ring:
                 self._ring.free(identity)
                 waiting.placed = None
+            if receipt.error == LostSegment.__name__:
+                self._ring_sure = False  # until the service says ready again
+                self.way = f"socket: the service cannot read shared memory: {receipt.reason}"
             if receipt.retry and (for_credit or waiting.attempt < ATTEMPTS):
                 waiting.attempt -= for_credit
                 waiting.pause()

@@ -1,10 +1,12 @@
 """The operations page: its metrics are those of the programs, its files exist."""
 
 import re
+import shlex
 from pathlib import Path
 
 import readme_tables
 
+from gpudiff.__main__ import parser_for
 from gpudiff.model import config
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +34,14 @@ def test_the_regions_shown_are_accepted(tmp_path):
     (block,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "gpudiff.toml").write_text(block)
     assert len(config.load(tmp_path / "gpudiff.toml").service.associators) == 3
+
+
+def test_every_command_of_its_start_is_one_that_the_program_accepts():
+    start = PAGE.split("## Configuration")[0]
+    lines = re.findall(r"^    .*?\bgpudiff (keys .*|send .*|config)", start, re.MULTILINE)
+    assert len(lines) == 4
+    for words in (shlex.split(line.split(">")[0]) for line in lines):
+        assert parser_for(words).parse_args(words).command == words[0]
 
 
 def test_every_file_it_names_exists():

@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from serving import TIMEOUT_S, Raw, Served, a_frame, serving, until
@@ -80,6 +81,20 @@ def test_full_memory_sends_the_pixels_and_says_so(served, monkeypatch):
         monkeypatch.setattr(Ring, "put", lambda *_: None)
         assert client.send(a_frame(3)).status == "done"
         assert client.way == "socket: no room in shared memory"
+
+
+def test_memory_that_the_service_cannot_read_is_no_third_failure_the_pixels_are_sent(served, monkeypatch):
+    put = Ring.put
+
+    def out_of_reach(ring, *what):
+        placed = put(ring, *what)
+        places = [msgspec.structs.replace(one.place, segment="gone.ring") for one in placed]
+        return [dataclasses.replace(one, place=place) for one, place in zip(placed, places, strict=True)]
+
+    monkeypatch.setattr(Ring, "put", out_of_reach)
+    with FrameClient(served.endpoint, timeout_s=TIMEOUT_S) as client:
+        assert client.send(a_frame(611)).status == "done"
+        assert client.way.startswith("socket: the service cannot read shared memory")
 
 
 def test_a_refused_frame_is_kept_with_its_pixels(client, served):

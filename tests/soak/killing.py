@@ -10,6 +10,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,9 +106,11 @@ class Service:
         store, inside = (disk.store, disk.inside) if disk else (directory, ())
         words = ["-m", "gpudiff", "associator", "--directory", str(store), "--detections", self.detections]
         words += ["--config", str(file), "--log", "json"]
-        self.associator = Program(words, directory / "associator.log", inside)
-        words = ["-m", "recorded", str(directory), str(templates), self.endpoint, self.detections]
-        self.differencer = Program(words, directory / "differencer.log")
+        others = ["-m", "recorded", str(directory), str(templates), self.endpoint, self.detections]
+        with ThreadPoolExecutor(2) as pool:  # the imports of both take most of a short test
+            associator = pool.submit(Program, words, directory / "associator.log", inside)
+            differencer = pool.submit(Program, others, directory / "differencer.log")
+        self.associator, self.differencer = associator.result(), differencer.result()
         self.subscriber = Subscriber(stream)
         self.subscriber.start()
 

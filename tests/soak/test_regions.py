@@ -34,11 +34,14 @@ class Sky:
     def __post_init__(self) -> None:
         (self.folder / "templates").mkdir()
         write_frame(self.folder / "templates" / "template.fits", a_frame(0))
-        self.east, self.west = self._associator("east"), self._associator("west")
         self.frames = f"ipc://{self.folder}/frames.ipc"
         halves = [f"ipc://{self.folder}/east.ipc ra 0 180", f"ipc://{self.folder}/west.ipc ra 180 360"]
         where = [str(self.folder), str(self.folder / "templates"), self.frames]
-        self.differencer = Program(["-m", "recorded", *where, "", *halves], self.folder / "differencer.log")
+        words = ["-m", "recorded", *where, "", *halves]
+        with ThreadPoolExecutor(3) as pool:
+            east, west = (pool.submit(self._associator, name) for name in ("east", "west"))
+            differencer = pool.submit(Program, words, self.folder / "differencer.log")
+        self.east, self.west, self.differencer = east.result(), west.result(), differencer.result()
 
     def _associator(self, name: str) -> Program:
         (self.folder / name).mkdir()
