@@ -105,7 +105,7 @@ def metrics() -> str:
     for program, registry in (("differencer", Metrics("").registry), ("associator", AssociatorMetrics().registry)):
         for collector in list(registry._collector_to_names):
             (family,) = collector.describe()
-            labels = ", ".join(collector._labelnames)
+            labels = ", ".join(getattr(collector, "_labelnames", ()))
             name = f"{family.name}_total" if family.type == "counter" else family.name
             found.append((f"`{name}`", family.type, labels, program, family.documentation))
     return rows(("name", "type", "labels", "program", "meaning"), sorted(found))

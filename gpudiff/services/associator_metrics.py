@@ -2,11 +2,14 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client import Counter as Total
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from gpudiff.edges.ledger import Delivered, Published
 from gpudiff.services.load import Level
@@ -31,6 +34,30 @@ class Following:
         self._before[label] = value
 
 
+class Weighted(Collector):
+    """A histogram of values that count many times: prometheus_client's own takes them one by one."""
+
+    def __init__(self, name: str, documentation: str, registry: CollectorRegistry):
+        self.name, self.documentation = name, documentation
+        self._counts, self._sum = np.zeros(len(SECONDS) + 1, np.int64), 0.0
+        registry.register(self)
+
+    def observe(self, value: float, times: int) -> None:
+        """Count a value so many times."""
+        self._counts[np.searchsorted(SECONDS, value)] += times
+        self._sum += value * times
+
+    def describe(self) -> Iterator[HistogramMetricFamily]:
+        """Its name and what it is."""
+        yield HistogramMetricFamily(self.name, self.documentation)
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """What Prometheus is told."""
+        limits = [floatToGoString(one) for one in (*SECONDS, math.inf)]
+        buckets = list(zip(limits, np.cumsum(self._counts).tolist(), strict=True))
+        yield HistogramMetricFamily(self.name, self.documentation, buckets, self._sum)
+
+
 class AssociatorMetrics:
     """Counters of one associator; services/OPERATIONS.md lists the names."""
 
@@ -47,11 +74,10 @@ class AssociatorMetrics:
             registry=registry,
             buckets=SECONDS,
         )
-        self._latency = Histogram(
+        self._latency = Weighted(
             "gpudiff_alert_latency_seconds",
             "end of readout (arrival, where nobody said it) until every sink had it, of each alert",
-            registry=registry,
-            buckets=SECONDS,
+            registry,
         )
         self._committed = Histogram(
             "gpudiff_commit_latency_seconds",
@@ -124,9 +150,7 @@ class AssociatorMetrics:
         """Note how long the alerts of frames took until the last sink had them; without sinks, the archive."""
         for one in frames:
             if one.reference_tai is not None:
-                seconds = (one.at_tai - one.reference_tai) * 86400
-                for _ in range(one.alerts):
-                    self._latency.observe(seconds)
+                self._latency.observe((one.at_tai - one.reference_tai) * 86400, one.alerts)
 
     def set_apart(self, alerts: int, held: bool, delayed: bool) -> None:
         """Count the alerts of a suspect frame, which are held, and of one that came after it was given up."""
