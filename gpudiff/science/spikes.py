@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from gpudiff.arrays.rays import blobs, ray_light
-from gpudiff.arrays.ridges import RADII, Beside, along, flanks
+from gpudiff.arrays.ridges import RADII, Beside, along, flanks, patch_beside
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
@@ -25,8 +25,9 @@ ALIGNED = 15.0
 RIDGE, PATCH, SHARE = 1.8, 0.8, 0.35
 """Mean score on a line to both sides of a detection, or all round it, that is no noise (4 sigma each); and share
 of the detection's own score above which the line is not a chance neighbour."""
-BEYOND = 1.0
-"""Mean score beyond both ends of a trail that is no noise; and a tenth of the trail's, for its length may err."""
+BEYOND = 1.25, 0.15
+"""Mean score beyond both ends of a trail that is no noise (0.65 each), and its share of the trail's own, below
+which it is no piece of a longer line."""
 FLANK = 3.5
 """Errors of the light beside a trail, of either sign, above which the trail is the rim of something wide."""
 
@@ -105,16 +106,18 @@ def off_source(
     size = np.abs(difference.score[y, x])
     fwhm = difference.quality.science_fwhm
     line = (light.ridge > RIDGE) & ((size - light.ridge < threshold) | (light.ridge > SHARE * size))
-    patch = (light.patch > PATCH) & ((size - light.patch < threshold) | (light.patch > WIDE_SHARE * size))
     trailed = length > 0
-    patch |= trailed & (light.patch > np.maximum(PATCH, 0.1 * size))
+    around = light.patch.copy()
+    around[trailed] = patch_beside(difference.score, y[trailed], x[trailed], angle[trailed], fwhm)
+    patch = (around > PATCH) & ((size - around < threshold) | (around > WIDE_SHARE * size))
+    patch |= trailed & (around > np.maximum(PATCH, 0.1 * size))
     flank, error = flanks(difference.score, *middle, angle, length, fwhm)
     patch |= trailed & (flank > FLANK * error)
     near = length / 2 + 1.5 * fwhm
     ends = (
         along(difference.score, *middle, angle, near, near + 2 * fwhm) * np.sign(difference.score[y, x])[:, None]
     )
-    line = np.where(trailed, ends.min(1) > np.maximum(BEYOND, 0.1 * size), line)
+    line = np.where(trailed, ends.min(1) > np.maximum(BEYOND[0], BEYOND[1] * size), line)
     place = np.where(trailed, middle[0], y), np.where(trailed, middle[1], x)
     ray = _on_rays(difference, place, size, length, angle, threshold)
     return ray, (line | patch) & ~ray

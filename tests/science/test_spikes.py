@@ -70,6 +70,13 @@ def test_a_trail_that_points_at_a_star_and_goes_on_is_its_spike(done):
     assert judged(scene(done, score), 100, 130, 24.0, 3.0) == (False, True)
 
 
+def test_a_faint_trail_does_not_go_on_where_there_is_noise_beyond_it(done):
+    score = on_a_line()
+    score[98:103, 118:143] = 7
+    score[98:103, 143:] = score[98:103, :118] = 1.1  # 1.7 errors of its mean
+    assert judged(scene(done, score), 100, 130, 24.0, 3.0) == (False, False)
+
+
 def test_a_trail_on_the_rim_of_a_ghost_is_none(done):
     score = np.full((200, 300), 1e-3, np.float32)
     score[98:103, 110:150] = 8
