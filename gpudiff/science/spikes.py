@@ -28,6 +28,8 @@ of the detection's own score above which the line is not a chance neighbour."""
 BEYOND = 1.25, 0.15
 """Mean score beyond both ends of a trail that is no noise (0.65 each), and its share of the trail's own, below
 which it is no piece of a longer line."""
+BESIDE_STAR = 2.0
+"""FWHM from a bright star's core within which a trail may be what the star leaves."""
 FLANK = 3.5
 """Errors of the light beside a trail, of either sign, above which the trail is the rim of something wide."""
 
@@ -99,8 +101,8 @@ def off_source(
     """((N,) on a ray of a bright star, (N,) on another patch or line of light wider than the PSF), both bool.
 
     What the light beside a detection leaves of its score is below the threshold, or a third of it goes on to
-    both sides along a line; for a trail (length > 0, at `angle`), the line goes on beyond both its ends, or there
-    is light beside it.
+    both sides along a line; for a trail (length > 0, at `angle`), the line goes on beyond both its ends, there is
+    light beside it, or it touches a bright star.
     light : beside the detections; y, x : (N,) int, peaks of |score|; middle : (y, x) (N,) float, of the trails
     """
     size = np.abs(difference.score[y, x])
@@ -119,12 +121,25 @@ def off_source(
     )
     line = np.where(trailed, ends.min(1) > np.maximum(BEYOND[0], BEYOND[1] * size), line)
     place = np.where(trailed, middle[0], y), np.where(trailed, middle[1], x)
-    ray = _on_rays(difference, place, size, length, angle, threshold)
+    stars = bright_stars(difference)
+    patch |= trailed & _touched(stars, middle, length, angle, fwhm)
+    ray = _on_rays(difference, stars, place, size, length, angle, threshold)
     return ray, (line | patch) & ~ray
+
+
+def _touched(
+    stars: BrightStars, middle: tuple[np.ndarray, np.ndarray], length: np.ndarray, angle: np.ndarray, fwhm: float
+) -> np.ndarray:
+    """(N,) bool: lines so near to a bright star that its residual would pass for them."""
+    dy, dx = (at - of[:, None] for at, of in zip((stars.y, stars.x), middle, strict=True))
+    sin, cos = np.sin(np.radians(angle))[:, None], np.cos(np.radians(angle))[:, None]
+    beyond = np.maximum(np.abs(dx * cos + dy * sin) - length[:, None] / 2, 0)
+    return (np.hypot(beyond, dy * cos - dx * sin) < stars.core + BESIDE_STAR * fwhm).any(1)
 
 
 def _on_rays(
     difference: Difference,
+    stars: BrightStars,
     place: tuple[np.ndarray, np.ndarray],
     size: np.ndarray,
     length: np.ndarray,
@@ -135,7 +150,7 @@ def _on_rays(
 
     A trail that points at the star needs only be on a ray.
     """
-    stars, out = bright_stars(difference), np.zeros(len(size), bool)
+    out = np.zeros(len(size), bool)
     n, s = _pairs(place, stars)
     if len(n) == 0:
         return out

@@ -77,6 +77,13 @@ def test_a_faint_trail_does_not_go_on_where_there_is_noise_beyond_it(done):
     assert judged(scene(done, score), 100, 130, 24.0, 3.0) == (False, False)
 
 
+@pytest.mark.parametrize(("row", "residual"), [(108, True), (140, False)])
+def test_a_trail_beside_a_bright_star_may_be_what_the_star_leaves(done, row, residual):
+    score = np.full((200, 300), 1e-3, np.float32)
+    score[98:103, 110:150] = 20
+    assert judged(scene(done, score, star=(row, 145)), 100, 130, 40.0, 0.0)[1] == residual
+
+
 def test_a_trail_on_the_rim_of_a_ghost_is_none(done):
     score = np.full((200, 300), 1e-3, np.float32)
     score[98:103, 110:150] = 8
