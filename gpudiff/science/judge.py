@@ -13,7 +13,7 @@ from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
 from gpudiff.model.tables import flag
 from gpudiff.science.quality import poor_at
-from gpudiff.science.spikes import off_source, on_streaks
+from gpudiff.science.spikes import bright_stars, crowded, off_source, on_streaks
 from gpudiff.science.streaks import glints
 
 UNEXPLAINED = 0.15
@@ -166,13 +166,16 @@ def flags_of(
     sharp = ~trailed & (shapes.pointed | (shapes.unlike & _sharper(shapes)))
     mark("COSMIC_RAY", sharp)
     mark("NOT_POINT_LIKE", shapes.unlike & ~sharp & ~trailed)
-    mark("BRIGHT_STAR", _explained(difference, y, x, threshold))
+    stars = bright_stars(difference)
+    residual = _explained(difference, y, x, threshold) | crowded(stars, y, x, difference.quality.science_fwhm)
+    mark("BRIGHT_STAR", residual)
     middle = float(np.nanmedian(difference.variance[::7, ::7]))
     mark("HIGH_VARIANCE", difference.variance[y, x] > HIGH * middle)
     mark("POOR_SUBTRACTION", poor_at(difference, columns["y"], columns["x"]))
     weak = np.abs(columns["psfFlux"]) < 0.6 * threshold * columns["psfFluxErr"]
     mark("ONLY_IN_SCORE", weak | (np.sign(columns["psfFlux"]) != np.sign(difference.score[y, x])))
-    ray, patch = off_source(difference, light, y, x, (columns["y"], columns["x"]), length, angle, threshold)
+    middle_of = columns["y"], columns["x"]
+    ray, patch = off_source(difference, stars, light, y, x, middle_of, length, angle, threshold)
     mark("SPIKE", ray)
     mark("NOT_POINT_LIKE", patch)
     mark("STREAK", _in_rows(difference, np.where(doubled, flag(*NO_GLINT), out), columns, shapes))

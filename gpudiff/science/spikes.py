@@ -30,6 +30,8 @@ BEYOND = 1.25, 0.15
 which it is no piece of a longer line."""
 BESIDE_STAR = 2.0
 """FWHM from a bright star's core within which a trail may be what the star leaves."""
+CROWD = 3, 3.0
+"""So many detections, within so many FWHM of a bright star's core, that they are what the star leaves."""
 FLANK = 3.5
 """Errors of the light beside a trail, of either sign, above which the trail is the rim of something wide."""
 
@@ -88,8 +90,15 @@ def on_streaks(
     return marked & (edge | (size - light.ridge < threshold) | (light.ridge > WIDE_SHARE * size))
 
 
+def crowded(stars: BrightStars, y: np.ndarray, x: np.ndarray, fwhm: float) -> np.ndarray:
+    """(N,) bool: detections of which three or more lie beside one bright star: pieces of its residual."""
+    near = np.hypot(y[:, None] - stars.y, x[:, None] - stars.x) < stars.core + CROWD[1] * fwhm
+    return near[:, near.sum(0) >= CROWD[0]].any(1)
+
+
 def off_source(
     difference: Difference,
+    stars: BrightStars,
     light: Beside,
     y: np.ndarray,
     x: np.ndarray,
@@ -121,7 +130,6 @@ def off_source(
     )
     line = np.where(trailed, ends.min(1) > np.maximum(BEYOND[0], BEYOND[1] * size), line)
     place = np.where(trailed, middle[0], y), np.where(trailed, middle[1], x)
-    stars = bright_stars(difference)
     patch |= trailed & _touched(stars, middle, length, angle, fwhm)
     ray = _on_rays(difference, stars, place, size, length, angle, threshold)
     return ray, (line | patch) & ~ray

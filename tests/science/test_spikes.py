@@ -7,7 +7,7 @@ import pytest
 
 from gpudiff.arrays.ridges import beside
 from gpudiff.model.mask import bit
-from gpudiff.science.spikes import bright_stars, off_source, on_streaks
+from gpudiff.science.spikes import BrightStars, bright_stars, crowded, off_source, on_streaks
 
 
 def scene(done, score, star=None, streak=False):
@@ -27,7 +27,7 @@ def judged(made, y, x, length=0.0, angle=0.0):
     at = np.array([y]), np.array([x])
     light = beside(made.score, *at, made.quality.science_fwhm)
     trail = np.array([length]), np.array([angle])
-    return tuple(bool(found[0]) for found in off_source(made, light, *at, at, *trail, 5.0))
+    return tuple(bool(found[0]) for found in off_source(made, bright_stars(made), light, *at, at, *trail, 5.0))
 
 
 def on_a_line(start=60, stop=200):
@@ -61,6 +61,14 @@ def test_a_source_far_brighter_than_the_ray_it_lies_on_is_a_source(done):
     score[score == 4] = 1
     score[100, 130] = 40
     assert judged(scene(done, score, star=(100, 30)), 100, 130) == (False, False)
+
+
+@pytest.mark.parametrize(("rows", "residual"), [([92, 100, 108], True), ([92, 108], False)])
+def test_three_detections_round_a_bright_star_are_its_residual_two_are_not(rows, residual):
+    stars = BrightStars(*np.array([[100.0], [60.0], [4.0], [80.0]]))
+    y = np.array([*rows, 150, 151, 152])
+    found = crowded(stars, y, np.full(len(y), 66), 4.5)
+    assert found.tolist() == [residual] * len(rows) + [False] * 3
 
 
 def test_a_trail_that_points_at_a_star_and_goes_on_is_its_spike(done):
