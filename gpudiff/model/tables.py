@@ -92,7 +92,7 @@ FLAGS: dict[str, int] = {
 }
 FLAG_DESCRIPTIONS: dict[str, str] = {
     "EDGE": "closer to the edge of the image than the PSF reaches",
-    "MASKED": "an unusable pixel beside it, or 15 % of its light on such, or a saturated star's wings",
+    "MASKED": "15 % of its light on unusable pixels or one beside it, unseen apart; or a saturated star's wings",
     "SATURATED": "a saturated pixel of science or template within reach of the PSF",
     "COSMIC_RAY": "sharper than the PSF: a cosmic ray or a hot pixel",
     "DIPOLE": "a positive and a negative lobe: a residual of a star that did not match, or moved",
