@@ -33,6 +33,8 @@ LONG = 1.15
 NO_GLINT = ("EDGE", "COSMIC_RAY", "DIPOLE", "BRIGHT_STAR", "STREAK", "SPIKE")
 UNSEEN = 0.15
 """Share of a source's information on unusable pixels above which it is not trusted alone."""
+APART = 1.2
+"""Times the threshold that a source's signal to noise apart from unusable pixels must be, to be trusted."""
 SAME = 3.0, 0.05
 """Errors, and share of its flux, by which a source may differ from what pixels apart from unusable ones say."""
 
@@ -171,9 +173,10 @@ def flags_of(
     touching = stamps(difference.mask, y, x, 1).reshape(len(y), -1)
     masked = (touching & bit("NO_DATA", "BAD", "CR", "SAT", "SAT_TEMPLATE") != 0).any(1)
     masked |= fit.seen < 1 - UNSEEN
+    wings = (near & bit("SUSPECT") != 0).any(1)
     far = stamps(difference.mask, y, x, 2 * NEAR).reshape(len(y), -1)
     saturated = (far & bit("SAT", "SAT_TEMPLATE") != 0).any(1)
-    mark("MASKED", (masked & (saturated | (shapes.apart < threshold))) | (near & bit("SUSPECT") != 0).any(1))
+    mark("MASKED", wings | (masked & (saturated | (shapes.apart < APART * threshold))))
     mark("SATURATED", saturated)
     light = beside(difference.score, y, x, difference.quality.science_fwhm)
     mark("STREAK", on_streaks(difference, y, x, light, threshold))

@@ -28,10 +28,10 @@ of the detection's own score above which the line is not a chance neighbour."""
 BEYOND = 1.25, 0.15
 """Mean score beyond both ends of a trail that is no noise (0.65 each), and its share of the trail's own, below
 which it is no piece of a longer line."""
-BESIDE_STAR = 2.0
-"""FWHM from a bright star's core within which a trail may be what the star leaves."""
-CROWD = 3, 3.0
-"""So many detections, within so many FWHM of a bright star's core, that they are what the star leaves."""
+BESIDE_STAR = 3.0
+"""FWHM from a bright star's core within which a trail, or each of a crowd, may be what the star leaves."""
+CROWD = 3
+"""Detections beside one bright star that are a crowd."""
 FLANK = 3.5
 """Errors of the light beside a trail, of either sign, above which the trail is the rim of something wide."""
 
@@ -92,8 +92,8 @@ def on_streaks(
 
 def crowded(stars: BrightStars, y: np.ndarray, x: np.ndarray, fwhm: float) -> np.ndarray:
     """(N,) bool: detections of which three or more lie beside one bright star: pieces of its residual."""
-    near = np.hypot(y[:, None] - stars.y, x[:, None] - stars.x) < stars.core + CROWD[1] * fwhm
-    return near[:, near.sum(0) >= CROWD[0]].any(1)
+    near = np.hypot(y[:, None] - stars.y, x[:, None] - stars.x) < stars.core + BESIDE_STAR * fwhm
+    return near[:, near.sum(0) >= CROWD].any(1)
 
 
 def off_source(
