@@ -26,7 +26,7 @@ SCORE_STD, CHI2 = (0.85, 1.15), 5.0
 """What is poor for the whole frame: the score's scatter out of this range, kernel stars with a larger chi2."""
 LEFT, RESIDUAL, SHARE = 3.0, 0.03, 0.25
 """chi2 from which on the difference shows a star; the share of its light that half of the stars leave, and the
-share of the stars that show, which together are poor."""
+share of the stars that show, beyond what its error allows of so few, which together are poor."""
 CELL_SCORE_STD, CELL_SKY = (0.7, 1.4), 1.0
 """What is poor for a cell, which knows the scatter less well; sigmas of residual sky."""
 CELL_STARS, CELL_RESIDUAL, CELL_SHARE = 5, 0.05, 0.75
@@ -102,7 +102,8 @@ def poor(quality: Quality) -> str:
         return f"the matching kernel does not fit its stars: reduced chi2 {quality.chi2:.1f}"
     if quality.chi2_held_back > CHI2:
         return f"the matching kernel does not predict stars held back: reduced chi2 {quality.chi2_held_back:.1f}"
-    if quality.stars_left > SHARE and quality.star_residual > RESIDUAL:
+    share = SHARE + np.sqrt(SHARE * (1 - SHARE) / max(quality.candidates, 1))
+    if quality.stars_left > share and quality.star_residual > RESIDUAL:
         return (
             f"{100 * quality.stars_left:.0f} % of the kernel candidates show on the difference, "
             f"and half of them leave {100 * quality.star_residual:.1f} % of their light or more"

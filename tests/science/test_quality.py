@@ -105,6 +105,8 @@ def test_a_cell_is_poor_where_nearly_all_its_stars_leave_light_not_where_half_of
         ({"chi2_held_back": 7.0}, "held back: reduced chi2 7.0"),
         ({"stars_left": 0.4, "star_residual": 0.1}, "40 % of the kernel candidates"),
         ({"stars_left": 0.4, "star_residual": 0.01}, ""),
+        ({"stars_left": 3 / 9, "star_residual": 0.1, "candidates": 9}, ""),  # 0.25 +- 0.14
+        ({"stars_left": 4 / 9, "star_residual": 0.1, "candidates": 9}, "44 % of the kernel candidates"),
         ({"chi2_held_back": np.nan}, ""),
     ],
 )
