@@ -6,7 +6,7 @@ import numpy as np
 def box_mean(image: np.ndarray, side: int) -> np.ndarray:
     """(H, W) float32 mean of the side x side pixels round each; beyond the image its edge pixels are repeated.
 
-    image : (H, W) float32, finite; side : odd.  `scipy.ndimage.uniform_filter`, mode "nearest", in less time: a
+    image : (H, W) float32, finite; side : odd.  As `scipy.ndimage.uniform_filter`, mode "nearest": a
     window is made of windows of 1, 2, 4 ... pixels, and each of those of two of half its size.
     """
     return _squares(_wider(image, side // 2), side) / np.float32(side**2)

@@ -96,7 +96,7 @@ FLAG_DESCRIPTIONS: dict[str, str] = {
     "SATURATED": "a saturated pixel of science or template within reach of the PSF",
     "COSMIC_RAY": "sharper than the PSF: a cosmic ray or a hot pixel",
     "DIPOLE": "a positive and a negative lobe: a residual of a star that did not match, or moved",
-    "BRIGHT_STAR": "beside a star so bright that the kernel's own error explains it",
+    "BRIGHT_STAR": "beside a star so bright that the kernel's own error explains it, or one of three round one",
     "NOT_POINT_LIKE": "neither the PSF nor a trail fits, or on a patch of light: a ghost, a halo",
     "CENTROID": "the position fit did not converge; the position is the peak pixel's",
     "POOR_SUBTRACTION": "the subtraction is poor, on the whole or in this cell of the quality grid",
