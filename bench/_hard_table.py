@@ -48,10 +48,11 @@ def _trails(summary: dict[str, Any]) -> list[str]:
     number, out = summary["trails"], []
     if summary["trails_once"] < number:
         out.append(f"trails found once: {summary['trails_once']} of {number}")
-    for key, words in (
-        ("length_within_15_percent", "length within 15 %"),
-        ("angle_within_5_degrees", "angle within 5"),
+    for key, words, perfect in (
+        ("length_within_15_percent", "length within 15 %", "trails_perfect_length"),
+        ("angle_within_5_degrees", "angle within 5", "trails_perfect_angle"),
     ):
         if summary[f"trails_{key}"] < summary["trails_once"]:
-            out.append(f"trails' {words}: {summary[f'trails_{key}']} of {summary['trails_once']}")
+            known = f" (perfect {summary[perfect]} of {number})" if perfect in summary else ""
+            out.append(f"trails' {words}: {summary[f'trails_{key}']} of {summary['trails_once']}{known}")
     return out

@@ -12,6 +12,8 @@ from scipy.ndimage import binary_dilation, zoom
 from scipy.signal import fftconvolve
 
 from gpudiff.arrays.components import extrema
+from gpudiff.arrays.stamps import stamps
+from gpudiff.arrays.trails import Trail, fit_trail
 from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.model.tables import flag_names
 
@@ -128,18 +130,37 @@ def fluxes(truth: Truth, rows: Table) -> dict[str, list[float]]:
 
 
 def trails(truth: Truth, rows: Table) -> dict[str, list[float]]:
-    """Of each trail of 5 px and more: detections on it, relative error of its length, error of its angle (deg)."""
+    """Of each trail of 5 px and more: detections on it, relative error of its length, error of its angle (deg).
+
+    perfect_length, perfect_angle : of our fit to the perfect difference with the true PSF, from the true angle
+    """
     hit = truth.hits(_detections(rows))
-    out: dict[str, list[float]] = {"detections": [], "length": [], "angle": []}
+    names = ("detections", "length", "angle", "perfect_length", "perfect_angle")
+    out: dict[str, list[float]] = {name: [] for name in names}
     for change in np.flatnonzero((np.asarray(truth.sky["trailLength"]) >= 5) & truth.asked):
-        on = np.flatnonzero(hit[change])
+        on, true = np.flatnonzero(hit[change]), truth.sky[int(change)]
         out["detections"].append(len(on))
+        perfect = _perfect_trail(truth, true)
+        measured = [("perfect_", perfect.length, perfect.angle)] if perfect else []
         if len(on) == 1:
-            true = truth.sky[int(change)]
-            turned = float(rows["trailAngle"][on[0]]) - float(true["trailAngle"])
-            out["length"].append(float(rows["trailLength"][on[0]]) / float(true["trailLength"]) - 1)
-            out["angle"].append(abs((turned + 90) % 180 - 90))
+            measured.append(("", float(rows["trailLength"][on[0]]), float(rows["trailAngle"][on[0]])))
+        for name, length, angle in measured:
+            out[f"{name}length"].append(length / float(true["trailLength"]) - 1)
+            out[f"{name}angle"].append(abs((angle - float(true["trailAngle"]) + 90) % 180 - 90))
     return out
+
+
+def _perfect_trail(truth: Truth, true: Any) -> Trail | None:
+    """The trail fitted to the perfect difference; None when no trail explains it better than a point does."""
+    y, x = np.array([round(float(true["y"]))]), np.array([round(float(true["x"]))])
+    (height, width), half = truth.image.shape, 30
+    axis = np.arange(-half, half + 1)
+    inside = ((y + axis >= 0) & (y + axis < height))[:, None] & (x + axis >= 0) & (x + axis < width)
+    known = inside & (stamps(truth.mask, y, x, half)[0] & int(bit(*UNUSABLE)) == 0)
+    weight = np.where(known, 1 / stamps(truth.variance, y, x, half)[0], 0)
+    psf = truth.psf[y[0] * 3 // height * 3 + x[0] * 3 // width].astype(float)
+    data = np.where(known, stamps(truth.image, y, x, half)[0], 0)
+    return fit_trail(data, weight, psf / psf.sum(), float(true["trailAngle"]))
 
 
 def noise(truth: Truth, difference: Path) -> dict[str, float]:

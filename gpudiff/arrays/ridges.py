@@ -31,15 +31,33 @@ def beside(score: np.ndarray, y: np.ndarray, x: np.ndarray, fwhm: float) -> Besi
 
     score : (H, W) float32, 0 where there is no value and beyond the image; y, x : (N,) int, peaks of |score|
     """
+    light = _around(score, y, x, fwhm)
+    sides = light.mean(-1).min(-1)
+    best = sides.argmax(1)
+    patch = np.median(light, (1, 2, 3))
+    return Beside(sides[np.arange(len(y)), best], 180 / DIRECTIONS * best, patch)
+
+
+OWN = 30.0
+"""Degrees from a trail's direction within which the light 2 FWHM from a place on it is its own."""
+
+
+def patch_beside(score: np.ndarray, y: np.ndarray, x: np.ndarray, angle: np.ndarray, fwhm: float) -> np.ndarray:
+    """(N,) `Beside.patch` of trails, whose own light is left out.  angle : (N,) degrees from +x to +y"""
+    turned = 180 / DIRECTIONS * np.arange(DIRECTIONS) - angle[:, None]
+    own = np.abs((turned + 90) % 180 - 90) < OWN
+    light = np.where(own[:, :, None, None], np.nan, _around(score, y, x, fwhm))
+    return np.nanmedian(light, (1, 2, 3))
+
+
+def _around(score: np.ndarray, y: np.ndarray, x: np.ndarray, fwhm: float) -> np.ndarray:
+    """(N, DIRECTIONS, 2, RADII) score, in the sign of the detection, on both sides of it in all directions."""
     angle = np.pi * np.arange(DIRECTIONS) / DIRECTIONS
     step = np.concatenate([RADII, -RADII]) * fwhm
     rows = y[:, None, None] + np.sin(angle)[:, None] * step
     columns = x[:, None, None] + np.cos(angle)[:, None] * step
     light = map_coordinates(score, [rows, columns], order=0, cval=0.0) * np.sign(score[y, x])[:, None, None]
-    sides = light.reshape(len(y), DIRECTIONS, 2, -1).mean(-1).min(-1)
-    best = sides.argmax(1)
-    patch = np.median(light.reshape(len(y), -1), 1)
-    return Beside(sides[np.arange(len(y)), best], np.degrees(angle[best]), patch)
+    return light.reshape(len(y), DIRECTIONS, 2, len(RADII))
 
 
 def along(

@@ -94,11 +94,11 @@ FLAGS: dict[str, int] = {
 }
 FLAG_DESCRIPTIONS: dict[str, str] = {
     "EDGE": "closer to the edge of the image than the PSF reaches",
-    "MASKED": "an unusable pixel beside it, or 15 % of its light on such, or a saturated star's wings",
+    "MASKED": "15 % of its light on unusable pixels or one beside it, unseen apart; or a saturated star's wings",
     "SATURATED": "a saturated pixel of science or template within reach of the PSF",
     "COSMIC_RAY": "sharper than the PSF: a cosmic ray or a hot pixel",
     "DIPOLE": "a positive and a negative lobe: a residual of a star that did not match, or moved",
-    "BRIGHT_STAR": "beside a star so bright that the kernel's own error explains it",
+    "BRIGHT_STAR": "beside a star so bright that the kernel's own error explains it, or one of three round one",
     "NOT_POINT_LIKE": "neither the PSF nor a trail fits, or on a patch of light: a ghost, a halo",
     "CENTROID": "the position fit did not converge; the position is the peak pixel's",
     "POOR_SUBTRACTION": "the subtraction is poor, on the whole or in this cell of the quality grid",

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from gpudiff.arrays import saturated
-from gpudiff.arrays.box import box_mean
+from gpudiff.arrays.box import box_means
 from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
@@ -191,7 +191,7 @@ def light(image: np.ndarray, variance: np.ndarray, blank: np.ndarray, reach: int
     Seen against its surroundings: a sky with structure is no change.
     """
     ratio = np.where(blank, image / np.sqrt(variance), np.float32(0))
-    near, around = (box_mean(ratio, side) for side in (noises.MEAN, 3 * noises.MEAN))
+    near, around = box_means(ratio, noises.MEAN)
     bright = np.abs(near - around) * noises.MEAN > BRIGHT
     return ndimage.maximum_filter(bright, 2 * reach + 1) if bright.any() else bright
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import minimum_filter
 
-from gpudiff.arrays.measure import PointFit
+from gpudiff.arrays.measure import PointFit, forced
 from gpudiff.arrays.moments import second_moments
 from gpudiff.arrays.peaks import peaks
 from gpudiff.arrays.ridges import beside
@@ -14,7 +15,7 @@ from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
 from gpudiff.model.tables import flag
 from gpudiff.science.quality import poor_at
-from gpudiff.science.spikes import off_source, on_streaks
+from gpudiff.science.spikes import bright_stars, crowded, off_source, on_streaks
 from gpudiff.science.streaks import glints
 
 UNEXPLAINED = 0.15
@@ -33,6 +34,10 @@ LONG = 1.15
 NO_GLINT = ("EDGE", "COSMIC_RAY", "DIPOLE", "BRIGHT_STAR", "STREAK", "SPIKE")
 UNSEEN = 0.15
 """Share of a source's information on unusable pixels above which it is not trusted alone."""
+APART = 1.2
+"""Times the threshold that a source's signal to noise apart from unusable pixels must be, to be trusted."""
+SAME = 3.0, 0.05
+"""Errors, and share of its flux, by which a source may differ from what pixels apart from unusable ones say."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Shapes:
     noticed : bool, chi2 of the PSF fit too large for noise; unlike : bool, and by a good part of the source
     pointed : bool, one or two pixels alone explain the light better than the PSF does
     sharpness, sharpness_error : peak over its neighbours against the PSF's, 1 for a point source
+    apart : signal to noise in the pixels that touch no unusable one; 0 where their flux is not the source's
     major, minor : second moments along the axes over the PSF's mean one (NaN where the moments fail)
     angle : of the major axis from +x to +y, degrees
     """
@@ -51,6 +57,7 @@ class Shapes:
     pointed: np.ndarray
     sharpness: np.ndarray
     sharpness_error: np.ndarray
+    apart: np.ndarray
     major: np.ndarray
     minor: np.ndarray
     angle: np.ndarray
@@ -83,7 +90,16 @@ class Shapes:
             noise = np.sqrt(1.125 / np.maximum(weight[:, weight.shape[1] // 2, weight.shape[1] // 2], 1e-30))
             error = np.abs(noise / expected)
         pointed = _pointed(data, weight, fit)
-        return cls(noticed, unlike, pointed, sharpness, error, *_axes(data, psf, fit))
+        apart = _apart(data, weight, fit)
+        return cls(noticed, unlike, pointed, sharpness, error, apart, *_axes(data, psf, fit))
+
+
+def _apart(data: np.ndarray, weight: np.ndarray, fit: PointFit) -> np.ndarray:
+    """(N,) `Shapes.apart`: what a cosmic ray leaves lies beside the pixels that are masked for it."""
+    alone = np.where(minimum_filter(weight > 0, (1, 3, 3), mode="nearest"), weight, 0)
+    flux, error = forced(data, alone, fit.profile)
+    same = np.abs(flux - fit.flux) < SAME[0] * error + SAME[1] * np.abs(fit.flux)
+    return np.where(same, np.abs(flux) / error, 0)
 
 
 def _pointed(data: np.ndarray, weight: np.ndarray, fit: PointFit) -> np.ndarray:
@@ -157,9 +173,12 @@ def flags_of(
     near = stamps(difference.mask, y, x, NEAR).reshape(len(y), -1)
     touching = stamps(difference.mask, y, x, 1).reshape(len(y), -1)
     masked = (touching & bit("NO_DATA", "BAD", "CR", "SAT", "SAT_TEMPLATE") != 0).any(1)
-    mark("MASKED", masked | (fit.seen < 1 - UNSEEN) | (near & bit("SUSPECT") != 0).any(1))
+    masked |= fit.seen < 1 - UNSEEN
+    wings = (near & bit("SUSPECT") != 0).any(1)
     far = stamps(difference.mask, y, x, 2 * NEAR).reshape(len(y), -1)
-    mark("SATURATED", (far & bit("SAT", "SAT_TEMPLATE") != 0).any(1))
+    saturated = (far & bit("SAT", "SAT_TEMPLATE") != 0).any(1)
+    mark("MASKED", wings | (masked & (saturated | (shapes.apart < APART * threshold))))
+    mark("SATURATED", saturated)
     light = beside(difference.score, y, x, difference.quality.science_fwhm)
     mark("STREAK", on_streaks(difference, y, x, light, threshold))
     mark("CENTROID", ~fit.converged)
@@ -167,13 +186,16 @@ def flags_of(
     sharp = ~trailed & (shapes.pointed | (shapes.unlike & _sharper(shapes)))
     mark("COSMIC_RAY", sharp)
     mark("NOT_POINT_LIKE", shapes.unlike & ~sharp & ~trailed)
-    mark("BRIGHT_STAR", _explained(difference, y, x, threshold))
+    stars = bright_stars(difference)
+    residual = _explained(difference, y, x, threshold) | crowded(stars, y, x, difference.quality.science_fwhm)
+    mark("BRIGHT_STAR", residual)
     middle = float(np.nanmedian(difference.variance[::7, ::7]))
     mark("HIGH_VARIANCE", difference.variance[y, x] > HIGH * middle)
     mark("POOR_SUBTRACTION", poor_at(difference, columns["y"], columns["x"]))
     weak = np.abs(columns["psfFlux"]) < 0.6 * threshold * columns["psfFluxErr"]
     mark("ONLY_IN_SCORE", weak | (np.sign(columns["psfFlux"]) != np.sign(difference.score[y, x])))
-    ray, patch = off_source(difference, light, y, x, (columns["y"], columns["x"]), length, angle, threshold)
+    middle_of = columns["y"], columns["x"]
+    ray, patch = off_source(difference, stars, light, y, x, middle_of, length, angle, threshold)
     mark("SPIKE", ray)
     mark("NOT_POINT_LIKE", patch)
     mark("STREAK", _in_rows(difference, np.where(doubled, flag(*NO_GLINT), out), columns, shapes))

@@ -82,11 +82,13 @@ def match(
     sample = sample_of(target, convolved, stars, half, reach_of(widths))
     psf_image = psf.at(target.shape[0] / 2, target.shape[1] / 2)
     best, least = None, np.inf
-    for gaussians, shapes in _shapes(len(stars), settings).items():
+    tried = _shapes(len(stars), settings)
+    for gaussians, shapes in tried.items():
         design = _design(
             sample, bases.basis(gaussians, width, half, psf_image), psf_image, settings.threads, device
         )
-        losses = _predict(sample, design, shapes, settings.threads)
+        only = len(tried) == len(shapes) == 1  # nothing to choose, nothing to predict
+        losses = [0.0] if only else _predict(sample, design, shapes, settings.threads)
         if best is None or min(losses) < least:
             best, least = (design, shapes[int(np.argmin(losses))]), min(losses)
     assert best is not None

@@ -26,11 +26,14 @@ SCORE_STD, CHI2 = (0.85, 1.15), 5.0
 """What is poor for the whole frame: the score's scatter out of this range, kernel stars with a larger chi2."""
 LEFT, RESIDUAL, SHARE = 3.0, 0.03, 0.25
 """chi2 from which on the difference shows a star; the share of its light that half of the stars leave, and the
-share of the stars that show, which together are poor."""
+share of the stars that show, beyond what its error allows of so few, which together are poor."""
 CELL_SCORE_STD, CELL_SKY = (0.7, 1.4), 1.0
 """What is poor for a cell, which knows the scatter less well; sigmas of residual sky."""
-CELL_STARS, CELL_RESIDUAL = 5, 0.05
-"""So many stars of a cell tell of it, and are poor when half of them show and leave that share of their light."""
+CELL_STARS, CELL_RESIDUAL, CELL_SHARE = 5, 0.05, 0.75
+"""So many stars of a cell tell of it, and are poor when half of them show and three quarters leave that share of
+their light: a bad match spoils all stars, while of so few half may have changed, or lie beside what did."""
+ABOVE_NOISE = 1.5
+"""chi2 from which on a residual is no noise (3 sigma of 80 pixels): a faint star seems to leave 5 % by chance."""
 
 
 def star_table(
@@ -99,7 +102,8 @@ def poor(quality: Quality) -> str:
         return f"the matching kernel does not fit its stars: reduced chi2 {quality.chi2:.1f}"
     if quality.chi2_held_back > CHI2:
         return f"the matching kernel does not predict stars held back: reduced chi2 {quality.chi2_held_back:.1f}"
-    if quality.stars_left > SHARE and quality.star_residual > RESIDUAL:
+    share = SHARE + np.sqrt(SHARE * (1 - SHARE) / max(quality.candidates, 1))
+    if quality.stars_left > share and quality.star_residual > RESIDUAL:
         return (
             f"{100 * quality.stars_left:.0f} % of the kernel candidates show on the difference, "
             f"and half of them leave {100 * quality.star_residual:.1f} % of their light or more"
@@ -107,13 +111,23 @@ def poor(quality: Quality) -> str:
     return ""
 
 
-def _poor(cells: dict[str, np.ndarray]) -> np.ndarray:
-    """(cells,) bool: those that are poor, whatever the whole frame is."""
+def _poor(cells: dict[str, np.ndarray], leaving: np.ndarray) -> np.ndarray:
+    """(cells,) bool: those that are poor, whatever the whole frame is.
+
+    leaving : (cells,) share of its stars that leave more than CELL_RESIDUAL of their light
+    """
     low, high = CELL_SCORE_STD
     with np.errstate(invalid="ignore"):
         noisy = (cells["scoreStd"] < low) | (cells["scoreStd"] > high)
-        unfit = (cells["chi2"] > LEFT) & (cells["residual"] > CELL_RESIDUAL) & (cells["nStars"] >= CELL_STARS)
+        unfit = (cells["chi2"] > LEFT) & (leaving >= CELL_SHARE) & (cells["nStars"] >= CELL_STARS)
         return noisy | unfit | (np.abs(cells["backgroundSigma"]) > CELL_SKY)
+
+
+def _leaving(stars: Table, at: np.ndarray, number: int) -> np.ndarray:
+    """(number,) share of each cell's stars that leave more than CELL_RESIDUAL of their light; 0 without any."""
+    known = np.isfinite(stars["chi2"])
+    leave = (stars["chi2"] > ABOVE_NOISE) & (stars["residual"] > CELL_RESIDUAL)
+    return np.bincount(at[known], leave[known], number) / np.maximum(np.bincount(at[known], minlength=number), 1)
 
 
 def poor_notes(difference: Difference) -> tuple[str, ...]:
@@ -174,7 +188,7 @@ def _cells(difference: Difference, stars: Table) -> Table:
     at = np.searchsorted(rows[1:-1], stars["y"], side="right") * grid
     at += np.searchsorted(columns[1:-1], stars["x"], side="right")
     columns_of |= dict(_stars(stars, at, grid * grid))
-    return Table(CELL, columns_of | {"poor": _poor(columns_of)})
+    return Table(CELL, columns_of | {"poor": _poor(columns_of, _leaving(stars, at, grid * grid))})
 
 
 def _sky(difference: Difference, y0: int, y1: int, x0: int, x1: int) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from gpudiff.arrays.rays import blobs, ray_light
-from gpudiff.arrays.ridges import RADII, Beside, along, flanks
+from gpudiff.arrays.ridges import RADII, Beside, along, flanks, patch_beside
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
@@ -25,8 +25,13 @@ ALIGNED = 15.0
 RIDGE, PATCH, SHARE = 1.8, 0.8, 0.35
 """Mean score on a line to both sides of a detection, or all round it, that is no noise (4 sigma each); and share
 of the detection's own score above which the line is not a chance neighbour."""
-BEYOND = 1.0
-"""Mean score beyond both ends of a trail that is no noise; and a tenth of the trail's, for its length may err."""
+BEYOND = 1.25, 0.15
+"""Mean score beyond both ends of a trail that is no noise (0.65 each), and its share of the trail's own, below
+which it is no piece of a longer line."""
+BESIDE_STAR = 3.0
+"""FWHM from a bright star's core within which a trail, or each of a crowd, may be what the star leaves."""
+CROWD = 3
+"""Detections beside one bright star that are a crowd."""
 FLANK = 3.5
 """Errors of the light beside a trail, of either sign, above which the trail is the rim of something wide."""
 
@@ -85,8 +90,15 @@ def on_streaks(
     return marked & (edge | (size - light.ridge < threshold) | (light.ridge > WIDE_SHARE * size))
 
 
+def crowded(stars: BrightStars, y: np.ndarray, x: np.ndarray, fwhm: float) -> np.ndarray:
+    """(N,) bool: detections of which three or more lie beside one bright star: pieces of its residual."""
+    near = np.hypot(y[:, None] - stars.y, x[:, None] - stars.x) < stars.core + BESIDE_STAR * fwhm
+    return near[:, near.sum(0) >= CROWD].any(1)
+
+
 def off_source(
     difference: Difference,
+    stars: BrightStars,
     light: Beside,
     y: np.ndarray,
     x: np.ndarray,
@@ -98,30 +110,44 @@ def off_source(
     """((N,) on a ray of a bright star, (N,) on another patch or line of light wider than the PSF), both bool.
 
     What the light beside a detection leaves of its score is below the threshold, or a third of it goes on to
-    both sides along a line; for a trail (length > 0, at `angle`), the line goes on beyond both its ends, or there
-    is light beside it.
+    both sides along a line; for a trail (length > 0, at `angle`), the line goes on beyond both its ends, there is
+    light beside it, or it touches a bright star.
     light : beside the detections; y, x : (N,) int, peaks of |score|; middle : (y, x) (N,) float, of the trails
     """
     size = np.abs(difference.score[y, x])
     fwhm = difference.quality.science_fwhm
     line = (light.ridge > RIDGE) & ((size - light.ridge < threshold) | (light.ridge > SHARE * size))
-    patch = (light.patch > PATCH) & ((size - light.patch < threshold) | (light.patch > WIDE_SHARE * size))
     trailed = length > 0
-    patch |= trailed & (light.patch > np.maximum(PATCH, 0.1 * size))
+    around = light.patch.copy()
+    around[trailed] = patch_beside(difference.score, y[trailed], x[trailed], angle[trailed], fwhm)
+    patch = (around > PATCH) & ((size - around < threshold) | (around > WIDE_SHARE * size))
+    patch |= trailed & (around > np.maximum(PATCH, 0.1 * size))
     flank, error = flanks(difference.score, *middle, angle, length, fwhm)
     patch |= trailed & (flank > FLANK * error)
     near = length / 2 + 1.5 * fwhm
     ends = (
         along(difference.score, *middle, angle, near, near + 2 * fwhm) * np.sign(difference.score[y, x])[:, None]
     )
-    line = np.where(trailed, ends.min(1) > np.maximum(BEYOND, 0.1 * size), line)
+    line = np.where(trailed, ends.min(1) > np.maximum(BEYOND[0], BEYOND[1] * size), line)
     place = np.where(trailed, middle[0], y), np.where(trailed, middle[1], x)
-    ray = _on_rays(difference, place, size, length, angle, threshold)
+    patch |= trailed & _touched(stars, middle, length, angle, fwhm)
+    ray = _on_rays(difference, stars, place, size, length, angle, threshold)
     return ray, (line | patch) & ~ray
+
+
+def _touched(
+    stars: BrightStars, middle: tuple[np.ndarray, np.ndarray], length: np.ndarray, angle: np.ndarray, fwhm: float
+) -> np.ndarray:
+    """(N,) bool: lines so near to a bright star that its residual would pass for them."""
+    dy, dx = (at - of[:, None] for at, of in zip((stars.y, stars.x), middle, strict=True))
+    sin, cos = np.sin(np.radians(angle))[:, None], np.cos(np.radians(angle))[:, None]
+    beyond = np.maximum(np.abs(dx * cos + dy * sin) - length[:, None] / 2, 0)
+    return (np.hypot(beyond, dy * cos - dx * sin) < stars.core + BESIDE_STAR * fwhm).any(1)
 
 
 def _on_rays(
     difference: Difference,
+    stars: BrightStars,
     place: tuple[np.ndarray, np.ndarray],
     size: np.ndarray,
     length: np.ndarray,
@@ -132,7 +158,7 @@ def _on_rays(
 
     A trail that points at the star needs only be on a ray.
     """
-    stars, out = bright_stars(difference), np.zeros(len(size), bool)
+    out = np.zeros(len(size), bool)
     n, s = _pairs(place, stars)
     if len(n) == 0:
         return out

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter
 
-from gpudiff.arrays.box import box_mean
+from gpudiff.arrays.box import box_mean, box_means
 
 
 @pytest.mark.parametrize("shape", [(40, 57), (5, 30), (1, 9)])
@@ -13,6 +13,13 @@ def test_it_is_the_uniform_filter_with_repeated_edges(shape, side):
     image = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     # Sums of up to 441 numbers of order 1 in float32.
     np.testing.assert_allclose(box_mean(image, side), uniform_filter(image, side, mode="nearest"), atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(40, 57), (5, 30), (1, 9)])
+def test_the_larger_square_is_made_of_nine_smaller_ones(shape):
+    image = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    for made, side in zip(box_means(image, 7), (7, 21), strict=True):
+        np.testing.assert_allclose(made, box_mean(image, side), atol=1e-6)  # other sums of the same numbers
 
 
 def test_the_image_itself_is_not_changed():

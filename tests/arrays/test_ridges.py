@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.ridges import along, beside, flanks
+from gpudiff.arrays.ridges import along, beside, flanks, patch_beside
 
 FWHM = 4.0
 AT = np.array([60]), np.array([60])
@@ -62,3 +62,11 @@ def test_flanks_see_light_of_either_sign_on_one_side_of_a_trail(light):
     size, error = flanks(score, *trail)
     assert size[0] == pytest.approx(3)
     assert error[0] == pytest.approx(0.48, abs=0.02)  # 1.25 / sqrt(30 / 5.2 x 1.5 / 1.3)
+
+
+def test_a_trails_own_light_is_no_patch_beside_it():
+    y, x = np.mgrid[:121, :121].astype(np.float32)
+    score = 0.01 * (x - y)  # as much of either sign: its median is 0
+    score[np.abs(x - y) < 1.4 * FWHM] += 20
+    assert beside(score, *AT, FWHM).patch[0] > 0.05
+    assert patch_beside(score, *AT, np.array([45.0]), FWHM)[0] == pytest.approx(0, abs=0.02)  # a pixel's step

@@ -82,6 +82,13 @@ def test_a_trail_told_in_two_halves_is_two_detections(quality, trails):
     assert sorted(quality.trails(trails, rows)["detections"]) == [1, 1, 2]
 
 
+def test_bright_trails_are_measured_well_on_the_perfect_difference(quality, trails):
+    result = quality.trails(trails, told(trails)[:0])
+    assert (len(result["length"]), len(result["perfect_length"])) == (0, 3)
+    assert np.abs(result["perfect_length"]).max() < 0.15  # at 20 sigma: 6 % for 12 px, 1 % for 40
+    assert np.abs(result["perfect_angle"]).max() < 10  # 3 degrees for 12 px, less for longer ones
+
+
 def test_true_fluxes_have_neither_bias_nor_pull(quality, trails):
     result = quality.fluxes(trails, told(trails))
     assert result["ratio"]

@@ -120,15 +120,27 @@ def test_a_source_at_the_edge_is_flagged_edge(maker, pair):
     assert len(sources) == 0 or has(sources, "EDGE").all()
 
 
-def test_a_source_beside_a_masked_pixel_is_flagged_masked(maker, pair):
+def test_a_source_too_faint_to_show_apart_from_masked_pixels_is_flagged_masked(maker, pair):
     y, x = empty_place(pair)
-    new = noiseless(maker, y, x, 2e4, pair.recipe)
+    new = noiseless(maker, y, x, 1.6e3, pair.recipe)
 
     def change(image):
         image += new
-        image[y + 1, x + 1] = np.nan
+        image[y - 1 : y + 2, x - 1 : x + 2] = np.nan
 
     sources = near(maker.run(pair.with_science(change)), y, x, 4)
     assert len(sources) >= 1
     assert has(sources, "MASKED").all()
     assert sources["flagged"].all()
+
+
+def test_a_source_that_shows_on_both_sides_of_a_bad_column_is_not_flagged(maker, pair):
+    y, x = empty_place(pair)
+    new = noiseless(maker, y, x, 2e4, pair.recipe)
+
+    def change(image):
+        image += new
+        image[:, x + 1] = np.nan
+
+    sources = near(maker.run(pair.with_science(change)), y, x, 4)
+    assert sources["flagged"].tolist() == [False]

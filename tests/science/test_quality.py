@@ -84,6 +84,19 @@ def test_stars_that_were_moved_leave_their_light_in_their_cell(broken):
     assert np.delete(cells["residual"], [0, 6]).max() < 0.05
 
 
+@pytest.mark.parametrize(("changed", "poor_cells"), [(0.6, 0), (0.9, 1)])
+def test_a_cell_is_poor_where_nearly_all_its_stars_leave_light_not_where_half_of_them_changed(
+    whole, changed, poor_cells
+):
+    stars = whole.difference.stars
+    here = np.nonzero((stars["x"] < 213) & (stars["y"] < 213))[0]
+    rows = here[: round(changed * len(here))]
+    chi2, residual = stars["chi2"].copy(), stars["residual"].copy()
+    chi2[rows], residual[rows] = 12.0, 0.3
+    made = assess(dataclasses.replace(whole.difference, stars=stars.replace(chi2=chi2, residual=residual)))
+    assert made.cells["poor"].sum() == poor_cells
+
+
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
@@ -92,6 +105,8 @@ def test_stars_that_were_moved_leave_their_light_in_their_cell(broken):
         ({"chi2_held_back": 7.0}, "held back: reduced chi2 7.0"),
         ({"stars_left": 0.4, "star_residual": 0.1}, "40 % of the kernel candidates"),
         ({"stars_left": 0.4, "star_residual": 0.01}, ""),
+        ({"stars_left": 3 / 9, "star_residual": 0.1, "candidates": 9}, ""),  # 0.25 +- 0.14
+        ({"stars_left": 4 / 9, "star_residual": 0.1, "candidates": 9}, "44 % of the kernel candidates"),
         ({"chi2_held_back": np.nan}, ""),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 from gpudiff.arrays.ridges import beside
 from gpudiff.model.mask import bit
-from gpudiff.science.spikes import bright_stars, off_source, on_streaks
+from gpudiff.science.spikes import BrightStars, bright_stars, crowded, off_source, on_streaks
 
 
 def scene(done, score, star=None, streak=False):
@@ -27,7 +27,7 @@ def judged(made, y, x, length=0.0, angle=0.0):
     at = np.array([y]), np.array([x])
     light = beside(made.score, *at, made.quality.science_fwhm)
     trail = np.array([length]), np.array([angle])
-    return tuple(bool(found[0]) for found in off_source(made, light, *at, at, *trail, 5.0))
+    return tuple(bool(found[0]) for found in off_source(made, bright_stars(made), light, *at, at, *trail, 5.0))
 
 
 def on_a_line(start=60, stop=200):
@@ -63,11 +63,33 @@ def test_a_source_far_brighter_than_the_ray_it_lies_on_is_a_source(done):
     assert judged(scene(done, score, star=(100, 30)), 100, 130) == (False, False)
 
 
+@pytest.mark.parametrize(("rows", "residual"), [([92, 100, 108], True), ([92, 108], False)])
+def test_three_detections_round_a_bright_star_are_its_residual_two_are_not(rows, residual):
+    stars = BrightStars(*np.array([[100.0], [60.0], [4.0], [80.0]]))
+    y = np.array([*rows, 150, 151, 152])
+    found = crowded(stars, y, np.full(len(y), 66), 4.5)
+    assert found.tolist() == [residual] * len(rows) + [False] * 3
+
+
 def test_a_trail_that_points_at_a_star_and_goes_on_is_its_spike(done):
     score = on_a_line()
     score[98:103, 118:143] = 20
     assert judged(scene(done, score, star=(100, 30)), 100, 130, 24.0, 3.0) == (True, False)
     assert judged(scene(done, score), 100, 130, 24.0, 3.0) == (False, True)
+
+
+def test_a_faint_trail_does_not_go_on_where_there_is_noise_beyond_it(done):
+    score = on_a_line()
+    score[98:103, 118:143] = 7
+    score[98:103, 143:] = score[98:103, :118] = 1.1  # 1.7 errors of its mean
+    assert judged(scene(done, score), 100, 130, 24.0, 3.0) == (False, False)
+
+
+@pytest.mark.parametrize(("row", "residual"), [(108, True), (140, False)])
+def test_a_trail_beside_a_bright_star_may_be_what_the_star_leaves(done, row, residual):
+    score = np.full((200, 300), 1e-3, np.float32)
+    score[98:103, 110:150] = 20
+    assert judged(scene(done, score, star=(row, 145)), 100, 130, 40.0, 0.0)[1] == residual
 
 
 def test_a_trail_on_the_rim_of_a_ghost_is_none(done):
