@@ -78,26 +78,19 @@ def _unit(column: Column, meta: dict[str, Any]) -> str:
 
 # ---------------------------------------------------------------- ECSV
 def _write_ecsv(path: Path, table: Table, meta: dict[str, Any]) -> None:
-    """Enhanced CSV 1.0 (astropy's APE 6), each item of its YAML header as JSON, which YAML includes."""
-    import csv
+    from astropy import units
+    from astropy.table import Column as AstropyColumn
+    from astropy.table import Table as AstropyTable
 
-    header = ["%ECSV 1.0", "---", "datatype:"]
-    header += [f"- {json.dumps(_described(column, table, meta))}" for column in table.schema]
-    header += ["meta: !!omap"] if meta else []
-    header += [f"- {json.dumps({key: value}, allow_nan=False)}" for key, value in meta.items()]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        file.writelines(f"# {line}\n" for line in (*header, "schema: astropy-2.0"))
-        writer = csv.writer(file, delimiter=" ", lineterminator="\n")
-        writer.writerow(table.columns)
-        writer.writerows(zip(*(map(str, column) for column in table.columns.values()), strict=True))
-
-
-def _described(column: Column, table: Table, meta: dict[str, Any]) -> dict[str, str]:
-    """A column's entry in the header."""
-    dtype = table[column.name].dtype
-    kind = "string" if dtype.kind == "U" else dtype.name
-    said = {"name": column.name, "unit": _unit(column, meta), "datatype": kind, "description": column.description}
-    return {key: value for key, value in said.items() if value}
+    made = AstropyTable(meta=meta)
+    for column in table.schema:
+        unit = _unit(column, meta)
+        made[column.name] = AstropyColumn(
+            table[column.name],
+            unit=units.Unit(unit, parse_strict="silent") if unit else None,
+            description=column.description,
+        )
+    made.write(path, format="ascii.ecsv", overwrite=True)
 
 
 def _read_ecsv(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

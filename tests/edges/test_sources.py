@@ -64,16 +64,6 @@ def test_a_table_of_any_schema_may_hold_words(tmp_path, suffix):
     assert_equal(read_table(tmp_path / f"t{suffix}", schema)[0], table)
 
 
-@pytest.mark.parametrize("words", [['say "x"', "a b"], ["it's: {", "é, #1"]])
-def test_ecsv_keeps_words_of_any_letters(tmp_path, words):
-    schema = (Column("kind", "U10", "", 'what: "it" is'), Column("flux", "f8", "", ""))
-    table = Table(schema, {"kind": words, "flux": [np.nan, np.inf]})
-    write_table(tmp_path / "t.ecsv", table, {"key": "a: 'b' #"})
-    back, meta = read_table(tmp_path / "t.ecsv", schema)
-    assert_equal(back, table)
-    assert meta == {"key": "a: 'b' #"}
-
-
 def test_an_unknown_suffix_is_refused_by_the_choices(tmp_path, made_sources):
     with pytest.raises(BadConfiguration, match=r"s\.txt: .*\.ecsv, \.fits, \.parquet, \.csv, got '\.txt'"):
         write_sources(tmp_path / "s.txt", made_sources)
