@@ -8,13 +8,12 @@ from gpudiff.edges.object_store import ObjectStore
 from gpudiff.model.association import MOVING, NEW, Association
 from gpudiff.model.sky import within
 from gpudiff.model.tables import DIAOBJECT, LOOSE, Table, concatenate
+from gpudiff.services.loose import Loose
 
 CONES = 4
 """Of the snapshot that are kept: visits that are announced, and the one that comes in."""
 NEAR = 0.01
 """Degrees: an object is not farther from its detections."""
-LOOSE_DAYS = 0.1
-"""How long a loose detection may begin a tracklet."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class KnownSky:
         self._row = {one: row for row, one in enumerate(objects["diaObjectId"].tolist())}
         self._snapshot = snapshot
         self._cones: list[_Cone] = []
-        self._loose = Table.empty(LOOSE)
+        self._loose = Loose()
 
     def __len__(self) -> int:
         """Objects of tonight's arrays; those of the snapshot are not counted."""
@@ -119,22 +118,15 @@ class KnownSky:
         names = [c.name for c in LOOSE if c.name != "trackletId"]
         columns = {name: sources[name][free] for name in names}
         columns["trackletId"] = found.tracklet_ids[free]
-        old = self._loose
-        keep = ~np.isin(old["diaSourceId"], found.object_ids[found.known])
-        keep &= ~np.isin(old["diaSourceId"], sources["diaSourceId"])
-        together = concatenate([old.take(keep), Table(LOOSE, columns)])
-        if len(together):
-            last = together["midpointMjdTai"].max()
-            together = together.take(together["midpointMjdTai"] > last - LOOSE_DAYS)
-        self._loose = together
+        self._loose.forget([*found.object_ids[found.known].tolist(), *sources["diaSourceId"].tolist()])
+        self._loose.add(Table(LOOSE, columns))
 
     def loose(self, ra: np.ndarray, dec: np.ndarray, margin: float) -> Table:
         """The loose detections within `margin` degrees of any of (N,) places, and others round them."""
         placed = np.isfinite(ra) & np.isfinite(dec)
         if not placed.any():
             return Table.empty(LOOSE)
-        around = circle(ra[placed], dec[placed], margin)
-        return self._loose.take(within(self._loose["ra"], self._loose["dec"], *around))
+        return self._loose.near(*circle(ra[placed], dec[placed], margin))
 
     # ------------------------------------------------------------ inside
     def _cone(self, ra: float, dec: float, radius: float) -> _Cone:
