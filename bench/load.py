@@ -130,15 +130,18 @@ def send(
     handover.close()
 
 
-def visits(options: argparse.Namespace, clear: Callable[[], None]) -> Iterator[list[DetectionBatch]]:
+def visits(options: argparse.Namespace, clear: Callable[[float], None]) -> Iterator[list[DetectionBatch]]:
     """The batches of each visit, at the end of its readout: `period` after the one before, or, with period 0 and
-    where making the batches takes longer, as soon as they are made.  clear : called before they are made"""
+    where making the batches takes longer, as soon as they are made.
+
+    clear : called, with the time at which the next visit is due, before its batches are made
+    """
     counts = np.full(options.detectors, options.detections // options.detectors)
     counts[: options.detections % options.detectors] += 1
     rng = np.random.default_rng(1)
     due, takes_s = tai_now(), 0.5
     for visit in range(FIRST_VISIT, FIRST_VISIT + options.visits):
-        clear()
+        clear(due + options.period / 86400)
         due = max(due + options.period / 86400, tai_now() + 1.5 * takes_s / 86400)
         time.sleep(max(0.0, (due - tai_now()) * 86400 - 2 * takes_s))  # not beside the visit before, if it can be
         while True:
@@ -158,7 +161,7 @@ def drive(endpoint: str, pid: int, directory: Path, options: argparse.Namespace)
     over, run, lock = threading.Event(), Run(options.visits), threading.Lock()
     for _ in range(options.senders):
         threading.Thread(target=send, args=(queue, endpoint, over, run, lock), daemon=True).start()
-    for batches in visits(options, lambda: clear(directory, run)):
+    for batches in visits(options, lambda due: clear(directory, run, due)):
         begun = time.perf_counter()
         run.left[batches[0].observation.frame.visit] = len(batches)
         for batch in batches:
@@ -172,9 +175,12 @@ def drive(endpoint: str, pid: int, directory: Path, options: argparse.Namespace)
     return run
 
 
-def clear(directory: Path, run: Run) -> None:
-    """Note what is in the archive files of visits that are committed, but for the last, and remove them."""
-    done = [visit for visit, left in list(run.left.items())[:-1] if not left]
+def clear(directory: Path, run: Run, due: float) -> None:
+    """Note what is in the archive files of visits, but for the last, and remove them, once all is committed: not
+    beside a visit that is measured.  due : when the next one is, MJD TAI"""
+    while any(run.left.values()) and tai_now() < due:
+        time.sleep(0.05)
+    done = [] if any(run.left.values()) else list(run.left)[:-1]
     for visit in done:
         file = directory / "alerts" / f"{visit}.avro"
         if file.exists():
@@ -192,6 +198,7 @@ def measured(directory: Path, run: Run) -> dict[str, Any]:
     """The figures; ends the program when ids were lost or doubled."""
     ledger = LedgerReader(directory / "ledger.sqlite")
     stored, seconds = ledger.sources()["diaSourceId"].tolist(), ledger.latencies()
+    each = [float(np.percentile(ledger.latencies(visit), 98)) for visit in sorted(run.left)]
     ledger.close()
     files = sorted((directory / "alerts").glob("*.avro"))
     archived = sorted([*run.archived, *(alert["diaSourceId"] for file in files for alert in archive.read(file))])
@@ -209,6 +216,7 @@ def measured(directory: Path, run: Run) -> dict[str, Any]:
         "latency_median_s": float(np.median(seconds)),
         "latency_p98_s": float(np.percentile(seconds, 98)),
         "latency_max_s": float(seconds.max()),
+        "visit_p98_s": each,
         "visit_median_s": float(np.median(run.visit_s)),
         "memory_half_mb": run.memory_mb[half - 1],
         "memory_end_mb": run.memory_mb[-1],
