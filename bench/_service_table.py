@@ -28,7 +28,8 @@ def _load(record: Record) -> Iterator[tuple[str, str, str]]:
     each = record["detections"] // record["visits"]
     seconds = f"{record['latency_median_s']:.2f}, {record['latency_p98_s']:.2f}, {record['latency_max_s']:.2f} s"
     memory = f"associator {record['memory_half_mb']:.0f} MB half way, {record['memory_end_mb']:.0f} MB at the end"
-    what = f"{record['visits']:,} visits of {each:,} detections, end of readout to sink: median, p98, longest"
+    pace = f"one every {record['period']:g} s" if record["period"] else "one after the other"
+    what = f"{record['visits']:,} visits of {each:,} detections, {pace}, readout to sink: median, p98, longest"
     yield what, goal, f"{seconds}; {memory}; 0 lost, 0 doubled"
 
 
