@@ -16,7 +16,7 @@ def test_science_and_template_have_planes_of_their_own_where_they_are_asked_for(
     assert batch(difference, sources, 5, 61000.0).own is None
     own = batch(difference, sources, 5, 61000.0, all_planes=True).own
     assert own.variance.shape == own.mask.shape == (2, 2, 5, 5)
-    assert own.psf.shape == (2, 5, 5)
+    assert own.psf.shape == (2, *difference.science_psf.shape[1:])
     assert np.all(own.variance[:, 0] >= 1)  # the sky's, and photons
 
 
