@@ -11,6 +11,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,6 +169,33 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@contextmanager
+def running(
+    words: Sequence[str | Path], log: Path, **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A program of gpudiff and the endpoint of its `ready:` line; told to stop at the end, and killed on an error.
+
+    words : after `gpudiff`; log : file for its standard error.  Ends this program where that one does not start,
+    or does not end well.
+    """
+    command = [sys.executable, "-m", "gpudiff", *map(str, words)]
+    with open(log, "w") as file:
+        options = {"stdout": subprocess.PIPE, "stderr": file, "text": True}
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT), **environment}, **options)
+    try:
+        assert process.stdout is not None
+        said = process.stdout.readline().split()
+        if said[:1] != ["ready:"]:
+            sys.exit(f"{words[0]}: expected `ready:`, got {said}: {log.read_text()[-1000:]}")
+        yield process, said[2]
+        process.terminate()
+        if process.wait(120):
+            sys.exit(f"{words[0]}: ended with status {process.returncode}")
+    finally:
+        process.kill()
+        process.wait()
 
 
 def wait_published(directory: Path) -> None:

@@ -12,9 +12,6 @@ A visit's archive file is checked and removed before the next but one: 20 visits
 """
 
 import argparse
-import os
-import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -28,7 +25,7 @@ from queue import Empty, Queue
 from typing import Any
 
 import numpy as np
-from _common import ROOT, device, print_table, record, survey_wcs, wait_published
+from _common import device, print_table, record, running, survey_wcs, wait_published
 
 from gpudiff.edges import archive
 from gpudiff.edges.ledger_reader import LedgerReader
@@ -226,28 +223,14 @@ def measured(directory: Path, run: Run) -> dict[str, Any]:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Start an associator, drive it, stop it, look at what it kept."""
-    directory = Path(tempfile.mkdtemp(prefix="gpudiff-load-"))
-    (directory / "load.toml").write_text('[service]\nsinks = ["zmq+tcp://127.0.0.1:0?tier=notice"]\n')
-    command = [sys.executable, "-m", "gpudiff", "associator", "--directory", str(directory)]
-    command += ["--config", str(directory / "load.toml")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with open(directory / "log", "w") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
-    try:
-        assert process.stdout is not None
-        words = process.stdout.readline().split()
-        if words[:1] != ["ready:"]:
-            sys.exit(f"associator: expected `ready:`, got {words}: {(directory / 'log').read_text()[-1000:]}")
-        run = drive(words[2], process.pid, directory, options)
-        wait_published(directory)
-        process.terminate()
-        if process.wait(120):
-            sys.exit(f"associator: ended with status {process.returncode}")
+    with tempfile.TemporaryDirectory(prefix="gpudiff-load-") as folder:
+        directory = Path(folder)
+        (directory / "load.toml").write_text('[service]\nsinks = ["zmq+tcp://127.0.0.1:0?tier=notice"]\n')
+        words = ["associator", "--directory", directory, "--config", directory / "load.toml"]
+        with running(words, directory / "log") as (process, endpoint):
+            run = drive(endpoint, process.pid, directory, options)
+            wait_published(directory)
         return measured(directory, run)
-    finally:
-        process.kill()
-        process.wait()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def parsed() -> argparse.Namespace:

@@ -12,8 +12,6 @@ ledger, archive and stream are the same, each once.
 
 import argparse
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -26,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import zmq
-from _common import ROOT, device, free_port, print_table, record, wait_published
+from _common import ROOT, device, free_port, print_table, record, running, wait_published
 
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT))
@@ -175,31 +173,18 @@ def measure(visits: Sequence[NextVisit], workers: int) -> dict[str, Any]:
         stream = f"tcp://127.0.0.1:{free_port()}"
         config = Path(folder) / "night.toml"
         config.write_text(f'[service]\nframes = "tcp://127.0.0.1:0"\nsinks = ["zmq+{stream}?tier=notice"]\n')
-        command = [sys.executable, "-m", "gpudiff", "run", "--directory", directory, "--templates", templates]
-        command += ["--config", config, "--workers", str(workers)]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
-        with open(Path(folder) / "log", "w") as log:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
-        try:
-            assert process.stdout is not None
-            words = process.stdout.readline().split()
-            if words[:1] != ["ready:"]:
-                sys.exit(f"expected `ready:`, got {words}: {(Path(folder) / 'log').read_text()[-1000:]}")
+        words = ["run", "--directory", directory, "--templates", templates, "--config", config]
+        words += ["--workers", str(workers)]
+        with running(words, Path(folder) / "log", OPENBLAS_NUM_THREADS="1") as (process, endpoint):
             heard = Subscriber(stream)
             heard.start()
             begun = time.perf_counter()
-            ends, memory = send_all(words[2], process.pid, visits)
+            ends, memory = send_all(endpoint, process.pid, visits)
             seconds = time.perf_counter() - begun
             wait_published(directory)
-            process.send_signal(signal.SIGTERM)
-            if process.wait(120):
-                sys.exit(f"the service ended with status {process.returncode}")
-            time.sleep(1.0)  # what is on its way to the subscriber
-            heard.over.set()
-            heard.join()
-        finally:
-            process.kill()
-            process.wait()
+        time.sleep(1.0)  # what is on its way to the subscriber
+        heard.over.set()
+        heard.join()
         if set(ends) - {"done", "duplicate"} or ends.total() != len(visits) * len(DETECTORS):
             sys.exit(f"sent {len(visits) * len(DETECTORS)} frames, ended: {dict(ends)}")
         detections = check(directory, visits, heard)
