@@ -20,6 +20,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 120.0
 """For the last alerts to be published."""
+CUTOUT = 51
+"""Side of a cutout, pixels."""
 SIP_TERMS = [(i, j) for i in range(5) for j in range(5 - i)]
 
 
@@ -162,6 +164,17 @@ def survey_wcs(ra: float, dec: float) -> dict[str, Any]:
         for i, j in SIP_TERMS:
             made[f"{name}_{i}_{j}"] = sign * 1.2345e-7 * 1e-4 ** (i + j - 2) if i + j > 1 else 0.0
     return made
+
+
+def own_planes(count: int) -> Any:
+    """Variance, mask and PSF of the science and template cutouts of so many detections: model.batch.OwnPlanes."""
+    import numpy as np
+
+    from gpudiff.model.batch import OwnPlanes
+
+    shape = (count, 2, CUTOUT, CUTOUT)
+    psf = np.full((2, 25, 25), 1 / 625, np.float32)
+    return OwnPlanes(np.full(shape, 4, np.float32), np.zeros(shape, np.uint16), psf)
 
 
 def free_port() -> int:

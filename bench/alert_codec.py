@@ -15,19 +15,18 @@ from typing import Any
 
 import fastavro
 import numpy as np
-from _common import device, record
+from _common import CUTOUT, device, own_planes, record
 
 from gpudiff.edges import alert_codec
 from gpudiff.edges.alert_schema import alert_schema
 from gpudiff.model.alert import AlertBatch
-from gpudiff.model.batch import DetectionBatch, OwnPlanes
+from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.frame import FrameId, Observation
 from gpudiff.model.tables import DIAOBJECT, DIASOURCE, FORCED_SOURCE, Table, dia_source_ids
 from gpudiff.science.alert import make_alerts
 from gpudiff.science.associate import associate
 
 NOW = 61020.0
-SIZE = 51
 SOURCES, FORCED = 12, 24
 """Records of the history: earlier detections, forced photometry."""
 WCS = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 2048.5, "CRPIX2": 2002.5, "CRVAL1": 150.0}
@@ -38,7 +37,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--sources", type=int, default=2000, help="alerts in the frame (%(default)s)")
     options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--planes", choices=("difference", "all"), default="difference", help="(%(default)s)")
+    options.add_argument("--planes", choices=("difference", "all"), default="all", help="(%(default)s)")
     options.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
     asked = options.parse_args()
 
@@ -102,13 +101,13 @@ def a_frame(count: int, all_planes: bool = False) -> tuple[AlertBatch, Table]:
     }
     columns |= {"psfChi2": np.where(random.random(count) < 0.2, np.nan, 1)}
     observation = Observation(FrameId(7, 0, 4), band="r", mjd_end_tai=61007.0, readout_end_tai=61007.0)
-    cutouts = random.normal(size=(count, 3, SIZE, SIZE)).astype(np.float32)
+    cutouts = random.normal(size=(count, 3, CUTOUT, CUTOUT)).astype(np.float32)
     batch = DetectionBatch(
         observation=observation,
         sources=Table(DIASOURCE, columns),
         cutouts=cutouts,
-        variance=np.ones((count, SIZE, SIZE), np.float32),
-        mask=np.zeros((count, SIZE, SIZE), np.uint16),
+        variance=np.ones((count, CUTOUT, CUTOUT), np.float32),
+        mask=np.zeros((count, CUTOUT, CUTOUT), np.uint16),
         psf=np.full((25, 25), 1 / 625, np.float32),
         wcs=WCS,
         fingerprint="ab" * 16,
@@ -118,14 +117,6 @@ def a_frame(count: int, all_planes: bool = False) -> tuple[AlertBatch, Table]:
     found = associate(batch.sources, Table.empty(DIAOBJECT), 1.0, NOW)
     values = {c.name: np.arange(FORCED).astype(c.dtype) for c in FORCED_SOURCE}
     return make_alerts(batch, found, 0, "", NOW), Table(FORCED_SOURCE, values)
-
-
-def own_planes(count: int) -> OwnPlanes:
-    """Variance, mask and PSF of science and template."""
-    shape = (count, 2, SIZE, SIZE)
-    return OwnPlanes(
-        np.ones(shape, np.float32), np.zeros(shape, np.uint16), np.full((2, 25, 25), 1 / 625, np.float32)
-    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ The pixel work is replaced: batches as differencers make them, with three cutout
 the visit ends and sent from then on by as many senders as the differencers have workers.  The latency of an alert
 counts from the end of the visit's readout, on schedule even while an earlier visit is not through; it ends when a
 ZeroMQ sink has the alert's notice.  Before a figure is printed, ids in ledger and archive must be those sent.
-A visit's archive file is checked and removed before the next but one: 20 visits of 40,000 alerts are 60 GB.
+A visit's archive file is checked and removed before the next but one: 20 visits of 40,000 alerts are 110 GB.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from queue import Empty, Queue
 from typing import Any
 
 import numpy as np
-from _common import device, print_table, record, running, survey_wcs, wait_published
+from _common import CUTOUT, device, own_planes, print_table, record, running, survey_wcs, wait_published
 
 from gpudiff.edges import archive
 from gpudiff.edges.ledger_reader import LedgerReader
@@ -38,7 +38,7 @@ from gpudiff.services.handover import Handover
 
 DETECTORS, SIDE = 189, 14
 """Sensors of the camera, in a square of so many a side."""
-SIZE_DEG, CUTOUT = 0.2, 51
+SIZE_DEG = 0.2
 NEW = 0.2
 """Of the detections are at places that nothing was seen at before."""
 FIRST_VISIT = 1000
@@ -101,12 +101,13 @@ def a_batch(visit: int, detector: int, count: int, moment: float, rng: np.random
 
 
 @cache
-def planes(count: int) -> dict[str, np.ndarray]:
-    """Cutouts, variance and mask: the same for all, their values count for nothing here."""
+def planes(count: int) -> dict[str, Any]:
+    """Cutouts and their planes: the same for all, their values count for nothing here."""
     return {
         "cutouts": np.ones((count, 3, CUTOUT, CUTOUT), np.float32),
         "variance": np.full((count, CUTOUT, CUTOUT), 4, np.float32),
         "mask": np.zeros((count, CUTOUT, CUTOUT), np.uint16),
+        "own": own_planes(count),
     }
 
 

@@ -20,7 +20,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command does, befor
 
 import numpy as np
 import zmq
-from _common import ROOT, free_port, record, survey_wcs
+from _common import ROOT, free_port, own_planes, record, survey_wcs
 
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT))
@@ -71,7 +71,7 @@ def messages(visit: int, sources: int) -> list[Message]:
         }
         batch = a_batch(count, visit, detector, **place)
         wcs = survey_wcs(float(place["ra"].mean()), float(place["dec"].mean()))
-        batch = dataclasses.replace(batch, cutouts=np.ascontiguousarray(batch.cutouts), wcs=wcs)
+        batch = dataclasses.replace(batch, wcs=wcs, own=own_planes(count))
         made.append(Message([bytes(part) for part in encode(batch)]))
     return made
 

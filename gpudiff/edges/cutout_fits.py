@@ -3,10 +3,9 @@
 astropy would take 5 ms for each.  Here the three files of a source are one record of fixed size: headers from a
 template, and planes, turned to big-endian as they are copied, at fixed places in it.
 
-The difference has the HDUs that astropy's CCDData reads by default, as Rubin's cutouts do: the image in the
-primary, UNCERT (a variance), MASK and PSFIMAGE.  Science and template are the image alone, or have the same where
-they are given: then an alert is 135 kB instead of 78 kB, and a visit of 10,000 more than a gigabyte.  Variance and
-mask of the difference hold what is known of both.
+Each has the HDUs that astropy's CCDData reads by default, as Rubin's cutouts do: the image in the primary, UNCERT
+(a variance), MASK and PSFIMAGE.  Where science's and template's are not given, these are the image alone: an alert
+is 78 kB then instead of 135 kB.  Variance and mask of the difference hold what is known of both.
 
 The WCS is the frame's with CRPIX moved to the cutout; distortions (SIP, PV) are relative to CRPIX or to the sky,
 so they move along.

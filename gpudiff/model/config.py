@@ -79,7 +79,7 @@ class Service:
     max_frame_bytes: int = 1 << 30
     association_radius: float = 1.0  # arcsec
     cutout_size: int = 51  # px, odd
-    cutout_planes: str = "difference"  # which cutouts have variance, mask and PSF; all: science and template too
+    cutout_planes: str = "all"  # which cutouts have variance, mask and PSF: all, or the difference alone
     sinks: tuple[str, ...] = ()  # where alerts go beside the archive: "zmq+tcp://127.0.0.1:5571", ... (ALERTS.md)
     forced: bool = True  # fluxes at known positions without a detection; made up later when frames queue up
     forced_objects: str = ""  # table of those positions, diaObjectId, ra, dec; "": [sky] known_objects
