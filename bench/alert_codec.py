@@ -48,7 +48,7 @@ def main() -> None:
 
     def ours() -> list[bytes]:
         sources = alert_codec.encode_sources([alerts])
-        return next(alert_codec.encode_alerts([alerts], sources, history, measured))
+        return next(alert_codec.encode_alerts([alerts], sources, history, measured)).whole()
 
     packed = ours()
     some = [alert_codec.decode_alert(one) for one in packed[:: max(1, asked.sources // 100)]]

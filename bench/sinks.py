@@ -66,7 +66,7 @@ def a_batch(count: int) -> OutgoingBatch:
 
 def encoded(alerts: AlertBatch) -> list[bytes]:
     none = [[[]] * len(alerts.sources)]
-    return next(alert_codec.encode_alerts([alerts], alert_codec.encode_sources([alerts]), none, none))
+    return next(alert_codec.encode_alerts([alerts], alert_codec.encode_sources([alerts]), none, none)).whole()
 
 
 def over_zeromq(batch: OutgoingBatch, tier: str, rounds: int) -> tuple[float, float]:

@@ -21,7 +21,7 @@ def an_outgoing(count: int = 3, revision: int = 0, broken: tuple[int, ...] = (),
     found = associate(batch.sources, Table.empty(DIAOBJECT), 1.0, NOW)
     alerts = make_alerts(batch, found, revision, "", NOW)
     none = [[[]] * count]
-    data = next(alert_codec.encode_alerts([alerts], alert_codec.encode_sources([alerts]), none, none))
+    data = next(alert_codec.encode_alerts([alerts], alert_codec.encode_sources([alerts]), none, none)).whole()
     own = {
         "diaObjectId": found.object_ids,
         "kind": found.kind,

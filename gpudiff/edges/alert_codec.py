@@ -1,7 +1,7 @@
 """Alerts <-> Avro bytes.  A DIASource is encoded once, when it is stored; alerts are spliced from such bytes.
 
 Avro (specification 1.11) writes a record as its fields one after the other, without tags or lengths.  So the
-bytes of an alert are the bytes of its parts: `splice` writes exactly what a general encoder would, from
+bytes of an alert are the bytes of its parts, put together to exactly what a general encoder would write, from
 records that were encoded before.  The frames of a group are encoded together: what is done for each field costs
 as much for one row as for a thousand.
 """
@@ -24,7 +24,7 @@ from gpudiff.edges.alert_schema import (
     forced_source_schema,
     solar_system_schema,
 )
-from gpudiff.edges.avro_rows import NULL, VALUE, encode_rows, long
+from gpudiff.edges.avro_rows import NULL, VALUE, Records, encode_rows, long
 from gpudiff.edges.cutout_fits import write_cutouts
 from gpudiff.model.alert import AlertBatch
 from gpudiff.model.association import KINDS, Association, together
@@ -95,50 +95,60 @@ def encode_alerts(
     history: Sequence[Sequence[Sequence[bytes]]],
     forced: Sequence[Sequence[Sequence[bytes]]],
     bare: np.ndarray | None = None,
-) -> Iterator[list[bytes]]:
+) -> Iterator[Records]:
     """The alert of each DIASource, a frame after the other.
 
     sources : `encode_sources` of the same frames; history, forced : the stored diaSource and diaForcedSource
         records of each one's object
     bare : (N,) bool, which alerts, of all frames together, leave out their cutouts; none when None
     """
-    heads = [one.sources["diaSourceId"] for one in frames]
-    ids = _split(encode_rows(_HEAD, {"diaSourceId": np.concatenate(heads)}, {}), frames)
+    names = np.concatenate([one.sources["diaSourceId"] for one in frames])
+    ids = _split(encode_rows(_HEAD, {"diaSourceId": names}, {}), frames)
     objects, tails, first = _objects(frames), _tails(frames), 0
     for n, one in enumerate(frames):
         count = len(one.sources)
-        cutouts = _cutouts(one, None if bare is None else bare[first : first + count])
-        yield list(map(splice, ids[n], sources[n], history[n], forced[n], objects[n], cutouts, tails[n]))
+        skip = [False] * count if bare is None else bare[first : first + count].tolist()
+        heads = list(map(_before_cutouts, ids[n], sources[n], history[n], forced[n], objects[n]))
+        yield _spliced(heads, *_cutouts(one, skip), tails[n])
         first += count
 
 
-def _cutouts(alerts: AlertBatch, bare: np.ndarray | None) -> Iterator[memoryview]:
-    """The three cutouts of each alert of a frame, with the bytes that say whether they are there."""
+def _cutouts(alerts: AlertBatch, skip: Sequence[bool]) -> tuple[list[int], Iterator[memoryview]]:
+    """The three cutouts of each alert of a frame, with the bytes that say whether they are there; their sizes."""
     x, y = alerts.sources["x"], alerts.sources["y"]
     planes = alerts.cutouts, alerts.variance, alerts.mask, alerts.psf
     said, before = (alerts.wcs, alerts.image_unit), lambda size: VALUE + long(size)
-    cutouts = write_cutouts(*planes, x, y, *said, before, alerts.own)
-    if bare is None or not bare.any():
-        return cutouts
-    pairs = zip(bare.tolist(), cutouts, strict=True)
-    return (memoryview(3 * NULL) if skip else one for skip, one in pairs)
+    size, cutouts = write_cutouts(*planes, x, y, *said, before, alerts.own)
+    none = memoryview(3 * NULL)
+    sizes = [len(none) if one else size for one in skip]
+    return sizes, (none if one else files for one, files in zip(skip, cutouts, strict=True))
 
 
-def splice(
-    head: bytes,
-    source: bytes,
-    history: Sequence[bytes],
-    forced: Sequence[bytes],
-    objects: bytes,
-    cutouts: bytes | memoryview,
-    tail: bytes,
+def _before_cutouts(
+    head: bytes, source: bytes, history: Sequence[bytes], forced: Sequence[bytes], objects: bytes
 ) -> bytes:
-    """One alert's bytes from those of its parts, in the order of the schema's fields.
+    """An alert's bytes up to its cutouts, in the order of the schema's fields.
 
-    head : id, reason, target; objects : diaObject, ssSource, mpc_orbits; cutouts : difference, science, template;
-    tail : association and provenance; each with the bytes that say whether it is there
+    head : id, reason, target; objects : diaObject, ssSource, mpc_orbits, and whether they are there
     """
-    return b"".join([head, source, *_array(history), *_array(forced), objects, cutouts, tail])
+    return b"".join([head, source, *_array(history), *_array(forced), objects])
+
+
+def _spliced(
+    heads: Sequence[bytes], sizes: Sequence[int], cutouts: Iterator[memoryview], tails: Sequence[bytes]
+) -> Records:
+    """Alerts from what stands before their cutouts, these and their sizes, and what stands behind them."""
+
+    def pieces() -> Iterator[bytes | memoryview]:
+        behind = b""
+        for head, cutout, tail in zip(heads, cutouts, tails, strict=True):
+            yield behind + head
+            yield cutout
+            behind = tail
+        yield behind
+
+    lengths = [len(head) + size + len(tail) for head, size, tail in zip(heads, sizes, tails, strict=True)]
+    return Records(lengths, pieces())
 
 
 def _array(records: Sequence[bytes]) -> list[bytes]:

@@ -14,6 +14,7 @@ from gpudiff.edges import archive
 from gpudiff.edges.alert_archive import Stored
 from gpudiff.edges.alert_blocks import narrow
 from gpudiff.edges.atomic import atomically
+from gpudiff.edges.avro_rows import Records
 from gpudiff.model.errors import BadConfiguration, UnreadableFile
 
 ARROW = {
@@ -131,7 +132,7 @@ def _write_avro(path: Path, alerts: Iterable[Stored]) -> None:
             if marker is None:
                 marker = archive.sync_marker(schema, path.name)
                 file.write(archive.header(schema, marker))
-            file.writelines(archive.block([one.alert for one in batch], marker))
+            file.writelines(archive.block(Records.of([one.alert for one in batch]), marker))
 
 
 @cache

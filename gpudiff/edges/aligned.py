@@ -127,7 +127,7 @@ class GrowingFile:
             self._file.read(self._memory[:BLOCK], self._start)
         return True
 
-    def write(self, parts: Iterable[bytes]) -> None:
+    def write(self, parts: Iterable[bytes | memoryview]) -> None:
         """Let the parts follow, one after the other."""
         for part in parts:
             rest = memoryview(part)

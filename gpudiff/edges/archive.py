@@ -19,7 +19,7 @@ import numpy as np
 
 from gpudiff.edges import aligned, folder
 from gpudiff.edges.aligned import GrowingFile
-from gpudiff.edges.avro_rows import long
+from gpudiff.edges.avro_rows import Records, long
 from gpudiff.model.errors import StoreFailed, UnreadableFile
 
 MAGIC = b"Obj\x01"
@@ -45,20 +45,22 @@ class Writer:
         self._memory: list[memoryview] = []
         self._pool = ThreadPoolExecutor(1, "archive")
 
-    def append(self, path: Path, size: int, schema: str, alerts: Sequence[bytes]) -> Appended:
+    def append(self, path: Path, size: int, schema: str, alerts: Records) -> Appended:
         """Let alerts follow the first `size` bytes of the file; what stood there is cut off.
 
         path : made when it is not there; size : what counts of it, 0 for a new file
         schema : JSON; alerts : encoded in it; they make one block
         Raises StoreFailed when the file is shorter than `size` or cannot be written.
         """
-        lengths = np.array([len(alert) for alert in alerts], np.int64)
+        lengths = np.array(alerts.lengths, np.int64)
         marker = sync_marker(schema, path.name)
         with _failing(path):
             file = self._file(path)
             if not file.cut(size):
                 raise StoreFailed(f"{path}: expected at least {size} bytes, got {path.stat().st_size}")
-            file.write([*([] if size else [header(schema, marker)]), *block(alerts, marker)])
+            if not size:
+                file.write([header(schema, marker)])
+            file.write(block(alerts, marker))
         first = file.end - len(marker) - int(lengths.sum())
         return Appended(file.end, first + np.cumsum(lengths) - lengths, lengths)
 
@@ -95,7 +97,7 @@ def append(path: Path, size: int, schema: str, alerts: Sequence[bytes]) -> Appen
     """What Writer.append does, and have it on disk."""
     writer = Writer()
     try:
-        made = writer.append(path, size, schema, alerts)
+        made = writer.append(path, size, schema, Records.of(alerts))
         writer.sync(path, made.size)
     finally:
         writer.close()
@@ -162,9 +164,11 @@ def header(schema: str, marker: bytes) -> bytes:
     return MAGIC + long(len(metadata)) + pairs + long(0) + marker
 
 
-def block(alerts: Sequence[bytes], marker: bytes) -> list[bytes]:
+def block(alerts: Records, marker: bytes) -> Iterator[bytes | memoryview]:
     """Count, size, records, marker; not joined, as alerts are large."""
-    return [long(len(alerts)) + long(sum(map(len, alerts))), *alerts, marker]
+    yield long(len(alerts)) + long(sum(alerts.lengths))
+    yield from alerts.pieces
+    yield marker
 
 
 def sync_marker(schema: str, name: str) -> bytes:

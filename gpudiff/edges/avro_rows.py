@@ -8,7 +8,8 @@ Encodings are those of the Avro specification 1.11, "Binary encoding".
 """
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -181,6 +182,30 @@ def encode_value(kind: Any, value: Any, name: str) -> bytes:
     if value is None:
         raise ValueError(f"{name}: expected a {kind}, got null")
     return WRITERS[kind](value)
+
+
+@dataclass(frozen=True)
+class Records:
+    """Encoded records, in order: large ones need not be put together to be written.
+
+    lengths : bytes of each; pieces : the bytes of all, each good until the next one is asked for, and once only
+    """
+
+    lengths: Sequence[int]
+    pieces: Iterable[bytes | memoryview]
+
+    @classmethod
+    def of(cls, records: Sequence[bytes]) -> "Records":
+        """Those that are there whole."""
+        return cls([len(one) for one in records], records)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def whole(self) -> list[bytes]:
+        """Each record's bytes."""
+        data, ends = memoryview(b"".join(self.pieces)), np.cumsum(self.lengths).tolist()
+        return [bytes(data[end - length : end]) for end, length in zip(ends, self.lengths, strict=True)]
 
 
 def long(value: int) -> bytes:

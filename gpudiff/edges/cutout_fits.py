@@ -46,8 +46,8 @@ def write_cutouts(
     unit: str,
     before: Callable[[int], bytes] = lambda size: b"",
     own: OwnPlanes | None = None,
-) -> Iterator[memoryview]:
-    """The FITS files of each source's difference, science and template cutout, one after the other.
+) -> tuple[int, Iterator[memoryview]]:
+    """Bytes of a source's FITS files, and the files: difference, science and template cutout, one after the other.
 
     cutouts : (N, 3, S, S) float32, S odd; NaN stays NaN; variance : (N, S, S) float32, unit squared
     mask : (N, S, S) uint16, bits of model.mask, at most 15; psf : (P, P) float32, P odd, cut to 25 x 25
@@ -60,22 +60,26 @@ def write_cutouts(
     count, _, size, _ = cutouts.shape
     psfs = [psf, *(own.psf if own else ())]
     whole, dtype = _template(size, [_middle(one) for one in psfs], wcs, unit, before)
-    memory = bytearray(whole * min(ROWS, count))
-    files, records = memoryview(memory), np.frombuffer(memory, dtype)
-    references = _references(x, y, size, wcs)
-    for start in range(0, count, ROWS):
-        some = slice(start, min(start + ROWS, count))
-        rows = records[: some.stop - start]
-        for kind, name in enumerate(KINDS):
-            rows[name] = cutouts[some, kind]
-            if wcs:
-                rows[f"{name} reference"] = references[some]
-        rows["difference variance"], rows["difference mask"] = variance[some], mask[some]
-        if own:
-            for n, name in enumerate(KINDS[1:]):
-                rows[f"{name} variance"], rows[f"{name} mask"] = own.variance[some, n], own.mask[some, n]
-        for n in range(len(rows)):
-            yield files[n * len(whole) : (n + 1) * len(whole)]
+
+    def made() -> Iterator[memoryview]:
+        memory = bytearray(whole * min(ROWS, count))
+        files, records = memoryview(memory), np.frombuffer(memory, dtype)
+        references = _references(x, y, size, wcs)
+        for start in range(0, count, ROWS):
+            some = slice(start, min(start + ROWS, count))
+            rows = records[: some.stop - start]
+            for kind, name in enumerate(KINDS):
+                rows[name] = cutouts[some, kind]
+                if wcs:
+                    rows[f"{name} reference"] = references[some]
+            rows["difference variance"], rows["difference mask"] = variance[some], mask[some]
+            if own:
+                for n, name in enumerate(KINDS[1:]):
+                    rows[f"{name} variance"], rows[f"{name} mask"] = own.variance[some, n], own.mask[some, n]
+            for n in range(len(rows)):
+                yield files[n * len(whole) : (n + 1) * len(whole)]
+
+    return len(whole), made()
 
 
 def _template(

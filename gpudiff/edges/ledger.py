@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,11 @@ from gpudiff.edges.ledger_tables import (
     pack_objects,
 )
 from gpudiff.model import states
-from gpudiff.model.association import MOVING, NEW, TONIGHT, Association
+from gpudiff.model.association import MOVING, NEW, TONIGHT, Association, together
 from gpudiff.model.errors import BadMessage, StoreFailed
 from gpudiff.model.forced import MadeUp
 from gpudiff.model.frame import FrameId
-from gpudiff.model.tables import FORCED_SOURCE, Table
+from gpudiff.model.tables import FORCED_SOURCE, Table, concatenate
 
 DROPPED = "dropped"
 """Why alerts are held that shall never leave; the archive has them."""
@@ -150,24 +151,29 @@ class Ledger(LedgerReader):
                 self._db.run(statement)
 
     # ------------------------------------------------------------ frames
-    def commit(self, what: Commit) -> None:
-        """Store everything one frame changes.
+    def commit(self, *frames: Commit) -> None:
+        """Store everything that frames change; several at once where no DIAObject is told of by two of them.
 
         An earlier revision's DIASources stay, marked as withdrawn.  Raises BadMessage when a diaSourceId is
         taken by another frame, or the visit is sealed; then nothing is changed.
         """
         with self.transaction():
-            self._move_visit(what.frame.visit, "COLLECTING", what.now, "frame")
-            self._move_detector(what.frame, "COMMITTED", what.now, what.fingerprint)
-            self._withdraw(what)
+            for what in frames:
+                self._move_visit(what.frame.visit, "COLLECTING", what.now, "frame")
+                self._move_detector(what.frame, "COMMITTED", what.now, what.fingerprint)
+                self._withdraw(what)
+                self._replace_objects(what.rebuilt)
             try:
-                self._store_sources(what)
-                self._store_objects(what)
-                self._store_forced(what.frame, what.forced, what.forced_records)
+                self._store_sources(frames)
+                self._store_objects(frames)
+                for what in frames:
+                    self._store_forced(what.frame, what.forced, what.forced_records)
             except Taken:
-                raise BadMessage(f"detections {what.frame}: an id is taken by another frame") from None
-            self._store_alerts(what)
-            self._store_counts(what)
+                names = ", ".join(str(what.frame) for what in frames)
+                raise BadMessage(f"detections {names}: an id is taken by another frame") from None
+            for what in frames:
+                self._store_alerts(what)
+                self._store_counts(what)
 
     def make_up(self, what: MadeUp, records: Sequence[bytes]) -> bool:
         """Store the forced photometry of a frame that was committed without it; whether that is new.
@@ -185,7 +191,7 @@ class Ledger(LedgerReader):
             if not len(what.forced) or self._has_forced(what.frame):
                 return False
             self._db.run(
-                f"UPDATE batch SET forced = ? WHERE {FRAME} AND {LIVE}", (pack(what.forced), *key(what.frame))
+                f"UPDATE batch SET forced = ? WHERE {FRAME} AND {LIVE}", (*pack(what.forced), *key(what.frame))
             )
             self._store_forced(what.frame, what.forced, records)
         return True
@@ -303,13 +309,13 @@ class Ledger(LedgerReader):
             ids = json.dumps(list(what.withdrawn))
             self._db.run(f"UPDATE dia_object SET withdrawn_at = ? WHERE diaObjectId {IDS}", (what.now, ids))
 
-    def _store_objects(self, what: Commit) -> None:
-        objects = what.association.objects
-        owned, new = objects["diaObjectId"] > 0, what.association.kind == NEW
-        self._replace_objects(what.rebuilt)
-        fresh = new & (what.revision == 0)  # an earlier revision's objects may have had the same names
-        self._replace_objects(_taken(objects, owned & ~fresh))
-        self._insert_objects(_taken(objects, owned & fresh))
+    def _store_objects(self, frames: Sequence[Commit]) -> None:
+        found = together([what.association for what in frames])
+        first = _each(frames, [what.revision == 0 for what in frames])
+        owned = found.object_ids > 0
+        fresh = first & (found.kind == NEW)  # an earlier revision's objects may have had the same names
+        self._replace_objects(_taken(found.objects, owned & ~fresh))
+        self._insert_objects(_taken(found.objects, owned & fresh))
 
     def _replace_objects(self, objects: Table) -> None:
         if len(objects):
@@ -321,14 +327,16 @@ class Ledger(LedgerReader):
         columns = [_values(objects[name.replace("decl", "dec")]) for name in OBJECT_COLUMNS[:-1]]
         self._db.insert("dia_object", OBJECT_COLUMNS, zip(*columns, pack_objects(objects), strict=True))
 
-    def _store_sources(self, what: Commit) -> None:
-        table = outgoing(what)
+    def _store_sources(self, frames: Sequence[Commit]) -> None:
+        table, records = outgoing(frames), chain.from_iterable(what.records for what in frames)
         columns = [_values(table[name.replace("decl", "dec")]) for name in SOURCE_COLUMNS[:-1]]
-        self._db.insert("dia_source", SOURCE_COLUMNS, zip(*columns, what.records, strict=True))
+        self._db.insert("dia_source", SOURCE_COLUMNS, zip(*columns, records, strict=True))
         names = ("visit", "snap", "detector", "revision", "alert_fingerprint", "sources", "forced")
-        forced = pack(what.forced) if len(what.forced) else None
-        row = (*key(what.frame), what.revision, what.alert_fingerprint, pack(table), forced)
-        self._db.insert("batch", names, [row])
+        packed = pack(table, [len(what.sources) for what in frames])
+        forced = [pack(what.forced)[0] if len(what.forced) else None for what in frames]
+        said = [(*key(what.frame), what.revision, what.alert_fingerprint) for what in frames]
+        rows = [(*one, *tables) for one, *tables in zip(said, packed, forced, strict=True)]
+        self._db.insert("batch", names, rows)
 
     def _has_forced(self, frame: FrameId) -> bool:
         where = f"{FRAME} AND {LIVE} AND forced IS NOT NULL"
@@ -389,27 +397,32 @@ class Ledger(LedgerReader):
 PART = ("SAVEPOINT part", "RELEASE SAVEPOINT part", ["ROLLBACK TO SAVEPOINT part", "RELEASE SAVEPOINT part"])
 
 
-def outgoing(what: Commit) -> Table:
-    """The DIASources with what became of them: Table of ledger_tables.DIA_SOURCE."""
-    found, count = what.association, len(what.sources)
+def outgoing(frames: Sequence[Commit]) -> Table:
+    """The DIASources of frames with what became of them: Table of ledger_tables.DIA_SOURCE."""
+    found = together([what.association for what in frames])
     return Table(
         DIA_SOURCE,
         {
-            **what.sources.columns,
+            **concatenate([what.sources for what in frames]).columns,
             "diaObjectId": found.object_ids,
             "kind": found.kind,
             "probability": found.probability,
-            "revision": np.full(count, what.revision),
-            "band": np.full(count, what.band, "U8"),
+            "revision": _each(frames, [what.revision for what in frames]),
+            "band": _each(frames, [what.band for what in frames]),
             "nDiaSources": found.objects["nDiaSources"],
             "firstDiaSourceMjdTai": found.objects["firstDiaSourceMjdTai"],
             "known": found.known,
             "runnerUp": found.runner_up,
             "ssObjectId": found.ss_object_ids,
             "trackletId": found.tracklet_ids,
-            "fluxScale": np.full(count, what.flux_scale),
+            "fluxScale": _each(frames, [what.flux_scale for what in frames]),
         },
     )
+
+
+def _each(frames: Sequence[Commit], values: Sequence[Any]) -> np.ndarray:
+    """A value of each frame, for each of its DIASources."""
+    return np.repeat(np.array(values), [len(what.sources) for what in frames])
 
 
 def _taken(table: Table, rows: np.ndarray) -> Table:

@@ -5,6 +5,8 @@ of `dia_source` has only what is looked up singly.  A DIAObject is a packed row 
 what it is searched by.  A dia_source's frame is in its id: visit << 24 | detector << 16 | n.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -70,14 +72,17 @@ CREATE = (
 )
 
 
-def pack(table: Table) -> bytes:
-    """A table as one Arrow IPC stream."""
+def pack(table: Table, sizes: Sequence[int] | None = None) -> list[bytes]:
+    """A table as Arrow IPC streams: one, or one for each piece of so many rows."""
     arrays = [pa.array(column) for column in table.columns.values()]
-    record = pa.RecordBatch.from_arrays(arrays, list(table.columns))
-    out = pa.BufferOutputStream()
-    with pa.ipc.new_stream(out, record.schema) as writer:
-        writer.write_batch(record)
-    return out.getvalue().to_pybytes()
+    record, made, start = pa.RecordBatch.from_arrays(arrays, list(table.columns)), list[bytes](), 0
+    for size in [len(table)] if sizes is None else sizes:
+        out = pa.BufferOutputStream()
+        with pa.ipc.new_stream(out, record.schema) as writer:
+            writer.write_batch(record.slice(start, size))
+        made.append(out.getvalue().to_pybytes())
+        start += size
+    return made
 
 
 def unpack(data: bytes, schema: tuple[Column, ...]) -> Table:

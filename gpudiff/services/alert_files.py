@@ -1,6 +1,6 @@
 """The alert archive of an associator: written a group of frames at a time, as the ledger says, and indexed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +9,12 @@ from gpudiff.edges import archive, folder
 from gpudiff.edges.alert_index import AlertIndex
 from gpudiff.edges.alert_schema import schema_fingerprint, schema_text
 from gpudiff.edges.archive import Appended
+from gpudiff.edges.avro_rows import Records
 from gpudiff.edges.ledger import Ledger
 from gpudiff.edges.ledger_reader import ArchiveFile
 from gpudiff.model.alert_index import INDEX
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.errors import StoreFailed
-from gpudiff.model.frame import FrameId
 from gpudiff.model.tables import Table
 
 
@@ -53,13 +53,18 @@ class AlertFiles:
         self._touched.clear()
         self._to_index.clear()
 
-    def append(self, frame: FrameId, alerts: Sequence[bytes]) -> tuple[str, Appended]:
-        """Write a frame's alerts behind what counts of the visit's file; the file's name and their places."""
-        if not alerts:
-            return "", Appended(0, np.empty(0, np.int64), np.empty(0, np.int64))
-        file = self._ledger.archive_files(frame.visit)[schema_fingerprint()]
-        self._touched.add(file.name)
-        return file.name, self._writer.append(self.path / file.name, file.size, schema_text(), alerts)
+    def append(self, visit: int, frames: Iterable[Records]) -> Iterator[tuple[str, Appended]]:
+        """Write the alerts of frames behind what counts of the visit's file; its name, and their places in it."""
+        file = self._ledger.archive_files(visit).get(schema_fingerprint())
+        for alerts in frames:
+            if not len(alerts):
+                yield "", Appended(0, np.empty(0, np.int64), np.empty(0, np.int64))
+                continue
+            assert file is not None, "expected `know` before"
+            self._touched.add(file.name)
+            made = self._writer.append(self.path / file.name, file.size, schema_text(), alerts)
+            file = file.grown(made.size)
+            yield file.name, made
 
     def note(
         self, file: str, sources: Table, object_ids: Sequence[int], revision: int, appended: Appended

@@ -8,6 +8,7 @@ import numpy as np
 from gpudiff.edges import alert_codec
 from gpudiff.edges.alert_schema import schema_fingerprint, schema_text
 from gpudiff.edges.archive import Appended
+from gpudiff.edges.avro_rows import Records
 from gpudiff.edges.ledger import Commit, Ledger
 from gpudiff.edges.provenance_file import keep_steps
 from gpudiff.model.alert import AlertBatch
@@ -29,7 +30,8 @@ class Storing:
 
         frames : of one visit, with no object in common, and of the ledger's rows none are theirs; or a single one
         settings : digest of what the association depends on; now : MJD TAI
-        bare : whether flagged detections go without cutouts; watch : gets laps `encode`, `archive`, `store`
+        bare : whether flagged detections go without cutouts
+        watch : gets laps `encode`, `archive` (cutouts are made as they are written), `store`
         """
         alerts = [
             make_alerts(one.batch, one.association, one.revision.number, settings, now, one.seen) for one in frames
@@ -37,22 +39,23 @@ class Storing:
         records = alert_codec.encode_sources(alerts)
         without = np.concatenate([one.batch.sources["flagged"] for one in frames]) & bare
         encoded = self._encoded(frames, alerts, records, without)
-        for one, its, its_records in zip(frames, alerts, records, strict=True):
-            steps = provenance(one.batch, settings)[1]
-            keep_steps(self.archive.path, one.frame.visit, its.fingerprint, steps)
-            made = next(encoded)
-            watch.lap("encode")
-            file, appended = self.archive.append(one.frame, made)
-            watch.lap("archive")
-            self.ledger.commit(commit_of(one, its, its_records, (file, appended), steps, now))
-            watch.lap("store")
+        watch.lap("encode")
+        places = list(self.archive.append(frames[0].frame.visit, encoded))
+        watch.lap("archive")
+        steps = [provenance(one.batch, settings)[1] for one in frames]
+        for one, its, behind in zip(frames, alerts, steps, strict=True):
+            keep_steps(self.archive.path, one.frame.visit, its.fingerprint, behind)
+        rows = zip(frames, alerts, records, places, steps, strict=True)
+        self.ledger.commit(*(commit_of(*row, now) for row in rows))
+        watch.lap("store")
+        for one, (file, appended) in zip(frames, places, strict=True):
             ids = one.association.object_ids.tolist()
             self.archive.note(file, one.batch.sources, ids, one.revision.number, appended)
         return int(np.count_nonzero(without))
 
     def _encoded(
         self, frames: Sequence[Settled], alerts: Sequence[AlertBatch], records: list[list[bytes]], bare: np.ndarray
-    ) -> Iterator[list[bytes]]:
+    ) -> Iterator[Records]:
         """Each frame's alerts with what the ledger has of their objects; records : the frames' own diaSources."""
         ids = [one.association.object_ids.tolist() for one in frames]
         everyone, time = [n for some in ids for n in some], frames[0].batch.observation.midpoint_mjd_tai

@@ -40,7 +40,7 @@ def alerts_of(alerts, history=None, forced=None) -> list[bytes]:
     """The alerts of one frame."""
     none = [[] for _ in range(len(alerts.sources))]
     sources = alert_codec.encode_sources([alerts])
-    return next(alert_codec.encode_alerts([alerts], sources, [history or none], [forced or none]))
+    return next(alert_codec.encode_alerts([alerts], sources, [history or none], [forced or none])).whole()
 
 
 def rubin(major: int, minor: int) -> dict:

@@ -40,7 +40,7 @@ def files_of(stamp, wcs, x=100.3, y=199.7, unit="adu", own=None):
     mask[:, 3, 4] = 1 << 11
     place = np.full(count, x), np.full(count, y)
     psf = np.arange(29 * 29, dtype=np.float32).reshape(29, 29)
-    written = write_cutouts(
+    _, written = write_cutouts(
         stamp, variance, mask, psf, *place, wcs, unit, lambda size: sizes.append(size) or b"", own
     )
     wholes = [bytes(files) for files in written]
