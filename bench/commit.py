@@ -1,8 +1,8 @@
 """10,000 detections into the ledger: one transaction, against plain executemany (SQLite) and COPY (PostgreSQL).
 
-The frames of one visit, 189 of them, are committed as the associator does it: DIASources, DIAObjects, outbox,
-states.  Checked first: every id is there once.  The peers store the same narrow rows and nothing else.
-PostgreSQL is measured where its programs are found.
+The frames of one visit, 189 of them, are committed as the associator does it, a group after the other: DIASources,
+DIAObjects, outbox, states.  Checked first: every id is there once.  The peers store the same narrow rows and
+nothing else.  PostgreSQL is measured where its programs are found.
 """
 
 import argparse
@@ -25,11 +25,13 @@ from gpudiff.edges.archive import Appended
 from gpudiff.edges.ledger import Commit, Ledger, outgoing
 from gpudiff.edges.ledger_tables import SOURCE_COLUMNS
 from gpudiff.model.association import NEW, Association
+from gpudiff.model.config import Configuration
 from gpudiff.model.frame import FrameId
 from gpudiff.model.tables import DIAOBJECT, Table
 from gpudiff.science.objects import new_objects
 
 SOURCES, DETECTORS, RUNS = 10_000, 189, 5
+GROUP = Configuration().ledger.group
 GOAL_S = 0.150
 RECORD = bytes(range(256)) * 2 + bytes(88)  # 600 bytes, as a diaSource record has
 
@@ -73,8 +75,8 @@ def ours(where: Path | str) -> list[float]:
         made = commits(visit)
         start = time.perf_counter()
         with ledger.transaction():
-            for one in made:
-                ledger.commit(one)
+            for first in range(0, DETECTORS, GROUP):
+                ledger.commit(*made[first : first + GROUP])
         seconds.append(time.perf_counter() - start)
         assert len(np.unique(ledger.sources(visit)["diaSourceId"])) == SOURCES
     ledger.close()

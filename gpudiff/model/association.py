@@ -12,6 +12,9 @@ KNOWN, TONIGHT, MOVING, NEW = range(4)
 KINDS = ("known", "tonight", "moving", "new")
 """Names of the values of `Association.kind`, in their order."""
 
+ARRAYS = ("kind", "ss_object_ids", "tracklet_ids", "runner_up", "probability")
+"""What an Association has of each DIASource beside its object."""
+
 
 @dataclass(frozen=True)
 class Association:
@@ -34,6 +37,11 @@ class Association:
     runner_up: np.ndarray
     probability: np.ndarray
     objects: Table
+
+    def take(self, rows: slice) -> "Association":
+        """That of some of the DIASources."""
+        arrays: dict[str, Any] = {name: getattr(self, name)[rows] for name in ARRAYS}
+        return Association(**arrays, objects=self.objects.take(rows))
 
     @property
     def known(self) -> np.ndarray:
@@ -60,6 +68,5 @@ def together(found: Sequence[Association]) -> Association:
     """Those of several batches, one after the other; at least one."""
     if len(found) == 1:
         return found[0]
-    arrays = ("kind", "ss_object_ids", "tracklet_ids", "runner_up", "probability")
-    joined: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in found]) for name in arrays}
+    joined: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in found]) for name in ARRAYS}
     return Association(**joined, objects=concatenate([one.objects for one in found]))

@@ -1,5 +1,6 @@
 """Flux in nanojansky."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,11 @@ class Light:
     def of_frame(cls, count: int, band: str, unit: str, zero_point: float | None) -> "Light":
         """That of `count` detections of one frame."""
         return cls(np.full(count, band), np.full(count, nanojansky(unit, zero_point) or 1.0))
+
+    @classmethod
+    def together(cls, parts: Sequence["Light"]) -> "Light":
+        """That of the detections of several frames, one after the other."""
+        return cls(np.concatenate([one.band for one in parts]), np.concatenate([one.scale for one in parts]))
 
     def take(self, rows: np.ndarray) -> "Light":
         """Some of them."""

@@ -18,6 +18,8 @@ the rest, where positions do not say otherwise; a static object that fits clearl
 A source with a trail is in motion, unless it lies on a static object so well that a false trail is likelier.
 """
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
@@ -46,6 +48,26 @@ FALSE_TRAIL = 1e-3
 _PLACE = ("ra", "dec", "raErr", "decErr", "ra_dec_Cov")
 
 
+def looks(frames: Sequence[Table], radius: float) -> Iterator[slice]:
+    """Which frames of a visit, in their order, are one look at the sky, and may be associated as one: no two of
+    their detections may be one and the same, that is, are nearer to each other than twice the gate.
+
+    frames : Tables of DIASOURCE; radius : the gate, arcsec
+    """
+    frame = np.repeat(np.arange(len(frames)), [len(one) for one in frames])
+    ra, dec = (np.concatenate([one[name] for one in frames]) for name in ("ra", "dec"))
+    i, j = zone_join(ra, dec, ra, dec, 2 * radius)
+    earlier, later = frame[i], frame[j]
+    shared = np.full(len(frames), -1)  # the last frame before each with which it may have a detection in common
+    np.maximum.at(shared, later, np.where(earlier < later, earlier, -1))
+    start = 0
+    for n, other in enumerate(shared.tolist()):
+        if other >= start:
+            yield slice(start, n)
+            start = n
+    yield slice(start, len(frames))
+
+
 def associate(
     sources: Table,
     known: Table,
@@ -59,7 +81,7 @@ def associate(
 ) -> Association:
     """What each DIASource is.
 
-    sources : Table of model.tables.DIASOURCE, of one frame; flagged ones count as any
+    sources : Table of model.tables.DIASOURCE, of one look; flagged ones count as any
     known : Table of model.tables.DIAOBJECT, all objects that may lie within NEIGHBOURHOOD of a source, of the
         snapshot and of tonight
     radius : the gate, arcsec; beyond it a source is new.  A mover's gate is longer by half its motion during the
@@ -92,6 +114,8 @@ def associate(
     ss_object_ids[predicted] = movers["ssObjectId"][chosen[predicted] - len(known)]
     tracklets = np.zeros(len(sources), np.int64)
     if loose is not None:
+        settled = np.isin(loose["diaSourceId"], known["diaObjectId"][chosen[joined]])  # an object's first is loose
+        loose = loose.take(~settled)
         free = np.flatnonzero((chosen < 0) & np.isfinite(sources["ra"]))
         tracklets[free] = link(sources.take(free), loose, limits or LinkLimits())
         kind[tracklets > 0] = MOVING

@@ -26,7 +26,7 @@ from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.detections import Answer
 from gpudiff.edges.ledger import Ledger
 from gpudiff.edges.object_store import ObjectStore
-from gpudiff.model.association import KINDS
+from gpudiff.model.association import KINDS, together
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.clock import tai_now
 from gpudiff.model.config import Configuration
@@ -35,8 +35,9 @@ from gpudiff.model.forced import MadeUp
 from gpudiff.model.frame import FrameId
 from gpudiff.model.outgoing import Sink
 from gpudiff.model.provenance import canonical, digest
-from gpudiff.model.tables import DIAOBJECT, Table
+from gpudiff.model.tables import DIAOBJECT, Table, concatenate
 from gpudiff.science.alert import forced_common, latency, published_forced, reference_time
+from gpudiff.science.associate import looks
 from gpudiff.science.objects import rebuild
 from gpudiff.science.stopwatch import Stopwatch
 from gpudiff.services import log
@@ -342,8 +343,8 @@ class Associator:
         return Revision(number, ids, rebuild(left, owner, self.clock(), light, before))
 
     def _commit(self, batches: Sequence[DetectionBatch], revision: int) -> list[Settled]:
-        """Settle frames one after the other, each knowing the sky after the one before, and store them together;
-        not so those that tell of one object: the alert of the later one repeats what the earlier one stored.
+        """Settle frames look by look, each knowing the sky after the one before, and store them together; not so
+        those that tell of one object: the alert of the later one repeats what the earlier one stored.
         """
         watch, now, settings = Stopwatch(), self.clock(), self.settings()
 
@@ -354,33 +355,41 @@ class Associator:
         done: list[Settled] = []
         waiting: list[Settled] = []
         told: set[int] = set()
-        for batch in batches:
-            one = self._settle(batch, self._revision(batch, revision), now)
+        for look in looks([one.sources for one in batches], self.configuration.service.association_radius):
+            for one in self._settle(batches[look], self._revision(batches[look][0], revision), now):
+                if not told.isdisjoint(one.objects()):
+                    watch.lap("associate")
+                    store(waiting)
+                    waiting, told = [], set()
+                waiting.append(one)
+                told |= one.objects()
+                done.append(one)
             watch.lap("associate")
-            if not told.isdisjoint(one.objects()):
-                store(waiting)
-                waiting, told = [], set()
-            waiting.append(one)
-            told |= one.objects()
-            done.append(one)
         store(waiting)
         self.metrics.stages(watch.seconds)
         return done
 
-    def _settle(self, batch: DetectionBatch, revision: Revision, now: float) -> Settled:
-        """Say what a frame's detections are, and let the known sky be as it is after them."""
+    def _settle(self, batches: Sequence[DetectionBatch], revision: Revision, now: float) -> list[Settled]:
+        """Say what the detections of one look are, and let the known sky be as it is after them.
+
+        revision : of the one frame there is, or the first of each
+        """
         self.sky.remove(revision.withdrawn)
         self.sky.put(revision.rebuilt)
-        frame = batch.observation.frame
-        found = identify(batch, self.sky, self.solar_system, self.configuration, now)
-        found = with_free_ids(found, frame, self.sky)
-        held = self.breaker.judge(frame.detector, len(batch.sources))
-        if held:
-            found = without_new_objects(found)
+        made = []
+        for batch, found in zip(
+            batches, identify(batches, self.sky, self.solar_system, self.configuration, now), strict=True
+        ):
+            frame = batch.observation.frame
+            named = with_free_ids(found, frame, self.sky)
+            held = self.breaker.judge(frame.detector, len(batch.sources))
+            settled = without_new_objects(named) if held else named
+            seen = seen_of(batch, self.solar_system, settled)
+            made.append(Settled(batch, settled, revision, held, self.visits.late(frame), seen))
+        found = together([one.association for one in made])
         self.sky.put(found.stored_objects)
-        self.sky.note(batch.sources, found)
-        seen = seen_of(batch, self.solar_system, found)
-        return Settled(batch, found, revision, held, self.visits.late(frame), seen)
+        self.sky.note(concatenate([batch.sources for batch in batches]), found)
+        return made
 
     def settings(self) -> str:
         """Digest of what the association depends on: its configuration, the snapshot, the ephemerides."""

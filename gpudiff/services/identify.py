@@ -1,4 +1,6 @@
-"""What each detection of a frame is, from everything that is known of the sky just then."""
+"""What each detection of some frames is, from everything that is known of the sky just then."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -6,7 +8,7 @@ from gpudiff.model.association import Association
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.config import Configuration, Sky
 from gpudiff.model.photometry import Light
-from gpudiff.model.tables import Table
+from gpudiff.model.tables import PREDICTED, Table, concatenate
 from gpudiff.science.associate import NEIGHBOURHOOD, associate
 from gpudiff.science.solar_system import Sight
 from gpudiff.science.tracklets import LinkLimits
@@ -15,28 +17,44 @@ from gpudiff.services.solar_system import SolarSystem
 
 
 def identify(
-    batch: DetectionBatch,
+    batches: Sequence[DetectionBatch],
     sky: KnownSky,
     solar_system: SolarSystem | None,
     configuration: Configuration,
     now: float,
-) -> Association:
-    """The association of a batch; `sky` is looked at, not changed.
+) -> list[Association]:
+    """The association of each batch of one look; `sky` is looked at, not changed.
 
+    batches : of one visit, as science.associate.looks puts them together; their detections are associated at once
     The caller, once it has committed: sky.put(found.stored_objects), sky.note(batch.sources, found).
     """
-    sources, limits = batch.sources, limits_of(configuration.sky)
-    ra, dec = sources["ra"], sources["dec"]
-    return associate(
-        sources,
-        sky.near(ra, dec, NEIGHBOURHOOD / 3600),
+    limits = limits_of(configuration.sky)
+    reach = limits.fastest * limits.window / 3600
+    places = [(one.sources["ra"], one.sources["dec"]) for one in batches]
+    known = [sky.near(*place, NEIGHBOURHOOD / 3600) for place in places]
+    loose = [sky.loose(*place, reach) for place in places]
+    movers = [_movers(one, solar_system) for one in batches]
+    lights = [Light.of_frame(len(one.sources), one.observation.band, one.unit, one.zero_point) for one in batches]
+    found = associate(
+        concatenate([one.sources for one in batches]),
+        _distinct(known, "diaObjectId"),
         configuration.service.association_radius,
         now,
-        movers=_movers(batch, solar_system),
-        loose=sky.loose(ra, dec, limits.fastest * limits.window / 3600),
-        light=Light.of_frame(len(sources), batch.observation.band, batch.unit, batch.zero_point),
+        movers=_distinct(movers, "ssObjectId"),
+        loose=_distinct(loose, "diaSourceId"),
+        light=Light.together(lights),
         limits=limits,
     )
+    ends = np.cumsum([len(one.sources) for one in batches]).tolist()
+    return [found.take(slice(start, end)) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _distinct(tables: list[Table], key: str) -> Table:
+    """The rows of all, those once that are in several."""
+    rows = concatenate(tables)
+    if len(tables) == 1:
+        return rows
+    return rows.take(np.sort(np.unique(rows[key], return_index=True)[1]))
 
 
 def limits_of(sky: Sky) -> LinkLimits:
@@ -52,11 +70,11 @@ def seen_of(batch: DetectionBatch, solar_system: SolarSystem | None, found: Asso
     return solar_system.sight(ids, batch.observation.midpoint_mjd_tai)
 
 
-def _movers(batch: DetectionBatch, solar_system: SolarSystem | None) -> Table | None:
+def _movers(batch: DetectionBatch, solar_system: SolarSystem | None) -> Table:
     ra, dec = batch.sources["ra"], batch.sources["dec"]
     placed = np.isfinite(ra) & np.isfinite(dec)
     if solar_system is None or not placed.any():
-        return None
+        return Table.empty(PREDICTED)
     observation = batch.observation
     around = circle(ra[placed], dec[placed], 0.0)
     return solar_system.at(observation.midpoint_mjd_tai, observation.exposure_s, *around)

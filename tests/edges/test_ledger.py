@@ -131,6 +131,25 @@ def test_a_commit_that_fails_half_way_changes_nothing(ledger):
     assert everything(ledger) == before
 
 
+def test_frames_that_are_committed_together_end_as_those_committed_one_by_one(where, tmp_path):
+    alone, together = Ledger(tmp_path / "alone.sqlite"), Ledger(where)
+    alone.commit(a_commit(2, detector=1))
+    together.commit(a_commit(2, detector=1))
+    known = {"objects": alone.objects(), "sources": a_sources(2, 7, 2)}
+    frames = [a_commit(2, detector=2, **known), a_commit(0, detector=3), a_commit(3, detector=4, band="g")]
+    for one in frames:
+        alone.commit(one)
+    together.commit(*frames)
+    for one in range(1, 5):
+        for name, column in alone.batch_sources(FrameId(7, 0, one)).columns.items():
+            np.testing.assert_array_equal(together.batch_sources(FrameId(7, 0, one))[name], column, err_msg=name)
+    assert [one.frame for one in together.pending()] == [one.frame for one in alone.pending()]
+    np.testing.assert_array_equal(together.objects()["nDiaSources"], alone.objects()["nDiaSources"])
+    assert [together.standing(one.frame) for one in frames] == [alone.standing(one.frame) for one in frames]
+    for one in (alone, together):
+        one.close()
+
+
 def test_a_part_of_a_transaction_is_undone_alone(ledger):
     with ledger.transaction():
         ledger.commit(a_commit(detector=1))

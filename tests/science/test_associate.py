@@ -7,7 +7,7 @@ import pytest
 from batches import a_sources
 
 from gpudiff.model.tables import DIAOBJECT, Table
-from gpudiff.science.associate import assign, associate
+from gpudiff.science.associate import assign, associate, looks
 from gpudiff.science.objects import new_objects
 
 NOW = 61010.0
@@ -55,6 +55,15 @@ def test_two_sources_never_share_an_object():
     found = associate(at([-0.1, 0.12], [0.0, 0.0]), known_at([0.0], [0.0]), 1.0, NOW)
     assert found.known.tolist() == [True, False]
     assert len(set(found.object_ids.tolist())) == 2
+
+
+def test_frames_are_one_look_until_two_of_their_detections_may_be_one():
+    far, near, empty = at([100.0], [0.0]), at([0.0, 101.5], [0.0, 0.0]), at([], [])
+    assert list(looks([at([0.0], [50.0]), empty, far], 1.0)) == [slice(0, 3)]
+    assert list(looks([far, empty, near, at([50.0], [0.0])], 1.0)) == [slice(0, 2), slice(2, 4)]
+    assert list(looks([far, near, near], 1.0)) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    assert list(looks([near, near], 0.5)) == [slice(0, 1), slice(1, 2)]
+    assert list(looks([far, near], 0.7)) == [slice(0, 2)]
 
 
 def test_the_least_total_cost_wins_over_the_nearest_neighbour():

@@ -12,11 +12,18 @@ from gpudiff.model.tables import DIAOBJECT, Table
 from gpudiff.science.ephemerides import DEGREE
 from gpudiff.science.objects import new_objects
 from gpudiff.services import solar_system
-from gpudiff.services.identify import identify, seen_of
+from gpudiff.services.identify import identify as identify_all
+from gpudiff.services.identify import seen_of
 from gpudiff.services.known_sky import KnownSky
 from gpudiff.services.solar_system import SolarSystem
 
 NOW = 61007.1
+
+
+def identify(batch, *known):
+    """The association of one batch."""
+    [found] = identify_all([batch], *known)
+    return found
 
 
 @pytest.fixture
@@ -58,6 +65,24 @@ def test_what_was_new_is_tonights_the_next_time():
     sky.put(identify(a_batch(2), sky, None, Configuration(), NOW).stored_objects)
     again = identify(a_batch(2, visit=8, midpointMjdTai=61007.02), sky, None, Configuration(), NOW)
     assert again.kind.tolist() == [TONIGHT, TONIGHT]
+
+
+def test_the_frames_of_one_look_each_get_their_own(snapshot, mover):
+    sky = KnownSky(Table.empty(DIAOBJECT), snapshot)
+    frames = [a_batch(3), a_batch(0, detector=5), a_batch(2, detector=6, dec=-30.1)]
+    found = identify_all(frames, sky, mover, Configuration(), NOW)
+    assert [one.kind.tolist() for one in found] == [[KNOWN, MOVING, NEW], [], [NEW, NEW]]
+    assert found[2].object_ids.tolist() == frames[2].sources["diaSourceId"].tolist()
+
+
+def test_a_solar_system_object_is_found_once_by_the_frames_of_one_look(mover):
+    place = a_sources(2)
+    frames = [
+        a_batch(1, detector=n, ra=place["ra"][1], dec=place["dec"][1] + n * 0.9 / 3600, raErr=1e-4, decErr=1e-4)
+        for n in (0, 1)
+    ]
+    found = identify_all(frames, KnownSky(Table.empty(DIAOBJECT)), mover, Configuration(), NOW)
+    assert [one.ss_object_ids.tolist() for one in found] == [[77], [0]]
 
 
 def test_objects_learn_their_brightness_in_nanojansky():
