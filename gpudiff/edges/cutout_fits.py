@@ -26,8 +26,8 @@ from gpudiff.model.cards import card_images
 KINDS = ("difference", "science", "template")
 BLOCK = 2880
 """Bytes of a FITS block (FITS standard 4.0, section 3.1)."""
-ROWS = 16
-"""Sources whose files are made together, at most: about a megabyte, which stays in the processor's cache."""
+ROWS = 6
+"""Sources whose files are made together, at most: under a megabyte, which stays in a core's cache."""
 PSF_HALF = 12
 """Greatest half width of the PSF in a cutout, pixels: 25 x 25 fill one block."""
 OWN_CARDS = ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTEND", "EXTNAME", "BUNIT", "CRPIX1", "CRPIX2")
