@@ -7,9 +7,10 @@ import numpy as np
 from gpudiff.model.association import Association
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.config import Configuration, Sky
+from gpudiff.model.frame import Observation
 from gpudiff.model.photometry import Light
-from gpudiff.model.tables import PREDICTED, Table, concatenate
-from gpudiff.science.associate import NEIGHBOURHOOD, associate
+from gpudiff.model.tables import Table, concatenate
+from gpudiff.science.associate import associate
 from gpudiff.science.solar_system import Sight
 from gpudiff.science.tracklets import LinkLimits
 from gpudiff.services.known_sky import KnownSky, circle
@@ -29,32 +30,24 @@ def identify(
     The caller, once it has committed: sky.put(found.stored_objects), sky.note(batch.sources, found).
     """
     limits = limits_of(configuration.sky)
-    reach = limits.fastest * limits.window / 3600
-    places = [(one.sources["ra"], one.sources["dec"]) for one in batches]
-    known = [sky.near(*place, NEIGHBOURHOOD / 3600) for place in places]
-    loose = [sky.loose(*place, reach) for place in places]
-    movers = [_movers(one, solar_system) for one in batches]
-    lights = [Light.of_frame(len(one.sources), one.observation.band, one.unit, one.zero_point) for one in batches]
+    sources = concatenate([one.sources for one in batches])
+    ra, dec = sources["ra"], sources["dec"]
     found = associate(
-        concatenate([one.sources for one in batches]),
-        _distinct(known, "diaObjectId"),
+        sources,
+        sky.near(ra, dec),
         configuration.service.association_radius,
         now,
-        movers=_distinct(movers, "ssObjectId"),
-        loose=_distinct(loose, "diaSourceId"),
-        light=Light.together(lights),
+        movers=_movers(ra, dec, batches[0].observation, solar_system),
+        loose=sky.loose(ra, dec, limits.fastest * limits.window / 3600),
+        light=Light.together(list(map(_light, batches))),
         limits=limits,
     )
     ends = np.cumsum([len(one.sources) for one in batches]).tolist()
     return [found.take(slice(start, end)) for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def _distinct(tables: list[Table], key: str) -> Table:
-    """The rows of all, those once that are in several."""
-    rows = concatenate(tables)
-    if len(tables) == 1:
-        return rows
-    return rows.take(np.sort(np.unique(rows[key], return_index=True)[1]))
+def _light(batch: DetectionBatch) -> Light:
+    return Light.of_frame(len(batch.sources), batch.observation.band, batch.unit, batch.zero_point)
 
 
 def limits_of(sky: Sky) -> LinkLimits:
@@ -70,11 +63,11 @@ def seen_of(batch: DetectionBatch, solar_system: SolarSystem | None, found: Asso
     return solar_system.sight(ids, batch.observation.midpoint_mjd_tai)
 
 
-def _movers(batch: DetectionBatch, solar_system: SolarSystem | None) -> Table:
-    ra, dec = batch.sources["ra"], batch.sources["dec"]
+def _movers(
+    ra: np.ndarray, dec: np.ndarray, observation: Observation, solar_system: SolarSystem | None
+) -> Table | None:
     placed = np.isfinite(ra) & np.isfinite(dec)
     if solar_system is None or not placed.any():
-        return Table.empty(PREDICTED)
-    observation = batch.observation
+        return None
     around = circle(ra[placed], dec[placed], 0.0)
     return solar_system.at(observation.midpoint_mjd_tai, observation.exposure_s, *around)

@@ -1,13 +1,13 @@
 """The known sky: the snapshot of known objects below, tonight's own above; looked up by place."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from gpudiff.edges.object_store import ObjectStore
 from gpudiff.model.association import MOVING, NEW, Association
 from gpudiff.model.sky import within
 from gpudiff.model.tables import DIAOBJECT, LOOSE, Table, concatenate
+from gpudiff.science.associate import NEIGHBOURHOOD
+from gpudiff.science.neighbours import Neighbours
 from gpudiff.services.loose import Loose
 
 CONES = 4
@@ -16,12 +16,21 @@ NEAR = 0.01
 """Degrees: an object is not farther from its detections."""
 
 
-@dataclass(frozen=True)
 class _Cone:
-    ra: float
-    dec: float
-    radius: float
-    objects: Table
+    """A part of the snapshot in memory."""
+
+    def __init__(self, ra: float, dec: float, radius: float, objects: Table):
+        self.ra, self.dec, self.radius, self.objects = ra, dec, radius, objects
+        self._neighbours = Neighbours(objects["ra"], objects["dec"], NEIGHBOURHOOD)
+        self._ids = np.sort(objects["diaObjectId"])
+
+    def __contains__(self, object_id: int) -> bool:
+        at = np.searchsorted(self._ids, object_id)
+        return bool(at < len(self._ids) and self._ids[at] == object_id)
+
+    def near(self, ra: np.ndarray, dec: np.ndarray) -> Table:
+        """Its objects within NEIGHBOURHOOD of any of (N,) places."""
+        return self.objects.take(self._neighbours.of(ra, dec))
 
     def holds(self, ra: float, dec: float, radius: float) -> bool:
         inner = self.radius - radius
@@ -50,7 +59,7 @@ class KnownSky:
 
     def __contains__(self, object_id: int) -> bool:
         """Whether an object of tonight's, or of the snapshot near a place lately asked for, has this id."""
-        return object_id in self._row or any(object_id in cone.objects["diaObjectId"] for cone in self._cones)
+        return object_id in self._row or any(object_id in cone for cone in self._cones)
 
     # ------------------------------------------------------------ objects
     def prepare(self, ra: float, dec: float, radius: float) -> None:
@@ -58,24 +67,22 @@ class KnownSky:
         if self._snapshot is not None:
             self._cone(ra, dec, radius)
 
-    def near(self, ra: np.ndarray, dec: np.ndarray, margin: float) -> Table:
-        """The objects within `margin` degrees of any of (N,) places, and others round them.
+    def near(self, ra: np.ndarray, dec: np.ndarray) -> Table:
+        """The objects within NEIGHBOURHOOD of any of (N,) places.
 
         An object that tonight has changed is there once, as it is now.
         """
         placed = np.isfinite(ra) & np.isfinite(dec)
         if not placed.any():
             return Table.empty(DIAOBJECT)
-        around = circle(ra[placed], dec[placed], margin)
+        ra, dec, margin = ra[placed], dec[placed], NEIGHBOURHOOD / 3600
         known = self._columns["dec"][: self._count]
-        belt = (known >= around[1] - around[2]) & (known <= around[1] + around[2])
-        rows = np.flatnonzero(belt)
-        rows = rows[within(self._columns["ra"][rows], known[rows], *around)]
+        rows = np.flatnonzero((known >= dec.min() - margin) & (known <= dec.max() + margin))
+        rows = rows[Neighbours(self._columns["ra"][rows], known[rows], NEIGHBOURHOOD).of(ra, dec)]
         own = Table(DIAOBJECT, {name: column[rows] for name, column in self._columns.items()})
         if self._snapshot is None:
             return own
-        below = self._cone(*around).objects
-        below = below.take(np.flatnonzero(within(below["ra"], below["dec"], *around)))
+        below = self._cone(*circle(ra, dec, margin)).near(ra, dec)
         changed = np.array([one in self._row for one in below["diaObjectId"].tolist()], bool)
         return concatenate([below.take(~changed), own])
 

@@ -38,6 +38,14 @@ def program(directory: Path) -> tuple[subprocess.Popen, str]:
     return process, words[2]
 
 
+def test_it_uses_its_memory_again(tmp_path):
+    process, _ = program(tmp_path)
+    environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+    process.terminate()
+    process.communicate(timeout=PATIENCE_S)
+    assert any(one.startswith(b"GLIBC_TUNABLES=glibc.malloc.hugetlb=1") for one in environment)
+
+
 def end(process: subprocess.Popen, number: int) -> int:
     """Signal it, wait for its end, and return its exit status."""
     process.send_signal(number)
