@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from gpudiff.arrays import basis, decode, measure, normal, retouch, zone_join
-from gpudiff.arrays.components import listed_cuda, tops, tops_cuda
+from gpudiff.arrays import afar, basis, decode, measure, normal, quiet_sky, retouch, streaks, zone_join
+from gpudiff.arrays.components import beyond, beyond_cuda, listed_cuda, tops, tops_cuda
 from gpudiff.arrays.cutouts import cutouts, cutouts_cuda
 from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda
 from gpudiff.arrays.peaks import peaks, peaks_cuda
 from gpudiff.arrays.resample import lattice, resample, resample_cuda
+from gpudiff.arrays.tiles import tiles
 
 FIELD = 210.0
 """Arcmin, side of a visit's field."""
@@ -61,6 +62,8 @@ def looked_at(launcher: Any, scores: Any, lost: Any, size: int, batch: int) -> N
     changed, marks = launcher.copy(scores), launcher.zeros(scores.shape, np.uint8)
     retouch.put_cuda(launcher, changed, pixels, values)
     retouch.mark_cuda(launcher, marks, pixels)
+    _stays(launcher, scores[-1:], image, lost[-1:])
+    _quiet(launcher, scores, lost, image, gone)
     last = pixels >= (batch - 1) * size * size
     its = pixels[last] - (batch - 1) * size * size
     np.testing.assert_array_equal(launcher.download(changed[-1:]).reshape(-1)[its], values[last])
@@ -68,6 +71,34 @@ def looked_at(launcher: Any, scores: Any, lost: Any, size: int, batch: int) -> N
     x, y = rng.uniform(0, size, (2, batch * CUTOUTS))
     cut = cutouts_cuda(launcher, scores, np.arange(batch).repeat(CUTOUTS), x, y, SIDE)
     np.testing.assert_array_equal(cut[-CUTOUTS:], cutouts(image, x[-CUTOUTS:], y[-CUTOUTS:], SIDE))
+
+
+def _stays(launcher: Any, there: Any, image: np.ndarray, lost: Any) -> None:
+    """Squares, rows and columns, bright pixels and cells of a plane that stays, of one detector of the batch."""
+    size = len(image)
+    j, i = np.divmod(np.arange(0, (size // afar.BLOCK) ** 2, 5), size // afar.BLOCK)
+    np.testing.assert_array_equal(afar.squares_cuda(launcher, there, j, i), afar.squares(image, j, i))
+    thin = range(0, size, 5)
+    np.testing.assert_array_equal(afar.lattice_cuda(launcher, there, thin, thin), afar.lattice(image, thin, thin))
+    y, x, _ = beyond_cuda(launcher, there, 4.0)[0]
+    np.testing.assert_array_equal((y, x), beyond(image, 4.0))
+    side = max(streaks.FINEST, -(-size // streaks.MOST_CELLS))
+    found = streaks.cells_cuda(launcher, there, side)[0]
+    np.testing.assert_allclose(found, streaks.cells(image, side), atol=1e-5)  # float32 sums
+
+
+def _quiet(launcher: Any, scores: Any, lost: Any, image: np.ndarray, gone: np.ndarray) -> None:
+    """The blank sky of a batch, image and model being the same, of a variance of 1, and its sums."""
+    pieces = tiles(image.shape, 256, 12)
+    ones = launcher.upload(np.ones(scores.shape), np.float32)
+    given = (scores, ones, scores, lost), pieces, [1.0] * len(scores), [12] * len(scores)
+    blank, sums = quiet_sky.quiet_sky_cuda(launcher, *given)
+    blank = launcher.download(blank[-1:])[0].view(bool)
+    for tile in (pieces[0], pieces[-1]):
+        own = image[tile.core], np.ones_like(image[tile.core]), image[tile.core], gone[tile.core]
+        expected, total = quiet_sky.quiet_sky(*own, 1.0, 12)
+        np.testing.assert_array_equal(blank[tile.core], expected)
+        np.testing.assert_allclose(sums[-1, tile.index], total, rtol=1e-5, atol=1e-3)  # float32 sums
 
 
 def _resampled(launcher: Any, images: Any, bad: Any, image: np.ndarray, gone: np.ndarray) -> None:

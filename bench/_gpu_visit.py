@@ -80,7 +80,7 @@ class Visit:
         made = subtract_tiles.subtract_tiles_cuda(self.launcher, pairs, factors, found, narrow, there=there)
         seen = [self.variance] * count
         scored = score_tiles.score_tiles_cuda(
-            self.launcher, made[0], made[1], made[3], [self.filters] * count, wide, seen
+            self.launcher, made[0], made[1], made[3], [self.filters] * count, wide, seen, True
         )
         tops = listed_cuda(self.launcher, scored[2], THRESHOLD, self.capacity)
         half = len(self.psf) // 2

@@ -45,6 +45,10 @@ def builds() -> list[Build]:
         Build("retouch", (), 0, 40),
         Build("zone_join", (), 0, 48),
         Build("measure", (), measure.shared_bytes(measure.LARGEST), 96),
+        Build("quiet_sky", (), 0, 40),
+        Build("streaks", (), 0, 40),
+        Build("afar", ("VALUE=float",), 0, 32),
+        Build("afar", ("VALUE=unsigned char",), 0, 32),
         Build("decode", ("RAW=unsigned short",), 0, 64),
         Build("decode", ("RAW=float",), 0, 64),
         Build("basis", (), 4 * (49 + 62) * 49, 48),  # the largest stamp with the largest kernel

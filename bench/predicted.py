@@ -29,6 +29,11 @@ CELLS = 17
 STEP, COUNTS = 4, 77
 """Of the sky's mesh: every 4th row and column; times that its values are counted below 6 pivots: 16 to find the
 first median among all floats, 11 each for five more within a few sigma, 6 for what is there and is clipped."""
+SPREAD = 12
+"""px round what changed that are no sky."""
+DOWN = 8.0
+"""Bytes a pixel that come down of a made frame of 4096 px with 500 changes, cutouts too: what the host looks at of
+the planes that stay, a byte of what is lost, the sums of the fit of the kernel."""
 INTEGER = 4
 """Float32 operations that one of integers takes as long as: half as many a cycle as multiply-adds."""
 MEMORY, SINGLE, DOUBLE, LINK = 3.35e12, 67e12, 34e12, 64e9
@@ -85,11 +90,19 @@ def work(
         "models": Work(rounds * values * (functions + 2), rounds * 2 * stars * inner * functions),
         "put, mark": Work(2 * (8 + 1) * pixels),
         "subtract_tiles": Work(23 * pixels, 2 * 4 * side**2 * pixels),
+        "blank": Work(18 * pixels, 2 * 12 * pixels),
+        "bright": Work(5 * pixels, 2 * 20 * pixels),
+        "spread": Work(2 * pixels, INTEGER * (2 * SPREAD + 1) * 0.1 * pixels),
+        "cell_sums": Work(10 * pixels, INTEGER * (2 * SPREAD + 1) * pixels),
         "take_sky": Work(8 * pixels, 2 * 16 * pixels),
         "rescale": Work(2 * 8 * pixels),
+        "squares": Work(2 * DOWN * pixels),
+        "lattice": Work(2 * 3 * 4 * pixels / 25),
         "whiten": Work((5 + 4 * squares) * pixels, 2 * (2 * reach + 1) ** 2 * squares * pixels),
         "score": Work((4 * squares + 18) * pixels, 2 * 2 * (2 * psf_half + 1) ** 2 * pixels),
         "tops": Work(4 * pixels, 2 * 25 * 0.01 * pixels),
+        "beyond": Work(2 * 4 * pixels),
+        "cell_means": Work(4 * pixels, 4 * pixels),
         "cutouts": Work(60 * 3 * 8 * 51**2),
         **joined(),
         **measured(),
@@ -136,9 +149,11 @@ def table() -> str:
         total += seconds
         operations = (one.single + one.double) / pixels
         rows.append(f"| {name} | {one.bytes / pixels:.2f} | {operations:.3g} | {1e6 * seconds:.0f} | {bound} |")
-    up, down = (1e6 * share * pixels / LINK for share in (4, 22))
+    up, down = (1e6 * share * pixels / LINK for share in (4, DOWN))
     rows.append(f"| all of them | | | {1e6 * total:.0f} | |")
-    rows.append(f"| frame up, planes down, at the same time | 4, 22 | | {up:.0f}, {down:.0f} | PCIe |")
+    rows.append(
+        f"| frame up, what is looked at down, at the same time | 4, {DOWN:g} | | {up:.0f}, {down:.0f} | PCIe |"
+    )
     return "\n".join([*head, *rows])
 
 

@@ -1,6 +1,7 @@
-// The pixels of a score plane that are at or above a threshold, of either sign, and the largest within 5 x 5: a list.
+// The pixels of a score plane that are at or above a threshold, of either sign (`beyond`), or of those the largest within
+// 5 x 5 (`tops`): a list.
 //
-// NumPy twin: gpudiff/arrays/components.py, tops(). Contract: exact; pixels beyond the image count for nothing.
+// NumPy twin: gpudiff/arrays/components.py, tops() and beyond(). Contract: exact; pixels beyond the image count for nothing.
 // Layout: grid (tiles in x, tiles in y, image), a block a tile of 32 x 8 pixels, a thread a pixel; the tile with a halo of 2
 // lies in shared memory, and where nothing in it reaches the threshold the block ends at once.
 // The list is in the order in which warps arrive, one atomic a warp; the host sorts it.
@@ -49,4 +50,14 @@ tops(const float* __restrict__ scores,                   // (B, height, width)
     const size_t first = (size_t)blockIdx.z * capacity;
     const float score = top ? scores[plane + (size_t)y * width + x] : 0.f;
     list(top, y * width + x, score, counts + blockIdx.z, places + first, values + first, capacity);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+beyond(const float* __restrict__ planes, int* __restrict__ counts, int* __restrict__ places, float* __restrict__ values,
+       int width, int height, float threshold, int capacity) {
+    const int x = blockIdx.x * WIDTH + threadIdx.x % WIDTH, y = blockIdx.y * HEIGHT + threadIdx.x / WIDTH;
+    const bool inside = x < width && y < height;
+    const float value = inside ? planes[(size_t)blockIdx.z * width * height + (size_t)y * width + x] : 0.f;
+    const size_t first = (size_t)blockIdx.z * capacity;
+    list(inside && fabsf(value) >= threshold, y * width + x, value, counts + blockIdx.z, places + first, values + first, capacity);
 }

@@ -1,10 +1,10 @@
-// What the host did to planes that the device holds too: single pixels, a smooth sky, a factor.
+// What the host does to planes that lie on the device: single pixels, a smooth sky, a factor.
 //
 // NumPy twin: gpudiff/arrays/retouch.py, a function of the same name for each. Contract: `put` and `rescale` exact, `take_sky`
 // in float32 sums; pixels are numbered through the whole batch and each stands at most once in a list.
 // Layout: `put` a thread a pixel of the list (grid x); `take_sky` and `rescale` a thread a pixel (grid x, image in z), 256 a block.
 
-// A value each, or 1 into a plane of bytes.
+// A value each, or 0 or 1 into a plane of bytes.
 extern "C" __global__ void __launch_bounds__(256)
 put(float* __restrict__ planes, const int* __restrict__ pixels, const float* __restrict__ values, int count) {
     const int n = blockIdx.x * blockDim.x + threadIdx.x;
@@ -12,9 +12,9 @@ put(float* __restrict__ planes, const int* __restrict__ pixels, const float* __r
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-mark(unsigned char* __restrict__ planes, const int* __restrict__ pixels, int count) {
+mark(unsigned char* __restrict__ planes, const int* __restrict__ pixels, int count, int value) {
     const int n = blockIdx.x * blockDim.x + threadIdx.x;
-    if (n < count) planes[pixels[n]] = 1;
+    if (n < count) planes[pixels[n]] = (unsigned char)value;
 }
 
 extern "C" __global__ void __launch_bounds__(256)

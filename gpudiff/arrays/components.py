@@ -5,14 +5,17 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
+from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.device import Launcher
-from gpudiff.arrays.stamps import positions, stamps
+from gpudiff.arrays.stamps import stamps
 
 APART = 4.5
 """Pixels, or FWHM if that is more, within which two extrema, of either sign, are one detection."""
 SHADOW = 15.0
 """Pixels, or four FWHM, within which the wings of a bright detection make fainter extrema."""
 SHADOW_SHARE = 0.02
+BAND = 256
+"""Rows that are looked through at a time: they stay in cache."""
 
 
 def extrema(score: np.ndarray, threshold: float, fwhm: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -30,9 +33,24 @@ def extrema(score: np.ndarray, threshold: float, fwhm: float = 0.0) -> tuple[np.
 
 def tops(score: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
     """(y, x) int64, row by row, of pixels whose |score| is at least `threshold` and the largest within 5 x 5."""
-    y, x = positions((score >= threshold) | (score <= -threshold))
+    y, x = beyond(score, threshold)
     top = np.abs(score[y, x]) >= np.abs(stamps(score, y, x, 2)).max((1, 2), initial=0)
     return y[top], x[top]
+
+
+def beyond(plane: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """(y, x) int64, row by row, of pixels whose |value| is at least `threshold`.
+
+    plane : (H, W) float32, also on a device
+    """
+    if isinstance(plane, Afar):
+        return plane.on_device(lambda launcher, there: beyond_cuda(launcher, there, threshold))[0][:2]
+    found = []
+    for first in range(0, len(plane), BAND):
+        band = plane[first : first + BAND]
+        found.append(np.flatnonzero((band >= threshold) | (band <= -threshold)) + first * plane.shape[1])
+    y, x = np.divmod(np.concatenate(found), plane.shape[1])
+    return y, x
 
 
 def thinned(y: np.ndarray, x: np.ndarray, score: np.ndarray, fwhm: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -74,12 +92,21 @@ def tops_cuda(launcher: Launcher, scores: Any, threshold: float) -> list[Tops]:
 
     scores : (B, H, W) float32, no NaN, on the device or the host
     """
-    height, width = scores.shape[1:]
-    scores = launcher.upload(scores, np.float32)
+    return _all_listed(launcher, scores, threshold, "tops")
+
+
+def beyond_cuda(launcher: Launcher, planes: Any, threshold: float) -> list[Tops]:
+    """`beyond` of a batch likewise, and the values."""
+    return _all_listed(launcher, planes, threshold, "beyond")
+
+
+def _all_listed(launcher: Launcher, planes: Any, threshold: float, kernel: str) -> list[Tops]:
+    height, width = planes.shape[1:]
+    planes = launcher.upload(planes, np.float32)
     capacity = max(256, height * width // 256)  # far more than a good image has; a bad one is run again
-    found = _brought_down(launcher, listed_cuda(launcher, scores, threshold, capacity))
+    found = _brought_down(launcher, listed_cuda(launcher, planes, threshold, capacity, kernel))
     if max(found[0]) > capacity:
-        found = _brought_down(launcher, listed_cuda(launcher, scores, threshold, max(found[0])))
+        found = _brought_down(launcher, listed_cuda(launcher, planes, threshold, max(found[0]), kernel))
     return [in_order(*frame, width) for frame in zip(*found, strict=True)]
 
 
@@ -88,10 +115,12 @@ def _brought_down(launcher: Launcher, found: tuple[Any, Any, Any]) -> Tops:
     return counts, places, values
 
 
-def listed_cuda(launcher: Launcher, scores: Any, threshold: float, capacity: int) -> tuple[Any, Any, Any]:
+def listed_cuda(
+    launcher: Launcher, scores: Any, threshold: float, capacity: int, kernel: str = "tops"
+) -> tuple[Any, Any, Any]:
     """On the device, counts (B,), and the first `capacity` pixel numbers and scores of each, (B, capacity).
 
-    scores : (B, H, W) float32, no NaN, on the device
+    scores : (B, H, W) float32, no NaN, on the device; kernel : what is listed, `tops` or `beyond`
     """
     batch, height, width = scores.shape
     counts = launcher.zeros((batch,), np.int32)
@@ -100,7 +129,7 @@ def listed_cuda(launcher: Launcher, scores: Any, threshold: float, capacity: int
     sizes = [np.int32(width), np.int32(height), np.float32(threshold), np.int32(capacity)]
     grid = (-(-width // TILE[1]), -(-height // TILE[0]), batch)
     block = (TILE[0] * TILE[1], 1, 1)
-    launcher.launch("components", "tops", grid, block, [scores, counts, places, values, *sizes])
+    launcher.launch("components", kernel, grid, block, [scores, counts, places, values, *sizes])
     return counts, places, values
 
 

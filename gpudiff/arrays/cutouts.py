@@ -25,7 +25,7 @@ def cutouts(image: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> np.nd
     rows, row_inside = pixel_indices(y, offsets, image.shape[0])
     columns, column_inside = pixel_indices(x, offsets, image.shape[1])
     inside = row_inside[:, :, None] & column_inside[:, None, :]
-    pixels = np.asarray(image, np.float32)[rows[:, :, None], columns[:, None, :]]
+    pixels = np.asarray(image[rows[:, :, None], columns[:, None, :]], np.float32)
     return np.where(inside, pixels, np.float32(np.nan))
 
 

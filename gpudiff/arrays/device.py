@@ -13,8 +13,6 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gpudiff.arrays.kernel_files import cache_folder, kernel_source, write_atomically
+from gpudiff.arrays.kernel_files import cache_folder, compile_with_nvcc, kernel_source, write_atomically
 from gpudiff.model.errors import DeviceFailed, DeviceFull
 
 LARGEST_STATIC_SHARED = 48 << 10  # bytes a block may have without asking for more (CUDA C++ guide, 20.7.3)
@@ -370,18 +368,6 @@ def compile_with_nvrtc(source: str, options: Sequence[str]) -> bytes:
     except nvrtc.NVRTCError as error:
         raise DeviceFailed(f"NVRTC refused a kernel: {nvrtc.getProgramLog(program)}") from error
     return nvrtc.getCUBIN(program)
-
-
-def compile_with_nvcc(source: str, options: Sequence[str]) -> bytes:
-    """Machine code by the toolkit's nvcc on the PATH."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernel.cu"
-        path.write_text(source)
-        command = ["nvcc", "--cubin", *options, "-o", str(path.with_suffix(".cubin")), str(path)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise DeviceFailed(f"nvcc refused a kernel: {done.stderr.strip()}")
-        return path.with_suffix(".cubin").read_bytes()
 
 
 def _compiler() -> Compiler:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.basis import Basis, convolve_cuda
 from gpudiff.arrays.components import thinned, tops_cuda
 from gpudiff.arrays.decode import Decoded, Marks, Signature, decode_cuda
@@ -14,10 +15,11 @@ from gpudiff.arrays.measure import PointFit, aperture_cuda, fit_points_cuda, for
 from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda, sampled_rows
 from gpudiff.arrays.normal import Equations, grams_cuda, models_cuda
 from gpudiff.arrays.peaks import Positions, peaks, peaks_cuda
+from gpudiff.arrays.quiet_sky import quiet_sky_cuda
 from gpudiff.arrays.resample import Lattice, resample_cuda
 from gpudiff.arrays.resident import Resident
-from gpudiff.arrays.retouch import mark_cuda, put_cuda, rescale_cuda, take_sky_cuda
-from gpudiff.arrays.score_tiles import Filters, Scored, score_tiles_cuda
+from gpudiff.arrays.retouch import mark_cuda, put_cuda
+from gpudiff.arrays.score_tiles import Filters, score_tiles_cuda
 from gpudiff.arrays.subtract_tiles import Factors, Found, OnDevice, Pair, Planes, subtract_tiles_cuda
 from gpudiff.arrays.tiles import Tile
 from gpudiff.model.errors import DeviceFull
@@ -44,7 +46,6 @@ class Gpu:
         self.resident = resident or Resident(int(memory * 1e9) or int(SHARE * launcher.free()))
         self.notes: list[str] = []
         self._held: dict[str, Any] = {}
-        self._twins: list[tuple[np.ndarray, Any]] = []
 
     def frame(self) -> "Gpu":
         """This device for one frame: its planes are let go with it, the templates stay."""
@@ -68,37 +69,9 @@ class Gpu:
             pass
         return self.launcher.free() >= size
 
-    def take_sky(self, plane: np.ndarray, sky: Factors) -> None:
-        """The host subtracted a smooth sky, as factors, from a plane."""
-        twin = self._twin(plane)
-        if twin is not None:
-            rows, columns = (factor[None] for factor in sky)
-            self.with_room(lambda: take_sky_cuda(self.launcher, twin, rows, columns))
-
-    def rescale(self, plane: np.ndarray, factor: np.float32, divides: bool = False) -> None:
-        """The host multiplied a plane by a factor, or divided it."""
-        twin = self._twin(plane)
-        if twin is not None:
-            self.with_room(lambda: rescale_cuda(self.launcher, twin, np.array([factor]), divides))
-
-    def resend(self, plane: np.ndarray, pixels: np.ndarray) -> None:
-        """The host changed single pixels, (N,) numbers, of a float32 plane, or marked them in one of bools."""
-        twin = self._twin(plane)
-        if twin is None:
-            return
-        if plane.dtype == bool:
-            self.with_room(lambda: mark_cuda(self.launcher, twin, pixels))
-        else:
-            self.with_room(lambda: put_cuda(self.launcher, twin, pixels, plane.reshape(-1)[pixels]))
-
-    def _twin(self, plane: np.ndarray) -> Any:
-        """The device's own of a plane that came down from there; None for any other."""
-        return next((there for here, there in self._twins if here is plane), None)
-
-    def _there(self, plane: np.ndarray, dtype: Any) -> Any:
+    def _there(self, plane: np.ndarray | Afar, dtype: Any) -> Any:
         """A plane on the device, (1, H, W), sent there if it is not."""
-        twin = self._twin(plane)
-        return self._up(plane, dtype) if twin is None else twin
+        return plane.there if isinstance(plane, Afar) else self._up(plane, dtype)
 
     def _up(self, plane: np.ndarray, dtype: Any) -> Any:
         return self.launcher.upload(plane[None], dtype)
@@ -195,8 +168,29 @@ class Gpu:
         found: Found,
         variances: tuple[Factors, Factors],
         pieces: Sequence[Tile],
-        into: Sequence[np.ndarray] = (),
     ) -> Callable[[Tile], Planes]:
+        made = self._subtracted(pair, found, variances, pieces)
+        image, variance, model, lost = (self.launcher.download(plane)[0] for plane in made)
+        lost = lost.view(bool)
+        return lambda tile: (image[tile.core], variance[tile.core], model[tile.core], lost[tile.core])
+
+    def subtracted(
+        self,
+        pair: Pair,
+        found: Found,
+        variances: tuple[Factors, Factors],
+        pieces: Sequence[Tile],
+        limit: float,
+        reach: int,
+    ) -> tuple[list[Any], np.ndarray]:
+        made = self._subtracted(pair, found, variances, pieces)
+        blank, sums = self.with_room(lambda: quiet_sky_cuda(self.launcher, made, pieces, [limit], [reach]))
+        flags = [Afar(self, plane, bool) for plane in (made[3], blank)]
+        return [*(Afar(self, plane) for plane in made[:3]), *flags], sums[0]
+
+    def _subtracted(
+        self, pair: Pair, found: Found, variances: tuple[Factors, Factors], pieces: Sequence[Tile]
+    ) -> tuple[Any, Any, Any, Any]:
         def work() -> tuple[Any, Any, Any, Any]:
             target, target_bad = self._image(pair.target_name, pair.target, pair.target_bad)
             convolved, convolved_bad = self._image(pair.convolved_name, pair.convolved, pair.convolved_bad)
@@ -205,38 +199,20 @@ class Gpu:
             there = OnDevice(target, convolved, target_bad, convolved_bad, (*factors[0], *factors[1]))
             return subtract_tiles_cuda(self.launcher, [pair], [variances], [found], pieces, there=there)
 
-        self._twins = []
-        made = self.with_room(work)
-        image, variance, model, lost = (self.launcher.download(plane)[0] for plane in made)
-        lost = lost.view(bool)
-        self._twins = list(zip(into, (made[0], made[1], made[3]), strict=False))
-        return lambda tile: (image[tile.core], variance[tile.core], model[tile.core], lost[tile.core])
+        return self.with_room(work)
 
-    def scorer(
-        self,
-        image: np.ndarray,
-        variance: np.ndarray,
-        lost: np.ndarray,
-        made: Filters,
-        pieces: Sequence[Tile],
-        into: np.ndarray | None = None,
-    ) -> Callable[[Tile], Scored]:
+    def scored(
+        self, image: np.ndarray, variance: np.ndarray, lost: np.ndarray, made: Filters, pieces: Sequence[Tile]
+    ) -> list[Any]:
         def work() -> tuple[Any, Any, Any, Any]:
             there, level = self._there(image, np.float32), self._there(variance, np.float32)
             gone = self._there(lost, np.uint8)
-            return score_tiles_cuda(self.launcher, there, level, gone, [made], pieces, [variance])
+            return score_tiles_cuda(self.launcher, there, level, gone, [made], pieces, [variance], True)
 
         self._held.clear()  # nothing is subtracted after this
         planes = self.with_room(work)
-        white, score, gone = (self.launcher.download(planes[n])[0] for n in (0, 2, 3))
-        gone = gone.view(bool)
-        self._twins = [] if into is None else [(into, planes[2])]
-
-        def scored(tile: Tile) -> Scored:
-            core = tile.core
-            return Scored(white[core], variance[core] * made.level(tile), score[core], gone[core])
-
-        return scored
+        gone = Afar(self, planes[3], bool)
+        return [*(Afar(self, plane, holes=gone) for plane in planes[:2]), Afar(self, planes[2]), gone]
 
     def extrema(self, score: np.ndarray, threshold: float, fwhm: float) -> tuple[np.ndarray, np.ndarray]:
         [found] = self.with_room(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from gpudiff.arrays.normal import Equations, grams, models
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.peaks import Positions, peaks
 from gpudiff.arrays.resample import Lattice, resample
-from gpudiff.arrays.score_tiles import Filters, Scored, score_tile
+from gpudiff.arrays.score_tiles import Filters
 from gpudiff.arrays.subtract_tiles import (
     Factors,
     Found,
@@ -46,9 +46,8 @@ class Device(Protocol):
     """Where the passes are computed; what comes back is the same, on the host.
 
     name : cpu, or cuda:N; notes : what the user should know of how it went
-    A device with memory of its own keeps what went up or was made there until the frame is done, and takes it in
-    place of the host's: `hold` and `into` say what is what, and the host tells what it changes in a plane that
-    came down `into` an array of its own.
+    A device with memory of its own keeps what went up under a name (`hold`) and what was made there (`Afar`) until
+    the frame is done, and takes it in place of the host's.
     """
 
     name: str
@@ -77,18 +76,6 @@ class Device(Protocol):
 
     def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None:
         """Take up an image under a name that no other has; `stays`: for later frames too.  '' is no name."""
-        ...
-
-    def take_sky(self, plane: np.ndarray, sky: Factors) -> None:
-        """The host has subtracted a smooth sky from a plane."""
-        ...
-
-    def rescale(self, plane: np.ndarray, factor: np.float32, divides: bool = False) -> None:
-        """The host has multiplied a plane by a factor, or divided it."""
-        ...
-
-    def resend(self, plane: np.ndarray, pixels: np.ndarray) -> None:
-        """The host has changed these pixels, (N,) numbers, of a float32 plane, or marked them in one of bools."""
         ...
 
     def resample(
@@ -121,27 +108,28 @@ class Device(Protocol):
         found: Found,
         variances: tuple[Factors, Factors],
         pieces: Sequence[Tile],
-        into: Sequence[np.ndarray] = (),
     ) -> Callable[[Tile], Planes]:
-        """A function for each tile's (difference, variance, model, lost); `subtracted_tile` says what they are.
-
-        into : (H, W) arrays that the caller fills with difference, variance and lost
-        """
+        """A function for each tile's (difference, variance, model, lost); `subtracted_tile` says what they are."""
         ...
 
-    def scorer(
+    def subtracted(
         self,
-        image: np.ndarray,
-        variance: np.ndarray,
-        lost: np.ndarray,
-        made: Filters,
+        pair: Pair,
+        found: Found,
+        variances: tuple[Factors, Factors],
         pieces: Sequence[Tile],
-        into: np.ndarray | None = None,
-    ) -> Callable[[Tile], Scored]:
-        """A function for each tile's whitened difference and score; `score_tile` says what they are.
+        limit: float,
+        reach: int,
+    ) -> tuple[list[Any], np.ndarray] | None:
+        """([difference, variance, model, lost, blank] of all tiles, which stay there, (T, ...) the sums of each);
+        `arrays.quiet_sky` says what blank and sums are.  None where a tile is computed when it is asked for."""
+        ...
 
-        into : (H, W) array that the caller fills with the score
-        """
+    def scored(
+        self, image: np.ndarray, variance: np.ndarray, lost: np.ndarray, made: Filters, pieces: Sequence[Tile]
+    ) -> list[Any] | None:
+        """[whitened difference, its variance, score, lost] of all tiles, the first two NaN where lost, which stay
+        there; `score_tile` says what they are.  None where a tile is computed when it is asked for."""
         ...
 
     # Stamps are small beside the planes, and the host looks at them too: they go up, figures come down.
@@ -197,12 +185,6 @@ class _Cpu:
 
     def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None: ...
 
-    def take_sky(self, plane: np.ndarray, sky: Factors) -> None: ...
-
-    def rescale(self, plane: np.ndarray, factor: np.float32, divides: bool = False) -> None: ...
-
-    def resend(self, plane: np.ndarray, pixels: np.ndarray) -> None: ...
-
     def resample(
         self,
         image: np.ndarray,
@@ -230,27 +212,15 @@ class _Cpu:
         found: Found,
         variances: tuple[Factors, Factors],
         pieces: Sequence[Tile],
-        into: Sequence[np.ndarray] = (),
     ) -> Callable[[Tile], Planes]:
         spectrum = spectra(found.coefficients, found.order, pieces[0].size)
         return lambda tile: subtracted_tile(pair, found, spectrum, tile)
 
-    def scorer(
-        self,
-        image: np.ndarray,
-        variance: np.ndarray,
-        lost: np.ndarray,
-        made: Filters,
-        pieces: Sequence[Tile],
-        into: np.ndarray | None = None,
-    ) -> Callable[[Tile], Scored]:
-        def scored(tile: Tile) -> Scored:
-            gone = lost[tile.outer]
-            return score_tile(
-                np.where(gone, np.float32(0), image[tile.outer]), variance[tile.outer], gone, made, tile
-            )
+    def subtracted(self, *given: Any) -> None:
+        return None
 
-        return scored
+    def scored(self, *given: Any) -> None:
+        return None
 
 
 CPU: Device = _Cpu()

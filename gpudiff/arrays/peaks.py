@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.stamps import square
 
@@ -21,9 +22,13 @@ def peaks(image: np.ndarray, threshold: float, lost: np.ndarray | None = None) -
 
     At most one a block, in the order of the blocks: made to pick stars quickly, not to be complete.  Positions
     within 4 px of the image's edge are left out, and what is beyond the last whole block.
-    image : (H, W) float32 without NaN; lost : (H, W) bool, where the image, which may be NaN there, counts as 0
+    image : (H, W) float32 without NaN; lost : (H, W) bool, where the image, which may be NaN there, counts as 0;
+        both also on a device
     threshold : taken as float32
     """
+    if isinstance(image, Afar):
+        gone = lost.there if isinstance(lost, Afar) else None if lost is None else lost[None]
+        return image.on_device(lambda launcher, there: peaks_cuda(launcher, there, [threshold], gone))[0]
     height, width = image.shape
     rows, columns = height // BLOCK, width // BLOCK
     if rows == 0 or columns == 0:

@@ -1,4 +1,4 @@
-"""Planes that host and device both hold: what the host does to its own, done to the device's.
+"""What the host does to planes that lie on a device.
 
 All change planes in place.  (B, ...) : a batch of images; pixels are numbered through the whole batch.
 """
@@ -18,9 +18,9 @@ def put(planes: np.ndarray, pixels: np.ndarray, values: np.ndarray) -> None:
     planes.reshape(-1)[pixels] = values
 
 
-def mark(planes: np.ndarray, pixels: np.ndarray) -> None:
-    """Mark single pixels.  planes : bool or uint8 in C order; pixels : (N,)"""
-    planes.reshape(-1)[pixels] = 1
+def mark(planes: np.ndarray, pixels: np.ndarray, value: bool = True) -> None:
+    """Mark single pixels, or clear them.  planes : bool or uint8 in C order; pixels : (N,)"""
+    planes.reshape(-1)[pixels] = value
 
 
 def take_sky(planes: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
@@ -44,11 +44,11 @@ def put_cuda(launcher: Launcher, planes: Any, pixels: np.ndarray, values: np.nda
         launcher.launch("retouch", "put", _blocks(len(pixels)), (BLOCK, 1, 1), [*arrays, np.int32(len(pixels))])
 
 
-def mark_cuda(launcher: Launcher, planes: Any, pixels: np.ndarray) -> None:
+def mark_cuda(launcher: Launcher, planes: Any, pixels: np.ndarray, value: bool = True) -> None:
     """`mark` on a GPU.  planes : uint8"""
     if len(pixels):
-        arrays = [planes, launcher.upload(pixels, np.int32)]
-        launcher.launch("retouch", "mark", _blocks(len(pixels)), (BLOCK, 1, 1), [*arrays, np.int32(len(pixels))])
+        arguments = [planes, launcher.upload(pixels, np.int32), np.int32(len(pixels)), np.int32(value)]
+        launcher.launch("retouch", "mark", _blocks(len(pixels)), (BLOCK, 1, 1), arguments)
 
 
 def take_sky_cuda(launcher: Launcher, planes: Any, rows: np.ndarray, columns: np.ndarray) -> None:

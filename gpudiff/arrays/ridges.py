@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import map_coordinates
 
+from gpudiff.arrays.afar import here
 from gpudiff.arrays.rays import CORRELATED, MEDIAN, median_of_known, nearest
 
 RADII = np.arange(2.0, 4.25, 0.5)
@@ -56,7 +57,8 @@ def _around(score: np.ndarray, y: np.ndarray, x: np.ndarray, fwhm: float) -> np.
     step = np.concatenate([RADII, -RADII]) * fwhm
     rows = y[:, None, None] + np.sin(angle)[:, None] * step
     columns = x[:, None, None] + np.cos(angle)[:, None] * step
-    light = map_coordinates(score, [rows, columns], order=0, cval=0.0) * np.sign(score[y, x])[:, None, None]
+    seen = here(score, rows, columns)
+    light = map_coordinates(seen, [rows, columns], order=0, cval=0.0) * np.sign(score[y, x])[:, None, None]
     return light.reshape(len(y), DIRECTIONS, 2, len(RADII))
 
 
@@ -71,7 +73,7 @@ def along(
     step = np.stack([step, -step], 1)
     radians = np.radians(angle)[:, None, None]
     rows, columns = y[:, None, None] + np.sin(radians) * step, x[:, None, None] + np.cos(radians) * step
-    return map_coordinates(score, [rows, columns], order=0, cval=0.0).mean(-1)
+    return map_coordinates(here(score, rows, columns), [rows, columns], order=0, cval=0.0).mean(-1)
 
 
 FLANK = np.arange(2.0, 3.6, 0.5)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
+from gpudiff.arrays.afar import sampled
 from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.polynomial import field, terms
 from gpudiff.arrays.subtract_tiles import COLUMNS, ROWS, SHARED_BUDGET, borders, by_column, polynomial_fit
@@ -21,6 +22,8 @@ from gpudiff.model.errors import WrongShape
 
 ORDER = 2
 """Of the polynomial that carries the filters over the field."""
+SEEN = 8
+"""Every so many rows and columns of a tile tell its typical variance."""
 
 
 def noise_power(kernel: np.ndarray, target: float, convolved: float, size: int) -> np.ndarray:
@@ -82,10 +85,10 @@ class Filters:
     def floor(self, tile: Tile, level: np.ndarray) -> np.float32:
         """Information below which a pixel has none: far above float32 rounding, far below that of any sky.
 
-        level : (h, w) float32 variance of the tile's core
+        level : float32 variance of the tile's core, every SEEN-th row and column of it
         """
         squares = float(_terms(tile) @ self.profile[:, 1, 0].real)
-        return np.float32(1e-5 * squares / max(float(np.median(level[::8, ::8])), 1e-30))
+        return np.float32(1e-5 * squares / max(float(np.median(level)), 1e-30))
 
 
 def filters(
@@ -147,12 +150,22 @@ def score_tile(
     spectrum *= profile.reshape(2, size, -1)
     both = tile.cut(scipy.fft.irfft2(spectrum, s=(size, size), overwrite_x=True), made.half)
     core = _core(tile)
-    floor = made.floor(tile, level[core])
+    floor = made.floor(tile, level[core][::SEEN, ::SEEN])
     gone = lost[core] | (both[1] < floor)
     information = np.maximum(both[1], floor)
     score = both[0] / np.sqrt(information)
     score[gone] = 0
     return Scored(np.where(gone, 0, white[core]), level[core], score, gone)
+
+
+def scorer(image: np.ndarray, variance: np.ndarray, lost: np.ndarray, made: Filters) -> Callable[[Tile], Scored]:
+    """A function for each tile's whitened difference and score.  image, variance, lost : (H, W)"""
+
+    def scored(tile: Tile) -> Scored:
+        gone = lost[tile.outer]
+        return score_tile(np.where(gone, np.float32(0), image[tile.outer]), variance[tile.outer], gone, made, tile)
+
+    return scored
 
 
 def _terms(tile: Tile) -> np.ndarray:
@@ -183,12 +196,14 @@ def score_tiles_cuda(
     made: Sequence[Filters],
     pieces: Sequence[Tile],
     seen: Sequence[np.ndarray] = (),
+    used_up: bool = False,
 ) -> tuple[Any, Any, Any, Any]:
     """The same for a batch on a GPU: `score_tile` of all the tiles that cover the images.
 
     images, variances : (B, H, W) float32, lost : (B, H, W) bool or uint8; on the device or the host
     made : one for each image, of one size
-    seen : (H, W) variances on the host, where they are there too; else they are brought down
+    seen : (H, W) variances for the host to look at, an `Afar` too; else they are brought down
+    used_up : the whitened difference may lie where the images lay
     Returns (B, H, W) on the device: whitened difference and its variance, NaN where lost; score, 0 where lost;
     lost, uint8.  The whitening filter ends where less than LEFT_OUT of its energy lies beyond.  Raises WrongShape.
     """
@@ -222,7 +237,8 @@ def score_tiles_cuda(
     whitening = launcher.upload(np.stack(filters_at), np.float32)
     arrays = [images, lost, whitening, *borders_there, squares]
     launch("whiten", half, arrays, [half, tall, wide], shared_bytes(filter_side, 1, warps))
-    outputs = [launcher.empty(images.shape, np.dtype(kind)) for kind in ("f4", "f4", "f4", "u1")]
+    white = images if used_up else launcher.empty(images.shape, np.float32)
+    outputs = [white, *(launcher.empty(images.shape, np.dtype(kind)) for kind in ("f4", "f4", "u1"))]
     tables = [launcher.upload(np.stack(each), np.float32) for each in (profiles, levels, floors)]
     arrays = [squares, variances, lost, *tables, *borders_there, *outputs]
     launch("score", 0, arrays, [tall, wide], shared_bytes(psf_side, 2, warps))
@@ -274,7 +290,8 @@ def tile_filters(made: Filters, pieces: Sequence[Tile], reach: int) -> tuple[np.
 
 def _floors(made: Filters, pieces: Sequence[Tile], variance: np.ndarray) -> np.ndarray:
     """(T,) information below which a pixel of each tile has none."""
-    return np.array([made.floor(tile, variance[tile.core] * made.level(tile)) for tile in pieces])
+    seen = sampled(variance, pieces, SEEN)
+    return np.array([made.floor(tile, one * made.level(tile)) for tile, one in zip(pieces, seen, strict=True)])
 
 
 def warps_for(filter_side: int, psf_side: int) -> int:

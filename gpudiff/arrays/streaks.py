@@ -6,13 +6,19 @@ AJ 156, 229).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from gpudiff.arrays.afar import Afar
+from gpudiff.arrays.device import Launcher
 
 FINEST, MOST_CELLS = 4, 512
 """Pixels of a cell's side at least, and cells on an image's side at most."""
 BAND = 16
 """Rows of cells that are summed at a time."""
+THREADS = 256
+"""Of a block in the CUDA body, each for a cell."""
 CLIP = 2.0
 """Mean significance of a cell that counts at most: a star is no line."""
 SUSPECTED = 8.0
@@ -59,25 +65,30 @@ def find_streaks(score: np.ndarray, fwhm: float) -> list[Streak]:
     score : (H, W) float32, unit normal where nothing is, 0 where there is no value; fwhm : of the PSF, px
     """
     side = max(FINEST, -(-max(score.shape) // MOST_CELLS))
-    cells = _cells(score, side)
+    means = cells(score, side)
     found: list[Streak] = []
     for _ in range(TRIES):
-        ends, significance = brightest_line(cells)
+        ends, significance = brightest_line(means)
         if significance < SUSPECTED:
             break
         middle = np.asarray(ends) * side + (side - 1) / 2
         streak = _looked_at(score, middle, fwhm, 1.5 * side)
         if streak is not None:
             found.append(streak)
-            _cross_out(cells, streak, side)
+            _cross_out(means, streak, side)
         else:
             x0, y0, x1, y1 = (float(value) for value in middle)
-            _cross_out(cells, Streak(x0, y0, x1, y1, 0.5 * side, 0.0), side)
+            _cross_out(means, Streak(x0, y0, x1, y1, 0.5 * side, 0.0), side)
     return found
 
 
-def _cells(score: np.ndarray, side: int) -> np.ndarray:
-    """(h, w) float32 mean score of cells, clipped; what does not fill a cell at the far edges is left out."""
+def cells(score: np.ndarray, side: int) -> np.ndarray:
+    """(h, w) float32 mean score of cells, clipped; what does not fill a cell at the far edges is left out.
+
+    score : (H, W) float32, also on a device
+    """
+    if isinstance(score, Afar):
+        return score.on_device(lambda launcher, there: cells_cuda(launcher, there, side))[0]
     height, width = (length // side for length in score.shape)
     means = np.empty((height, width), np.float32)
     ones = np.full(side, 1 / side**2, np.float32)
@@ -86,6 +97,17 @@ def _cells(score: np.ndarray, side: int) -> np.ndarray:
         cut = np.clip(score[band.start * side : band.stop * side, : width * side], -3 * CLIP, 3 * CLIP)
         means[band] = (cut.reshape(-1, side) @ ones).reshape(-1, side, width).sum(1)
     return np.clip(means, -CLIP, CLIP, out=means)
+
+
+def cells_cuda(launcher: Launcher, scores: Any, side: int) -> np.ndarray:
+    """`cells` of a batch on a GPU, by float32 sums: (B, h, w) on the host.  scores : (B, H, W) float32"""
+    batch, height, width = scores.shape
+    made = launcher.empty((batch, height // side, width // side), np.float32)
+    if made.size:
+        grid = (-(-(made.size // batch) // THREADS), 1, batch)
+        arguments = [launcher.upload(scores, np.float32), made, *map(np.int32, (width, height, side))]
+        launcher.launch("streaks", "cell_means", grid, (THREADS, 1, 1), arguments)
+    return launcher.download(made)
 
 
 def _cross_out(cells: np.ndarray, streak: Streak, side: int) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from gpudiff.arrays.components import beyond
 from gpudiff.arrays.measure import Cut, PointFit, own_photons
 from gpudiff.arrays.moments import second_moments
 from gpudiff.arrays.passes import CPU, Device
@@ -74,8 +75,9 @@ def detect(difference: Difference, configuration: Configuration, device: Device 
 
 def _mark(difference: Difference, threshold: float) -> Difference:
     mask = difference.mask.copy()
-    mask[difference.score >= threshold] |= bit("DETECTED")
-    mask[difference.score <= -threshold] |= bit("DETECTED_NEGATIVE")
+    y, x = beyond(difference.score, threshold)
+    negative = difference.score[y, x] < 0
+    mask[y, x] |= np.where(negative, bit("DETECTED_NEGATIVE"), bit("DETECTED")).astype(mask.dtype)
     return dataclasses.replace(difference, mask=mask)
 
 

@@ -7,11 +7,12 @@ import numpy as np
 from scipy import ndimage
 
 from gpudiff.arrays import saturated
-from gpudiff.arrays.box import box_means
+from gpudiff.arrays.afar import Afar, sampled
 from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
-from gpudiff.arrays.score_tiles import Filters, filters
+from gpudiff.arrays.quiet_sky import light
+from gpudiff.arrays.score_tiles import Filters, filters, scorer
 from gpudiff.arrays.subtract_tiles import kernel_sum
 from gpudiff.arrays.tiles import Tile, tiles
 from gpudiff.model.config import Configuration, Match
@@ -38,8 +39,8 @@ PROFILE = 15, 30
 """Least and greatest half width of the PSF that the score filters with, pixels; between them 3.5 FWHM."""
 UNEVEN = 0.1
 """Sigmas of a pixel, rms, of a residual sky that is taken out before the kernel is fitted once more."""
-SEEN, BRIGHT = 4.0, 6.0
-"""Sigmas of a 7 x 7 mean from which there is something in the difference; and in one whose sky is still in it."""
+SEEN = 4.0
+"""Sigmas of a 7 x 7 mean from which there is something in a difference whose sky is out of it."""
 
 Matcher = Callable[[Exposure, Exposure, Stars, PsfModel, tuple[float, float], Match, Device], KernelFit]
 
@@ -84,20 +85,19 @@ def difference(
     if len(stars) and _uneven(sky, planes.variance):
         notes.append("the sky is not a low-order surface: matched again without its unevenness")
         fit, planes = _match_again(parts, fit.kernel, sky, planes, fit_stars, device, settings.threads)
-    planes.lose(saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width), device)
+    planes.lose(saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width))
     watch.lap("convolve and subtract")
-    seen = noises.measure_matched(planes.image, planes.variance, planes.blank & ~planes.lost, fit.kernel, parts)
-    planes.allow_for(seen, device)
+    seen = noises.measure_matched(planes.image, planes.variance, planes.blank, fit.kernel, parts)
+    planes.allow_for(seen)
     notes.extend(seen.notes)
     made = _filters(fit.kernel, psf, parts, seen, configuration.detect.decorrelate)
     matched = _matched(parts, fit.kernel, planes)
     blank = score(planes, made, template.image, device, settings.threads)
-    scale, before = planes.calibrate(blank, seen, device)
+    scale, before = planes.calibrate(blank, seen)
     residuals = star_residuals(planes.image, planes.variance, matched, stars, FWHM * stars.width("science"))
     profile = given(made.thirds, science.shape, science.name)
     width, rings = FWHM * parts.target_width, parts.rings
     left = allow_for_stars(Surface(planes.score, planes.variance, matched, planes.lost, profile, width, rings))
-    device.resend(planes.score, left.raised)
     notes.extend(left.notes)
     watch.lap("decorrelate and score")
     quality = describe(settings.algorithm, parts, stars, fit, planes, blank, scale, before, science)
@@ -138,11 +138,16 @@ def _subtract(
     shape = parts.target.shape
     pieces = tiles(shape, TILE, kernel.half)
     planes = Planes.empty(shape)
-    into = planes.image, planes.variance, planes.lost
-    subtracted = device.subtracter(bare(parts), bare_kernel(kernel, parts), variance_factors(parts), pieces, into)
+    given = bare(parts), bare_kernel(kernel, parts), variance_factors(parts), pieces
     limit = noises.sky_limit(kernel, parts)
     cells = ResidualSky(pieces)
     reach = round(2.5 * FWHM * parts.target_width)
+    made = device.subtracted(*given, limit, reach) if changed is None else None
+    if made is not None:
+        planes = Planes(*made[0])
+        cells.put(made[1])
+        return planes, _without(cells.smooth(), planes.image, pieces, threads)
+    subtracted = device.subtracter(*given)
 
     def work(tile: Tile) -> None:
         image, variance, model, lost = subtracted(tile)
@@ -155,10 +160,13 @@ def _subtract(
         planes.model[core], planes.lost[core], planes.blank[core] = model, lost, blank
 
     over(work, pieces, threads)
-    sky = cells.smooth()
-    subtract_sky(planes.image, sky, pieces, threads)
-    device.take_sky(planes.image, sky.factors())
-    return planes, sky
+    return planes, _without(cells.smooth(), planes.image, pieces, threads)
+
+
+def _without(sky: SmoothPlane, image: np.ndarray, pieces: list[Tile], threads: int) -> SmoothPlane:
+    """The sky, which is taken out of the image."""
+    subtract_sky(image, sky, pieces, threads)
+    return sky
 
 
 def _match_again(
@@ -183,17 +191,6 @@ def _match_again(
 def _uneven(sky: SmoothPlane, variance: np.ndarray) -> bool:
     """Whether a residual sky is rough enough to spoil the fit of the kernel."""
     return bool(np.std(sky.grid) > UNEVEN * np.sqrt(np.median(variance[::7, ::7])))
-
-
-def light(image: np.ndarray, variance: np.ndarray, blank: np.ndarray, reach: int) -> np.ndarray:
-    """(h, w) bool: pixels within reach of what changed so much that its wings would pass for sky.
-
-    Seen against its surroundings: a sky with structure is no change.
-    """
-    ratio = np.where(blank, image / np.sqrt(variance), np.float32(0))
-    near, around = box_means(ratio, noises.MEAN)
-    bright = np.abs(near - around) * noises.MEAN > BRIGHT
-    return ndimage.maximum_filter(bright, 2 * reach + 1) if bright.any() else bright
 
 
 def _changed(planes: Planes) -> np.ndarray:
@@ -270,7 +267,11 @@ def score(
     step = int(np.clip(np.sqrt(white.size / 2e5), 1, 5))
     samples: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(pieces)
 
-    scored_at = device.scorer(planes.image, planes.variance, planes.lost, made, pieces, score)
+    kept = device.scored(planes.image, planes.variance, planes.lost, made, pieces)
+    if kept is not None:
+        planes.image, planes.variance, planes.score, planes.lost = kept
+        return _samples(planes, pieces, step)
+    scored_at = scorer(planes.image, planes.variance, planes.lost, made)
 
     def work(tile: Tile) -> None:
         scored = scored_at(tile)
@@ -292,6 +293,14 @@ def score(
     return np.concatenate([a for a, _ in samples]), np.concatenate([b for _, b in samples])
 
 
+def _samples(planes: Planes, pieces: list[Tile], step: int) -> tuple[np.ndarray, np.ndarray]:
+    """(difference / sigma, score) on blank sky of every `step`-th row and column of the tiles."""
+    given = planes.image, planes.variance, planes.score, planes.blank
+    image, variance, score, blank = (np.concatenate([*map(np.ravel, sampled(one, pieces, step))]) for one in given)
+    use = blank & np.isfinite(image)
+    return image[use] / np.sqrt(variance[use]), score[use]
+
+
 # ---------------------------------------------------------------- what is said about it
 def cropped(psf: PsfModel, half: int) -> np.ndarray:
     """(9, P, P) float32 PSF of the convolved image itself at the frame's thirds."""
@@ -304,6 +313,8 @@ def _matched(parts: Roles, kernel: MatchingKernel, planes: Planes) -> np.ndarray
     """The template as subtracted, in the science image's unit."""
     if not parts.convolves_science:
         return planes.model
+    if isinstance(planes.model, Afar):
+        planes.model = np.empty(planes.model.shape, np.float32)
     for tile in tiles(parts.target.shape, 1024, 0):
         planes.model[tile.core] = parts.target.image[tile.core] / kernel_sum(kernel.sums(), kernel.order, tile)
     return planes.model

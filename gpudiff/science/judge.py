@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import minimum_filter
 
+from gpudiff.arrays.afar import holes
 from gpudiff.arrays.measure import PointFit, forced
 from gpudiff.arrays.moments import second_moments
 from gpudiff.arrays.peaks import peaks
@@ -242,7 +243,7 @@ def kernel_error(difference: Difference) -> float:
 def _static_stars(difference: Difference) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(y, x, signal to noise) of the matched template's stars above 50 sigma that the difference covers."""
     middle = float(np.nanmedian(difference.variance[::7, ::7]))
-    y, x = peaks(difference.matched, 5 * np.sqrt(middle), ~np.isfinite(difference.image))
+    y, x = peaks(difference.matched, 5 * np.sqrt(middle), holes(difference.image))
     covered = np.isfinite(stamps(difference.image, y, x, 4)).all((1, 2))
     y, x = y[covered], x[covered]
     significance = _significance(difference, y, x)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from gpudiff.arrays.box import box_mean
 from gpudiff.arrays.correlation import autocorrelation, of_kernel
 from gpudiff.arrays.mesh import robust_sigma
+from gpudiff.arrays.quiet_sky import MEAN
+from gpudiff.arrays.quiet_sky import sky_only as sky_only
 from gpudiff.arrays.score_tiles import extra_power, mean_power, noise_power, reach_of
 from gpudiff.arrays.tiles import tiles
 from gpudiff.model.kernel import MatchingKernel
@@ -76,10 +77,6 @@ def sky_variances(parts: Roles, y: float, x: float) -> tuple[float, float]:
     return float(parts.target.sky_variance.at(*where)[0]), float(parts.convolved.sky_variance.at(*where)[0])
 
 
-MEAN = 7
-"""Side of the square, pixels, over which the convolved image is averaged to see whether it shows sky."""
-
-
 def sky_limit(kernel: MatchingKernel, parts: Roles) -> float:
     """Sigmas of the difference below which that average says "sky": 0.4, and 2.5 sigma of its own noise.
 
@@ -96,12 +93,6 @@ def limit_of(filter_image: np.ndarray, sigma: float) -> float:
     """The same for an image made by a filter (K, K) from white noise of `sigma` sigmas of the difference."""
     averaged = ndimage.uniform_filter(np.pad(filter_image, MEAN), MEAN, mode="constant")
     return 0.4 + 2.5 * sigma * float(np.sqrt((averaged**2).sum()))
-
-
-def sky_only(model: np.ndarray, variance: np.ndarray, lost: np.ndarray, limit: float) -> np.ndarray:
-    """Bool: pixels where the convolved image shows sky alone: its 7 x 7 mean is below `limit` sigma."""
-    mean = box_mean(model, MEAN)
-    return ~lost & (mean**2 < np.float32(limit**2) * variance)
 
 
 OUTLIER = 4.5

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gpudiff.arrays import residual_sky
+from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.parallel import over
-from gpudiff.arrays.passes import Device
+from gpudiff.arrays.stamps import positions
 from gpudiff.arrays.tiles import Tile
 from gpudiff.model.frame import Exposure
 from gpudiff.model.mask import UNUSABLE, bit
@@ -36,19 +37,19 @@ class Planes:
         image, variance, model = (np.empty(shape, np.float32) for _ in range(3))
         return cls(image, variance, model, np.empty(shape, bool), np.empty(shape, bool))
 
-    def lose(self, spoilt: np.ndarray, device: Device) -> None:
+    def lose(self, spoilt: np.ndarray) -> None:
         """Pixels that have no value either.  spoilt : (H, W) bool"""
-        self.lost |= spoilt
-        device.resend(self.lost, np.flatnonzero(spoilt))
+        where = positions(spoilt)
+        self.lost[where] = True
+        self.blank[where] = False
 
-    def allow_for(self, seen: noises.Noise, device: Device) -> None:
+    def allow_for(self, seen: noises.Noise) -> None:
         """Multiply the variance by what was seen over it, where that is better known."""
         if seen.calibrated:
             self.variance *= np.float32(seen.seen)
-            device.rescale(self.variance, np.float32(seen.seen))
 
     def calibrate(
-        self, samples: tuple[np.ndarray, np.ndarray], seen: noises.Noise, device: Device
+        self, samples: tuple[np.ndarray, np.ndarray], seen: noises.Noise
     ) -> tuple[tuple[float, float], float]:
         """((scatter of difference / sigma, of the score) that was divided out, what was divided out before).
 
@@ -59,7 +60,6 @@ class Planes:
         scale = noises.scatter(samples[0]), noises.scatter(samples[1])
         self.variance *= np.float32(scale[0] ** 2)
         self.score /= np.float32(scale[1])
-        device.rescale(self.score, np.float32(scale[1]), divides=True)
         return scale, float(np.sqrt(seen.seen))
 
 
@@ -79,6 +79,12 @@ class ResidualSky:
         sums = residual_sky.cell_sums(image, quiet)
         self._cells[:, side * j : side * (j + 1), side * i : side * (i + 1)] = sums
 
+    def put(self, sums: np.ndarray) -> None:
+        """Take up all tiles.  sums : (T, 2, CELLS, CELLS) `cell_sums` of each"""
+        side = residual_sky.CELLS
+        rows = sums.reshape(-1, self._columns, 2, side, side)
+        self._cells = rows.transpose(2, 0, 3, 1, 4).reshape(self._cells.shape).astype(float)
+
     def smooth(self) -> SmoothPlane:
         """The plane that the cells show, as fine as they show that it must be."""
         sky = SmoothPlane(residual_sky.residual_sky(self._cells), self._shape)
@@ -88,6 +94,9 @@ class ResidualSky:
 
 def subtract_sky(image: np.ndarray, sky: SmoothPlane, pieces: list[Tile], threads: int) -> None:
     """Take a smooth sky out of an image, in place."""
+    if isinstance(image, Afar):
+        image.take_sky(*sky.factors())
+        return
 
     def work(tile: Tile) -> None:
         image[tile.core] -= sky.cut(tile.y0, tile.y1, tile.x0, tile.x1)
@@ -99,14 +108,14 @@ def mask_of(science: Exposure, template: Exposure, planes: Planes, threads: int)
     """Science's planes, the template's that matter, and NO_DATA or EDGE where there is no value."""
     carried = bit("BAD", "INTRP", "SUSPECT", "STREAK")
     height, width = science.shape
-    out = np.empty((height, width), np.int32)
+    out, gone = np.empty((height, width), np.int32), np.asarray(planes.lost)
     rim = np.ones(width, bool)
     rim[RIM:-RIM] = False
 
     def work(band: slice) -> None:
         mask = science.mask[band] | (template.mask[band] & carried)
         mask[(template.mask[band] & bit("SAT", "SAT_TEMPLATE")) != 0] |= bit("SAT_TEMPLATE")
-        lost = planes.lost[band]
+        lost = gone[band]
         usable = lost & ((mask & bit(*UNUSABLE)) == 0)
         rows = np.arange(band.start, band.stop)
         edge = rim | ((rows < RIM) | (rows >= height - RIM))[:, None]

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from gpudiff.arrays.afar import sampled
 from gpudiff.arrays.moments import FWHM, moments
 from gpudiff.arrays.polynomial import field, terms
 from gpudiff.arrays.stamps import stamps
+from gpudiff.arrays.tiles import Tile
 from gpudiff.model.frame import Difference, Quality
 from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.model.qa import CELL, KERNEL_STAR, side
@@ -175,7 +177,7 @@ def _cells(difference: Difference, stars: Table) -> Table:
     boxes = [(rows[j], rows[j + 1], columns[i], columns[i + 1]) for j in range(grid) for i in range(grid)]
     y0, y1, x0, x1 = np.array(boxes).T
     j, i = np.divmod(np.arange(grid * grid), grid)
-    sky = np.array([_sky(difference, *box) for box in boxes]).T
+    sky = np.array([_sky(difference, *seen) for seen in _seen(difference, boxes)]).T
     columns_of = {"row": j, "column": i, "x0": x0, "x1": x1, "y0": y0, "y1": y1}
     columns_of |= dict(
         zip(("noiseRatio", "scoreStd", "background", "backgroundSigma", "lostFraction"), sky, strict=True)
@@ -191,12 +193,22 @@ def _cells(difference: Difference, stars: Table) -> Table:
     return Table(CELL, columns_of | {"poor": _poor(columns_of, _leaving(stars, at, grid * grid))})
 
 
-def _sky(difference: Difference, y0: int, y1: int, x0: int, x1: int) -> tuple[float, ...]:
+def _seen(
+    difference: Difference, boxes: list[tuple[int, int, int, int]]
+) -> Iterator[tuple[Tile, int, list[np.ndarray]]]:
+    """(cell, step, its [difference, variance, matched template, score] in every `step`-th row and column)."""
+    cells = [Tile(n, *box, 0, 0, difference.image.shape) for n, box in enumerate(boxes)]
+    steps = [max(1, int(np.sqrt((y1 - y0) * (x1 - x0) / SAMPLE))) for y0, y1, x0, x1 in boxes]
+    planes = difference.image, difference.variance, difference.matched, difference.score
+    thin = {step: [sampled(plane, cells, step) for plane in planes] for step in set(steps)}
+    for n, step in enumerate(steps):
+        yield cells[n], step, [plane[n] for plane in thin[step]]
+
+
+def _sky(difference: Difference, cell: Tile, step: int, seen: list[np.ndarray]) -> tuple[float, ...]:
     """(noise ratio, std of the score, mean, the same over sigma, lost share) of a cell's blank sky."""
-    whole = slice(y0, y1), slice(x0, x1)
-    step = max(1, int(np.sqrt((y1 - y0) * (x1 - x0) / SAMPLE)))
-    thin = slice(y0, y1, step), slice(x0, x1, step)
-    image, variance, matched = difference.image[thin], difference.variance[thin], difference.matched[thin]
+    whole, thin = cell.core, (slice(cell.y0, cell.y1, step), slice(cell.x0, cell.x1, step))
+    image, variance, matched, score = seen
     with np.errstate(invalid="ignore"):
         blank = np.isfinite(image) & (matched**2 < DARK**2 * variance)
     blank &= (difference.mask[thin] & bit("DETECTED", "DETECTED_NEGATIVE", "STREAK")) == 0
@@ -209,7 +221,7 @@ def _sky(difference: Difference, y0: int, y1: int, x0: int, x1: int) -> tuple[fl
     usable = (difference.science.mask[whole] & bit(*UNUSABLE)) == 0
     lost = ((difference.mask[whole] & bit("NO_DATA")) != 0) & usable
     share = float(lost.sum() / usable.sum()) if usable.any() else np.nan
-    score = difference.score[thin][blank]
+    score = score[blank]
     return noise, scatter(score) if score.any() else np.nan, level, mean, share
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
+from gpudiff.arrays.components import beyond
 from gpudiff.arrays.rays import blobs, ray_light
 from gpudiff.arrays.ridges import RADII, Beside, along, flanks, patch_beside
 from gpudiff.arrays.stamps import stamps
@@ -69,12 +70,14 @@ def bright_stars(difference: Difference) -> BrightStars:
 
 def _bright_pixels(difference: Difference, limit: float) -> tuple[np.ndarray, np.ndarray]:
     """(y, x) of the pixels above the limit in the template, or saturated."""
-    found = []
-    for band in bands(difference.image.shape[0]):
-        bright = difference.matched[band] > np.float32(limit)
-        bright |= (difference.mask[band] & bit("SAT", "SAT_TEMPLATE")) != 0
-        found.append(np.flatnonzero(bright) + band.start * bright.shape[1])
-    return np.divmod(np.concatenate(found), difference.image.shape[1])
+    (height, width), matched = difference.image.shape, difference.matched
+    y, x = beyond(matched, limit)
+    bright = matched[y, x] > np.float32(limit)
+    found = [(y * width + x)[bright]]
+    for band in bands(height):
+        saturated = (difference.mask[band] & bit("SAT", "SAT_TEMPLATE")) != 0
+        found.append(np.flatnonzero(saturated) + band.start * width)
+    return np.divmod(np.unique(np.concatenate(found)), width)
 
 
 def on_streaks(

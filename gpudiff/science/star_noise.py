@@ -140,7 +140,7 @@ def _learned(surface: Surface, y: np.ndarray, x: np.ndarray) -> tuple[float, flo
 def _raise(surface: Surface, raised: np.ndarray, y: np.ndarray, x: np.ndarray, factor: np.ndarray) -> None:
     """Apply f^2 (N, R, R) round each star; where the squares of two overlap the brighter one, which came first."""
     height, width = surface.score.shape
-    reach = surface.reach
+    reach, changes = surface.reach, []
     for n in range(len(y)):
         top, left = max(0, y[n] - reach), max(0, x[n] - reach)
         box = slice(top, min(height, y[n] + reach + 1)), slice(left, min(width, x[n] + reach + 1))
@@ -148,6 +148,10 @@ def _raise(surface: Surface, raised: np.ndarray, y: np.ndarray, x: np.ndarray, f
             top - y[n] + reach : box[0].stop - y[n] + reach, left - x[n] + reach : box[1].stop - x[n] + reach
         ]
         change = (here > 1 + LEAST) & ~raised[box]
-        surface.score[box][change] /= np.sqrt(here[change])
-        surface.variance[box][change] *= here[change]
         raised[box] |= change
+        rows, columns = np.nonzero(change)
+        changes.append((rows + top, columns + left, here[change]))
+    if changes:
+        y, x, factors = map(np.concatenate, zip(*changes, strict=True))
+        surface.score[y, x] /= np.sqrt(factors)
+        surface.variance[y, x] *= factors

@@ -32,7 +32,8 @@ def subtract(
 ) -> tuple[Difference, Table]:
     """Science minus matched template, and the DIASources in it.
 
-    device : where the passes over all pixels are computed; None: the one that `match.device` names
+    device : where the passes over all pixels are computed; None: the one that `match.device` names.  On a GPU the
+        difference's planes stay there (`arrays.afar`) and come down as they are read
     Raises InputRejected (its branches name why) for frames that cannot be subtracted, DeviceFailed.
     """
     start = time.perf_counter()

@@ -17,6 +17,7 @@ from gpudiff.arrays.correlation import of_kernel
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.quiet_psf import quiet_wings
+from gpudiff.arrays.quiet_sky import light
 from gpudiff.arrays.score_tiles import filters, mean_power, reach_of
 from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.subtract_tiles import background_tile, polynomial_fit
@@ -39,7 +40,7 @@ from gpudiff.model.mask import UNUSABLE, bit, marked
 from gpudiff.model.plane import SmoothPlane
 from gpudiff.science import noise as noises
 from gpudiff.science.clean_stars import clean_stars
-from gpudiff.science.difference import FWHM, PROFILE, TILE, Recipe, cropped, describe, light, score
+from gpudiff.science.difference import FWHM, PROFILE, TILE, Recipe, cropped, describe, score
 from gpudiff.science.given_psfs import match_psfs
 from gpudiff.science.match import KernelFit, match
 from gpudiff.science.pair import Roles, bare, check_pair
@@ -93,20 +94,19 @@ def zogy(science: Exposure, template: Exposure, configuration: Configuration, de
     planes = _subtract(parts, local, settings.threads)
     wider = max(widths)
     edge = max(FWHM * wider, (max(psf.half for psf in psfs) + BEYOND) / 4.3)
-    planes.lose(saturated.spoilt(planes.model, planes.variance, bright, edge, share=1.0), device)
+    planes.lose(saturated.spoilt(planes.model, planes.variance, bright, edge, share=1.0))
     watch.lap("convolve and subtract")
     known = science.variance_known and template.variance_known
-    seen = noises.measure(planes.image, planes.variance, planes.blank & ~planes.lost, local.correlation, known)
-    planes.allow_for(seen, device)
+    seen = noises.measure(planes.image, planes.variance, planes.blank, local.correlation, known)
+    planes.allow_for(seen)
     notes = (*notes, *seen.notes)
     made = _recipe(local, seen, wider)
     matched = planes.model
     blank = score(planes, made, template.image, device, settings.threads)
-    scale, before = planes.calibrate(blank, seen, device)
+    scale, before = planes.calibrate(blank, seen)
     residuals = star_residuals(planes.image, planes.variance, matched, stars, FWHM * stars.width("science"))
     profile = given(made.thirds, science.shape, science.name)
     left = allow_for_stars(Surface(planes.score, planes.variance, matched, planes.lost, profile, FWHM * wider))
-    device.resend(planes.score, left.raised)
     notes = (*notes, *left.notes)
     watch.lap("decorrelate and score")
     quality = describe("zogy", parts, stars, fit, planes, blank, scale, before, science)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.components import extrema, tops, tops_cuda
+from gpudiff.arrays.components import beyond, beyond_cuda, extrema, tops, tops_cuda
 
 
 def blobs(*peaks, shape=(100, 120), sigma=2.0):
@@ -76,6 +76,12 @@ def test_noise_at_1_sigma_gives_a_list_without_repeats_close_by(turn):
     assert distance.min() >= 4.5
 
 
+def test_all_pixels_beyond_the_threshold_are_listed_row_by_row():
+    score = np.zeros((300, 50), np.float32)
+    score[2, 3], score[2, 4], score[299, 0], score[7, 7] = -5, 9, 5, np.nan
+    assert [one.tolist() for one in beyond(score, 5)] == [[2, 2, 299], [3, 4, 0]]
+
+
 # ---------------------------------------------------------------- the CUDA body
 @pytest.mark.parametrize(("batch", "shape"), [(1, (150, 45)), (9, (33, 31)), (2, (5, 70))])
 def test_cuda_body_agrees_with_the_definition(launcher, batch, shape):
@@ -83,9 +89,10 @@ def test_cuda_body_agrees_with_the_definition(launcher, batch, shape):
     scores = rng.normal(0, 2, (batch, *shape)).astype(np.float32)
     scores[:, :3, :4] = np.float32(5)  # equal neighbours, at a corner: each is as large as any near it
     scores[0] = 0 if batch == 2 else scores[0]
-    for score, (y, x, found) in zip(scores, tops_cuda(launcher, scores, 3), strict=True):
-        np.testing.assert_array_equal((y, x), tops(score, 3))
-        np.testing.assert_array_equal(found, score[y, x])
+    for listed_cuda, definition in ((tops_cuda, tops), (beyond_cuda, beyond)):
+        for score, (y, x, found) in zip(scores, listed_cuda(launcher, scores, 3), strict=True):
+            np.testing.assert_array_equal((y, x), definition(score, 3))
+            np.testing.assert_array_equal(found, score[y, x])
 
 
 def test_cuda_body_lists_every_pixel_of_a_bad_image(launcher):

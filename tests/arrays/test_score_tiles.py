@@ -203,7 +203,8 @@ def test_cuda_body_agrees_with_the_definition(launcher, batch, shape, half, reac
     jobs = [job(shape, seed, half, whiten_at, pieces[0].size, reach) for seed in range(batch)]
     planes = [np.stack(plane) for plane in list(zip(*jobs, strict=True))[:3]]
     made = [one[3] for one in jobs]
-    got = [launcher.download(one) for one in score_tiles.score_tiles_cuda(launcher, *planes, made, pieces)]
+    scored = score_tiles.score_tiles_cuda(launcher, *planes, made, pieces, used_up=True)
+    got = [launcher.download(one) for one in scored]
     for n in range(batch):
         for tile in pieces:
             cut = (np.ascontiguousarray(plane[n][tile.outer]) for plane in planes)

@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from gpudiff.arrays.artefacts import add_streak
-from gpudiff.arrays.streaks import brightest_line, find_streaks, line_pixels, radon
+from gpudiff.arrays.streaks import brightest_line, cells, cells_cuda, find_streaks, line_pixels, radon
 
 FWHM = 4.5
 WIDTH = FWHM / 2.3548
@@ -102,3 +102,17 @@ def test_line_pixels_are_those_within_reach():
     across = np.abs((y - 10) * unit[0] - (x - 5) * unit[1])
     inner = (x > 8) & (x < 47)
     np.testing.assert_array_equal(near[inner], (across <= 2.0)[inner])
+
+
+def test_cells_hold_the_mean_of_whole_squares_clipped():
+    score = np.ones((9, 13), np.float32)
+    score[0, 0], score[4:8, 8:12] = 100, -100
+    assert cells(score, 4).tolist() == [[np.float32(21 / 16), 1, 1], [1, 1, -2]]
+
+
+# ---------------------------------------------------------------- the CUDA body
+@pytest.mark.parametrize(("batch", "shape", "side"), [(1, (70, 151), 4), (9, (35, 41), 8), (2, (5, 70), 8)])
+def test_cuda_body_agrees_with_the_definition(launcher, batch, shape, side):
+    scores = np.random.default_rng(batch).normal(0, 4, (batch, *shape)).astype(np.float32)
+    for found, score in zip(cells_cuda(launcher, scores, side), scores, strict=True):
+        np.testing.assert_allclose(found, cells(score, side), atol=1e-6)  # float32 sums

@@ -1,0 +1,139 @@
+"""Planes that stay on a device, and what the host reads of them."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpudiff.arrays import afar
+from gpudiff.arrays.afar import Afar, here
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
+
+from counting import Counting
+
+SHAPE = 70, 101
+
+
+class Device:
+    """Room enough."""
+
+    def __init__(self, launcher):
+        self.launcher = launcher
+
+    def with_room(self, work):
+        return work()
+
+
+@pytest.fixture
+def plane():
+    return np.random.default_rng(3).normal(size=SHAPE).astype(np.float32)
+
+
+@pytest.fixture
+def there(plane):
+    """The plane on a device that counts what comes down."""
+    launcher = Counting()
+    return Afar(Device(launcher), launcher.upload(plane[None], np.float32))
+
+
+def came(there):
+    """Bytes that came down since the last call."""
+    total = sum(there.device.launcher.down)
+    there.device.launcher.down.clear()
+    return total
+
+
+KEYS = {
+    "pixels": (np.array([3, 60, -1]), np.array([100, 7, -101])),
+    "squares of pixels": (np.arange(8, 12)[:, None], np.arange(30, 35)),
+    "a pixel": (4, 5),
+    "a box": (slice(10, 30), slice(90, None)),
+    "rows": slice(16, 40),
+    "every seventh": (slice(None, None, 7), slice(None, None, 7)),
+    "none": (slice(5, 5), slice(None)),
+    "a row": 5,
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_it_is_read_as_an_array_is(plane, there, name):
+    np.testing.assert_array_equal(there[KEYS[name]], plane[KEYS[name]])
+
+
+def test_what_is_read_comes_down_in_squares_each_once(there):
+    there[np.array([1, 2]), np.array([1, 20])]
+    assert came(there) == 2 * 16 * 16 * 4
+    there[0:16, 0:40]
+    assert came(there) == 16 * 16 * 4
+    for _ in range(2):
+        there[::7, ::7]
+    assert came(there) == 10 * 15 * 4
+
+
+def test_all_of_it_comes_down_once_for_all_else(plane, there):
+    np.testing.assert_array_equal(np.isfinite(there + 1), np.isfinite(plane))
+    assert there.sum() == plane.sum()
+    assert came(there) == plane.nbytes
+    there[plane > 0]
+    assert came(there) == 0
+
+
+def test_pixels_are_written_on_the_device_and_on_the_host(plane, there):
+    y, x = np.array([3, 69]), np.array([5, 100])
+    there[::3, ::5]
+    there[y, x] *= 2
+    plane[y, x] *= 2
+    np.testing.assert_array_equal(there[y, x], plane[y, x])
+    np.testing.assert_array_equal(there[::3, ::5], plane[::3, ::5])
+    there._forget()
+    np.testing.assert_array_equal(there, plane)
+
+
+def test_a_factor_and_a_sky_change_what_was_read_too(plane, there):
+    there[0:16, 0:16]
+    rows, columns = np.ones((SHAPE[0], 1), np.float32), np.full((1, SHAPE[1]), 0.25, np.float32)
+    there *= 2
+    there /= 3
+    there.take_sky(rows, columns)
+    np.testing.assert_allclose(there[0:16, 0:16], (plane * 2 / 3 - 0.25)[0:16, 0:16], atol=1e-6)  # float32
+
+
+def test_flags_are_read_and_written(plane):
+    launcher = Counting()
+    flags = plane > 0.5
+    there = Afar(Device(launcher), launcher.upload(flags[None], np.uint8), bool)
+    y, x = np.array([0, 30, 31]), np.array([7, 8, 9])
+    there[y, x] = flags[y, x] = np.array([True, False, True])
+    np.testing.assert_array_equal(there[y, x], flags[y, x])
+    np.testing.assert_array_equal(~np.asarray(there), ~flags)
+
+
+def test_a_change_that_would_be_lost_is_refused(there):
+    with pytest.raises(TypeError, match="is written to by"):
+        there[0:3, 0:3] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        there[0:3, 0:3][0, 0] = 1
+    with pytest.raises(TypeError):
+        there += 1
+
+
+def test_beside_some_places_it_is_known_alone(plane, there):
+    y, x = np.array([15.4, -3.0]), np.array([20.6, 200.0])
+    seen = here(there, y, x)
+    assert came(there) == 3 * 16 * 16 * 4
+    np.testing.assert_array_equal(seen[15:17, 20:22], plane[15:17, 20:22])
+    assert here(plane, y, x) is plane
+
+
+# ---------------------------------------------------------------- the CUDA bodies
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_cuda_bodies_agree_with_the_definitions(launcher, plane, dtype):
+    values = (100 * plane).astype(dtype)
+    device = launcher.upload(values[None], dtype)
+    j, i = np.array([0, 4, 2, 4]), np.array([0, 6, 3, 1])
+    np.testing.assert_array_equal(afar.squares_cuda(launcher, device, j, i), afar.squares(values, j, i))
+    rows, columns = np.array([0, 69, 5]), range(3, 101, 9)
+    found = afar.lattice_cuda(launcher, device, rows, columns)
+    np.testing.assert_array_equal(found, afar.lattice(values, rows, columns))

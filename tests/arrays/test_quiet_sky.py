@@ -1,0 +1,61 @@
+"""Where a difference shows sky alone, and what is left there."""
+
+import numpy as np
+import pytest
+
+from gpudiff.arrays.quiet_sky import light, quiet_sky, quiet_sky_cuda
+from gpudiff.arrays.residual_sky import CELLS
+from gpudiff.arrays.tiles import tiles
+
+
+def planes(shape, seed=1):
+    """(image, variance, model, lost) of noise with a star in the model and a change in the image."""
+    rng = np.random.default_rng(seed)
+    image, variance = rng.normal(0, 2, shape).astype(np.float32), rng.uniform(3, 5, shape).astype(np.float32)
+    model = rng.normal(0, 0.3, shape).astype(np.float32)
+    model[..., 10:14, 20:24] += 30
+    image[..., 30:33, 40:43] += 20
+    return image, variance, model, rng.random(shape) < 0.02
+
+
+def test_stars_and_lost_pixels_are_no_blank_sky():
+    made = planes((64, 64))
+    blank, _ = quiet_sky(*made, 0.6, 5)
+    assert not blank[10:14, 20:24].any()
+    assert not blank[made[3]].any()
+    assert blank[40:].mean() > 0.9
+
+
+def test_what_changed_and_its_surroundings_are_not_summed():
+    made = planes((64, 64))
+    _, (sums, number) = quiet_sky(*made, 0.6, 5)
+    assert number[7:9, 9:11].max() == 0  # cells of 4 px
+    assert number.sum() == pytest.approx(64 * 64 - 19 * 19, rel=0.1)
+    assert np.abs(sums).max() < 5 * 2 * 4  # five sigma of 16 pixels of noise
+
+
+def test_a_structured_sky_is_no_change():
+    image = np.repeat(np.linspace(0, 20, 128, dtype=np.float32)[None], 128, 0)
+    assert not light(image, np.ones_like(image), np.ones(image.shape, bool), 5).any()
+
+
+# ---------------------------------------------------------------- the CUDA body
+@pytest.mark.parametrize(
+    ("batch", "shape", "side"), [(1, (70, 151), 64), (2, (35, 41), 64), (9, (12, 50), 64), (1, (66, 70), 256)]
+)
+def test_cuda_body_agrees_with_the_definition(launcher, batch, shape, side):
+    made = planes((batch, *shape), batch)
+    limits, reaches = np.linspace(0.5, 0.7, batch), np.arange(batch) + 3
+    pieces = tiles(shape, side, 4)
+    there = [launcher.upload(plane, np.uint8 if plane.dtype == bool else np.float32) for plane in made]
+    blank, sums = quiet_sky_cuda(launcher, tuple(there), pieces, limits, reaches)
+    blank = launcher.download(blank).view(bool)
+    assert sums.shape == (batch, len(pieces), 2, CELLS, CELLS)
+    for n in range(batch):
+        for tile in pieces:
+            core = [plane[n][tile.core] for plane in made]
+            expected, (total, number) = quiet_sky(*core, limits[n], reaches[n])
+            np.testing.assert_array_equal(blank[n][tile.core], expected)
+            np.testing.assert_array_equal(sums[n, tile.index, 1], number)
+            # Some 100 values of 2 in float32, added in another order.
+            np.testing.assert_allclose(sums[n, tile.index, 0], total, rtol=1e-5, atol=1e-4)
