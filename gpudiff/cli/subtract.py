@@ -5,7 +5,6 @@ import ctypes
 import gc
 import json
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -50,20 +49,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     start = time.perf_counter()
-    from gpudiff.edges.reliability_model import model_named
-    from gpudiff.science.reliability import rate
-
     configuration = configuration_of(arguments)
     check_outputs(arguments)
     share_memory()
-    subtract_exposures, open_device = load_engine()
+    load_engine()
+    from gpudiff.edges.reliability_model import model_named
+    from gpudiff.science.reliability import rate
+    from gpudiff.science.subtract import open_device, subtract_exposures
+
     device = open_device(configuration)
     model = model_named(configuration.reliability.model)
     begun = time.perf_counter()
     exposures = prepared(arguments, configuration, device)
     seconds = {"load": begun - start, "read and calibrate": time.perf_counter() - begun}
     begun = time.perf_counter()
-    difference, sources = subtract_exposures(*exposures, configuration, device)
+    difference, sources = subtract_exposures(exposures[0], exposures[1], configuration, device)
     difference, sources = rate(difference, sources, model)
     seconds |= _stages(difference.seconds, time.perf_counter() - begun)
     begun = time.perf_counter()
@@ -180,9 +180,8 @@ def share_memory() -> None:
         mallopt(M_ARENA_MAX, 1)
 
 
-def load_engine() -> tuple[Callable, Callable]:
-    """`science.subtract.subtract_exposures`, with astropy.wcs loaded, which the first frame would ask for, and
-    `science.subtract.open_device`.
+def load_engine() -> None:
+    """Import what the rest of the command imports, and astropy.wcs, which the first frame would ask for.
 
     The garbage collector rests meanwhile, and leaves alone what was loaded: it would look at it again and again.
     (Loading beside the reading of the frames was tried: the two get in each other's way.)
@@ -190,11 +189,12 @@ def load_engine() -> tuple[Callable, Callable]:
     gc.disable()
     import astropy.wcs  # noqa: F401
 
-    from gpudiff.science.subtract import open_device, subtract_exposures
+    import gpudiff.edges.reliability_model
+    import gpudiff.science.reliability
+    import gpudiff.science.subtract  # noqa: F401
 
     gc.freeze()
     gc.enable()
-    return subtract_exposures, open_device
 
 
 def write_plot(arguments: argparse.Namespace, difference: Any, sources: Any) -> None:
