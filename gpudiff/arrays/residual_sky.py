@@ -38,15 +38,16 @@ def _members(pixels: int) -> np.ndarray:
     return (np.arange(pixels) * CELLS // pixels == np.arange(CELLS)[:, None]).astype(np.float32)
 
 
-def residual_sky(sums: np.ndarray) -> np.ndarray:
-    """(GY, GX) float64 sky at the centres of GY x GX equal cells; (1, 1), its median, where nothing is predicted.
+def residual_sky(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(sky, own), both (GY, GX) float64, at the centres of GY x GX equal cells.
 
+    sky : (1, 1), its median, where nothing is predicted; own : share of a cell's mean in its sky, 0 without one
     sums : (2, H, W) sum and number of the pixels of each cell of the image; H and W multiples of CELLS
     """
     sums = sums.astype(float)
     known = sums[1] > 0
     if not known.any():
-        return np.zeros((1, 1))
+        return np.zeros((1, 1)), np.zeros((1, 1))
     middle = float(np.median(sums[0][known] / sums[1][known]))
     sums[0] -= middle * sums[1]
     sums[:, _wild(sums)] = 0
@@ -59,8 +60,9 @@ def residual_sky(sums: np.ndarray) -> np.ndarray:
         if explained > most:
             most, chosen = explained, (joined, width)
     if chosen is None:
-        return np.full((1, 1), middle)
-    return middle + _fitted(*chosen, *(np.arange(side) for side in chosen[0].shape[1:]))[0]
+        return np.full((1, 1), middle), np.zeros((1, 1))
+    sky, own = _fitted(*chosen, *(np.arange(side) for side in chosen[0].shape[1:]))
+    return middle + sky, own
 
 
 def _wild(sums: np.ndarray) -> np.ndarray:
@@ -76,15 +78,20 @@ def _joined(sums: np.ndarray, together: int) -> np.ndarray:
 
 
 def _explained(sums: np.ndarray, width: float) -> float:
-    """The sum of squares, over pixels, that is gone when each cell is predicted by the others."""
+    """The sum of squares, over pixels, that is gone when each cell is predicted by the others.
+
+    Of the cells that are judged its share, times the sum of all (the ratio estimator: Cochran 1977, Sampling
+    Techniques, chapter 6): how much sky lies on them by chance says nothing.
+    """
     rows, columns = (np.arange(0, side, -(-side // JUDGED)) for side in sums.shape[1:])
     number = sums[1][np.ix_(rows, columns)]
     mean = sums[0][np.ix_(rows, columns)] / np.maximum(number, 1)
     fitted, own = _fitted(sums, width, rows, columns)
     with np.errstate(invalid="ignore", divide="ignore"):
         left = np.where((number > 0) & (own < 0.99), (mean - fitted) / (1 - own), mean)
-    share = sums[0].size / number.size
-    return share * float((number * (mean**2 - left**2)).sum())
+    squares = float((number * mean**2).sum())
+    gone = 1 - float((number * left**2).sum()) / squares if squares else 0.0
+    return gone * float((sums[0] ** 2 / np.maximum(sums[1], 1)).sum())
 
 
 def _fitted(

@@ -25,7 +25,7 @@ from gpudiff.science.clean_stars import clean_stars
 from gpudiff.science.given_psfs import match_psfs
 from gpudiff.science.match import KernelFit, match
 from gpudiff.science.pair import Roles, bare, bare_kernel, check_pair, roles, variance_factors
-from gpudiff.science.planes import Planes, ResidualSky, mask_of, subtract_sky
+from gpudiff.science.planes import Planes, ResidualSky, mask_of, raised, subtract_sky
 from gpudiff.science.provenance import difference_steps
 from gpudiff.science.psf import given
 from gpudiff.science.quality import star_residuals, star_table
@@ -129,11 +129,15 @@ def difference(
 
 # ---------------------------------------------------------------- convolve and subtract
 def _subtract(
-    parts: Roles, kernel: MatchingKernel, device: Device, threads: int, changed: np.ndarray | None = None
+    parts: Roles,
+    kernel: MatchingKernel,
+    device: Device,
+    threads: int,
+    known: tuple[SmoothPlane, np.ndarray] | None = None,
 ) -> tuple[Planes, SmoothPlane]:
     """The plain difference in the science image's unit, a smooth residual sky removed, and that sky.
 
-    changed : (H, W) bool, pixels that are no sky, where they are known
+    known : from an earlier pass the sky, and (H, W) bool pixels that are no sky
     """
     shape = parts.target.shape
     pieces = tiles(shape, TILE, kernel.half)
@@ -142,30 +146,34 @@ def _subtract(
     limit = noises.sky_limit(kernel, parts)
     cells = ResidualSky(pieces)
     reach = round(2.5 * FWHM * parts.target_width)
-    made = device.subtracted(*given, limit, reach) if changed is None else None
+    made = device.subtracted(*given, limit, reach) if known is None else None
     if made is not None:
         planes = Planes(*made[0])
         cells.put(made[1])
-        return planes, _without(cells.smooth(), planes.image, pieces, threads)
+        return planes, _without_sky(planes, cells, pieces, threads)
     subtracted = device.subtracter(*given)
 
     def work(tile: Tile) -> None:
         image, variance, model, lost = subtracted(tile)
         blank = noises.sky_only(model, variance, lost, limit)
-        quiet = blank & (image**2 < 9 * variance)
-        bright = light(image, variance, blank, reach) if changed is None else changed[tile.core]
-        cells.add(tile, image, quiet & ~bright)
+        if known is None:
+            quiet = blank & (image**2 < 9 * variance) & ~light(image, variance, blank, reach)
+        else:  # outliers are told from the sky: clipped about 0 it would lose from its heights and its depths
+            level = known[0].cut(tile.y0, tile.y1, tile.x0, tile.x1)
+            quiet = blank & ((image - level) ** 2 < 9 * variance) & ~known[1][tile.core]
+        cells.add(tile, image, quiet)
         core = tile.core
         planes.image[core], planes.variance[core] = image, variance
         planes.model[core], planes.lost[core], planes.blank[core] = model, lost, blank
 
     over(work, pieces, threads)
-    return planes, _without(cells.smooth(), planes.image, pieces, threads)
+    return planes, _without_sky(planes, cells, pieces, threads)
 
 
-def _without(sky: SmoothPlane, image: np.ndarray, pieces: list[Tile], threads: int) -> SmoothPlane:
-    """The sky, which is taken out of the image."""
-    subtract_sky(image, sky, pieces, threads)
+def _without_sky(planes: Planes, cells: ResidualSky, pieces: list[Tile], threads: int) -> SmoothPlane:
+    """The residual sky that the cells show, which is taken out of the image."""
+    sky, planes.weight = cells.smooth()
+    subtract_sky(planes.image, sky, pieces, threads)
     return sky
 
 
@@ -183,7 +191,7 @@ def _match_again(
     fit = fit_stars()
     _take_sky(SmoothPlane(-sky.grid, sky.shape), parts, first)
     parts = replace(parts, target=replace(parts.target, held=""))  # rounded twice: not what is held any more
-    again, left = _subtract(parts, fit.kernel, device, threads, _changed(planes))
+    again, left = _subtract(parts, fit.kernel, device, threads, (sky, _changed(planes)))
     _take_sky(left, parts, fit.kernel)
     return fit, again
 
@@ -267,15 +275,20 @@ def score(
     step = int(np.clip(np.sqrt(white.size / 2e5), 1, 5))
     samples: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(pieces)
 
+    lift = raised(planes.weight, recipe.thirds[len(recipe.thirds) // 2])
     kept = device.scored(planes.image, planes.variance, planes.lost, made, pieces)
     if kept is not None:
         planes.image, planes.variance, planes.score, planes.lost = kept
+        if lift is not None:
+            planes.score = np.asarray(planes.score) * lift.cut(0, shape[0], 0, shape[1])
         return _samples(planes, pieces, step)
     scored_at = scorer(planes.image, planes.variance, planes.lost, made)
 
     def work(tile: Tile) -> None:
         scored = scored_at(tile)
         core = tile.core
+        if lift is not None:
+            scored.score[...] *= lift.cut(tile.y0, tile.y1, tile.x0, tile.x1)
         thin = (slice(None, None, step), slice(None, None, step))
         use = planes.blank[core][thin] & ~scored.lost[thin]
         ratio = scored.difference[thin][use] / np.sqrt(scored.variance[thin][use])

@@ -11,7 +11,7 @@ from gpudiff.arrays.stamps import positions
 from gpudiff.arrays.tiles import Tile
 from gpudiff.model.frame import Exposure
 from gpudiff.model.mask import UNUSABLE, bit
-from gpudiff.model.plane import SmoothPlane
+from gpudiff.model.plane import SmoothPlane, constant
 from gpudiff.science import noise as noises
 from gpudiff.science.calibrate import bands
 
@@ -30,6 +30,8 @@ class Planes:
     blank: np.ndarray
     """Sky alone (science.noise.sky_only)."""
     score: np.ndarray = field(default_factory=lambda: np.empty(0))
+    weight: SmoothPlane = field(default_factory=lambda: constant(0.0, (0, 0)))
+    """Of a pixel's own value in the residual sky that was subtracted there."""
 
     @classmethod
     def empty(cls, shape: tuple[int, int]) -> "Planes":
@@ -85,11 +87,36 @@ class ResidualSky:
         rows = sums.reshape(-1, self._columns, 2, side, side)
         self._cells = rows.transpose(2, 0, 3, 1, 4).reshape(self._cells.shape).astype(float)
 
-    def smooth(self) -> SmoothPlane:
-        """The plane that the cells show, as fine as they show that it must be."""
-        sky = SmoothPlane(residual_sky.residual_sky(self._cells), self._shape)
-        sky.cut(0, 1, 0, 1)  # its matrices are made once, before threads read them
-        return sky
+    def smooth(self) -> tuple[SmoothPlane, SmoothPlane]:
+        """The plane that the cells show, as fine as they show that it must be, and `Planes.weight`."""
+        grid, own = residual_sky.residual_sky(self._cells)
+        weight = own * (own.size / (self._shape[0] * self._shape[1]))
+        return _ready(grid, self._shape), _ready(weight, self._shape)
+
+
+def _ready(grid: np.ndarray, shape: tuple[int, int]) -> SmoothPlane:
+    """A plane whose matrices are made, once, before threads read them."""
+    plane = SmoothPlane(grid, shape)
+    plane.cut(0, 1, 0, 1)
+    return plane
+
+
+TAKEN = 0.01
+"""Share of the score's variance that a residual sky may take unnoticed."""
+
+
+def raised(weight: SmoothPlane, psf: np.ndarray) -> SmoothPlane | None:
+    """What the score is multiplied by for the noise that the residual sky took with it; None for nothing.
+
+    The sky is a random field and its surface H the best prediction from the pixels, so sky and noise together
+    have the inverse covariance (1 - H) / variance (Rasmussen & Williams 2006, Gaussian Processes for Machine
+    Learning, section 2.6), and the score the variance sum(P (1 - H) P) / sum(P^2), where H is flat over the PSF P.
+    Where pixels were left out of the sky it took nothing of them.
+
+    psf : (P, P) unit sum
+    """
+    taken = np.clip(weight.grid / float((psf.astype(float) ** 2).sum()), 0, 0.5)
+    return _ready(1 / np.sqrt(1 - taken), weight.shape) if taken.max() > TAKEN else None
 
 
 def subtract_sky(image: np.ndarray, sky: SmoothPlane, pieces: list[Tile], threads: int) -> None:

@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 
 from gpudiff.arrays.components import beyond
 from gpudiff.arrays.rays import blobs, ray_light
-from gpudiff.arrays.ridges import RADII, Beside, along, flanks, patch_beside
+from gpudiff.arrays.ridges import RADII, Beside, along, flanks, patch_beside, scatter_round
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
@@ -33,6 +33,8 @@ BESIDE_STAR = 3.0
 """FWHM from a bright star's core within which a trail, or each of a crowd, may be what the star leaves."""
 CROWD = 3
 """Detections beside one bright star that are a crowd."""
+RESTLESS = 1.25
+"""Scatter of the score round a detection that is no noise (3 errors): the threshold is meant in units of it."""
 FLANK = 3.5
 """Errors of the light beside a trail, of either sign, above which the trail is the rim of something wide."""
 
@@ -113,8 +115,9 @@ def off_source(
     """((N,) on a ray of a bright star, (N,) on another patch or line of light wider than the PSF), both bool.
 
     What the light beside a detection leaves of its score is below the threshold, or a third of it goes on to
-    both sides along a line; for a trail (length > 0, at `angle`), the line goes on beyond both its ends, there is
-    light beside it, or it touches a bright star.
+    both sides along a line, or the score is below the threshold in units of its scatter round the detection; for
+    a trail (length > 0, at `angle`), the line goes on beyond both its ends, there is light beside it, or it
+    touches a bright star.
     light : beside the detections; y, x : (N,) int, peaks of |score|; middle : (y, x) (N,) float, of the trails
     """
     size = np.abs(difference.score[y, x])
@@ -134,6 +137,8 @@ def off_source(
     line = np.where(trailed, ends.min(1) > np.maximum(BEYOND[0], BEYOND[1] * size), line)
     place = np.where(trailed, middle[0], y), np.where(trailed, middle[1], x)
     patch |= trailed & _touched(stars, middle, length, angle, fwhm)
+    scatter = scatter_round(difference.score, *place, np.where(trailed, angle, 0), length, fwhm)
+    patch |= (scatter > RESTLESS) & (size < threshold * scatter)
     ray = _on_rays(difference, stars, place, size, length, angle, threshold)
     return ray, (line | patch) & ~ray
 

@@ -293,7 +293,8 @@ def _subtract(parts: Roles, local: Local, threads: int) -> Planes:
         planes.model[core], planes.lost[core], planes.blank[core] = model, lost, blank
 
     over(work, pieces, threads)
-    subtract_sky(planes.image, cells.smooth(), pieces, threads)
+    sky, planes.weight = cells.smooth()
+    subtract_sky(planes.image, sky, pieces, threads)
     return planes
 
 

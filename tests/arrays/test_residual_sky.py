@@ -21,6 +21,10 @@ def sums_of(image, use=None):
     return out
 
 
+def sky_of(sums):
+    return residual_sky(sums)[0]
+
+
 def noise(seed):
     return np.random.default_rng(seed).standard_normal((SIDE, SIDE)).astype(np.float32)
 
@@ -50,47 +54,65 @@ def test_the_sums_are_those_of_the_used_pixels(shape):
 
 
 def test_a_constant_sky_is_one_number():
-    np.testing.assert_allclose(residual_sky(sums_of(np.full((SIDE, SIDE), 2.5, np.float32))), [[2.5]])
+    np.testing.assert_allclose(sky_of(sums_of(np.full((SIDE, SIDE), 2.5, np.float32))), [[2.5]])
 
 
 def test_without_a_used_pixel_there_is_no_sky():
-    assert residual_sky(sums_of(noise(1), np.zeros((SIDE, SIDE), bool))).tolist() == [[0.0]]
+    assert sky_of(sums_of(noise(1), np.zeros((SIDE, SIDE), bool))).tolist() == [[0.0]]
 
 
 def test_noise_alone_has_hardly_a_surface():
     # A mesh of these cells as they are would have 0.06; a chance success of a coarse one stays below 0.02.
-    assert max(residual_sky(sums_of(noise(seed))).std() for seed in range(5)) < 0.02
+    assert max(sky_of(sums_of(noise(seed))).std() for seed in range(5)) < 0.02
 
 
 @pytest.mark.parametrize(("length", "left"), [(150, 0.07), (200, 0.045), (400, 0.03)])
 def test_structure_is_followed_as_fine_as_it_is_and_no_finer(length, left):
-    grid = residual_sky(sums_of(waves(length) + noise(3)))
+    grid = sky_of(sums_of(waves(length) + noise(3)))
     # Of a rms of 0.5: a cell has a noise of 0.06, and a quadratic 18 px wide misses some of the short waves.
     assert (grid - at_cells(waves(length), grid)).std() < left
 
 
 def test_structure_smaller_than_cells_is_noise():
-    assert np.abs(residual_sky(sums_of(waves(24) + noise(4)))).max() < 0.03
+    assert np.abs(sky_of(sums_of(waves(24) + noise(4)))).max() < 0.03
 
 
 def test_a_slope_goes_on_to_the_edge():
     _, x = np.mgrid[:SIDE, :SIDE]
-    grid = residual_sky(sums_of((x / SIDE - 0.5) + 0.1 * noise(5)))
+    grid = sky_of(sums_of((x / SIDE - 0.5) + 0.1 * noise(5)))
     # A mean of near cells would be off by half a width at the edge: 0.05.
     np.testing.assert_allclose(grid, at_cells(x / SIDE - 0.5, grid), atol=0.015)
 
 
 def test_a_wild_cell_changes_nothing_beyond_itself():
     image = waves(200) + noise(6)
-    clean = residual_sky(sums_of(image))
+    clean = sky_of(sums_of(image))
     image[64:80, 64:80] += 5
     # Its neighbours speak for it: their noise is 0.06 a cell, less what the fit averages away.
-    np.testing.assert_allclose(residual_sky(sums_of(image)), clean, atol=0.05)
+    np.testing.assert_allclose(sky_of(sums_of(image)), clean, atol=0.05)
 
 
 def test_an_empty_part_is_filled_from_round_it():
     use = np.ones((SIDE, SIDE), bool)
     use[200:232, 200:232] = False
     image = waves(400) + noise(7)
-    grid = residual_sky(sums_of(np.where(use, image, 99).astype(np.float32), use))
+    grid = sky_of(sums_of(np.where(use, image, 99).astype(np.float32), use))
     assert (grid - at_cells(waves(400), grid)).std() < 0.04
+
+
+def test_a_cell_tells_how_much_of_its_own_value_is_in_its_sky():
+    image = waves(200) + noise(8)
+    sums = sums_of(image)
+    sky, own = residual_sky(sums)
+    side = SIDE // len(sky)
+    j, i = len(sky) // 2, len(sky) // 3
+    image[side * j : side * (j + 1), side * i : side * (i + 1)] += 0.1
+    # A tenth of a sigma a pixel changes no choice of scale.
+    assert (sky_of(sums_of(image)) - sky)[j, i] == pytest.approx(0.1 * own[j, i], rel=0.02)
+
+
+def test_a_cell_without_pixels_has_nothing_of_its_own_in_its_sky():
+    use = np.ones((SIDE, SIDE), bool)
+    use[200:232, 200:232] = False
+    _, own = residual_sky(sums_of(waves(150) + noise(9), use))
+    assert own.min() == 0 < np.median(own)

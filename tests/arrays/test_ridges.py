@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
-from gpudiff.arrays.ridges import along, beside, flanks, patch_beside
+from gpudiff.arrays.ridges import along, beside, flanks, patch_beside, scatter_round
 
 FWHM = 4.0
 AT = np.array([60]), np.array([60])
@@ -70,3 +71,23 @@ def test_a_trails_own_light_is_no_patch_beside_it():
     score[np.abs(x - y) < 1.4 * FWHM] += 20
     assert beside(score, *AT, FWHM).patch[0] > 0.05
     assert patch_beside(score, *AT, np.array([45.0]), FWHM)[0] == pytest.approx(0, abs=0.02)  # a pixel's step
+
+
+@pytest.mark.parametrize("length", [0.0, 30.0])
+def test_the_scatter_round_a_detection_is_that_of_the_noise_and_not_its_own(length):
+    noise = gaussian_filter(np.random.default_rng(1).standard_normal((760, 760)), FWHM / 2.355)
+    score = (noise / noise.std()).astype(np.float32)
+    y, x = (plane.ravel() for plane in np.mgrid[60:701:80, 60:701:80])
+    for row, column in zip(y, x, strict=True):
+        score[row - 3 : row + 4, column - 3 - int(length / 2) : column + 4 + int(length / 2)] = 9
+    found = scatter_round(score, y, x, np.zeros(len(y)), np.full(len(y), length), FWHM)
+    # 81 places of 1 +- 0.08 each.
+    assert np.median(found) == pytest.approx(1, abs=0.05)
+    assert found.max() < 1.3
+
+
+def test_light_of_both_signs_round_a_detection_is_scatter():
+    y, x = np.mgrid[:121, :121]
+    score = np.where((y - 60) * (x - 60) > 0, 2.0, -2.0).astype(np.float32)
+    found = scatter_round(score, *AT, np.zeros(1), np.zeros(1), FWHM)
+    assert found[0] == pytest.approx(2, abs=0.01)  # 0.5 % for the clipping

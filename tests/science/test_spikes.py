@@ -119,3 +119,11 @@ def test_only_what_a_streak_may_have_made_is_lost_to_it(done, size, lost):
     light = beside(score, *at, made.quality.science_fwhm)
     assert on_streaks(made, *at, light, 5.0).tolist() == [lost]
     assert not on_streaks(scene(done, score), *at, light, 5.0).any()
+
+
+@pytest.mark.parametrize(("scatter", "size", "flagged"), [(1.0, 6.0, False), (1.6, 6.0, True), (1.6, 9.0, False)])
+def test_where_the_score_is_restless_the_threshold_is_in_units_of_its_scatter(done, scatter, size, flagged):
+    y, x = np.mgrid[:200, :300]
+    score = np.where((y // 3 + x // 3) % 2, scatter, -scatter).astype(np.float32)
+    score[100, 130] = size
+    assert judged(scene(done, score), 100, 130) == (False, flagged)

@@ -1,0 +1,50 @@
+"""The residual sky of a difference, and the noise that it takes with it."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from gpudiff.arrays.artefacts import rough_surface
+from gpudiff.arrays.tiles import tiles
+from gpudiff.model.plane import constant
+from gpudiff.science.planes import ResidualSky, raised, subtract_sky
+
+SHAPE, WIDTH = (1024, 1024), 2.0
+
+
+def psf():
+    stamp = np.zeros((25, 25))
+    stamp[12, 12] = 1
+    return gaussian_filter(stamp, WIDTH)
+
+
+def scores(roughness):
+    """(score of noise alone, of noise and a sky that was taken out again, what that is to be multiplied by)."""
+    rng = np.random.default_rng(3)
+    noise = rng.standard_normal(SHAPE).astype(np.float32)
+    image = noise + roughness * rough_surface(SHAPE, 60.0, rng)
+    pieces = tiles(SHAPE, 256, 0)
+    cells = ResidualSky(pieces)
+    for tile in pieces:
+        cells.add(tile, image[tile.core], np.ones(image[tile.core].shape, bool))
+    sky, weight = cells.smooth()
+    subtract_sky(image, sky, pieces, 1)
+    alone, left = (gaussian_filter(one, WIDTH) / np.sqrt((psf() ** 2).sum()) for one in (noise, image))
+    return alone, left, raised(weight, psf())
+
+
+def test_the_score_has_its_scatter_back_where_a_fine_sky_took_noise_with_it():
+    alone, left, lift = scores(0.5)
+    # The noise is the same: what differs is the sky's error, 0.1 of a score.
+    assert left.std() / alone.std() < 0.995
+    assert (left * lift.cut(0, SHAPE[0], 0, SHAPE[1])).std() / alone.std() == pytest.approx(1, abs=0.004)
+
+
+def test_a_smooth_sky_takes_no_noise():
+    alone, left, lift = scores(0.0)
+    assert lift is None
+    assert left.std() / alone.std() == pytest.approx(1, abs=0.002)
+
+
+def test_the_score_stays_where_no_pixel_made_the_sky():
+    assert raised(constant(0.0, SHAPE), psf()) is None
