@@ -38,8 +38,9 @@ def planes(launcher: Any, scores: Any, size: int, batch: int) -> None:
     rows, columns = rng.normal(0, 1, (batch, size, 16)), rng.normal(0, 1, (batch, 16, size))
     retouch.take_sky_cuda(launcher, image, rows, columns)
     retouch.rescale_cuda(launcher, image, np.full(batch, 1.5))
+    retouch.lift_cuda(launcher, image, np.full((batch, size, 16), 0.125), np.ones((batch, 16, size)))
     sky = expected[0] - rows[-1] @ columns[-1]
-    np.testing.assert_allclose(launcher.download(image)[-1], 1.5 * sky, rtol=1e-5, atol=1e-4)  # float32 sums
+    np.testing.assert_allclose(launcher.download(image)[-1], 3 * sky, rtol=1e-5, atol=1e-4)  # float32 sums
 
 
 def looked_at(launcher: Any, scores: Any, lost: Any, size: int, batch: int) -> None:

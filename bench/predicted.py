@@ -95,6 +95,7 @@ def work(
         "spread": Work(2 * pixels, INTEGER * (2 * SPREAD + 1) * 0.1 * pixels),
         "cell_sums": Work(10 * pixels, INTEGER * (2 * SPREAD + 1) * pixels),
         "take_sky": Work(8 * pixels, 2 * 16 * pixels),
+        "lift": Work(8 * pixels, 2 * 16 * pixels),
         "rescale": Work(2 * 8 * pixels),
         "squares": Work(2 * DOWN * pixels),
         "lattice": Work(2 * 3 * 4 * pixels / 25),

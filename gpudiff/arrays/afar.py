@@ -7,7 +7,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from gpudiff.arrays.device import Launcher
-from gpudiff.arrays.retouch import mark_cuda, put_cuda, rescale_cuda, take_sky_cuda
+from gpudiff.arrays.retouch import lift_cuda, mark_cuda, put_cuda, rescale_cuda, take_sky_cuda
 from gpudiff.arrays.tiles import Tile
 
 BLOCK = 16
@@ -114,6 +114,11 @@ class Afar(NDArrayOperatorsMixin):
     def take_sky(self, rows: np.ndarray, columns: np.ndarray) -> None:
         """Subtract a smooth sky, (H, G) times (G, W)."""
         self.on_device(lambda launcher, there: take_sky_cuda(launcher, there, rows[None], columns[None]))
+        self._forget()
+
+    def lift(self, rows: np.ndarray, columns: np.ndarray) -> None:
+        """Multiply by a smooth plane, (H, G) times (G, W)."""
+        self.on_device(lambda launcher, there: lift_cuda(launcher, there, rows[None], columns[None]))
         self._forget()
 
     def on_device(self, work: Callable[[Launcher, Any], Made]) -> Made:

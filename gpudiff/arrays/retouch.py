@@ -28,6 +28,11 @@ def take_sky(planes: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
     planes -= rows @ columns
 
 
+def lift(planes: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
+    """Multiply by smooth planes.  planes : (B, H, W) float32; rows @ columns : (B, H, G) @ (B, G, W)"""
+    planes *= rows @ columns
+
+
 def rescale(planes: np.ndarray, factors: np.ndarray, divides: bool = False) -> None:
     """Multiply each image by its factor, or divide it.  planes : (B, H, W) float32; factors : (B,) float32"""
     if divides:
@@ -53,11 +58,19 @@ def mark_cuda(launcher: Launcher, planes: Any, pixels: np.ndarray, value: bool =
 
 def take_sky_cuda(launcher: Launcher, planes: Any, rows: np.ndarray, columns: np.ndarray) -> None:
     """`take_sky` on a GPU."""
+    _by_smooth("take_sky", launcher, planes, rows, columns)
+
+
+def lift_cuda(launcher: Launcher, planes: Any, rows: np.ndarray, columns: np.ndarray) -> None:
+    """`lift` on a GPU."""
+    _by_smooth("lift", launcher, planes, rows, columns)
+
+
+def _by_smooth(kernel: str, launcher: Launcher, planes: Any, rows: np.ndarray, columns: np.ndarray) -> None:
     batch, height, width = planes.shape
     arrays = [planes, launcher.upload(rows, np.float32), launcher.upload(columns, np.float32)]
     sizes = map(np.int32, (width, height, rows.shape[-1]))
-    grid = _blocks(height * width, batch)
-    launcher.launch("retouch", "take_sky", grid, (BLOCK, 1, 1), [*arrays, *sizes])
+    launcher.launch("retouch", kernel, _blocks(height * width, batch), (BLOCK, 1, 1), [*arrays, *sizes])
 
 
 def rescale_cuda(launcher: Launcher, planes: Any, factors: np.ndarray, divides: bool = False) -> None:

@@ -280,7 +280,8 @@ def score(
     if kept is not None:
         planes.image, planes.variance, planes.score, planes.lost = kept
         if lift is not None:
-            planes.score = np.asarray(planes.score) * lift.cut(0, shape[0], 0, shape[1])
+            assert isinstance(planes.score, Afar)
+            planes.score.lift(*lift.factors())
         return _samples(planes, pieces, step)
     scored_at = scorer(planes.image, planes.variance, planes.lost, made)
 

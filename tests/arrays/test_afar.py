@@ -97,7 +97,8 @@ def test_a_factor_and_a_sky_change_what_was_read_too(plane, there):
     there *= 2
     there /= 3
     there.take_sky(rows, columns)
-    np.testing.assert_allclose(there[0:16, 0:16], (plane * 2 / 3 - 0.25)[0:16, 0:16], atol=1e-6)  # float32
+    there.lift(2 * rows, columns)
+    np.testing.assert_allclose(there[0:16, 0:16], ((plane * 2 / 3 - 0.25) / 2)[0:16, 0:16], atol=1e-6)  # float32
 
 
 def test_flags_are_read_and_written(plane):

@@ -55,6 +55,19 @@ def test_a_smooth_sky_is_subtracted(launcher, planes, cells):
     np.testing.assert_allclose(planes, expected, atol=2e-5)
 
 
+def test_planes_are_multiplied_by_smooth_ones(launcher, planes):
+    batch, height, width = planes.shape
+    rng = np.random.default_rng(5)
+    rows, columns = rng.normal(0, 1, (batch, height, 3)), rng.normal(0, 1, (batch, 3, width))
+    there = launcher.upload(planes.copy(), np.float32)
+    retouch.lift_cuda(launcher, there, rows, columns)
+    expected = planes * (rows @ columns)
+    # float32 sums of 3 products, times some units.
+    np.testing.assert_allclose(launcher.download(there), expected, atol=2e-5)
+    retouch.lift(planes, rows.astype(np.float32), columns.astype(np.float32))
+    np.testing.assert_allclose(planes, expected, atol=2e-5)
+
+
 @pytest.mark.parametrize("divides", [False, True])
 def test_each_image_has_its_own_factor_to_the_bit(launcher, planes, divides):
     factors = np.linspace(0.3, 2.7, len(planes), dtype=np.float32)

@@ -26,7 +26,7 @@ def test_every_step_runs_and_agrees(bench, monkeypatch, capsys):
     once = "separate", "mix", "grams", "models", "count_pairs", "write_pairs", "fit_points", "forced", "aperture"
     for kernel in once:
         assert out.count(f"'kernel': '{kernel}'") == 1
-    planes = ("subtract_tiles", "whiten", "score", "tops", "weighed", "decode", "take_sky", "rescale")
+    planes = ("subtract_tiles", "whiten", "score", "tops", "weighed", "decode", "take_sky", "lift", "rescale")
     sky = "blank", "bright", "spread", "cell_sums"
     stays = "squares", "lattice", "beyond", "cell_means", "put", "mark", "cutouts"
     for kernel in (*planes, *sky, *stays, "clipped_mesh", "peaks", "resample"):
