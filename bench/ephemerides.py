@@ -52,7 +52,7 @@ def made_up(count: int) -> dict[str, np.ndarray]:
         "reach": degrees.astype("f4"),
         "error": np.full(count, 0.3, "f4"),
         "magnitude": np.full(count, np.nan, "f4"),
-        "state": np.zeros((count, 6)),
+        "state": np.ones((count, 6)),
         "coefficients": coefficients,
     }
 
