@@ -21,8 +21,8 @@ test: compiler $(STAMP) ## every test; ARGS="-k name" picks some
 
 soak: compiler $(STAMP) ## the long tests (faults, fuzzing, nights) and the load; ARGS as for test
 	$(PYTHON) -m pytest -m soak $(ARGS)
-	$(PYTHON) bench/load.py
-	$(PYTHON) bench/load.py --detections 40000
+	$(PYTHON) bench/load.py --period 39
+	$(PYTHON) bench/load.py --period 39 --detections 40000
 	$(PYTHON) bench/night.py
 
 bench: $(STAMP) ## every benchmark, about an hour; results go to bench/results/
