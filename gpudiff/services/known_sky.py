@@ -32,9 +32,10 @@ class _Cone:
         """Its objects within NEIGHBOURHOOD of any of (N,) places."""
         return self.objects.take(self._neighbours.of(ra, dec))
 
-    def holds(self, ra: float, dec: float, radius: float) -> bool:
-        inner = self.radius - radius
-        return inner >= 0 and bool(within(np.array([ra]), np.array([dec]), self.ra, self.dec, inner)[0])
+    def holds(self, ra: np.ndarray, dec: np.ndarray, margin: float) -> bool:
+        """Whether (N,) places are in it with all that is within `margin` degrees of them."""
+        inner = self.radius - margin
+        return inner >= 0 and bool(within(ra, dec, self.ra, self.dec, inner).all())
 
 
 class KnownSky:
@@ -63,9 +64,9 @@ class KnownSky:
 
     # ------------------------------------------------------------ objects
     def prepare(self, ra: float, dec: float, radius: float) -> None:
-        """Read the snapshot's objects within `radius` degrees of a place, a visit's, before its frames come."""
+        """Read the snapshot's objects for detections within `radius` degrees of a place, before they come."""
         if self._snapshot is not None:
-            self._cone(ra, dec, radius)
+            self._cone(np.array([ra]), np.array([dec]), radius + NEIGHBOURHOOD / 3600)
 
     def near(self, ra: np.ndarray, dec: np.ndarray) -> Table:
         """The objects within NEIGHBOURHOOD of any of (N,) places.
@@ -82,7 +83,7 @@ class KnownSky:
         own = Table(DIAOBJECT, {name: column[rows] for name, column in self._columns.items()})
         if self._snapshot is None:
             return own
-        below = self._cone(*circle(ra, dec, margin)).near(ra, dec)
+        below = self._cone(ra, dec, margin).near(ra, dec)
         changed = np.array([one in self._row for one in below["diaObjectId"].tolist()], bool)
         return concatenate([below.take(~changed), own])
 
@@ -91,7 +92,7 @@ class KnownSky:
         placed = np.isfinite(ra) & np.isfinite(dec)
         if self._snapshot is None or not placed.any():
             return Table.empty(DIAOBJECT)
-        objects = self._cone(*circle(ra[placed], dec[placed], NEAR)).objects
+        objects = self._cone(ra[placed], dec[placed], NEAR).objects
         return objects.take(np.isin(objects["diaObjectId"], ids))
 
     def put(self, objects: Table) -> None:
@@ -136,15 +137,16 @@ class KnownSky:
         return self._loose.near(*circle(ra[placed], dec[placed], margin))
 
     # ------------------------------------------------------------ inside
-    def _cone(self, ra: float, dec: float, radius: float) -> _Cone:
-        """A cone of the snapshot that holds this one; the one used longest ago makes room for a new one."""
+    def _cone(self, ra: np.ndarray, dec: np.ndarray, margin: float) -> _Cone:
+        """A cone of the snapshot that holds (N,) places with a margin; the least lately used goes for a new one."""
         for cone in self._cones:
-            if cone.holds(ra, dec, radius):
+            if cone.holds(ra, dec, margin):
                 self._cones.remove(cone)
                 self._cones.append(cone)
                 return cone
         assert self._snapshot is not None
-        made = _Cone(ra, dec, radius, self._snapshot.cone(ra, dec, radius))
+        around = circle(ra, dec, margin)
+        made = _Cone(*around, self._snapshot.cone(*around))
         self._cones = [*self._cones, made][-CONES:]
         return made
 

@@ -104,6 +104,15 @@ def test_a_prepared_visit_is_read_once_and_few_are_kept(snapshot, monkeypatch):
     assert len(sky._cones) == 4
 
 
+def test_detections_anywhere_in_a_prepared_visit_need_no_more_of_the_snapshot(snapshot, monkeypatch):
+    sky = KnownSky(Table.empty(DIAOBJECT), snapshot)
+    sky.prepare(150.0, -30.0, 1.0)
+    monkeypatch.setattr(snapshot, "cone", None)
+    edge = 0.9999 / np.cos(np.radians(30))
+    ra = 150 + edge * np.array([1] * 9 + [-1, 0.5])  # their own circle reaches far beyond the visit's
+    assert len(sky.near(ra, np.full(len(ra), -30.0))) > 0
+
+
 def noted(sky: KnownSky, visit: int, *kinds: int) -> Table:
     sources = a_sources(len(kinds), visit)
     none = np.zeros(len(kinds), int)
