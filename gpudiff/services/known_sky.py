@@ -138,7 +138,7 @@ class KnownSky:
 
     # ------------------------------------------------------------ inside
     def _cone(self, ra: np.ndarray, dec: np.ndarray, margin: float) -> _Cone:
-        """A cone of the snapshot that holds (N,) places with a margin; the least lately used goes for a new one."""
+        """A cone of the snapshot that holds (N,) places with a margin; the least lately used makes room."""
         for cone in self._cones:
             if cone.holds(ra, dec, margin):
                 self._cones.remove(cone)
