@@ -171,8 +171,8 @@ class Ledger(LedgerReader):
             except Taken:
                 names = ", ".join(str(what.frame) for what in frames)
                 raise BadMessage(f"detections {names}: an id is taken by another frame") from None
+            self._store_alerts(frames)
             for what in frames:
-                self._store_alerts(what)
                 self._store_counts(what)
 
     def make_up(self, what: MadeUp, records: Sequence[bytes]) -> bool:
@@ -263,16 +263,20 @@ class Ledger(LedgerReader):
                     self._db.run("UPDATE outbox SET held = ? WHERE seq = ?", (DROPPED, one.seq))
                 else:
                     self._db.run("DELETE FROM outbox WHERE seq = ?", (one.seq,))
-                    self._wait(one.frame, one.revision, one.schema, one.file, one.offsets, one.lengths, "")
+                    self._wait([(one.frame, one.revision, one.schema, one.file, one.offsets, one.lengths, "")])
                 word = "dropped" if drop else "released"
                 self._note(key(one.frame), "COMMITTED", "COMMITTED", now, f"alerts {word}")
         return len(held)
 
-    def _wait(self, frame: FrameId, revision: int, schema: str, file: str, *places: Any) -> None:
-        offsets, lengths, held = places
+    def _wait(self, frames: Sequence[tuple[Any, ...]]) -> None:
+        """Let the alerts of frames join the outbox: each a frame, its revision, schema and file, offsets and lengths
+        in it, and why they are held."""
         columns = ("visit", "snap", "detector", "revision", "schema_fingerprint", "file", "offsets", "lengths")
-        row = (*key(frame), revision, schema, file, _bytes(offsets), _bytes(lengths), held)
-        self._db.insert("outbox", (*columns, "held"), [row])
+        rows = [
+            (*key(frame), *names, _bytes(offsets), _bytes(lengths), held)
+            for frame, *names, offsets, lengths, held in frames
+        ]
+        self._db.insert("outbox", (*columns, "held"), rows)
 
     # ------------------------------------------------------------ parts of a transaction
     def _move_visit(self, visit: int, state: str, now: float, reason: str) -> None:
@@ -348,17 +352,20 @@ class Ledger(LedgerReader):
             rows = [(one, *key(frame), when, record) for one, when, record in zip(*columns, records, strict=True)]
             self._db.insert("dia_forced_source", FORCED_COLUMNS, rows)
 
-    def _store_alerts(self, what: Commit) -> None:
-        self._store_once("alert_schema", "json", what.schema_fingerprint, what.schema)
-        self._store_once("provenance", "steps", what.alert_fingerprint, json.dumps(list(what.steps)))
-        if not len(what.sources):
-            return
-        places = what.appended.offsets, what.appended.lengths
-        self._wait(what.frame, what.revision, what.schema_fingerprint, what.file, *places, what.held)
-        self._db.run(
-            "UPDATE archive SET size = ?, alerts = alerts + ? WHERE file = ?",
-            (what.appended.size, len(what.sources), what.file),
-        )
+    def _store_alerts(self, frames: Sequence[Commit]) -> None:
+        waiting, grown = list[tuple[Any, ...]](), dict[str, tuple[int, int]]()
+        for what in frames:
+            self._store_once("alert_schema", "json", what.schema_fingerprint, what.schema)
+            self._store_once("provenance", "steps", what.alert_fingerprint, json.dumps(list(what.steps)))
+            if not len(what.sources):
+                continue
+            places = what.appended.offsets, what.appended.lengths
+            waiting.append((what.frame, what.revision, what.schema_fingerprint, what.file, *places, what.held))
+            before = grown.get(what.file, (0, 0))[1]
+            grown[what.file] = what.appended.size, before + len(what.sources)
+        self._wait(waiting)
+        for file, (size, alerts) in grown.items():
+            self._db.run("UPDATE archive SET size = ?, alerts = alerts + ? WHERE file = ?", (size, alerts, file))
 
     def _store_once(self, table: str, column: str, fingerprint: str, value: str) -> None:
         if (table, fingerprint) in self._stored:
