@@ -269,7 +269,7 @@ class Ledger(LedgerReader):
         return len(held)
 
     def _wait(self, frames: Sequence[tuple[Any, ...]]) -> None:
-        """Let the alerts of frames join the outbox: each a frame, its revision, schema and file, offsets and lengths
+        """Let the alerts of frames join the outbox: each a frame, its revision, schema, file, offsets and lengths
         in it, and why they are held."""
         columns = ("visit", "snap", "detector", "revision", "schema_fingerprint", "file", "offsets", "lengths")
         rows = [
