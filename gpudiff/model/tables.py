@@ -99,7 +99,7 @@ FLAG_DESCRIPTIONS: dict[str, str] = {
     "COSMIC_RAY": "sharper than the PSF: a cosmic ray or a hot pixel",
     "DIPOLE": "a positive and a negative lobe: a residual of a star that did not match, or moved",
     "BRIGHT_STAR": "beside a star so bright that the kernel's own error explains it, or one of three round one",
-    "NOT_POINT_LIKE": "neither the PSF nor a trail fits, or on a patch of light (ghost, halo), or in a restless score",
+    "NOT_POINT_LIKE": "neither the PSF nor a trail fits, or on a patch of light (ghost, halo) or restless score",
     "CENTROID": "the position fit did not converge; the position is the peak pixel's",
     "POOR_SUBTRACTION": "the subtraction is poor, on the whole or in this cell of the quality grid",
     "HIGH_VARIANCE": "the variance here is far above the sky's",
