@@ -16,8 +16,8 @@ from gpudiff.services.sealing import Sealer
 
 LISTEN_S = 1.0
 GROUP_PAUSE_S = 0.012
-"""How long a group waits for one more batch: a sender that was answered just now has sent its next by then, and frames
-that come together take a third less than one by one."""
+"""How long a group waits for one more batch: a sender that was answered just now has sent its next by then, and
+frames that come together take a third less than one by one."""
 
 
 def serve(
