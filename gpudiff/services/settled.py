@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import isnan
 
 import numpy as np
 
 from gpudiff.model.association import NEW, Association
 from gpudiff.model.batch import DetectionBatch
-from gpudiff.model.frame import FrameId
+from gpudiff.model.frame import FrameId, Observation
 from gpudiff.model.tables import Table
 from gpudiff.science.solar_system import Sight
 from gpudiff.services.known_sky import KnownSky
@@ -49,7 +50,7 @@ class Settled:
 
 
 def runs(batches: Mapping[int, DetectionBatch], known: Callable[[FrameId], bool]) -> Iterator[list[int]]:
-    """The numbers of those that may be taken together: of one visit, each frame there for the first time.
+    """The numbers of those that may be taken together: of one exposure, each frame there for the first time.
 
     known : whether a frame is in the ledger; asked for each when those before it have been taken
     """
@@ -57,7 +58,7 @@ def runs(batches: Mapping[int, DetectionBatch], known: Callable[[FrameId], bool]
     frames: set[FrameId] = set()
     for n, one in batches.items():
         frame = one.observation.frame
-        if run and (frame in frames or frame.visit != batches[run[0]].observation.frame.visit):
+        if run and (frame in frames or not _at_once(one.observation, batches[run[0]].observation)):
             yield run
             run, frames = [], set()
         if not known(frame):
@@ -70,6 +71,13 @@ def runs(batches: Mapping[int, DetectionBatch], known: Callable[[FrameId], bool]
         yield [n]
     if run:
         yield run
+
+
+def _at_once(one: Observation, other: Observation) -> bool:
+    """Whether two frames are of one visit and of one time: what moves is predicted once for both."""
+    times = ((one.midpoint_mjd_tai, other.midpoint_mjd_tai, 1 / 86400), (one.exposure_s, other.exposure_s, 1.0))
+    same = (abs(a - b) <= within or (isnan(a) and isnan(b)) for a, b, within in times)
+    return one.frame.visit == other.frame.visit and all(same)
 
 
 def with_free_ids(found: Association, frame: FrameId, sky: KnownSky) -> Association:

@@ -16,6 +16,7 @@ from gpudiff.model.errors import StoreFailed
 from gpudiff.model.frame import FrameId
 from gpudiff.model.tables import FORCED_SOURCE, Table
 from gpudiff.services.associator import Associator, Message, made_up
+from gpudiff.services.settled import runs
 
 NOW = 61030.0
 OTHER = FrameId(7, 1, 4)
@@ -370,6 +371,18 @@ def test_frames_that_are_taken_together_end_as_those_that_are_taken_one_by_one(t
     assert len(archived(tmp_path / "alone")) == 18
     for one, other in zip(*files, strict=True):
         assert records(one) == records(other)
+
+
+def test_a_frame_without_its_time_is_no_look_with_those_that_have_theirs():
+    timed, later = a_batch(1, detector=1), a_batch(1, detector=4)
+    unknown = [
+        dataclasses.replace(
+            one, observation=dataclasses.replace(one.observation, mjd_start_tai=np.nan, mjd_end_tai=np.nan)
+        )
+        for one in (a_batch(1, detector=2), a_batch(1, detector=3))
+    ]
+    batches = dict(enumerate([timed, *unknown, later, a_batch(1, detector=5)]))
+    assert list(runs(batches, lambda frame: False)) == [[0], [1, 2], [3, 4]]
 
 
 def records(path: Path) -> list[dict]:
