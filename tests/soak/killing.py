@@ -239,8 +239,12 @@ def stored(directory: Path) -> list[int]:
 
 
 def nothing_is_owed(directory: Path) -> bool:
-    """Whether all forced photometry that a differencer put off has been made up."""
-    return json.loads((directory / "status.json").read_text())["put_off"] == 0
+    """Whether all forced photometry that a differencer put off has been made up, and its status says so.
+
+    A file is there before its frame is committed; the status is written after the receipts of its turn have left.
+    """
+    waiting = [path for path in (directory / "put_off").glob("*.npz") if not path.name.startswith(".")]
+    return not waiting and json.loads((directory / "status.json").read_text())["put_off"] == 0
 
 
 def forced(directory: Path) -> list[tuple[int, int]]:
