@@ -5,6 +5,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 ARGS ?=
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test soak bench lint clean compiler
@@ -16,8 +17,8 @@ help: ## this list
 demo: $(STAMP) ## simulate three visits, run the service, send the frames, report (demo/report.html)
 	$(VENV)/bin/gpudiff demo --output demo $(ARGS)
 
-test: compiler $(STAMP) ## every test; ARGS="-k name" picks some
-	$(PYTHON) -m pytest $(ARGS)
+test: compiler $(STAMP) ## every test, two at a time; ARGS="-k name" picks some, WORKERS=0 runs them in one process
+	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 soak: compiler $(STAMP) ## the long tests (faults, fuzzing, nights) and the load; ARGS as for test
 	$(PYTHON) -m pytest -m soak $(ARGS)
