@@ -59,7 +59,7 @@ class DeadLetters:
         """
         header = bytes(parts[1][:MAX_HEADER_BYTES]) if len(parts) > 1 else b""
         name = f"{frame or 'unknown-' + _checksum(parts)}-{error.name}"
-        with atomically(self.folder / f"{name}.gdf") as temporary, open(temporary, "wb") as file:
+        with atomically(self.folder / f"{name}.gdf", lasting=True) as temporary, open(temporary, "wb") as file:
             for part in parts[2:]:
                 file.write(part)
         letter = {
@@ -73,7 +73,7 @@ class DeadLetters:
         }
         path = self.folder / f"{name}.json"
         try:
-            with atomically(path) as temporary:
+            with atomically(path, lasting=True) as temporary:
                 temporary.write_text(json.dumps(letter, indent=1))
         except StoreFailed:
             if not path.exists():

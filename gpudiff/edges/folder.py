@@ -16,9 +16,12 @@ def make(folder: Path) -> None:
         raise StoreFailed(f"{folder}: {error.strerror}") from None
 
 
-def sync(folder: Path) -> None:
-    """Make the names in a folder last: a new file is only safe once its folder is on disk.  Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, last: a new file is only safe once its folder is on disk.
+
+    Raises OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -28,10 +28,7 @@ def path_in(folder: Path, frame: FrameId) -> Path:
 
 
 def write(folder: Path, what: PutOff) -> int:
-    """Keep it in the folder, in the place of an earlier one of the frame; bytes written.
-
-    Not synced: what the machine had not written when its power failed is lost.  Raises StoreFailed.
-    """
+    """Keep it on disk, in the place of an earlier one of the frame; bytes written.  Raises StoreFailed."""
     squares, light = what.squares, what.squares.science
     about = {"frame": dataclasses.astuple(what.frame), "scale": float(squares.scale), "gain": float(light.gain)}
     about |= {name: getattr(what, name) for name in ABOUT}
@@ -39,7 +36,7 @@ def write(folder: Path, what: PutOff) -> int:
     arrays |= {name: getattr(squares, name) for name in SQUARES}
     arrays |= {f"science.{name}": getattr(light, name) for name in LIGHT}
     path = path_in(folder, what.frame)
-    with atomically(path) as temporary:
+    with atomically(path, lasting=True) as temporary:
         np.savez(temporary, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
         return temporary.stat().st_size
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from gpudiff.edges import folder, healpix
+from gpudiff.edges import healpix
 from gpudiff.edges.atomic import atomically
 from gpudiff.model.errors import UnreadableFile
 from gpudiff.model.tables import Column, Table
@@ -134,7 +134,7 @@ def write_sky_file(
     kinds = {name: np.dtype(column.dtype).newbyteorder("<").str for name, column in columns.items()}
     sizes = {name: len(sort) * _bytes(columns[name]) for name in columns}
     header, offsets = _layout(kind, order, len(sort), columns, kinds, sizes, dict(facts))
-    with atomically(path) as temporary:
+    with atomically(path, lasting=True) as temporary:
         with open(temporary, "wb") as file:
             content = xxhash.xxh3_128()
             for name, data in _content(start, columns, sort, kinds):
@@ -146,10 +146,7 @@ def write_sky_file(
             file.write(END + struct.pack("<Q", len(text)))
             file.seek(0)
             file.write(MAGIC + struct.pack("<Q", len(text)) + xxhash.xxh3_128_digest(text) + text)
-            file.flush()
-            os.fsync(file.fileno())
         _keep_previous(path)
-    folder.sync(path.parent)
     return len(sort)
 
 

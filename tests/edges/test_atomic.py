@@ -1,5 +1,7 @@
 """gpudiff.edges.atomic: whole or not at all."""
 
+import os
+
 import pytest
 
 from gpudiff.edges.atomic import atomically
@@ -28,6 +30,15 @@ def test_the_suffix_is_kept_for_writers_that_go_by_it(tmp_path):
     with atomically(tmp_path / "a.fits.gz") as temporary:
         assert temporary.name.endswith("a.fits.gz")
         temporary.touch()
+
+
+def test_what_is_to_last_is_on_disk_before_it_has_its_name_and_then_the_name_is(tmp_path, monkeypatch):
+    done, replace = [], os.replace
+    monkeypatch.setattr("gpudiff.edges.folder.sync", lambda path: done.append(("sync", path.name)))
+    monkeypatch.setattr(os, "replace", lambda old, new: done.append(("replace", new.name)) or replace(old, new))
+    with atomically(tmp_path / "a.txt", lasting=True) as temporary:
+        temporary.write_text("new")
+    assert done == [("sync", temporary.name), ("replace", "a.txt"), ("sync", tmp_path.name)]
 
 
 def test_a_disk_that_is_full_is_named_with_the_path(tmp_path):
