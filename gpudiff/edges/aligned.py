@@ -22,8 +22,12 @@ O_DIRECT = getattr(os, "O_DIRECT", 0)
 
 
 def buffer() -> memoryview:
-    """PIECE bytes of aligned memory."""
-    return memoryview(mmap.mmap(-1, PIECE))
+    """PIECE bytes of aligned memory, in large pages where the system has them: a disk takes few large parts of it
+    in half the time of many small ones."""
+    memory = mmap.mmap(-1, PIECE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(AttributeError, OSError):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)
 
 
 class AlignedFile:
