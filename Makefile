@@ -21,7 +21,7 @@ test: compiler $(STAMP) ## every test, two at a time; ARGS="-k name" picks some,
 	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 soak: compiler $(STAMP) ## the long tests (faults, fuzzing, nights) and the load; ARGS as for test
-	$(PYTHON) -m pytest -m soak $(ARGS)
+	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile -m soak $(ARGS)
 	$(PYTHON) bench/load.py --period 39
 	$(PYTHON) bench/load.py --period 39 --detections 40000
 	$(PYTHON) bench/night.py

@@ -32,6 +32,8 @@ REPORT_S = 0.05
 """How often what was delivered is told."""
 AGAIN_S = 2.0
 """Between the death of a publisher and the start of the next: what it had bound may be held for a moment."""
+NICE = 5
+"""Where cores are short, detections are committed first: what they made can leave in the pauses."""
 
 
 class PublisherProcess:
@@ -146,6 +148,7 @@ def main(pipe_number: int) -> int:
     """Publish until told to stop."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the associator decides when its publisher ends
+    os.nice(NICE)
     settings = json.loads(sys.stdin.readline())
     configuration, where = from_tables(settings["configuration"]), settings["where"]
     with os.fdopen(pipe_number, "w", buffering=1) as pipe:
