@@ -34,7 +34,8 @@ Made = TypeVar("Made")
 
 
 class Gpu:
-    """A `passes.Device`: whole frames by CUDA kernels, when the function is made.
+    """A `passes.Device`: whole frames by CUDA kernels, when the function is made.  Several threads may have
+    a frame each (`frame`, `arrays.lanes`).
 
     memory : GB that held templates may take; 0: half of what is free when the first frame comes
     Where there is no room, templates are let go, the least recently used first, and `notes` says so.
@@ -43,7 +44,7 @@ class Gpu:
 
     def __init__(self, launcher: Launcher, memory: float = 0.0, resident: Resident | None = None) -> None:
         self.launcher, self.name = launcher, launcher.name
-        self.resident = resident or Resident(int(memory * 1e9) or int(SHARE * launcher.free()))
+        self.resident = resident or Resident(int(memory * 1e9) or int(SHARE * launcher.free()), launcher)
         self.notes: list[str] = []
         self._held: dict[str, Any] = {}
 
@@ -56,11 +57,11 @@ class Gpu:
         """Send an image up under a name; `stays`: for later frames too."""
         if not name:
             return
-        held = self.resident.find(name)
+        held = self.resident.find(name, self)
         if held is None:
             held = self.with_room(lambda: self._up(image, np.float32))
             if stays and self._spares(SPARE * held.nbytes):
-                self.resident.keep(name, held)
+                self.resident.keep(name, held, self)
         self._held[name] = held
 
     def _spares(self, size: int) -> bool:
