@@ -23,11 +23,12 @@ ENOUGH_S = 45.0
 
 
 class Engine:
-    """science, template : the pair that all detectors are, each under names of its own: both go up for each"""
+    """pair : science and template that all detectors are, each under names of its own: both go up for each"""
 
-    def __init__(self, launcher: Any, science: Frame, template: Frame) -> None:
-        self.launcher, self.pair = launcher, (science, template)
-        self.expected = self._sources(Gpu(launcher), Configuration(), "first")  # the kernels are loaded
+    def __init__(self, launcher: Any, pair: Sequence[Frame], half: int) -> None:
+        self.launcher, self.pair = launcher, pair
+        self.configuration = override(Configuration(), "match", half_width=half)
+        self.expected = self._sources(Gpu(launcher), self.configuration, "first")  # the kernels are loaded
 
     def _sources(self, device: Gpu, configuration: Configuration, name: str) -> Table:
         science, template = (replace(frame, digest=f"{frame.digest} {name}") for frame in self.pair)
@@ -40,7 +41,7 @@ class Engine:
         """
         device, lanes = Gpu(self.launcher), Lanes(self.launcher, most)
         threads = max(1, len(os.sched_getaffinity(0)) // most)
-        configuration = override(Configuration(), "match", threads=threads)
+        configuration = override(self.configuration, "match", threads=threads)
         start = time.perf_counter()
 
         def work(n: int) -> float | None:
@@ -67,9 +68,3 @@ class Engine:
 def _check_same(sources: Table, expected: Table) -> None:
     for name, column in expected.columns.items():
         np.testing.assert_array_equal(sources[name], column)
-
-
-def visits(launcher: Any, pair: Sequence[Frame], count: int, at_a_time: Sequence[int] = AT_A_TIME) -> list[dict]:
-    """The same visit with so many detectors at work at a time, one run after the other."""
-    engine = Engine(launcher, *pair)
-    return [engine.measured(most, count) for most in at_a_time]

@@ -49,7 +49,7 @@ from gpudiff.model.frame import Frame
 from gpudiff.science.subtract import subtract
 
 RAFT = 9
-SMALLEST = 128
+SMALLEST = 224
 """px along a side of a scene in which there are stars to fit."""
 VISITED = 10_000, 1_000_000
 """Detections of a visit, and known objects there."""
@@ -400,9 +400,9 @@ def main() -> int:
     print(document["cucim"])
     document["visit"] = visit(launcher, options.size, options.half, options.detectors, options.repeats)
     print(document["visit"])
+    engine = gpu_engine.Engine(launcher, simulated(options.size if real else SMALLEST, 9301), options.half)
     at_a_time = gpu_engine.AT_A_TIME if real else (2,)
-    pair = simulated(options.size if real else SMALLEST, 9301)
-    document["engine"] = gpu_engine.visits(launcher, pair, options.detectors, at_a_time)
+    document["engine"] = [engine.measured(most, options.detectors) for most in at_a_time]
     print(*document["engine"], sep="\n")
     document["sfft"] = sfft(min(options.size, 2048)) if real else {"said": "not on emulated kernels"}
     print(document["sfft"])
