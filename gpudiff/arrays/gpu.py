@@ -11,6 +11,7 @@ from gpudiff.arrays.basis import Basis, convolve_cuda
 from gpudiff.arrays.components import thinned, tops_cuda
 from gpudiff.arrays.decode import Decoded, Marks, Signature, decode_cuda
 from gpudiff.arrays.device import Launcher
+from gpudiff.arrays.lanes import Lanes
 from gpudiff.arrays.measure import PointFit, aperture_cuda, fit_points_cuda, forced_cuda, shifted_cuda
 from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda, sampled_rows
 from gpudiff.arrays.normal import Equations, grams_cuda, models_cuda
@@ -51,6 +52,9 @@ class Gpu:
     def frame(self) -> "Gpu":
         """This device for one frame: its planes are let go with it, the templates stay."""
         return type(self)(self.launcher, resident=self.resident)
+
+    def lanes(self, most: int, say: Callable[[str], Any]) -> Lanes:
+        return Lanes(self.launcher, most, say)
 
     # ------------------------------------------------------------ planes that are there already
     def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None:

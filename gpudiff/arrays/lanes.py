@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from gpudiff.arrays.device import Launcher
+from gpudiff.arrays.device import InOrder, Launcher
 from gpudiff.model.errors import DeviceFailed, DeviceFull
 
 Item = TypeVar("Item")
@@ -17,12 +17,14 @@ class Lanes:
     """So many frames at work at a time, and no more; for as many threads as like.
 
     launcher : of `arrays.device`
-    most : frames at a time; halved for good where memory is short, which `notes` says
+    most : frames at a time; halved for good where memory is short, which `say` is told
     A frame's results are the same whoever works beside it: it shares with others only what nobody writes to.
     """
 
-    def __init__(self, launcher: Launcher, most: int) -> None:
-        self.launcher, self.most, self.notes = launcher, most, list[str]()
+    def __init__(
+        self, launcher: Launcher | InOrder, most: int, say: Callable[[str], Any] = lambda note: None
+    ) -> None:
+        self.launcher, self.most, self.say = launcher, most, say
         self._turn = threading.Condition()
         self._at_work = 0
         self._idle: list[Any] = []
@@ -85,4 +87,4 @@ class Lanes:
         with self._turn:
             if self.most == most:
                 self.most //= 2
-                self.notes.append(f"GPU memory was short: {self.most} frames at a time from here on")
+                self.say(f"GPU memory was short: {self.most} frames at a time from here on")
