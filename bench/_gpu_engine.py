@@ -1,7 +1,6 @@
 """A visit's detectors through the whole engine, from frames on the host to sources, so many at work at a time: for
 bench/gpu.py."""
 
-import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -28,28 +27,26 @@ class Engine:
     def __init__(self, launcher: Any, pair: Sequence[Frame], half: int) -> None:
         self.launcher, self.pair = launcher, pair
         self.configuration = override(Configuration(), "match", half_width=half)
-        self.expected = self._sources(Gpu(launcher), self.configuration, "first")  # the kernels are loaded
+        self.expected = self._sources(Gpu(launcher), "first")  # the kernels are loaded
 
-    def _sources(self, device: Gpu, configuration: Configuration, name: str) -> Table:
+    def _sources(self, device: Gpu, name: str) -> Table:
         science, template = (replace(frame, digest=f"{frame.digest} {name}") for frame in self.pair)
-        return subtract(science, template, configuration, device)[1]
+        return subtract(science, template, self.configuration, device)[1]
 
     def measured(self, most: int, count: int, enough_s: float = ENOUGH_S) -> dict[str, Any]:
-        """Seconds of up to `count` detectors, `most` at work at a time, the host's cores shared among them.
+        """Seconds of up to `count` detectors, `most` at work at a time.
 
         Each has the very sources that one alone has, or this raises AssertionError.
         """
         device, notes = Gpu(self.launcher), list[str]()
         lanes = Lanes(self.launcher, most, notes.append)
-        threads = max(1, len(os.sched_getaffinity(0)) // most)
-        configuration = override(self.configuration, "match", threads=threads)
         start = time.perf_counter()
 
         def work(n: int) -> float | None:
             begun = time.perf_counter()
             if begun - start > enough_s:
                 return None
-            _check_same(self._sources(device, configuration, str(n)), self.expected)
+            _check_same(self._sources(device, str(n)), self.expected)
             return time.perf_counter() - begun
 
         took = [one for one in lanes.over(work, range(count)) if one is not None]

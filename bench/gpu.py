@@ -55,7 +55,7 @@ VISITED = 10_000, 1_000_000
 """Detections of a visit, and known objects there."""
 MOST_SIGMA = 1e-4
 """By which a pixel of the difference may differ from the NumPy path's."""
-TESTS = ["tests/arrays", "tests/science/test_on_kernels.py"]
+TESTS = ["tests/arrays", "tests/science/test_on_kernels.py", "tests/science/test_side_by_side.py"]
 SANITIZED = ["tests/arrays", "-k", "Cuda and agrees"]
 FMA = """extern "C" __global__ void fma_rate(float* out, float x, int rounds) {
     float a[16];

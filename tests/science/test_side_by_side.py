@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gpudiff.arrays.device import Cuda
 from gpudiff.arrays.gpu import Gpu
 from gpudiff.arrays.lanes import Lanes
 from gpudiff.science.subtract import subtract
@@ -15,7 +16,7 @@ from gpudiff.science.subtract import subtract
 sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
 
 from deferred import Deferred
-from emulated import Emulated
+from launchers import gpu_launchers
 
 WAIT_S = 60.0
 SIZE = 128
@@ -23,17 +24,22 @@ PLANES = "image", "variance", "score", "matched", "mask"
 
 
 class Meeting(Deferred):
-    """A device on which the first two frames wait for each other where their pixels are subtracted."""
+    """A device on which the first two frames wait for each other where their pixels are subtracted: in vain, and
+    with an error, for one that is alone."""
 
     def __init__(self):
         super().__init__()
-        self.met, self.barrier = [], threading.Barrier(2, timeout=WAIT_S)
+        self.came, self.barrier = 0, threading.Barrier(2, timeout=WAIT_S)
 
     def launch(self, stem, kernel, *rest, **options):
-        if kernel == "subtract_tiles" and len(self.met) < 2:
-            self.met.append(threading.get_ident())
-            self.barrier.wait()
+        if kernel == "subtract_tiles":
+            self.came += 1
+            if self.came <= 2:
+                self.barrier.wait()
         super().launch(stem, kernel, *rest, **options)
+
+
+LAUNCHERS = [Meeting(), *(one for one in gpu_launchers() if isinstance(one, Cuda))]
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +66,10 @@ def results(maker, lanes, launcher, frames):
     return list(lanes.over(work, frames))
 
 
-def test_frames_side_by_side_give_what_they_give_one_at_a_time(maker, frames):
-    launcher = Meeting()
+@pytest.mark.parametrize("launcher", LAUNCHERS, ids=lambda launcher: f"{type(launcher).__name__}-{launcher.name}")
+def test_frames_side_by_side_give_what_they_give_one_at_a_time(maker, frames, launcher):
     together = results(maker, Lanes(launcher, 2), launcher, frames)
-    assert len(set(launcher.met)) == 2
-    alone = results(maker, Lanes(Emulated(), 1), Emulated(), reversed(frames))
+    alone = results(maker, Lanes(launcher, 1), launcher, reversed(frames))
     for (planes, sources), (expected, listed) in zip(together, reversed(alone), strict=True):
         for one, other in zip(planes, expected, strict=True):
             np.testing.assert_array_equal(one, other)
