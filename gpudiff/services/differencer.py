@@ -319,7 +319,7 @@ class Differencer:
     def _write_status(self, state: str) -> None:
         pids = sorted(one.pid for one in self.pool.workers)
         self.metrics.dropped(self.backlog.dropped)
-        busy = {"busy": sum(one.at_work for one in self.pool.workers)}
+        busy = {"busy": sum(one.at_work > 0 for one in self.pool.workers)}
         more = {**busy, **self.intake.report(), **self.backlog.report(), "associators": self.associators.report()}
         self.metrics.write(self._status_file, len(self.intake.held), len(self.intake.queue), pids, state, more)
 

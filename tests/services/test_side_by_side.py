@@ -40,9 +40,9 @@ def raw(served):
     raw.dealer.close()
 
 
-def at_work(served, busy, queued):
+def at_work(served, frames, queued):
     """Wait until so many frames are at work, and so many wait."""
-    until(lambda: [served.status()[name] for name in ("busy", "queued")] == [busy, queued])
+    until(lambda: [served.status()[name] for name in ("in_flight", "queued")] == [frames + queued, queued])
 
 
 def sent(raw, visit, unit):
@@ -56,7 +56,7 @@ def receipts(raw, count):
 def test_a_worker_has_as_many_frames_as_it_may_and_no_more(served, raw, tmp_path):
     for visit in (1, 2, 3):
         sent(raw, visit, f"hold:{tmp_path}/gate")
-    at_work(served, busy=2, queued=1)
+    at_work(served, frames=2, queued=1)
     assert len(served.status()["workers"]) == 1
     (tmp_path / "gate").touch()
     assert receipts(raw, 3) == [(1, "done"), (2, "done"), (3, "done")]
@@ -64,11 +64,11 @@ def test_a_worker_has_as_many_frames_as_it_may_and_no_more(served, raw, tmp_path
 
 def test_when_the_device_fails_all_frames_are_taken_over_each_alone(served, raw, tmp_path):
     sent(raw, 4, f"hold:{tmp_path}/gate")
-    at_work(served, busy=1, queued=0)
+    at_work(served, frames=1, queued=0)
     sent(raw, 5, f"device:{tmp_path}/failed")
     until(lambda: served.status()["worker_restarts"] == 1)
     sent(raw, 6, "adu")
-    at_work(served, busy=1, queued=1)  # the other place is free
+    at_work(served, frames=1, queued=1)  # the other place is free
     (tmp_path / "gate").touch()
     said = [raw.receipt() for _ in range(3)]
     assert {one.status for one in said} == {"done"}
