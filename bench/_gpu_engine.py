@@ -38,6 +38,7 @@ class Engine:
 
         Each has the very sources that one alone has, or this raises AssertionError.
         """
+        self.launcher.trim()
         device, notes = Gpu(self.launcher), list[str]()
         lanes = Lanes(self.launcher, most, notes.append)
         start = time.perf_counter()

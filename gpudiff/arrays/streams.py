@@ -35,6 +35,11 @@ class CudaStreams(Cuda):
         with self.here():
             self.device.synchronize()
 
+    def trim(self) -> None:
+        """Give back what this process holds of its memory and nothing uses."""
+        with self.here():
+            self.cupy.get_default_memory_pool().free_all_blocks()
+
     def used(self) -> int:
         """Bytes of its memory that this process holds."""
         return int(self.cupy.get_default_memory_pool().total_bytes())

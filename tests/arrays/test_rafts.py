@@ -136,5 +136,6 @@ def test_through_cupy_it_is_the_same(monkeypatch):
     assert [float(one[0, 0]) for (one,) in results] == expected(10)
     assert launcher.used() == 2500
     launcher.finish()
+    launcher.trim()
     assert len(seen) == 3
     assert len(set(seen) | {DEFAULT}) == 2  # one, and not the default

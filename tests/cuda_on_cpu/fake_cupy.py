@@ -140,7 +140,8 @@ def fake_cupy() -> ModuleType:
 
     cupy.asnumpy = asnumpy
     cupy.RawModule = raw_module
-    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_bytes=lambda: 500, total_bytes=lambda: 2500)
+    pool = SimpleNamespace(free_bytes=lambda: 500, total_bytes=lambda: 2500, free_all_blocks=lambda: None)
+    cupy.get_default_memory_pool = lambda: pool
     cupy.cuda = SimpleNamespace(
         Device=Device,
         Stream=Stream,

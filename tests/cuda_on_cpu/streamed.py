@@ -131,5 +131,7 @@ class EmulatedStreams(Emulated):
 
     def finish(self) -> None: ...
 
+    def trim(self) -> None: ...
+
     def used(self) -> int:
         return 0
