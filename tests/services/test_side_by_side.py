@@ -75,6 +75,18 @@ def test_when_the_device_fails_all_frames_are_taken_over_each_alone(served, raw,
     assert said[-1].visit == 6
 
 
+@pytest.mark.soak
+def test_a_frame_that_kills_every_worker_takes_no_other_along(served, raw, tmp_path):
+    restarts = served.status()["worker_restarts"]
+    sent(raw, 7, f"hold:{tmp_path}/gate")
+    at_work(served, frames=1, queued=0)
+    sent(raw, 8, "die")
+    until(lambda: served.status()["worker_restarts"] > restarts)
+    (tmp_path / "gate").touch()
+    sent(raw, 9, "adu")
+    assert receipts(raw, 3) == [(7, "done"), (8, "rejected"), (9, "done")]
+
+
 def test_the_worker_ends_with_the_service_and_leaves_nothing(served):
     (worker,) = served.status()["workers"]
     served.stop()
