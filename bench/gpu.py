@@ -4,8 +4,9 @@ The card and its driver; all tests on CuPy and PyCUDA; compute-sanitizer (memche
 installed; the card's own ceilings, copy bandwidth and fused multiply-adds; the whole engine on the GPU against
 the NumPy path; each kernel's time for one detector and for a raft of nine, its share of the floor by that card's
 ceilings, the same convolutions by batched FFTs of cuFFT, and cuCIM's label beside the list of tops; a visit of
-189 detectors from pinned memory to detections, cold and warm, one detector alone, and memory; SFFT's CuPy backend
-where it is installed.  A result is checked before it is timed; times are medians by events on the device.
+189 detectors from pinned memory to detections, cold and warm, one detector alone, and memory; the same visit
+through the whole engine with 1, 2 and 4 detectors at work at a time; SFFT's CuPy backend where it is installed.
+A result is checked before it is timed; times are medians by events on the device.
 Needs CuPy, and pytest for the tests.
 
 `--emulated` goes through the same steps with the kernels executed on the CPU, to check this script: its times say
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import _common as common
+import _gpu_engine as gpu_engine
 import _gpu_others as others
 import _gpu_visit as gpu_visit
 import numpy as np
@@ -35,21 +37,25 @@ import predicted
 
 from gpudiff.arrays import score_tiles, subtract_tiles
 from gpudiff.arrays.components import listed_cuda, tops_cuda
-from gpudiff.arrays.device import Cuda, survey
+from gpudiff.arrays.device import Cuda
 from gpudiff.arrays.passes import CPU, Gpu
 from gpudiff.arrays.streams import CudaStreams
+from gpudiff.arrays.survey import survey
 from gpudiff.arrays.tiles import tiles
 from gpudiff.edges.fits import read_frame
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import DeviceFailed
+from gpudiff.model.frame import Frame
 from gpudiff.science.subtract import subtract
 
 RAFT = 9
+SMALL = 128, "crowded"
+"""px along a side of a scene, for kernels that are executed on the CPU, and a kind that has stars to fit there."""
 VISITED = 10_000, 1_000_000
 """Detections of a visit, and known objects there."""
 MOST_SIGMA = 1e-4
 """By which a pixel of the difference may differ from the NumPy path's."""
-TESTS = ["tests/arrays", "tests/science/test_on_kernels.py"]
+TESTS = ["tests/arrays", "tests/science/test_on_kernels.py", "tests/science/test_side_by_side.py"]
 SANITIZED = ["tests/arrays", "-k", "Cuda and agrees"]
 FMA = """extern "C" __global__ void fma_rate(float* out, float x, int rounds) {
     float a[16];
@@ -324,13 +330,18 @@ def by_ffts(launcher: Cuda, size: int, batch: int) -> float:
     return median_of(launcher, work, 5)
 
 
-def parity(launcher: Any, size: int, seed: int) -> dict[str, Any]:
-    """The whole engine on the device against the NumPy path: one simulated pair, and its wall times."""
+def simulated(size: int, kind: str = "standard", seed: int = 9301) -> list[Frame]:
+    """Science and template of a scene."""
     with tempfile.TemporaryDirectory() as folder:
         pair = Path(folder) / "pair"
-        scene = ["--scene", "standard", "--size", str(size), "--seed", str(seed)]
+        scene = ["--scene", kind, "--size", str(size), "--seed", str(seed)]
         common.timed([sys.executable, "-m", "gpudiff", "simulate", "--output", pair, *scene])
-        frames = [read_frame(pair / f"{name}.fits") for name in ("science", "template")]
+        return [read_frame(pair / f"{name}.fits") for name in ("science", "template")]
+
+
+def parity(launcher: Any, size: int) -> dict[str, Any]:
+    """The whole engine on the device against the NumPy path: one simulated pair, and its wall times."""
+    frames = simulated(size)
     made, seconds = [], []
     for where in (CPU, Gpu(launcher), Gpu(launcher)):
         start = time.perf_counter()
@@ -371,7 +382,7 @@ def main() -> int:
         document["tests"] |= {tool: sanitized(tool) for tool in ("memcheck", "racecheck")}
         print(document["tests"])
     least = 320 if options.emulated else 512  # several tiles
-    document["parity"] = parity(launcher, max(least, min(options.size, 1024)), 9301)
+    document["parity"] = parity(launcher, max(least, min(options.size, 1024)))
     print(document["parity"])
     real = isinstance(launcher, Cuda)
     document["ceilings"] = ceilings(launcher) if real else {}
@@ -389,6 +400,11 @@ def main() -> int:
     print(document["cucim"])
     document["visit"] = visit(launcher, options.size, options.half, options.detectors, options.repeats)
     print(document["visit"])
+    pair = simulated(options.size) if real else simulated(*SMALL)
+    engine = gpu_engine.Engine(launcher, pair, options.half)
+    at_a_time = gpu_engine.AT_A_TIME if real else (2,)
+    document["engine"] = [engine.measured(most, options.detectors) for most in at_a_time]
+    print(*document["engine"], sep="\n")
     document["sfft"] = sfft(min(options.size, 2048)) if real else {"said": "not on emulated kernels"}
     print(document["sfft"])
     if not (options.no_record or options.emulated):

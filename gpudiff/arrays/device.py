@@ -13,8 +13,9 @@ import importlib.util
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,9 +31,11 @@ Compiler = Callable[[str, Sequence[str]], bytes]
 
 
 class Launcher(Protocol):
-    """Memory that CUDA kernels can reach, and a way to start them.
+    """Memory that CUDA kernels can reach, and a way to start them; for several threads, each on a stream (`on`).
 
-    All raise DeviceFull for memory that is not there, DeviceFailed for a device that failed.
+    All raise DeviceFull for memory that is not there, DeviceFailed for a device that failed.  Memory that nobody
+    holds any more is given again to the stream on which it was asked for, in that stream's turn: what other
+    streams do with an array must have ended before it is let go.
     """
 
     name: str
@@ -76,8 +79,43 @@ class Launcher(Protocol):
         """
         ...
 
+    def stream(self) -> Any:
+        """What runs beside other streams what it is given, in order."""
+        ...
 
-class Host:
+    def on(self, stream: Any) -> AbstractContextManager[Any]:
+        """Copies and kernels that this thread asks for within go to that stream."""
+        ...
+
+    def mark(self) -> Any:
+        """An event: all that this thread's stream was given before is done."""
+        ...
+
+    def after(self, mark: Any) -> None:
+        """What this thread's stream is given from now on comes after the event."""
+        ...
+
+    def synchronize(self, event: Any) -> None:
+        """Let the host wait for the event."""
+        ...
+
+
+class InOrder:
+    """A launcher's part of what has one stream: everything is done in the order in which it was asked for."""
+
+    def stream(self) -> None: ...
+
+    def on(self, stream: None) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def mark(self) -> None: ...
+
+    def after(self, mark: None) -> None: ...
+
+    def synchronize(self, event: None) -> None: ...
+
+
+class Host(InOrder):
     """The CPU: arrays are NumPy arrays and operations use their NumPy bodies. It launches nothing."""
 
     name = "cpu"
@@ -102,14 +140,18 @@ class Host:
 
 
 class Cuda:
-    """A GPU through CuPy: memory from its pool, kernels on its current stream."""
+    """A GPU through CuPy: memory from its pool, which has a part for each stream; kernels on the thread's current
+    stream, the device's default one outside `on`."""
 
     def __init__(self, index: int = 0) -> None:
         self.name = f"cuda:{index}"
-        self.cupy = _cupy(self.name, index)
+        self.cupy = loaded_cupy(self.name, index)
         self.device = self.cupy.cuda.Device(index)
         self.architecture = f"sm_{self.device.compute_capability}"
         self.kernels: dict[tuple, Any] = {}
+        self.shared: dict[tuple, int] = {}
+        """Bytes of dynamic shared memory that a kernel may have where those are more than every block has."""
+        self._loading = threading.Lock()
 
     @contextmanager
     def here(self) -> Iterator[None]:
@@ -167,17 +209,43 @@ class Cuda:
         defines: Sequence[str] = (),
     ) -> None:
         with self.here():
-            key = (stem, kernel, *defines)
+            function = self._loaded(stem, kernel, shared, defines)
+            function(grid, block, tuple(arguments), shared_mem=shared)
+
+    def _loaded(self, stem: str, kernel: str, shared: int, defines: Sequence[str]) -> Any:
+        """The kernel, loaded by whoever asks first; what it may have of shared memory only grows."""
+        key = (stem, kernel, *defines)
+        with self._loading:
             if key not in self.kernels:
                 module = self.cupy.RawModule(path=str(cubin(stem, self.architecture, defines)))
                 self.kernels[key] = module.get_function(kernel)
-            function = self.kernels[key]
-            if shared > LARGEST_STATIC_SHARED:
-                function.max_dynamic_shared_size_bytes = shared
-            function(grid, block, tuple(arguments), shared_mem=shared)
+            if shared > max(LARGEST_STATIC_SHARED, self.shared.get(key, 0)):
+                self.kernels[key].max_dynamic_shared_size_bytes = self.shared[key] = shared
+            return self.kernels[key]
+
+    def stream(self) -> Any:
+        with self.here():
+            return self.cupy.cuda.Stream(non_blocking=True)
+
+    @contextmanager
+    def on(self, stream: Any) -> Iterator[None]:
+        with self.here(), stream:
+            yield
+
+    def mark(self) -> Any:
+        with self.here():
+            return self.cupy.cuda.get_current_stream().record(self.cupy.cuda.Event(disable_timing=True))
+
+    def after(self, mark: Any) -> None:
+        with self.here():
+            self.cupy.cuda.get_current_stream().wait_event(mark)
+
+    def synchronize(self, event: Any) -> None:
+        with self.here():
+            event.synchronize()
 
 
-class PyCuda:
+class PyCuda(InOrder):
     """A GPU through PyCUDA, on the primary context that CuPy uses too; only for the thread that made it."""
 
     def __init__(self, index: int = 0) -> None:
@@ -280,68 +348,6 @@ def _first_usable(launcher: type[Cuda] | type[PyCuda]) -> Host | Cuda | PyCuda:
         return Host()
 
 
-def survey() -> dict[str, Any]:
-    """What is here: {"software": {name: version, or what is missing}, "devices": [{"name", ...}, ...]}.
-
-    Sizes are GB (1e9 bytes).  Nothing raises: what cannot be used is said in words.
-    """
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    cpu = {"name": "cpu", "cores": len(os.sched_getaffinity(0)), "memory_gb": pages / 1e9}
-    software = {"CuPy": _said(Cuda), "PyCUDA": _said(PyCuda), "compiler": _compiler_said()}
-    return {"software": software, "devices": [cpu, *_gpus()]}
-
-
-def _said(launcher: type[Cuda] | type[PyCuda]) -> str:
-    """The version of what a launcher needs, or why it cannot launch."""
-    from importlib.metadata import version  # slow to import
-
-    name = "cupy" if launcher is Cuda else "pycuda"
-    try:
-        launcher(0)
-    except DeviceFailed as error:
-        return f"not usable: {str(error).partition(': ')[2]}"
-    return version(_distribution(name))
-
-
-def _distribution(module: str) -> str:
-    """The installed package that a module belongs to: CuPy has one for each major version of CUDA."""
-    from importlib.metadata import packages_distributions
-
-    return packages_distributions()[module][0]
-
-
-def _compiler_said() -> str:
-    try:
-        return "NVRTC" if _compiler() is compile_with_nvrtc else "nvcc"
-    except DeviceFailed as error:
-        return str(error).partition(": ")[2]
-
-
-def _gpus() -> list[dict[str, Any]]:
-    """The GPUs that CuPy sees."""
-    try:
-        cupy = _cupy("cuda", 0)
-    except DeviceFailed:
-        return []
-    runtime, found = cupy.cuda.runtime, []
-    driver = runtime.driverGetVersion()
-    for index in range(runtime.getDeviceCount()):
-        properties = runtime.getDeviceProperties(index)
-        with cupy.cuda.Device(index):
-            free, total = runtime.memGetInfo()
-        found.append(
-            {
-                "name": f"cuda:{index}",
-                "model": properties["name"].decode(),
-                "memory_gb": total / 1e9,
-                "free_gb": free / 1e9,
-                "capability": f"{properties['major']}.{properties['minor']}",
-                "driver": f"{driver // 1000}.{driver % 1000 // 10}",
-            }
-        )
-    return found
-
-
 def cubin(stem: str, architecture: str, defines: Sequence[str] = (), compiler: Compiler | None = None) -> Path:
     """The file of kernels/<stem>.cu compiled for `architecture` ("sm_90"), made on the first call.
 
@@ -350,7 +356,7 @@ def cubin(stem: str, architecture: str, defines: Sequence[str] = (), compiler: C
     """
     source = kernel_source(stem)
     options = [f"--gpu-architecture={architecture}", "--std=c++17", *(f"-D{define}" for define in defines)]
-    compiler = compiler or _compiler()
+    compiler = compiler or cuda_compiler()
     digest = hashlib.sha256(repr((source, options, compiler.__qualname__)).encode()).hexdigest()[:24]
     path = cache_folder() / f"{stem}-{architecture}-{digest}.cubin"
     if not path.exists():
@@ -370,7 +376,8 @@ def compile_with_nvrtc(source: str, options: Sequence[str]) -> bytes:
     return nvrtc.getCUBIN(program)
 
 
-def _compiler() -> Compiler:
+def cuda_compiler() -> Compiler:
+    """NVRTC or nvcc.  Raises DeviceFailed where there is neither."""
     try:
         from cupy.cuda import nvrtc
 
@@ -383,7 +390,8 @@ def _compiler() -> Compiler:
     return compile_with_nvrtc
 
 
-def _cupy(name: str, index: int) -> Any:
+def loaded_cupy(name: str, index: int) -> Any:
+    """CuPy, where it sees so many GPUs; raises DeviceFailed."""
     try:
         import cupy
     except ImportError as error:

@@ -11,6 +11,7 @@ from gpudiff.arrays.basis import Basis, convolve_cuda
 from gpudiff.arrays.components import thinned, tops_cuda
 from gpudiff.arrays.decode import Decoded, Marks, Signature, decode_cuda
 from gpudiff.arrays.device import Launcher
+from gpudiff.arrays.lanes import Lanes
 from gpudiff.arrays.measure import PointFit, aperture_cuda, fit_points_cuda, forced_cuda, shifted_cuda
 from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda, sampled_rows
 from gpudiff.arrays.normal import Equations, grams_cuda, models_cuda
@@ -34,7 +35,8 @@ Made = TypeVar("Made")
 
 
 class Gpu:
-    """A `passes.Device`: whole frames by CUDA kernels, when the function is made.
+    """A `passes.Device`: whole frames by CUDA kernels, when the function is made.  Several threads may have
+    a frame each (`frame`, `arrays.lanes`).
 
     memory : GB that held templates may take; 0: half of what is free when the first frame comes
     Where there is no room, templates are let go, the least recently used first, and `notes` says so.
@@ -43,7 +45,7 @@ class Gpu:
 
     def __init__(self, launcher: Launcher, memory: float = 0.0, resident: Resident | None = None) -> None:
         self.launcher, self.name = launcher, launcher.name
-        self.resident = resident or Resident(int(memory * 1e9) or int(SHARE * launcher.free()))
+        self.resident = resident or Resident(int(memory * 1e9) or int(SHARE * launcher.free()), launcher)
         self.notes: list[str] = []
         self._held: dict[str, Any] = {}
 
@@ -51,16 +53,19 @@ class Gpu:
         """This device for one frame: its planes are let go with it, the templates stay."""
         return type(self)(self.launcher, resident=self.resident)
 
+    def lanes(self, most: int, say: Callable[[str], Any]) -> Lanes:
+        return Lanes(self.launcher, most, say)
+
     # ------------------------------------------------------------ planes that are there already
     def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None:
         """Send an image up under a name; `stays`: for later frames too."""
         if not name:
             return
-        held = self.resident.find(name)
+        held = self.resident.find(name, self)
         if held is None:
             held = self.with_room(lambda: self._up(image, np.float32))
             if stays and self._spares(SPARE * held.nbytes):
-                self.resident.keep(name, held)
+                self.resident.keep(name, held, self)
         self._held[name] = held
 
     def _spares(self, size: int) -> bool:

@@ -12,6 +12,7 @@ from gpudiff.arrays.components import extrema
 from gpudiff.arrays.decode import Decoded, Marks, Signature, decode
 from gpudiff.arrays.device import Host, device
 from gpudiff.arrays.gpu import Gpu
+from gpudiff.arrays.lanes import Lanes
 from gpudiff.arrays.measure import PointFit, aperture, fit_points, forced, shifted
 from gpudiff.arrays.mesh import clipped_mesh
 from gpudiff.arrays.normal import Equations, grams, models
@@ -55,6 +56,10 @@ class Device(Protocol):
 
     def frame(self) -> "Device":
         """The same device, for one frame."""
+        ...
+
+    def lanes(self, most: int, say: Callable[[str], Any]) -> Lanes:
+        """For `most` frames at work at a time; on the CPU for one, which has all threads."""
         ...
 
     def decode(self, raw: np.ndarray, mask: np.ndarray | None, signature: Signature, marks: Marks) -> Decoded:
@@ -179,6 +184,9 @@ class _Cpu:
 
     def frame(self) -> Device:
         return self
+
+    def lanes(self, most: int, say: Callable[[str], Any]) -> Lanes:
+        return Lanes(Host(), 1, say)
 
     def peaks(self, image: np.ndarray, threshold: float, name: str = "") -> Positions:
         return peaks(image, threshold)

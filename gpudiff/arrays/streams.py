@@ -1,7 +1,5 @@
-"""A GPU's streams through CuPy, for `arrays.rafts`.  Not yet run on a GPU."""
+"""Copies between pinned memory and a GPU through CuPy, for `arrays.rafts`.  Not yet run on a GPU."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,20 +8,11 @@ from gpudiff.arrays.device import Cuda
 
 
 class CudaStreams(Cuda):
-    """`Cuda` with streams, events and pinned memory: a `rafts.Streams`."""
-
-    def stream(self) -> Any:
-        with self.here():
-            return self.cupy.cuda.Stream(non_blocking=True)
+    """`Cuda` with copies that run beside the host's work: a `rafts.Streams`."""
 
     def event(self) -> Any:
         with self.here():
             return self.cupy.cuda.Event(disable_timing=True)
-
-    @contextmanager
-    def on(self, stream: Any) -> Iterator[None]:
-        with self.here(), stream:
-            yield
 
     def send(self, here: np.ndarray, there: Any, stream: Any) -> None:
         with self.here():
@@ -41,14 +30,15 @@ class CudaStreams(Cuda):
         with self.here():
             stream.wait_event(event)
 
-    def synchronize(self, event: Any) -> None:
-        with self.here():
-            event.synchronize()
-
     def finish(self) -> None:
         """Let the host wait for all that the device was given."""
         with self.here():
             self.device.synchronize()
+
+    def trim(self) -> None:
+        """Give back what this process holds of its memory and nothing uses."""
+        with self.here():
+            self.cupy.get_default_memory_pool().free_all_blocks()
 
     def used(self) -> int:
         """Bytes of its memory that this process holds."""

@@ -20,7 +20,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from gpudiff.arrays.device import device, survey
+    from gpudiff.arrays.device import device
+    from gpudiff.arrays.survey import survey
 
     found = survey()
     chosen = device("auto").name

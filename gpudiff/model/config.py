@@ -55,6 +55,7 @@ class Match:
     threads: int = 0  # 0: one a core; changes no result
     device: str = "auto"  # cpu | cuda | cuda:N | auto: a GPU where one can be used
     gpu_memory: float = 0.0  # GB that templates may stay in on it, of each worker; 0: half of what is free
+    gpu_frames: int = 2  # frames that a worker has at work on it at a time; fewer where its memory is short
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class Configuration:
         """Hex digest of the named sections, without what changes no result: for a provenance step."""
         values = {name: dataclasses.asdict(getattr(self, name)) for name in sections}
         for section in values.values():
-            for name in ("threads", "device", "gpu_memory"):
+            for name in ("threads", "device", "gpu_memory", "gpu_frames"):
                 section.pop(name, None)
         return digest(canonical(values))
 
@@ -210,6 +211,7 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("match", "half_width"): (1, 1000),
     ("match", "threads"): (0, 1024),
     ("match", "gpu_memory"): (0, 1e4),
+    ("match", "gpu_frames"): (1, 64),
     ("detect", "threshold"): (0, inf),
     ("service", "workers"): (0, 1024),
     ("service", "credit"): (1, inf),

@@ -23,6 +23,7 @@ from gpudiff.model.errors import (
     MustStop,
     NeighbourLost,
 )
+from gpudiff.model.frame import FrameId
 from gpudiff.services import log
 from gpudiff.services.associators import Associators
 from gpudiff.services.backlog import Backlog, Owed
@@ -32,7 +33,7 @@ from gpudiff.services.load import FORCED, INTAKE, Level
 from gpudiff.services.preload import Preloader
 from gpudiff.services.reception import Reception, refusal
 from gpudiff.services.settings import DONE, HANDING, LATER, NEVER, NOW, READY, Settings
-from gpudiff.services.workers import WorkerPool, WorkerProcess
+from gpudiff.services.workers import Seat, WorkerPool, WorkerProcess
 
 TURN_S = 1.0
 """The loop looks at its clocks at least this often."""
@@ -142,8 +143,8 @@ class Differencer:
     def _turn(self) -> None:
         """Wait for something to happen, act on it, give idle workers what waits."""
         self._turned = time.monotonic()
-        workers = list(self.pool.workers)
-        sources: list[Any] = [self._wake, *(one.pair for one in workers), *(one.alive for one in workers)]
+        workers, seats = list(self.pool.workers), self.pool.seats
+        sources: list[Any] = [self._wake, *(seat.pair for seat in seats), *(one.alive for one in workers)]
         if not self._stopping:
             sources.append(self.reception.router)
         ready = wait(sources, min(TURN_S, self.lease_s / 4))
@@ -151,9 +152,10 @@ class Differencer:
             os.read(self._wake, 1 << 10)
         if self.reception.router in ready:
             self.reception.listen()
+        for seat in seats:
+            if seat.pair in ready:
+                self._hear(seat)
         for one in workers:
-            if one.pair in ready:
-                self._hear(one)
             if one.alive in ready:
                 self._bury_worker(one)
         self._give_work()
@@ -166,18 +168,18 @@ class Differencer:
     def _give_work(self) -> None:
         """Give idle workers the next frames, or, when none waits, the forced photometry that was put off."""
         self._look_who_is_there()
-        for one in self.pool.idle():
-            if held := self.intake.next():
-                one.work(held, self._when(held))
-            elif owed := self._owed():
-                one.make_up(owed)
+        while seat := self.pool.idle():
+            if held := self.intake.next(alone=not seat.worker.at_work):
+                seat.work(held, self._when(held))
+            elif not self.intake.waiting() and (owed := self._owed()):
+                seat.make_up(owed)
             else:
                 return
             self._look_who_is_there()
 
     def _when(self, held: Held) -> bytes:
         """When a frame's forced photometry is measured: under load it is put off, as long as there is room."""
-        free = self.intake.waiting() <= len(self.pool.workers)
+        free = self.intake.waiting() <= self.pool.room
         if free and held.associator not in self.associators.leaving_out(FORCED):
             return NOW
         return NEVER if self.backlog.full else LATER
@@ -188,7 +190,7 @@ class Differencer:
         return self.backlog.next(self.intake.closed | self.associators.leaving_out(FORCED))
 
     def _look_who_is_there(self) -> None:
-        busy = {one.associator for one in self.pool.workers if one.associator}
+        busy = {seat.associator for seat in self.pool.seats if seat.associator}
         self.intake.closed = self.associators.closed(busy)
 
     def _follow(self) -> None:
@@ -199,8 +201,8 @@ class Differencer:
         self.intake.narrow = self.associators.leaving_out(INTAKE)
         self.associators.ask()
 
-    def _hear(self, one: WorkerProcess) -> None:
-        """Act on all that a worker has said."""
+    def _hear(self, one: Seat) -> None:
+        """Act on all that a worker has said of a frame."""
         while (message := one.pair.receive()) is not None:
             said = bytes(message[0])
             if said == READY:
@@ -295,22 +297,29 @@ class Differencer:
             self.reception.reject(held, _last(kind, name, reason, held))
 
     def _bury_worker(self, one: WorkerProcess) -> None:
-        """Start another worker in the place of one that died, and give its frame to the next."""
-        self._hear(one)
+        """Start another worker in the place of one that died, and give its frames to the next.
+
+        Each will be alone there: nobody knows which of them it died of, and the others must not pay for that.
+        """
+        for seat in one.seats:
+            self._hear(seat)
         status = self.pool.replace(one)
         self.metrics.worker_restarted()
-        work = one.held or one.owed
-        log.say("worker died", work.frame if work else None, log.WARNING, status=status)
+        had: list[FrameId | None] = [work.frame for seat in one.seats if (work := seat.held or seat.owed)]
+        for frame in had or [None]:
+            log.say("worker died", frame, log.WARNING, status=status)
         why = "NeighbourLost", f"its worker died, exit status {status}"
-        if one.held is not None:
-            self._failed(one.held, *why)
-        if one.owed is not None:
-            self._not_made_up(one.owed, *why)
+        for seat in one.seats:
+            if seat.held is not None:
+                seat.held.alone = True
+                self._failed(seat.held, *why)
+            if seat.owed is not None:
+                self._not_made_up(seat.owed, *why)
 
     def _write_status(self, state: str) -> None:
         pids = sorted(one.pid for one in self.pool.workers)
         self.metrics.dropped(self.backlog.dropped)
-        busy = {"busy": sum(one.associator is not None for one in self.pool.workers)}
+        busy = {"busy": sum(one.at_work > 0 for one in self.pool.workers)}
         more = {**busy, **self.intake.report(), **self.backlog.report(), "associators": self.associators.report()}
         self.metrics.write(self._status_file, len(self.intake.held), len(self.intake.queue), pids, state, more)
 

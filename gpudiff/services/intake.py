@@ -24,6 +24,7 @@ class Held:
     waiters : client -> the attempt it was sent under
     tries : how often a worker was given it; arrived : time.monotonic(); waited_s : for its first worker
     segments : files of shared memory that its planes lie in; associator : the endpoint of the one that has it
+    alone : no other frame may be beside it in its worker, for one that had it died
     """
 
     frame: FrameId
@@ -37,6 +38,7 @@ class Held:
     received_tai: float = field(default_factory=tai_now)
     segments: frozenset[str] = frozenset()
     associator: str = ""
+    alone: bool = False
 
 
 class Intake:
@@ -79,10 +81,13 @@ class Intake:
         held.waiters[client] = attempt
         return replace(self.waits(held, "accepted"), attempt=attempt)
 
-    def next(self) -> Held | None:
-        """The frame to work on next, its try counted; None when none waits whose associator is there."""
+    def next(self, alone: bool = True) -> Held | None:
+        """The frame to work on next, its try counted; None when none waits whose associator is there.
+
+        alone : whether the worker has no other; until it has none, one that must be alone is waited with
+        """
         held = next((one for one in self.queue if not self._asleep(one)), None)
-        if held is None:
+        if held is None or (held.alone and not alone):
             return None
         self.queue.remove(held)
         held.tries += 1

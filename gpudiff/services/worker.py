@@ -1,15 +1,16 @@
-"""A worker process: one frame at a time, from its pixels to its committed detections.
+"""A worker process: one frame at a time, or several on a GPU, from their pixels to their committed detections.
 
-Started by services.workers as `python -m gpudiff.services.worker ENDPOINT SETTINGS`.  It says [ready] over
-one socket, takes [work, received_tai, when, frame message ...] and answers [handing] when only the associator is
-waited for, then [done, JSON] or [error, JSON]; it answers [make up, path] likewise.  It ends when the differencer
-does.
+Started by services.workers as `python -m gpudiff.services.worker SETTINGS ENDPOINT ...`.  For each frame that it
+may have it has a socket to one of the endpoints, says [ready] there, takes [work, received_tai, when, frame
+message ...] and answers [handing] when only the associator is waited for, then [done, JSON] or [error, JSON]; it
+answers [make up, path] likewise.  It ends when it is told to over any of them, and when the differencer does.
 """
 
 import dataclasses
 import importlib
 import json
 import os
+import queue
 import signal
 import sys
 import threading
@@ -25,7 +26,7 @@ from gpudiff.edges.keys import keys_by_endpoint
 from gpudiff.edges.positions import known_positions
 from gpudiff.edges.reliability_model import model_named
 from gpudiff.edges.ring import Segments
-from gpudiff.edges.templates import TemplateStore
+from gpudiff.edges.templates import CACHE_BYTES, TemplateStore
 from gpudiff.edges.transport import Pair
 from gpudiff.edges.wire_header import Header, place
 from gpudiff.model.batch import DetectionBatch
@@ -43,19 +44,45 @@ from gpudiff.services.settings import DONE, ERROR, HANDING, MAKE_UP, NEVER, NOW,
 LISTEN_S = 60.0
 
 
-def main(endpoint: str, settings: str) -> int:
-    """Work until told to stop, or until the device fails: the frame in hand is then given to another worker."""
+def main(settings: str, *endpoints: str) -> int:
+    """Work until told to stop, or until the device fails: the frames in hand are then given to other workers."""
     import astropy.wcs  # noqa: F401  # now, not in the first frame's latency
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the differencer decides when a worker ends
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    ended: queue.SimpleQueue[int] = queue.SimpleQueue()
+    configuration = from_json(settings).configuration
     try:
-        Worker(from_json(settings), Pair(connect=endpoint)).run()
+        device = open_device(configuration)  # a worker that cannot compute takes no frame
     except DeviceFailed as error:
-        print(f"worker {os.getpid()} ends: {error}", file=sys.stderr)
-        return error.exit_status
+        return _said(error)
+    lanes = device.lanes(configuration.match.gpu_frames, _say)
+    for endpoint in endpoints[: lanes.most]:
+        seat = partial(_seat, from_json(settings), endpoint, lanes)
+        threading.Thread(target=lambda seat=seat: ended.put(seat()), daemon=True).start()
+    return ended.get()
+
+
+def _seat(settings: Settings, endpoint: str, lanes: Any) -> int:
+    """Take one frame after the other; the exit status."""
+    try:
+        Worker(settings, Pair(connect=endpoint), lanes).run()
+    except DeviceFailed as error:
+        return _said(error)
+    except BaseException:
+        traceback.print_exc()
+        return 1
     return 0
+
+
+def _said(error: DeviceFailed) -> int:
+    _say(f"ends: {error}")
+    return error.exit_status
+
+
+def _say(what: object) -> None:
+    print(f"worker {os.getpid()}: {what}", file=sys.stderr)
 
 
 def _end_with_parent() -> None:
@@ -65,14 +92,17 @@ def _end_with_parent() -> None:
 
 
 class Worker:
-    """What one process needs to turn frames into committed detections."""
+    """What turns one frame after the other into committed detections.
 
-    def __init__(self, settings: Settings, pair: Pair):
+    lanes : arrays.lanes.Lanes of the device, shared with the others of this process
+    """
+
+    def __init__(self, settings: Settings, pair: Pair, lanes: Any):
         self.configuration = settings.configuration
         self.service = settings.configuration.service
         instrument = self.configuration.instrument
-        self.device = open_device(self.configuration)  # a worker that cannot compute takes no frame
-        self.templates = TemplateStore(settings.templates, instrument, index=settings.index)
+        self.device, self.lanes = open_device(self.configuration), lanes
+        self.templates = TemplateStore(settings.templates, instrument, CACHE_BYTES // lanes.most, settings.index)
         self.process = load(settings.process)
         self.known = known_positions(settings.known_objects)
         self.calibrated = calibrator(self.service, partial(remove_signature, device=self.device))
@@ -117,6 +147,18 @@ class Worker:
 
         when : forced photometry is measured NOW, put off until LATER, or NEVER measured
         """
+        made, header, said = self.lanes.run(lambda: self._detections(received_tai, when, parts))
+        self.pair.send([HANDING])
+        start = time.perf_counter()
+        answer = self.handover.commit(made, header)
+        said["seconds"]["commit"] = time.perf_counter() - start
+        status = "duplicate" if answer.status == "duplicate" else "done"
+        return {**said, "status": status, "alerts": answer.alerts, "load": answer.load}
+
+    def _detections(
+        self, received_tai: float, when: bytes, parts: Sequence[Any]
+    ) -> tuple[DetectionBatch, Header, dict[str, Any]]:
+        """What is handed over, the frame's header, and what the receipt says of both."""
         seconds, start = {}, time.perf_counter()
         envelope = wire.open_envelope(parts, self.service.max_frame_bytes, self.segments)
         frame = self.calibrated(wire.frame_in(envelope))
@@ -139,21 +181,15 @@ class Worker:
                 later = None if when == NEVER else self._put_off(made, envelope.header, squares)
             seconds["forced"] = time.perf_counter() - start
         wire.confirm(envelope, self.segments)
-        self.pair.send([HANDING])
-        start = time.perf_counter()
-        answer = self.handover.commit(made, envelope.header)
-        seconds["commit"] = time.perf_counter() - start
-        return {
-            "status": "duplicate" if answer.status == "duplicate" else "done",
+        said = {
             "sources": len(sources),
-            "alerts": answer.alerts,
             "fingerprint": made.fingerprint,
             "template": template.name,
             "forced": len(made.forced),
             "put_off": later,
-            "load": answer.load,
             "seconds": {**difference.seconds, **seconds},
         }
+        return made, envelope.header, said
 
     def _put_off(self, made: DetectionBatch, header: Header, squares: ForcedSquares) -> int | None:
         """Keep on disk what the forced photometry will be measured on; bytes, None where that cannot be."""
@@ -161,7 +197,7 @@ class Worker:
         try:
             return put_off.write(self.later, PutOff(made.observation.frame, *words, *place(header), squares))
         except StoreFailed as error:  # it is left out, as where there is no room; the detections go on
-            print(f"worker {os.getpid()}: {error}", file=sys.stderr)
+            _say(error)
             return None
 
     def make_up(self, path: Path) -> dict[str, Any]:
@@ -184,4 +220,6 @@ def _error(name: str, reason: str) -> list[bytes]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    status = main(*sys.argv[1:])
+    sys.stderr.flush()
+    os._exit(status)  # whatever other threads are at: their frames are given to other workers

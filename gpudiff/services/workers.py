@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 from gpudiff.edges.transport import Pair, endpoint_in
@@ -26,31 +26,18 @@ PATIENCE_LEASES = 5
 DEATHS_IN_A_ROW = 3
 
 
-class WorkerProcess:
-    """One worker: its process, the socket to it, and the frame, or the forced photometry, that it has.
+class Seat:
+    """A place for one frame, or one frame's forced photometry, in a worker process, and the socket to it.
 
-    alive : a file descriptor that becomes readable when the process is gone
     ready : it has taken its settings; handing : it waits for the associator; since : its frame's start
     """
 
-    def __init__(self, settings: Settings, endpoint: str):
+    def __init__(self, endpoint: str, worker: "WorkerProcess"):
+        self.worker = worker
         self.held: Held | None = None
         self.owed: Owed | None = None
         self.ready, self.handing, self.since = False, False, time.monotonic()
         self.pair = Pair(bind=endpoint)
-        self.alive, theirs = os.pipe()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "gpudiff.services.worker", self.pair.endpoint, to_json(settings)],
-            stdin=subprocess.PIPE,
-            pass_fds=[theirs],
-            env={**os.environ, **ONE_THREAD},
-        )
-        os.close(theirs)
-
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self.process.pid
 
     @property
     def idle(self) -> bool:
@@ -66,25 +53,68 @@ class WorkerProcess:
     def work(self, held: Held, forced: bytes) -> None:
         """Give it a frame.  forced : when its forced photometry is measured (services.settings)"""
         self.held, self.handing, self.since = held, False, time.monotonic()
-        self._tell([WORK, repr(held.received_tai).encode(), forced, *held.parts])
+        self.tell([WORK, repr(held.received_tai).encode(), forced, *held.parts])
 
     def make_up(self, owed: Owed) -> None:
         """Give it forced photometry that was put off."""
         self.owed, self.handing, self.since = owed, False, time.monotonic()
-        self._tell([MAKE_UP, os.fsencode(owed.path)])
+        self.tell([MAKE_UP, os.fsencode(owed.path)])
 
-    def stop(self) -> None:
-        """Ask it to end; one that is not ready yet, or has a frame, is ended by force."""
-        if self.idle:
-            self._tell([STOP])
-        else:
-            self.process.kill()
-
-    def _tell(self, parts: list[bytes | memoryview]) -> None:
+    def tell(self, parts: list[bytes | memoryview]) -> None:
         """Send a message; a worker that does not take it is ending, and its end will be noticed."""
         try:
             self.pair.send(parts)
         except NeighbourLost:
+            self.worker.process.kill()
+
+    def close(self) -> None:
+        self.pair.close()
+        Path(self.pair.endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
+
+
+class WorkerProcess:
+    """One worker: its process, and a seat for each frame that it may have; on a CPU it takes the first one alone.
+
+    alive : a file descriptor that becomes readable when the process is gone
+    """
+
+    def __init__(self, settings: Settings, endpoints: Sequence[str]):
+        self.seats = [Seat(endpoint, self) for endpoint in endpoints]
+        self.alive, theirs = os.pipe()
+        words = [to_json(settings), *(seat.pair.endpoint for seat in self.seats)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gpudiff.services.worker", *words],
+            stdin=subprocess.PIPE,
+            pass_fds=[theirs],
+            env={**os.environ, **ONE_THREAD},
+        )
+        os.close(theirs)
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self.process.pid
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can take frames."""
+        return any(seat.ready for seat in self.seats)
+
+    @property
+    def at_work(self) -> int:
+        """How many frames it has."""
+        return sum(seat.associator is not None for seat in self.seats)
+
+    @property
+    def taken(self) -> bool:
+        """Whether it has a frame that must be alone."""
+        return any(seat.held is not None and seat.held.alone for seat in self.seats)
+
+    def stop(self) -> None:
+        """Ask it to end; one that is not ready yet, or has a frame, is ended by force."""
+        if self.ready and not self.at_work:
+            next(seat for seat in self.seats if seat.ready).tell([STOP])
+        else:
             self.process.kill()
 
     def close(self, patience_s: float = 0.0) -> int:
@@ -95,8 +125,8 @@ class WorkerProcess:
             self.process.kill()
         if self.process.stdin:
             self.process.stdin.close()
-        self.pair.close()
-        Path(self.pair.endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
+        for seat in self.seats:
+            seat.close()
         os.close(self.alive)
         return self.process.wait()
 
@@ -106,7 +136,9 @@ class WorkerPool:
 
     def __init__(self, settings: Settings):
         service = settings.configuration.service
-        threads = settings.configuration.match.threads or max(1, len(os.sched_getaffinity(0)) // settings.workers)
+        match = settings.configuration.match
+        self._seats = 1 if match.device == "cpu" else match.gpu_frames
+        threads = match.threads or max(1, len(os.sched_getaffinity(0)) // settings.workers)
         self._settings = dataclasses.replace(
             settings,
             detections=endpoint_in(settings.directory, settings.detections),
@@ -119,16 +151,27 @@ class WorkerPool:
         self.workers = [self._start() for _ in range(settings.workers)]
 
     def _start(self) -> WorkerProcess:
-        endpoint = f"ipc://{{directory}}/worker-{next(self._numbers)}.ipc"
-        return WorkerProcess(self._settings, endpoint_in(self._settings.directory, endpoint))
+        names = (f"ipc://{{directory}}/worker-{next(self._numbers)}.ipc" for _ in range(self._seats))
+        return WorkerProcess(self._settings, [endpoint_in(self._settings.directory, name) for name in names])
 
-    def idle(self) -> Iterator[WorkerProcess]:
-        """Those that can take a frame."""
-        return (one for one in self.workers if one.idle)
+    @property
+    def seats(self) -> list[Seat]:
+        """Those of all workers."""
+        return [seat for one in self.workers for seat in one.seats]
 
-    def made_ready(self, one: WorkerProcess) -> None:
+    @property
+    def room(self) -> int:
+        """How many frames may be at work at a time, as far as the workers have said."""
+        return max(len(self.workers), sum(seat.ready for seat in self.seats))
+
+    def idle(self) -> Seat | None:
+        """One that can take a frame, in the worker that has the fewest; None where there is none."""
+        able = [seat for seat in self.seats if seat.idle and not seat.worker.taken]
+        return min(able, key=lambda seat: seat.worker.at_work, default=None)
+
+    def made_ready(self, seat: Seat) -> None:
         """Note that a worker has started."""
-        one.ready, self._deaths_in_a_row = True, 0
+        seat.ready, self._deaths_in_a_row = True, 0
 
     def replace(self, dead: WorkerProcess) -> int:
         """Start another in a dead worker's place; the dead one's exit status, negative for a signal.
@@ -150,10 +193,10 @@ class WorkerPool:
         Returns how many.
         """
         now, killed = time.monotonic(), 0
-        for one in self.workers:
-            if one.associator is not None and not one.handing and now - one.since > self._limit_s:
-                one.process.kill()
-                one.since, killed = now, killed + 1
+        for seat in self.seats:
+            if seat.associator is not None and not seat.handing and now - seat.since > self._limit_s:
+                seat.worker.process.kill()
+                seat.since, killed = now, killed + 1
         return killed
 
     def close(self) -> None:

@@ -1,10 +1,13 @@
 """The door to a GPU: names, what is missing, and the cache of compiled kernels."""
 
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
-from fake_cupy import CUDADriverError, CUDARuntimeError, OutOfMemoryError, fake_cupy
+from fake_cupy import DEFAULT, CUDADriverError, CUDARuntimeError, OutOfMemoryError, fake_cupy
 
 from gpudiff.arrays import device as door
 from gpudiff.arrays.device import Cuda, PyCuda, cubin, device
@@ -128,3 +131,47 @@ def test_more_shared_memory_than_every_block_has_is_asked_for(cupy):
         cuda.launch("cutouts", "cutouts", (2, 1, 1), (256, 1, 1), [np.int32(1)], shared)
     assert cupy.log == [("launch", (2, 1, 1), (256, 1, 1), shared) for shared in (1000, 60_000)]
     assert cuda.kernels["cutouts", "cutouts"].max_dynamic_shared_size_bytes == 60_000
+
+
+def test_a_kernel_may_have_the_most_shared_memory_that_was_asked_for(cupy):
+    cuda = Cuda()
+    for shared in (90_000, 60_000):
+        cuda.launch("cutouts", "cutouts", (2, 1, 1), (256, 1, 1), [np.int32(1)], shared)
+    assert cuda.kernels["cutouts", "cutouts"].max_dynamic_shared_size_bytes == 90_000
+
+
+def test_threads_that_launch_a_kernel_at_once_load_it_once(cupy):
+    cuda, loaded, module = Cuda(), [], cupy.RawModule
+    together, never = threading.Barrier(2, timeout=20), threading.Barrier(2, timeout=0.1)
+
+    def load(path):
+        loaded.append(path)
+        with suppress(threading.BrokenBarrierError):
+            never.wait()  # for a second one that loads
+        return module(path)
+
+    def work():
+        together.wait()
+        launch(cuda)
+
+    cupy.RawModule = load
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loaded) == 1
+    assert len(cupy.log) == 2
+
+
+def test_each_thread_has_the_stream_that_it_is_on_and_waits_there(cupy):
+    cuda = Cuda()
+    first, second = cuda.stream(), cuda.stream()
+    with cuda.on(first):
+        mark = cuda.mark()
+        with ThreadPoolExecutor(1) as other, cuda.on(second):
+            cuda.after(mark)
+            assert other.submit(cupy.cuda.get_current_stream).result() is DEFAULT
+        assert cupy.cuda.get_current_stream() is first
+    assert first.given == [("record", mark)]
+    assert second.given == [("wait", mark)]

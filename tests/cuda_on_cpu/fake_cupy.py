@@ -1,6 +1,7 @@
 """As much of CuPy as `arrays.device.Cuda` uses, on NumPy arrays; it notes in `log` what it was asked for."""
 
 from ctypes import memmove
+from threading import local
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -37,29 +38,44 @@ class Event:
         assert disable_timing
 
     def record(self, stream) -> None:
-        assert isinstance(stream, Stream)
+        stream.record(self)
 
     def synchronize(self) -> None:
         pass
 
 
 class Stream:
-    """One whose work is done when it is given."""
+    """One whose work is done when it is given.  current : of each thread, as in CuPy"""
 
-    current = None
+    current = local()
 
     def __init__(self, non_blocking: bool = False) -> None:
         assert non_blocking  # else every copy would wait for the default stream
+        self.given: list = []
 
     def __enter__(self):
-        Stream.current = self
+        self.before = get_current_stream()
+        Stream.current.stream = self
         return self
 
     def __exit__(self, *_) -> None:
-        Stream.current = None
+        Stream.current.stream = self.before
+
+    def record(self, event) -> Event:
+        assert isinstance(event, Event)
+        self.given.append(("record", event))
+        return event
 
     def wait_event(self, event) -> None:
         assert isinstance(event, Event)
+        self.given.append(("wait", event))
+
+
+DEFAULT = Stream(non_blocking=True)
+
+
+def get_current_stream() -> Stream:
+    return getattr(Stream.current, "stream", DEFAULT)
 
 
 class OutOfMemoryError(MemoryError):
@@ -124,11 +140,13 @@ def fake_cupy() -> ModuleType:
 
     cupy.asnumpy = asnumpy
     cupy.RawModule = raw_module
-    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_bytes=lambda: 500, total_bytes=lambda: 2500)
+    pool = SimpleNamespace(free_bytes=lambda: 500, total_bytes=lambda: 2500, free_all_blocks=lambda: None)
+    cupy.get_default_memory_pool = lambda: pool
     cupy.cuda = SimpleNamespace(
         Device=Device,
         Stream=Stream,
         Event=Event,
+        get_current_stream=get_current_stream,
         alloc_pinned_memory=bytearray,
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         driver=SimpleNamespace(CUDADriverError=CUDADriverError),

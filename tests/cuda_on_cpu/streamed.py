@@ -117,13 +117,7 @@ class EmulatedStreams(Emulated):
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         return np.empty(shape, dtype)
 
-    def stream(self) -> None: ...
-
     def event(self) -> None: ...
-
-    @contextmanager
-    def on(self, stream: Any) -> Iterator[None]:
-        yield
 
     def send(self, here: np.ndarray, there: np.ndarray, stream: Any) -> None:
         np.copyto(there, here)
@@ -135,9 +129,9 @@ class EmulatedStreams(Emulated):
 
     def wait(self, stream: Any, event: Any) -> None: ...
 
-    def synchronize(self, event: Any) -> None: ...
-
     def finish(self) -> None: ...
+
+    def trim(self) -> None: ...
 
     def used(self) -> int:
         return 0

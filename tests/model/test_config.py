@@ -94,6 +94,11 @@ def test_the_digest_of_a_section_sees_that_section_only():
     assert start.digest("match") == changed.digest("match")
 
 
+def test_where_and_beside_what_a_frame_is_computed_is_not_in_the_digest():
+    changed = override(Configuration(), "match", device="cuda", threads=3, gpu_memory=2.0, gpu_frames=4)
+    assert changed.digest("match") == Configuration().digest("match")
+
+
 def test_all_that_is_wrong_is_named_in_one_run():
     with pytest.raises(BadConfiguration) as caught:
         from_tables({"detct": {}, "service": {"credit": 0, "leases": 1.0}, "match": {"align": "maybe"}})

@@ -32,6 +32,17 @@ def test_a_new_frame_is_accepted_and_queued():
     assert intake.next() is None
 
 
+def test_a_frame_that_must_be_alone_is_waited_with_and_those_behind_it_too():
+    intake = Intake(2, 1 << 20)
+    take(intake, b"a", 1)
+    take(intake, b"a", 2)
+    held = intake.next()
+    held.alone = True
+    intake.again(held)
+    assert intake.next(alone=False) is None
+    assert [intake.next().frame.visit, intake.next(alone=False).frame.visit] == [1, 2]
+
+
 def test_a_client_holds_no_more_than_its_credit():
     intake = Intake(2, 1 << 20)
     take(intake, b"a", 1)
