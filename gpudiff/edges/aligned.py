@@ -16,8 +16,8 @@ from pathlib import Path
 
 BLOCK = 4096
 """Bytes to which offsets, lengths and memory are aligned: no disk or file system here asks for more."""
-PIECE = 4 << 20
-"""Bytes written or read at a time."""
+PIECE = 2 << 20
+"""Bytes written or read at a time: a large page."""
 O_DIRECT = getattr(os, "O_DIRECT", 0)
 
 
