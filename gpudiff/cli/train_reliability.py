@@ -9,7 +9,8 @@ Train the model that gives every DIASource its reliability, the probability of b
 NIGHT is a folder with frames/ and templates/, as `gpudiff simulate` makes it, or a pair with science.fits and
 template.fits.  Stars are put into the frames: those that are found again are real.  What is found without being
 put in is bogus, unless another visit shows it at the same place, unflagged; with a truth.ecsv beside them, its
-changes are real.  Every third frame is held out: it calibrates the model and judges it.
+changes are real.  A third of the frames is held out in turn: what is said of them calibrates the model and judges
+it.
 """
 EPILOG = """\
 examples:
@@ -39,8 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     from gpudiff.model.config import Configuration, load
     from gpudiff.model.errors import BadConfiguration
     from gpudiff.model.reliability import BASELINE
-    from gpudiff.science.reliability import reliabilities
-    from gpudiff.science.reliability_training import Sample, area, calibration_error, join, train
+    from gpudiff.science.reliability import calibrated
+    from gpudiff.science.reliability_training import Sample, area, calibration_error, held_out_odds, join, train
     from gpudiff.services.training import folder_sample, scenes_sample
 
     if not arguments.nights and arguments.scenes < 1:
@@ -56,14 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
     sample = join(samples)
     model, baseline = train(sample, arguments.name), train(sample, "baseline", BASELINE)
     write_model(arguments.output, model)
-    held = sample.split()[1]
     print(
         f"{arguments.output}: {model.version}, {model.real} real and {model.bogus} bogus of {len(samples)} frames"
     )
-    for what, one in (("model", model), ("baseline", baseline)):
-        score = reliabilities(one, held.features)
-        print(
-            f"  {what:<9} area under ROC {area(score, held.real):.4f}, calibration error "
-            f"{calibration_error(score, held.real):.3f}, on {len(held.real)} detections held out"
-        )
+    for what, one, only in (("model", model, None), ("baseline", baseline, BASELINE)):
+        odds = held_out_odds(sample, only)
+        error = calibration_error(calibrated(one, odds), sample.real)
+        print(f"  {what:<9} held out: area under ROC {area(odds, sample.real):.4f}, calibration error {error:.3f}")
     return 0

@@ -61,8 +61,8 @@ class ReliabilityModel:
     """log odds of being real = intercept + the sum of the curves; then calibrated.
 
     curves : feature name -> Curve; names of FEATURES
-    calibration : from these log odds to those of the share that is real, measured on frames that the curves were
-        not fitted to; straight beyond its ends too, `missing` is not used
+    calibration : from these log odds to those of the share that is real, measured on frames by curves that
+        were not fitted to them; straight beyond its ends too, `missing` is not used
     version : as alerts publish it; training : digest of the features and labels it was made from
     real, bogus : how many of each that was: a reliability is a probability where they come in such a mix
     """

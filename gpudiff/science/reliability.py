@@ -26,8 +26,12 @@ def rate(difference: Difference, sources: Table, model: ReliabilityModel | None)
 
 def reliabilities(model: ReliabilityModel, found: np.ndarray) -> np.ndarray:
     """(N,) float32 between 0 and 1, of (N, F) features in the order of FEATURES."""
-    odds = _straight(model.calibration, log_odds(model, found))
-    return (0.5 * (1 + np.tanh(0.5 * odds))).astype(np.float32)
+    return calibrated(model, log_odds(model, found))
+
+
+def calibrated(model: ReliabilityModel, odds: np.ndarray) -> np.ndarray:
+    """(N,) float32 between 0 and 1, of log odds before calibration."""
+    return (0.5 * (1 + np.tanh(0.5 * _straight(model.calibration, odds)))).astype(np.float32)
 
 
 def _straight(curve: Curve, at: np.ndarray) -> np.ndarray:

@@ -1,11 +1,13 @@
-"""Trains the real/bogus model: additive, monotone where it must be, calibrated on frames it was not fitted to.
+"""Trains the real/bogus model: additive, monotone where it must be, calibrated by frames that were not fitted to.
 
 Boosted stumps with monotone constraints (scikit-learn's HistGradientBoostingClassifier) are a sum of one curve a
 feature; the curves are read off and kept, and the trees forgotten.  So inference is a table look-up, and every
 reliability can be taken apart feature by feature (generalised additive model; Lou, Caruana & Gehrke 2012).
+
+Every frame is fitted to, and calibrates too: for that its detections' odds are those of curves that were fitted to
+other frames only (cross-fitting).
 """
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +20,14 @@ from gpudiff.science.reliability import log_odds
 KNOTS = 12
 FEWEST = 30
 """Reals and bogus each, below which nothing is trained."""
-LEAST_POOL = 25
-"""Detections behind a knot of the calibration."""
-HELD_OUT = 3
-"""Every third frame calibrates and judges, and is not fitted to."""
+LEAST_POOL = 100
+"""Detections behind a knot of the calibration: a share of nine tenths is known to 3 % by so many."""
+FOLDS = 3
+"""Parts of the frames that are left out in turn."""
+
+
+AS_IT_IS = Curve((0.0, 1.0), (0.0, 1.0), 0.0)
+"""A calibration that changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,10 @@ class Sample:
     def take(self, rows: np.ndarray) -> "Sample":
         return Sample(self.features[rows], self.real[rows], self.frame[rows])
 
-    def split(self) -> tuple["Sample", "Sample"]:
-        """(to fit, held out), by whole frames."""
-        held = self.frame % HELD_OUT == HELD_OUT - 1
-        return self.take(~held), self.take(held)
+    def folds(self) -> list[np.ndarray]:
+        """FOLDS masks (N,) bool that part the detections by whole frames."""
+        number = np.unique(self.frame, return_inverse=True)[1] % FOLDS
+        return [number == fold for fold in range(FOLDS)]
 
 
 def join(samples: list[Sample]) -> Sample:
@@ -50,27 +56,34 @@ def train(sample: Sample, name: str, only: tuple[str, ...] | None = None) -> Rel
     """The model of a sample, which has the same digest and the same numbers each time.
 
     name : begins the version; only : the features it may look at, all of FEATURES when None
-    Raises NoUsablePixels for fewer than 30 reals or bogus in the part to fit or the part held out.
+    Raises NoUsablePixels for fewer than 30 reals or bogus, or a third of that where some frames are left out.
     """
-    fit, held = sample.split()
-    for part, rows in (("to fit", fit), ("held out", held)):
-        real = int(rows.real.sum())
-        if min(real, len(rows.real) - real) < (FEWEST if part == "to fit" else FEWEST // HELD_OUT):
+    everyone = np.ones(len(sample.real), bool)
+    for rows, least in ((everyone, FEWEST), *((~fold, FEWEST // FOLDS) for fold in sample.folds())):
+        real = int(sample.real[rows].sum())
+        if min(real, int(rows.sum()) - real) < least:
             raise NoUsablePixels(
-                f"{part}: expected {FEWEST} real and {FEWEST} bogus detections at the least (a third of them "
-                f"held out), got {real} and {len(rows.real) - real}: more frames are needed"
+                f"expected {FEWEST} real and {FEWEST} bogus detections at the least, {FEWEST // FOLDS} of them "
+                f"with every third frame left out, got {real} and {int(rows.sum()) - real}: more frames are needed"
             )
     made = digest(*(np.ascontiguousarray(a).tobytes() for a in (sample.features, sample.real, sample.frame)))
     real = int(sample.real.sum())
-    curves, intercept = _curves(fit, only)
-    same = Curve((0.0, 1.0), (0.0, 1.0), 0.0)
-    plain = ReliabilityModel(f"{name}-{made[:8]}", made, intercept, curves, same, real, len(sample.real) - real)
-    calibrated = _calibration(log_odds(plain, held.features), held.real)
-    return dataclasses.replace(plain, calibration=calibrated)
+    calibrated = _calibration(held_out_odds(sample, only), sample.real)
+    version, counts = f"{name}-{made[:8]}", (real, len(sample.real) - real)
+    return ReliabilityModel(version, made, *_curves(sample, only), calibrated, *counts)
 
 
-def _curves(fit: Sample, only: tuple[str, ...] | None) -> tuple[dict[str, Curve], float]:
-    """(curves by feature, intercept), read off an additive ensemble of stumps."""
+def held_out_odds(sample: Sample, only: tuple[str, ...] | None = None) -> np.ndarray:
+    """(N,) log odds before calibration, each by curves that were fitted to the other frames."""
+    odds = np.empty(len(sample.real))
+    for fold in sample.folds():
+        intercept, curves = _curves(sample.take(~fold), only)
+        odds[fold] = log_odds(ReliabilityModel("", "", intercept, curves, AS_IT_IS, 0, 0), sample.features[fold])
+    return odds
+
+
+def _curves(fit: Sample, only: tuple[str, ...] | None) -> tuple[float, dict[str, Curve]]:
+    """(intercept, curves by feature), read off an additive ensemble of stumps."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     columns = [n for n, feature in enumerate(FEATURES) if only is None or feature.name in only]
@@ -97,7 +110,7 @@ def _curves(fit: Sample, only: tuple[str, ...] | None) -> tuple[dict[str, Curve]
         added = trees.decision_function(probes) - level
         values = tuple(round(float(v), 4) for v in added[:-1])
         curves[FEATURES[n].name] = Curve(tuple(map(float, knots)), values, round(float(added[-1]), 4))
-    return curves, round(level, 4)
+    return round(level, 4), curves
 
 
 def _knots(values: np.ndarray) -> np.ndarray:

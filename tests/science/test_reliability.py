@@ -17,7 +17,7 @@ from gpudiff.science.hard_pair import hard_pair
 from gpudiff.science.reliability import contributions, log_odds, model_digest, rate, reliabilities
 from gpudiff.science.reliability_features import features
 from gpudiff.science.reliability_labels import by_truth, inject, injected, repeated
-from gpudiff.science.reliability_training import Sample, area, calibration_error, train
+from gpudiff.science.reliability_training import Sample, area, calibration_error, held_out_odds, train
 from gpudiff.science.subtract import subtract
 
 PLAIN = Curve((0.0, 1.0), (0.0, 1.0), 0.0)
@@ -95,6 +95,14 @@ def test_a_trained_model_is_calibrated():
     score = reliabilities(train(made_up(), "a"), fresh.features)
     assert calibration_error(score, fresh.real) < 0.08  # of 3000: noise is 0.02, 400 to train on give the rest
     assert area(score, fresh.real) > 0.9  # 0.94 is what the truth itself reaches
+
+
+def test_held_out_odds_know_nothing_of_their_own_frames():
+    random = np.random.default_rng(5)
+    noise = random.normal(size=(600, len(FEATURES))).astype(np.float32)
+    sample = Sample(noise, random.random(600) < 0.5, np.arange(600) // 10)
+    assert area(log_odds(train(sample, "a"), noise), sample.real) > 0.7  # fitted to: 29 curves follow the noise
+    assert area(held_out_odds(sample), sample.real) == pytest.approx(0.5, abs=0.07)  # 0.024, three of them
 
 
 def test_a_curve_rises_where_it_may_not_fall():
