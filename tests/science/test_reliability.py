@@ -101,7 +101,7 @@ def test_held_out_odds_know_nothing_of_their_own_frames():
     random = np.random.default_rng(5)
     noise = random.normal(size=(600, len(FEATURES))).astype(np.float32)
     sample = Sample(noise, random.random(600) < 0.5, np.arange(600) // 10)
-    assert area(log_odds(train(sample, "a"), noise), sample.real) > 0.7  # fitted to: 29 curves follow the noise
+    assert area(log_odds(train(sample, "a"), noise), sample.real) > 0.6  # fitted to: 29 curves follow the noise
     assert area(held_out_odds(sample), sample.real) == pytest.approx(0.5, abs=0.07)  # 0.024, three of them
 
 
