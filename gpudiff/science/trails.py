@@ -17,11 +17,6 @@ HALF = 30
 """Half width of the stamps trails are fitted on, pixels."""
 LONGEST = 1.5 * HALF
 """Pixels: a longer trail does not fit in a stamp."""
-LONG, THIN = 1.4, 0.25
-"""Second moments, over the PSF's, along what may be a trail and across what is too thin for one."""
-MINOR_ERROR = 6.0
-"""Over the signal to noise, the error of the moment across, for a Gaussian under a weight of twice its width; two
-errors are allowed."""
 LEAST_GAIN = 25.0
 """Squared signal to noise that a trail must win over a point source."""
 PART = 1.5
@@ -50,8 +45,7 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
     count = len(y)
     found = Trails(np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count, bool))
     with np.errstate(invalid="ignore"):
-        candidates = ~shapes.pointed & (shapes.major > LONG)
-        candidates &= shapes.minor > np.minimum(THIN, 1 - 2 * MINOR_ERROR / np.abs(difference.score[y, x]))
+        candidates = ~shapes.pointed & (shapes.major > 1.4) & (shapes.minor > 0.25)
     candidates &= (difference.mask[y, x] & bit("STREAK")) == 0
     candidates[candidates] = _stretched(difference, y[candidates], x[candidates], shapes.angle[candidates])
     size = np.abs(difference.score[y, x])

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from gpudiff.model.tables import flag
-from gpudiff.science.judge import Shapes
-from gpudiff.science.trails import find_trails
 
 
 def near(done, y, x, radius=6.0):
@@ -102,21 +100,6 @@ def test_a_trail_has_its_length_and_angle_and_is_not_flagged(maker, pair, length
     assert sources["trailLength"][0] == pytest.approx(length, rel=0.2)
     assert (sources["trailAngle"][0] - angle + 90) % 180 - 90 == pytest.approx(0, abs=8)
     assert not sources["flagged"][0]
-
-
-@pytest.mark.parametrize(("minor", "fitted"), [(-0.2, True), (-1.5, False)])
-def test_what_noise_may_have_made_thin_and_long_is_tried_as_a_trail(maker, pair, minor, fitted):
-    y, x = empty_place(pair)
-    trail = np.zeros((384, 384), np.float32)
-    for step in np.linspace(-6, 6, 25):
-        trail += noiseless(maker, y + 0.5 * step, x + 0.866 * step, 80, pair.recipe)
-    difference = maker.run(pair.with_science(lambda image: image.__iadd__(trail))).difference
-    box = difference.score[y - 5 : y + 6, x - 5 : x + 6]
-    at = np.add(np.unravel_index(box.argmax(), box.shape), (y - 5, x - 5))
-    assert 6 < box.max() < 10  # of score 8 the moment across is known to 0.75 of the PSF's
-    no, one = np.zeros(1, bool), np.ones(1)
-    shapes = Shapes(no, no, no, one, one, 10 * one, np.inf * one, minor * one, 20 * one)
-    assert (find_trails(difference, at[:1], at[1:], shapes).length[0] > 0) == fitted
 
 
 def test_a_galaxy_like_residual_is_not_point_like(maker, pair):
