@@ -34,18 +34,38 @@ def second_moments(stamps: np.ndarray, sigma: float) -> np.ndarray:
 
     1/I = 1/M - 1/sigma^2 as matrices, M the weighted moments; exact for Gaussians.  NaN where that fails.
     """
-    half = stamps.shape[1] // 2
-    axis = np.arange(-half, half + 1)
-    rows, columns = np.meshgrid(axis, axis, indexing="ij")
-    weighted = stamps * np.exp(-0.5 * (rows**2 + columns**2) / sigma**2)
-    flux = weighted.sum((1, 2))
+    xx, yy, xy = _weighted(stamps, sigma)
     with np.errstate(divide="ignore", invalid="ignore"):
-        xx = (weighted * columns**2).sum((1, 2)) / flux
-        yy = (weighted * rows**2).sum((1, 2)) / flux
-        xy = (weighted * columns * rows).sum((1, 2)) / flux
         det = xx * yy - xy**2
         ixx, iyy, ixy = yy / det - sigma**-2, xx / det - sigma**-2, -xy / det
         det = ixx * iyy - ixy**2
         out = np.stack([iyy / det, ixx / det, -ixy / det], 1)
     good = (det > 0) & (out[:, 0] > 0) & (out[:, 1] > 0)
     return np.where(good[:, None], out, np.nan)
+
+
+def axes(stamps: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(major, minor, angle) (N,) of the same: moments along the axes, pixel^2, and degrees from +x to the major.
+
+    The weighted moments have the same axes, so that a direction is known where the weight cannot be undone: inf
+    is longer than the weight tells.  NaN where the light is not positive.
+    """
+    xx, yy, xy = _weighted(stamps, sigma)
+    middle, spread = 0.5 * (xx + yy), np.hypot(0.5 * (xx - yy), xy)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        major, minor = (
+            np.where(one < sigma**2, 1 / (1 / one - sigma**-2), np.where(np.isnan(one), np.nan, np.inf))
+            for one in (middle + spread, middle - spread)
+        )
+    return major, minor, 0.5 * np.degrees(np.arctan2(2 * xy, xx - yy))
+
+
+def _weighted(stamps: np.ndarray, sigma: float) -> np.ndarray:
+    """(3, N) xx, yy, xy of centred stamps under a Gaussian weight, NaN where the light is not positive."""
+    half = stamps.shape[1] // 2
+    axis = np.arange(-half, half + 1)
+    rows, columns = np.meshgrid(axis, axis, indexing="ij")
+    weighted = stamps * np.exp(-0.5 * (rows**2 + columns**2) / sigma**2)
+    flux = weighted.sum((1, 2))
+    flux = np.where(flux > 0, flux, np.nan)
+    return np.array([(weighted * one).sum((1, 2)) / flux for one in (columns**2, rows**2, columns * rows)])

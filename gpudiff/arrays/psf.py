@@ -21,10 +21,18 @@ def centred(image: np.ndarray, y: np.ndarray, x: np.ndarray, dy: np.ndarray, dx:
     return scipy.fft.irfft2(spectrum, s=(size, size))[:, :side, :side]
 
 
+VARYING = 0.5
+"""Share of its light by which a pixel of a PSF may well change between the middle of the field and its edge."""
+
+
 def fit(stars: np.ndarray, terms: np.ndarray, noise: np.ndarray, rounds: int = 4) -> tuple[np.ndarray, np.ndarray]:
     """(coefficients (P, K, K), kept (N,) bool): the PSF's polynomial, pixels and stars that disagree clipped.
 
-    stars : (N, K, K) from `centred`; terms : (N, P) field polynomial; noise : (N,) sky sigma
+    Each pixel is fitted by itself, the stars weighted by one over their squared error there: the bright ones tell
+    of the wings, all alike of the core.  It is expected to vary over the field by VARYING of its light (standard
+    deviation of a Gaussian prior): where stars are too few or too faint to tell, it stays as it is on average.
+
+    stars : (N, K, K) from `centred`; terms : (N, P) field polynomial, 1 first; noise : (N,) sky sigma
     """
     count, side = stars.shape[:2]
     half = side // 2
@@ -48,11 +56,22 @@ def fit(stars: np.ndarray, terms: np.ndarray, noise: np.ndarray, rounds: int = 4
         kept = good & (off[:, core].mean(1) < 0.1)
         if kept.sum() < terms.shape[1]:
             kept = good
-        importance = np.sqrt(np.clip(flux, 0, np.percentile(flux[kept], 80)) * kept)[:, None]
-        clean = np.where(off, model, scaled)
-        coefficients = np.linalg.lstsq(terms * importance, clean * importance, rcond=None)[0]
+        expected = np.maximum(VARYING * np.abs(model).mean(0), 1e-12)
+        coefficients = _weighted(terms, np.where(off, model, scaled), kept[:, None] / error**2, expected)
         model = terms @ coefficients
     return coefficients.reshape(-1, side, side), kept
+
+
+def _weighted(terms: np.ndarray, values: np.ndarray, weights: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """(P, n) least-squares coefficients of each column of `values` (N, n) under its own `weights` (N, n).
+
+    expected : (n,) standard deviation of the prior of every coefficient but the first
+    """
+    count, number = terms.shape
+    products = (terms[:, :, None] * terms[:, None]).reshape(count, -1)
+    matrices = (weights.T @ products).reshape(-1, number, number)
+    matrices[:, range(1, number), range(1, number)] += (1 / expected**2)[:, None]
+    return np.linalg.solve(matrices, ((weights * values).T @ terms)[..., None])[..., 0].T
 
 
 WING = 3.0
@@ -67,7 +86,8 @@ def clean_wings(coefficients: np.ndarray, fwhm: float) -> np.ndarray:
     """(P, K, K) the same PSF without the light of stars' neighbours.
 
     Faint neighbours lift the wings of an average star by a pedestal; what the rings at the rim show beyond the
-    power law that the rings at 1.25 and 2.25 FWHM continue is taken for it.  Beyond 3 FWHM the PSF is the falling
+    power law that the rings at 1.25 and 2.25 FWHM continue is taken for it.  Means, not medians, for it is in the
+    sum over the wings that neighbours have to leave nothing.  Beyond 3 FWHM the PSF is the falling
     profile closest to its ring means (isotonic regression), so that noise adds no light.
 
     fwhm : pixels
@@ -89,10 +109,10 @@ def _pedestal(image: np.ndarray, radius: np.ndarray, half: int, fwhm: float) -> 
     outer = (radius > half - RIM) & (radius <= half)
     pedestal = 0.0
     for _ in range(4):
-        inner, further = (_ring_median(image - pedestal, radius, r * fwhm) for r in (INNER, FURTHER))
+        inner, further = (_ring_mean(image - pedestal, radius, r * fwhm) for r in (INNER, FURTHER))
         slope = np.log(max(inner, 1e-12) / max(further, 1e-12)) / np.log(FURTHER / INNER)
         steps = np.median(radius[outer]) / (FURTHER * fwhm)
-        pedestal = float(np.median(image[outer])) - max(further, 0.0) * steps ** -np.clip(slope, 2.5, 12)
+        pedestal = float(image[outer].mean()) - max(further, 0.0) * steps ** -np.clip(slope, 2.5, 12)
     return pedestal
 
 
@@ -112,5 +132,5 @@ def _falling(image: np.ndarray, radius: np.ndarray, half: int) -> np.ndarray:
     return np.maximum(profile, 0)[ring]
 
 
-def _ring_median(image: np.ndarray, radius: np.ndarray, at: float) -> float:
-    return float(np.median(image[np.abs(radius - at) <= 0.7]))
+def _ring_mean(image: np.ndarray, radius: np.ndarray, at: float) -> float:
+    return float(image[np.abs(radius - at) <= 0.7].mean())

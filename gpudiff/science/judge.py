@@ -8,7 +8,7 @@ from scipy.ndimage import minimum_filter
 
 from gpudiff.arrays.afar import holes
 from gpudiff.arrays.measure import PointFit, forced
-from gpudiff.arrays.moments import second_moments
+from gpudiff.arrays.moments import axes, second_moments
 from gpudiff.arrays.peaks import peaks
 from gpudiff.arrays.ridges import beside
 from gpudiff.arrays.stamps import stamps
@@ -49,7 +49,7 @@ class Shapes:
     pointed : bool, one or two pixels alone explain the light better than the PSF does
     sharpness, sharpness_error : peak over its neighbours against the PSF's, 1 for a point source
     apart : signal to noise in the pixels that touch no unusable one; 0 where their flux is not the source's
-    major, minor : second moments along the axes over the PSF's mean one (NaN where the moments fail)
+    major, minor : second moments along the axes over the PSF's mean one, inf beyond the weight (`moments.axes`)
     angle : of the major axis from +x to +y, degrees
     """
 
@@ -141,12 +141,10 @@ def _axes(data: np.ndarray, psf: np.ndarray, fit: PointFit) -> tuple[np.ndarray,
     half = psf.shape[1] // 2
     width = np.sqrt(1 / (2 * np.pi * np.maximum(np.median(psf[:, half, half]), 1e-6)))
     sign = np.sign(fit.flux)[:, None, None]
-    source, point = second_moments(data * sign, 2 * width), second_moments(psf, 2 * width)
+    major, minor, angle = axes(data * sign, 2 * width)
+    point = second_moments(psf, 2 * width)
     mean = 0.5 * (point[:, 0] + point[:, 1])
-    xx, yy, xy = source.T
-    middle, spread = 0.5 * (xx + yy), np.hypot(0.5 * (xx - yy), xy)
-    angle = 0.5 * np.degrees(np.arctan2(2 * xy, xx - yy))
-    return (middle + spread) / mean, (middle - spread) / mean, angle
+    return major / mean, minor / mean, angle
 
 
 def flags_of(

@@ -4,7 +4,7 @@ import numpy as np
 
 from gpudiff.arrays import psf as pixels
 from gpudiff.arrays.moments import FWHM
-from gpudiff.arrays.polynomial import field, terms
+from gpudiff.arrays.polynomial import field, powers, terms
 from gpudiff.model.errors import BadPsf
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import PsfModel
@@ -17,6 +17,8 @@ LARGEST = 40
 """Pixels to which a given PSF is kept."""
 MOST = 250
 """Stars that are used, at most."""
+A_TERM = 2
+"""Stars that the PSF takes for each term of its polynomial over the field."""
 
 
 def psf_of(exposure: Exposure, stars: Stars, which: str) -> PsfModel:
@@ -53,7 +55,7 @@ def given(psf: np.ndarray, shape: tuple[int, int], name: str) -> PsfModel:
 
 
 def measured(exposure: Exposure, stars: Stars, positions: np.ndarray) -> PsfModel:
-    """A PSF model from the brightest stellar, isolated, unmasked stars; constant for a dozen of them."""
+    """A PSF model from the brightest stellar, isolated, unmasked stars; constant for fewer than 6."""
     clean = ~spoilt(exposure, stars.y, stars.x, 20)
     noise = sky_noise(exposure)
     chosen = np.nonzero(stars.stellar & stars.isolated & clean)[0]
@@ -66,7 +68,7 @@ def measured(exposure: Exposure, stars: Stars, positions: np.ndarray) -> PsfMode
     if strong.sum() >= 15:
         chosen = chosen[strong]
     y, x, (dy, dx) = stars.y[chosen], stars.x[chosen], positions[:2, chosen]
-    order = 2 if len(chosen) > 40 else 1 if len(chosen) > 12 else 0
+    order = max(order for order in range(3) if order == 0 or len(chosen) >= A_TERM * len(powers(order)))
     height, width = exposure.shape
     sigma = float(np.median(positions[2, chosen]))
     least, enough, most = HALF

