@@ -71,12 +71,13 @@ class TemplateStore:
     def find(self, frame: Frame) -> Frame:
         """The template that covers the frame best, with its digest.
 
-        Looks at the folder again when there is none.  Raises NoTemplate, saying what was looked for, and what
-        `read_frame` raises for a file that became unreadable.
+        Looks at the folder again when there is none, or its file is gone.  Raises NoTemplate, saying what was
+        looked for, and what `read_frame` raises for a file that became unreadable.
         """
         wanted = footprint_of(frame)
         entry = self.best(wanted)
-        if entry is None and self._worth_a_look() and self.rescan():
+        if not (entry and (self.folder / entry.path).exists()) and self._worth_a_look():
+            self.rescan()
             entry = self.best(wanted)
         if entry is None:
             among = f"{self.folder} ({len(self.index)} files)"

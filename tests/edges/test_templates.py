@@ -79,6 +79,12 @@ def test_a_template_that_comes_later_is_found(tmp_path):
     assert found(templates, frame()) == "late.fits"
 
 
+def test_a_template_that_was_taken_away_leaves_its_frames_to_the_next_one(tmp_path):
+    templates = store(tmp_path, a=frame(), b=frame(shift=5))
+    (tmp_path / "a.fits").unlink()
+    assert found(templates, frame()) == "b.fits"
+
+
 def test_templates_in_subfolders_and_compressed_are_found(tmp_path):
     (tmp_path / "r").mkdir()
     write_frame(tmp_path / "r" / "a.fits.fz", frame())
