@@ -9,7 +9,7 @@ Train the model that gives every DIASource its reliability, the probability of b
 NIGHT is a folder with frames/ and templates/, as `gpudiff simulate` makes it, or a pair with science.fits and
 template.fits.  Stars are put into the frames: those that are found again are real.  What is found without being
 put in is bogus, unless another visit shows it at the same place, unflagged; with a truth.ecsv beside them, its
-changes are real.  A third of the frames is held out in turn: what is said of them calibrates the model and judges
+changes are real.  A sixth of the frames is held out in turn: what is said of them calibrates the model and judges
 it.
 """
 EPILOG = """\
