@@ -13,14 +13,23 @@ def proper(maker):
     return maker.run(maker.pair(scale=1.4, slope=0.02, transients=24, seed=83), algorithm="zogy")
 
 
-def test_flux_ratio_and_its_gradient_are_found(proper):
+def gradient(done):
+    """The flux ratio's change between the middles of the left and the right third."""
+    sums = done.difference.kernel.sum((1, 2)).reshape(3, 3)
+    return sums[:, 0].mean() / sums[:, 2].mean() - 1
+
+
+def test_the_flux_ratio_is_found(proper):
     quality = proper.difference.quality
-    sums = proper.difference.kernel.sum((1, 2)).reshape(3, 3)
     assert (quality.algorithm, quality.convolved) == ("zogy", "TEMPLATE")
     assert quality.kernel_sum == pytest.approx(1.4, rel=0.02)  # as for the default engine
-    change = sums[:, 0].mean() / sums[:, 2].mean() - 1
-    # Between the thirds' middles; over seeds the rms is 1.3 %: the normalisations of two PSFs vary over the field.
-    assert change == pytest.approx(4 / 3 * 0.02, abs=0.03)
+
+
+def test_the_gradient_of_the_flux_ratio_is_found(maker):
+    pairs = [maker.pair(scale=1.4, slope=0.02, transients=24, seed=seed) for seed in range(83, 89)]
+    found = np.mean([gradient(maker.run(pair, algorithm="zogy")) for pair in pairs])
+    # Of one pair the rms is 1.3 %, for the normalisations of two PSFs vary over the field: 0.5 % for six.
+    assert found == pytest.approx(4 / 3 * 0.02, abs=0.015)
 
 
 def test_difference_and_score_have_unit_noise(proper):
