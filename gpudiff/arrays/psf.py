@@ -2,7 +2,9 @@
 
 import numpy as np
 import scipy.fft
+from scipy.ndimage import maximum_filter
 
+from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.stamps import stamps
 
 
@@ -21,18 +23,25 @@ def centred(image: np.ndarray, y: np.ndarray, x: np.ndarray, dy: np.ndarray, dx:
     return scipy.fft.irfft2(spectrum, s=(size, size))[:, :side, :side]
 
 
+CLIP = 4.0
+"""Standard errors by which a pixel of a star may differ from the PSF, and a star in its width."""
 VARYING = 0.5
 """Share of its light by which a pixel of a PSF may well change between the middle of the field and its edge."""
 
 
-def fit(stars: np.ndarray, terms: np.ndarray, noise: np.ndarray, rounds: int = 4) -> tuple[np.ndarray, np.ndarray]:
+def fit(
+    stars: np.ndarray, terms: np.ndarray, noise: np.ndarray, reach: int, rounds: int = 4
+) -> tuple[np.ndarray, np.ndarray]:
     """(coefficients (P, K, K), kept (N,) bool): the PSF's polynomial, pixels and stars that disagree clipped.
 
     Each pixel is fitted by itself, the stars weighted by one over their squared error there: the bright ones tell
     of the wings, all alike of the core.  It is expected to vary over the field by VARYING of its light (standard
     deviation of a Gaussian prior): where stars are too few or too faint to tell, it stays as it is on average.
+    A neighbour that shows in the wings is left out with all within `reach` of what shows; a star wider than the
+    others (a galaxy, two stars in one) or narrower (a cosmic ray) is left out whole.
 
     stars : (N, K, K) from `centred`; terms : (N, P) field polynomial, 1 first; noise : (N,) sky sigma
+    reach : pixels along an axis
     """
     count, side = stars.shape[:2]
     half = side // 2
@@ -51,15 +60,33 @@ def fit(stars: np.ndarray, terms: np.ndarray, noise: np.ndarray, rounds: int = 4
         scaled = values / np.where(good, flux, 1)[:, None]
         relative = noise / np.where(good, flux, 1)
         error = relative[:, None] + 0.02 * np.abs(model) + 0.1 * np.sqrt(np.abs(model) * relative[:, None])
-        off = np.abs(scaled - model) > 4 * error
+        off = np.abs(scaled - model) > CLIP * error
+        wider = _wider(scaled, model, error, core)
+        kept = good & (off[:, core].mean(1) < 0.1) & (np.abs(wider) < CLIP * max(1.0, robust_sigma(wider)))
+        lit = (off & (scaled > model)).reshape(stars.shape)
+        off |= maximum_filter(lit, (1, 2 * reach + 1, 2 * reach + 1)).reshape(off.shape) & ~core
         weight = (~off).astype(float)
-        kept = good & (off[:, core].mean(1) < 0.1)
         if kept.sum() < terms.shape[1]:
             kept = good
         expected = np.maximum(VARYING * np.abs(model).mean(0), 1e-12)
         coefficients = _weighted(terms, np.where(off, model, scaled), kept[:, None] / error**2, expected)
         model = terms @ coefficients
     return coefficients.reshape(-1, side, side), kept
+
+
+def _wider(scaled: np.ndarray, model: np.ndarray, error: np.ndarray, core: np.ndarray) -> np.ndarray:
+    """(N,) by how many standard errors each star is wider than the model, all (N, K K); `core` (K K,) bool.
+
+    A star is taken for the model plus a share of what a slight blur adds to it: least squares in the core.
+    """
+    side = round(len(core) ** 0.5)
+    image = model.reshape(-1, side, side)
+    blur = sum(np.roll(image, step, axis) for axis in (1, 2) for step in (-1, 1)) / 4 - image
+    design = np.stack([model[:, core], blur.reshape(model.shape)[:, core]], 1)
+    weighed = design / error[:, None, core] ** 2
+    matrix = np.linalg.inv(weighed @ design.transpose(0, 2, 1))
+    share = (matrix @ (weighed @ scaled[:, core, None]))[:, 1, 0]
+    return np.asarray(share / np.sqrt(matrix[:, 1, 1]))
 
 
 def _weighted(terms: np.ndarray, values: np.ndarray, weights: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -76,5 +76,6 @@ def measured(exposure: Exposure, stars: Stars, positions: np.ndarray) -> PsfMode
     half = min(half, (min(height, width) - 1) // 4)
     cut = pixels.centred(exposure.image, y, x, dy, dx, half)
     design = terms(field(x, width), field(y, height), order)
-    coefficients, _ = pixels.fit(cut, design, np.full(len(chosen), noise))
-    return PsfModel(pixels.clean_wings(coefficients, FWHM * sigma), order, exposure.shape)
+    fwhm = FWHM * sigma
+    coefficients, _ = pixels.fit(cut, design, np.full(len(chosen), noise), round(fwhm))
+    return PsfModel(pixels.clean_wings(coefficients, fwhm), order, exposure.shape)

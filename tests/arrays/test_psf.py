@@ -6,6 +6,8 @@ from gpudiff.arrays import psf
 from gpudiff.arrays.polynomial import terms
 
 HALF = 16
+REACH = 5
+"""Pixels: the FWHM of the stars here."""
 
 
 def gaussian(dy=0.0, dx=0.0, sigma=2.0, half=HALF):
@@ -13,8 +15,8 @@ def gaussian(dy=0.0, dx=0.0, sigma=2.0, half=HALF):
     return np.exp(-((rows - dy) ** 2 + (columns - dx) ** 2) / (2 * sigma**2)) / (2 * np.pi * sigma**2)
 
 
-def moffat(fwhm=4.0, beta=3.0, half=22):
-    rows, columns = np.mgrid[-half : half + 1, -half : half + 1]
+def moffat(fwhm=4.0, beta=3.0, half=22, dy=0.0, dx=0.0):
+    rows, columns = np.mgrid[-half : half + 1, -half : half + 1] - np.reshape([dy, dx], (2, 1, 1))
     a2 = (fwhm / 2) ** 2 / (2 ** (1 / beta) - 1)
     return (beta - 1) / (np.pi * a2) * (1 + (rows**2 + columns**2) / a2) ** -beta
 
@@ -37,7 +39,7 @@ def stars(count=60, seed=1, noise=1e-5, widen=0.1):
 
 def test_the_psf_of_each_star_is_recovered_whatever_its_flux():
     values, design, sky, truth = stars(noise=1e-4)
-    coefficients, kept = psf.fit(values, design, sky)
+    coefficients, kept = psf.fit(values, design, sky, REACH)
     model = np.tensordot(design, coefficients, 1)
     # A width linear in u makes a PSF that is not: 0.5 % of the peak is the second order at the edge.
     assert np.abs(model / model.sum((1, 2))[:, None, None] - truth).max() < 0.012 * truth.max()
@@ -48,10 +50,29 @@ def test_blends_and_wide_objects_are_clipped():
     values, design, sky, _ = stars(widen=0.0)
     values[4] += 5 * gaussian(3, 3)
     values[9] = 20 * gaussian(sigma=4.0)
-    coefficients, kept = psf.fit(values, design, sky)
+    coefficients, kept = psf.fit(values, design, sky, REACH)
     assert not kept[[4, 9]].any()
     assert kept.sum() >= 56
     assert np.abs(coefficients[0] / coefficients[0].sum() - gaussian()).max() < 1e-3 * gaussian().max()
+
+
+def test_a_faint_galaxy_is_left_out_though_none_of_its_pixels_shows_it():
+    values, design, sky, _ = stars(widen=0.0, noise=1e-2)
+    rng = np.random.default_rng(5)
+    for n, sigma in ((9, 2.6), (17, 1.5)):  # and a cosmic ray
+        values[n] = 5 * gaussian(sigma=sigma) + rng.normal(0, 1e-2, values[n].shape)
+    _, kept = psf.fit(values, design, sky, REACH)
+    assert not kept[[9, 17]].any()
+    assert kept.sum() >= 56
+
+
+def test_the_wings_of_a_bright_neighbour_are_left_out_with_it():
+    values, design, sky, _ = stars(widen=0.0, noise=3e-3)
+    values[::4] += 3 * moffat(half=HALF, dy=-11, dx=9)
+    coefficients, _ = psf.fit(values, design, sky, REACH)
+    beside = coefficients[0][HALF - 15 : HALF - 6, HALF + 5 : HALF + 14]
+    # 15 of 60 stars have one; what lies below 4 sigma of each adds up to 3e-5 to 1e-4 where it is kept.
+    assert np.abs(beside.mean()) < 1.5e-5
 
 
 def test_a_neighbour_in_the_wings_leaves_no_trace():
@@ -59,13 +80,13 @@ def test_a_neighbour_in_the_wings_leaves_no_trace():
     values[:, HALF - 11 : HALF - 8, HALF + 8 : HALF + 11] += np.linspace(0.0, 0.4, 60)[:, None, None] * (
         np.arange(60)[:, None, None] % 5 == 0
     )
-    coefficients, _ = psf.fit(values, design, sky)
+    coefficients, _ = psf.fit(values, design, sky, REACH)
     assert np.abs(coefficients[0][HALF - 10, HALF + 9]) < 1e-3 * gaussian().max()
 
 
 def test_what_the_wings_hold_is_known_from_the_bright_stars():
     values, design, sky, _ = stars(count=40, noise=1e-3, widen=0.0)
-    coefficients, _ = psf.fit(values, design, sky)
+    coefficients, _ = psf.fit(values, design, sky, REACH)
     rows, columns = np.mgrid[-HALF : HALF + 1, -HALF : HALF + 1]
     wings = np.hypot(rows, columns) > 8
     # The fluxes are 1 to 30: 1e-3 over the root of their summed squares is 1.5e-5; were all alike, 4e-5.
@@ -74,7 +95,7 @@ def test_what_the_wings_hold_is_known_from_the_bright_stars():
 
 def test_a_field_that_few_stars_cover_is_extrapolated_towards_no_change():
     values, design, sky, _ = stars(count=8, noise=3e-3, widen=0.05)
-    coefficients, _ = psf.fit(values, terms(*design[:, [1, 2]].T, 2), sky)
+    coefficients, _ = psf.fit(values, terms(*design[:, [1, 2]].T, 2), sky, REACH)
     corner = np.tensordot(terms(np.array([1.0]), np.array([1.0]), 2), coefficients, 1)[0]
     # Six terms through 8 stars extrapolate their noise, 3e-3 a pixel: hundreds of per cent of the light.
     wings = np.hypot(*np.mgrid[-HALF : HALF + 1, -HALF : HALF + 1]) > 8

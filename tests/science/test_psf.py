@@ -36,24 +36,14 @@ def radius(half=22):
     return np.hypot(axis, axis[:, None])
 
 
-WINGS = pytest.mark.xfail(strict=True, reason="over seeds a Moffat PSF holds 2 % too much within 7 px")
-
-
-@pytest.mark.parametrize(
-    ("beta", "at"),
-    [
-        (0.0, (192, 192)),
-        (0.0, (60, 330)),
-        (3.5, (192, 192)),
-        pytest.param(3.5, (60, 330), marks=WINGS),
-    ],
-)
+@pytest.mark.parametrize("beta", [0.0, 3.5])
+@pytest.mark.parametrize("at", [(192, 192), (60, 330)])
 def test_the_flux_within_a_radius_is_that_of_the_true_psf(maker, beta, at):
     pair, model = measured(maker, beta=beta, seed=21, stars=110)
     found, true = model.at(*at, 22), truth(maker, pair, *at)
     for r in (2.5, 4.6, 7.0):
         inside = radius() <= r
-        # 80 stars of a few 100 sigma give 0.3 %; wings that the fit extrapolates hold another per cent.
+        # 80 stars of a few 100 sigma give 0.3 %, at a corner 0.6 %.
         assert found[inside].sum() == pytest.approx(true[inside].sum(), abs=0.015)
 
 
