@@ -20,7 +20,7 @@ from gpudiff.edges.control import Receipt
 from gpudiff.edges.fits import write_frame
 from gpudiff.edges.transport import Dealer, Router, ServerKeys, wait
 from gpudiff.model.config import Configuration, override
-from gpudiff.model.errors import BadConfiguration, DeviceFailed, NeighbourLost, NoUsablePixels
+from gpudiff.model.errors import BadConfiguration, DeviceFailed, DeviceFull, NeighbourLost, NoUsablePixels
 from gpudiff.model.frame import Difference, Exposure, Frame, FrameId, Observation, Quality
 from gpudiff.model.plane import constant
 from gpudiff.model.sky import Sky
@@ -55,6 +55,8 @@ def quick(frame: Frame, template: Frame, configuration: Configuration) -> tuple[
         raise NeighbourLost("not now")
     if command == "device" and mark(Path(argument)):
         raise DeviceFailed("device cuda:0: an illegal memory access was encountered")
+    if command == "full" and mark(Path(argument)):
+        raise DeviceFull("device cuda:0: out of memory")
     if command == "never":
         raise NeighbourLost("never")
     if command == "bug":

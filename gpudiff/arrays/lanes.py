@@ -9,6 +9,10 @@ from typing import Any, TypeVar
 from gpudiff.arrays.device import InOrder, Launcher
 from gpudiff.model.errors import DeviceFailed, DeviceFull
 
+AGAIN = 200
+"""Frames that are done, about those of a visit, after which one more at a time is tried: where that has no room, a
+frame in two hundred is computed twice."""
+
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
@@ -17,16 +21,19 @@ class Lanes:
     """So many frames at work at a time, and no more; for as many threads as like.
 
     launcher : of `arrays.device`
-    most : frames at a time; halved for good where memory is short, which `say` is told
+    most : frames at a time; now : how many of them at present
+    Where memory is short `now` is one fewer, and one more, up to `most`, once AGAIN frames were done since;
+    `say` is told of both.
     A frame's results are the same whoever works beside it: it shares with others only what nobody writes to.
     """
 
     def __init__(
         self, launcher: Launcher | InOrder, most: int, say: Callable[[str], Any] = lambda note: None
     ) -> None:
-        self.launcher, self.most, self.say = launcher, most, say
+        self.launcher, self.most, self.now, self.say = launcher, most, most, say
         self._turn = threading.Condition()
-        self._at_work = 0
+        self._at_work = self._done = 0
+        """Frames at work, and done since `now` was last changed."""
         self._idle: list[Any] = []
         """Streams to be used again: of each the device keeps memory."""
         self._failed = ""
@@ -39,18 +46,20 @@ class Lanes:
         at work, and in those that wait.
         """
         while True:
-            most = self._enter()
+            now = self._enter()
             try:
-                return self._on_a_stream(work)
+                made = self._on_a_stream(work)
+                self._widen()
+                return made
             except DeviceFull:
-                if most == 1:
+                if now == 1:
                     raise
             except DeviceFailed as error:
                 self._failed = str(error)
                 raise
             finally:
                 self._leave()
-            self._narrow(most)  # not in `except`: the error holds what was made before it
+            self._narrow(now)  # not in `except`: the error holds what was made before it
 
     def over(self, work: Callable[[Item], Made], frames: Iterable[Item]) -> Iterator[Made]:
         """What `work` makes of each frame, in their order, by threads of its own.  Raises as `run` does."""
@@ -71,20 +80,31 @@ class Lanes:
     def _enter(self) -> int:
         """Wait for a turn; how many frames may be at work: where it is 1, no other is."""
         with self._turn:
-            self._turn.wait_for(lambda: self._failed or self._at_work < self.most)
+            self._turn.wait_for(lambda: self._failed or self._at_work < self.now)
             if self._failed:
                 raise DeviceFailed(self._failed)
             self._at_work += 1
-            return self.most
+            return self.now
 
     def _leave(self) -> None:
         with self._turn:
             self._at_work -= 1
             self._turn.notify_all()
 
-    def _narrow(self, most: int) -> None:
-        """Halve the number, unless another frame that was at work under the same did."""
+    def _narrow(self, now: int) -> None:
+        """One fewer, unless another frame that was at work under the same number said so."""
         with self._turn:
-            if self.most == most:
-                self.most //= 2
-                self.say(f"GPU memory was short: {self.most} frames at a time from here on")
+            if self.now == now:
+                self._change(-1, "GPU memory was short")
+
+    def _widen(self) -> None:
+        """Count a frame that is done, before it leaves: who enters under a `now` of 1 is then alone to its end."""
+        with self._turn:
+            self._done += 1
+            if self.now < self.most and self._done >= AGAIN:
+                self._change(1, f"{self._done} frames had room")
+
+    def _change(self, by: int, why: str) -> None:
+        self.now, self._done = self.now + by, 0
+        self._turn.notify_all()
+        self.say(f"{why}: {self.now} frames at a time from here on")

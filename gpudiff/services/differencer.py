@@ -213,7 +213,7 @@ class Differencer:
                 held, one.held, self._moved = one.held, None, time.monotonic()
                 values = json.loads(bytes(message[1]))
                 if said == DONE:
-                    self._done(held, values)
+                    self._done(held, values, one.worker)
                 else:
                     self._failed(held, values["error"], values["reason"])
             elif one.owed is not None:
@@ -223,10 +223,11 @@ class Differencer:
                 else:
                     self._not_made_up(owed, values["error"], values["reason"])
 
-    def _done(self, held: Held, values: dict[str, Any]) -> None:
+    def _done(self, held: Held, values: dict[str, Any], one: WorkerProcess) -> None:
         """The frame's detections are committed."""
         self.metrics.stages(values.pop("seconds") | {"frame_wait": held.waited_s})
         self.metrics.template(self.preloader.before(values.pop("template"), held.arrived))
+        one.most = values.pop("at_a_time")
         frame, told = held.frame, self._forced(held, values.pop("forced"), values.pop("put_off"))
         self.associators.answered(held.associator, values.pop("load"))
         self._follow()
@@ -319,7 +320,7 @@ class Differencer:
     def _write_status(self, state: str) -> None:
         pids = sorted(one.pid for one in self.pool.workers)
         self.metrics.dropped(self.backlog.dropped)
-        busy = {"busy": sum(one.at_work > 0 for one in self.pool.workers)}
+        busy = {"busy": sum(one.at_work > 0 for one in self.pool.workers), "at_a_time": self.pool.room}
         more = {**busy, **self.intake.report(), **self.backlog.report(), "associators": self.associators.report()}
         self.metrics.write(self._status_file, len(self.intake.held), len(self.intake.queue), pids, state, more)
 

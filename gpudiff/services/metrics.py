@@ -47,8 +47,8 @@ class Metrics:
     gpudiff_frames_queued, gpudiff_next_visits_total{status}, gpudiff_template_loads_total{when},
     gpudiff_forced_sources_total, gpudiff_forced_deferred_total, gpudiff_forced_made_up_total,
     gpudiff_forced_dropped_total, gpudiff_forced_waiting (frames), gpudiff_failures_total{error},
-    gpudiff_leases_expired_total, gpudiff_frames_away, gpudiff_clients, gpudiff_credits, gpudiff_bytes_in_hand,
-    gpudiff_bytes_room, and those of LoadMetrics.
+    gpudiff_leases_expired_total, gpudiff_frames_at_a_time, gpudiff_frames_away, gpudiff_clients, gpudiff_credits,
+    gpudiff_bytes_in_hand, gpudiff_bytes_room, and those of LoadMetrics.
     """
 
     def __init__(self, endpoint: str):
@@ -105,6 +105,11 @@ class Metrics:
         self._more = {
             name: Gauge(f"gpudiff_{metric}", text, registry=registry)
             for name, metric, text in (
+                (
+                    "at_a_time",
+                    "frames_at_a_time",
+                    "frames that workers may have at work, fewer where GPU memory is short",
+                ),
                 ("away", "frames_away", "frames that wait for an associator that is away"),
                 ("clients", "clients", "clients with frames in hand"),
                 ("free", "credits", "frames that clients with frames in hand may still send"),

@@ -143,7 +143,7 @@ class Worker:
 
     def work(self, received_tai: float, when: bytes, parts: Sequence[Any]) -> dict[str, Any]:
         """What the receipt says of the frame, and the seconds of each stage; forced fluxes measured, and the
-        bytes that were put off, None where they had to be left out.
+        bytes that were put off, None where they had to be left out; frames that may be at work here at a time.
 
         when : forced photometry is measured NOW, put off until LATER, or NEVER measured
         """
@@ -153,7 +153,8 @@ class Worker:
         answer = self.handover.commit(made, header)
         said["seconds"]["commit"] = time.perf_counter() - start
         status = "duplicate" if answer.status == "duplicate" else "done"
-        return {**said, "status": status, "alerts": answer.alerts, "load": answer.load}
+        at_a_time = self.lanes.now
+        return {**said, "status": status, "alerts": answer.alerts, "load": answer.load, "at_a_time": at_a_time}
 
     def _detections(
         self, received_tai: float, when: bytes, parts: Sequence[Any]

@@ -76,10 +76,12 @@ class WorkerProcess:
     """One worker: its process, and a seat for each frame that it may have; on a CPU it takes the first one alone.
 
     alive : a file descriptor that becomes readable when the process is gone
+    most : frames that may be on its device at a time, by what it last said; fewer than seats where memory is short
     """
 
     def __init__(self, settings: Settings, endpoints: Sequence[str]):
         self.seats = [Seat(endpoint, self) for endpoint in endpoints]
+        self.most = len(endpoints)
         self.alive, theirs = os.pipe()
         words = [to_json(settings), *(seat.pair.endpoint for seat in self.seats)]
         self.process = subprocess.Popen(
@@ -99,6 +101,11 @@ class WorkerProcess:
     def ready(self) -> bool:
         """Whether it can take frames."""
         return any(seat.ready for seat in self.seats)
+
+    @property
+    def room(self) -> int:
+        """How many frames may be at work at a time, as far as it has said."""
+        return min(self.most, sum(seat.ready for seat in self.seats))
 
     @property
     def at_work(self) -> int:
@@ -162,7 +169,7 @@ class WorkerPool:
     @property
     def room(self) -> int:
         """How many frames may be at work at a time, as far as the workers have said."""
-        return max(len(self.workers), sum(seat.ready for seat in self.seats))
+        return max(len(self.workers), sum(one.room for one in self.workers))
 
     def idle(self) -> Seat | None:
         """One that can take a frame, in the worker that has the fewest; None where there is none."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gpudiff.arrays.device import Host
-from gpudiff.arrays.lanes import Lanes
+from gpudiff.arrays.lanes import AGAIN, Lanes
 from gpudiff.model.errors import DeviceFailed, DeviceFull
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
@@ -79,7 +79,7 @@ def test_what_a_frame_gave_its_stream_is_done_when_it_is():
 
 
 def test_where_memory_is_short_fewer_frames_are_at_work_and_a_note_says_so():
-    device, meeting = Device(room=2), threading.Barrier(4, timeout=WAIT_S)
+    device, meeting = Device(room=3), threading.Barrier(4, timeout=WAIT_S)
     tried, notes = [], []
     lanes = Lanes(device, 4, notes.append)
 
@@ -98,9 +98,9 @@ def test_where_memory_is_short_fewer_frames_are_at_work_and_a_note_says_so():
         return -frame
 
     assert list(lanes.over(work, range(9))) == [-frame for frame in range(9)]
-    assert lanes.most == 2
-    assert notes == ["GPU memory was short: 2 frames at a time from here on"]
-    assert len(tried) == 11  # two of them twice
+    assert (lanes.most, lanes.now) == (4, 3)
+    assert notes == ["GPU memory was short: 3 frames at a time from here on"]
+    assert len(tried) == 10  # one of them twice
 
 
 def test_what_a_frame_had_made_is_let_go_before_it_is_tried_again():
@@ -123,7 +123,7 @@ def test_a_frame_that_alone_has_no_room_is_an_error():
     lanes = Lanes(device, 4)
     with pytest.raises(DeviceFull, match="no room for frame 1"):
         lanes.run(device.begin)
-    assert lanes.most == 1
+    assert lanes.now == 1
 
 
 def test_when_the_device_fails_no_frame_begins_and_all_are_given_back():
@@ -155,3 +155,68 @@ def test_a_frame_that_is_refused_leaves_its_place_to_the_next():
     with pytest.raises(ZeroDivisionError):
         lanes.run(lambda: 1 / 0)
     assert lanes.run(lambda: 3) == 3
+
+
+def short(lanes):
+    """Let a frame have no room the first time."""
+    full = iter([DeviceFull("no room")])
+
+    def work():
+        for error in full:
+            raise error
+
+    lanes.run(work)
+
+
+def test_after_so_many_frames_that_were_done_one_more_is_at_work_and_a_note_says_so():
+    notes = []
+    lanes = Lanes(Host(), 4, notes.append)
+    short(lanes), short(lanes)  # the second is done under the number that is left
+    for _ in range(AGAIN - 2):
+        lanes.run(int)
+    assert lanes.now == 2
+    lanes.run(int)
+    assert lanes.now == 3
+    assert notes[2:] == [f"{AGAIN} frames had room: 3 frames at a time from here on"]
+
+
+def test_no_more_are_at_work_than_were_asked_for():
+    lanes = Lanes(Host(), 2)
+    for _ in range(2 * AGAIN):
+        lanes.run(int)
+    assert lanes.now == 2
+
+
+def test_where_one_more_has_no_room_it_is_one_fewer_and_the_count_begins_anew():
+    lanes = Lanes(Host(), 2)
+    for _ in range(3):
+        short(lanes)
+        assert lanes.now == 1
+        for _ in range(AGAIN - 1):
+            lanes.run(int)
+        assert lanes.now == 2
+
+
+def test_frames_that_are_refused_do_not_count_as_done():
+    lanes = Lanes(Host(), 2)
+    short(lanes)
+    for _ in range(AGAIN):
+        with pytest.raises(ZeroDivisionError):
+            lanes.run(lambda: 1 / 0)
+    assert lanes.now == 1
+
+
+def test_once_there_is_room_as_many_frames_are_at_work_as_before():
+    device, meeting = Device(), threading.Barrier(2, timeout=WAIT_S)
+    lanes = Lanes(device, 2)
+    short(lanes)
+    for _ in range(AGAIN):
+        lanes.run(int)
+
+    def work(frame):
+        device.begin()
+        meeting.wait()  # in vain for one that works alone
+        device.end()
+
+    list(lanes.over(work, range(4)))
+    assert device.at_once == 2

@@ -75,8 +75,8 @@ def test_frames_to_be_sent_again_are_counted_by_error_and_leases_that_ended(metr
 
 
 def test_queue_and_credit_are_shown_and_written(metrics, tmp_path):
-    more = {"away": 3, "clients": 2, "free": 5, "bytes": 100, "room": 400, "associators": {}}
+    more = {"at_a_time": 6, "away": 3, "clients": 2, "free": 5, "bytes": 100, "room": 400, "associators": {}}
     metrics.write(tmp_path / "status.json", 4, 3, [11], "running", more)
-    names = ("frames_away", "clients", "credits", "bytes_in_hand", "bytes_room")
-    assert [metrics.registry.get_sample_value(f"gpudiff_{name}") for name in names] == [3, 2, 5, 100, 400]
+    names = ("frames_at_a_time", "frames_away", "clients", "credits", "bytes_in_hand", "bytes_room")
+    assert [metrics.registry.get_sample_value(f"gpudiff_{name}") for name in names] == [6, 3, 2, 5, 100, 400]
     assert json.loads((tmp_path / "status.json").read_text()).items() >= more.items()

@@ -87,6 +87,13 @@ def test_a_frame_that_kills_every_worker_takes_no_other_along(served, raw, tmp_p
     assert receipts(raw, 3) == [(7, "done"), (8, "rejected"), (9, "done")]
 
 
+def test_where_memory_is_short_status_says_that_fewer_frames_are_at_work_at_a_time(served, raw, tmp_path):
+    until(lambda: served.status()["at_a_time"] == 2)
+    sent(raw, 10, f"full:{tmp_path}/full")
+    assert receipts(raw, 1) == [(10, "done")]
+    until(lambda: served.status()["at_a_time"] == 1)
+
+
 def test_the_worker_ends_with_the_service_and_leaves_nothing(served):
     (worker,) = served.status()["workers"]
     served.stop()
