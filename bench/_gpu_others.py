@@ -100,6 +100,8 @@ def _quiet(launcher: Any, scores: Any, lost: Any, image: np.ndarray, gone: np.nd
         expected, total = quiet_sky.quiet_sky(*own, 1.0, 12)
         np.testing.assert_array_equal(blank[tile.core], expected)
         np.testing.assert_allclose(sums[-1, tile.index], total, rtol=1e-5, atol=1e-3)  # float32 sums
+    changed = launcher.download(quiet_sky.changed_cuda(launcher, scores, ones, lost)[-1:])[0].view(bool)
+    np.testing.assert_array_equal(changed, quiet_sky.changed(image, np.ones_like(image), gone))
 
 
 def _resampled(launcher: Any, images: Any, bad: Any, image: np.ndarray, gone: np.ndarray) -> None:

@@ -93,6 +93,7 @@ def work(
         "blank": Work(18 * pixels, 2 * 12 * pixels),
         "bright": Work(5 * pixels, 2 * 20 * pixels),
         "spread": Work(2 * pixels, INTEGER * (2 * SPREAD + 1) * 0.1 * pixels),
+        "changed": Work(10 * pixels, 2 * 20 * pixels),
         "cell_sums": Work(10 * pixels, INTEGER * (2 * SPREAD + 1) * pixels),
         "take_sky": Work(8 * pixels, 2 * 16 * pixels),
         "lift": Work(8 * pixels, 2 * 16 * pixels),

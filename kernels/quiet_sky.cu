@@ -2,12 +2,13 @@
 //
 // NumPy twin: gpudiff/arrays/quiet_sky.py, quiet_sky(), launched one after the other: `blank` (sky alone, and the difference in
 // sigmas there), `bright` (what changed), `spread` (its rows widened), `cell_sums` (its columns widened; what is left, summed).
+// Of quiet_sky_again() `blank` and `cell_sums`; changed() is `changed`, the whole image one tile.
 // Contract: exact, sums of squares added in the twin's order, but for the cells' sums, float32; beyond a tile its edge pixels.
 // Layout: grid (tile columns x patches, tile rows x patches, image), a block of 256 threads a patch of 32 x 32 pixels, with its
 // rim in shared memory; of `cell_sums` a block a cell. Blocks beyond their tile end at once.
 constexpr int PATCH = 32, THREADS = 256, MEAN = 7, RIM = MEAN / 2, WIDE = 10, CELLS = 16;
 constexpr int NEAR = PATCH + 2 * RIM, FAR = PATCH + 2 * WIDE, SMALL = FAR - 2 * RIM;
-constexpr float BRIGHT = 6.f, OUTLIER = 3.f;
+constexpr float BRIGHT = 6.f, OUTLIER = 3.f, SEEN = 4.f;
 
 // The tile and the place in it that a block works on.
 struct Place {
@@ -110,7 +111,47 @@ spread(const unsigned char* __restrict__ marks,          // (B, height, width)
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-cell_sums(const float* __restrict__ images, const float* __restrict__ variances,
+changed(const float* __restrict__ images, const float* __restrict__ variances,
+        const unsigned char* __restrict__ lost, unsigned char* __restrict__ found,        // all (B, height, width)
+        const int* __restrict__ rows, const int* __restrict__ columns,
+        int width, int height, int layers, int strips) {
+    __shared__ float values[FAR * FAR], sums[SMALL * FAR];
+    __shared__ unsigned char marks[SMALL * SMALL], wide[SMALL * PATCH];
+    const Place p = placed(rows, columns, width, height, layers, strips);
+    if (p.x >= p.x1 || p.y >= p.y1) return;              // the whole block
+    for (int n = threadIdx.x; n < FAR * FAR; n += THREADS) {
+        const int y = within(p.y + n / FAR - WIDE, p.y0, p.y1), x = within(p.x + n % FAR - WIDE, p.x0, p.x1);
+        const size_t at = p.plane + (size_t)y * width + x;
+        values[n] = lost[at] ? 0.f : images[at] / sqrtf(variances[at]);
+    }
+    __syncthreads();
+    for (int n = threadIdx.x; n < SMALL * FAR; n += THREADS) sums[n] = seven(values + n, FAR);
+    __syncthreads();
+    for (int n = threadIdx.x; n < SMALL * SMALL; n += THREADS) {
+        const int y = p.y + n / SMALL - MEAN, x = p.x + n % SMALL - MEAN;
+        const float mean = seven(sums + n / SMALL * FAR + n % SMALL, 1) / (MEAN * MEAN);
+        marks[n] = y >= p.y0 && y < p.y1 && x >= p.x0 && x < p.x1 && fabsf(mean) * MEAN > SEEN;
+    }
+    __syncthreads();
+    for (int n = threadIdx.x; n < SMALL * PATCH; n += THREADS) {
+        const unsigned char* row = marks + n / PATCH * SMALL + n % PATCH;
+        bool any = false;
+        for (int k = 0; k <= 2 * MEAN; k++) any |= row[k];
+        wide[n] = any;
+    }
+    __syncthreads();
+    for (int n = threadIdx.x; n < PATCH * PATCH; n += THREADS) {
+        const int y = p.y + n / PATCH, x = p.x + n % PATCH;
+        if (y >= p.y1 || x >= p.x1) continue;
+        bool any = false;
+        for (int k = 0; k <= 2 * MEAN; k++) any |= wide[n + k * PATCH];
+        found[p.plane + (size_t)y * width + x] = any;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+cell_sums(const float* __restrict__ images, const float* __restrict__ levelled,    // what is summed; outliers are told from 0
+          const float* __restrict__ variances,
           const unsigned char* __restrict__ sky, const unsigned char* __restrict__ marks,  // all (B, height, width)
           const int* __restrict__ reaches,               // (B,)
           float* __restrict__ found,                     // (B, tiles, 2, CELLS, CELLS) sum and number
@@ -128,8 +169,8 @@ cell_sums(const float* __restrict__ images, const float* __restrict__ variances,
     for (int n = threadIdx.x; n < area; n += THREADS) {
         const int y = top + n / (right - left), x = left + n % (right - left);
         const size_t at = plane + (size_t)y * width + x;
-        const float image = images[at];
-        bool quiet = sky[at] && image * image < OUTLIER * OUTLIER * variances[at];
+        const float image = images[at], value = levelled[at];
+        bool quiet = sky[at] && value * value < OUTLIER * OUTLIER * variances[at];
         const int end = within(y + reach, y0, y0 + tall);
         for (int k = within(y - reach, y0, y0 + tall); k <= end && quiet; k++) quiet = !marks[plane + (size_t)k * width + x];
         if (quiet) sum += image, count += 1.f;

@@ -16,12 +16,12 @@ from gpudiff.arrays.measure import PointFit, aperture_cuda, fit_points_cuda, for
 from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda, sampled_rows
 from gpudiff.arrays.normal import Equations, grams_cuda, models_cuda
 from gpudiff.arrays.peaks import Positions, peaks, peaks_cuda
-from gpudiff.arrays.quiet_sky import quiet_sky_cuda
+from gpudiff.arrays.quiet_sky import Known, quiet_sky_again_cuda, quiet_sky_cuda
 from gpudiff.arrays.resample import Lattice, resample_cuda
 from gpudiff.arrays.resident import Resident
 from gpudiff.arrays.retouch import mark_cuda, put_cuda
 from gpudiff.arrays.score_tiles import Filters, score_tiles_cuda
-from gpudiff.arrays.subtract_tiles import Factors, Found, OnDevice, Pair, Planes, subtract_tiles_cuda
+from gpudiff.arrays.subtract_tiles import Factors, Found, OnDevice, Pair, subtract_tiles_cuda
 from gpudiff.arrays.tiles import Tile
 from gpudiff.model.errors import DeviceFull
 
@@ -167,18 +167,6 @@ class Gpu:
     def convolved(self, basis: Basis, stamps: np.ndarray, size: int, threads: int) -> "_Stamps":
         return _Stamps(self, self.with_room(lambda: convolve_cuda(self.launcher, basis, stamps, size)))
 
-    def subtracter(
-        self,
-        pair: Pair,
-        found: Found,
-        variances: tuple[Factors, Factors],
-        pieces: Sequence[Tile],
-    ) -> Callable[[Tile], Planes]:
-        made = self._subtracted(pair, found, variances, pieces)
-        image, variance, model, lost = (self.launcher.download(plane)[0] for plane in made)
-        lost = lost.view(bool)
-        return lambda tile: (image[tile.core], variance[tile.core], model[tile.core], lost[tile.core])
-
     def subtracted(
         self,
         pair: Pair,
@@ -187,9 +175,17 @@ class Gpu:
         pieces: Sequence[Tile],
         limit: float,
         reach: int,
+        known: Known | None = None,
     ) -> tuple[list[Any], np.ndarray]:
         made = self._subtracted(pair, found, variances, pieces)
-        blank, sums = self.with_room(lambda: quiet_sky_cuda(self.launcher, made, pieces, [limit], [reach]))
+
+        def quiet() -> tuple[Any, np.ndarray]:
+            if known is None:
+                return quiet_sky_cuda(self.launcher, made, pieces, [limit], [reach])
+            (rows, columns), gone = known[0], self._there(known[1], np.uint8)
+            return quiet_sky_again_cuda(self.launcher, made, pieces, [limit], (rows[None], columns[None]), gone)
+
+        blank, sums = self.with_room(quiet)
         flags = [Afar(self, plane, bool) for plane in (made[3], blank)]
         return [*(Afar(self, plane) for plane in made[:3]), *flags], sums[0]
 

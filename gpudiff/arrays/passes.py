@@ -18,16 +18,10 @@ from gpudiff.arrays.mesh import clipped_mesh
 from gpudiff.arrays.normal import Equations, grams, models
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.peaks import Positions, peaks
+from gpudiff.arrays.quiet_sky import Known
 from gpudiff.arrays.resample import Lattice, resample
 from gpudiff.arrays.score_tiles import Filters
-from gpudiff.arrays.subtract_tiles import (
-    Factors,
-    Found,
-    Pair,
-    Planes,
-    spectra,
-    subtracted_tile,
-)
+from gpudiff.arrays.subtract_tiles import Factors, Found, Pair
 from gpudiff.arrays.tiles import Tile
 
 
@@ -107,16 +101,6 @@ class Device(Protocol):
         """(y, x) of the detections, brightest first; `arrays.components.extrema` says which."""
         ...
 
-    def subtracter(
-        self,
-        pair: Pair,
-        found: Found,
-        variances: tuple[Factors, Factors],
-        pieces: Sequence[Tile],
-    ) -> Callable[[Tile], Planes]:
-        """A function for each tile's (difference, variance, model, lost); `subtracted_tile` says what they are."""
-        ...
-
     def subtracted(
         self,
         pair: Pair,
@@ -125,9 +109,11 @@ class Device(Protocol):
         pieces: Sequence[Tile],
         limit: float,
         reach: int,
+        known: Known | None = None,
     ) -> tuple[list[Any], np.ndarray] | None:
         """([difference, variance, model, lost, blank] of all tiles, which stay there, (T, ...) the sums of each);
-        `arrays.quiet_sky` says what blank and sums are.  None where a tile is computed when it is asked for."""
+        `arrays.quiet_sky` says what blank and sums are, with what is known and without.  None where a tile is
+        computed when it is asked for."""
         ...
 
     def scored(
@@ -213,16 +199,6 @@ class _Cpu:
 
         over(work, [slice(i, i + 50) for i in range(0, len(stamps), 50)], threads)
         return _OnHost(values)
-
-    def subtracter(
-        self,
-        pair: Pair,
-        found: Found,
-        variances: tuple[Factors, Factors],
-        pieces: Sequence[Tile],
-    ) -> Callable[[Tile], Planes]:
-        spectrum = spectra(found.coefficients, found.order, pieces[0].size)
-        return lambda tile: subtracted_tile(pair, found, spectrum, tile)
 
     def subtracted(self, *given: Any) -> None:
         return None

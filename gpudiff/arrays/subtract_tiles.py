@@ -229,6 +229,12 @@ def subtracted_tile(pair: Pair, found: Found, spectrum: Spectra, tile: Tile) -> 
     return image, variance, model, lost
 
 
+def subtracter(pair: Pair, found: Found, pieces: Sequence[Tile]) -> Callable[[Tile], Planes]:
+    """`subtracted_tile` of each tile, the kernel's spectra made once."""
+    spectrum = spectra(found.coefficients, found.order, pieces[0].size)
+    return lambda tile: subtracted_tile(pair, found, spectrum, tile)
+
+
 def kernel_sum(sums: np.ndarray, order: int, tile: Tile) -> np.ndarray:
     """(h, w) float32 photometric scale of a tile's core.  sums : (P,) coefficients of the kernel sum"""
     u = field(np.arange(tile.x0, tile.x1), tile.shape[1])

@@ -4,16 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import ndimage
 
 from gpudiff.arrays import saturated
 from gpudiff.arrays.afar import Afar, sampled
 from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
-from gpudiff.arrays.quiet_sky import light
+from gpudiff.arrays.quiet_sky import changed, quiet_sky, quiet_sky_again
 from gpudiff.arrays.score_tiles import Filters, filters, scorer
-from gpudiff.arrays.subtract_tiles import kernel_sum
+from gpudiff.arrays.subtract_tiles import kernel_sum, subtracter
 from gpudiff.arrays.tiles import Tile, tiles
 from gpudiff.model.config import Configuration, Match
 from gpudiff.model.frame import Difference, Exposure, Quality
@@ -39,8 +38,6 @@ PROFILE = 15, 30
 """Least and greatest half width of the PSF that the score filters with, pixels; between them 3.5 FWHM."""
 UNEVEN = 0.1
 """Sigmas of a pixel, rms, of a residual sky that is taken out before the kernel is fitted once more."""
-SEEN = 4.0
-"""Sigmas of a 7 x 7 mean from which there is something in a difference whose sky is out of it."""
 
 Matcher = Callable[[Exposure, Exposure, Stars, PsfModel, tuple[float, float], Match, Device], KernelFit]
 
@@ -76,15 +73,17 @@ def difference(
     bright = fill_cores(parts.convolved, psf)
     watch.lap("saturated stars")
 
-    def fit_stars() -> KernelFit:
-        return fit_kernel(parts.target, parts.convolved, stars, psf, parts.widths, settings, device)
+    def fit_stars(target: Exposure) -> KernelFit:
+        return fit_kernel(target, parts.convolved, stars, psf, parts.widths, settings, device)
 
-    fit = fit_stars()
+    fit = fit_stars(parts.target)
     watch.lap("kernel fit")
     planes, sky = _subtract(parts, fit.kernel, device, settings.threads)
     if len(stars) and _uneven(sky, planes.variance):
         notes.append("the sky is not a low-order surface: matched again without its unevenness")
-        fit, planes = _match_again(parts, fit.kernel, sky, planes, fit_stars, device, settings.threads)
+        known = sky, changed(planes.image, planes.variance, planes.lost)
+        del planes
+        fit, planes = _match_again(parts, fit.kernel, known, fit_stars, device, settings.threads)
     planes.lose(saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width))
     watch.lap("convolve and subtract")
     seen = noises.measure_matched(planes.image, planes.variance, planes.blank, fit.kernel, parts)
@@ -146,23 +145,22 @@ def _subtract(
     limit = noises.sky_limit(kernel, parts)
     cells = ResidualSky(pieces)
     reach = round(2.5 * FWHM * parts.target_width)
-    made = device.subtracted(*given, limit, reach) if known is None else None
+    made = device.subtracted(*given, limit, reach, known and (known[0].factors(), known[1]))
     if made is not None:
         planes = Planes(*made[0])
         cells.put(made[1])
         return planes, _without_sky(planes, cells, pieces, threads)
-    subtracted = device.subtracter(*given)
+    subtracted = subtracter(*given[:2], pieces)
 
     def work(tile: Tile) -> None:
         image, variance, model, lost = subtracted(tile)
-        blank = noises.sky_only(model, variance, lost, limit)
-        if known is None:
-            quiet = blank & (image**2 < 9 * variance) & ~light(image, variance, blank, reach)
-        else:  # outliers are told from the sky: clipped about 0 it would lose from its heights and its depths
-            level = known[0].cut(tile.y0, tile.y1, tile.x0, tile.x1)
-            quiet = blank & ((image - level) ** 2 < 9 * variance) & ~known[1][tile.core]
-        cells.add(tile, image, quiet)
         core = tile.core
+        if known is None:
+            blank, sums = quiet_sky(image, variance, model, lost, limit, reach)
+        else:
+            level = known[0].cut(tile.y0, tile.y1, tile.x0, tile.x1)
+            blank, sums = quiet_sky_again(image, variance, model, lost, limit, level, known[1][core])
+        cells.add(tile, sums)
         planes.image[core], planes.variance[core] = image, variance
         planes.model[core], planes.lost[core], planes.blank[core] = model, lost, blank
 
@@ -180,18 +178,17 @@ def _without_sky(planes: Planes, cells: ResidualSky, pieces: list[Tile], threads
 def _match_again(
     parts: Roles,
     first: MatchingKernel,
-    sky: SmoothPlane,
-    planes: Planes,
-    fit_stars: Callable[[], KernelFit],
+    known: tuple[SmoothPlane, np.ndarray],
+    fit_stars: Callable[[Exposure], KernelFit],
     device: Device,
     threads: int,
 ) -> tuple[KernelFit, Planes]:
-    """The fit and the difference once the uneven sky is out of the stamps of the fit too."""
-    _take_sky(sky, parts, first)
-    fit = fit_stars()
-    _take_sky(SmoothPlane(-sky.grid, sky.shape), parts, first)
-    parts = replace(parts, target=replace(parts.target, held=""))  # rounded twice: not what is held any more
-    again, left = _subtract(parts, fit.kernel, device, threads, (sky, _changed(planes)))
+    """The fit and the difference once the uneven sky that is known is out of the stamps of the fit too."""
+    even = replace(parts, target=replace(parts.target, image=parts.target.image.copy()))
+    _take_sky(known[0], even, first)
+    fit = fit_stars(even.target)
+    del even
+    again, left = _subtract(parts, fit.kernel, device, threads, known)
     _take_sky(left, parts, fit.kernel)
     return fit, again
 
@@ -199,13 +196,6 @@ def _match_again(
 def _uneven(sky: SmoothPlane, variance: np.ndarray) -> bool:
     """Whether a residual sky is rough enough to spoil the fit of the kernel."""
     return bool(np.std(sky.grid) > UNEVEN * np.sqrt(np.median(variance[::7, ::7])))
-
-
-def _changed(planes: Planes) -> np.ndarray:
-    """(H, W) bool: near what is seen in the difference; a fine mesh would take some of its light for sky."""
-    ratio = np.where(planes.lost, 0, planes.image / np.sqrt(planes.variance))
-    seen = np.abs(ndimage.uniform_filter(ratio, noises.MEAN)) * noises.MEAN > SEEN
-    return ndimage.maximum_filter(seen, 2 * noises.MEAN + 1)
 
 
 def _take_sky(sky: SmoothPlane, parts: Roles, kernel: MatchingKernel) -> None:

@@ -9,7 +9,6 @@ from scipy import ndimage
 from gpudiff.arrays.correlation import autocorrelation, of_kernel
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.quiet_sky import MEAN
-from gpudiff.arrays.quiet_sky import sky_only as sky_only
 from gpudiff.arrays.score_tiles import extra_power, mean_power, noise_power, reach_of
 from gpudiff.arrays.tiles import tiles
 from gpudiff.model.kernel import MatchingKernel

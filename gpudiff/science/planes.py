@@ -28,7 +28,7 @@ class Planes:
     model: np.ndarray
     lost: np.ndarray
     blank: np.ndarray
-    """Sky alone (science.noise.sky_only)."""
+    """Sky alone (arrays.quiet_sky.sky_only)."""
     score: np.ndarray = field(default_factory=lambda: np.empty(0))
     weight: SmoothPlane = field(default_factory=lambda: constant(0.0, (0, 0)))
     """Of a pixel's own value in the residual sky that was subtracted there."""
@@ -74,11 +74,10 @@ class ResidualSky:
         side = residual_sky.CELLS
         self._cells = np.zeros((2, side * (len(pieces) // self._columns), side * self._columns))
 
-    def add(self, tile: Tile, image: np.ndarray, quiet: np.ndarray) -> None:
-        """Take up a tile's core.  image : (h, w) float32; quiet : (h, w) bool, sky alone"""
+    def add(self, tile: Tile, sums: np.ndarray) -> None:
+        """Take up a tile's.  sums : (2, CELLS, CELLS) `cell_sums` of its core"""
         j, i = divmod(tile.index, self._columns)
         side = residual_sky.CELLS
-        sums = residual_sky.cell_sums(image, quiet)
         self._cells[:, side * j : side * (j + 1), side * i : side * (i + 1)] = sums
 
     def put(self, sums: np.ndarray) -> None:

@@ -17,7 +17,7 @@ from gpudiff.arrays.correlation import of_kernel
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.quiet_psf import quiet_wings
-from gpudiff.arrays.quiet_sky import light
+from gpudiff.arrays.quiet_sky import quiet_sky
 from gpudiff.arrays.score_tiles import filters, mean_power, reach_of
 from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.subtract_tiles import background_tile, polynomial_fit
@@ -285,9 +285,8 @@ def _subtract(parts: Roles, local: Local, threads: int) -> Planes:
         image, model, variance = proper_tile(pair, made, tile)
         lost = proper_lost(pair, made, tile)
         image -= background_tile(kernel.background, kernel.background_order, tile)
-        blank = noises.sky_only(model, variance, lost, limit)
-        quiet = blank & (image**2 < 9 * variance)
-        cells.add(tile, image, quiet & ~light(image, variance, blank, reach))
+        blank, sums = quiet_sky(image, variance, model, lost, limit, reach)
+        cells.add(tile, sums)
         core = tile.core
         planes.image[core], planes.variance[core] = image, variance
         planes.model[core], planes.lost[core], planes.blank[core] = model, lost, blank

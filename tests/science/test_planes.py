@@ -5,6 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from gpudiff.arrays.artefacts import rough_surface
+from gpudiff.arrays.residual_sky import cell_sums
 from gpudiff.arrays.tiles import tiles
 from gpudiff.model.plane import constant
 from gpudiff.science.planes import ResidualSky, raised, subtract_sky
@@ -26,7 +27,7 @@ def scores(roughness):
     pieces = tiles(SHAPE, 256, 0)
     cells = ResidualSky(pieces)
     for tile in pieces:
-        cells.add(tile, image[tile.core], np.ones(image[tile.core].shape, bool))
+        cells.add(tile, cell_sums(image[tile.core], np.ones(image[tile.core].shape, bool)))
     sky, weight = cells.smooth()
     subtract_sky(image, sky, pieces, 1)
     alone, left = (gaussian_filter(one, WIDTH) / np.sqrt((psf() ** 2).sum()) for one in (noise, image))

@@ -136,6 +136,16 @@ def test_of_the_planes_that_were_made_only_what_is_looked_at_comes_down(maker, m
     assert launcher.squares < 9 * 512**2  # round 60 stars, a large frame has a quarter as many a pixel; of 22
 
 
+def test_of_the_planes_of_a_second_match_too(maker, monkeypatch):
+    monkeypatch.setattr(noise, "SAMPLE", 1)
+    made, launcher = maker.pair(size=512, stars=60, transients=5).with_science(wavy), Sorted()
+    difference, _ = subtract(made.science, made.template, maker.settings(), Gpu(launcher))
+    assert any("matched again" in note for note in difference.notes)
+    assert launcher.whole == [1]
+    assert launcher.squares < 9 * 512**2
+    assert launcher.up.count(4 * 512**2) == 2  # template, science
+
+
 def test_a_template_on_its_own_grid_goes_up_once_too(maker, pair):
     made, launcher = pair(), Counting()
     device, template = Gpu(launcher), turned(made.template)
