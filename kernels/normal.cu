@@ -11,7 +11,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 grams(const float* __restrict__ design,          // (N, functions, pixels)
       const float* __restrict__ targets,         // (N, pixels)
       const float* __restrict__ weights,         // (N, pixels), not negative
-      double* __restrict__ sums,                 // (N, functions + 1, functions + 1), the target last; upper triangle
+      double* __restrict__ sums,                 // (N, entries) upper triangle, row by row, of functions + 1, the target last
       int functions, int pixels) {
     extern __shared__ double scaled[];           // [CHUNK][functions + 1]: lanes read neighbours, or one value
     const int rows = functions + 1, entry = blockIdx.x * THREADS + threadIdx.x;
@@ -36,7 +36,8 @@ grams(const float* __restrict__ design,          // (N, functions, pixels)
             for (int pixel = 0; pixel < count; pixel++)
                 sum = fma(scaled[pixel * rows + row], scaled[pixel * rows + column], sum);
     }
-    if (mine) sums[((size_t)blockIdx.y * rows + row) * rows + column] = sum;
+    const int before = row * rows - row * (row - 1) / 2;  // entries of the rows above
+    if (mine) sums[(size_t)blockIdx.y * (rows * (rows + 1) / 2) + before + column - row] = sum;
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)

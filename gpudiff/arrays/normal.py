@@ -151,13 +151,13 @@ def grams_cuda(launcher: Launcher, design: Any, target: np.ndarray, weights: np.
     """`grams` on a GPU.  design : (N, F, n) float32 on the device; what comes back is on the host."""
     count, functions, pixels = design.shape
     rows = functions + 1
-    sums = launcher.empty((count, rows, rows), np.float64)
+    sums = launcher.empty((count, rows * (rows + 1) // 2), np.float64)
     arrays = [design, launcher.upload(target, np.float32), launcher.upload(weights, np.float32), sums]
     arguments = [*arrays, np.int32(functions), np.int32(pixels)]
     grid = (-(-rows * rows // BLOCK), count, 1)
     launcher.launch("normal", "grams", grid, (BLOCK, 1, 1), arguments, shared_bytes(functions))
-    upper = np.triu(launcher.download(sums))  # below the diagonal nothing was written
-    square = upper + np.triu(upper, 1).transpose(0, 2, 1)
+    square, (row, column) = np.empty((count, rows, rows)), np.triu_indices(rows)
+    square[:, row, column] = square[:, column, row] = launcher.download(sums)
     return square[:, :-1, :-1], square[:, :-1, -1], square[:, -1, -1]
 
 
