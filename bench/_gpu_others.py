@@ -102,6 +102,8 @@ def _quiet(launcher: Any, scores: Any, lost: Any, image: np.ndarray, gone: np.nd
         np.testing.assert_allclose(sums[-1, tile.index], total, rtol=1e-5, atol=1e-3)  # float32 sums
     changed = launcher.download(quiet_sky.changed_cuda(launcher, scores, ones, lost)[-1:])[0].view(bool)
     np.testing.assert_array_equal(changed, quiet_sky.changed(image, np.ones_like(image), gone))
+    seen = launcher.download(quiet_sky.sigmas_cuda(launcher, scores, ones, lost, 3.0)[-1:])[0]
+    np.testing.assert_array_equal(seen, quiet_sky.sigmas(image, np.ones_like(image), gone, 3.0))
 
 
 def _resampled(launcher: Any, images: Any, bad: Any, image: np.ndarray, gone: np.ndarray) -> None:

@@ -94,6 +94,7 @@ def work(
         "bright": Work(5 * pixels, 2 * 20 * pixels),
         "spread": Work(2 * pixels, INTEGER * (2 * SPREAD + 1) * 0.1 * pixels),
         "changed": Work(10 * pixels, 2 * 20 * pixels),
+        "sigmas": Work(13 * pixels),
         "cell_sums": Work(10 * pixels, INTEGER * (2 * SPREAD + 1) * pixels),
         "take_sky": Work(8 * pixels, 2 * 16 * pixels),
         "lift": Work(8 * pixels, 2 * 16 * pixels),

@@ -2,7 +2,7 @@
 //
 // NumPy twin: gpudiff/arrays/quiet_sky.py, quiet_sky(), launched one after the other: `blank` (sky alone, and the difference in
 // sigmas there), `bright` (what changed), `spread` (its rows widened), `cell_sums` (its columns widened; what is left, summed).
-// Of quiet_sky_again() `blank` and `cell_sums`; changed() is `changed`, the whole image one tile.
+// Of quiet_sky_again() `blank` and `cell_sums`; `changed` and `sigmas` have twins of their own, the whole image one tile.
 // Contract: exact, sums of squares added in the twin's order, but for the cells' sums, float32; beyond a tile its edge pixels.
 // Layout: grid (tile columns x patches, tile rows x patches, image), a block of 256 threads a patch of 32 x 32 pixels, with its
 // rim in shared memory; of `cell_sums` a block a cell. Blocks beyond their tile end at once.
@@ -146,6 +146,23 @@ changed(const float* __restrict__ images, const float* __restrict__ variances,
         bool any = false;
         for (int k = 0; k <= 2 * MEAN; k++) any |= wide[n + k * PATCH];
         found[p.plane + (size_t)y * width + x] = any;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+sigmas(const float* __restrict__ images, const float* __restrict__ variances,
+       const unsigned char* __restrict__ sky,            // all (B, height, width)
+       float most,                                       // squared
+       float* __restrict__ found,                        // (B, height, width)
+       const int* __restrict__ rows, const int* __restrict__ columns,
+       int width, int height, int layers, int strips) {
+    const Place p = placed(rows, columns, width, height, layers, strips);
+    for (int n = threadIdx.x; n < PATCH * PATCH; n += THREADS) {
+        const int y = p.y + n / PATCH, x = p.x + n % PATCH;
+        if (y >= p.y1 || x >= p.x1) continue;
+        const size_t at = p.plane + (size_t)y * width + x;
+        const float image = images[at], variance = variances[at];
+        found[at] = sky[at] && image * image < most * variance ? image / sqrtf(variance) : nanf("");
     }
 }
 

@@ -87,6 +87,18 @@ def changed(image: np.ndarray, variance: np.ndarray, lost: np.ndarray) -> np.nda
     return ndimage.maximum_filter(seen, 2 * MEAN + 1)
 
 
+def sigmas(image: np.ndarray, variance: np.ndarray, blank: np.ndarray, most: float) -> np.ndarray:
+    """(H, W) float32 difference over its noise where it shows sky alone; NaN elsewhere, and from `most` sigmas on.
+
+    image, variance : (H, W) float32; blank : bool.  On the device where they lie there
+    """
+    if isinstance(image, Afar):
+        there = image.there, variance.there, blank.there
+        return Afar(image.device, image.on_device(lambda launcher, _: sigmas_cuda(launcher, *there, most)))
+    use = blank & (image**2 < np.float32(most**2) * variance)
+    return np.where(use, image / np.sqrt(variance), np.float32(np.nan))
+
+
 # ---------------------------------------------------------------- on a GPU
 PATCH, THREADS = 32, 256
 """Pixels along the side of what a block of the CUDA bodies fills; its threads."""
@@ -140,6 +152,15 @@ def changed_cuda(launcher: Launcher, image: Any, variance: Any, lost: Any) -> An
     found = launcher.empty(image.shape, np.uint8)
     grid = _Grid(launcher, image.shape, np.array([0, height]), np.array([0, width]))
     grid.launch("changed", [image, variance, lost, found])
+    return found
+
+
+def sigmas_cuda(launcher: Launcher, image: Any, variance: Any, blank: Any, most: float) -> Any:
+    """`sigmas` of a batch on a GPU, exactly: (B, H, W) on the device, as `blank` is, uint8."""
+    _, height, width = image.shape
+    found = launcher.empty(image.shape, np.float32)
+    grid = _Grid(launcher, image.shape, np.array([0, height]), np.array([0, width]))
+    grid.launch("sigmas", [image, variance, blank, np.float32(most**2), found])
     return found
 
 

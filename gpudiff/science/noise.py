@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.correlation import autocorrelation, of_kernel
 from gpudiff.arrays.mesh import robust_sigma
-from gpudiff.arrays.quiet_sky import MEAN
+from gpudiff.arrays.quiet_sky import MEAN, sigmas
 from gpudiff.arrays.score_tiles import extra_power, mean_power, noise_power, reach_of
 from gpudiff.arrays.tiles import tiles
 from gpudiff.model.kernel import MatchingKernel
@@ -113,11 +114,13 @@ def measure(
     """
     pieces = tiles(image.shape, 256, 0)
     pieces = pieces[:: max(1, len(pieces) // SAMPLE)]
+    there = sigmas(image, variance, blank, OUTLIER) if isinstance(image, Afar) else None
     seen, expected, count = np.zeros((2 * REACH + 1,) * 2), np.zeros((2 * REACH + 1,) * 2), 0
     for tile in pieces:
         core = tile.core
-        use = blank[core] & (image[core] ** 2 < OUTLIER**2 * variance[core])
-        ratio = np.where(use, image[core] / np.sqrt(variance[core]), 0)
+        ratio = sigmas(image[core], variance[core], blank[core], OUTLIER) if there is None else there[core].copy()
+        use = np.isfinite(ratio)
+        ratio[~use] = 0
         use &= ~_lit(ratio, use)
         number = int(use.sum())
         if number < ENOUGH:

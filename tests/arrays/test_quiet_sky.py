@@ -11,6 +11,8 @@ from gpudiff.arrays.quiet_sky import (
     quiet_sky_again,
     quiet_sky_again_cuda,
     quiet_sky_cuda,
+    sigmas,
+    sigmas_cuda,
 )
 from gpudiff.arrays.residual_sky import CELLS
 from gpudiff.arrays.tiles import tiles
@@ -64,6 +66,11 @@ def test_where_the_sky_is_known_its_heights_are_no_outliers():
     assert quiet_sky_again(*given, sky, none)[1][1].sum() == sky.size
     assert quiet_sky_again(*given, 0 * sky, none)[1][1].sum() < 0.2 * sky.size
     assert quiet_sky_again(*given, sky, ~none)[1][1].sum() == 0
+
+
+def test_sigmas_are_of_blank_sky_without_its_outliers():
+    image, blank = np.array([[2.0, -4.0, 9.0, 1.0]], np.float32), np.array([[True, True, True, False]])
+    np.testing.assert_array_equal(sigmas(image, np.full_like(image, 4), blank, 4.5), [[1, -2, np.nan, np.nan]])
 
 
 # ---------------------------------------------------------------- the CUDA body
@@ -123,3 +130,12 @@ def test_cuda_body_marks_what_changed_as_the_definition_does(launcher, batch, sh
     marks = launcher.download(changed_cuda(launcher, *there, launcher.upload(lost, np.uint8))).view(bool)
     for n in range(batch):
         np.testing.assert_array_equal(marks[n], changed(image[n], variance[n], lost[n]))
+
+
+@pytest.mark.parametrize(("batch", "shape"), [(2, (35, 41)), (1, (5, 70))])
+def test_cuda_body_gives_the_sigmas_of_the_definition(launcher, batch, shape):
+    image, variance, _, blank = planes((batch, *shape), batch)
+    there = [launcher.upload(one, np.float32) for one in (image, variance)]
+    found = launcher.download(sigmas_cuda(launcher, *there, launcher.upload(~blank, np.uint8), 1.5))
+    for n in range(batch):
+        np.testing.assert_array_equal(found[n], sigmas(image[n], variance[n], ~blank[n], 1.5))

@@ -27,7 +27,7 @@ def test_every_step_runs_and_agrees(bench, monkeypatch, capsys):
     for kernel in once:
         assert out.count(f"'kernel': '{kernel}'") == 1
     planes = ("subtract_tiles", "whiten", "score", "tops", "weighed", "decode", "take_sky", "lift", "rescale")
-    sky = "blank", "bright", "spread", "cell_sums", "changed"
+    sky = "blank", "bright", "spread", "cell_sums", "changed", "sigmas"
     stays = "squares", "lattice", "beyond", "cell_means", "put", "mark", "cutouts"
     for kernel in (*planes, *sky, *stays, "clipped_mesh", "peaks", "resample"):
         assert out.count(f"'kernel': '{kernel}'") == 2  # one detector, and a raft
