@@ -112,4 +112,6 @@ def _fitted(
 def _weights(side: int, at: np.ndarray, width: float) -> np.ndarray:
     """(5, R, side): Gaussian weights of all cells round those at `at`, times the powers of their distance."""
     distance = (np.arange(side) - at[:, None]) / width
-    return np.exp(-0.5 * distance**2) * distance ** np.arange(5)[:, None, None]
+    powers = np.ones((5, *distance.shape))
+    powers[1:] = distance
+    return np.exp(-0.5 * distance**2) * powers.cumprod(0)  # pow takes three times as long

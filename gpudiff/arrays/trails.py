@@ -41,13 +41,15 @@ class Line:
         middle = np.exp(2j * np.pi * (self._ky + self._kx) * (half - side // 2))
         self._spectrum = scipy.fft.rfft2(psf, s=(self._size, self._size)) * middle
 
-    def images(self, trails: np.ndarray) -> np.ndarray:
-        """(N, side, side) float32, good to 1e-6 of the peak, of (N, 4) y, x, length, angle as in `image`."""
-        y, x, length, angle = trails.T[:, :, None, None]
+    def images(self, places: np.ndarray, lines: np.ndarray) -> np.ndarray:
+        """(P * L, side, side) float32, good to 1e-6 of the peak, of all (L, 2) length, angle as in `image` at the
+        first of (P, 2) y, x, then at the second."""
+        (y, x), (length, angle) = places.T[:, :, None, None], lines.T[:, :, None, None]
         along = length * (self._kx * np.cos(np.radians(angle)) + self._ky * np.sin(np.radians(angle)))
         down, across = np.exp(-2j * np.pi * y * self._ky), np.exp(-2j * np.pi * x * self._kx)
-        spectra = self._spectrum.astype(np.complex64) * np.sinc(along.astype(np.float32))
-        spectra *= down.astype(np.complex64) * across.astype(np.complex64)
+        drawn = self._spectrum.astype(np.complex64) * np.sinc(along.astype(np.float32))
+        moved = down.astype(np.complex64) * across.astype(np.complex64)
+        spectra = (drawn * moved[:, None]).reshape(-1, *self._spectrum.shape)
         return scipy.fft.irfft2(spectra, s=(self._size, self._size))[:, : self._side, : self._side]
 
     def image(self, y: float, x: float, length: float, angle: float) -> np.ndarray:
@@ -76,20 +78,17 @@ def fit_trail(
 
     seen, weighted = (plane.ravel().astype(np.float32) for plane in (weight, weight * data))
 
-    def strongest(trails: list[tuple[float, ...]]) -> np.ndarray:
-        models = line.images(np.array(trails)).reshape(len(trails), -1)
+    def strongest(places: list[tuple[float, ...]], lines: list[tuple[float, ...]]) -> np.ndarray:
+        models = line.images(np.array(places), np.array(lines)).reshape(len(places) * len(lines), -1)
         powers = (models @ weighted) ** 2 / np.maximum(models**2 @ seen, 1e-30)
-        return np.array(trails[int(np.argmax(powers))])
+        place, drawn = divmod(int(np.argmax(powers)), len(lines))
+        return np.array([*places[place], *lines[drawn]], float)
 
-    nearest = strongest([(y, x, 0.0, 0.0) for y in (-1, 0, 1) for x in (-1, 0, 1)])
+    nearest = strongest([(y, x) for y in (-1.0, 0.0, 1.0) for x in (-1.0, 0.0, 1.0)], [(0.0, 0.0)])
     point = power(nearest)
     best = strongest(
-        [
-            (*at, length, angle + turn)
-            for at in dict.fromkeys([(0.0, 0.0), tuple(nearest[:2])])
-            for length in LENGTHS
-            for turn in (-15, 0, 15)
-        ]
+        list(dict.fromkeys([(0.0, 0.0), tuple(nearest[:2])])),
+        [(length, angle + turn) for length in LENGTHS for turn in (-15, 0, 15)],
     )
     if power(best) - point < least_gain / 3:
         return None

@@ -69,7 +69,10 @@ def translate(mask: np.ndarray, header_bits: dict[str, int]) -> np.ndarray:
         then any non-zero pixel is BAD.  Planes we do not know are ignored: they say nothing about usability.
     """
     if not header_bits:
-        return (mask != 0) * np.int32(bit("BAD"))
+        out = np.empty(mask.shape, np.int32)
+        for row in range(0, len(mask), ROWS):
+            np.multiply(mask[row : row + ROWS] != 0, np.int32(bit("BAD")), out=out[row : row + ROWS])
+        return out
     same = [name for name, number in header_bits.items() if BITS.get(name) == number]
     kept = mask.dtype.type(int(bit(*same)) & int(np.iinfo(mask.dtype).max))
     out = (mask & kept).astype(np.int32, copy=False)  # one pass over a mask of our own

@@ -30,13 +30,15 @@ MOST = 65536
 def detect(difference: Difference, configuration: Configuration, device: Device = CPU) -> tuple[Difference, Table]:
     """(the difference with its footprints in the mask and its quality by cells, the DIASources ordered by y, x).
 
-    A DIASource is an extremum of |score| at or above the threshold, of either sign.
+    A DIASource is an extremum of |score| at or above the threshold, of either sign.  The footprints are written
+    into the mask that was given.
     device : where they are looked for and measured
     Raises PoorSubtraction for more than 65,536 of them.
     """
     fwhm = difference.quality.science_fwhm
     y, x = device.extrema(difference.score, configuration.detect.threshold, fwhm)
-    marked = assess(mark_streaks(_mark(difference, configuration.detect.threshold)))
+    _mark(difference, configuration.detect.threshold)
+    marked = assess(mark_streaks(difference))
     marked = dataclasses.replace(marked, notes=(*marked.notes, *poor_notes(marked)))
     if len(y) == 0:
         return marked, Table.empty(DIASOURCE)
@@ -73,12 +75,11 @@ def detect(difference: Difference, configuration: Configuration, device: Device 
     return counted(marked, sources), sources
 
 
-def _mark(difference: Difference, threshold: float) -> Difference:
-    mask = difference.mask.copy()
+def _mark(difference: Difference, threshold: float) -> None:
+    mask = difference.mask
     y, x = beyond(difference.score, threshold)
     negative = difference.score[y, x] < 0
     mask[y, x] |= np.where(negative, bit("DETECTED_NEGATIVE"), bit("DETECTED")).astype(mask.dtype)
-    return dataclasses.replace(difference, mask=mask)
 
 
 def _measure(

@@ -86,7 +86,7 @@ def difference(
         fit, planes = _match_again(parts, fit.kernel, known, fit_stars, device, settings.threads)
     planes.lose(saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width))
     watch.lap("convolve and subtract")
-    seen = noises.measure_matched(planes.image, planes.variance, planes.blank, fit.kernel, parts)
+    seen = noises.measure_matched(planes.image, planes.variance, planes.blank, fit.kernel, parts, settings.threads)
     planes.allow_for(seen)
     notes.extend(seen.notes)
     made = _filters(fit.kernel, psf, parts, seen, configuration.detect.decorrelate)

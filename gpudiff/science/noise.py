@@ -9,6 +9,7 @@ from scipy import ndimage
 from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.correlation import autocorrelation, of_kernel
 from gpudiff.arrays.mesh import robust_sigma
+from gpudiff.arrays.parallel import over
 from gpudiff.arrays.quiet_sky import MEAN, sigmas
 from gpudiff.arrays.score_tiles import extra_power, mean_power, noise_power, reach_of
 from gpudiff.arrays.tiles import tiles
@@ -105,6 +106,7 @@ def measure(
     blank: np.ndarray,
     predict: Callable[[float, float], np.ndarray],
     known: bool,
+    threads: int = 0,
 ) -> Noise:
     """The noise seen on blank sky against the propagated one.
 
@@ -114,21 +116,27 @@ def measure(
     """
     pieces = tiles(image.shape, 256, 0)
     pieces = pieces[:: max(1, len(pieces) // SAMPLE)]
-    there = sigmas(image, variance, blank, OUTLIER) if isinstance(image, Afar) else None
-    seen, expected, count = np.zeros((2 * REACH + 1,) * 2), np.zeros((2 * REACH + 1,) * 2), 0
-    for tile in pieces:
-        core = tile.core
-        ratio = sigmas(image[core], variance[core], blank[core], OUTLIER) if there is None else there[core].copy()
+
+    def correlation(ratio: np.ndarray) -> tuple[int, np.ndarray]:
+        """(pixels that show noise, their autocorrelation)"""
         use = np.isfinite(ratio)
         ratio[~use] = 0
         use &= ~_lit(ratio, use)
-        number = int(use.sum())
+        ratio[~use] = 0
+        return int(use.sum()), autocorrelation(ratio, use, REACH)[0]
+
+    if isinstance(image, Afar):
+        there = sigmas(image, variance, blank, OUTLIER)
+        found = over(correlation, [there[tile.core].copy() for tile in pieces], threads)
+    else:
+        cores = [tile.core for tile in pieces]
+        found = over(lambda at: correlation(sigmas(image[at], variance[at], blank[at], OUTLIER)), cores, threads)
+    seen, expected, count = np.zeros((2 * REACH + 1,) * 2), np.zeros((2 * REACH + 1,) * 2), 0
+    for tile, (number, one) in zip(pieces, found, strict=True):
         if number < ENOUGH:
             continue
-        ratio[~use] = 0
-        found, _ = autocorrelation(ratio, use, REACH)
         predicted = predict(*tile.centre)
-        seen += number * found
+        seen += number * one
         expected += number * predicted / predicted[REACH, REACH]
         count += number
     if count == 0:
@@ -152,7 +160,12 @@ def _lit(ratio: np.ndarray, use: np.ndarray) -> np.ndarray:
 
 
 def measure_matched(
-    image: np.ndarray, variance: np.ndarray, blank: np.ndarray, kernel: MatchingKernel, parts: Roles
+    image: np.ndarray,
+    variance: np.ndarray,
+    blank: np.ndarray,
+    kernel: MatchingKernel,
+    parts: Roles,
+    threads: int = 0,
 ) -> Noise:
     """`measure` for target minus matched."""
 
@@ -163,7 +176,7 @@ def measure_matched(
         return predicted
 
     known = parts.target.variance_known and parts.convolved.variance_known
-    return measure(image, variance, blank, predict, known)
+    return measure(image, variance, blank, predict, known, threads)
 
 
 def whitener(

@@ -9,6 +9,7 @@ from gpudiff.arrays.ridges import along
 from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.trails import Trail, fit_trail
 from gpudiff.model.frame import Difference
+from gpudiff.model.kernel import PsfModel
 from gpudiff.model.mask import bit
 from gpudiff.science.judge import Shapes
 from gpudiff.science.psf import given
@@ -49,10 +50,11 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
     candidates &= (difference.mask[y, x] & bit("STREAK")) == 0
     candidates[candidates] = _stretched(difference, y[candidates], x[candidates], shapes.angle[candidates])
     size = np.abs(difference.score[y, x])
+    psf = given(difference.psf, difference.science.shape, difference.science.name)
     for n in np.nonzero(candidates)[0]:
         if found.doubled[n]:
             continue
-        trail = _fit(difference, int(y[n]), int(x[n]), float(shapes.angle[n]))
+        trail = _fit(difference, psf, int(y[n]), int(x[n]), float(shapes.angle[n]))
         if trail is None or trail.gain < LEAST_GAIN or trail.chi2 > WORST:
             continue
         if not 0.5 * difference.quality.science_fwhm <= trail.length <= LONGEST:
@@ -63,7 +65,7 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
     return found
 
 
-def _fit(difference: Difference, y: int, x: int, angle: float) -> Trail | None:
+def _fit(difference: Difference, model: PsfModel, y: int, x: int, angle: float) -> Trail | None:
     at = np.array([y]), np.array([x])
     offset = np.arange(-HALF, HALF + 1)
     rows, columns = y + offset, x + offset
@@ -72,7 +74,6 @@ def _fit(difference: Difference, y: int, x: int, angle: float) -> Trail | None:
     data, variance = (stamps(plane, *at, HALF)[0] for plane in (difference.image, difference.variance))
     known = inside & np.isfinite(data) & (variance > 0)
     weight = np.where(known, 1 / np.where(known, variance, 1), 0)
-    model = given(difference.psf, difference.science.shape, difference.science.name)
     psf = psf_stamps(model.coefficients, model.order, model.shape, *at)[0]
     return fit_trail(np.where(known, data, 0), weight, psf, angle, LEAST_GAIN)
 
