@@ -2,8 +2,8 @@
 
 Confluent framing: a zero byte, the schema's number as 4 bytes big-endian, the Avro body.
 
-A notice says in published units what the alert says: its values come from the alert's diaSource, which is read
-without the rest, and from the batch's rows.
+A notice says in published units what the alert says: its values come from the batch's rows, and what these have in
+other units, or not at all, from the alert's diaSource, which is read without the rest.
 """
 
 import io
@@ -24,27 +24,14 @@ from gpudiff.model.outgoing import OutgoingBatch
 from gpudiff.model.tables import Table
 
 TIERS = ("full", "notice")
-FROM_ROWS = ["diaSourceId", "revision", "visit", "detector", "flags", "flagged", "probability", "nDiaSources"]
-FROM_ALERT = {
-    "diaObjectId": "i8",
-    "ssObjectId": "i8",
-    "band": "U16",
-    "midpointMjdTai": "f8",
-    "ra": "f8",
-    "dec": "f8",
-    "raErr": "f4",
-    "decErr": "f4",
-    "psfFlux": "f4",
-    "psfFluxErr": "f4",
-    "fluxUnit": "U32",
-    "snr": "f4",
-    "reliability": "f4",
-    "isNegative": "?",
-    "isDipole": "?",
-    "trailLength": "f4",
-    "trailAngle": "f4",
-}
-"""Fields of a notice that are its diaSource's, and their types here."""
+FROM_ROWS = (
+    *("diaSourceId", "revision", "visit", "detector", "flags", "flagged", "probability", "nDiaSources"),
+    *("midpointMjdTai", "ra", "dec", "raErr", "decErr", "snr", "reliability", "isNegative", "isDipole"),
+)
+FROM_ALERT = {"psfFlux": "f4", "psfFluxErr": "f4", "trailLength": "f4", "trailAngle": "f4"}
+"""Fields of a notice that only its alert has in published units, and their types here."""
+LAST = "ssObjectId"
+"""The last field of a diaSource that a notice needs of each alert: what comes behind it all of a frame share."""
 Refused = tuple[int, str]
 
 
@@ -69,7 +56,7 @@ def messages(batch: OutgoingBatch, tier: str) -> tuple[list[Message], list[Refus
     if tier == "full":
         data: Sequence[bytes] = [framed(batch.schema_id, one) for one in batch.alerts]
     elif tier == "notice":
-        kept, heads, refused = sources(batch)
+        kept, heads, refused = sources(batch, LAST)
         rows = rows.take(kept) if refused else rows
         data = _notices(rows, heads, bytes.fromhex(batch.fingerprint))
     else:
@@ -85,45 +72,58 @@ def framed(number: int, body: bytes) -> bytes:
     return struct.pack(">bi", 0, number) + body
 
 
-def sources(batch: OutgoingBatch) -> tuple[list[int], list[dict[str, Any]], list[Refused]]:
-    """The diaSource records of the batch's alerts as dicts: the rows that have one, these, and who has none."""
-    records = batch.alerts if batch.sources is None else batch.sources
-    schema = _schema(batch.schema, batch.sources is None)
+def sources(batch: OutgoingBatch, last: str = "") -> tuple[list[int], list[dict[str, Any]], list[Refused]]:
+    """The diaSource records of the batch's alerts as dicts: the rows that have one, these, and who has none.
+
+    last : the field with which all records but the first end here, '' for none
+    """
+    records, whole = (batch.alerts, True) if batch.sources is None else (batch.sources, False)
+    schema = _schema(batch.schema, whole, "")
     kept: list[int] = []
     read: list[dict[str, Any]] = []
     refused: list[Refused] = []
     for row, (one, record) in enumerate(zip(batch.rows["diaSourceId"].tolist(), records, strict=True)):
         try:
             found: Any = fastavro.schemaless_reader(io.BytesIO(record), schema, None)
-            read.append(found["diaSource"] if batch.sources is None else found)
-            kept.append(row)
         except (EOFError, ValueError, IndexError, UnicodeDecodeError, MemoryError, OverflowError) as error:
             refused.append((one, f"{len(record)} bytes do not decode: {type(error).__name__} {error}"))
+            continue
+        read.append(found["diaSource"] if whole else found)
+        kept.append(row)
+        schema = _schema(batch.schema, whole, last)
     return kept, read, refused
 
 
 @cache
-def _schema(schema: str, whole: bool) -> Any:
-    """An alert's schema up to and with diaSource, as what comes after is not read; or that of diaSource alone."""
+def _schema(schema: str, whole: bool, last: str) -> Any:
+    """An alert's schema up to and with diaSource, as what comes after is not read; or that of diaSource alone.
+
+    last : the field with which diaSource ends; all of it where that is '', or not there
+    """
     alert = json.loads(schema)
-    names = [field["name"] for field in alert["fields"]]
-    at = names.index("diaSource")
-    return fastavro.parse_schema(
-        {**alert, "fields": alert["fields"][: at + 1]} if whole else alert["fields"][at]["type"]
-    )
+    *before, field = _through(alert["fields"], "diaSource")
+    source = {**field["type"], "fields": _through(field["type"]["fields"], last)}
+    if not whole:
+        return fastavro.parse_schema(source)
+    return fastavro.parse_schema({**alert, "fields": [*before, {**field, "type": source}]})
+
+
+def _through(fields: list[dict[str, Any]], last: str) -> list[dict[str, Any]]:
+    """The fields up to and with the one of that name; all where there is none."""
+    names = [field["name"] for field in fields]
+    return fields[: names.index(last) + 1] if last in names else fields
 
 
 def _notices(rows: Table, heads: list[dict[str, Any]], fingerprint: bytes) -> list[bytes]:
     columns = {name: rows[name] for name in FROM_ROWS}
+    columns["diaObjectId"] = np.ma.masked_equal(rows["diaObjectId"], 0)
+    columns["ssObjectId"] = np.ma.masked_equal([head.get("ssObjectId") or 0 for head in heads], 0)
     columns["kind"] = np.array(KINDS)[rows["kind"]]
     first = rows["firstDiaSourceMjdTai"]
     columns["firstDiaSourceMjdTai"] = np.ma.masked_array(first, np.isnan(first))
-    for name, dtype in FROM_ALERT.items():
-        values = [head.get(name) for head in heads]
-        empty = np.zeros((), dtype).item()
-        known = [empty if value is None else value for value in values]
-        columns[name] = np.ma.masked_array(np.array(known, dtype), [value is None for value in values])
-    return [framed(NOTICE_ID, one + fingerprint) for one in encode_rows(_NOTICE, columns, {})]
+    columns |= {name: np.array([head.get(name) for head in heads], kind) for name, kind in FROM_ALERT.items()}
+    shared = {"band": heads[0].get("band"), "fluxUnit": heads[0].get("fluxUnit") or ""} if heads else {}
+    return [framed(NOTICE_ID, one + fingerprint) for one in encode_rows(_NOTICE, columns, shared)]
 
 
 _NOTICE = {"fields": notice_schema()["fields"][:-1]}
