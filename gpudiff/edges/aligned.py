@@ -9,8 +9,9 @@ import errno
 import fcntl
 import mmap
 import os
+from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from contextlib import suppress
 from pathlib import Path
 
@@ -98,13 +99,13 @@ class GrowingFile:
     """
 
     def __init__(self, path: Path, memory: Sequence[memoryview], pool: Executor):
-        """path : made when it is not there; memory : two of `buffer`, this file's alone until it is closed
-        pool : whose thread writes
+        """path : made when it is not there; memory : two or more of `buffer`, this file's alone until it is closed
+        pool : whose one thread writes
         """
         self._file, self._pool = AlignedFile(path, os.O_RDWR | os.O_CREAT), pool
-        self._memory, self._other = memory
+        self._memory, *self._free = memory
         self._start = self._filled = 0
-        self._under_way: Future[None] | None = None
+        self._under_way: deque[tuple[Future[None], memoryview]] = deque()
 
     @property
     def end(self) -> int:
@@ -113,10 +114,9 @@ class GrowingFile:
 
     def close(self) -> list[memoryview]:
         """Close; what was not synced is lost.  The memory, which is free again."""
-        with suppress(OSError):
-            self._wait()
+        wait([written for written, _ in self._under_way])
         self._file.close()
-        return [self._memory, self._other]
+        return [self._memory, *self._free, *(memory for _, memory in self._under_way)]
 
     def cut(self, end: int) -> bool:
         """Let only the first `end` bytes count; False when there are not as many."""
@@ -141,9 +141,11 @@ class GrowingFile:
                 self._filled += len(piece)
                 rest = rest[len(piece) :]
                 if self._filled == PIECE:
-                    self._wait()
-                    self._under_way = self._pool.submit(self._file.write, self._memory, self._start)
-                    self._memory, self._other = self._other, self._memory
+                    if not self._free:
+                        self._wait(1)
+                    written = self._pool.submit(self._file.write, self._memory, self._start)
+                    self._under_way.append((written, self._memory))
+                    self._memory = self._free.pop()
                     self._start, self._filled = self._start + PIECE, 0
 
     def sync(self) -> None:
@@ -154,11 +156,12 @@ class GrowingFile:
         self._file.truncate(self.end)
         self._file.sync()
 
-    def _wait(self) -> None:
-        """Until the piece that the thread writes is written."""
-        if self._under_way is not None:
-            under_way, self._under_way = self._under_way, None
-            under_way.result()
+    def _wait(self, pieces: int | None = None) -> None:
+        """Until so many of the pieces that are with the thread are written, all of them for None."""
+        for _ in range(len(self._under_way) if pieces is None else pieces):
+            written, memory = self._under_way.popleft()
+            self._free.append(memory)
+            written.result()
 
 
 def read(path: Path, first: int, last: int, memory: memoryview) -> bytearray:

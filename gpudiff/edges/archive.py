@@ -23,6 +23,8 @@ from gpudiff.edges.avro_rows import Records, long
 from gpudiff.model.errors import StoreFailed, UnreadableFile
 
 MAGIC = b"Obj\x01"
+PIECES = 8
+"""Buffers of an open file: what is still on its way to the disk is written while the ledger is."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,8 @@ class Writer:
 
     def _file(self, path: Path) -> GrowingFile:
         if path not in self._open:
-            while len(self._memory) < 2:
-                self._memory.append(aligned.buffer())
-            memory = self._memory.pop(), self._memory.pop()
+            memory, self._memory = self._memory[:PIECES], self._memory[PIECES:]
+            memory += [aligned.buffer() for _ in range(PIECES - len(memory))]
             self._open[path] = GrowingFile(path, memory, self._pool)
         return self._open[path]
 

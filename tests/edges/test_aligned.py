@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -89,3 +90,15 @@ def test_other_errors_are_the_callers(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="full"):
         file.sync()
     file.close()
+
+
+def test_only_what_finds_no_memory_waits_for_the_disk(tmp_path):
+    busy, pool = threading.Event(), ThreadPoolExecutor(1)
+    pool.submit(busy.wait, 10.0)
+    file = GrowingFile(tmp_path / "file", [aligned.buffer() for _ in range(3)], pool)
+    file.write([bytes(2 * PIECE)])
+    assert (tmp_path / "file").stat().st_size == 0
+    busy.set()
+    file.sync()
+    file.close()
+    assert (tmp_path / "file").stat().st_size == 2 * PIECE
