@@ -15,8 +15,8 @@ it.
 EPILOG = """\
 examples:
   gpudiff train-reliability night1 night2 --output model.json
-  gpudiff train-reliability --scenes 36 --size 768 --name simulated --output gpudiff/edges/reliability.json
-      the model that ships: every hard scene with seeds 1 to 36
+  gpudiff train-reliability --scenes 108 --size 768 --name simulated --output gpudiff/edges/reliability.json
+      the model that ships: every hard scene with seeds 1 to 108
 
 Use it with `gpudiff subtract --reliability model.json`, or in a file: [reliability] model = "model.json".
 """
