@@ -63,8 +63,9 @@ def _visits(directory: Path, configuration: Configuration) -> int:
 
 def _ask(arguments: argparse.Namespace, configuration: Configuration) -> int:
     from gpudiff.edges import detections
+    from gpudiff.edges.endpoint import endpoint_in
     from gpudiff.edges.keys import associator_keys
-    from gpudiff.edges.transport import Dealer, endpoint_in
+    from gpudiff.edges.transport import Dealer
     from gpudiff.model.errors import BadMessage, NeighbourLost
     from gpudiff.model.regions import parse
     from gpudiff.services.settings import one_associator

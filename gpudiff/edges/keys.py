@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpudiff.edges.atomic import atomically
-from gpudiff.edges.transport import ClientKeys, ServerKeys, beyond_this_machine, new_pair
+from gpudiff.edges.endpoint import beyond_this_machine
+from gpudiff.edges.transport import ClientKeys, ServerKeys, new_pair
 from gpudiff.model.config import Security
 from gpudiff.model.errors import BadConfiguration, GpudiffError, StoreFailed
 

@@ -1,16 +1,11 @@
 """Sockets: the only file that knows ZeroMQ.  Messages are lists of parts; received parts are not copied."""
 
-import hashlib
-import ipaddress
-import os
-import tempfile
 import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import zmq
@@ -20,8 +15,6 @@ from zmq.utils.monitor import parse_monitor_message, recv_monitor_message
 from gpudiff.model.errors import BadConfiguration, NeighbourLost
 
 Part = bytes | memoryview
-IPC_PATH_BYTES = 107
-"""Longest path of a Unix socket: sun_path of unix(7), less its final zero."""
 RECONNECT_MS, RECONNECT_MAX_MS = 100, 1000
 LAST_WORDS_MS = 2000
 """How long receipts sent just before a socket is closed may take to leave."""
@@ -396,34 +389,3 @@ def wait(sources: Iterable[Any], timeout_s: float) -> list[Any]:
 def new_pair() -> tuple[bytes, bytes]:
     """A new (public, secret) key pair, Z85."""
     return zmq.curve_keypair()
-
-
-def beyond_this_machine(endpoint: str) -> bool:
-    """Whether others than this machine can reach the endpoint: tcp on anything but a loopback address."""
-    if not endpoint.startswith("tcp://"):
-        return False
-    host = endpoint[6:].rpartition(":")[0].strip("[]")
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host != "localhost"
-
-
-def endpoint_in(directory: Path, endpoint: str) -> str:
-    """The endpoint with `{directory}` filled in, port 0 as `*`, and a Unix socket's path made short enough.
-
-    A path beyond the system's limit becomes one under the temporary folder, named after the directory, in a
-    folder that only this user can read: every program that is given the same directory finds the same one.
-    """
-    filled = endpoint.replace("{directory}", str(directory.resolve()))
-    if filled.startswith("tcp://") and filled.endswith(":0"):
-        return filled[:-1] + "*"
-    if not filled.startswith("ipc://") or len(os.fsencode(filled[6:])) <= IPC_PATH_BYTES:
-        return filled
-    path = Path(filled[6:])
-    short = hashlib.blake2b(os.fsencode(path.parent), digest_size=8).hexdigest()
-    folder = Path(tempfile.gettempdir()) / f"gpudiff-{os.getuid()}-{short}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
-        raise BadConfiguration(f"{folder}: expected a folder that only this user can read")
-    return f"ipc://{folder / path.name}"

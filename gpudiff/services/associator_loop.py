@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gpudiff.edges import detections
+from gpudiff.edges.endpoint import endpoint_in
 from gpudiff.edges.keys import server_keys
-from gpudiff.edges.transport import Received, Router, endpoint_in, wait
+from gpudiff.edges.transport import Received, Router, wait
 from gpudiff.model.config import Configuration
 from gpudiff.services import log
 from gpudiff.services.associator import MAX_BYTES, Associator, Message

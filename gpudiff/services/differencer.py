@@ -10,10 +10,11 @@ from typing import Any
 
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.dead_letters import DeadLetters
+from gpudiff.edges.endpoint import endpoint_in
 from gpudiff.edges.keys import keys_by_endpoint
 from gpudiff.edges.positions import known_positions
 from gpudiff.edges.templates import TemplateStore
-from gpudiff.edges.transport import endpoint_in, wait
+from gpudiff.edges.transport import wait
 from gpudiff.model.errors import (
     AssociatorAway,
     ChecksumMismatch,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gpudiff.edges import folder
-from gpudiff.edges.transport import endpoint_in
+from gpudiff.edges.endpoint import endpoint_in
 from gpudiff.model.errors import (
     BadConfiguration,
     GpudiffError,

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpudiff.edges.transport import endpoint_in
+from gpudiff.edges.endpoint import endpoint_in
 from gpudiff.model.config import Configuration, Service, from_tables
 from gpudiff.model.errors import BadConfiguration
 from gpudiff.model.regions import Region, Regions, parse

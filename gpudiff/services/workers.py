@@ -9,7 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpudiff.edges.transport import Pair, endpoint_in
+from gpudiff.edges.endpoint import endpoint_in
+from gpudiff.edges.transport import Pair
 from gpudiff.model.config import override
 from gpudiff.model.errors import MustStop, NeighbourLost
 from gpudiff.services.backlog import Owed

@@ -6,7 +6,6 @@ import pytest
 import zmq.auth
 
 from gpudiff.edges import keys
-from gpudiff.edges.transport import beyond_this_machine
 from gpudiff.model.config import Security
 from gpudiff.model.errors import BadConfiguration
 
@@ -116,22 +115,3 @@ def test_without_keys_this_machine_and_a_network_called_trusted_are_taken():
     assert keys.server_keys(open_to_all, "tcp://0.0.0.0:5570", "frames") is None
     assert "everybody" in keys.warning(open_to_all, "tcp://0.0.0.0:5570")
     assert keys.warning(open_to_all, "tcp://127.0.0.1:5570") == ""
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "beyond"),
-    [
-        ("tcp://127.0.0.1:5570", False),
-        ("tcp://127.9.9.9:1", False),
-        ("tcp://[::1]:5570", False),
-        ("tcp://localhost:5570", False),
-        ("ipc:///tmp/x.ipc", False),
-        ("tcp://*:5570", True),
-        ("tcp://0.0.0.0:5570", True),
-        ("tcp://[::]:5570", True),
-        ("tcp://eth0:5570", True),
-        ("tcp://localhost.example.org:5570", True),
-    ],
-)
-def test_what_lies_beyond_this_machine(endpoint, beyond):
-    assert beyond_this_machine(endpoint) == beyond

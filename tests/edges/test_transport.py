@@ -6,7 +6,8 @@ import time
 import pytest
 from serving import TIMEOUT_S, bound, until
 
-from gpudiff.edges.transport import IPC_PATH_BYTES, Dealer, Pair, Router, endpoint_in, wait
+from gpudiff.edges.endpoint import endpoint_in
+from gpudiff.edges.transport import Dealer, Pair, Router, wait
 from gpudiff.model.errors import BadConfiguration, NeighbourLost
 
 LOCAL = "tcp://127.0.0.1:*"
@@ -122,25 +123,6 @@ def test_waiting_sees_file_descriptors_too(router):
     assert wait([router, reading], TIMEOUT_S) == [reading]
     os.close(reading)
     os.close(writing)
-
-
-def test_the_directory_is_filled_in(tmp_path):
-    assert endpoint_in(tmp_path, "ipc://{directory}/a.ipc") == f"ipc://{tmp_path.resolve()}/a.ipc"
-
-
-def test_port_zero_is_any_port(tmp_path):
-    assert endpoint_in(tmp_path, "tcp://127.0.0.1:0") == LOCAL
-
-
-def test_a_path_too_long_for_a_socket_becomes_a_short_private_one(tmp_path):
-    deep = tmp_path / ("d" * 60) / ("e" * 60)
-    endpoint = endpoint_in(deep, "ipc://{directory}/a.ipc")
-    assert len(endpoint) <= IPC_PATH_BYTES
-    assert endpoint == endpoint_in(deep, "ipc://{directory}/a.ipc")
-    assert endpoint != endpoint_in(deep / "f", "ipc://{directory}/a.ipc")
-    folder = os.path.dirname(endpoint.removeprefix("ipc://"))
-    assert os.stat(folder).st_mode & 0o077 == 0
-    os.rmdir(folder)
 
 
 def test_dealers_that_come_and_go_do_not_meet():
