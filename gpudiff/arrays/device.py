@@ -1,4 +1,4 @@
-"""The one door to a GPU: where arrays live, how CUDA kernels are compiled, kept and launched.
+"""The one door to a GPU: where arrays live, how CUDA kernels are launched.
 
 An operation of `arrays` has a NumPy body, `operation(...)`, and where it is hot a CUDA body,
 `operation_cuda(launcher, ...)`, written against `Launcher` alone. Launchers are `Cuda` (CuPy, the default),
@@ -8,26 +8,22 @@ CuPy nor PyCUDA. `Cuda` and `PyCuda` have not yet been run on a GPU.
 """
 
 import atexit
-import hashlib
 import importlib.util
 import os
 import re
-import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from gpudiff.arrays.kernel_files import cache_folder, compile_with_nvcc, kernel_source, write_atomically
+from gpudiff.arrays.cubin import cubin
 from gpudiff.model.errors import DeviceFailed, DeviceFull
 
 LARGEST_STATIC_SHARED = 48 << 10  # bytes a block may have without asking for more (CUDA C++ guide, 20.7.3)
 
 Size = tuple[int, int, int]
-Compiler = Callable[[str, Sequence[str]], bytes]
 
 
 class Launcher(Protocol):
@@ -346,48 +342,6 @@ def _first_usable(launcher: type[Cuda] | type[PyCuda]) -> Host | Cuda | PyCuda:
         return launcher(0)
     except DeviceFailed:
         return Host()
-
-
-def cubin(stem: str, architecture: str, defines: Sequence[str] = (), compiler: Compiler | None = None) -> Path:
-    """The file of kernels/<stem>.cu compiled for `architecture` ("sm_90"), made on the first call.
-
-    It is kept under $XDG_CACHE_HOME/gpudiff (or ~/.cache/gpudiff), named by what it depends on: source,
-    options with the architecture, compiler.
-    """
-    source = kernel_source(stem)
-    options = [f"--gpu-architecture={architecture}", "--std=c++17", *(f"-D{define}" for define in defines)]
-    compiler = compiler or cuda_compiler()
-    digest = hashlib.sha256(repr((source, options, compiler.__qualname__)).encode()).hexdigest()[:24]
-    path = cache_folder() / f"{stem}-{architecture}-{digest}.cubin"
-    if not path.exists():
-        write_atomically(path, compiler(source, options))
-    return path
-
-
-def compile_with_nvrtc(source: str, options: Sequence[str]) -> bytes:
-    """Machine code by NVRTC, which CuPy finds; needs no driver."""
-    from cupy.cuda import nvrtc
-
-    program = nvrtc.createProgram(source, "kernel.cu", (), ())
-    try:
-        nvrtc.compileProgram(program, tuple(options))
-    except nvrtc.NVRTCError as error:
-        raise DeviceFailed(f"NVRTC refused a kernel: {nvrtc.getProgramLog(program)}") from error
-    return nvrtc.getCUBIN(program)
-
-
-def cuda_compiler() -> Compiler:
-    """NVRTC or nvcc.  Raises DeviceFailed where there is neither."""
-    try:
-        from cupy.cuda import nvrtc
-
-        nvrtc.getVersion()
-    except (ImportError, OSError, RuntimeError) as error:
-        if shutil.which("nvcc") is None:
-            message = 'expected NVRTC (pip install "gpudiff[gpu]") or nvcc on the PATH'
-            raise DeviceFailed(f"no CUDA compiler: {message}, got: {error}") from error
-        return compile_with_nvcc
-    return compile_with_nvrtc
 
 
 def loaded_cupy(name: str, index: int) -> Any:

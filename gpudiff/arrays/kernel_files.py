@@ -1,10 +1,8 @@
-"""Where the sources of CUDA kernels are, where compiled ones are kept, and the compiler that is a program."""
+"""Where the sources of CUDA kernels are, and where compiled ones are kept."""
 
 import importlib.resources
 import os
-import subprocess
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from gpudiff.model.errors import DeviceFailed
@@ -34,15 +32,3 @@ def write_atomically(path: Path, content: bytes) -> None:
     with os.fdopen(handle, "wb") as file:
         file.write(content)
     Path(name).replace(path)
-
-
-def compile_with_nvcc(source: str, options: Sequence[str]) -> bytes:
-    """Machine code by the toolkit's nvcc on the PATH."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernel.cu"
-        path.write_text(source)
-        command = ["nvcc", "--cubin", *options, "-o", str(path.with_suffix(".cubin")), str(path)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise DeviceFailed(f"nvcc refused a kernel: {done.stderr.strip()}")
-        return path.with_suffix(".cubin").read_bytes()

@@ -3,7 +3,8 @@
 import os
 from typing import Any
 
-from gpudiff.arrays.device import Cuda, PyCuda, compile_with_nvrtc, cuda_compiler, loaded_cupy
+from gpudiff.arrays.cubin import compile_with_nvrtc, cuda_compiler
+from gpudiff.arrays.device import Cuda, PyCuda, loaded_cupy
 from gpudiff.model.errors import DeviceFailed
 
 

@@ -1,4 +1,4 @@
-"""The door to a GPU: names, what is missing, and the cache of compiled kernels."""
+"""The door to a GPU: names, what is missing, and launching."""
 
 import sys
 import threading
@@ -10,8 +10,7 @@ import pytest
 from fake_cupy import DEFAULT, CUDADriverError, CUDARuntimeError, OutOfMemoryError, fake_cupy
 
 from gpudiff.arrays import device as door
-from gpudiff.arrays.device import Cuda, PyCuda, cubin, device
-from gpudiff.arrays.kernel_files import kernel_source
+from gpudiff.arrays.device import Cuda, PyCuda, device
 from gpudiff.model.errors import DeviceFailed, DeviceFull
 
 
@@ -38,41 +37,6 @@ def test_a_gpu_without_pycuda_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycuda.driver", None)
     with pytest.raises(DeviceFailed, match=r"device cuda:0: PyCUDA cannot be imported \(pip install"):
         device("cuda", PyCuda)
-
-
-def test_an_unknown_kernel_is_refused():
-    with pytest.raises(DeviceFailed, match=r"kernel nonesuch: expected its source in .*nonesuch\.cu"):
-        kernel_source("nonesuch")
-
-
-@pytest.mark.parametrize("stem", ["cutouts", "subtract_tiles"])
-def test_every_operation_has_its_kernel(stem):
-    assert f"{stem}(const float*" in kernel_source(stem).replace("\n", "")
-
-
-def test_a_kernel_is_compiled_once_for_each_architecture_and_option(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    calls = []
-
-    def compiler(source, options):
-        calls.append(options)
-        return b"code %d" % len(calls)
-
-    for _ in range(2):
-        first = cubin("cutouts", "sm_90", compiler=compiler)
-        second = cubin("cutouts", "sm_120", compiler=compiler)
-        third = cubin("cutouts", "sm_90", ["K=3"], compiler=compiler)
-    assert [path.read_bytes() for path in (first, second, third)] == [b"code 1", b"code 2", b"code 3"]
-    assert calls[2] == ["--gpu-architecture=sm_90", "--std=c++17", "-DK=3"]
-
-
-def test_without_any_compiler_the_error_says_what_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "cupy", None)
-    monkeypatch.setitem(sys.modules, "cupy.cuda", None)
-    with pytest.raises(DeviceFailed, match="no CUDA compiler: expected NVRTC"):
-        cubin("cutouts", "sm_90")
 
 
 # ---------------------------------------------------------------- CuPy's part, on a stand-in for CuPy
