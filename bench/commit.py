@@ -22,7 +22,8 @@ sys.path.insert(0, str(ROOT))
 from batches import a_sources
 
 from gpudiff.edges.archive import Appended
-from gpudiff.edges.ledger import Commit, Ledger, outgoing
+from gpudiff.edges.ledger import Ledger
+from gpudiff.edges.ledger_commit import Commit, outgoing
 from gpudiff.edges.ledger_tables import SOURCE_COLUMNS
 from gpudiff.model.association import NEW, Association
 from gpudiff.model.config import Configuration

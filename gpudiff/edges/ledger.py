@@ -9,77 +9,42 @@ before the transaction is committed: what the archive holds beyond the size that
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gpudiff.edges.archive import Appended
+from gpudiff.edges.ledger_commit import (
+    Commit,
+    batch_rows,
+    counts_of,
+    forced_rows,
+    object_rows,
+    objects_of,
+    outgoing,
+    source_rows,
+)
 from gpudiff.edges.ledger_database import Taken, connect
 from gpudiff.edges.ledger_reader import FRAME, IDS, LIVE, SPAN, ArchiveFile, LedgerReader, key, span
 from gpudiff.edges.ledger_tables import (
+    BATCH_COLUMNS,
     CREATE,
-    DIA_SOURCE,
     FORCED_COLUMNS,
     LAYOUT,
     OBJECT_COLUMNS,
     SOURCE_COLUMNS,
     VERSION,
     pack,
-    pack_objects,
 )
 from gpudiff.model import states
-from gpudiff.model.association import MOVING, NEW, TONIGHT, Association, together
 from gpudiff.model.errors import BadMessage, StoreFailed
 from gpudiff.model.forced import MadeUp
 from gpudiff.model.frame import FrameId
-from gpudiff.model.tables import FORCED_SOURCE, Table, concatenate
+from gpudiff.model.tables import Table
 
 DROPPED = "dropped"
 """Why alerts are held that shall never leave; the archive has them."""
-
-
-@dataclass(frozen=True)
-class Commit:
-    """Everything one frame changes.
-
-    fingerprint : provenance up to detection: what makes a repeat a repeat
-    sources, association : the DIASources and what became of them
-    records : the encoded diaSource of each
-    file, appended : the archive file that has the frame's alerts, and where in it
-    held : why the alerts must not leave yet, '' when they may
-    withdrawn, rebuilt : ids of the objects that lose detections of the frame's earlier revision, and those of
-        them that have others left, as they are without
-    schema, schema_fingerprint : of the alerts, JSON and its digest; steps : behind `alert_fingerprint`
-    reference_tai : start of the latency, NaN when unknown; now : MJD TAI
-    forced, forced_records : Table of FORCED_SOURCE, and the encoded diaForcedSource of each row
-    delayed : the frame came after it was given up; flux_scale : nJy in one image unit, 1 where nobody knows
-    """
-
-    frame: FrameId
-    fingerprint: str
-    revision: int
-    band: str
-    sources: Table
-    association: Association
-    records: Sequence[bytes]
-    file: str
-    appended: Appended
-    withdrawn: Sequence[int]
-    rebuilt: Table
-    schema: str
-    schema_fingerprint: str
-    alert_fingerprint: str
-    steps: Sequence[dict[str, Any]]
-    reference_tai: float
-    now: float
-    held: str = ""
-    delayed: bool = False
-    forced: Table = field(default_factory=lambda: Table.empty(FORCED_SOURCE))
-    forced_records: Sequence[bytes] = ()
-    flux_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -314,12 +279,9 @@ class Ledger(LedgerReader):
             self._db.run(f"UPDATE dia_object SET withdrawn_at = ? WHERE diaObjectId {IDS}", (what.now, ids))
 
     def _store_objects(self, frames: Sequence[Commit]) -> None:
-        found = together([what.association for what in frames])
-        first = _each(frames, [what.revision == 0 for what in frames])
-        owned = found.object_ids > 0
-        fresh = first & (found.kind == NEW)  # an earlier revision's objects may have had the same names
-        self._replace_objects(_taken(found.objects, owned & ~fresh))
-        self._insert_objects(_taken(found.objects, owned & fresh))
+        changed, fresh = objects_of(frames)
+        self._replace_objects(changed)
+        self._insert_objects(fresh)
 
     def _replace_objects(self, objects: Table) -> None:
         if len(objects):
@@ -328,19 +290,12 @@ class Ledger(LedgerReader):
             self._insert_objects(objects)
 
     def _insert_objects(self, objects: Table) -> None:
-        columns = [_values(objects[name.replace("decl", "dec")]) for name in OBJECT_COLUMNS[:-1]]
-        self._db.insert("dia_object", OBJECT_COLUMNS, zip(*columns, pack_objects(objects), strict=True))
+        self._db.insert("dia_object", OBJECT_COLUMNS, object_rows(objects))
 
     def _store_sources(self, frames: Sequence[Commit]) -> None:
-        table, records = outgoing(frames), chain.from_iterable(what.records for what in frames)
-        columns = [_values(table[name.replace("decl", "dec")]) for name in SOURCE_COLUMNS[:-1]]
-        self._db.insert("dia_source", SOURCE_COLUMNS, zip(*columns, records, strict=True))
-        names = ("visit", "snap", "detector", "revision", "alert_fingerprint", "sources", "forced")
-        packed = pack(table, [len(what.sources) for what in frames])
-        forced = [pack(what.forced)[0] if len(what.forced) else None for what in frames]
-        said = [(*key(what.frame), what.revision, what.alert_fingerprint) for what in frames]
-        rows = [(*one, *tables) for one, *tables in zip(said, packed, forced, strict=True)]
-        self._db.insert("batch", names, rows)
+        table = outgoing(frames)
+        self._db.insert("dia_source", SOURCE_COLUMNS, source_rows(frames, table))
+        self._db.insert("batch", BATCH_COLUMNS, batch_rows(frames, table))
 
     def _has_forced(self, frame: FrameId) -> bool:
         where = f"{FRAME} AND {LIVE} AND forced IS NOT NULL"
@@ -348,9 +303,7 @@ class Ledger(LedgerReader):
 
     def _store_forced(self, frame: FrameId, forced: Table, records: Sequence[bytes]) -> None:
         if len(forced):
-            columns = [_values(forced[name]) for name in ("diaObjectId", "midpointMjdTai")]
-            rows = [(one, *key(frame), when, record) for one, when, record in zip(*columns, records, strict=True)]
-            self._db.insert("dia_forced_source", FORCED_COLUMNS, rows)
+            self._db.insert("dia_forced_source", FORCED_COLUMNS, forced_rows(frame, forced, records))
 
     def _store_alerts(self, frames: Sequence[Commit]) -> None:
         waiting, grown = list[tuple[Any, ...]](), dict[str, tuple[int, int]]()
@@ -375,22 +328,7 @@ class Ledger(LedgerReader):
         self._stored.add((table, fingerprint))
 
     def _store_counts(self, what: Commit) -> None:
-        """Of a frame without sources nothing is published: it is done at once."""
-        reference = None if np.isnan(what.reference_tai) else what.reference_tai
-        kind, count = what.association.kind, len(what.sources)
-        counts = {
-            "fingerprint": what.fingerprint,
-            "revision": what.revision,
-            "sources": count,
-            "known": int(what.association.known.sum()),
-            "tonight": int((kind == TONIGHT).sum()),
-            "moving": int((kind == MOVING).sum()),
-            "suspect": int(bool(what.held)),
-            "is_delayed": int(what.delayed),
-            "committed_tai": what.now,
-            "reference_tai": reference,
-            "published_tai": None if count else what.now,
-        }
+        counts = counts_of(what)
         changes = ", ".join(f"{name} = ?" for name in counts)
         self._db.run(f"UPDATE detector SET {changes} WHERE {FRAME}", (*counts.values(), *key(what.frame)))
 
@@ -402,46 +340,6 @@ class Ledger(LedgerReader):
 
 
 PART = ("SAVEPOINT part", "RELEASE SAVEPOINT part", ["ROLLBACK TO SAVEPOINT part", "RELEASE SAVEPOINT part"])
-
-
-def outgoing(frames: Sequence[Commit]) -> Table:
-    """The DIASources of frames with what became of them: Table of ledger_tables.DIA_SOURCE."""
-    found = together([what.association for what in frames])
-    return Table(
-        DIA_SOURCE,
-        {
-            **concatenate([what.sources for what in frames]).columns,
-            "diaObjectId": found.object_ids,
-            "kind": found.kind,
-            "probability": found.probability,
-            "revision": _each(frames, [what.revision for what in frames]),
-            "band": _each(frames, [what.band for what in frames]),
-            "nDiaSources": found.objects["nDiaSources"],
-            "firstDiaSourceMjdTai": found.objects["firstDiaSourceMjdTai"],
-            "known": found.known,
-            "runnerUp": found.runner_up,
-            "ssObjectId": found.ss_object_ids,
-            "trackletId": found.tracklet_ids,
-            "fluxScale": _each(frames, [what.flux_scale for what in frames]),
-        },
-    )
-
-
-def _each(frames: Sequence[Commit], values: Sequence[Any]) -> np.ndarray:
-    """A value of each frame, for each of its DIASources."""
-    return np.repeat(np.array(values), [len(what.sources) for what in frames])
-
-
-def _taken(table: Table, rows: np.ndarray) -> Table:
-    """The rows of a mask; the table itself where that is all of them, which is usual."""
-    return table if rows.all() else table.take(rows)
-
-
-def _values(column: np.ndarray) -> list[Any]:
-    """A column as Python values that both databases take: None for NaN, whole numbers for truth."""
-    if column.dtype.kind == "f":
-        return [None if value != value else value for value in column.tolist()]
-    return column.astype(np.int64).tolist()
 
 
 def _bytes(places: np.ndarray) -> bytes:

@@ -36,6 +36,7 @@ SOURCE_COLUMNS = (
     *("diaSourceId", "revision", "snap", "diaObjectId", "ra", "decl", "midpointMjdTai", "kind", "flagged"),
     "record",
 )
+BATCH_COLUMNS = ("visit", "snap", "detector", "revision", "alert_fingerprint", "sources", "forced")
 FORCED_COLUMNS = ("diaObjectId", "visit", "snap", "detector", "midpointMjdTai", "record")
 OBJECT_COLUMNS = ("diaObjectId", "ra", "decl", "nDiaSources", "lastDiaSourceMjdTai", "columns")
 

@@ -9,7 +9,8 @@ from gpudiff.edges import alert_codec
 from gpudiff.edges.alert_schema import schema_fingerprint, schema_text
 from gpudiff.edges.archive import Appended
 from gpudiff.edges.avro_rows import Records
-from gpudiff.edges.ledger import Commit, Ledger
+from gpudiff.edges.ledger import Ledger
+from gpudiff.edges.ledger_commit import Commit
 from gpudiff.edges.provenance_file import keep_steps
 from gpudiff.model.alert import AlertBatch
 from gpudiff.model.photometry import nanojansky

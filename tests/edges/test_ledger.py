@@ -9,7 +9,8 @@ from batches import a_sources
 from postgres import Server
 
 from gpudiff.edges.archive import Appended
-from gpudiff.edges.ledger import Commit, Delivered, Ledger, Published
+from gpudiff.edges.ledger import Delivered, Ledger, Published
+from gpudiff.edges.ledger_commit import Commit
 from gpudiff.edges.ledger_reader import ArchiveFile, LedgerReader
 from gpudiff.model.association import KNOWN, NEW, Association
 from gpudiff.model.errors import BadMessage, StoreFailed
