@@ -1,8 +1,10 @@
-"""A small subtraction made by hand, for what is written and drawn of one."""
+"""A small subtraction made by hand, for what is written and drawn of one; empty ledgers in both databases."""
 
 import numpy as np
 import pytest
+from postgres import Server
 
+from gpudiff.edges.ledger import Ledger
 from gpudiff.model.frame import Difference, Exposure, Frame, FrameId, Observation, Quality
 from gpudiff.model.mask import bit
 from gpudiff.model.plane import constant
@@ -138,3 +140,24 @@ def made_difference() -> Difference:
         cells=cells(),
         stars=kernel_stars(),
     )
+
+
+@pytest.fixture(scope="session")
+def server():
+    with Server() as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def where(request, tmp_path):
+    """A place for a ledger that is not there yet."""
+    if request.param == "sqlite":
+        return tmp_path / "ledger.sqlite"
+    return request.getfixturevalue("server").new_database()
+
+
+@pytest.fixture
+def ledger(where):
+    made = Ledger(where)
+    yield made
+    made.close()

@@ -1,0 +1,49 @@
+"""gpudiff.edges.ledger_database: what a database cannot do has a name."""
+
+import sqlite3
+
+import pytest
+from ledgers import a_commit, everything
+
+from gpudiff.edges.ledger import Ledger
+from gpudiff.model.errors import StoreFailed
+
+
+@pytest.fixture
+def file_ledger(tmp_path):
+    made = Ledger(tmp_path / "ledger.sqlite")
+    yield made
+    made.close()
+
+
+def test_a_full_disk_is_named_and_leaves_the_ledger_as_it_was(file_ledger):
+    file_ledger.commit(a_commit())
+    before = everything(file_ledger)
+    db = file_ledger._db.connection
+    db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0] + 2}")
+    with pytest.raises(StoreFailed, match="full"):
+        file_ledger.commit(a_commit(visit=8, records=[bytes(40000)] * 2))
+    assert everything(file_ledger) == before
+
+
+def test_a_locked_ledger_is_named(file_ledger):
+    other = sqlite3.connect(file_ledger.where, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    file_ledger._db.connection.execute("PRAGMA busy_timeout = 10")
+    with pytest.raises(StoreFailed, match="locked"):
+        file_ledger.commit(a_commit())
+    other.close()
+
+
+def test_a_postgresql_ledger_has_one_writer(server):
+    where = server.new_database()
+    ledger = Ledger(where)
+    with pytest.raises(StoreFailed, match="other writer"):
+        Ledger(where)
+    ledger.close()
+    Ledger(where).close()
+
+
+def test_a_server_that_is_not_there_is_named():
+    with pytest.raises(StoreFailed):
+        Ledger("postgresql://127.0.0.1:1/nothing")
