@@ -117,7 +117,7 @@ def measure(sources: int) -> dict[str, float]:
         pipe.recv()
         group = associator.configuration.ledger.group
         for visit in range(VISITS + 1):
-            associator.sky.prepare(151.6, -28.6, 2.3)  # as an announcement does
+            associator.settling.sky.prepare(151.6, -28.6, 2.3)  # as an announcement does
             made = messages(visit, sources)
             pipe.send(sources)
             pipe.recv()

@@ -4,7 +4,6 @@ One thread, one writer.  A batch is answered once it is in the ledger and its al
 before the answer makes the sender repeat the batch, and the ledger absorbs the repeat.
 """
 
-import dataclasses
 import json
 import math
 import os
@@ -25,8 +24,7 @@ from gpudiff.edges.atomic import atomically
 from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.detections import Answer
 from gpudiff.edges.ledger import Ledger
-from gpudiff.edges.object_store import ObjectStore
-from gpudiff.model.association import KINDS, together
+from gpudiff.model.association import KINDS
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.clock import tai_now
 from gpudiff.model.config import Configuration
@@ -34,23 +32,18 @@ from gpudiff.model.errors import BadMessage, GpudiffError, MustStop, StoreFailed
 from gpudiff.model.forced import MadeUp
 from gpudiff.model.frame import FrameId
 from gpudiff.model.outgoing import Sink
-from gpudiff.model.provenance import canonical, digest
-from gpudiff.model.tables import DIAOBJECT, Table, concatenate
 from gpudiff.science.alert import forced_common, latency, published_forced, reference_time
 from gpudiff.science.associate import looks
-from gpudiff.science.objects import rebuild
 from gpudiff.science.stopwatch import Stopwatch
 from gpudiff.services import log
 from gpudiff.services.alert_files import AlertFiles
 from gpudiff.services.associator_metrics import AssociatorMetrics
 from gpudiff.services.breaker import Breaker
-from gpudiff.services.identify import identify, seen_of
-from gpudiff.services.known_sky import KnownSky
 from gpudiff.services.load import CUTOUTS, FULL_ALERTS, Load
 from gpudiff.services.publisher import Publisher
 from gpudiff.services.publishing import PublisherProcess
-from gpudiff.services.settled import Revision, Settled, runs, with_free_ids, without_new_objects
-from gpudiff.services.solar_system import SolarSystem
+from gpudiff.services.settled import Settled, runs
+from gpudiff.services.settling import Settling
 from gpudiff.services.storing import Storing
 from gpudiff.services.visits import Visits, obey
 
@@ -117,14 +110,9 @@ class Associator:
         )
         self.visits = Visits(self.ledger, directory, configuration.ledger, clock, monotonic)
         self.load = Load(monotonic, configuration.ledger.patience_s)
-        known = configuration.sky.known_objects
-        self.snapshot = ObjectStore(Path(known)) if known else None
-        if known:
+        self.settling = Settling(configuration, self.ledger, self.visits, self.breaker, clock)
+        if known := configuration.sky.known_objects:
             self.metrics.snapshot(Path(known).stat().st_mtime)
-        self.solar_system = (
-            SolarSystem(Path(configuration.sky.ephemerides)) if configuration.sky.ephemerides else None
-        )
-        self.sky = KnownSky(self.ledger.objects(), self.snapshot)
 
     def close(self) -> None:
         """Stop the sinks, close the ledger, give the directory back."""
@@ -188,7 +176,7 @@ class Associator:
         place = [one for one in (said.get("ra"), said.get("dec")) if isinstance(one, int | float)]
         if said["say"] == "announce" and len(place) == 2 and all(map(math.isfinite, place)):
             ra, dec = map(float, place)
-            self.sky.prepare(ra, dec, self.configuration.telescope.field_radius)
+            self.settling.sky.prepare(ra, dec, self.configuration.telescope.field_radius)
 
     def tick(self) -> None:
         """Write down what the sinks did, close what is due.  To be called now and then, and when nothing comes."""
@@ -236,7 +224,7 @@ class Associator:
         now = self.clock()
         for one in self._done:
             seconds = None if one.latency_s is None else one.latency_s + (now - one.at) * 86400
-            self.metrics.committed(one.kinds, seconds, len(self.sky))
+            self.metrics.committed(one.kinds, seconds, len(self.settling.sky))
             log.say("commit", one.frame, **one.kinds, latency_s=seconds)
 
     def _read(self, message: Message) -> DetectionBatch | Answer:
@@ -305,7 +293,7 @@ class Associator:
             with self.ledger.transaction():
                 settled = self._commit(batches, stored.revision + 1 if stored else 0)
         except Exception:
-            self.sky = KnownSky(self.ledger.objects(), self.snapshot)  # it may have run ahead of the ledger
+            self.settling.start_over()
             raise
         return [self._committed(one) for one in settled]
 
@@ -328,25 +316,18 @@ class Associator:
         """Write associator.json: state, process id, endpoint, objects known, and what was counted since the
         start: committed, duplicate, failed, suspect, each error by name, unplaced sources, unheard answers; how
         far each sink is behind; visits that are open; what is left out under load."""
-        status = {"state": state, "pid": os.getpid(), "detections": endpoint, "objects": len(self.sky)}
+        status = {"state": state, "pid": os.getpid(), "detections": endpoint, "objects": len(self.settling.sky)}
         sinks = self.publisher.lag(self.ledger.last_seq())
         self.metrics.note(self.visits.counts, sinks)
         status |= {"sinks": sinks, "visits": self.visits.open(), "load": self.load.report()}
         with atomically(self.directory / "associator.json") as temporary:
             temporary.write_text(json.dumps({**status, "counts": self.counts}, indent=1))
 
-    def _revision(self, batch: DetectionBatch, number: int) -> Revision:
-        if number == 0:
-            return Revision(0, [], Table.empty(DIAOBJECT))
-        ids, left, owner, light = self.ledger.left_without(batch.observation.frame)
-        before = self.sky.before(ids, left["ra"], left["dec"])
-        return Revision(number, ids, rebuild(left, owner, self.clock(), light, before))
-
     def _commit(self, batches: Sequence[DetectionBatch], revision: int) -> list[Settled]:
         """Settle frames look by look, each knowing the sky after the one before, and store them together; not so
         those that tell of one object: the alert of the later one repeats what the earlier one stored.
         """
-        watch, now, settings = Stopwatch(), self.clock(), self.settings()
+        watch, now, settings = Stopwatch(), self.clock(), self.settling.settings()
 
         def store(frames: Sequence[Settled]) -> None:
             bare = self.frames.store(frames, settings, now, self.load.on(CUTOUTS), watch)
@@ -356,7 +337,7 @@ class Associator:
         waiting: list[Settled] = []
         told: set[int] = set()
         for look in looks([one.sources for one in batches], self.configuration.service.association_radius):
-            for one in self._settle(batches[look], self._revision(batches[look][0], revision), now):
+            for one in self.settling.settle(batches[look], revision, now):
                 if not told.isdisjoint(one.objects()):
                     watch.lap("associate")
                     store(waiting)
@@ -368,36 +349,6 @@ class Associator:
         store(waiting)
         self.metrics.stages(watch.seconds)
         return done
-
-    def _settle(self, batches: Sequence[DetectionBatch], revision: Revision, now: float) -> list[Settled]:
-        """Say what the detections of one look are, and let the known sky be as it is after them.
-
-        revision : of the one frame there is, or the first of each
-        """
-        self.sky.remove(revision.withdrawn)
-        self.sky.put(revision.rebuilt)
-        made = []
-        for batch, found in zip(
-            batches, identify(batches, self.sky, self.solar_system, self.configuration, now), strict=True
-        ):
-            frame = batch.observation.frame
-            named = with_free_ids(found, frame, self.sky)
-            held = self.breaker.judge(frame.detector, len(batch.sources))
-            settled = without_new_objects(named) if held else named
-            seen = seen_of(batch, self.solar_system, settled)
-            made.append(Settled(batch, settled, revision, held, self.visits.late(frame), seen))
-        found = together([one.association for one in made])
-        self.sky.put(found.stored_objects)
-        self.sky.note(concatenate([batch.sources for batch in batches]), found)
-        return made
-
-    def settings(self) -> str:
-        """Digest of what the association depends on: its configuration, the snapshot, the ephemerides."""
-        values = dataclasses.asdict(self.configuration.sky)
-        values["association_radius"] = self.configuration.service.association_radius
-        values["known_objects"] = self.snapshot.digest if self.snapshot else ""
-        values["ephemerides"] = self.solar_system.digest if self.solar_system else ""
-        return digest(canonical(values))
 
     def _refuse(self, parts: Sequence[Any], error: GpudiffError) -> Answer:
         frame = detections.frame_of(list(parts))

@@ -97,7 +97,7 @@ def test_other_software_makes_a_new_revision(associator, tmp_path):
     assert (answer.status, answer.known, answer.new) == ("committed", 0, 2)
     assert [revision for _, revision in ids(archived(tmp_path))] == [0, 0, 0, 1, 1]
     assert associator.ledger.objects()["nDiaSources"].tolist() == [1, 1]
-    assert len(associator.sky) == 2
+    assert len(associator.settling.sky) == 2
 
 
 def test_a_new_revision_does_not_count_twice_in_objects_that_others_share(associator):
@@ -236,7 +236,7 @@ def test_a_message_that_trips_the_code_up_is_kept_and_the_next_one_taken(associa
     assert (answer.status, answer.frame) == ("failed", [7, 0, 4])
     assert len(associator.dead) == 1
     assert associator.answer(encode(a_batch(1))).status == "committed"
-    assert len(associator.sky) == len(associator.ledger.objects()) == 1
+    assert len(associator.settling.sky) == len(associator.ledger.objects()) == 1
 
 
 def test_a_message_beyond_the_limit_is_refused(associator):
