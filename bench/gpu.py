@@ -17,14 +17,11 @@ import argparse
 import importlib.util
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +31,7 @@ import _gpu_others as others
 import _gpu_visit as gpu_visit
 import numpy as np
 import predicted
+from _gpu_timed import Timed, median_of
 
 from gpudiff.arrays import score_tiles, subtract_tiles
 from gpudiff.arrays.components import listed_cuda, tops_cuda
@@ -68,39 +66,6 @@ FMA = """extern "C" __global__ void fma_rate(float* out, float x, int rounds) {
     for (int i = 0; i < 16; i++) sum += a[i];
     out[blockIdx.x * blockDim.x + threadIdx.x] = sum;
 }"""
-
-
-class Timed:
-    """A launcher that notes how long each kernel took, in ms."""
-
-    def __init__(self, launcher: Any):
-        self.launcher = launcher
-        self.times: dict[str, list[float]] = defaultdict(list)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.launcher, name)
-
-    def launch(self, stem: str, kernel: str, *rest: Any, **options: Any) -> None:
-        launch = partial(self.launcher.launch, stem, kernel, *rest, **options)
-        self.times[kernel].append(milliseconds(self.launcher, launch))
-
-    def medians(self) -> dict[str, float]:
-        """Of each kernel, the first launch left out: it loads the code."""
-        return {kernel: statistics.median(values[1:] or values) for kernel, values in self.times.items()}
-
-
-def milliseconds(launcher: Any, work: Callable[[], Any]) -> float:
-    """How long the work takes on the device; on the host where there is none."""
-    if not isinstance(launcher, Cuda):
-        start = time.perf_counter()
-        work()
-        return 1e3 * (time.perf_counter() - start)
-    events = launcher.cupy.cuda.Event(), launcher.cupy.cuda.Event()
-    events[0].record()
-    work()
-    events[1].record()
-    events[1].synchronize()
-    return float(launcher.cupy.cuda.get_elapsed_time(*events))
 
 
 # ---------------------------------------------------------------- tests
@@ -139,12 +104,6 @@ def ceilings(launcher: Cuda) -> dict[str, float]:
         "copy_gb_s": 2 * source.nbytes / copy / 1e6,
         "fma_tflop_s": 2 * 16 * rounds * blocks * 256 / fma / 1e9,
     }
-
-
-def median_of(launcher: Any, work: Callable[[], Any], repeats: int = 11) -> float:
-    """ms, the first run left out."""
-    work()
-    return statistics.median(milliseconds(launcher, work) for _ in range(repeats))
 
 
 # ---------------------------------------------------------------- kernels
