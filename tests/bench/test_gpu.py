@@ -46,12 +46,12 @@ def test_a_share_is_that_of_the_ceiling_that_is_nearer(bench):
 
 def test_without_sfft_it_says_so(bench, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert bench("gpu").sfft(512) == {"said": "sfft is not installed"}
+    assert bench("_gpu_peers").sfft(512) == {"said": "sfft is not installed"}
 
 
 def test_without_cucim_it_says_so(bench, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert bench("gpu").labels(Emulated(), 64) == {"said": "cuCIM is not installed"}
+    assert bench("_gpu_peers").labels(Emulated(), 64) == {"said": "cuCIM is not installed"}
 
 
 def test_the_tops_are_checked_against_labels(bench, monkeypatch):
@@ -64,7 +64,7 @@ def test_the_tops_are_checked_against_labels(bench, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     monkeypatch.setitem(sys.modules, "cucim.skimage.measure", SimpleNamespace(label=label))
     monkeypatch.setitem(sys.modules, "cupyx.scipy.ndimage", ndimage)
-    found = bench("gpu").labels(here, 200)
+    found = bench("_gpu_peers").labels(here, 200)
     assert 20 < found["components"] <= found["tops"]
 
 
