@@ -112,6 +112,7 @@ def measure(
 
     predict(y, x) : (2 REACH + 1)^2 autocorrelation that the filters give white inputs there, any scale
     known : the inputs' variances follow from variance planes, or gain and read noise
+    threads : 0 for one a core
     Correlation that the filters do not explain comes from inputs that were resampled or stacked.
     """
     pieces = tiles(image.shape, 256, 0)
@@ -125,7 +126,7 @@ def measure(
         ratio[~use] = 0
         return int(use.sum()), autocorrelation(ratio, use, REACH)[0]
 
-    if isinstance(image, Afar):
+    if isinstance(image, Afar):  # one plane comes down, not three
         there = sigmas(image, variance, blank, OUTLIER)
         found = over(correlation, [there[tile.core].copy() for tile in pieces], threads)
     else:

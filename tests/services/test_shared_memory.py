@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from serving import TIMEOUT_S, Raw, Served, a_frame, serving, until
+from serving import TIMEOUT_S, Served, a_frame, serving, until
 
 from gpudiff.edges import control, wire
 from gpudiff.edges.client import FrameClient
@@ -18,15 +18,9 @@ from gpudiff.model.frame import FrameId
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory, associator):
-    with serving(tmp_path_factory.mktemp("shm"), associator, lease_s=0.5) as served:
-        yield served
-
-
-@pytest.fixture
-def client(served):
-    with FrameClient(served.endpoint, timeout_s=TIMEOUT_S) as client:
-        yield client
+def service(tmp_path_factory, associator):
+    with serving(tmp_path_factory.mktemp("shm"), associator, lease_s=0.5) as service:
+        yield service
 
 
 @pytest.fixture
@@ -35,13 +29,6 @@ def ring(raw):
     ring = Ring(offered(control.decode(raw.dealer.receive(TIMEOUT_S))["ring"]), 4)
     yield ring
     ring.close()
-
-
-@pytest.fixture
-def raw(served):
-    raw = Raw(served.endpoint)
-    yield raw
-    raw.dealer.close()
 
 
 def in_ring(ring: Ring, frame) -> list:
@@ -76,14 +63,14 @@ def test_masks_and_variances_lie_there_too(client):
     assert client.send(frame).status == "done"
 
 
-def test_full_memory_sends_the_pixels_and_says_so(served, monkeypatch):
-    with FrameClient(served.endpoint, timeout_s=TIMEOUT_S) as client:
+def test_full_memory_sends_the_pixels_and_says_so(service, monkeypatch):
+    with FrameClient(service.endpoint, timeout_s=TIMEOUT_S) as client:
         monkeypatch.setattr(Ring, "put", lambda *_: None)
         assert client.send(a_frame(3)).status == "done"
         assert client.way == "socket: no room in shared memory"
 
 
-def test_memory_that_the_service_cannot_read_is_no_third_failure_the_pixels_are_sent(served, monkeypatch):
+def test_memory_that_the_service_cannot_read_is_no_third_failure_the_pixels_are_sent(service, monkeypatch):
     put = Ring.put
 
     def out_of_reach(ring, *what):
@@ -92,14 +79,14 @@ def test_memory_that_the_service_cannot_read_is_no_third_failure_the_pixels_are_
         return [dataclasses.replace(one, place=place) for one, place in zip(placed, places, strict=True)]
 
     monkeypatch.setattr(Ring, "put", out_of_reach)
-    with FrameClient(served.endpoint, timeout_s=TIMEOUT_S) as client:
+    with FrameClient(service.endpoint, timeout_s=TIMEOUT_S) as client:
         assert client.send(a_frame(611)).status == "done"
         assert client.way.startswith("socket: the service cannot read shared memory")
 
 
-def test_a_refused_frame_is_kept_with_its_pixels(client, served):
+def test_a_refused_frame_is_kept_with_its_pixels(client, service):
     assert client.send(a_frame(4, fill=np.nan)).error == "NoUsablePixels"
-    (path,) = served.differencer.reception.dead_letters.folder.glob("4-0-4-*.json")
+    (path,) = service.differencer.reception.dead_letters.folder.glob("4-0-4-*.json")
     assert wire.decode(read(path).parts, 1 << 20).image.shape == a_frame(4).image.shape
 
 
@@ -139,8 +126,8 @@ def test_a_ring_whose_writer_is_gone_is_removed_when_its_frames_are_through(raw,
 
 def test_a_service_that_cannot_have_shared_memory_is_served_by_the_socket(tmp_path, associator):
     with (
-        serving(tmp_path, associator, ring=str(tmp_path / "absent")) as served,
-        FrameClient(served.endpoint, timeout_s=TIMEOUT_S) as client,
+        serving(tmp_path, associator, ring=str(tmp_path / "absent")) as service,
+        FrameClient(service.endpoint, timeout_s=TIMEOUT_S) as client,
     ):
         assert client.send(a_frame(50)).status == "done"
         assert client.way == "socket"
