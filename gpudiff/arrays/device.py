@@ -41,7 +41,11 @@ class Launcher(Protocol):
         ...
 
     def upload(self, array: Any, dtype: Any) -> Any:
-        """The array in C order with that dtype in device memory; itself where it is that already."""
+        """The array in C order with that dtype in device memory; itself where it is that already.
+
+        What lies in pinned memory, as all does that came from `download`, may go up after this has returned: the
+        host may write to it once the thread's stream has done what it was given.
+        """
         ...
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:

@@ -14,6 +14,11 @@ from emulated import Emulated, OnDevice
 Stream = deque[Callable[[], Any]]
 
 
+class Pinned(np.ndarray):
+    """What a copy goes to, and from, without another copy: what the host writes there before a copy up has ended
+    goes up."""
+
+
 @dataclass
 class Event:
     """Where in a stream it stands, and whether it has happened."""
@@ -78,7 +83,9 @@ class Deferred(Emulated):
         if isinstance(array, OnDevice) and array.dtype == dtype and array.flags.c_contiguous:
             return array
         if not isinstance(array, OnDevice):
-            array = np.array(array, dtype)
+            array = np.asarray(array, dtype)
+            if not (array.flags.c_contiguous and _pinned(array)):  # CuPy sends what is pinned from where it lies
+                array = array.copy()
             self.sent.append(array.shape)
         return self._filled(array.shape, dtype, array)
 
@@ -100,4 +107,13 @@ class Deferred(Emulated):
         stream = self._current
         while stream:
             self._step(stream)
-        return super().download(array)
+        out = Pinned(array.shape, array.dtype)
+        out[...] = super().download(array)
+        return out
+
+
+def _pinned(array: Any) -> bool:
+    """Whether an array lies in memory that came from `download`."""
+    while array is not None and not isinstance(array, Pinned):
+        array = getattr(array, "base", None)
+    return array is not None
