@@ -9,6 +9,8 @@ the visit ends and sent from then on by as many senders as the differencers have
 counts from the end of the visit's readout, on schedule even while an earlier visit is not through; it ends when a
 ZeroMQ sink has the alert's notice.  Before a figure is printed, ids in ledger and archive must be those sent.
 A visit's archive file is checked and removed before the next but one: 20 visits of 40,000 alerts are 110 GB.
+Beside it stands what a bare loop takes in the same run to receive a visit's messages over a Unix socket and to
+have the bytes of its alerts on the same disk: no service that keeps them is faster on that machine.
 """
 
 import argparse
@@ -25,9 +27,11 @@ from queue import Empty, Queue
 from typing import Any
 
 import numpy as np
+from _bare_visit import bare_s
 from _common import CUTOUT, device, own_planes, print_table, record, running, survey_wcs, wait_published
 
 from gpudiff.edges import archive
+from gpudiff.edges.detections import encode
 from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.clock import tai_now
@@ -49,6 +53,7 @@ class Run:
     """What one run measured.
 
     left : of each visit, batches that are not committed; archived : ids in the files that were removed
+    messages : bytes of each part of the last visit's messages
     """
 
     visits: int
@@ -57,6 +62,7 @@ class Run:
     archived: list[int] = field(default_factory=list)
     memory_mb: list[float] = field(default_factory=list)
     visit_s: list[float] = field(default_factory=list)
+    messages: list[list[int]] = field(default_factory=list)
 
 
 def a_batch(visit: int, detector: int, count: int, moment: float, rng: np.random.Generator) -> DetectionBatch:
@@ -170,6 +176,7 @@ def drive(endpoint: str, pid: int, directory: Path, options: argparse.Namespace)
         run.visit_s.append(time.perf_counter() - begun)
         run.memory_mb.append(memory_mb(pid))
     over.set()
+    run.messages = [[memoryview(part).nbytes for part in encode(batch)] for batch in batches]
     return run
 
 
@@ -192,7 +199,7 @@ def memory_mb(pid: int) -> float:
     return int(next(line.split()[1] for line in lines if line.startswith("RssAnon"))) / 1024
 
 
-def measured(directory: Path, run: Run) -> dict[str, Any]:
+def measured(directory: Path, run: Run, senders: int) -> dict[str, Any]:
     """The figures; ends the program when ids were lost or doubled."""
     ledger = LedgerReader(directory / "ledger.sqlite")
     stored, seconds = ledger.sources()["diaSourceId"].tolist(), ledger.latencies()
@@ -214,6 +221,7 @@ def measured(directory: Path, run: Run) -> dict[str, Any]:
         "latency_median_s": float(np.median(seconds)),
         "latency_p98_s": float(np.percentile(seconds, 98)),
         "latency_max_s": float(seconds.max()),
+        "bare_s": bare_s(run.messages, files[-1].stat().st_size, senders, directory),
         "visit_p98_s": each,
         "visit_median_s": float(np.median(run.visit_s)),
         "memory_half_mb": run.memory_mb[half - 1],
@@ -231,7 +239,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         with running(words, directory / "log") as (process, endpoint):
             run = drive(endpoint, process.pid, directory, options)
             wait_published(directory)
-        return measured(directory, run)
+        return measured(directory, run, options.senders)
 
 
 def parsed() -> argparse.Namespace:
