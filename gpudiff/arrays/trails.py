@@ -9,8 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 
-LENGTHS = (4.0, 7.0, 11.0, 16.0, 22.0, 30.0, 40.0)
-"""Pixels: where the fit starts from; the best of them is refined."""
+LENGTHS, STEP, TURNS = (4.0, 7.0, 11.0, 16.0, 22.0, 30.0, 40.0), 10, 2
+"""Pixels, and degrees from one angle to the next: what the fit may start from, so many angles to either side of
+the one that is expected.  The best of them is refined."""
+PLACES = [(float(y), float(x)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+"""Pixels from the stamp's centre, where the middle may be to start with."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,56 @@ class Line:
         return scipy.fft.irfft2(spectrum, s=(self._size, self._size))[: self._side, : self._side]
 
 
+class Starts:
+    """What a fit may start from: points and trails of one PSF, drawn once for many stamps of one size."""
+
+    def __init__(self, psf: np.ndarray, side: int):
+        """psf, side : as Line takes them"""
+        line = Line(psf, side)
+        middle = np.zeros((1, 2))
+        lines = np.array([(length, angle) for angle in range(0, 180, STEP) for length in LENGTHS])
+        self._points = line.images(np.array(PLACES), np.zeros((1, 2))).reshape(len(PLACES), -1)
+        self._trails = line.images(middle, lines).reshape(-1, len(LENGTHS), side * side)
+
+    def best(self, data: np.ndarray, weight: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
+        """(y, x, length, angle), each of four, of the strongest point, and of the strongest trail in the middle or
+        at the point's place.  data, weight, angle : as fit_trail takes them"""
+        weighted = (weight * data).astype(np.float32)
+        y, x = place = PLACES[int(np.argmax(_powers(self._points, weight, weighted)))]
+        first = round(angle / STEP) - TURNS
+        near = np.arange(first, first + 2 * TURNS + 1) % len(self._trails)
+        models = self._trails[near].reshape(-1, data.size)
+        found = []
+        for dy, dx in dict.fromkeys([(0.0, 0.0), place]):
+            powers = _powers(models, *(_moved(plane, int(dy), int(dx)) for plane in (weight, weighted)))
+            turn, length = divmod(int(np.argmax(powers)), len(LENGTHS))
+            found.append((powers.max(), (dy, dx, LENGTHS[length], float(STEP * near[turn]))))
+        return np.array([y, x, 0.0, 0.0]), np.array(max(found)[1])
+
+
+def _powers(models: np.ndarray, weight: np.ndarray, weighted: np.ndarray) -> np.ndarray:
+    """(M,) squared signal to noise of (M, S * S) models.  weighted : (S, S), the weights times the data"""
+    return (models @ weighted.ravel()) ** 2 / np.maximum(models**2 @ weight.ravel().astype(np.float32), 1e-30)
+
+
+def _moved(plane: np.ndarray, dy: int, dx: int) -> np.ndarray:
+    """The plane as it is seen from (dy, dx), each -1, 0 or 1; 0 beyond its edge."""
+    height, width = plane.shape
+    return np.pad(plane, 1)[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
+
+
 def fit_trail(
-    data: np.ndarray, weight: np.ndarray, psf: np.ndarray, angle: float, least_gain: float = 0.0
+    data: np.ndarray,
+    weight: np.ndarray,
+    psf: np.ndarray,
+    angle: float,
+    least_gain: float = 0.0,
+    starts: Starts | None = None,
 ) -> Trail | None:
     """The trail that explains a stamp best; None where no start promises a third of `least_gain`.
 
     data : (S, S) float32, 0 where there is no value; weight : (S, S) one over the variance, 0 there
-    psf : (P, P); angle : degrees, where to start
+    psf : (P, P); angle : degrees, where to start; starts : of about this PSF, for stamps of this size
     """
     line = Line(psf, data.shape[0])
 
@@ -76,20 +122,8 @@ def fit_trail(
         model = line.image(y, x, abs(length), direction)
         return float((weight * model * data).sum()) ** 2 / max(float((weight * model**2).sum()), 1e-30)
 
-    seen, weighted = (plane.ravel().astype(np.float32) for plane in (weight, weight * data))
-
-    def strongest(places: list[tuple[float, ...]], lines: list[tuple[float, ...]]) -> np.ndarray:
-        models = line.images(np.array(places), np.array(lines)).reshape(len(places) * len(lines), -1)
-        powers = (models @ weighted) ** 2 / np.maximum(models**2 @ seen, 1e-30)
-        place, drawn = divmod(int(np.argmax(powers)), len(lines))
-        return np.array([*places[place], *lines[drawn]], float)
-
-    nearest = strongest([(y, x) for y in (-1.0, 0.0, 1.0) for x in (-1.0, 0.0, 1.0)], [(0.0, 0.0)])
+    nearest, best = (starts or Starts(psf, data.shape[0])).best(data, weight, angle)
     point = power(nearest)
-    best = strongest(
-        list(dict.fromkeys([(0.0, 0.0), tuple(nearest[:2])])),
-        [(length, angle + turn) for length in LENGTHS for turn in (-15, 0, 15)],
-    )
     if power(best) - point < least_gain / 3:
         return None
     root = np.sqrt(weight)

@@ -7,7 +7,7 @@ import numpy as np
 from gpudiff.arrays.measure import psf_stamps
 from gpudiff.arrays.ridges import along
 from gpudiff.arrays.stamps import stamps
-from gpudiff.arrays.trails import Trail, fit_trail
+from gpudiff.arrays.trails import Starts, Trail, fit_trail
 from gpudiff.model.frame import Difference
 from gpudiff.model.kernel import PsfModel
 from gpudiff.model.mask import bit
@@ -51,10 +51,11 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
     candidates[candidates] = _stretched(difference, y[candidates], x[candidates], shapes.angle[candidates])
     size = np.abs(difference.score[y, x])
     psf = given(difference.psf, difference.science.shape, difference.science.name)
+    starts = Starts(difference.psf[len(difference.psf) // 2], 2 * HALF + 1) if candidates.any() else None
     for n in np.nonzero(candidates)[0]:
         if found.doubled[n]:
             continue
-        trail = _fit(difference, psf, int(y[n]), int(x[n]), float(shapes.angle[n]))
+        trail = _fit(difference, psf, int(y[n]), int(x[n]), float(shapes.angle[n]), starts)
         if trail is None or trail.gain < LEAST_GAIN or trail.chi2 > WORST:
             continue
         if not 0.5 * difference.quality.science_fwhm <= trail.length <= LONGEST:
@@ -65,7 +66,9 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
     return found
 
 
-def _fit(difference: Difference, model: PsfModel, y: int, x: int, angle: float) -> Trail | None:
+def _fit(
+    difference: Difference, model: PsfModel, y: int, x: int, angle: float, starts: Starts | None
+) -> Trail | None:
     at = np.array([y]), np.array([x])
     offset = np.arange(-HALF, HALF + 1)
     rows, columns = y + offset, x + offset
@@ -75,7 +78,7 @@ def _fit(difference: Difference, model: PsfModel, y: int, x: int, angle: float) 
     known = inside & np.isfinite(data) & (variance > 0)
     weight = np.where(known, 1 / np.where(known, variance, 1), 0)
     psf = psf_stamps(model.coefficients, model.order, model.shape, *at)[0]
-    return fit_trail(np.where(known, data, 0), weight, psf, angle, LEAST_GAIN)
+    return fit_trail(np.where(known, data, 0), weight, psf, angle, LEAST_GAIN, starts)
 
 
 def _stretched(difference: Difference, y: np.ndarray, x: np.ndarray, angle: np.ndarray) -> np.ndarray:
