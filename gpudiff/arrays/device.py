@@ -352,11 +352,13 @@ def loaded_cupy(name: str, index: int) -> Any:
     """CuPy, where it sees so many GPUs; raises DeviceFailed."""
     try:
         import cupy
-    except ImportError as error:
+
+        runtime = cupy.cuda.runtime  # not there where a folder that happens to have the name is imported
+    except (ImportError, AttributeError) as error:
         raise DeviceFailed(f'device {name}: CuPy is not installed (pip install "gpudiff[gpu]")') from error
     try:
-        gpus = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
+        gpus = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
         raise DeviceFailed(f"device {name}: no usable NVIDIA driver ({error})") from error
     if index >= gpus:
         raise DeviceFailed(f"device {name}: this machine has {gpus} GPU(s), numbered from 0")

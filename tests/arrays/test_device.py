@@ -4,6 +4,8 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
 
 import numpy as np
 import pytest
@@ -31,6 +33,13 @@ def test_a_gpu_without_cupy_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(DeviceFailed, match=r"device cuda:1: CuPy is not installed \(pip install"):
         device("cuda:1")
+
+
+def test_a_folder_named_cupy_is_no_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", module_from_spec(ModuleSpec("cupy", None)))
+    with pytest.raises(DeviceFailed, match="CuPy is not installed"):
+        device("cuda")
+    assert device("auto").name == "cpu"
 
 
 def test_a_gpu_without_pycuda_says_what_to_install(monkeypatch):
