@@ -172,7 +172,7 @@ class Cuda:
 
     def upload(self, array: Any, dtype: Any) -> Any:
         with self.here():
-            return self.cupy.ascontiguousarray(self.cupy.asarray(array, dtype))
+            return self.cupy.asarray(array, dtype, order="C")
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         with self.here():
@@ -183,8 +183,10 @@ class Cuda:
             return self.cupy.zeros(shape, dtype)
 
     def copy(self, array: Any) -> Any:
-        with self.here():
-            return array.copy()
+        out = self.empty(array.shape, array.dtype)
+        with self.here():  # array.copy() is a kernel, which CuPy would compile first
+            out.data.copy_from_device_async(array.data, array.nbytes)
+        return out
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """Host memory that copies run from and to at the link's full rate, from CuPy's pool of it."""

@@ -27,6 +27,9 @@ class Pointer:
     def copy_to_host_async(self, host: int, size: int, stream) -> None:
         self._copy(host, self.address, size, stream)
 
+    def copy_from_device_async(self, source: "Pointer", size: int) -> None:
+        self._copy(self.address, source.address, size, get_current_stream())
+
     def _copy(self, to: int, source: int, size: int, stream) -> None:
         assert isinstance(stream, Stream)
         assert size <= self.size
@@ -129,8 +132,7 @@ def fake_cupy() -> ModuleType:
 
         return SimpleNamespace(get_function=lambda name: function)
 
-    cupy.asarray = lambda array, dtype=None: made(np.asarray(array, dtype))
-    cupy.ascontiguousarray = np.ascontiguousarray
+    cupy.asarray = lambda array, dtype=None, order=None: made(np.asarray(array, dtype, order))
     cupy.empty = lambda shape, dtype: made(np.empty(shape, dtype))
     cupy.zeros = lambda shape, dtype: made(np.zeros(shape, dtype))
 
