@@ -7,6 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from gpudiff.arrays import afar, basis, decode, measure, normal, quiet_sky, retouch, streaks, zone_join
+from gpudiff.arrays import stamps as squares
 from gpudiff.arrays.components import beyond, beyond_cuda, listed_cuda, tops, tops_cuda
 from gpudiff.arrays.cutouts import cutouts, cutouts_cuda
 from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda
@@ -75,10 +76,12 @@ def looked_at(launcher: Any, scores: Any, lost: Any, size: int, batch: int) -> N
 
 
 def _stays(launcher: Any, there: Any, image: np.ndarray, lost: Any) -> None:
-    """Squares, rows and columns, bright pixels and cells of a plane that stays, of one detector of the batch."""
+    """Of a plane that stays, of one detector: pixels, squares, rows and columns, bright pixels, cells."""
     size = len(image)
-    j, i = np.divmod(np.arange(0, (size // afar.BLOCK) ** 2, 5), size // afar.BLOCK)
-    np.testing.assert_array_equal(afar.squares_cuda(launcher, there, j, i), afar.squares(image, j, i))
+    numbers = np.arange(0, size * size, 997)
+    np.testing.assert_array_equal(afar.pixels_cuda(launcher, there, numbers), afar.pixels(image, numbers))
+    y, x = np.divmod(numbers[::6], size)
+    np.testing.assert_array_equal(afar.stamps_cuda(launcher, there, y, x, 15), squares.stamps(image, y, x, 15))
     thin = range(0, size, 5)
     np.testing.assert_array_equal(afar.lattice_cuda(launcher, there, thin, thin), afar.lattice(image, thin, thin))
     y, x, _ = beyond_cuda(launcher, there, 4.0)[0]
