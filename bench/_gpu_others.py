@@ -6,7 +6,18 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from gpudiff.arrays import afar, basis, decode, measure, normal, quiet_sky, retouch, streaks, zone_join
+from gpudiff.arrays import (
+    afar,
+    basis,
+    cosmic_rays,
+    decode,
+    measure,
+    normal,
+    quiet_sky,
+    retouch,
+    streaks,
+    zone_join,
+)
 from gpudiff.arrays import stamps as squares
 from gpudiff.arrays.components import beyond, beyond_cuda, listed_cuda, tops, tops_cuda
 from gpudiff.arrays.cutouts import cutouts, cutouts_cuda
@@ -45,7 +56,7 @@ def planes(launcher: Any, scores: Any, size: int, batch: int) -> None:
 
 
 def looked_at(launcher: Any, scores: Any, lost: Any, size: int, batch: int) -> None:
-    """Sky mesh, star candidates, resampling, single pixels and cutouts of a batch.
+    """Sky mesh, candidates of stars and cosmic rays, resampling, single pixels and cutouts of a batch.
 
     scores : (B, size, size) float32, lost : the same of uint8, on the device
     """
@@ -57,6 +68,10 @@ def looked_at(launcher: Any, scores: Any, lost: Any, size: int, batch: int) -> N
     np.testing.assert_allclose((level[-1], sigma[-1]), expected, rtol=1e-12, atol=1e-12)  # the mean's sum
     found = peaks_cuda(launcher, scores, [3.0] * batch, lost)[-1]
     np.testing.assert_array_equal(found, peaks(image, 3.0, gone))
+    bell = np.exp(-0.5 * (np.arange(-6, 7) / 1.7) ** 2)
+    given = image, gone, 0.5, 1.0, np.outer(bell, bell) / bell.sum() ** 2
+    at = cosmic_rays.suspects_cuda(launcher, scores[-1:], 0.5, 1.0, cosmic_rays.sharpest(given[-1]))
+    np.testing.assert_array_equal(cosmic_rays.cosmic_rays(*given, at), cosmic_rays.cosmic_rays(*given))
     _resampled(launcher, scores, lost, image, gone)
     rng = np.random.default_rng(batch)
     pixels = np.arange(0, batch * size * size, 997)

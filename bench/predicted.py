@@ -80,6 +80,7 @@ def work(
         "decode": Work((2 + 4 + 4 + 1 + 4 + 4 + 4) * pixels, 0, 20 * pixels),
         "clipped_mesh": Work((5 / STEP + 2 * 4 / STEP**2) * pixels, INTEGER * 2 * 6 * COUNTS * pixels / STEP**2),
         "peaks": Work(4 * pixels, 2 * pixels),
+        "suspects": Work(2 * 4 * pixels, 2 * pixels),
         "resample": Work(18 * pixels, 6 * 64 * pixels, 2 * 3 * CELLS * pixels),
         "separate": Work(
             4 * stars * outer**2 + values * functions,

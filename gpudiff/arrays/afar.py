@@ -158,11 +158,17 @@ def sampled(plane: Any, pieces: Sequence[Tile], step: int) -> list[np.ndarray]:
     """Every `step`-th row and column of each tile's core, of a plane wherever it is."""
     if not isinstance(plane, Afar):
         return [plane[tile.core][::step, ::step] for tile in pieces]
-    rows = {tile.y0: range(tile.y0, tile.y1, step) for tile in pieces}.values()
-    columns = {tile.x0: range(tile.x0, tile.x1, step) for tile in pieces}.values()
-    values = plane.lattice(np.concatenate([*rows]), np.concatenate([*columns]))
-    down, across = (np.cumsum([len(one) for one in each])[:-1] for each in (rows, columns))
-    return [part for band in np.split(values, down) for part in np.split(band, across, axis=1)]
+    rows = {tile.y0: range(tile.y0, tile.y1, step) for tile in pieces}
+    columns = {tile.x0: range(tile.x0, tile.x1, step) for tile in pieces}
+    values = plane.lattice(*(np.concatenate([*each.values()]) for each in (rows, columns)))
+    down, across = _in_turn(rows), _in_turn(columns)
+    return [values[down[tile.y0], across[tile.x0]] for tile in pieces]
+
+
+def _in_turn(ranges: dict[int, range]) -> dict[int, slice]:
+    """Where each range lies when they follow one another."""
+    ends = np.cumsum([len(one) for one in ranges.values()]).tolist()
+    return {name: slice(start, end) for name, start, end in zip(ranges, [0, *ends], ends, strict=False)}
 
 
 # ---------------------------------------------------------------- what comes down
