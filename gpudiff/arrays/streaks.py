@@ -128,11 +128,11 @@ def brightest_line(cells: np.ndarray) -> tuple[tuple[float, float, float, float]
     best, ends = 0.0, (0.0, 0.0, 0.0, 0.0)
     known = (cells != 0).astype(np.float32)
     for turned in (False, True):
+        both = np.stack([plane.T if turned else plane for plane in (cells, known)])
+        height, width = both.shape[1:]
+        sums = radon(np.concatenate([both, both[:, ::-1]]))
         for mirrored in (False, True):
-            both = [plane.T if turned else plane for plane in (cells, known)]
-            both = [plane[::-1] if mirrored else plane for plane in both]
-            height, width = both[0].shape
-            value, start, slope = _steepest(*both)
+            value, start, slope = _steepest(sums[2 * mirrored], sums[2 * mirrored + 1], (height, width))
             if value <= best:
                 continue
             best = value
@@ -143,10 +143,12 @@ def brightest_line(cells: np.ndarray) -> tuple[tuple[float, float, float, float]
     return ends, best
 
 
-def _steepest(cells: np.ndarray, known: np.ndarray) -> tuple[float, int, float]:
-    """(significance, row at the first column, rows gained at the last) of the best line with slope 0 to 1."""
-    height, width = cells.shape
-    sums, counts = radon(cells), radon(known)
+def _steepest(sums: np.ndarray, counts: np.ndarray, shape: tuple[int, int]) -> tuple[float, int, float]:
+    """(significance, row at the first column, rows gained at the last) of the best line with slope 0 to 1.
+
+    sums, counts : from `radon` of cells and of those that are known, (H, W) `shape`
+    """
+    height, width = shape
     size = sums.shape[0]
     long = counts >= min(height, width) / 3
     if not long.any():
@@ -165,28 +167,28 @@ def _steepest(cells: np.ndarray, known: np.ndarray) -> tuple[float, int, float]:
     return float(values[slope, start] / scatter), int(start) - size, gain
 
 
-def radon(image: np.ndarray) -> np.ndarray:
-    """(S, S + H) float32 sums along the lines of slope 0 to 1 (rows a column), S the power of two >= the width W.
+def radon(images: np.ndarray) -> np.ndarray:
+    """(B, S, S + H) float32 sums along the lines of slope 0 to 1 (rows a column), S the power of two >= the width.
 
-    [s, S + r] is the sum along the discrete line from row r of column 0 to row r + s of column S - 1; r from -S.
-    image : (H, W) float32
+    [b, s, S + r] is that along the discrete line from row r of column 0 to row r + s of column S - 1; r from -S.
+    images : (B, H, W) float32
     """
-    height, width = image.shape
+    batch, height, width = images.shape
     size = 1 << max(0, (width - 1).bit_length())
-    sums = np.zeros((size, 1, size + height), np.float32)
-    sums[:width, 0, size:] = image.T
+    sums = np.zeros((size, 1, batch, size + height), np.float32)
+    sums[:width, 0, :, size:] = images.transpose(2, 0, 1)
     steps = 1
     while steps < size:
         left, right = sums[0::2], sums[1::2]
-        sums = np.zeros((len(left), 2 * steps, size + height), np.float32)
+        sums = np.empty((len(left), 2 * steps, batch, size + height), np.float32)
         for slope in range(2 * steps):
             half = slope // 2
             rise = slope - half
             line = sums[:, slope]
             line[:] = left[:, half]
-            line[:, : line.shape[1] - rise] += right[:, half, rise:]
+            line[..., : line.shape[-1] - rise] += right[:, half, :, rise:]
         steps *= 2
-    return sums[0]
+    return sums[0].swapaxes(0, 1)
 
 
 # ---------------------------------------------------------------- full resolution

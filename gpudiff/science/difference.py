@@ -340,7 +340,9 @@ def describe(
     sums = np.array([fit.kernel.at(y, x).sum() for y, x in grid])
     if parts.convolves_science:
         sums = 1 / sums
-    usable = ~marked(science.mask, *UNUSABLE)
+    unusable = marked(science.mask, *UNUSABLE)
+    lost = np.flatnonzero(planes.lost)
+    lost_usable = len(lost) - np.count_nonzero(unusable.reshape(-1)[lost])
     return Quality(
         convolved=parts.name,
         algorithm=algorithm,
@@ -357,5 +359,5 @@ def describe(
         noise_ratio=noises.scatter(blank[0]) * before,
         score_std=noises.scatter(blank[1]) / scale[1],
         score_scale=scale[1] / scale[0],
-        lost_fraction=float(np.count_nonzero(planes.lost & usable) / max(int(np.count_nonzero(usable)), 1)),
+        lost_fraction=lost_usable / max(unusable.size - int(np.count_nonzero(unusable)), 1),
     )
