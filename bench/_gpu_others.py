@@ -104,6 +104,7 @@ def _stays(launcher: Any, there: Any, image: np.ndarray, lost: Any) -> None:
     side = max(streaks.FINEST, -(-size // streaks.MOST_CELLS))
     found = streaks.cells_cuda(launcher, there, side)[0]
     np.testing.assert_allclose(found, streaks.cells(image, side), atol=1e-5)  # float32 sums
+    np.testing.assert_array_equal(streaks.radon_cuda(launcher, found[None]), streaks.radon(found[None]))
 
 
 def _quiet(launcher: Any, scores: Any, lost: Any, image: np.ndarray, gone: np.ndarray) -> None:

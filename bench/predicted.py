@@ -34,6 +34,8 @@ SPREAD = 12
 DOWN = 8.0
 """Bytes a pixel that come down of a made frame of 4096 px with 500 changes, cutouts too: what the host looks at of
 the planes that stay, a byte of what is lost, the sums of the fit of the kernel."""
+LINES = 512 * 1024
+"""Sums along lines of 512 x 512 cells, of either slope and direction; of what is known as many."""
 INTEGER = 4
 """Float32 operations that one of integers takes as long as: half as many a cycle as multiply-adds."""
 MEMORY, SINGLE, DOUBLE, LINK = 3.35e12, 67e12, 34e12, 64e9
@@ -108,6 +110,8 @@ def work(
         "tops": Work(4 * pixels, 2 * 25 * 0.01 * pixels),
         "beyond": Work(2 * 4 * pixels),
         "cell_means": Work(4 * pixels, 4 * pixels),
+        "columns": Work(8 * (4 * 512**2 + 4 * LINES)),
+        "joined": Work(8 * 9 * 2 * 4 * LINES, 8 * 9 * LINES),
         "cutouts": Work(60 * 3 * 8 * 51**2),
         **joined(),
         **measured(),

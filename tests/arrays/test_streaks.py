@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from gpudiff.arrays.artefacts import add_streak
-from gpudiff.arrays.streaks import brightest_line, cells, cells_cuda, find_streaks, line_pixels, radon
+from gpudiff.arrays.streaks import brightest_line, cells, cells_cuda, find_streaks, line_pixels, radon, radon_cuda
 
 FWHM = 4.5
 WIDTH = FWHM / 2.3548
@@ -116,3 +116,15 @@ def test_cuda_body_agrees_with_the_definition(launcher, batch, shape, side):
     scores = np.random.default_rng(batch).normal(0, 4, (batch, *shape)).astype(np.float32)
     for found, score in zip(cells_cuda(launcher, scores, side), scores, strict=True):
         np.testing.assert_allclose(found, cells(score, side), atol=1e-6)  # float32 sums
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (13, 20), (40, 32)])
+def test_cuda_body_of_the_sums_along_lines_agrees_with_the_definition(launcher, shape):
+    images = np.random.default_rng(7).normal(size=(3, *shape)).astype(np.float32)
+    np.testing.assert_array_equal(radon_cuda(launcher, images), radon(images))
+
+
+def test_the_brightest_line_is_the_same_whoever_sums(launcher):
+    image = np.random.default_rng(8).normal(size=(40, 33)).astype(np.float32)
+    image[np.arange(30) + 3, np.arange(30)] += 3
+    assert brightest_line(image, lambda images: radon_cuda(launcher, images)) == brightest_line(image)
