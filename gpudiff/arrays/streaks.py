@@ -178,7 +178,7 @@ def _steepest(sums: np.ndarray, counts: np.ndarray, shape: tuple[int, int]) -> t
 
 
 def radon(images: np.ndarray) -> Sequence[np.ndarray]:
-    """B times (S, S + H) float32 sums along the lines of slope 0 to 1 (rows a column), S a power of two >= the width.
+    """B times (S, S + H) float32 sums along the lines of slope 0 to 1 (rows a column), S the power of two >= W.
 
     [b][s, S + r] is that along the discrete line from row r of column 0 to row r + s of column S - 1; r from -S.
     images : (B, H, W) float32
