@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.correlation import autocorrelation, of_kernel
+from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.quiet_sky import MEAN, sigmas
 from gpudiff.arrays.score_tiles import extra_power, mean_power, noise_power, reach_of
@@ -208,11 +209,19 @@ def whitening_reach(whiten_at: Callable[[float, float, int], tuple[np.ndarray, f
 
 def scatter(values: np.ndarray) -> float:
     """Standard deviation of blank sky, clipped at 3.5 sigma and corrected for that; NaN below ENOUGH pixels."""
-    return float(scatters(values[None])[0])
+    if len(values) < ENOUGH:
+        return float("nan")
+    sigma, size, count = robust_sigma(values), np.abs(values), -1
+    for _ in range(5):
+        kept = values[size < 3.5 * sigma]
+        if len(kept) == count:  # the same ones
+            break
+        sigma, count = float(kept.std()) / CLIPPED, len(kept)
+    return sigma
 
 
 def scatters(values: np.ndarray) -> np.ndarray:
-    """(N,) the same of each row (N, n), NaN where there is no pixel."""
+    """(N,) the same of each row (N, n), NaN where there is no pixel: of many short ones at once."""
     ordered = np.sort(values, 1)
     count = np.count_nonzero(~np.isnan(ordered), 1)
     away = np.sort(np.abs(ordered - _medians(ordered, count)), 1)

@@ -50,16 +50,13 @@ class Planes:
         if seen.calibrated:
             self.variance *= np.float32(seen.seen)
 
-    def calibrate(
-        self, samples: tuple[np.ndarray, np.ndarray], seen: noises.Noise
-    ) -> tuple[tuple[float, float], float]:
+    def calibrate(self, scale: tuple[float, float], seen: noises.Noise) -> tuple[tuple[float, float], float]:
         """((scatter of difference / sigma, of the score) that was divided out, what was divided out before).
 
-        samples : difference / sigma and score on blank sky.  All 1, nothing divided, where the noise is known.
+        scale : both on blank sky, NaN where it is too little.  All 1, nothing divided, where the noise is known.
         """
-        if not seen.calibrated or len(samples[0]) < noises.ENOUGH:
+        if not seen.calibrated or np.isnan(scale[0]):
             return (1.0, 1.0), 1.0
-        scale = noises.scatter(samples[0]), noises.scatter(samples[1])
         self.variance *= np.float32(scale[0] ** 2)
         self.score /= np.float32(scale[1])
         return scale, float(np.sqrt(seen.seen))
