@@ -6,7 +6,19 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from gpudiff.arrays import afar, basis, decode, measure, normal, quiet_sky, retouch, streaks, zone_join
+from gpudiff.arrays import (
+    afar,
+    basis,
+    cosmic_rays,
+    decode,
+    measure,
+    normal,
+    quiet_sky,
+    retouch,
+    streaks,
+    zone_join,
+)
+from gpudiff.arrays import stamps as squares
 from gpudiff.arrays.components import beyond, beyond_cuda, listed_cuda, tops, tops_cuda
 from gpudiff.arrays.cutouts import cutouts, cutouts_cuda
 from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda
@@ -44,7 +56,7 @@ def planes(launcher: Any, scores: Any, size: int, batch: int) -> None:
 
 
 def looked_at(launcher: Any, scores: Any, lost: Any, size: int, batch: int) -> None:
-    """Sky mesh, star candidates, resampling, single pixels and cutouts of a batch.
+    """Sky mesh, candidates of stars and cosmic rays, resampling, single pixels and cutouts of a batch.
 
     scores : (B, size, size) float32, lost : the same of uint8, on the device
     """
@@ -56,6 +68,10 @@ def looked_at(launcher: Any, scores: Any, lost: Any, size: int, batch: int) -> N
     np.testing.assert_allclose((level[-1], sigma[-1]), expected, rtol=1e-12, atol=1e-12)  # the mean's sum
     found = peaks_cuda(launcher, scores, [3.0] * batch, lost)[-1]
     np.testing.assert_array_equal(found, peaks(image, 3.0, gone))
+    bell = np.exp(-0.5 * (np.arange(-6, 7) / 1.7) ** 2)
+    given = image, gone, 0.5, 1.0, np.outer(bell, bell) / bell.sum() ** 2
+    at = cosmic_rays.suspects_cuda(launcher, scores[-1:], 0.5, 1.0, cosmic_rays.sharpest(given[-1]))
+    np.testing.assert_array_equal(cosmic_rays.cosmic_rays(*given, at), cosmic_rays.cosmic_rays(*given))
     _resampled(launcher, scores, lost, image, gone)
     rng = np.random.default_rng(batch)
     pixels = np.arange(0, batch * size * size, 997)
@@ -75,10 +91,12 @@ def looked_at(launcher: Any, scores: Any, lost: Any, size: int, batch: int) -> N
 
 
 def _stays(launcher: Any, there: Any, image: np.ndarray, lost: Any) -> None:
-    """Squares, rows and columns, bright pixels and cells of a plane that stays, of one detector of the batch."""
+    """Of a plane that stays, of one detector: pixels, squares, rows and columns, bright pixels, cells."""
     size = len(image)
-    j, i = np.divmod(np.arange(0, (size // afar.BLOCK) ** 2, 5), size // afar.BLOCK)
-    np.testing.assert_array_equal(afar.squares_cuda(launcher, there, j, i), afar.squares(image, j, i))
+    numbers = np.arange(0, size * size, 997)
+    np.testing.assert_array_equal(afar.pixels_cuda(launcher, there, numbers), afar.pixels(image, numbers))
+    y, x = np.divmod(numbers[::6], size)
+    np.testing.assert_array_equal(afar.stamps_cuda(launcher, there, y, x, 15), squares.stamps(image, y, x, 15))
     thin = range(0, size, 5)
     np.testing.assert_array_equal(afar.lattice_cuda(launcher, there, thin, thin), afar.lattice(image, thin, thin))
     y, x, _ = beyond_cuda(launcher, there, 4.0)[0]
@@ -86,6 +104,7 @@ def _stays(launcher: Any, there: Any, image: np.ndarray, lost: Any) -> None:
     side = max(streaks.FINEST, -(-size // streaks.MOST_CELLS))
     found = streaks.cells_cuda(launcher, there, side)[0]
     np.testing.assert_allclose(found, streaks.cells(image, side), atol=1e-5)  # float32 sums
+    np.testing.assert_array_equal(streaks.radon_cuda(launcher, found[None]), streaks.radon(found[None]))
 
 
 def _quiet(launcher: Any, scores: Any, lost: Any, image: np.ndarray, gone: np.ndarray) -> None:

@@ -34,6 +34,8 @@ SPREAD = 12
 DOWN = 8.0
 """Bytes a pixel that come down of a made frame of 4096 px with 500 changes, cutouts too: what the host looks at of
 the planes that stay, a byte of what is lost, the sums of the fit of the kernel."""
+LINES = 512 * 1024
+"""Sums along lines of 512 x 512 cells, of either slope and direction; of what is known as many."""
 INTEGER = 4
 """Float32 operations that one of integers takes as long as: half as many a cycle as multiply-adds."""
 MEMORY, SINGLE, DOUBLE, LINK = 3.35e12, 67e12, 34e12, 64e9
@@ -80,6 +82,7 @@ def work(
         "decode": Work((2 + 4 + 4 + 1 + 4 + 4 + 4) * pixels, 0, 20 * pixels),
         "clipped_mesh": Work((5 / STEP + 2 * 4 / STEP**2) * pixels, INTEGER * 2 * 6 * COUNTS * pixels / STEP**2),
         "peaks": Work(4 * pixels, 2 * pixels),
+        "suspects": Work(2 * 4 * pixels, 2 * pixels),
         "resample": Work(18 * pixels, 6 * 64 * pixels, 2 * 3 * CELLS * pixels),
         "separate": Work(
             4 * stars * outer**2 + values * functions,
@@ -99,13 +102,16 @@ def work(
         "take_sky": Work(8 * pixels, 2 * 16 * pixels),
         "lift": Work(8 * pixels, 2 * 16 * pixels),
         "rescale": Work(2 * 8 * pixels),
-        "squares": Work(2 * DOWN * pixels),
+        "pixels": Work(3 * 4 * pixels / 997),
+        "stamps": Work(2 * DOWN * pixels),
         "lattice": Work(2 * 3 * 4 * pixels / 25),
         "whiten": Work((5 + 4 * squares) * pixels, 2 * (2 * reach + 1) ** 2 * squares * pixels),
         "score": Work((4 * squares + 18) * pixels, 2 * 2 * (2 * psf_half + 1) ** 2 * pixels),
         "tops": Work(4 * pixels, 2 * 25 * 0.01 * pixels),
         "beyond": Work(2 * 4 * pixels),
         "cell_means": Work(4 * pixels, 4 * pixels),
+        "columns": Work(8 * (4 * 512**2 + 4 * LINES)),
+        "joined": Work(8 * 9 * 2 * 4 * LINES, 8 * 9 * LINES),
         "cutouts": Work(60 * 3 * 8 * 51**2),
         **joined(),
         **measured(),

@@ -1,5 +1,6 @@
 """Planes that stay on a device: of them the host has what it looks at."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -10,11 +11,7 @@ from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.retouch import lift_cuda, mark_cuda, put_cuda, rescale_cuda, take_sky_cuda
 from gpudiff.arrays.tiles import Tile
 
-BLOCK = 16
-"""Pixels along the side of the squares in which a plane comes down."""
 THREADS = 256
-MOST = 0.75
-"""Share of a plane's squares from which all of it comes down at once."""
 
 Made = TypeVar("Made")
 
@@ -32,44 +29,36 @@ class Room(Protocol):
 class Afar(NDArrayOperatorsMixin):
     """A plane (H, W) on a device, float32 or bool, that is read as an array is.
 
-    What is read by whole numbers, or by slices without a step, comes down in squares, each once; every n-th row or
-    column comes alone.  For anything else all of the plane comes down.  What was read by slices is read-only.
+    What is read by whole numbers or by slices comes down alone, whenever it is read.  For anything else all of the
+    plane comes down, once.  What was read by slices is read-only.
     Written to by [y, x] = values, each pixel once, and times or over a factor: on the device, and in what the host
     has of it.  Not for several threads at once.
     there : (1, H, W) on the device, float32 or uint8, which is its own from now on
     holes : plane of bool, where it is NaN, and nowhere else
     """
 
-    _here: np.ndarray | None
-    """The squares that are known, in a whole number of squares; or the whole plane."""
-    _known: np.ndarray
-    """(tall, wide) bool, of each square."""
-    _thin: dict[tuple[range, range], np.ndarray]
-    """What was read of rows and columns with a step."""
-
     def __init__(self, device: Room, there: Any, dtype: Any = np.float32, holes: "Afar | None" = None) -> None:
         self.device, self.there, self.dtype, self.holes = device, there, np.dtype(dtype), holes
         self.shape: tuple[int, int] = there.shape[1:]
         self.ndim, self.size = 2, self.shape[0] * self.shape[1]
-        self._forget()
+        self._here: np.ndarray | None = None
+        """All of it, once it came down."""
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> Any:
         key = (key, slice(None)) if isinstance(key, slice) else key
-        if not (isinstance(key, tuple) and len(key) == 2):
+        if self._here is not None or not (isinstance(key, tuple) and len(key) == 2):
             return np.asarray(self)[key]
         if all(isinstance(one, slice) for one in key):
-            rows, columns = (range(*one.indices(side)) for one, side in zip(key, self.shape, strict=True))
-            if rows.step > 1 or columns.step > 1:
-                if (rows, columns) not in self._thin:
-                    self._thin[rows, columns] = _read_only(self.lattice(rows, columns))
-                return self._thin[rows, columns]
-            return _read_only(self._with(*(_blocks(one) for one in (rows, columns)))[key])
+            every = (range(*one.indices(side)) for one, side in zip(key, self.shape, strict=True))
+            return _read_only(self.lattice(*every))
         if all(_whole_numbers(one) for one in key):
-            at = (np.asarray(one) % side // BLOCK for one, side in zip(key, self.shape, strict=True))
-            return self._with(*at)[key]
+            y, x = np.broadcast_arrays(
+                *(_from_first(one, side) for one, side in zip(key, self.shape, strict=True))
+            )
+            return self._down(pixels_cuda, np.ravel(y * self.shape[1] + x)).reshape(y.shape)[()]
         return np.asarray(self)[key]
 
     def __setitem__(self, key: Any, values: Any) -> None:
@@ -83,16 +72,13 @@ class Afar(NDArrayOperatorsMixin):
             self.on_device(lambda launcher, there: mark_cuda(launcher, there, pixels[~flat], False))
         else:
             self.on_device(lambda launcher, there: put_cuda(launcher, there, pixels, flat))
-        self._thin.clear()
         if self._here is not None:
             self._here[y, x] = values
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if not self._known.all():
+        if self._here is None:
             self._here = self.device.launcher.download(self.there)[0].view(self.dtype)
-            self._known[:] = True
-        here = _read_only(self._host()[: self.shape[0], : self.shape[1]])
-        return here.astype(dtype or self.dtype, copy=bool(copy))
+        return _read_only(self._here).astype(dtype or self.dtype, copy=bool(copy))
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         if any(isinstance(one, Afar) for one in options.get("out", ())):
@@ -114,12 +100,12 @@ class Afar(NDArrayOperatorsMixin):
     def take_sky(self, rows: np.ndarray, columns: np.ndarray) -> None:
         """Subtract a smooth sky, (H, G) times (G, W)."""
         self.on_device(lambda launcher, there: take_sky_cuda(launcher, there, rows[None], columns[None]))
-        self._forget()
+        self._here = None
 
     def lift(self, rows: np.ndarray, columns: np.ndarray) -> None:
         """Multiply by a smooth plane, (H, G) times (G, W)."""
         self.on_device(lambda launcher, there: lift_cuda(launcher, there, rows[None], columns[None]))
-        self._forget()
+        self._here = None
 
     def on_device(self, work: Callable[[Launcher, Any], Made]) -> Made:
         """What a CUDA body makes of it."""
@@ -127,46 +113,20 @@ class Afar(NDArrayOperatorsMixin):
 
     def lattice(self, rows: Any, columns: Any) -> np.ndarray:
         """(R, C) the values at all of these rows in all of these columns, integers."""
-        return self.on_device(lambda launcher, there: lattice_cuda(launcher, there, rows, columns)).view(
-            self.dtype
-        )
+        return self._down(lattice_cuda, rows, columns)
 
-    def near(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """The plane on the host, good at the pixels round (y, x) alone."""
-        at = []
-        for place, side in zip((y, x), self.shape, strict=True):
-            around = np.floor(place)[..., None] + (0, 1)
-            at.append(np.clip(around, 0, side - 1).astype(int) // BLOCK)
-        return _read_only(self._with(at[0][..., :, None], at[1][..., None, :]))
+    def stamps(self, y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
+        """As `arrays.stamps.stamps`."""
+        return self._down(stamps_cuda, y, x, half)
 
-    # ------------------------------------------------------------ what the host has of it
-    def _forget(self) -> None:
-        self._here, self._thin = None, {}
-        self._known = np.zeros(tuple(-(-side // BLOCK) for side in self.shape), bool)
-
-    def _host(self) -> np.ndarray:
-        if self._here is None:
-            self._here = np.empty(tuple(BLOCK * side for side in self._known.shape), self.dtype)
-        return self._here
-
-    def _with(self, *squares: Any) -> np.ndarray:
-        """(H, W) the plane on the host, with the squares of these numbers along both axes."""
-        wanted = np.zeros(self._known.shape, bool)
-        wanted[squares] = True
-        j, i = np.nonzero(wanted & ~self._known)
-        if len(j) > MOST * self._known.size:
-            self.__array__()
-        elif len(j):
-            found = self.on_device(lambda launcher, there: squares_cuda(launcher, there, j, i)).view(self.dtype)
-            tall, wide = self._known.shape
-            self._host().reshape(tall, BLOCK, wide, BLOCK)[j, :, i] = found
-            self._known[j, i] = True
-        return self._host()[: self.shape[0], : self.shape[1]]
+    def _down(self, cuda_body: Callable[..., np.ndarray], *where: Any) -> np.ndarray:
+        """Of the plane what a CUDA body brings down."""
+        return self.on_device(lambda launcher, there: cuda_body(launcher, there, *where)).view(self.dtype)
 
     def _rescaled(self, factor: Any, divides: bool) -> "Afar":
         one = np.array([factor], np.float32)
         self.on_device(lambda launcher, there: rescale_cuda(launcher, there, one, divides))
-        self._forget()
+        self._here = None
         return self
 
 
@@ -174,19 +134,18 @@ def _whole_numbers(one: Any) -> bool:
     return isinstance(one, int | np.integer) or (isinstance(one, np.ndarray) and one.dtype.kind in "iu")
 
 
-def _blocks(one: range) -> slice:
-    return slice(one.start // BLOCK, -(-one.stop // BLOCK) if one else one.start // BLOCK)
+def _from_first(one: Any, side: int) -> np.ndarray:
+    """Places along an axis counted from its first pixel.  Raises IndexError for one that is not there."""
+    at = np.asarray(one)
+    if at.size and not -side <= at.min() <= at.max() < side:
+        raise IndexError(f"expected places of {side} pixels, got {at.min()} to {at.max()}")
+    return at % side
 
 
 def _read_only(view: np.ndarray) -> np.ndarray:
     view = view.view()
     view.flags.writeable = False
     return view
-
-
-def here(plane: Any, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """A plane on the host, wherever it is, good at the pixels round (y, x)."""
-    return plane.near(y, x) if isinstance(plane, Afar) else plane
 
 
 def holes(plane: Any) -> Any:
@@ -199,22 +158,23 @@ def sampled(plane: Any, pieces: Sequence[Tile], step: int) -> list[np.ndarray]:
     """Every `step`-th row and column of each tile's core, of a plane wherever it is."""
     if not isinstance(plane, Afar):
         return [plane[tile.core][::step, ::step] for tile in pieces]
-    rows = {tile.y0: range(tile.y0, tile.y1, step) for tile in pieces}.values()
-    columns = {tile.x0: range(tile.x0, tile.x1, step) for tile in pieces}.values()
-    values = plane.lattice(np.concatenate([*rows]), np.concatenate([*columns]))
-    down, across = (np.cumsum([len(one) for one in each])[:-1] for each in (rows, columns))
-    return [part for band in np.split(values, down) for part in np.split(band, across, axis=1)]
+    rows = {tile.y0: range(tile.y0, tile.y1, step) for tile in pieces}
+    columns = {tile.x0: range(tile.x0, tile.x1, step) for tile in pieces}
+    values = plane.lattice(*(np.concatenate([*each.values()]) for each in (rows, columns)))
+    down, across = _in_turn(rows), _in_turn(columns)
+    return [values[down[tile.y0], across[tile.x0]] for tile in pieces]
+
+
+def _in_turn(ranges: dict[int, range]) -> dict[int, slice]:
+    """Where each range lies when they follow one another."""
+    ends = np.cumsum([len(one) for one in ranges.values()]).tolist()
+    return {name: slice(start, end) for name, start, end in zip(ranges, [0, *ends], ends, strict=False)}
 
 
 # ---------------------------------------------------------------- what comes down
-def squares(plane: np.ndarray, j: np.ndarray, i: np.ndarray) -> np.ndarray:
-    """(N, BLOCK, BLOCK) squares of a plane, numbered from its first pixel on; 0 beyond it.
-
-    plane : (H, W) float32 or uint8; j, i : (N,) int, numbers along y and x
-    """
-    height, width = plane.shape
-    wider = np.pad(plane, ((0, -height % BLOCK), (0, -width % BLOCK)))
-    return wider.reshape(wider.shape[0] // BLOCK, BLOCK, -1, BLOCK)[j, :, i]
+def pixels(plane: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """(N,) values of single pixels.  plane : (H, W) float32 or uint8; numbers : (N,) int, row by row"""
+    return plane.reshape(-1)[numbers]
 
 
 def lattice(plane: np.ndarray, rows: Any, columns: Any) -> np.ndarray:
@@ -222,27 +182,32 @@ def lattice(plane: np.ndarray, rows: Any, columns: Any) -> np.ndarray:
     return plane[np.ix_(np.asarray(rows), np.asarray(columns))]
 
 
-def squares_cuda(launcher: Launcher, plane: Any, j: np.ndarray, i: np.ndarray) -> np.ndarray:
-    """`squares` on a GPU, exactly; on the host.  plane : (1, H, W) on the device"""
-    made = launcher.empty((len(j), BLOCK, BLOCK), plane.dtype)
-    numbers = [launcher.upload(np.asarray(one), np.int32) for one in (j, i)]
-    return _launched(launcher, "squares", len(j), plane, numbers, made, ())
+def pixels_cuda(launcher: Launcher, plane: Any, numbers: np.ndarray) -> np.ndarray:
+    """`pixels` on a GPU, exactly; on the host.  plane : (1, H, W) on the device"""
+    return _launched(launcher, "pixels", plane, [numbers], numbers.shape)
 
 
 def lattice_cuda(launcher: Launcher, plane: Any, rows: Any, columns: Any) -> np.ndarray:
     """`lattice` on a GPU, exactly; on the host.  plane : (1, H, W) on the device"""
-    made = launcher.empty((len(rows), len(columns)), plane.dtype)
-    numbers = [launcher.upload(np.asarray(one), np.int32) for one in (rows, columns)]
-    blocks = -(-len(rows) * len(columns) // THREADS)
-    return _launched(launcher, "lattice", blocks, plane, numbers, made, (len(rows), len(columns)))
+    return _launched(launcher, "lattice", plane, [rows, columns], (len(rows), len(columns)))
+
+
+def stamps_cuda(launcher: Launcher, plane: Any, y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
+    """`arrays.stamps.stamps` on a GPU, exactly; on the host.  plane : (1, H, W) on the device"""
+    side = 2 * half + 1
+    return _launched(launcher, "stamps", plane, [y, x], (len(y), side, side))
 
 
 def _launched(
-    launcher: Launcher, kernel: str, blocks: int, plane: Any, numbers: list[Any], made: Any, sizes: Any
+    launcher: Launcher, kernel: str, plane: Any, places: Sequence[Any], shape: tuple[int, ...]
 ) -> np.ndarray:
-    if blocks:
-        whole = map(np.int32, (*plane.shape[:0:-1], *sizes))
+    """What a kernel with a thread for each of `shape` values finds."""
+    made = launcher.empty(shape, plane.dtype)
+    count = math.prod(shape)
+    if count:
+        numbers = [launcher.upload(np.asarray(one), np.int32) for one in places]
+        sizes = map(np.int32, (*plane.shape[:0:-1], count, shape[-1]))
         defines = (f"VALUE={'float' if plane.dtype == np.float32 else 'unsigned char'}",)
-        arguments = [plane, *numbers, made, *whole]
-        launcher.launch("afar", kernel, (blocks, 1, 1), (THREADS, 1, 1), arguments, defines=defines)
+        blocks = (-(-count // THREADS), 1, 1)
+        launcher.launch("afar", kernel, blocks, (THREADS, 1, 1), [plane, *numbers, made, *sizes], defines=defines)
     return launcher.download(made)

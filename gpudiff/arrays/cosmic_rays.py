@@ -4,11 +4,13 @@ The test is that of the SDSS Photo pipeline (R. Lupton; LSST meas_algorithms fin
 star's if, along some direction, the mean of its two opposite neighbours is too faint for the PSF.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from gpudiff.arrays.stamps import positions
+from gpudiff.arrays.device import Launcher
 
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 FLOOR = 6.0
@@ -25,18 +27,24 @@ BRIGHT = 0.85
 
 
 def cosmic_rays(
-    image: np.ndarray, unusable: np.ndarray, sky_sigma: float, gain: float, psf: np.ndarray
-) -> np.ndarray:
-    """(H, W) bool: pixels of cosmic rays and hot pixels.
+    image: np.ndarray,
+    unusable: np.ndarray,
+    sky_sigma: float,
+    gain: float,
+    psf: np.ndarray,
+    at: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(y, x) int64, row by row, of the pixels of cosmic rays and hot pixels.
 
     image : (H, W) float32, sky-subtracted; unusable : (H, W) bool, neither tested nor used as a neighbour
     sky_sigma : noise of a sky pixel; gain : electrons a unit, inf when unknown
     psf : (P, P)
+    at : (N,) of `suspects` on whatever device; None: they are looked for here
     """
     found = np.zeros(image.shape, bool)
     ratios = sharpest(psf)
     pixels = Pixels(image.ravel(), unusable.ravel(), found.ravel(), image.shape, sky_sigma, gain)
-    at = _inside(image.shape, np.flatnonzero(image > FLOOR * sky_sigma))
+    at = _inside(image.shape, suspects(image, sky_sigma) if at is None else at)
     struck = _sharp(pixels, at[~pixels.unusable[at]], ratios, FLOOR)
     pixels.found[struck] = True
     for _ in range(ROUNDS):
@@ -47,7 +55,13 @@ def cosmic_rays(
             break
         pixels.found[more] = True
         struck = np.concatenate([struck, more])
-    return found
+    y, x = np.divmod(np.sort(struck), image.shape[1])
+    return y, x
+
+
+def suspects(image: np.ndarray, sky_sigma: float) -> np.ndarray:
+    """(N,) numbers, row by row, of the pixels that are looked at: the bright ones."""
+    return np.flatnonzero(image > FLOOR * sky_sigma)
 
 
 def sharpest(psf: np.ndarray) -> list[float]:
@@ -113,13 +127,14 @@ def _neighbours(shape: tuple[int, ...], at: np.ndarray) -> np.ndarray:
 ROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
 
 
-def fill(image: np.ndarray, holes: np.ndarray) -> None:
+def fill(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> None:
     """Overwrite small holes in place with the mean of the pixels round them, from the rim inwards.
 
     What is farther than 8 pixels from the rim of its hole is left as it is.
+    y, x : (N,) pixels of the holes
     """
-    left = holes.copy()
-    y, x = positions(left)
+    left = np.zeros(image.shape, bool)
+    left[y, x] = True
     for _ in range(8):
         if len(y) == 0:
             return
@@ -135,3 +150,29 @@ def fill(image: np.ndarray, holes: np.ndarray) -> None:
         image[y[rim], x[rim]] = total[rim] / count[rim]
         left[y[rim], x[rim]] = False
         y, x = y[~rim], x[~rim]
+
+
+# ---------------------------------------------------------------- on a GPU
+THREADS = 256
+"""Of a block in the CUDA body, each for a pixel."""
+
+
+def suspects_cuda(
+    launcher: Launcher, image: Any, sky_sigma: float, gain: float, ratios: Sequence[float]
+) -> np.ndarray:
+    """`suspects` on a GPU without nearly all that are not sharp: the host tells them by its own rounding.
+
+    image : (1, H, W) float32 on the device; ratios : of `sharpest`
+    """
+    _, height, width = image.shape
+    limits = launcher.upload(np.array([FLOOR * sky_sigma, sky_sigma, 1 / gain, *ratios]), np.float32)
+    capacity = max(256, height * width // 256)  # far more than a good image has; a bad one is run again
+    while True:
+        count, places = launcher.zeros((1,), np.int32), launcher.empty((capacity,), np.int32)
+        arguments = [image, limits, count, places, *map(np.int32, (width, height, capacity))]
+        blocks = (-(-height * width // THREADS), 1, 1)
+        launcher.launch("cosmic_rays", "suspects", blocks, (THREADS, 1, 1), arguments)
+        found = int(launcher.download(count)[0])
+        if found <= capacity:
+            return np.sort(launcher.download(places)[:found]).astype(np.int64)
+        capacity = found

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.device import Launcher
 from gpudiff.model.errors import WrongShape
 
@@ -13,7 +14,7 @@ THREADS = 256
 def cutouts(image: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
     """The `size` x `size` pixels around each position; NaN where they lie outside the image.
 
-    image : (H, W) float32, any unit; NaN pixels stay NaN
+    image : (H, W) float32, any unit, also on a device; NaN pixels stay NaN
     x, y : (N,) float, pixels, the first pixel's centre at (0, 0); N may be 0
     size : odd, pixels
     Returns (N, size, size) float32, a new array indexed [n, y, x]. Its centre is the pixel that holds the
@@ -21,6 +22,9 @@ def cutouts(image: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> np.nd
     Raises WrongShape for an image that is not two-dimensional, an even size, or x and y of different lengths.
     """
     x, y = check(image, x, y, size)
+    if isinstance(image, Afar):
+        none = np.zeros(x.size, int)
+        return image.on_device(lambda launcher, there: cutouts_cuda(launcher, there, none, x, y, size))
     offsets = np.arange(size) - size // 2
     rows, row_inside = pixel_indices(y, offsets, image.shape[0])
     columns, column_inside = pixel_indices(x, offsets, image.shape[1])

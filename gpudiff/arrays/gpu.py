@@ -9,6 +9,7 @@ import numpy as np
 from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.basis import Basis, convolve_cuda
 from gpudiff.arrays.components import thinned, tops_cuda
+from gpudiff.arrays.cosmic_rays import suspects, suspects_cuda
 from gpudiff.arrays.decode import Decoded, Marks, Signature, decode_cuda
 from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.lanes import Lanes
@@ -143,6 +144,15 @@ class Gpu:
         if held is None:
             return peaks(image, threshold)
         return self.with_room(lambda: peaks_cuda(self.launcher, held, [threshold])[0])
+
+    def suspects(
+        self, image: np.ndarray, sky_sigma: float, gain: float, ratios: Sequence[float], name: str = ""
+    ) -> np.ndarray:
+        """As `passes.Device`: where the image is held; else on the host."""
+        held = self._held.get(name) if name else None
+        if held is None:
+            return suspects(image, sky_sigma)
+        return self.with_room(lambda: suspects_cuda(self.launcher, held, sky_sigma, gain, ratios))
 
     def resample(
         self,

@@ -13,20 +13,24 @@ def moments(stamps: np.ndarray, start: float = 2.0, rounds: int = 10) -> tuple[n
     width is corrected for it, and kept within 0.5 and 16 px.
     """
     half = stamps.shape[1] // 2
-    axis = np.arange(-half, half + 1)
-    rows, columns = np.meshgrid(axis, axis, indexing="ij")
+    axis, stamps = np.arange(-half, half + 1), stamps.astype(float)
     count = len(stamps)
     dy, dx, sigma = np.zeros(count), np.zeros(count), np.full(count, float(start))
     for _ in range(rounds):
-        r2 = (columns - dx[:, None, None]) ** 2 + (rows - dy[:, None, None]) ** 2
-        weighted = stamps * np.exp(-0.5 * r2 / sigma[:, None, None] ** 2)
-        flux = np.maximum(weighted.sum((1, 2)), 1e-9)
-        mean_x, mean_y = (weighted * columns).sum((1, 2)) / flux, (weighted * rows).sum((1, 2)) / flux
-        width2 = np.clip((weighted * r2).sum((1, 2)) / flux / 2, 0.1, None)
-        dx = np.clip(dx + 2 * (mean_x - dx), -2, 2)
-        dy = np.clip(dy + 2 * (mean_y - dy), -2, 2)
+        down, across = (_powers(axis - at[:, None], sigma[:, None]) for at in (dy, dx))
+        sums = down @ stamps @ across.transpose(0, 2, 1)  # the weight is a product, one factor along each axis
+        flux = np.maximum(sums[:, 0, 0], 1e-9)
+        width2 = np.clip((sums[:, 2, 0] + sums[:, 0, 2]) / flux / 2, 0.1, None)
+        dx = np.clip(dx + 2 * sums[:, 0, 1] / flux, -2, 2)
+        dy = np.clip(dy + 2 * sums[:, 1, 0] / flux, -2, 2)
         sigma = np.sqrt(np.clip(1 / np.maximum(1 / width2 - 1 / sigma**2, 1e-2), 0.25, 256))
     return dy, dx, sigma
+
+
+def _powers(distance: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """(N, 3, S) powers 0, 1 and 2 of a distance (N, S) times its Gaussian weight; sigma : (N, 1)"""
+    weight = np.exp(-0.5 * (distance / sigma) ** 2)
+    return np.stack([weight, weight * distance, weight * distance**2], 1)
 
 
 def second_moments(stamps: np.ndarray, sigma: float) -> np.ndarray:
@@ -65,7 +69,7 @@ def _weighted(stamps: np.ndarray, sigma: float) -> np.ndarray:
     half = stamps.shape[1] // 2
     axis = np.arange(-half, half + 1)
     rows, columns = np.meshgrid(axis, axis, indexing="ij")
-    weighted = stamps * np.exp(-0.5 * (rows**2 + columns**2) / sigma**2)
-    flux = weighted.sum((1, 2))
-    flux = np.where(flux > 0, flux, np.nan)
-    return np.array([(weighted * one).sum((1, 2)) / flux for one in (columns**2, rows**2, columns * rows)])
+    weight = np.exp(-0.5 * (rows**2 + columns**2) / sigma**2)
+    parts = np.stack([weight, weight * columns**2, weight * rows**2, weight * columns * rows])
+    flux, *second = parts.reshape(4, -1) @ stamps.reshape(len(stamps), -1).T.astype(float)
+    return np.array(second) / np.where(flux > 0, flux, np.nan)

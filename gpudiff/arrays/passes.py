@@ -9,6 +9,7 @@ import numpy as np
 
 from gpudiff.arrays.basis import Basis
 from gpudiff.arrays.components import extrema
+from gpudiff.arrays.cosmic_rays import suspects
 from gpudiff.arrays.decode import Decoded, Marks, Signature, decode
 from gpudiff.arrays.device import Host, device
 from gpudiff.arrays.gpu import Gpu
@@ -70,6 +71,16 @@ class Device(Protocol):
         """(y, x) of star candidates; `arrays.peaks.peaks` says which.
 
         name : under which the image is held, no pixel changed
+        """
+        ...
+
+    def suspects(
+        self, image: np.ndarray, sky_sigma: float, gain: float, ratios: Sequence[float], name: str = ""
+    ) -> np.ndarray:
+        """(N,) numbers, row by row, of pixels that `arrays.cosmic_rays.cosmic_rays` looks at, all sharp ones among
+        them.
+
+        ratios : of `sharpest`; name : under which the image is held, no usable pixel changed
         """
         ...
 
@@ -176,6 +187,11 @@ class _Cpu:
 
     def peaks(self, image: np.ndarray, threshold: float, name: str = "") -> Positions:
         return peaks(image, threshold)
+
+    def suspects(
+        self, image: np.ndarray, sky_sigma: float, gain: float, ratios: Sequence[float], name: str = ""
+    ) -> np.ndarray:
+        return suspects(image, sky_sigma)
 
     def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None: ...
 

@@ -21,11 +21,11 @@ def terms(u: np.ndarray | float, v: np.ndarray | float, order: int) -> np.ndarra
     return np.stack([u**i * v**j for i, j in powers(order)], -1)
 
 
-def gradients(u: float, v: float, order: int) -> tuple[np.ndarray, np.ndarray]:
-    """(T,) d terms / du and (T,) d terms / dv."""
+def gradients(u: np.ndarray | float, v: np.ndarray | float, order: int) -> tuple[np.ndarray, np.ndarray]:
+    """(..., T) d terms / du and (..., T) d terms / dv, at one position or at (N,)."""
     du = np.array([i * u ** max(i - 1, 0) * v**j for i, j in powers(order)])
     dv = np.array([j * u**i * v ** max(j - 1, 0) for i, j in powers(order)])
-    return du, dv
+    return du.T, dv.T
 
 
 def rectangle(coefficients: np.ndarray, u: np.ndarray, v: np.ndarray, order: int) -> np.ndarray:

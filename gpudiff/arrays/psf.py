@@ -1,5 +1,7 @@
 """A pixel PSF from stars: centred, flux-scaled stamps, each pixel a polynomial over the field."""
 
+import math
+
 import numpy as np
 import scipy.fft
 from scipy.ndimage import maximum_filter
@@ -9,16 +11,17 @@ from gpudiff.arrays.stamps import stamps
 
 
 def centred(image: np.ndarray, y: np.ndarray, x: np.ndarray, dy: np.ndarray, dx: np.ndarray, half: int):
-    """(N, 2 half + 1, ...) float64 stamps shifted so that each star's centre is the middle pixel's.
+    """(N, 2 half + 1, ...) float32 stamps shifted so that each star's centre is the middle pixel's.
 
     The shift is a phase in Fourier space: exact for a well-sampled, isolated star.
     y, x : whole-pixel positions; dy, dx : the centre's offset from there
     """
-    cut = stamps(image, y, x, half).astype(np.float64)
+    cut = stamps(image, y, x, half).astype(np.float32)
     size = scipy.fft.next_fast_len(2 * half + 9, real=True)
     spectrum = scipy.fft.rfft2(cut, s=(size, size))
     ky, kx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
-    spectrum *= np.exp(2j * np.pi * (ky * dy[:, None, None] + kx * dx[:, None, None]))
+    for wave in (ky * dy[:, None, None], kx * dx[:, None, None]):
+        spectrum *= np.exp(2j * np.pi * wave).astype(np.complex64)
     side = 2 * half + 1
     return scipy.fft.irfft2(spectrum, s=(size, size))[:, :side, :side]
 
@@ -40,7 +43,7 @@ def fit(
     A neighbour that shows in the wings is left out with all within `reach` of what shows; a star wider than the
     others (a galaxy, two stars in one) or narrower (a cosmic ray) is left out whole.
 
-    stars : (N, K, K) from `centred`; terms : (N, P) field polynomial, 1 first; noise : (N,) sky sigma
+    stars : (N, K, K) float32 from `centred`; terms : (N, P) field polynomial, 1 first; noise : (N,) sky sigma
     reach : pixels along an axis
     """
     count, side = stars.shape[:2]
@@ -48,30 +51,54 @@ def fit(
     values = stars.reshape(count, -1)
     axis = np.arange(-half, half + 1)
     core = (np.hypot(axis, axis[:, None]) <= 6).ravel()
-    flux = values[:, core].sum(1)
-    model = np.repeat(np.median(values / flux[:, None], 0)[None], count, 0)
-    weight = np.ones_like(values)
+    inner, weight = values[:, core].astype(float), np.ones((count, core.sum()))
+    flux = inner.sum(1)
+    ordered = np.sort(values / flux[:, None].astype(np.float32), 0)  # a tenth of the time of np.median
+    model = np.repeat(ordered[(count - 1) // 2 : count // 2 + 1].mean(0)[None], count, 0)
     kept = np.ones(count, bool)
     coefficients = np.zeros((terms.shape[1], side * side))
     for _ in range(rounds):
-        use = weight[:, core] * model[:, core]
-        flux = (values[:, core] * use).sum(1) / np.maximum((model[:, core] * use).sum(1), 1e-12)
+        use = weight * model[:, core]
+        flux = (inner * use).sum(1) / np.maximum((model[:, core] * use).sum(1), 1e-12)
         good = flux > 0
-        scaled = values / np.where(good, flux, 1)[:, None]
-        relative = noise / np.where(good, flux, 1)
-        error = relative[:, None] + 0.02 * np.abs(model) + 0.1 * np.sqrt(np.abs(model) * relative[:, None])
-        off = np.abs(scaled - model) > CLIP * error
+        scaled = values / np.where(good, flux, 1)[:, None].astype(np.float32)
+        error = _error(model, (noise / np.where(good, flux, 1)).astype(np.float32))
+        above = scaled - model
+        off = np.abs(above) > CLIP * error
         wider = _wider(scaled, model, error, core)
         kept = good & (off[:, core].mean(1) < 0.1) & (np.abs(wider) < CLIP * max(1.0, robust_sigma(wider)))
-        lit = (off & (scaled > model)).reshape(stars.shape)
-        off |= maximum_filter(lit, (1, 2 * reach + 1, 2 * reach + 1)).reshape(off.shape) & ~core
-        weight = (~off).astype(float)
+        off |= _near(off & (above > 0), reach) & ~core
+        weight = (~off[:, core]).astype(float)
         if kept.sum() < terms.shape[1]:
             kept = good
-        expected = np.maximum(VARYING * np.abs(model).mean(0), 1e-12)
-        coefficients = _weighted(terms, np.where(off, model, scaled), kept[:, None] / error**2, expected)
-        model = terms @ coefficients
+        expected = np.maximum(VARYING * np.abs(model).mean(0, dtype=float), 1e-12)
+        np.copyto(scaled, model, where=off)
+        coefficients = _weighted(terms, scaled, kept[:, None] / error**2, expected)
+        model = (terms @ coefficients).astype(np.float32)
     return coefficients.reshape(-1, side, side), kept
+
+
+def _error(model: np.ndarray, relative: np.ndarray) -> np.ndarray:
+    """(N, K K) by how much a star's pixels may differ from the model: noise, photons, and 2 % of the model.
+
+    relative : (N,) noise of a sky pixel over the star's flux
+    """
+    light = np.abs(model)
+    error = np.sqrt(light * relative[:, None])
+    error *= 0.1
+    light *= 0.02
+    error += light
+    error += relative[:, None]
+    return np.asarray(error)
+
+
+def _near(lit: np.ndarray, reach: int) -> np.ndarray:
+    """(N, K K) bool: within `reach` pixels along an axis of what is lit on the same star."""
+    some, side = lit.any(1), math.isqrt(lit.shape[1])
+    out = np.zeros_like(lit)
+    size = 1, 2 * reach + 1, 2 * reach + 1
+    out[some] = maximum_filter(lit[some].reshape(-1, side, side), size).reshape(-1, side * side)
+    return out
 
 
 def _wider(scaled: np.ndarray, model: np.ndarray, error: np.ndarray, core: np.ndarray) -> np.ndarray:
@@ -79,11 +106,14 @@ def _wider(scaled: np.ndarray, model: np.ndarray, error: np.ndarray, core: np.nd
 
     A star is taken for the model plus a share of what a slight blur adds to it: least squares in the core.
     """
-    side = round(len(core) ** 0.5)
-    image = model.reshape(-1, side, side)
+    side = math.isqrt(len(core))
+    edge = max(int(core.reshape(side, side).any(0).argmax()) - 1, 0)
+    reach = slice(edge, side - edge)  # the core and a pixel round it
+    image = model.reshape(-1, side, side)[:, reach, reach].astype(float)
     blur = sum(np.roll(image, step, axis) for axis in (1, 2) for step in (-1, 1)) / 4 - image
-    design = np.stack([model[:, core], blur.reshape(model.shape)[:, core]], 1)
-    weighed = design / error[:, None, core] ** 2
+    near = core.reshape(side, side)[reach, reach]
+    design = np.stack([image[:, near], blur[:, near]], 1)
+    weighed = design / error[:, None, core].astype(float) ** 2
     matrix = np.linalg.inv(weighed @ design.transpose(0, 2, 1))
     share = (matrix @ (weighed @ scaled[:, core, None]))[:, 1, 0]
     return np.asarray(share / np.sqrt(matrix[:, 1, 1]))
@@ -96,9 +126,10 @@ def _weighted(terms: np.ndarray, values: np.ndarray, weights: np.ndarray, expect
     """
     count, number = terms.shape
     products = (terms[:, :, None] * terms[:, None]).reshape(count, -1)
-    matrices = (weights.T @ products).reshape(-1, number, number)
+    matrices = (weights.T @ products.astype(weights.dtype)).astype(float).reshape(-1, number, number)
     matrices[:, range(1, number), range(1, number)] += (1 / expected**2)[:, None]
-    return np.linalg.solve(matrices, ((weights * values).T @ terms)[..., None])[..., 0].T
+    right = (weights * values).T @ terms.astype(weights.dtype)
+    return np.linalg.solve(matrices, right.astype(float)[..., None])[..., 0].T
 
 
 WING = 3.0

@@ -99,14 +99,22 @@ def _fitted(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(sky at the given rows and columns of cells, share of that which is the cell's own), both (R, C)."""
     down, across = (_weights(side, at, width) for side, at in zip(sums.shape[1:], (rows, columns), strict=True))
-    moments = {(p, q): down[p] @ sums[1] @ across[q].T for p in range(5) for q in range(5) if p + q <= 4}
+    moments = _moments(sums[1], down, across)
     normal = np.array([[moments[p + r, q + s] for r, s in POWERS] for p, q in POWERS]).transpose(2, 3, 0, 1)
-    right = np.zeros((*normal.shape[:3], 2))
-    right[..., 0] = np.moveaxis(np.array([down[p] @ sums[0] @ across[q].T for p, q in POWERS]), 0, -1)
+    right, levels = np.zeros((*normal.shape[:3], 2)), _moments(sums[0], down[:3], across[:3])
+    right[..., 0] = np.moveaxis(np.array([levels[p, q] for p, q in POWERS]), 0, -1)
     right[..., 0, 1] = 1
     stiff = 1e-4 * sums[1].mean()  # where too few cells are near, the surface is flat, and at last zero
     solved = np.linalg.solve(normal + stiff * np.eye(len(POWERS)), right)[..., 0, :]
     return solved[..., 0], solved[..., 1] * sums[1][np.ix_(rows, columns)]
+
+
+def _moments(cells: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """(P, Q, R, C) sums of the cells (H, W) under the weights (P, R, H) and (Q, C, W) of each row and column."""
+    rows = down.reshape(-1, down.shape[2]) @ cells
+    return (
+        (rows @ across.reshape(-1, across.shape[2]).T).reshape(*down.shape[:2], *across.shape[:2]).swapaxes(1, 2)
+    )
 
 
 def _weights(side: int, at: np.ndarray, width: float) -> np.ndarray:

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import map_coordinates
 
-from gpudiff.arrays.afar import here
 from gpudiff.arrays.rays import CORRELATED, MEDIAN, median_of_known, nearest
 
 RADII = np.arange(2.0, 4.25, 0.5)
@@ -57,8 +55,7 @@ def _around(score: np.ndarray, y: np.ndarray, x: np.ndarray, fwhm: float) -> np.
     step = np.concatenate([RADII, -RADII]) * fwhm
     rows = y[:, None, None] + np.sin(angle)[:, None] * step
     columns = x[:, None, None] + np.cos(angle)[:, None] * step
-    seen = here(score, rows, columns)
-    light = map_coordinates(seen, [rows, columns], order=0, cval=0.0) * np.sign(score[y, x])[:, None, None]
+    light = _at(score, rows, columns) * np.sign(score[y, x])[:, None, None]
     return light.reshape(len(y), DIRECTIONS, 2, len(RADII))
 
 
@@ -73,7 +70,14 @@ def along(
     step = np.stack([step, -step], 1)
     radians = np.radians(angle)[:, None, None]
     rows, columns = y[:, None, None] + np.sin(radians) * step, x[:, None, None] + np.cos(radians) * step
-    return map_coordinates(here(score, rows, columns), [rows, columns], order=0, cval=0.0).mean(-1)
+    return _at(score, rows, columns).mean(-1)
+
+
+def _at(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The image's values at the nearest pixels, 0 beyond the middles of its outermost."""
+    within = (y >= 0) & (y <= image.shape[0] - 1) & (x >= 0) & (x <= image.shape[1] - 1)
+    row, column = (np.floor(np.where(within, at, 0) + 0.5).astype(int) for at in (y, x))
+    return np.where(within, image[row, column], 0)
 
 
 FLANK = np.arange(2.0, 3.6, 0.5)

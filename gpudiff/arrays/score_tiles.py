@@ -17,7 +17,7 @@ from gpudiff.arrays.afar import sampled
 from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.polynomial import field, terms
 from gpudiff.arrays.subtract_tiles import COLUMNS, ROWS, SHARED_BUDGET, borders, by_column, polynomial_fit
-from gpudiff.arrays.tiles import Tile
+from gpudiff.arrays.tiles import Tile, centres
 from gpudiff.model.errors import WrongShape
 
 ORDER = 2
@@ -87,8 +87,12 @@ class Filters:
 
         level : float32 variance of the tile's core, every SEEN-th row and column of it
         """
-        squares = float(_terms(tile) @ self.profile[:, 1, 0].real)
-        return np.float32(1e-5 * squares / max(float(np.median(level)), 1e-30))
+        return self.floors(_terms(tile)[None], np.array([np.median(level)]))[0]
+
+    def floors(self, at: np.ndarray, levels: np.ndarray) -> np.ndarray:
+        """(T,) `floor` of tiles.  at : (T, P) terms in their middles; levels : (T,) their median variance"""
+        squares = at @ self.profile[:, 1, 0].real
+        return (1e-5 * squares / np.maximum(levels, 1e-30)).astype(np.float32)
 
 
 def filters(
@@ -172,6 +176,12 @@ def _terms(tile: Tile) -> np.ndarray:
     """(P,) float32 values of the polynomial's terms in a tile's middle."""
     y, x = tile.centre
     return terms(float(field(x, tile.shape[1])), float(field(y, tile.shape[0])), ORDER).astype(np.float32)
+
+
+def _terms_of(pieces: Sequence[Tile]) -> np.ndarray:
+    """(T, P) float32 the same of many tiles."""
+    (y, x), (height, width) = centres(pieces), pieces[0].shape
+    return terms(field(x, width), field(y, height), ORDER).astype(np.float32)
 
 
 def _core(tile: Tile) -> tuple[slice, slice]:
@@ -275,7 +285,7 @@ def tile_filters(made: Filters, pieces: Sequence[Tile], reach: int) -> tuple[np.
     (T, S, padded) with S = 2 reach + 1, (T, 2, P, padded), (T,), float32
     """
     size, side = pieces[0].size, 2 * made.half + 1
-    at = np.array([_terms(tile) for tile in pieces])
+    at = _terms_of(pieces)
     spectrum = made.profile.reshape(len(made.profile), 2, size, -1)
     profile = scipy.fft.irfft2(spectrum, s=(size, size))[..., :side, :side]
     index = np.arange(-reach, reach + 1)
@@ -290,8 +300,14 @@ def tile_filters(made: Filters, pieces: Sequence[Tile], reach: int) -> tuple[np.
 
 def _floors(made: Filters, pieces: Sequence[Tile], variance: np.ndarray) -> np.ndarray:
     """(T,) information below which a pixel of each tile has none."""
+    at, middle = _terms_of(pieces), np.empty(len(pieces), np.float32)
+    shapes: dict[tuple[int, ...], list[int]] = {}
     seen = sampled(variance, pieces, SEEN)
-    return np.array([made.floor(tile, one * made.level(tile)) for tile, one in zip(pieces, seen, strict=True)])
+    for n, one in enumerate(seen):
+        shapes.setdefault(one.shape, []).append(n)
+    for alike in shapes.values():  # a median of many tiles takes little more than that of one
+        middle[alike] = np.median(np.stack([seen[n] for n in alike]), (1, 2))
+    return made.floors(at, middle * (at @ made.gain.astype(np.float32)))
 
 
 def warps_for(filter_side: int, psf_side: int) -> int:

@@ -3,12 +3,16 @@
 import numpy as np
 import scipy.fft
 
+from gpudiff.arrays.afar import Afar
+
 
 def stamps(image: np.ndarray, y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
     """(N, 2 half + 1, 2 half + 1) squares; beyond the image its edge pixels are repeated.
 
-    image : (H, W); y, x : (N,) integers
+    image : (H, W), also on a device; y, x : (N,) integers
     """
+    if isinstance(image, Afar):
+        return image.stamps(y, x, half)
     rows, columns = square(y, x, np.arange(-half, half + 1))
     return image[np.clip(rows, 0, image.shape[0] - 1), np.clip(columns, 0, image.shape[1] - 1)]
 

@@ -5,6 +5,7 @@ The transform sums along all lines of an N x N image in N^2 log N additions (Bra
 AJ 156, 229).
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,9 +67,15 @@ def find_streaks(score: np.ndarray, fwhm: float) -> list[Streak]:
     """
     side = max(FINEST, -(-max(score.shape) // MOST_CELLS))
     means = cells(score, side)
+
+    def summed(images: np.ndarray) -> Sequence[np.ndarray]:
+        if isinstance(score, Afar):
+            return score.on_device(lambda launcher, _: radon_cuda(launcher, images))
+        return radon(images)
+
     found: list[Streak] = []
     for _ in range(TRIES):
-        ends, significance = brightest_line(means)
+        ends, significance = brightest_line(means, summed)
         if significance < SUSPECTED:
             break
         middle = np.asarray(ends) * side + (side - 1) / 2
@@ -118,21 +125,24 @@ def _cross_out(cells: np.ndarray, streak: Streak, side: int) -> None:
 
 
 # ---------------------------------------------------------------- fast Radon transform
-def brightest_line(cells: np.ndarray) -> tuple[tuple[float, float, float, float], float]:
+def brightest_line(
+    cells: np.ndarray, summed: Callable[[np.ndarray], Sequence[np.ndarray]] | None = None
+) -> tuple[tuple[float, float, float, float], float]:
     """((x0, y0, x1, y1), significance) of the line with the largest |sum|, from edge to edge of the image.
 
     cells : (h, w) float32, 0 where there is no value.  Significance: the sum over the square root of its cells'
     number, in units of that figure's robust scatter over lines of at least a third of the shorter side; 0 for an
     empty image.
+    summed : `radon`, on whatever device
     """
     best, ends = 0.0, (0.0, 0.0, 0.0, 0.0)
     known = (cells != 0).astype(np.float32)
     for turned in (False, True):
+        both = np.stack([plane.T if turned else plane for plane in (cells, known)])
+        height, width = both.shape[1:]
+        sums = (summed or radon)(np.concatenate([both, both[:, ::-1]]))
         for mirrored in (False, True):
-            both = [plane.T if turned else plane for plane in (cells, known)]
-            both = [plane[::-1] if mirrored else plane for plane in both]
-            height, width = both[0].shape
-            value, start, slope = _steepest(*both)
+            value, start, slope = _steepest(sums[2 * mirrored], sums[2 * mirrored + 1], (height, width))
             if value <= best:
                 continue
             best = value
@@ -143,10 +153,12 @@ def brightest_line(cells: np.ndarray) -> tuple[tuple[float, float, float, float]
     return ends, best
 
 
-def _steepest(cells: np.ndarray, known: np.ndarray) -> tuple[float, int, float]:
-    """(significance, row at the first column, rows gained at the last) of the best line with slope 0 to 1."""
-    height, width = cells.shape
-    sums, counts = radon(cells), radon(known)
+def _steepest(sums: np.ndarray, counts: np.ndarray, shape: tuple[int, int]) -> tuple[float, int, float]:
+    """(significance, row at the first column, rows gained at the last) of the best line with slope 0 to 1.
+
+    sums, counts : from `radon` of cells and of those that are known, (H, W) `shape`
+    """
+    height, width = shape
     size = sums.shape[0]
     long = counts >= min(height, width) / 3
     if not long.any():
@@ -165,12 +177,16 @@ def _steepest(cells: np.ndarray, known: np.ndarray) -> tuple[float, int, float]:
     return float(values[slope, start] / scatter), int(start) - size, gain
 
 
-def radon(image: np.ndarray) -> np.ndarray:
-    """(S, S + H) float32 sums along the lines of slope 0 to 1 (rows a column), S the power of two >= the width W.
+def radon(images: np.ndarray) -> Sequence[np.ndarray]:
+    """B times (S, S + H) float32 sums along the lines of slope 0 to 1 (rows a column), S the power of two >= W.
 
-    [s, S + r] is the sum along the discrete line from row r of column 0 to row r + s of column S - 1; r from -S.
-    image : (H, W) float32
+    [b][s, S + r] is that along the discrete line from row r of column 0 to row r + s of column S - 1; r from -S.
+    images : (B, H, W) float32
     """
+    return [_radon(image) for image in images]  # one by one they stay in cache
+
+
+def _radon(image: np.ndarray) -> np.ndarray:
     height, width = image.shape
     size = 1 << max(0, (width - 1).bit_length())
     sums = np.zeros((size, 1, size + height), np.float32)
@@ -178,7 +194,7 @@ def radon(image: np.ndarray) -> np.ndarray:
     steps = 1
     while steps < size:
         left, right = sums[0::2], sums[1::2]
-        sums = np.zeros((len(left), 2 * steps, size + height), np.float32)
+        sums = np.empty((len(left), 2 * steps, size + height), np.float32)
         for slope in range(2 * steps):
             half = slope // 2
             rise = slope - half
@@ -187,6 +203,26 @@ def radon(image: np.ndarray) -> np.ndarray:
             line[:, : line.shape[1] - rise] += right[:, half, rise:]
         steps *= 2
     return sums[0]
+
+
+def radon_cuda(launcher: Launcher, images: np.ndarray) -> np.ndarray:
+    """`radon` on a GPU, exactly: (B, S, S + H) on the host."""
+    batch, height, width = images.shape
+    size = 1 << max(0, (width - 1).bit_length())
+    shape = batch, size, size + height
+    grid = (-(-size * shape[2] // THREADS), 1, batch)
+
+    def launch(kernel: str, given: Any, *sizes: int) -> Any:
+        made = launcher.empty(shape, np.float32)
+        launcher.launch("streaks", kernel, grid, (THREADS, 1, 1), [given, made, *map(np.int32, sizes)])
+        return made
+
+    sums = launch("columns", launcher.upload(images, np.float32), width, height, size)
+    length = 1
+    while length < size:
+        sums = launch("joined", sums, size, shape[2], length)
+        length *= 2
+    return launcher.download(sums)
 
 
 # ---------------------------------------------------------------- full resolution

@@ -14,7 +14,7 @@ import scipy.fft
 
 from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.polynomial import field, gradients, powers, rectangle, terms
-from gpudiff.arrays.tiles import Tile
+from gpudiff.arrays.tiles import Tile, centres
 from gpudiff.model.errors import WrongShape
 
 Cut = Callable[[int, int, int, int], np.ndarray]
@@ -367,15 +367,12 @@ def borders(pieces: Sequence[Tile]) -> tuple[np.ndarray, np.ndarray]:
 def tile_kernels(found: Found, pieces: Sequence[Tile]) -> tuple[np.ndarray, np.ndarray]:
     """(T, 4, K, PADDED) the kernels of each tile as the CUDA body reads them, and (T,) the sum of the square."""
     height, width = pieces[0].shape
-    rows, squares = [], []
-    for tile in pieces:
-        y, x = tile.centre
-        u, v = float(field(x, width)), float(field(y, height))
-        du, dv = gradients(u, v, found.order)
-        rows.append([terms(u, v, found.order), du * 2 / width, dv * 2 / height])
-        squares.append(terms(u, v, POWER_ORDER))
-    linear = np.tensordot(np.array(rows), found.coefficients, 1)
-    square = np.tensordot(np.array(squares), squared(found.coefficients, found.order), 1)
+    y, x = centres(pieces)
+    u, v = field(x, width), field(y, height)
+    du, dv = gradients(u, v, found.order)
+    rows = np.stack([terms(u, v, found.order), du * 2 / width, dv * 2 / height], 1)
+    linear = np.tensordot(rows, found.coefficients, 1)
+    square = np.tensordot(terms(u, v, POWER_ORDER), squared(found.coefficients, found.order), 1)
     return by_column(np.concatenate([linear, square[:, None]], 1)), square.sum((1, 2))
 
 

@@ -1,5 +1,6 @@
 """Rectangles that cover an image, each with a halo, for FFTs that stay in cache."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,3 +73,9 @@ def tiles(shape: tuple[int, int], side: int, halo: int) -> list[Tile]:
         Tile(n, int(rows[j]), int(rows[j + 1]), int(columns[i]), int(columns[i + 1]), halo, size, shape)
         for n, (j, i) in enumerate(corners)
     ]
+
+
+def centres(pieces: Sequence[Tile]) -> tuple[np.ndarray, np.ndarray]:
+    """((T,) y, (T,) x) of the middles of tiles."""
+    y, x = np.array([tile.centre for tile in pieces]).T
+    return y, x

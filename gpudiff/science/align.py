@@ -15,7 +15,7 @@ from gpudiff.model.mask import UNUSABLE, bit, marked
 from gpudiff.model.plane import DensePlane, Plane, SmoothPlane
 from gpudiff.model.sky import Sky
 from gpudiff.science.asterisms import BrightStars, Fit, agreement, bright_stars, refined, similar
-from gpudiff.science.cosmic_rays import mark_cosmic_rays
+from gpudiff.science.cosmic_rays import mark_cosmic_rays, suspects
 from gpudiff.science.psf import psf_of
 from gpudiff.science.saturated import fill_cores
 from gpudiff.science.stars import find_stars, sky_noise
@@ -230,7 +230,7 @@ def _filled(template: Exposure, settings: Match, device: Device) -> tuple[Exposu
     """
     stars = find_stars(template, template, settings, min(MARGIN, min(template.shape) // 6), device)
     psf = psf_of(template, stars, "template")
-    found = mark_cosmic_rays(template, psf)
+    found = mark_cosmic_rays(template, psf, suspects(template, psf, device))
     fill_cores(template, psf)
     width = stars.width("template")
     if found == 0:

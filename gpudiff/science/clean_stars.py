@@ -7,7 +7,7 @@ from gpudiff.model.config import Match
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import PsfModel
 from gpudiff.model.mask import marked
-from gpudiff.science.cosmic_rays import mark_cosmic_rays
+from gpudiff.science.cosmic_rays import mark_cosmic_rays, suspects
 from gpudiff.science.given_psfs import stars_or_psfs
 from gpudiff.science.psf import psf_of
 from gpudiff.science.stars import Stars
@@ -22,18 +22,21 @@ def clean_stars(
     """(stars, PSF of "science" and "template", cosmic-ray pixels found in each).
 
     Hot pixels look like stars to a first search; when some do, stars and PSFs are made again without them.
-    device : where the first search is; what it holds is the images before pixels were filled here
+    device : where the first searches are; what it holds is the images before pixels were filled here
     """
     images = {"science": science, "template": template}
     margin = min(MARGIN, min(science.shape) // 6)
     stars = stars_or_psfs(science, template, settings, margin, device)
 
-    def describe(name: str) -> tuple[PsfModel, int]:
-        psf = psf_of(images[name], stars, name)
-        return psf, mark_cosmic_rays(images[name], psf)
+    psfs = dict(
+        zip(images, over(lambda name: psf_of(images[name], stars, name), images, settings.threads), strict=True)
+    )
+    looked_at = {name: suspects(image, psfs[name], device) for name, image in images.items()}
 
-    described = over(describe, images, settings.threads)
-    psfs, found = dict(zip(images, (psf for psf, _ in described), strict=True)), [count for _, count in described]
+    def mark(name: str) -> int:
+        return mark_cosmic_rays(images[name], psfs[name], looked_at[name])
+
+    found = over(mark, images, settings.threads)
     if any(marked(stamps(image.mask, stars.y, stars.x, 2), "CR").any() for image in images.values()):
         stars = stars_or_psfs(science, template, settings, margin)
         psfs = {name: psf_of(image, stars, name) for name, image in images.items()}

@@ -1,6 +1,9 @@
 """Cosmic rays and hot pixels of an exposure."""
 
-from gpudiff.arrays.cosmic_rays import cosmic_rays, fill
+import numpy as np
+
+from gpudiff.arrays.cosmic_rays import cosmic_rays, fill, sharpest
+from gpudiff.arrays.passes import Device
 from gpudiff.arrays.stamps import positions
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import PsfModel
@@ -8,22 +11,38 @@ from gpudiff.model.mask import UNUSABLE, bit, marked
 from gpudiff.science.stars import sky_noise
 
 
-def mark_cosmic_rays(exposure: Exposure, psf: PsfModel) -> int:
+def suspects(exposure: Exposure, psf: PsfModel, device: Device) -> np.ndarray:
+    """(N,) numbers of the pixels that `mark_cosmic_rays` looks at; none of a resampled exposure.
+
+    device : where they are looked for; if it holds the image, then as it is
+    """
+    if exposure.resampled:
+        return np.empty(0, int)
+    ratios = sharpest(_middle(exposure, psf))
+    return device.suspects(exposure.image, sky_noise(exposure), exposure.gain, ratios, exposure.held)
+
+
+def mark_cosmic_rays(exposure: Exposure, psf: PsfModel, at: np.ndarray) -> int:
     """How many pixels were newly given the CR plane; unusable pixels of the image are filled from round them.
 
     Filled, because a matching kernel reaches into them: a hole in a star would be a hole in its match.
     Resampled pixels are left alone: interpolation blurs cosmic rays into stars and sharpens undersampled stars.
+    at : from `suspects`
     """
     if exposure.resampled:
         return 0
-    height, width = exposure.shape
     unusable = marked(exposure.mask, *UNUSABLE)
-    found = cosmic_rays(
-        exposure.image, unusable, sky_noise(exposure), exposure.gain, psf.at(height / 2, width / 2)
-    )
-    struck = positions(found)
+    noise = sky_noise(exposure)
+    struck = cosmic_rays(exposure.image, unusable, noise, exposure.gain, _middle(exposure, psf), at)
     exposure.mask[struck] |= bit("CR")
-    holes = found | unusable
-    holes &= ~marked(exposure.mask, "SAT", "NO_DATA")
-    fill(exposure.image, holes)
+    unusable[struck] = True
+    y, x = positions(unusable)
+    holes = exposure.mask[y, x] & bit("SAT", "NO_DATA") == 0
+    fill(exposure.image, y[holes], x[holes])
     return len(struck[0])
+
+
+def _middle(exposure: Exposure, psf: PsfModel) -> np.ndarray:
+    """(P, P) the PSF in the middle of the exposure."""
+    height, width = exposure.shape
+    return psf.at(height / 2, width / 2)

@@ -251,10 +251,8 @@ def _centred(image: np.ndarray, size: int) -> np.ndarray:
     return np.roll(out, (-(image.shape[0] // 2), -(image.shape[1] // 2)), (0, 1))
 
 
-def score(
-    planes: Planes, recipe: Recipe, white: np.ndarray, device: Device, threads: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(difference / sigma, score) samples on blank sky; fills in the score, whitens image and variance.
+def score(planes: Planes, recipe: Recipe, white: np.ndarray, device: Device, threads: int) -> tuple[float, float]:
+    """`noise.scatter` of (difference / sigma, score) on blank sky; fills in the score, whitens image and variance.
 
     white : (H, W) float32, where the whitened image is to lie; what it held is lost
     """
@@ -272,7 +270,8 @@ def score(
         if lift is not None:
             assert isinstance(planes.score, Afar)
             planes.score.lift(*lift.factors())
-        return _samples(planes, pieces, step)
+        ratio, values = _samples(planes, pieces, step)
+        return noises.scatter(ratio), noises.scatter(values)
     scored_at = scorer(planes.image, planes.variance, planes.lost, made)
 
     def work(tile: Tile) -> None:
@@ -294,7 +293,8 @@ def score(
     over(work, pieces, threads)
     over(settle, pieces, threads)
     planes.image, planes.score, planes.lost = white, score, gone
-    return np.concatenate([a for a, _ in samples]), np.concatenate([b for _, b in samples])
+    ratio, values = map(np.concatenate, zip(*samples, strict=True))
+    return noises.scatter(ratio), noises.scatter(values)
 
 
 def _samples(planes: Planes, pieces: list[Tile], step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -330,7 +330,7 @@ def describe(
     stars: Stars,
     fit: KernelFit,
     planes: Planes,
-    blank: tuple[np.ndarray, np.ndarray],
+    blank: tuple[float, float],
     scale: tuple[float, float],
     before: float,
     science: Exposure,
@@ -340,7 +340,9 @@ def describe(
     sums = np.array([fit.kernel.at(y, x).sum() for y, x in grid])
     if parts.convolves_science:
         sums = 1 / sums
-    usable = ~marked(science.mask, *UNUSABLE)
+    unusable = marked(science.mask, *UNUSABLE)
+    lost = np.flatnonzero(planes.lost)
+    lost_usable = len(lost) - np.count_nonzero(unusable.reshape(-1)[lost])
     return Quality(
         convolved=parts.name,
         algorithm=algorithm,
@@ -354,8 +356,8 @@ def describe(
         chi2_held_back=fit.chi2_held_back if np.isfinite(fit.chi2_held_back) else float("nan"),
         kernel_sum=float(sums[4]),
         kernel_sum_variation=float(np.ptp(sums) / abs(sums[4])),
-        noise_ratio=noises.scatter(blank[0]) * before,
-        score_std=noises.scatter(blank[1]) / scale[1],
+        noise_ratio=blank[0] * before,
+        score_std=blank[1] / scale[1],
         score_scale=scale[1] / scale[0],
-        lost_fraction=float(np.count_nonzero(planes.lost & usable) / max(int(np.count_nonzero(usable)), 1)),
+        lost_fraction=lost_usable / max(unusable.size - int(np.count_nonzero(unusable)), 1),
     )

@@ -211,11 +211,35 @@ def scatter(values: np.ndarray) -> float:
     """Standard deviation of blank sky, clipped at 3.5 sigma and corrected for that; NaN below ENOUGH pixels."""
     if len(values) < ENOUGH:
         return float("nan")
-    sigma = robust_sigma(values)
+    sigma, size, count = robust_sigma(values), np.abs(values), -1
     for _ in range(5):
-        kept = values[np.abs(values) < 3.5 * sigma]
-        sigma = float(kept.std()) / CLIPPED
+        kept = values[size < 3.5 * sigma]
+        if len(kept) == count:  # the same ones
+            break
+        sigma, count = float(kept.std()) / CLIPPED, len(kept)
     return sigma
+
+
+def scatters(values: np.ndarray) -> np.ndarray:
+    """(N,) the same of each row (N, n), NaN where there is no pixel: of many short ones at once."""
+    ordered = np.sort(values, 1)
+    count = np.count_nonzero(~np.isnan(ordered), 1)
+    away = np.sort(np.abs(ordered - _medians(ordered, count)), 1)
+    sigma = 1.4826 * _medians(away, count)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for _ in range(5):
+            kept = np.abs(ordered) < 3.5 * sigma
+            number, near = np.count_nonzero(kept, 1)[:, None], np.where(kept, ordered, 0)
+            mean = near.sum(1, float, keepdims=True) / number
+            squares = np.einsum("ij,ij->i", near, near, dtype=float)[:, None]
+            sigma = (np.sqrt(squares / number - mean**2) / CLIPPED).astype(values.dtype)
+    return np.where(count < ENOUGH, np.nan, sigma[:, 0])
+
+
+def _medians(ordered: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """(N, 1) median of the first `count` (N,) of each row."""
+    middle = np.stack([np.maximum(count - 1, 0) // 2, np.minimum(count // 2, ordered.shape[1] - 1)], 1)
+    return np.take_along_axis(ordered, middle, 1).mean(1, keepdims=True)
 
 
 CLIPPED = 0.99694

@@ -50,16 +50,13 @@ class Planes:
         if seen.calibrated:
             self.variance *= np.float32(seen.seen)
 
-    def calibrate(
-        self, samples: tuple[np.ndarray, np.ndarray], seen: noises.Noise
-    ) -> tuple[tuple[float, float], float]:
+    def calibrate(self, scale: tuple[float, float], seen: noises.Noise) -> tuple[tuple[float, float], float]:
         """((scatter of difference / sigma, of the score) that was divided out, what was divided out before).
 
-        samples : difference / sigma and score on blank sky.  All 1, nothing divided, where the noise is known.
+        scale : both on blank sky, NaN where it is too little.  All 1, nothing divided, where the noise is known.
         """
-        if not seen.calibrated or len(samples[0]) < noises.ENOUGH:
+        if not seen.calibrated or np.isnan(scale[0]):
             return (1.0, 1.0), 1.0
-        scale = noises.scatter(samples[0]), noises.scatter(samples[1])
         self.variance *= np.float32(scale[0] ** 2)
         self.score /= np.float32(scale[1])
         return scale, float(np.sqrt(seen.seen))
@@ -135,22 +132,30 @@ def mask_of(science: Exposure, template: Exposure, planes: Planes, threads: int)
     carried = bit("BAD", "INTRP", "SUSPECT", "STREAK")
     height, width = science.shape
     out, gone = np.empty((height, width), np.int32), np.asarray(planes.lost)
-    rim = np.ones(width, bool)
-    rim[RIM:-RIM] = False
 
     def work(band: slice) -> None:
-        mask = science.mask[band] | (template.mask[band] & carried)
-        mask[(template.mask[band] & bit("SAT", "SAT_TEMPLATE")) != 0] |= bit("SAT_TEMPLATE")
-        lost = gone[band]
-        usable = lost & ((mask & bit(*UNUSABLE)) == 0)
-        rows = np.arange(band.start, band.stop)
-        edge = rim | ((rows < RIM) | (rows >= height - RIM))[:, None]
-        mask[usable & edge] |= bit("EDGE")
-        mask[usable & ~edge] |= bit("SUSPECT")
-        filled = ~lost & ((mask & bit("NO_DATA")) != 0)
-        mask[filled] = (mask[filled] & ~bit("NO_DATA")) | bit("INTRP")
-        mask[lost] |= bit("NO_DATA")
+        mine, its, lost = science.mask[band], template.mask[band], gone[band]
+        mask = mine | (its & carried)
+        some = np.flatnonzero(((mask | its) & bit("SAT", "SAT_TEMPLATE", "NO_DATA") != 0) | lost)
+        y, x = np.divmod(some + band.start * width, width)
+        edge = np.minimum.reduce([y, x, height - 1 - y, width - 1 - x]) < RIM
+        mask.reshape(-1)[some] = _settled(mask.ravel()[some], its.ravel()[some], lost.ravel()[some], edge)
         out[band] = mask
 
     over(work, bands(height), threads)
     return out
+
+
+def _settled(mask: np.ndarray, template: np.ndarray, lost: np.ndarray, edge: np.ndarray) -> np.ndarray:
+    """(N,) the masks of pixels that have no value, or are saturated or without data in an image.
+
+    mask : (N,) before; template : (N,) its mask; lost, edge : (N,) bool
+    """
+    mask[(template & bit("SAT", "SAT_TEMPLATE")) != 0] |= bit("SAT_TEMPLATE")
+    usable = lost & ((mask & bit(*UNUSABLE)) == 0)
+    mask[usable & edge] |= bit("EDGE")
+    mask[usable & ~edge] |= bit("SUSPECT")
+    filled = ~lost & ((mask & bit("NO_DATA")) != 0)
+    mask[filled] = (mask[filled] & ~bit("NO_DATA")) | bit("INTRP")
+    mask[lost] |= bit("NO_DATA")
+    return mask

@@ -1,7 +1,7 @@
 """How good a difference is: cell by cell, star by star, and whether it is good enough to be believed."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from gpudiff.model.frame import Difference, Quality
 from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.model.qa import CELL, KERNEL_STAR, side
 from gpudiff.model.tables import Table
-from gpudiff.science.noise import scatter
+from gpudiff.science.noise import scatters
 from gpudiff.science.stars import Stars
 
 CELL_PX, MOST_CELLS = 192, 8
@@ -177,7 +177,7 @@ def _cells(difference: Difference, stars: Table) -> Table:
     boxes = [(rows[j], rows[j + 1], columns[i], columns[i + 1]) for j in range(grid) for i in range(grid)]
     y0, y1, x0, x1 = np.array(boxes).T
     j, i = np.divmod(np.arange(grid * grid), grid)
-    sky = np.array([_sky(difference, *seen) for seen in _seen(difference, boxes)]).T
+    sky = _sky(difference, _seen(difference, boxes))
     columns_of = {"row": j, "column": i, "x0": x0, "x1": x1, "y0": y0, "y1": y1}
     columns_of |= dict(
         zip(("noiseRatio", "scoreStd", "background", "backgroundSigma", "lostFraction"), sky, strict=True)
@@ -205,24 +205,39 @@ def _seen(
         yield cells[n], step, [plane[n] for plane in thin[step]]
 
 
-def _sky(difference: Difference, cell: Tile, step: int, seen: list[np.ndarray]) -> tuple[float, ...]:
-    """(noise ratio, std of the score, mean, the same over sigma, lost share) of a cell's blank sky."""
-    whole, thin = cell.core, (slice(cell.y0, cell.y1, step), slice(cell.x0, cell.x1, step))
-    image, variance, matched, score = seen
-    with np.errstate(invalid="ignore"):
-        blank = np.isfinite(image) & (matched**2 < DARK**2 * variance)
-    blank &= (difference.mask[thin] & bit("DETECTED", "DETECTED_NEGATIVE", "STREAK")) == 0
-    sigma = np.sqrt(variance[blank])
-    ratio = image[blank] / sigma
-    noise = scatter(ratio)
-    near = np.abs(ratio) < 4
-    mean = float(ratio[near].mean()) if near.any() else np.nan
-    level = mean * float(np.median(sigma)) if near.any() else np.nan
-    usable = (difference.science.mask[whole] & bit(*UNUSABLE)) == 0
-    lost = ((difference.mask[whole] & bit("NO_DATA")) != 0) & usable
-    share = float(lost.sum() / usable.sum()) if usable.any() else np.nan
-    score = score[blank]
-    return noise, scatter(score) if score.any() else np.nan, level, mean, share
+def _sky(difference: Difference, seen: Iterable[tuple[Tile, int, list[np.ndarray]]]) -> list[np.ndarray]:
+    """[noise ratio, std of the score, mean, the same over sigma, lost share] of the cells' blank sky."""
+    ratios, scores, told = [], [], []
+    for cell, step, (image, variance, matched, score) in seen:
+        with np.errstate(invalid="ignore"):
+            blank = np.isfinite(image) & (matched**2 < DARK**2 * variance)
+        thin = slice(cell.y0, cell.y1, step), slice(cell.x0, cell.x1, step)
+        blank &= (difference.mask[thin] & bit("DETECTED", "DETECTED_NEGATIVE", "STREAK")) == 0
+        sigma = np.sqrt(variance[blank])
+        ratio, score = image[blank] / sigma, score[blank]
+        near = ratio[np.abs(ratio) < 4]
+        mean = float(near.mean()) if len(near) else np.nan
+        level = mean * float(np.median(sigma)) if len(near) else np.nan
+        told.append((level, mean, _lost_share(difference, cell)))
+        ratios.append(ratio)
+        scores.append(score if score.any() else score[:0])
+    return [scatters(_padded(ratios)), scatters(_padded(scores)), *np.array(told).T]
+
+
+def _lost_share(difference: Difference, cell: Tile) -> float:
+    """Share of a cell's usable pixels that have no value."""
+    usable = (difference.science.mask[cell.core] & bit(*UNUSABLE)) == 0
+    lost = (difference.mask[cell.core] & bit("NO_DATA")) != 0
+    number = np.count_nonzero(usable)
+    return np.count_nonzero(lost & usable) / number if number else np.nan
+
+
+def _padded(rows: list[np.ndarray]) -> np.ndarray:
+    """(N, n) float32 the rows, NaN behind them."""
+    out = np.full((len(rows), max(map(len, rows)) or 1), np.nan, np.float32)
+    for n, row in enumerate(rows):
+        out[n, : len(row)] = row
+    return out
 
 
 def _fields(difference: Difference, y: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from gpudiff.arrays import afar
-from gpudiff.arrays.afar import Afar, here
+from gpudiff.arrays.afar import Afar
+from gpudiff.arrays.cutouts import cutouts
+from gpudiff.arrays.stamps import stamps
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
 
@@ -62,14 +64,27 @@ def test_it_is_read_as_an_array_is(plane, there, name):
     np.testing.assert_array_equal(there[KEYS[name]], plane[KEYS[name]])
 
 
-def test_what_is_read_comes_down_in_squares_each_once(there):
+def test_what_is_read_comes_down_alone(there):
     there[np.array([1, 2]), np.array([1, 20])]
-    assert came(there) == 2 * 16 * 16 * 4
+    assert came(there) == 2 * 4
     there[0:16, 0:40]
-    assert came(there) == 16 * 16 * 4
-    for _ in range(2):
-        there[::7, ::7]
+    assert came(there) == 16 * 40 * 4
+    there[::7, ::7]
     assert came(there) == 10 * 15 * 4
+    stamps(there, np.array([5, 69]), np.array([0, 50]), 3)
+    assert came(there) == 2 * 7 * 7 * 4
+
+
+@pytest.mark.parametrize("at", [70, -71])
+def test_pixels_that_are_not_there_are_refused(there, at):
+    with pytest.raises(IndexError, match=f"expected places of 70 pixels, got {min(at, 3)} to {max(at, 3)}"):
+        there[np.array([3, at]), np.array([0, 0])]
+
+
+def test_squares_of_it_are_as_of_an_array(plane, there):
+    y, x = np.array([5, 69, 0]), np.array([0, 50, 100])
+    np.testing.assert_array_equal(stamps(there, y, x, 3), stamps(plane, y, x, 3))
+    np.testing.assert_array_equal(cutouts(there, x, y, 7), cutouts(plane, x, y, 7))
 
 
 def test_all_of_it_comes_down_once_for_all_else(plane, there):
@@ -82,17 +97,20 @@ def test_all_of_it_comes_down_once_for_all_else(plane, there):
 
 def test_pixels_are_written_on_the_device_and_on_the_host(plane, there):
     y, x = np.array([3, 69]), np.array([5, 100])
-    there[::3, ::5]
     there[y, x] *= 2
     plane[y, x] *= 2
     np.testing.assert_array_equal(there[y, x], plane[y, x])
     np.testing.assert_array_equal(there[::3, ::5], plane[::3, ::5])
-    there._forget()
+    np.testing.assert_array_equal(there, plane)
+    there[y, x] *= 3
+    plane[y, x] *= 3
+    np.testing.assert_array_equal(there, plane)
+    there._here = None
     np.testing.assert_array_equal(there, plane)
 
 
 def test_a_factor_and_a_sky_change_what_was_read_too(plane, there):
-    there[0:16, 0:16]
+    np.asarray(there)
     rows, columns = np.ones((SHAPE[0], 1), np.float32), np.full((1, SHAPE[1]), 0.25, np.float32)
     there *= 2
     there /= 3
@@ -120,21 +138,15 @@ def test_a_change_that_would_be_lost_is_refused(there):
         there += 1
 
 
-def test_beside_some_places_it_is_known_alone(plane, there):
-    y, x = np.array([15.4, -3.0]), np.array([20.6, 200.0])
-    seen = here(there, y, x)
-    assert came(there) == 3 * 16 * 16 * 4
-    np.testing.assert_array_equal(seen[15:17, 20:22], plane[15:17, 20:22])
-    assert here(plane, y, x) is plane
-
-
 # ---------------------------------------------------------------- the CUDA bodies
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
 def test_cuda_bodies_agree_with_the_definitions(launcher, plane, dtype):
     values = (100 * plane).astype(dtype)
     device = launcher.upload(values[None], dtype)
-    j, i = np.array([0, 4, 2, 4]), np.array([0, 6, 3, 1])
-    np.testing.assert_array_equal(afar.squares_cuda(launcher, device, j, i), afar.squares(values, j, i))
+    numbers = np.array([0, 7069, 300, 300])
+    np.testing.assert_array_equal(afar.pixels_cuda(launcher, device, numbers), afar.pixels(values, numbers))
+    y, x = np.array([0, 69, 35]), np.array([2, 100, 50])
+    np.testing.assert_array_equal(afar.stamps_cuda(launcher, device, y, x, 4), stamps(values, y, x, 4))
     rows, columns = np.array([0, 69, 5]), range(3, 101, 9)
     found = afar.lattice_cuda(launcher, device, rows, columns)
     np.testing.assert_array_equal(found, afar.lattice(values, rows, columns))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.cosmic_rays import cosmic_rays, fill, sharpest
+from gpudiff.arrays.cosmic_rays import cosmic_rays, fill, sharpest, suspects, suspects_cuda
+from gpudiff.arrays.stamps import positions
 
 
 def psf(sigma=1.7):
@@ -30,7 +31,9 @@ def with_stars(count=60, seed=2, sigma=1.7, flux=(2e3, 3e5)):
 
 def find(image, unusable=None, sigma=1.7):
     unusable = np.zeros(image.shape, bool) if unusable is None else unusable
-    return cosmic_rays(image, unusable, 10.0, 1.0, psf(sigma))
+    found = np.zeros(image.shape, bool)
+    found[cosmic_rays(image, unusable, 10.0, 1.0, psf(sigma))] = True
+    return found
 
 
 def test_a_hot_pixel_is_found_alone():
@@ -88,7 +91,8 @@ def test_unusable_pixels_are_not_reported():
 def test_unknown_gain_is_no_photon_noise():
     image = sky()
     image[50, 60] = 400
-    assert cosmic_rays(image, np.zeros(image.shape, bool), 10.0, np.inf, psf())[50, 60]
+    y, x = cosmic_rays(image, np.zeros(image.shape, bool), 10.0, np.inf, psf())
+    assert (y, x) == (50, 60)
 
 
 def test_holes_are_filled_from_round_them():
@@ -97,7 +101,7 @@ def test_holes_are_filled_from_round_them():
     truth, holes = image.copy(), np.zeros((40, 40), bool)
     holes[10:13, 20:22] = holes[30, 5] = True
     image[holes] = -1e6
-    fill(image, holes)
+    fill(image, *positions(holes))
     np.testing.assert_allclose(image, truth, atol=2)  # a slope of 2 a pixel
     np.testing.assert_array_equal(image[~holes], truth[~holes])
 
@@ -105,13 +109,13 @@ def test_holes_are_filled_from_round_them():
 def test_holes_at_the_corner_are_filled_from_inside():
     image, holes = np.full((20, 20), 7, np.float32), np.zeros((20, 20), bool)
     image[:2, :2], holes[:2, :2] = 1e9, True
-    fill(image, holes)
+    fill(image, *positions(holes))
     np.testing.assert_array_equal(image, 7)
 
 
 def test_an_image_of_holes_alone_ends():
     image = np.ones((12, 12), np.float32)
-    fill(image, np.ones((12, 12), bool))
+    fill(image, *positions(np.ones((12, 12), bool)))
     np.testing.assert_array_equal(image, 1)
 
 
@@ -122,3 +126,26 @@ def test_a_psf_is_sharpest_in_its_middle_and_a_ring_on_its_ridge():
     ring = np.exp(-0.5 * (np.hypot(axis, axis[:, None]) - 5) ** 2 / 1.2**2)
     # Across the ridge the neighbours are exp(-0.5 / 1.44) of it; in the hole they are brighter than the pixel.
     assert sharpest(ring)[0] == pytest.approx(np.exp(-0.5 / 1.44), abs=0.05)
+
+
+# ---------------------------------------------------------------- the CUDA body
+@pytest.mark.parametrize("gain", [1.0, np.inf])
+def test_cuda_body_lists_all_that_are_sharp_and_few_others(launcher, gain):
+    image = with_stars()[:150, :170].copy()
+    rng = np.random.default_rng(3)
+    image[rng.integers(0, 150, 40), rng.integers(0, 170, 40)] += 500
+    none = np.zeros(image.shape, bool)
+    at = suspects_cuda(launcher, launcher.upload(image[None], np.float32), 10.0, gain, sharpest(psf()))
+    bright = suspects(image, 10.0)
+    assert np.isin(at, bright).all()
+    np.testing.assert_array_equal(
+        cosmic_rays(image, none, 10.0, gain, psf(), at), cosmic_rays(image, none, 10.0, gain, psf())
+    )
+    assert len(at) < 60 < len(bright) / 10
+
+
+def test_cuda_body_lists_more_than_it_has_room_for_at_first(launcher):
+    image = np.zeros((40, 50), np.float32)
+    image[1:-1, 1:-1:2] = 900
+    at = suspects_cuda(launcher, launcher.upload(image[None], np.float32), 10.0, 1.0, [0.5] * 4)
+    np.testing.assert_array_equal(at, np.flatnonzero(image > 0))

@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from gpudiff.arrays.artefacts import add_streak
-from gpudiff.arrays.streaks import brightest_line, cells, cells_cuda, find_streaks, line_pixels, radon
+from gpudiff.arrays.streaks import brightest_line, cells, cells_cuda, find_streaks, line_pixels, radon, radon_cuda
 
 FWHM = 4.5
 WIDTH = FWHM / 2.3548
@@ -26,7 +26,7 @@ def line(size, angle, peak, x=None, y=None):
 def test_radon_sums_a_line_between_its_ends():
     image = np.zeros((8, 8), np.float32)
     image[np.arange(8) // 2 + 1, np.arange(8)] = 1  # rises 3 rows in 7 columns, from row 1
-    sums = radon(image)
+    [sums] = radon(image[None])
     assert sums.shape == (8, 16)
     assert sums[3, 8 + 1] >= 7  # the discrete line of that slope may miss one pixel of ours
     assert sums.sum(1)[0] == 8  # slope 0: every pixel in one row's sum
@@ -34,7 +34,7 @@ def test_radon_sums_a_line_between_its_ends():
 
 def test_radon_keeps_the_total_for_every_slope():
     image = np.random.default_rng(2).standard_normal((16, 16)).astype(np.float32)
-    np.testing.assert_allclose(radon(image).sum(1), image.sum(), rtol=1e-4, atol=1e-3)  # float32 sums
+    np.testing.assert_allclose(radon(image[None])[0].sum(1), image.sum(), rtol=1e-4, atol=1e-3)  # float32 sums
 
 
 def test_an_image_without_values_has_no_line():
@@ -116,3 +116,15 @@ def test_cuda_body_agrees_with_the_definition(launcher, batch, shape, side):
     scores = np.random.default_rng(batch).normal(0, 4, (batch, *shape)).astype(np.float32)
     for found, score in zip(cells_cuda(launcher, scores, side), scores, strict=True):
         np.testing.assert_allclose(found, cells(score, side), atol=1e-6)  # float32 sums
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (13, 20), (40, 32)])
+def test_cuda_body_of_the_sums_along_lines_agrees_with_the_definition(launcher, shape):
+    images = np.random.default_rng(7).normal(size=(3, *shape)).astype(np.float32)
+    np.testing.assert_array_equal(radon_cuda(launcher, images), radon(images))
+
+
+def test_the_brightest_line_is_the_same_whoever_sums(launcher):
+    image = np.random.default_rng(8).normal(size=(40, 33)).astype(np.float32)
+    image[np.arange(30) + 3, np.arange(30)] += 3
+    assert brightest_line(image, lambda images: radon_cuda(launcher, images)) == brightest_line(image)
