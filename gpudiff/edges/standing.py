@@ -108,6 +108,7 @@ def _sinks(reader: LedgerReader, told: dict[str, Any], now: float) -> list[dict[
         since = waits["since_tai"]
         wait_s = None if since is None else round(max(0.0, (now - since) * 86400), 1)
         counts = {"frames": waits["frames"], "alerts": waits["alerts"], "wait_s": wait_s}
+        said = {"refused": 0, "trouble": ""} | said  # an older program may have written it
         since_start = {"delivered": said["alerts"], "refused": said["refused"], "errors": said["errors"]}
         found.append({"name": name, **counts, **since_start, "trouble": said["trouble"]})
     return found
