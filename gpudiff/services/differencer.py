@@ -6,8 +6,10 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from gpudiff.edges import folder
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.endpoint import endpoint_in
@@ -23,6 +25,7 @@ from gpudiff.model.errors import (
     LostSegment,
     MustStop,
     NeighbourLost,
+    StoreFailed,
 )
 from gpudiff.model.frame import FrameId
 from gpudiff.services import log
@@ -54,7 +57,7 @@ class Differencer:
         """Binds the socket and starts the workers.
 
         Raises BadConfiguration for an endpoint that cannot be bound, StoreFailed for a directory that cannot
-        be written, NoTemplate for a template folder that is absent.
+        be written or that another differencer has, NoTemplate for a template folder that is absent.
         """
         service = settings.configuration.service
         known_positions(settings.known_objects)  # refused here rather than by each worker
@@ -66,6 +69,7 @@ class Differencer:
         bind = endpoint_in(settings.directory, settings.frames)
         self.associators = Associators(settings.regions, keys_by_endpoint(security, settings.regions.keys))
         self.reception = Reception(bind, service, letters, security, self.associators)
+        self._lock = self._own(settings.directory)
         self.endpoint, self.metrics = self.reception.router.endpoint, self.reception.metrics
         self.intake = self.reception.intake
         ring = str(self.reception.rings.path) if self.reception.rings else ""
@@ -114,8 +118,17 @@ class Differencer:
         self.pool.close()
         self.reception.close()
         self.associators.close()
+        os.close(self._lock)
         os.close(self._wake)
         os.close(self._waker)
+
+    def _own(self, directory: Path) -> int:
+        """The lock of the directory."""
+        try:
+            return folder.own(directory, "differencer")
+        except StoreFailed:
+            self.reception.close()
+            raise
 
     def alive(self) -> str:
         """Why this differencer should be started anew, '' while its loop turns."""

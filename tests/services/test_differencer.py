@@ -211,6 +211,11 @@ def test_workers_end_with_the_service_and_leave_nothing(tmp_path, associator):
     assert list(tmp_path.glob("*.ipc")) == []
 
 
+def test_a_directory_that_another_differencer_has_is_refused(service):
+    with pytest.raises(StoreFailed, match="expected no other differencer"):
+        Differencer(service.settings)
+
+
 def test_a_template_folder_that_is_absent_is_refused(tmp_path):
     with pytest.raises(NoTemplate):
         Differencer(Settings(tmp_path, tmp_path / "absent", "tcp://127.0.0.1:*", "tcp://127.0.0.1:9"))
