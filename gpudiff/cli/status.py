@@ -133,7 +133,7 @@ def _frames(said: dict[str, Any], associator: dict[str, Any]) -> Iterator[tuple[
     yield "workers", f"{workers}, {said.get('worker_restarts', 0)} restarted"
     yield "results", f"{_counts(said, 'sources', 'alerts')}  objects {associator.get('objects', '-')}"
     others = said.get("associators", {})
-    for endpoint, one in others.items() if len(others) > 1 else ():
+    for endpoint, one in () if associator and len(others) == 1 else others.items():
         state = "[green]connected[/]" if one["connected"] else f"[bold red]{one['refused'] or 'away'}[/]"
         yield "associators" if endpoint == next(iter(others)) else "", f"{state}  {escape(endpoint)}"
     if said.get("away"):

@@ -121,6 +121,13 @@ def test_where_only_the_differencer_is_no_ledger_is_missed(tmp_path, capsys):
     assert "expected a ledger" not in said
 
 
+def test_an_associator_elsewhere_that_is_away_is_told(tmp_path, capsys):
+    only = {"tcp://10.0.0.4:5571": {"connected": False, "refused": ""}}
+    (tmp_path / "status.json").write_text(json.dumps(BUSY["differencer"] | {"associators": only}))
+    assert main(["status", str(tmp_path), "--once"]) == 0
+    assert "away  tcp://10.0.0.4:5571" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("height", "visits"), [(20, 1), (29, 6), (60, 8)])
 def test_the_live_view_shows_as_many_visits_as_fit(height, visits):
     latency = BUSY["visits"][0]["latency"] | {"count": 9}
