@@ -15,10 +15,12 @@ from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.endpoint import endpoint_in
 from gpudiff.edges.keys import keys_by_endpoint
 from gpudiff.edges.positions import known_positions
+from gpudiff.edges.reliability_model import model_named
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import wait
 from gpudiff.model.errors import (
     AssociatorAway,
+    BadConfiguration,
     ChecksumMismatch,
     GpudiffError,
     InputRejected,
@@ -57,10 +59,11 @@ class Differencer:
         """Binds the socket and starts the workers.
 
         Raises BadConfiguration for an endpoint that cannot be bound, StoreFailed for a directory that cannot
-        be written or that another differencer has, NoTemplate for a template folder that is absent.
+        be written or that another differencer has, NoTemplate for a template folder that is absent, and as
+        `_check_inputs` does.
         """
         service = settings.configuration.service
-        known_positions(settings.known_objects)  # refused here rather than by each worker
+        _check_inputs(settings)
         self.attempts, self.lease_s = service.attempts, service.lease_s
         self._status_file = settings.directory / "status.json"
         letters = DeadLetters(settings.directory / "dead")
@@ -337,6 +340,18 @@ class Differencer:
         busy = {"busy": sum(one.at_work > 0 for one in self.pool.workers), "at_a_time": self.pool.room}
         more = {**busy, **self.intake.report(), **self.backlog.report(), "associators": self.associators.report()}
         self.metrics.write(self._status_file, len(self.intake.held), len(self.intake.queue), pids, state, more)
+
+
+def _check_inputs(settings: Settings) -> None:
+    """Refuse here, rather than by each worker or frame, what workers are to read.
+
+    Raises BadConfiguration, UnreadableFile.
+    """
+    known_positions(settings.known_objects)
+    model_named(settings.configuration.reliability.model)
+    calibrations = settings.configuration.service.calibrations
+    if calibrations and not Path(calibrations).is_dir():
+        raise BadConfiguration(f"[service] calibrations: expected a folder, {calibrations} is none")
 
 
 def _last(kind: type[GpudiffError], name: str, reason: str, held: Held) -> GpudiffError:
