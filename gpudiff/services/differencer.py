@@ -43,6 +43,8 @@ from gpudiff.services.workers import Seat, WorkerPool, WorkerProcess
 
 TURN_S = 1.0
 """The loop looks at its clocks at least this often."""
+TURNS_A_LEASE = 12
+"""And this often: a beat (reception.BEATS_A_LEASE) is late by a turn, and three are to fit into a lease."""
 STILL_S = 30.0
 """A loop that has not turned for so long hangs."""
 
@@ -164,7 +166,7 @@ class Differencer:
         sources: list[Any] = [self._wake, *(seat.pair for seat in seats), *(one.alive for one in workers)]
         if not self._stopping:
             sources.append(self.reception.router)
-        ready = wait(sources, min(TURN_S, self.lease_s / 4))
+        ready = wait(sources, min(TURN_S, self.lease_s / TURNS_A_LEASE))
         if self._wake in ready:
             os.read(self._wake, 1 << 10)
         if self.reception.router in ready:
