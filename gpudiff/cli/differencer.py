@@ -61,6 +61,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(said, file=sys.stderr, flush=True)
     if arguments.metrics is not None:
         port = differencer.metrics.serve(arguments.metrics, differencer.alive, differencer.ready)
-        print(f"counters: http://127.0.0.1:{port}/metrics", file=sys.stderr)
+        log.say("metrics", port=port)
     differencer.run(lambda endpoint: print(f"ready: frames {endpoint}", flush=True))
     return 0

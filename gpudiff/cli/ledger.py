@@ -49,7 +49,9 @@ def _visits(directory: Path, configuration: Configuration) -> int:
 
     store = configuration.ledger.store
     reader = LedgerReader(directory / "ledger.sqlite" if store == "sqlite" else store)
-    table = Table("visit", "state", "ok", "missing", "failed", "suspect", "known", "moving", "new")
+    table = Table(box=None, pad_edge=False)
+    for name in ("visit", "state", "ok", "missing", "failed", "suspect", "known", "moving", "new"):
+        table.add_column(name, no_wrap=True)
     for row in reader.visits():
         counts = reader.counts(row["visit"])
         names = ("ok", "missing", "failed", "suspect", "known", "moving", "new")

@@ -74,7 +74,8 @@ def view(found: "Standing", directory: Path) -> "Group":
 
     parts: list[Any] = [Text(f"gpudiff  {directory}", style="bold"), _lines(found)]
     if found.sinks:
-        parts += [Text(), _sinks(found)]
+        troubles = [Text(f"  {one['name']}: {one['trouble']}", "yellow") for one in found.sinks if one["trouble"]]
+        parts += [Text(), _sinks(found), *troubles]
     elsewhere = bool(found.differencer) and not found.associator
     if not (found.trouble and elsewhere):  # else the ledger is where the associator is
         parts += [Text(), _visits(found), *([Text(found.trouble, style="red")] if found.trouble else [])]
@@ -132,7 +133,7 @@ def _frames(said: dict[str, Any], associator: dict[str, Any]) -> Iterator[tuple[
     yield "workers", f"{workers}, {said.get('worker_restarts', 0)} restarted"
     yield "results", f"{_counts(said, 'sources', 'alerts')}  objects {associator.get('objects', '-')}"
     others = said.get("associators", {})
-    for endpoint, one in others.items() if len(others) > 1 else ():
+    for endpoint, one in () if associator and len(others) == 1 else others.items():
         state = "[green]connected[/]" if one["connected"] else f"[bold red]{one['refused'] or 'away'}[/]"
         yield "associators" if endpoint == next(iter(others)) else "", f"{state}  {escape(endpoint)}"
     if said.get("away"):
@@ -160,11 +161,13 @@ def _sinks(found: "Standing") -> Any:
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("sink", overflow="fold")
-    for name in ("frames", "alerts wait", "for s", "delivered", "errors"):
+    for name in ("frames", "alerts wait", "for s", "delivered", "refused", "errors"):
         table.add_column(name, justify="right")
     for one in found.sinks:
-        numbers = [one["frames"], one["alerts"], _seconds(one["wait_s"]), one["delivered"], one["errors"]]
-        table.add_row(escape(one["name"]), *map(str, numbers), style="yellow" if one["frames"] else "")
+        counts = [one[key] for key in ("delivered", "refused", "errors")]
+        numbers = [one["frames"], one["alerts"], _seconds(one["wait_s"]), *counts]
+        style = "yellow" if one["frames"] or one["refused"] else ""
+        table.add_row(escape(one["name"]), *map(str, numbers), style=style)
     return table
 
 

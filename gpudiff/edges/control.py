@@ -88,14 +88,19 @@ def receipt(value: Receipt) -> list[bytes]:
 def decode(parts: Sequence[bytes | memoryview]) -> dict[str, Any]:
     """A control message as a dict with at least `say`; raises BadMessage."""
     if len(parts) != 2 or bytes(parts[0][:5]) != CONTROL or len(parts[1]) > MAX_BYTES:
-        raise BadMessage(f"expected [GDC1, JSON of at most {MAX_BYTES} bytes], got {len(parts)} parts")
+        raise BadMessage(f"expected [GDC1, JSON of at most {MAX_BYTES} bytes], got {sizes(parts)}")
     try:
         message = json.loads(bytes(parts[1]))
     except (ValueError, RecursionError) as error:
         raise BadMessage(f"control message: expected JSON: {error}") from None
     if not isinstance(message, dict) or not isinstance(message.get("say"), str):
-        raise BadMessage('control message: expected an object with "say"')
+        raise BadMessage(f'control message: expected an object with "say", a string, got {message!r:.60}')
     return message
+
+
+def sizes(parts: Sequence[bytes | memoryview]) -> str:
+    """What a message is made of: `parts of 4, 70021 bytes`."""
+    return f"parts of {', '.join(str(len(part)) for part in parts[:5])} bytes"
 
 
 def as_receipt(message: dict[str, Any]) -> Receipt:

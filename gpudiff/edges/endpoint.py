@@ -3,6 +3,7 @@
 import hashlib
 import ipaddress
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from gpudiff.model.errors import BadConfiguration
 
 IPC_PATH_BYTES = 107
 """Longest path of a Unix socket: sun_path of unix(7), less its final zero."""
+MAX_PORT = (1 << 16) - 1
 
 
 def beyond_this_machine(endpoint: str) -> bool:
@@ -24,12 +26,16 @@ def beyond_this_machine(endpoint: str) -> bool:
 
 
 def endpoint_in(directory: Path, endpoint: str) -> str:
-    """The endpoint with `{directory}` filled in, port 0 as `*`, and a Unix socket's path made short enough.
+    """Where to bind: `{directory}` filled in, port 0 as `*`, and a Unix socket's path made short enough.
 
     A path beyond the system's limit becomes one under the temporary folder, named after the directory, in a
     folder that only this user can read: every program that is given the same directory finds the same one.
+    Raises BadConfiguration for what is neither tcp://HOST:PORT nor ipc://PATH.
     """
     filled = endpoint.replace("{directory}", str(directory.resolve()))
+    port = re.fullmatch(r"tcp://\S+:(\d{1,5}|\*)", filled)
+    if not filled.startswith("ipc://") and (port is None or (port[1].isdigit() and int(port[1]) > MAX_PORT)):
+        raise BadConfiguration(f"{endpoint}: expected tcp://HOST:PORT, PORT at most {MAX_PORT}, or ipc://PATH")
     if filled.startswith("tcp://") and filled.endswith(":0"):
         return filled[:-1] + "*"
     if not filled.startswith("ipc://") or len(os.fsencode(filled[6:])) <= IPC_PATH_BYTES:

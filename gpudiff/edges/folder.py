@@ -45,3 +45,11 @@ def lock(path: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def own(directory: Path, program: str) -> int:
+    """The lock of a directory that has one such program at most; raises StoreFailed when another one holds it."""
+    held = lock(directory / f"{program}.lock")
+    if held is None:
+        raise StoreFailed(f"{directory}: expected no other {program}, one owns this directory")
+    return held

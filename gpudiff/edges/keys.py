@@ -69,7 +69,7 @@ def read(path: Path) -> Pair:
     found = {half: re.search(rf"^\s*{half}-key\s*=\s*{Z85}", text, re.MULTILINE) for half in ("public", "secret")}
     public, secret = found["public"], found["secret"]
     if public is None:
-        raise BadConfiguration(f"{path}: expected a key file with a public-key")
+        raise BadConfiguration(f'{path}: expected a key file, with a line public-key = "40 characters"')
     if secret is None:
         return Pair(public.group(1).encode())
     if mode & 0o077:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from gpudiff.edges.control import CONTROL
+from gpudiff.edges.control import CONTROL, sizes
 from gpudiff.edges.control import decode as decode_control
 from gpudiff.model.errors import BadMessage, InputRejected, MissingKey, UnreadableFile, WrongCoordinates
 from gpudiff.model.next_visit import HORIZONS, NAN, NextVisit
@@ -38,7 +38,7 @@ class Message(msgspec.Struct):
     nimages: int | None = None
     detectors: list[int] | None = None
     supersedes: list[int] | None = None
-    cancelled: bool = False
+    cancelled: bool | None = None
     valid_until: float | None = None
     groupId: str | None = None
     instrument: str | None = None
@@ -49,7 +49,7 @@ class Message(msgspec.Struct):
 def decode(parts: Sequence[bytes | memoryview]) -> NextVisit:
     """The visit in a message.  Raises MissingKey, WrongCoordinates, BadMessage."""
     if len(parts) != 2 or bytes(parts[0][:5]) != ANNOUNCE or len(parts[1]) > MAX_BYTES:
-        raise BadMessage(f"next visit: expected [GDN1, JSON of at most {MAX_BYTES} bytes], got {len(parts)} parts")
+        raise BadMessage(f"next visit: expected [GDN1, JSON of at most {MAX_BYTES} bytes], got {sizes(parts)}")
     return from_json(bytes(parts[1]))
 
 
@@ -164,17 +164,19 @@ def _checked(said: Message) -> NextVisit:
     ra, dec = said.position
     detectors, supersedes = said.detectors or [], said.supersedes or []
     good = {
-        "visit": 0 <= said.visit < 1 << 39,
-        "revision": 0 <= said.revision < 1 << 31,
-        "horizon": said.horizon in HORIZONS,
-        "position": 0 <= ra < 360 and -90 <= dec <= 90,
-        "cameraAngle": math.isfinite(said.cameraAngle),
-        "detectors": all(0 <= detector < 256 for detector in detectors),
-        "nimages": (said.nimages or 0) >= 0,
+        "visit": (0 <= said.visit < 1 << 39, "0 to 2^39 - 1"),
+        "revision": (0 <= said.revision < 1 << 31, "0 to 2^31 - 1"),
+        "horizon": (said.horizon in HORIZONS, f"one of {HORIZONS}"),
+        "position": (0 <= ra < 360 and -90 <= dec <= 90, "[0 to 360 (not included), -90 to 90]"),
+        "cameraAngle": (math.isfinite(said.cameraAngle), "a number"),
+        "detectors": (all(0 <= detector < 256 for detector in detectors), "0 to 255 each"),
+        "nimages": ((said.nimages or 0) >= 0, "0 or more"),
     }
-    wrong = [f"{key} {getattr(said, key)!r}" for key, fine in good.items() if not fine]
+    wrong = [
+        f"{key}: expected {what}, got {getattr(said, key)!r}" for key, (fine, what) in good.items() if not fine
+    ]
     if wrong:
-        raise BadMessage(f"next visit {said.visit}: expected values that can be, got {', '.join(wrong)}")
+        raise BadMessage(f"next visit {said.visit}: {'; '.join(wrong)}")
     return NextVisit(
         visit=said.visit,
         revision=said.revision,
@@ -188,7 +190,7 @@ def _checked(said: Message) -> NextVisit:
         images=said.nimages or 0,
         detectors=tuple(detectors),
         supersedes=tuple(supersedes),
-        cancelled=said.cancelled,
+        cancelled=bool(said.cancelled),
         valid_until=_number(said.valid_until),
         group=said.groupId or "",
         instrument=said.instrument or "",

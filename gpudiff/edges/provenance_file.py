@@ -6,9 +6,10 @@ that is not whole is passed over, as the ledger has the steps too.
 """
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.model.errors import StoreFailed
@@ -21,10 +22,10 @@ def keep_steps(
     folder: Path, visit: int, fingerprint: str, steps: Sequence[dict[str, Any]], after: str = ""
 ) -> None:
     """Add the steps behind a fingerprint, before its alerts are there.  Raises StoreFailed."""
-    line = json.dumps({"fingerprint": fingerprint, "after": after, "steps": chain(steps, after)})
+    line = json.dumps({"fingerprint": fingerprint, "after": after, "steps": chain(steps, after)}).encode() + b"\n"
     try:
-        with open(folder / f"{visit}{SUFFIX}", "ab") as file:
-            file.write(f"\n{line}\n".encode())  # the line before may be torn
+        with open(folder / f"{visit}{SUFFIX}", "a+b") as file:
+            file.write(b"\n" + line if _torn(file) else line)
     except OSError as error:
         raise StoreFailed(f"{folder}: {error.strerror}") from None
 
@@ -43,6 +44,14 @@ def stored_steps(folder: Path, fingerprint: str, more: Sequence[Path] = ()) -> l
         found = [*links[wanted]["steps"], *found]
         wanted = links[wanted].get("after", "")
     return found or _of_ledger(folder.parent / "ledger.sqlite", fingerprint)
+
+
+def _torn(file: BinaryIO) -> bool:
+    """Whether the last line is not whole, as a crash leaves it."""
+    if not file.tell():
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read() != b"\n"
 
 
 def _files(folder: Path) -> list[Path]:

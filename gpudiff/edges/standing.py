@@ -34,7 +34,8 @@ class Standing:
     """differencer, associator : what status.json and associator.json say, {} without one; `running` is whether
         the process that wrote it lives
     sinks : of each its name, how many frames and alerts are archived but not yet delivered to it, for how long the
-        first of them has waited (wait_s, None when nothing does), how many were delivered since the start, errors
+        first of them has waited (wait_s, None when nothing does), how many were delivered and refused since the
+        start, errors, and the trouble that it has now, '' for none
     held : alerts that wait for a rule (gpudiff ledger)
     hour : the last one: visits, frames, alerts committed, and the latency of those that are published
     visits : the last ones, as LedgerReader.visits says, with their `states` (detectors by state) and `latency`
@@ -107,7 +108,9 @@ def _sinks(reader: LedgerReader, told: dict[str, Any], now: float) -> list[dict[
         since = waits["since_tai"]
         wait_s = None if since is None else round(max(0.0, (now - since) * 86400), 1)
         counts = {"frames": waits["frames"], "alerts": waits["alerts"], "wait_s": wait_s}
-        found.append({"name": name, **counts, "delivered": said["alerts"], "errors": said["errors"]})
+        said = {"refused": 0, "trouble": ""} | said  # an older program may have written it
+        since_start = {"delivered": said["alerts"], "refused": said["refused"], "errors": said["errors"]}
+        found.append({"name": name, **counts, **since_start, "trouble": said["trouble"]})
     return found
 
 

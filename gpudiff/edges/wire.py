@@ -193,7 +193,7 @@ def frame_in(envelope: Envelope) -> Frame:
             saturation=header.saturation,
             wcs=wcs(header),
             psf=None if header.psf is None else _decode_psf(header.psf, name),
-            unit=header.unit,
+            unit="adu" if header.unit is None else header.unit,
             zero_point=header.zero_point,
             calibrated=header.calibrated,
         )
@@ -244,7 +244,8 @@ def _check_plane(name: str, plane: PlaneHeader, shape: tuple[int, int], size: in
     if plane.dtype not in DTYPES[plane.name]:
         raise BadMessage(f"{name}: dtype is {plane.dtype!r}, expected one of {DTYPES[plane.name]}")
     if plane.shape != shape or min(plane.shape) < 1:
-        raise BadMessage(f"{name}: shape is {plane.shape}, expected {shape}, each at least 1")
+        wanted = shape if min(shape) > 0 else "at least 1 of each"
+        raise BadMessage(f"{name}: shape is {plane.shape}, expected {wanted}")
     expected = plane.shape[0] * plane.shape[1] * np.dtype(plane.dtype).itemsize
     if not expected == plane.bytes == size:
         raise BadMessage(f"{name}: {expected} bytes by its shape, {plane.bytes} by its header, {size} came")

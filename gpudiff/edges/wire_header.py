@@ -39,7 +39,8 @@ class PlaneHeader(msgspec.Struct):
 
 
 class Header(msgspec.Struct, kw_only=True):
-    """The JSON header.  A key without a default is required; None (null) means that nobody knows."""
+    """The JSON header.  A key without a default is required; None (null) means that nobody knows,
+    and of another key that it is absent."""
 
     visit: Visit
     snap: Snap
@@ -58,11 +59,11 @@ class Header(msgspec.Struct, kw_only=True):
     boresight_dec: float | None = None
     rotation_deg: float | None = None
     psf: Any = None
-    unit: Unit = "adu"
+    unit: Unit | None = None
     zero_point: Magnitude | None = None
     calibrated: bool | None = None
     sent_tai: Days | None = None
-    attempt: Attempt = 1
+    attempt: Attempt | None = None
 
     @property
     def frame(self) -> FrameId:

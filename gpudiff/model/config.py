@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -249,6 +250,14 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
 }
 """Least and greatest value; a NaN is out of every range."""
 
+ENDPOINT = (r"tcp://\S+:(\d+|\*)|ipc://.+", "tcp://HOST:PORT or ipc://PATH")
+FORMS = {
+    ("service", "frames"): ENDPOINT,
+    ("service", "detections"): ENDPOINT,
+    ("ledger", "store"): (r"sqlite|postgres(ql)?://.+", "sqlite or a postgresql:// URL"),
+}
+"""What a text must look like: a pattern, and how it is called."""
+
 REGIONS = ("service", "associators")
 ODD = {("service", "cutout_size")}
 
@@ -354,6 +363,9 @@ def _expected(expected: Any, section: str, key: str, value: Any) -> str:
         return expected.__name__
     if value not in CHOICES.get((section, key), (value,)) and value == value:
         return f"one of {CHOICES[section, key]}"
+    pattern, form = FORMS.get((section, key), ("", ""))
+    if form and not re.fullmatch(pattern, value):
+        return form
     if (section, key) in ODD and value % 2 == 0:
         return "an odd number"
     low, high = RANGES.get((section, key), (-inf, inf))

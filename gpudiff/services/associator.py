@@ -28,7 +28,7 @@ from gpudiff.model.association import KINDS
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.clock import tai_now
 from gpudiff.model.config import Configuration
-from gpudiff.model.errors import BadMessage, GpudiffError, MustStop, StoreFailed
+from gpudiff.model.errors import BadMessage, GpudiffError, MustStop
 from gpudiff.model.forced import MadeUp
 from gpudiff.model.frame import FrameId
 from gpudiff.model.outgoing import Sink
@@ -94,7 +94,7 @@ class Associator:
         self.metrics = AssociatorMetrics()
         self._done: list[Done] = []
         self.directory, self.alerts = directory, directory / "alerts"
-        self._lock = own(directory)
+        self._lock = folder.own(directory, "associator")
         store = configuration.ledger.store
         where = directory / "ledger.sqlite" if store == "sqlite" else store
         self.ledger = Ledger(where)
@@ -362,14 +362,6 @@ class Associator:
 def made_up(batch: DetectionBatch) -> MadeUp:
     """A batch's forced photometry alone."""
     return MadeUp(batch.observation.frame, batch.fingerprint, batch.unit, batch.zero_point, batch.forced)
-
-
-def own(directory: Path) -> int:
-    """The lock of the directory; raises StoreFailed when somebody holds it."""
-    held = folder.lock(directory / "associator.lock")
-    if held is None:
-        raise StoreFailed(f"{directory}: expected no other associator, one owns this directory")
-    return held
 
 
 def _list(frame: FrameId) -> list[int]:

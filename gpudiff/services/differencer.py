@@ -6,23 +6,28 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from gpudiff.edges import folder
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.endpoint import endpoint_in
 from gpudiff.edges.keys import keys_by_endpoint
 from gpudiff.edges.positions import known_positions
+from gpudiff.edges.reliability_model import model_named
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.edges.transport import wait
 from gpudiff.model.errors import (
     AssociatorAway,
+    BadConfiguration,
     ChecksumMismatch,
     GpudiffError,
     InputRejected,
     LostSegment,
     MustStop,
     NeighbourLost,
+    StoreFailed,
 )
 from gpudiff.model.frame import FrameId
 from gpudiff.services import log
@@ -38,6 +43,8 @@ from gpudiff.services.workers import Seat, WorkerPool, WorkerProcess
 
 TURN_S = 1.0
 """The loop looks at its clocks at least this often."""
+TURNS_A_LEASE = 12
+"""And this often: a beat (reception.BEATS_A_LEASE) is late by a turn, and three are to fit into a lease."""
 STILL_S = 30.0
 """A loop that has not turned for so long hangs."""
 
@@ -54,10 +61,11 @@ class Differencer:
         """Binds the socket and starts the workers.
 
         Raises BadConfiguration for an endpoint that cannot be bound, StoreFailed for a directory that cannot
-        be written, NoTemplate for a template folder that is absent.
+        be written or that another differencer has, NoTemplate for a template folder that is absent, and as
+        `_check_inputs` does.
         """
         service = settings.configuration.service
-        known_positions(settings.known_objects)  # refused here rather than by each worker
+        _check_inputs(settings)
         self.attempts, self.lease_s = service.attempts, service.lease_s
         self._status_file = settings.directory / "status.json"
         letters = DeadLetters(settings.directory / "dead")
@@ -66,6 +74,7 @@ class Differencer:
         bind = endpoint_in(settings.directory, settings.frames)
         self.associators = Associators(settings.regions, keys_by_endpoint(security, settings.regions.keys))
         self.reception = Reception(bind, service, letters, security, self.associators)
+        self._lock = self._own(settings.directory)
         self.endpoint, self.metrics = self.reception.router.endpoint, self.reception.metrics
         self.intake = self.reception.intake
         ring = str(self.reception.rings.path) if self.reception.rings else ""
@@ -114,8 +123,17 @@ class Differencer:
         self.pool.close()
         self.reception.close()
         self.associators.close()
+        os.close(self._lock)
         os.close(self._wake)
         os.close(self._waker)
+
+    def _own(self, directory: Path) -> int:
+        """The lock of the directory."""
+        try:
+            return folder.own(directory, "differencer")
+        except StoreFailed:
+            self.reception.close()
+            raise
 
     def alive(self) -> str:
         """Why this differencer should be started anew, '' while its loop turns."""
@@ -148,7 +166,7 @@ class Differencer:
         sources: list[Any] = [self._wake, *(seat.pair for seat in seats), *(one.alive for one in workers)]
         if not self._stopping:
             sources.append(self.reception.router)
-        ready = wait(sources, min(TURN_S, self.lease_s / 4))
+        ready = wait(sources, min(TURN_S, self.lease_s / TURNS_A_LEASE))
         if self._wake in ready:
             os.read(self._wake, 1 << 10)
         if self.reception.router in ready:
@@ -324,6 +342,18 @@ class Differencer:
         busy = {"busy": sum(one.at_work > 0 for one in self.pool.workers), "at_a_time": self.pool.room}
         more = {**busy, **self.intake.report(), **self.backlog.report(), "associators": self.associators.report()}
         self.metrics.write(self._status_file, len(self.intake.held), len(self.intake.queue), pids, state, more)
+
+
+def _check_inputs(settings: Settings) -> None:
+    """Refuse here, rather than by each worker or frame, what workers are to read.
+
+    Raises BadConfiguration, UnreadableFile.
+    """
+    known_positions(settings.known_objects)
+    model_named(settings.configuration.reliability.model)
+    calibrations = settings.configuration.service.calibrations
+    if calibrations and not Path(calibrations).is_dir():
+        raise BadConfiguration(f"[service] calibrations: expected a folder, {calibrations} is none")
 
 
 def _last(kind: type[GpudiffError], name: str, reason: str, held: Held) -> GpudiffError:

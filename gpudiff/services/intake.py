@@ -67,7 +67,7 @@ class Intake:
         Raises NoCredit when the client, or the service, holds all it can; BadMessage when the frame is in
         hand with other pixels, or other words about them.
         """
-        frame, attempt = envelope.frame, envelope.header.attempt
+        frame, attempt = envelope.frame, envelope.header.attempt or 1
         known = self._finished.get(frame)
         if known and known[0] == envelope.content:
             return replace(known[1], attempt=attempt, status="duplicate")

@@ -8,8 +8,9 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gpudiff.edges import aligned, archive
 from gpudiff.edges.alert_schema import SCHEMA_ID
@@ -36,6 +37,8 @@ class Follower:
 
     seq : everything up to this number of the outbox is delivered or refused
     deferred : whether to wait, for a sink of full alerts while the load is too high; idle : whether it does so
+    alerts, refused : so many were delivered, will never be; errors : offers that failed
+    trouble : why the last offer failed, '' when it did not
     done : what was delivered and is not in the ledger yet, with the moment, time.monotonic()
     """
 
@@ -48,6 +51,8 @@ class Follower:
     idle: bool = False
     errors: int = 0
     alerts: int = 0
+    refused: int = 0
+    trouble: str = ""
     wake: threading.Event = field(default_factory=threading.Event)
     stopping: threading.Event = field(default_factory=threading.Event)
     memory: memoryview = field(default_factory=aligned.buffer)
@@ -57,6 +62,11 @@ class Follower:
     def settle_s(self) -> float:
         """How long the sink needs: when it is new, for its readers to come back; for what it took to leave."""
         return float(getattr(self.sink, "settle_s", 0.0))
+
+    @property
+    def state(self) -> "State":
+        """How far it is."""
+        return State(self.seq, self.alerts, self.errors, self.refused, self.trouble)
 
     def settled(self) -> list[Delivered]:
         """What has been delivered for long enough to be sure, taken out of `done`; all of it after the end."""
@@ -99,10 +109,10 @@ class Follower:
                 batch = outgoing(reader, self.folder, one, self.memory)
                 self._note(one, batch, self.sink.publish(batch))
                 return True
-            except (NeighbourLost, StoreFailed):  # not the alerts' fault: they are offered again
-                self.errors += 1
+            except (NeighbourLost, StoreFailed) as error:  # not the alerts' fault: they are offered again
+                self._failed(error)
             except Exception as error:  # whatever a sink trips over is its own, not the others'
-                self.errors += 1
+                self._failed(error)
                 failures += 1
                 if failures == ATTEMPTS:
                     self._bury(reader, one, error)
@@ -111,36 +121,45 @@ class Follower:
             pause = min(2 * pause, LONGEST_PAUSE_S)
         return False
 
+    def _failed(self, error: Exception) -> None:
+        self.errors += 1
+        self.trouble = told(error)
+
     def _note(self, one: Pending, batch: OutgoingBatch, delivery: Delivery) -> None:
         self.alerts += delivery.delivered
+        self.trouble = ""
         refused = [(which, one.revision, reason) for which, reason in delivery.refused]
         self._advance(one, refused)
 
     def _bury(self, reader: LedgerReader, one: Pending, error: Exception) -> None:
-        name = error.name if isinstance(error, GpudiffError) else type(error).__name__
         ids = reader.batch_sources(one.frame, one.revision)["diaSourceId"].tolist()
-        self._advance(one, [(which, one.revision, f"{name}: {error}") for which in ids])
+        self._advance(one, [(which, one.revision, told(error)) for which in ids])
 
     def _advance(self, one: Pending, refused: list[tuple[int, int, str]]) -> None:
+        self.refused += len(refused)
         self.done.append((time.monotonic(), Delivered(self.sink.name, one.seq, self.clock(), refused)))
         self.seq = one.seq
 
 
 @dataclass(frozen=True)
 class State:
-    """A sink: everything up to `seq` of the outbox is delivered or refused; alerts and errors so far."""
+    """A sink: everything up to `seq` of the outbox is delivered or refused; the rest as Follower has it."""
 
     seq: int
     alerts: int
     errors: int
+    refused: int
+    trouble: str
 
 
-def lag_of(states: Mapping[str, State], last: int) -> dict[str, dict[str, int]]:
-    """Of each sink: how far it is behind the outbox's end (`last`), alerts delivered, errors met."""
-    return {
-        name: {"behind": max(0, last - one.seq), "alerts": one.alerts, "errors": one.errors}
-        for name, one in states.items()
-    }
+def lag_of(states: Mapping[str, State], last: int) -> dict[str, dict[str, Any]]:
+    """Of each sink: how far it is `behind` the outbox's end (`last`), and the rest of its State."""
+
+    def lag(one: State) -> dict[str, Any]:
+        said = asdict(one)
+        return {"behind": max(0, last - said.pop("seq"))} | said
+
+    return {name: lag(one) for name, one in states.items()}
 
 
 class Publisher:
@@ -185,9 +204,9 @@ class Publisher:
 
     def states(self) -> dict[str, State]:
         """How far each sink is, by its name."""
-        return {one.sink.name: State(one.seq, one.alerts, one.errors) for one in self.followers}
+        return {one.sink.name: one.state for one in self.followers}
 
-    def lag(self, last: int) -> dict[str, dict[str, int]]:
+    def lag(self, last: int) -> dict[str, dict[str, Any]]:
         """As lag_of, of the sinks now."""
         return lag_of(self.states(), last)
 
@@ -203,6 +222,11 @@ class Publisher:
         for thread, one in zip(self._threads, self.followers, strict=True):
             thread.join()
             one.sink.close()
+
+
+def told(error: Exception) -> str:
+    """The error's name and what it says."""
+    return f"{error.name if isinstance(error, GpudiffError) else type(error).__name__}: {error}"
 
 
 def outgoing(reader: LedgerReader, folder: Path, one: Pending, memory: memoryview | None = None) -> OutgoingBatch:

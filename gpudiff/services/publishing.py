@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -76,7 +77,7 @@ class PublisherProcess:
         self._deferred = deferred
         self._tell({"say": "defer", "on": deferred})
 
-    def lag(self, last: int) -> dict[str, dict[str, int]]:
+    def lag(self, last: int) -> dict[str, dict[str, Any]]:
         """As Publisher.lag."""
         return lag_of(self._states, last)
 
@@ -136,12 +137,29 @@ class PublisherProcess:
                 said = json.loads(line)
                 for sink, seq, at, refused in said["done"]:
                     self._done.put(Delivered(sink, seq, at, [(which, rev, why) for which, rev, why in refused]))
-                self._states = {name: State(**values) for name, values in said["sinks"].items()}
+                    if refused:
+                        why = refused[0][2]
+                        log.say("alerts refused", level=log.WARNING, sink=sink, alerts=len(refused), reason=why)
+                before, self._states = (
+                    self._states,
+                    {name: State(**values) for name, values in said["sinks"].items()},
+                )
+                _say_troubles(before, self._states)
                 self._refused.update(said["refused"])
 
     def _tell(self, what: dict[str, Any]) -> None:
         with suppress(OSError, ValueError):  # it has died: `progress` sees to that
             print(json.dumps(what, default=str), file=self._process.stdin, flush=True)
+
+
+def _say_troubles(before: Mapping[str, State], now: Mapping[str, State]) -> None:
+    """Log which sinks have begun to fail, and which take alerts again."""
+    for name, one in now.items():
+        failed = name in before and before[name].trouble
+        if one.trouble and not failed:
+            log.say("sink fails", level=log.WARNING, sink=name, reason=one.trouble)
+        elif failed and not one.trouble:
+            log.say("sink is back", sink=name)
 
 
 def main(pipe_number: int) -> int:

@@ -22,8 +22,8 @@ from gpudiff.services.intake import Held, Intake
 from gpudiff.services.metrics import Metrics
 from gpudiff.services.schedule import Schedule
 
-BEATS_A_LEASE = 3
-"""How often within a lease a client is told that its frame is still in work."""
+BEATS_A_LEASE = 4
+"""How often within a lease a client is told that its frame is still in work: three times, a turn late each."""
 MESSAGES_A_TURN = 8
 MEBIBYTE = 1 << 20
 LARGEST_FRAMES = 4

@@ -21,6 +21,7 @@ from gpudiff.model.errors import (
     MustStop,
     NeighbourLost,
 )
+from gpudiff.services import log
 
 START_S = 60.0
 """A child that has not said that it is ready by then is broken."""
@@ -190,11 +191,7 @@ class Supervisor:
             return
         if status in ON_PURPOSE or not program.may_start_again():
             raise program.failure("ended", status)
-        print(
-            f"gpudiff run: {program.name} died, status {status}: starting it again",
-            file=sys.stderr,
-            flush=True,
-        )
+        log.say("program died", level=log.WARNING, which=program.name, status=status)
         program.start()
 
     def _stop(self) -> None:
@@ -254,6 +251,9 @@ def _lock(directory: Path) -> int:
 
 
 def _ending_with_its_parent() -> Callable[[], None]:
-    """What a child does first: ask Linux for SIGTERM when its parent dies, however it dies (prctl(2))."""
+    """What a child does first: ask Linux to kill it when its parent dies, however it dies (prctl(2)).
+
+    SIGTERM would have a differencer wait for its associator, which ends too, and bar the port to a new start.
+    """
     prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+    return lambda: prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))

@@ -153,7 +153,6 @@ class WorkerPool:
         threads = match.threads or max(1, len(os.sched_getaffinity(0)) // settings.workers)
         self._settings = dataclasses.replace(
             settings,
-            detections=endpoint_in(settings.directory, settings.detections),
             configuration=override(settings.configuration, "match", threads=threads),
         )
         self._limit_s = PATIENCE_LEASES * service.lease_s

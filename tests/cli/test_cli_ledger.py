@@ -40,6 +40,15 @@ def test_visits_are_listed(served, capsys):
     assert values[:6] == ["7", "COLLECTING", "2", "0", "0", "1"]
 
 
+def test_the_longest_visit_and_its_state_are_listed_whole(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    associator = Associator(tmp_path, Configuration())
+    associator.take(a_batch(1, visit=(1 << 39) - 1))
+    associator.close()
+    assert main(["ledger", "visits", "--directory", str(tmp_path)]) == 0
+    assert "549755813887  COLLECTING" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("word", "told"), [("release", "released"), ("drop", "dropped")])
 def test_held_alerts_are_let_go_once(served, capsys, word, told):
     for frames in (1, 0):

@@ -20,11 +20,14 @@ def test_it_takes_frames_offers_counters_and_stops_on_sigterm(tmp_path):
     command += ["--templates", str(tmp_path / "templates"), "--frames", "tcp://127.0.0.1:0", "--workers", "1"]
     command += ["--detections", "tcp://127.0.0.1:9", "--metrics", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    url = re.search(r"http://\S+", process.stderr.readline()).group()
+    port = re.search(r"differencer metrics port=(\d+)", process.stderr.readline()).group(1)
     endpoint = process.stdout.readline().removeprefix("ready: frames ").strip()
     with FrameClient(endpoint, timeout_s=TIMEOUT_S) as client:
         assert client.send(a_frame(1)).status == "rejected"  # too small to subtract
-    assert 'gpudiff_frames_total{status="rejected"} 1.0' in urllib.request.urlopen(url).read().decode()
+    assert (
+        'gpudiff_frames_total{status="rejected"} 1.0'
+        in urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+    )
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0

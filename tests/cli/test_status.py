@@ -58,7 +58,7 @@ BUSY = {
     | {"associators": {f"tcp://10.0.0.{n}:5571": {"connected": n == 3, "refused": ""} for n in (3, 4)}},
     "sinks": [
         {"name": "kafka://10.0.0.9:9092/alerts", "frames": 345, "alerts": 18_234, "wait_s": 71.2}
-        | {"delivered": 1_234_567, "errors": 14}
+        | {"delivered": 1_234_567, "refused": 163, "errors": 14, "trouble": "NeighbourLost: [Errno 111] refused"}
     ],
     "held": 7001,
     "hour": {"visits": 92, "frames": 17_388, "alerts": 920_000},
@@ -88,7 +88,8 @@ def test_a_busy_night_fits_the_terminal(width, tmp_path):
         "7001 alerts of suspect frames",
         "visits 92  frames 17388  alerts 920000",
         "median 1.2 s  p98 2.0 s  max 13.3 s",
-        "345        18234   71.2    1234567      14",
+        "345        18234   71.2    1234567      163      14",
+        "alerts: NeighbourLost: [Errno 111] refused",
         "80 ok 109 expected",
         "1.2  2.0 13.3",
     ):
@@ -120,7 +121,14 @@ def test_where_only_the_differencer_is_no_ledger_is_missed(tmp_path, capsys):
     assert "expected a ledger" not in said
 
 
-@pytest.mark.parametrize(("height", "visits"), [(20, 1), (28, 6), (60, 8)])
+def test_an_associator_elsewhere_that_is_away_is_told(tmp_path, capsys):
+    only = {"tcp://10.0.0.4:5571": {"connected": False, "refused": ""}}
+    (tmp_path / "status.json").write_text(json.dumps(BUSY["differencer"] | {"associators": only}))
+    assert main(["status", str(tmp_path), "--once"]) == 0
+    assert "away  tcp://10.0.0.4:5571" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("height", "visits"), [(20, 1), (29, 6), (60, 8)])
 def test_the_live_view_shows_as_many_visits_as_fit(height, visits):
     latency = BUSY["visits"][0]["latency"] | {"count": 9}
     nights = [BUSY["visits"][0] | {"visit": 100 + n} for n in range(8)]

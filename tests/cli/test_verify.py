@@ -36,7 +36,7 @@ def archive(tmp_path) -> Path:
 
 def kept(archive: Path) -> tuple[Path, dict]:
     path = archive / "alerts" / f"7{SUFFIX}"
-    return path, json.loads(path.read_text().split("\n")[1])
+    return path, json.loads(path.read_text())
 
 
 def test_an_alert_is_verified_step_by_step(archive, capsys):

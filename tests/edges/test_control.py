@@ -51,6 +51,11 @@ def test_a_broken_control_message_is_refused(parts):
         control.decode(parts)
 
 
+def test_what_came_instead_of_a_word_is_shown():
+    with pytest.raises(BadMessage, match=r"got .'say': 7"):
+        control.decode([b"GDC1", b'{"say": 7}'])
+
+
 def test_a_receipt_of_unknown_status_is_refused():
     with pytest.raises(BadMessage, match="lost"):
         control.as_receipt({"say": "receipt", "status": "lost"})

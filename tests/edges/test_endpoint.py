@@ -5,6 +5,7 @@ import os
 import pytest
 
 from gpudiff.edges.endpoint import IPC_PATH_BYTES, beyond_this_machine, endpoint_in
+from gpudiff.model.errors import BadConfiguration
 
 
 def test_the_directory_is_filled_in(tmp_path):
@@ -13,6 +14,23 @@ def test_the_directory_is_filled_in(tmp_path):
 
 def test_port_zero_is_any_port(tmp_path):
     assert endpoint_in(tmp_path, "tcp://127.0.0.1:0") == "tcp://127.0.0.1:*"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "127.0.0.1:5570",
+        "tcp://127.0.0.1",
+        "tcp://:5570",
+        "tcp://127.0.0.1:99999",
+        "tcp://h:-1",
+        "udp://h:1",
+        "inproc://x",
+    ],
+)
+def test_what_is_no_address_to_bind_is_refused(endpoint, tmp_path):
+    with pytest.raises(BadConfiguration, match="expected tcp://HOST:PORT"):
+        endpoint_in(tmp_path, endpoint)
 
 
 def test_a_path_too_long_for_a_socket_becomes_a_short_private_one(tmp_path):

@@ -51,6 +51,16 @@ def test_allowing_keeps_the_public_half_only(tmp_path):
     assert keys.allowed(tmp_path / "ours", "detections") == {}
 
 
+def test_one_line_with_a_public_key_is_a_key_file(tmp_path):
+    public, _ = zmq.curve_keypair()
+    (tmp_path / "camera.key").write_text(f'public-key = "{public.decode()}"\n')
+    keys.allow(tmp_path, tmp_path / "camera.key")
+    assert keys.allowed(tmp_path, "frames") == {"camera": public}
+    (tmp_path / "other.key").write_bytes(public)
+    with pytest.raises(BadConfiguration, match="a line public-key ="):
+        keys.allow(tmp_path, tmp_path / "other.key")
+
+
 def test_another_key_under_an_allowed_name_is_refused(tmp_path):
     keys.allow(tmp_path, keys.make(tmp_path / "one", "camera")[1])
     with pytest.raises(BadConfiguration, match="another key"):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gpudiff.edges.next_visit import decode, encode, from_json, read_visits
+from gpudiff.edges.next_visit import REQUIRED, Message, decode, encode, from_json, read_visits
 from gpudiff.model.errors import BadMessage, InputRejected, MissingKey, UnreadableFile, WrongCoordinates
 from gpudiff.model.next_visit import NextVisit
 
@@ -94,6 +94,20 @@ def test_coordinate_systems_may_be_named():
 def test_a_value_that_cannot_be_is_refused(values):
     with pytest.raises(BadMessage):
         from_json(said(**values))
+
+
+def test_a_refusal_says_what_was_expected_and_what_came():
+    with pytest.raises(
+        BadMessage, match=r"horizon: expected one of .*'next'.*, got 'week'; nimages: expected 0 or more"
+    ):
+        from_json(said(horizon="week", nimages=-1))
+    with pytest.raises(BadMessage, match=r"at most 65536 bytes.*, got parts of 4, 70000 bytes"):
+        decode([b"GDN1", b" " * 70000])
+
+
+def test_a_key_that_is_not_required_may_be_null():
+    optional = [key for key in Message.__struct_fields__ if key not in REQUIRED]
+    assert from_json(said(**dict.fromkeys(optional))) == from_json(said(**dict.fromkeys(optional, ...)))
 
 
 @pytest.mark.parametrize("parts", [[], [b"GDN1"], [b"GDN1", b"{"], [b"GDN1", b"[]"], [b"GDN1", b"[" * 60000]])

@@ -69,11 +69,11 @@ def test_each_sink_is_told_with_what_it_does_not_have_yet(tmp_path):
     associator.report("ready", "tcp://127.0.0.1:7")
     found = standing(tmp_path, clock=lambda: 61007.001 + 60 / 86400).sinks
     associator.close()
-    assert found[0] == {"name": "here", "frames": 0, "alerts": 0, "wait_s": None, "delivered": 6, "errors": 0}
-    assert found[1] | {"errors": 0} == {
-        **{"name": "away", "frames": 2, "alerts": 6, "wait_s": 60.0, "delivered": 0, "errors": 0}
-    }
+    well = {"refused": 0, "errors": 0, "trouble": ""}
+    assert found[0] == {"name": "here", "frames": 0, "alerts": 0, "wait_s": None, "delivered": 6} | well
+    assert found[1] | well == {"name": "away", "frames": 2, "alerts": 6, "wait_s": 60.0, "delivered": 0} | well
     assert found[1]["errors"]
+    assert found[1]["trouble"].startswith("NeighbourLost: ")
 
 
 def test_the_last_hour_is_summed_up(directory):

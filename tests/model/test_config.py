@@ -134,6 +134,6 @@ def test_a_list_of_strings_is_read_as_a_tuple_and_anything_else_in_it_is_refused
 
 def test_what_is_printed_is_read_back_to_the_same(tmp_path):
     path = tmp_path / "gpudiff.toml"
-    path.write_text(to_toml(override(Configuration(), "service", frames='tcp://"odd"', lease_s=2.5)))
-    assert load(path).service.frames == 'tcp://"odd"'
+    path.write_text(to_toml(override(Configuration(), "service", ring='/"odd"', lease_s=2.5)))
+    assert load(path).service.ring == '/"odd"'
     assert load(path).service.lease_s == 2.5

@@ -15,7 +15,7 @@ from gpudiff.edges.client import FrameClient
 from gpudiff.edges.control import Receipt
 from gpudiff.edges.detections import Answer
 from gpudiff.model.config import override
-from gpudiff.model.errors import MustStop, NoTemplate, StoreFailed
+from gpudiff.model.errors import BadConfiguration, MustStop, NoTemplate, StoreFailed
 from gpudiff.model.frame import FrameId
 from gpudiff.services.differencer import Differencer
 from gpudiff.services.settings import SUBTRACT, Settings
@@ -209,6 +209,19 @@ def test_workers_end_with_the_service_and_leave_nothing(tmp_path, associator):
         (worker,) = served.status()["workers"]
     assert not os.path.exists(f"/proc/{worker}")
     assert list(tmp_path.glob("*.ipc")) == []
+
+
+def test_a_directory_that_another_differencer_has_is_refused(service):
+    with pytest.raises(StoreFailed, match="expected no other differencer"):
+        Differencer(service.settings)
+
+
+@pytest.mark.parametrize(("section", "key"), [("service", "calibrations"), ("reliability", "model")])
+def test_what_workers_are_to_read_and_is_absent_is_refused_at_the_start(tmp_path, section, key):
+    settings = settings_in(tmp_path, "tcp://127.0.0.1:9")
+    named = override(settings.configuration, section, **{key: str(tmp_path / "absent")})
+    with pytest.raises(BadConfiguration, match="absent"):
+        Differencer(replace(settings, configuration=named))
 
 
 def test_a_template_folder_that_is_absent_is_refused(tmp_path):

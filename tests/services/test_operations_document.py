@@ -30,6 +30,14 @@ def test_every_metric_it_asks_for_exists():
     assert [name for name in asked if f"`{name.removesuffix('_bucket')}`" not in table] == []
 
 
+def test_every_event_of_the_log_is_in_its_table():
+    code = "".join(path.read_text() for path in (ROOT / "gpudiff").glob("*/*.py"))
+    events = set(re.findall(r'log\.(?:say|warn)\(\s*"([^"]+)"', code))
+    table = PAGE[PAGE.index("| event |") : PAGE.index("## Metrics")]
+    assert len(events) > 15
+    assert sorted(event for event in events if f"`{event}`" not in table) == []
+
+
 def test_the_regions_shown_are_accepted(tmp_path):
     (block,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "gpudiff.toml").write_text(block)

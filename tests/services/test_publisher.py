@@ -125,6 +125,18 @@ def test_what_a_sink_refuses_or_breaks_on_is_a_dead_letter_and_the_rest_goes_on(
     associator.close()
 
 
+def test_how_many_a_sink_refused_and_why_it_fails_now_is_told(tmp_path):
+    refused = int(a_batch(2).sources["diaSourceId"][1])
+    strict, gone = Memory("strict", refuse=frozenset([refused])), Unreachable("gone")
+    associator = start(tmp_path, strict, gone)
+    associator.take(a_batch(2))
+    until(lambda: strict.ids and associator.publisher.lag(0)["gone"]["errors"])
+    lag = associator.publisher.lag(0)
+    associator.close()
+    assert (lag["strict"]["refused"], lag["strict"]["trouble"]) == (1, "")
+    assert (lag["gone"]["refused"], lag["gone"]["trouble"]) == (0, "NeighbourLost: gone")
+
+
 def test_sinks_of_full_alerts_wait_under_load_and_the_others_do_not(tmp_path):
     full, notice = Memory("full", tier="full"), Memory("notice")
     associator = start(tmp_path, full, notice)

@@ -9,6 +9,7 @@ import pytest
 import zmq
 from batches import a_batch
 from serving import TIMEOUT_S, until
+from sinking import voevent_broker  # noqa: F401
 
 from gpudiff.edges.sinks.zeromq import KEY
 from gpudiff.model.config import Configuration, override
@@ -111,6 +112,23 @@ def test_the_last_that_was_delivered_is_noted_and_none_is_started_any_more(assoc
     associator.publisher.close()
     assert settled(associator)
     assert (associator.publisher._process, process.returncode) == (process, 0)
+
+
+def test_a_sink_that_fails_what_it_refuses_and_its_return_are_in_the_log(tmp_path, voevent_broker, monkeypatch):  # noqa: F811
+    said = []
+    monkeypatch.setattr(publishing.log, "say", lambda event, frame=None, **fields: said.append((event, fields)))
+    host, port = voevent_broker.server_address
+    batch = a_batch(2)
+    voevent_broker.hang_up, voevent_broker.unwanted = 9, str(batch.sources["diaSourceId"][1])
+    asked = override(Configuration(), "service", sinks=[f"voevent+tcp://{host}:{port}"])
+    associator = Associator(tmp_path, asked, apart=True)
+    associator.take(batch)
+    until(lambda: settled(associator))
+    associator.close()
+    fails, refused, back = (told for told in said if told[1].get("sink") == asked.service.sinks[0])
+    assert (fails[0], "expected 4 bytes of an answer" in fails[1]["reason"]) == ("sink fails", True)
+    assert (refused[0], refused[1]["alerts"], refused[1]["reason"]) == ("alerts refused", 1, "nak: not this one")
+    assert back[0] == "sink is back"
 
 
 def test_it_ends_with_its_associator(associator):

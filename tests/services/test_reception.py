@@ -1,6 +1,7 @@
 """gpudiff.services.reception, in whole services: bad messages by name and kept, credit, leases."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -160,6 +161,19 @@ def test_a_long_frame_is_said_to_be_in_work_within_its_lease(raw, tmp_path):
     assert heard == ["accepted", "busy", "busy"]
     (tmp_path / "gate").touch()
     assert raw.receipt().status == "done"
+
+
+def test_it_is_said_three_times_within_each_lease(raw, tmp_path):
+    raw.dealer.send(wire.encode(a_frame(311, unit=f"hold:{tmp_path}/gate")))
+    heard = []
+    while len(heard) < 8:
+        assert raw.dealer.receive(TIMEOUT_S)
+        heard.append(time.monotonic())
+    (tmp_path / "gate").touch()
+    assert raw.receipt().status == "done"
+    assert (
+        np.median(np.diff(heard[2:])) < 0.42
+    )  # of a lease of 1 s: a third, and a quarter of that for a loaded machine
 
 
 def test_a_dead_letter_that_cannot_be_kept_stops_the_service_and_says_so(tmp_path, associator):

@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from serving import TIMEOUT_S, a_frame, until
 
+from gpudiff.edges import control, wire
 from gpudiff.edges.client import FrameClient
 from gpudiff.edges.fits import write_frame
+from gpudiff.edges.transport import Dealer
 from gpudiff.model.errors import BadConfiguration, GpudiffError, InputRejected, MustStop, NeighbourLost
 from gpudiff.services.run import DEATHS, Options, Program, Supervisor, differencer_command
 
@@ -141,6 +144,20 @@ def test_children_end_when_run_is_killed(running):
     running.process.kill()
     running.process.wait(TIMEOUT_S)
     until(lambda: gone(children))
+
+
+def test_a_run_that_is_killed_leaves_nobody_at_work_in_the_way_of_the_next(running):
+    children, (worker,) = running.children(), running.status()["workers"]
+    os.kill(worker, signal.SIGSTOP)  # the frame is never finished
+    try:
+        with closing(Dealer(running.endpoint)) as dealer:
+            dealer.send(wire.encode(a_frame(1)))
+            assert control.decode(dealer.receive(TIMEOUT_S))["status"] == "accepted"
+        running.process.kill()
+        running.process.wait(TIMEOUT_S)
+        until(lambda: gone(children))
+    finally:
+        os.kill(worker, signal.SIGKILL)
 
 
 def test_a_template_folder_that_is_absent_is_refused_with_status_3(tmp_path):
