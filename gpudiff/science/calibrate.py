@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gpudiff.arrays.blank import blank
 from gpudiff.arrays.mesh import robust_sigma, robust_surface
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
@@ -88,24 +89,39 @@ def _pixels(frame: Frame, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndar
         if saturation is not None:
             notes.append(f"saturation not given: taken as {saturation:g}, where the brightest pixels pile up")
     limit = np.float32(saturation * NEAR_SATURATION) if saturation is not None else np.float32(np.inf)
+    empty = blank(frame.image)
 
-    def mark(band: slice) -> int:
+    def mark(band: slice) -> tuple[int, int]:
         image[band] = frame.image[band]
         mask[band] = 0 if frame.mask is None else frame.mask[band]
         bad = ~(np.abs(image[band]) < FILL)
         mask[band][image[band] >= limit] |= bit("SAT")
         mask[band][bad] |= bit("NO_DATA")
+        if empty is not None:
+            empty[band] &= ~marked(mask[band], *UNUSABLE)
+            mask[band][empty[band]] |= bit("NO_DATA")
+        wrong = 0
         if frame.variance is not None:
+            unmasked = ~marked(mask[band], *UNUSABLE)
             with np.errstate(invalid="ignore"):
-                known = (frame.variance[band] > 0) & np.isfinite(frame.variance[band])
-            mask[band][~known & ~marked(mask[band], *UNUSABLE)] |= bit("NO_DATA")
+                positive = frame.variance[band] > 0
+            wrong = int(np.count_nonzero(unmasked & ~positive))
+            mask[band][unmasked & ~(positive & np.isfinite(frame.variance[band]))] |= bit("NO_DATA")
         image[band][bad] = 0
         unusable[band] = marked(mask[band], *UNUSABLE)
-        return int(np.count_nonzero(bad))
+        return int(np.count_nonzero(bad)), wrong
 
-    lost = sum(over(mark, bands(shape[0]), threads))
+    lost, wrong = np.sum(over(mark, bands(shape[0]), threads), 0)
+    if wrong > 0.01 * image.size:
+        raise BadVariance(
+            f"{frame.name}: expected a positive variance, got zero, negative or NaN for {wrong / image.size:.1%} "
+            "of the unmasked pixels"
+        )
     if lost:
         notes.append(f"{lost} non-finite pixels masked")
+    if empty is not None and empty.any():
+        values = ", ".join(f"{value:g}" for value in np.unique(frame.image[empty])[:3])
+        notes.append(f"{np.count_nonzero(empty)} pixels masked: areas of one value ({values}), without noise")
     return image, mask, unusable, notes
 
 
@@ -121,17 +137,6 @@ def _plateau(image: np.ndarray) -> float | None:
 
 
 def _check_pixels(frame: Frame, image: np.ndarray, unusable: np.ndarray, limits: Calibrate) -> None:
-    if frame.variance is not None:
-        with np.errstate(invalid="ignore"):
-            wrong = ~(frame.variance > 0) & np.isfinite(frame.image)
-        if frame.mask is not None:
-            wrong &= ~marked(frame.mask, *UNUSABLE)
-        share = float(wrong.mean())
-        if share > 0.01:
-            raise BadVariance(
-                f"{frame.name}: expected a positive variance, got zero, negative or NaN for {share:.1%} "
-                "of the unmasked pixels"
-            )
     usable = 1 - np.count_nonzero(unusable) / unusable.size
     if usable < limits.min_usable_fraction:
         raise NoUsablePixels(

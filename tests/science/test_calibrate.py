@@ -149,6 +149,21 @@ def test_pixels_that_are_not_finite_are_masked_and_counted():
     assert "3 non-finite pixels masked" in made.notes
 
 
+@pytest.mark.parametrize("value", [0.0, -999.0])
+def test_areas_without_noise_are_masked_and_said(value):
+    image = pixels()
+    image[:40] = value
+    made = calibrate(frame(image), CONFIGURATION)
+    np.testing.assert_array_equal((made.mask & bit("NO_DATA")) != 0, image == value)
+    assert f"10240 pixels masked: areas of one value ({value:g}), without noise" in made.notes
+
+
+def test_variance_is_not_asked_of_areas_without_noise():
+    image, variance = pixels(), np.full((256, 256), VARIANCE, np.float32)
+    image[:40] = variance[:40] = 0
+    assert calibrate(frame(image, variance=variance), CONFIGURATION).variance_known
+
+
 def test_saturated_pixels_are_masked_from_the_level_given():
     image = pixels() + star(flux=2e6).astype(np.float32)
     made = calibrate(frame(image, saturation=30000.0), CONFIGURATION)
