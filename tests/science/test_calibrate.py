@@ -71,6 +71,20 @@ def test_any_byte_order_and_integer_pixels_are_taken(dtype):
 
 
 # ---------------------------------------------------------------- variance
+def test_a_steep_sky_does_not_belie_gain_and_read_noise():
+    ramp = np.linspace(0, 1500, 256, dtype=np.float32)  # 190 in a cell of 32 px, where the noise is 12.5 to 30
+    image = (np.random.default_rng(2).poisson((SKY + ramp) * GAIN, (256, 256)) / GAIN).astype(np.float32)
+    made = calibrate(frame(image, read_noise=0.0), CONFIGURATION)
+    assert made.variance_known
+    # The order-2 surface of the sky, whose cells the ramp widens.
+    np.testing.assert_allclose(sky_variance(made)[128], (SKY + ramp) / GAIN, rtol=0.1)
+
+
+def test_rows_with_an_offset_of_their_own_are_noise():
+    rows = np.random.default_rng(3).normal(0, 25, (256, 1)).astype(np.float32)
+    assert not calibrate(frame(pixels() + rows), CONFIGURATION).variance_known
+
+
 def test_variance_from_gain_and_read_noise_says_so():
     made = calibrate(frame(), CONFIGURATION)
     np.testing.assert_allclose(sky_variance(made), VARIANCE, rtol=0.01)
