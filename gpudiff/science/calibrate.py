@@ -20,6 +20,8 @@ FILL = 1e30
 """Pixels as large as this are no light: NaN, infinity, or what some programs write where they have no value."""
 NEAR_SATURATION = 0.98
 """Pixels above this share of the saturation level are not linear."""
+NOISE = 1e-12, 1e12
+"""Image units between which the noise of a sky pixel must lie: its square and a star's must be float32."""
 BAND = 128
 """Rows that one thread works on at a time, so that they stay in cache."""
 
@@ -40,7 +42,7 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
     _check_numbers(frame)
     image, mask, unusable, notes = _pixels(frame, threads)
     _check_pixels(frame, image, unusable, configuration.calibrate)
-    level, sigma, sky = _sky(image, unusable, configuration.calibrate, device)
+    level, sigma, sky = _sky(image, unusable, configuration.calibrate, device, frame.name)
     variance, gain, known, said = _noise(frame, image, unusable, sky, level, sigma, device)
 
     def subtract_sky(band: slice) -> None:
@@ -150,13 +152,18 @@ def _check_pixels(frame: Frame, image: np.ndarray, unusable: np.ndarray, limits:
 
 
 def _sky(
-    image: np.ndarray, unusable: np.ndarray, settings: Calibrate, device: Device
+    image: np.ndarray, unusable: np.ndarray, settings: Calibrate, device: Device, name: str
 ) -> tuple[np.ndarray, float, SmoothPlane]:
-    """(mesh of levels, noise of a sky pixel, sky)."""
+    """(mesh of levels, noise of a sky pixel, sky).  Raises BadVariance."""
     cell = int(np.clip(min(image.shape) // 8, 32, settings.sky_cell))
     level, sigma = device.mesh(image, unusable, cell, 4 if cell >= 128 else 1)
-    surface = robust_surface(level)
-    return surface, float(np.nanmedian(sigma)), SmoothPlane(surface, image.shape)
+    surface, noise = robust_surface(level), float(np.nanmedian(sigma))
+    if noise > 0 and not NOISE[0] <= noise <= NOISE[1]:
+        raise BadVariance(
+            f"{name}: expected a sky noise between {NOISE[0]:g} and {NOISE[1]:g} image units, got {noise:.3g}: "
+            "multiply the image by a power of ten"
+        )
+    return surface, noise, SmoothPlane(surface, image.shape)
 
 
 def _noise(

@@ -258,6 +258,11 @@ def test_a_variance_plane_that_cannot_be_is_refused(value):
     refused(BadVariance, "positive variance", frame(variance=np.full((256, 256), value, np.float32)))
 
 
+@pytest.mark.parametrize("unit", [1e-18, 1e14])
+def test_units_whose_squares_no_float_holds_are_refused(unit):
+    refused(BadVariance, "sky noise between", frame((pixels() * unit).astype(np.float32), gain=None))
+
+
 def test_threads_change_nothing():
     given = frame(pixels((500, 400)))
     one, two = (calibrate(given, override(CONFIGURATION, "match", threads=n)) for n in (1, 2))
