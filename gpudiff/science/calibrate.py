@@ -20,6 +20,8 @@ FILL = 1e30
 """Pixels as large as this are no light: NaN, infinity, or what some programs write where they have no value."""
 NEAR_SATURATION = 0.98
 """Pixels above this share of the saturation level are not linear."""
+UNLIKE = 30.0
+"""Factor by which no variance is off: structure in the sky, or noise that was smoothed, explains ten."""
 NOISE = 1e-12, 1e12
 """Image units between which the noise of a sky pixel must lie: its square and a star's must be float32."""
 BAND = 128
@@ -177,7 +179,7 @@ def _noise(
 ) -> tuple[Plane, float, bool, list[str]]:
     """(sky variance, gain for the sources' photons, known, notes)."""
     if frame.variance is not None:
-        return _from_plane(frame, image, unusable, sky, device)
+        return _from_plane(frame, image, unusable, sky, sigma, device)
     if frame.gain is not None:
         read = (frame.read_noise or 0.0) / frame.gain
         grid = np.maximum(level, 0) / frame.gain + read**2
@@ -219,9 +221,9 @@ def _flat(sigma: float, frame: Frame) -> SmoothPlane:
 
 
 def _from_plane(
-    frame: Frame, image: np.ndarray, unusable: np.ndarray, sky: SmoothPlane, device: Device
+    frame: Frame, image: np.ndarray, unusable: np.ndarray, sky: SmoothPlane, sigma: float, device: Device
 ) -> tuple[Plane, float, bool, list[str]]:
-    """The sky's part of a variance plane.
+    """The sky's part of a variance plane.  Raises BadVariance for one that can be no variance of this sky.
 
     A pixel's own photons are in such a plane twice, as signal and as noise, and that correlation biases a
     weighted sum; so the sources' part is taken out here and put back from the model.  Where what is left is
@@ -231,6 +233,11 @@ def _from_plane(
     height, width = image.shape
     above = image - sky.cut(0, height, 0, width)
     base = float(np.median(variance[::3, ::3][~unusable[::3, ::3]]))
+    if sigma > 0 and not (base < UNLIKE * sigma**2 and min(sigma, _rough(image, unusable)) ** 2 < UNLIKE * base):
+        raise BadVariance(
+            f"{frame.name}: expected a variance, got a plane of {base:.3g} where the sky scatters by "
+            f"{sigma:.3g}, a variance of {sigma**2:.3g}: weights, or standard errors?"
+        )
     gain = _photon_gain(above, variance, unusable, base)
     left = variance - np.maximum(above, 0) / np.float32(gain)
     cell = int(np.clip(min(image.shape) // 8, 32, 128))

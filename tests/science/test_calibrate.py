@@ -263,6 +263,11 @@ def test_units_whose_squares_no_float_holds_are_refused(unit):
     refused(BadVariance, "sky noise between", frame((pixels() * unit).astype(np.float32), gain=None))
 
 
+@pytest.mark.parametrize("value", [1 / VARIANCE, 1.0, 1e6])
+def test_weights_given_as_a_variance_are_refused(value):
+    refused(BadVariance, "weights, or standard errors", frame(variance=np.full((256, 256), value, np.float32)))
+
+
 def test_threads_change_nothing():
     given = frame(pixels((500, 400)))
     one, two = (calibrate(given, override(CONFIGURATION, "match", threads=n)) for n in (1, 2))
