@@ -80,10 +80,10 @@ def find_streaks(score: np.ndarray, fwhm: float) -> list[Streak]:
             break
         middle = np.asarray(ends) * side + (side - 1) / 2
         streak = _looked_at(score, middle, fwhm, 1.5 * side)
-        if streak is not None:
+        if streak is not None and streak not in found:
             found.append(streak)
             _cross_out(means, streak, side)
-        else:
+        else:  # a streak that lies beside the line that led to it is met again
             x0, y0, x1, y1 = (float(value) for value in middle)
             _cross_out(means, Streak(x0, y0, x1, y1, 0.5 * side, 0.0), side)
     return found

@@ -13,7 +13,7 @@ from gpudiff.model.config import CHOICES, Configuration
 
 DESCRIPTION = """\
 Subtract a template from a science image: match their PSFs, remove what is common, decorrelate the noise, and
-list what changed.  Both are FITS images: plain, multi-extension (IMAGE/MASK/VARIANCE or SCI/DQ/VAR),
+list what changed.  Both are FITS images: plain, multi-extension (IMAGE/MASK/VARIANCE or SCI/DQ/VAR or ERR),
 tile-compressed (.fz) or gzipped.  A template on a pixel grid of its own is resampled onto the science image's.
 """
 EPILOG = """\

@@ -24,7 +24,7 @@ from gpudiff.model.mask import cards as mask_cards
 from gpudiff.model.provenance import with_digest
 from gpudiff.model.sky import Sky
 
-IMAGE, MASK, VARIANCE, PSF = ("IMAGE", "SCI"), ("MASK", "DQ"), ("VARIANCE", "VAR"), ("PSF",)
+IMAGE, MASK, VARIANCE, PSF = ("IMAGE", "SCI"), ("MASK", "DQ"), ("VARIANCE", "VAR", "ERR"), ("PSF",)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ def read_frame(
     """The frame in a FITS file, with its digest.
 
     path : the image is the HDU named IMAGE or SCI, else the first with pixels.  uint16 pixels stay so, all
-        others become float32.  MASK (or DQ), VARIANCE (or VAR) and PSF are taken where the file has them.
+        others become float32.  MASK (or DQ), VARIANCE (or VAR, or the square of ERR) and PSF are taken where the
+        file has them.
     mask, variance, psf : files that hold these planes instead.  Mask bits are translated by the MP_*
         keywords; without any, every non-zero pixel is BAD.  A PSF is (K, K) or (n*n, K, K).
     visit, detector : win over the header.
@@ -137,7 +138,7 @@ def _frame(
         observation=observation(cards, instrument, name, visit=visit, detector=detector),
         image=_pixels(image.array),
         mask=_mask(planes["mask"]) if "mask" in planes else None,
-        variance=_floats(planes["variance"].array) if "variance" in planes else None,
+        variance=_variance(planes["variance"]) if "variance" in planes else None,
         psf=planes["psf"].array.astype(np.float32, copy=False) if "psf" in planes else None,
         gain=gain,
         read_noise=read_noise,
@@ -244,6 +245,12 @@ def _pixels(array: np.ndarray) -> np.ndarray:
 def _floats(array: np.ndarray) -> np.ndarray:
     """float32; a mapped plane of such stays where it is."""
     return array if array.dtype.str in ("<f4", ">f4") else array.astype(np.float32)
+
+
+def _variance(plane: Plane) -> np.ndarray:
+    """(H, W) float32; of standard errors (ERR: Hubble, Webb) the squares, with their sign."""
+    values = _floats(plane.array)
+    return values * np.abs(values) if plane.header.get("EXTNAME", "").strip().upper() == "ERR" else values
 
 
 def _mask(plane: Plane) -> np.ndarray:

@@ -37,9 +37,9 @@ def align(science: Exposure, template: Exposure, configuration: Configuration, d
     """The template on the science frame's pixel grid, its notes saying what was done; itself where nothing was.
 
     `match.align` says how.  "none": the pixel grids are taken as aligned.  "wcs": the WCS of both are believed.
-    "stars": a map is fitted to the stars in both.  "auto": grids of one shape without two WCS, or whose WCS
-    agree within 0.1 px, are taken as aligned; otherwise the stars say whether pixel grids or WCS are to be
-    believed, and a map is fitted to them when neither is.
+    "stars": a map is fitted to the stars in both.  "auto": grids of one shape whose WCS agree within 0.1 px are
+    taken as aligned, those without two WCS too unless their stars say otherwise; else the stars say whether pixel
+    grids or WCS are to be believed, and a map is fitted to them when neither is.
 
     A resampled template keeps flux, gain, and the digest of what it was made from; pixels it does not cover are
     NO_DATA.  Its sky variance is that of white noise with the same power on the scale of a star, and counts as
@@ -51,10 +51,13 @@ def align(science: Exposure, template: Exposure, configuration: Configuration, d
     """
     choice = configuration.match.align
     here, there = Sky(science.frame.wcs), Sky(template.frame.wcs)
-    if choice == "none" or (choice == "auto" and not (here and there)):
+    nothing = choice == "auto" and not (here and there)
+    if choice == "none" or (nothing and science.shape != template.shape):
         return _as_it_is(science, template)
     if choice == "stars":
         plan = _by_stars(science, template, device)
+    elif nothing:
+        plan = _unless_stars_say_otherwise(science, template, device)
     else:
         plan = _by_wcs(science, template, here, there, choice == "auto", device)
     if plan.place is None:
@@ -80,7 +83,7 @@ def _as_it_is(science: Exposure, template: Exposure) -> Exposure:
         return _placed(science, template)
     raise WrongShape(
         f"{template.name}: expected a template on the science frame's {science.shape} pixel grid, or a WCS in "
-        f"both to bring it there, got {template.shape}"
+        f'both to bring it there, got {template.shape}; align = "stars" does without'
     )
 
 
@@ -144,6 +147,17 @@ def _by_stars(science: Exposure, template: Exposure, device: Device) -> _Plan:
             f"no pattern of its {len(stars.mine)} was found"
         )
     return stars.finished(found.place, found.fit, f"resampled by stars; {found.fit.said}")
+
+
+def _unless_stars_say_otherwise(science: Exposure, template: Exposure, device: Device) -> _Plan:
+    """As it is, but where the stars do not coincide pixel by pixel and do under another map."""
+    stars = _Stars.of(science, template, device)
+    as_is = stars.under(_identity)
+    found = None if as_is.holds else similar(stars.mine, stars.its, template.shape)
+    if found is None:
+        return _Plan(None)
+    said = f"without two WCS {as_is.said} pixel by pixel: resampled by stars; {found.fit.said}"
+    return stars.finished(found.place, found.fit, said)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from gpudiff.arrays.polynomial import terms
 from gpudiff.arrays.resample import Place
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Exposure
-from gpudiff.science.stars import sky_noise, spoilt
+from gpudiff.science.stars import prominent, sky_noise, spoilt
 
 MOST = 1000
 """Stars of an image that are looked at, the brightest."""
@@ -54,7 +54,7 @@ def bright_stars(exposure: Exposure, device: Device = CPU) -> BrightStars:
     device : where they are looked for; if it holds the image, then as it is
     """
     y, x = device.peaks(exposure.image, 10 * sky_noise(exposure), name=exposure.held)
-    clean = ~spoilt(exposure, y, x, 2)
+    clean = ~spoilt(exposure, y, x, 2) & prominent(exposure, y, x, 10)
     y, x = y[clean], x[clean]
     order = np.lexsort((x, y, -exposure.image[y, x]))[:MOST]
     y, x = y[order], x[order]

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gpudiff.arrays.blank import blank
 from gpudiff.arrays.mesh import robust_sigma, robust_surface
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
@@ -19,6 +20,10 @@ FILL = 1e30
 """Pixels as large as this are no light: NaN, infinity, or what some programs write where they have no value."""
 NEAR_SATURATION = 0.98
 """Pixels above this share of the saturation level are not linear."""
+UNLIKE = 30.0
+"""Factor by which no variance is off: structure in the sky, or noise that was smoothed, explains ten."""
+NOISE = 1e-12, 1e12
+"""Image units between which the noise of a sky pixel must lie: its square and a star's must be float32."""
 BAND = 128
 """Rows that one thread works on at a time, so that they stay in cache."""
 
@@ -28,7 +33,8 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
 
     The sky is a robust second-order surface: a finer mesh would follow galaxies and add its own noise.  The
     variance comes from the frame's variance plane, else from gain and read noise where they agree with the
-    scatter of the sky, else from that scatter; `notes` says which.
+    scatter of the sky or, where it has structure, of neighbouring pixels, else from that scatter; `notes` says
+    which.
 
     device : where level and noise of the sky are looked for
     Raises WrongShape, NoUsablePixels, ConstantImage, BadGain, BadVariance, DeviceFailed.
@@ -38,7 +44,7 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
     _check_numbers(frame)
     image, mask, unusable, notes = _pixels(frame, threads)
     _check_pixels(frame, image, unusable, configuration.calibrate)
-    level, sigma, sky = _sky(image, unusable, configuration.calibrate, device)
+    level, sigma, sky = _sky(image, unusable, configuration.calibrate, device, frame.name)
     variance, gain, known, said = _noise(frame, image, unusable, sky, level, sigma, device)
 
     def subtract_sky(band: slice) -> None:
@@ -88,24 +94,39 @@ def _pixels(frame: Frame, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndar
         if saturation is not None:
             notes.append(f"saturation not given: taken as {saturation:g}, where the brightest pixels pile up")
     limit = np.float32(saturation * NEAR_SATURATION) if saturation is not None else np.float32(np.inf)
+    empty = blank(frame.image)
 
-    def mark(band: slice) -> int:
+    def mark(band: slice) -> tuple[int, int]:
         image[band] = frame.image[band]
         mask[band] = 0 if frame.mask is None else frame.mask[band]
         bad = ~(np.abs(image[band]) < FILL)
         mask[band][image[band] >= limit] |= bit("SAT")
         mask[band][bad] |= bit("NO_DATA")
+        if empty is not None:
+            empty[band] &= ~marked(mask[band], *UNUSABLE)
+            mask[band][empty[band]] |= bit("NO_DATA")
+        wrong = 0
         if frame.variance is not None:
+            unmasked = ~marked(mask[band], *UNUSABLE)
             with np.errstate(invalid="ignore"):
-                known = (frame.variance[band] > 0) & np.isfinite(frame.variance[band])
-            mask[band][~known & ~marked(mask[band], *UNUSABLE)] |= bit("NO_DATA")
+                positive = frame.variance[band] > 0
+            wrong = int(np.count_nonzero(unmasked & ~positive))
+            mask[band][unmasked & ~(positive & np.isfinite(frame.variance[band]))] |= bit("NO_DATA")
         image[band][bad] = 0
         unusable[band] = marked(mask[band], *UNUSABLE)
-        return int(np.count_nonzero(bad))
+        return int(np.count_nonzero(bad)), wrong
 
-    lost = sum(over(mark, bands(shape[0]), threads))
+    lost, wrong = np.sum(over(mark, bands(shape[0]), threads), 0)
+    if wrong > 0.01 * image.size:
+        raise BadVariance(
+            f"{frame.name}: expected a positive variance, got zero, negative or NaN for {wrong / image.size:.1%} "
+            "of the unmasked pixels"
+        )
     if lost:
         notes.append(f"{lost} non-finite pixels masked")
+    if empty is not None and empty.any():
+        values = ", ".join(f"{value:g}" for value in np.unique(frame.image[empty])[:3])
+        notes.append(f"{np.count_nonzero(empty)} pixels masked: areas of one value ({values}), without noise")
     return image, mask, unusable, notes
 
 
@@ -121,17 +142,6 @@ def _plateau(image: np.ndarray) -> float | None:
 
 
 def _check_pixels(frame: Frame, image: np.ndarray, unusable: np.ndarray, limits: Calibrate) -> None:
-    if frame.variance is not None:
-        with np.errstate(invalid="ignore"):
-            wrong = ~(frame.variance > 0) & np.isfinite(frame.image)
-        if frame.mask is not None:
-            wrong &= ~marked(frame.mask, *UNUSABLE)
-        share = float(wrong.mean())
-        if share > 0.01:
-            raise BadVariance(
-                f"{frame.name}: expected a positive variance, got zero, negative or NaN for {share:.1%} "
-                "of the unmasked pixels"
-            )
     usable = 1 - np.count_nonzero(unusable) / unusable.size
     if usable < limits.min_usable_fraction:
         raise NoUsablePixels(
@@ -144,13 +154,18 @@ def _check_pixels(frame: Frame, image: np.ndarray, unusable: np.ndarray, limits:
 
 
 def _sky(
-    image: np.ndarray, unusable: np.ndarray, settings: Calibrate, device: Device
+    image: np.ndarray, unusable: np.ndarray, settings: Calibrate, device: Device, name: str
 ) -> tuple[np.ndarray, float, SmoothPlane]:
-    """(mesh of levels, noise of a sky pixel, sky)."""
+    """(mesh of levels, noise of a sky pixel, sky).  Raises BadVariance."""
     cell = int(np.clip(min(image.shape) // 8, 32, settings.sky_cell))
     level, sigma = device.mesh(image, unusable, cell, 4 if cell >= 128 else 1)
-    surface = robust_surface(level)
-    return surface, float(np.nanmedian(sigma)), SmoothPlane(surface, image.shape)
+    surface, noise = robust_surface(level), float(np.nanmedian(sigma))
+    if noise > 0 and not NOISE[0] <= noise <= NOISE[1]:
+        raise BadVariance(
+            f"{name}: expected a sky noise between {NOISE[0]:g} and {NOISE[1]:g} image units, got {noise:.3g}: "
+            "multiply the image by a power of ten"
+        )
+    return surface, noise, SmoothPlane(surface, image.shape)
 
 
 def _noise(
@@ -164,13 +179,13 @@ def _noise(
 ) -> tuple[Plane, float, bool, list[str]]:
     """(sky variance, gain for the sources' photons, known, notes)."""
     if frame.variance is not None:
-        return _from_plane(frame, image, unusable, sky, device)
+        return _from_plane(frame, image, unusable, sky, sigma, device)
     if frame.gain is not None:
         read = (frame.read_noise or 0.0) / frame.gain
         grid = np.maximum(level, 0) / frame.gain + read**2
         expected = float(np.median(grid))
         said = f"variance from gain {frame.gain:g} and read noise {frame.read_noise or 0:g} e-"
-        if sigma > 0 and 0.7 < expected / sigma**2 < 1.4:
+        if _agree(expected, sigma) or (sigma**2 > expected and _agree(expected, _rough(image, unusable))):
             return SmoothPlane(grid, image.shape), frame.gain, True, [said]
         measured = f"variance of the sky measured ({sigma:.4g} a pixel), not the {expected**0.5:.4g} that gain"
         note = f"{measured} and read noise give: sky removed before, or pixels resampled"
@@ -183,6 +198,22 @@ def _noise(
     return _flat(sigma, frame), gain, False, [f"variance measured from the sky ({sigma:.4g} a pixel)", said]
 
 
+def _agree(expected: float, sigma: float) -> bool:
+    return sigma > 0 and 0.7 < expected / sigma**2 < 1.4
+
+
+def _rough(image: np.ndarray, unusable: np.ndarray) -> float:
+    """Noise of a pixel by its difference from the next, along the axis that shows more of it.
+
+    Nebulae, crowds and gradients, which widen a cell's histogram, do not raise it; correlation lowers it.
+    """
+    found = []
+    for pixels, bad in ((image[::7], unusable[::7]), (image.T[::7], unusable.T[::7])):
+        step = np.diff(pixels)[~(bad[:, 1:] | bad[:, :-1])]
+        found.append(robust_sigma(step) / np.sqrt(2))
+    return max(found)
+
+
 def _flat(sigma: float, frame: Frame) -> SmoothPlane:
     if sigma <= 0:
         raise ConstantImage(f"{frame.name}: expected a noisy sky, got most pixels at one value")
@@ -190,9 +221,9 @@ def _flat(sigma: float, frame: Frame) -> SmoothPlane:
 
 
 def _from_plane(
-    frame: Frame, image: np.ndarray, unusable: np.ndarray, sky: SmoothPlane, device: Device
+    frame: Frame, image: np.ndarray, unusable: np.ndarray, sky: SmoothPlane, sigma: float, device: Device
 ) -> tuple[Plane, float, bool, list[str]]:
-    """The sky's part of a variance plane.
+    """The sky's part of a variance plane.  Raises BadVariance for one that can be no variance of this sky.
 
     A pixel's own photons are in such a plane twice, as signal and as noise, and that correlation biases a
     weighted sum; so the sources' part is taken out here and put back from the model.  Where what is left is
@@ -202,6 +233,11 @@ def _from_plane(
     height, width = image.shape
     above = image - sky.cut(0, height, 0, width)
     base = float(np.median(variance[::3, ::3][~unusable[::3, ::3]]))
+    if sigma > 0 and not (base < UNLIKE * sigma**2 and min(sigma, _rough(image, unusable)) ** 2 < UNLIKE * base):
+        raise BadVariance(
+            f"{frame.name}: expected a variance, got a plane of {base:.3g} where the sky scatters by "
+            f"{sigma:.3g}, a variance of {sigma**2:.3g}: weights, or standard errors?"
+        )
     gain = _photon_gain(above, variance, unusable, base)
     left = variance - np.maximum(above, 0) / np.float32(gain)
     cell = int(np.clip(min(image.shape) // 8, 32, 128))

@@ -80,7 +80,7 @@ class Shapes:
         model = fit.flux[:, None, None] * fit.profile
         chi2 = (inner * (data - model) ** 2).sum((1, 2))
         power = (inner * model**2).sum((1, 2))
-        own = (inner**2 * np.abs(model)).sum((1, 2)) / difference.science.gain
+        own = (inner.astype(float) ** 2 * np.abs(model)).sum((1, 2)) / difference.science.gain
         excess = chi2 - own - freedom
         noticed = excess > EXCESS * np.sqrt(2 * freedom)
         unlike = noticed & (excess > UNEXPLAINED * power)

@@ -25,6 +25,8 @@ SAMPLE = 16
 CORRELATED = {True: 0.08, False: 0.03}
 """Unexplained correlation within 2 px that says the inputs were resampled, where their variances are known to
 fit white noise and where not.  Residuals of faint stars give up to 0.03."""
+SHARED = 0.01
+"""Variance on blank sky over the propagated one below which the two images have their noise in common."""
 RATIO = 0.1, 10.0
 """How far from the predicted power spectrum the noise may be believed to be."""
 
@@ -37,11 +39,13 @@ class Noise:
     spectrum : (2 REACH + 1)^2 autocorrelation, window applied, seen and predicted: their spectra's ratio tells
         what the kernel does not explain; None when the images' noise is white, as propagation assumes
     calibrated : True when the propagated variance is to be multiplied by `seen`
+    shared : both images have the same noise, so that the difference shows none of it; then nothing is measured
     """
 
     seen: float
     spectrum: tuple[np.ndarray, np.ndarray] | None
     calibrated: bool
+    shared: bool = False
 
     @property
     def correlated(self) -> bool:
@@ -51,6 +55,8 @@ class Noise:
     def notes(self) -> tuple[str, ...]:
         """What the user should know."""
         said = []
+        if self.shared:
+            said.append("science and template have their noise in common, as copies do: it is taken as given")
         if self.calibrated:
             said.append(f"variance multiplied by {self.seen:.3f}, the scatter seen on blank sky")
         if self.correlated:
@@ -143,6 +149,8 @@ def measure(
     if count == 0:
         return Noise(1.0, None, False)
     level = float(seen[REACH, REACH] / count)
+    if level < SHARED:
+        return Noise(1.0, None, False, shared=True)
     seen, expected = seen / seen[REACH, REACH], expected / expected[REACH, REACH]
     off = np.abs(seen - expected)[REACH - 2 : REACH + 3, REACH - 2 : REACH + 3].max()
     if off < max(CORRELATED[known], 5 / np.sqrt(count)):

@@ -17,6 +17,8 @@ FEWEST = 3
 """Stars below which no matching kernel can be believed."""
 CELLS = 8
 """Candidates are spread over CELLS x CELLS parts of the frame, the brightest of each first."""
+RING = 9
+"""Pixels from a peak to what is round it: a star as wide as 16 px has fallen to half there."""
 OFF_CENTRE = 1.0
 """Pixels from the brightest pixel to the centre of light, the median star's, above which positions are moved."""
 RECENTRED = 4
@@ -65,7 +67,7 @@ def find_stars(science: Exposure, template: Exposure, settings: Match, margin: i
     noise = sky_noise(science)
     kept = (np.empty(0, int), np.empty(0, int))
     for floor in (settings.candidate_snr, 12.0):
-        kept = _candidates(science, template, floor * noise, margin, device)
+        kept = _candidates(science, template, floor, noise, margin, device)
         if len(kept[0]) >= 200:
             break
     y, x = _centred(science, *_spread(*kept, science.image, settings.candidates))
@@ -87,18 +89,34 @@ def sky_noise(exposure: Exposure) -> float:
     return float(np.sqrt(np.median([exposure.sky_variance.cut(r, r + 1, 0, width) for r in rows])))
 
 
+def prominent(exposure: Exposure, y: np.ndarray, x: np.ndarray, sigmas: float) -> np.ndarray:
+    """(N,) bool: peaks that stand out of what is round them by half of `sigmas` times the noise there.
+
+    On nebulae and galaxies every noise peak is high above the sky.  Round a star is the median at RING px.
+    """
+    turn = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    height, width = exposure.shape
+    rows = np.clip(y[:, None] + np.rint(RING * np.sin(turn)).astype(int), 0, height - 1)
+    columns = np.clip(x[:, None] + np.rint(RING * np.cos(turn)).astype(int), 0, width - 1)
+    level = np.median(exposure.image[rows, columns], 1)
+    noise = np.sqrt(sky_noise(exposure) ** 2 + np.maximum(level, 0) / exposure.gain)
+    return np.asarray(exposure.image[y, x] - level > 0.5 * sigmas * noise)
+
+
 def spoilt(exposure: Exposure, y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
     """(N,) bool: an unusable pixel within `half` pixels along an axis."""
     return np.asarray(marked(stamps(exposure.mask, y, x, half), *UNUSABLE).any((1, 2)))
 
 
 def _candidates(
-    science: Exposure, template: Exposure, threshold: float, margin: int, device: Device
+    science: Exposure, template: Exposure, floor: float, noise: float, margin: int, device: Device
 ) -> tuple[np.ndarray, np.ndarray]:
     height, width = science.shape
-    y, x = device.peaks(science.image, threshold, name=science.held)
+    y, x = device.peaks(science.image, floor * noise, name=science.held)
     inside = (y > margin) & (y < height - margin) & (x > margin) & (x < width - margin)
     y, x = y[inside], x[inside]
+    star = prominent(science, y, x, floor)
+    y, x = y[star], x[star]
     clear = ~(spoilt(template, y, x, 9) | spoilt(science, y, x, 5))
     return y[clear], x[clear]
 

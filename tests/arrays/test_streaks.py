@@ -23,6 +23,21 @@ def line(size, angle, peak, x=None, y=None):
     return light
 
 
+def test_a_streak_beside_the_line_that_led_to_it_is_told_once():
+    rng = np.random.default_rng(110)
+    rows, columns = np.mgrid[:300, :300]
+    score = np.zeros((300, 300))
+    for _ in range(rng.integers(1, 4)):  # patches of light, which lines meet in many ways
+        x, y, *sides = *rng.uniform(0, 300, 2), *rng.uniform(10, 150, 2)
+        turn, light = rng.uniform(0, 3), rng.uniform(10, 100)
+        along = (columns - x) * np.cos(turn) + (rows - y) * np.sin(turn)
+        across = (rows - y) * np.cos(turn) - (columns - x) * np.sin(turn)
+        score += light * ((abs(along) < sides[0]) & (abs(across) < sides[1])) * (1 if rng.uniform() < 0.6 else -1)
+    score += rng.normal(size=score.shape)
+    found = find_streaks(score.astype(np.float32), 4.0)
+    assert len(found) == len(set(found)) > 0
+
+
 def test_radon_sums_a_line_between_its_ends():
     image = np.zeros((8, 8), np.float32)
     image[np.arange(8) // 2 + 1, np.arange(8)] = 1  # rises 3 rows in 7 columns, from row 1

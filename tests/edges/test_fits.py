@@ -118,6 +118,14 @@ def test_planes_are_found_by_name_in_any_order(tmp_path, names):
     assert (frame.mask == bit("BAD")).all()  # no MP_* cards: any non-zero pixel is bad
 
 
+def test_standard_errors_are_squared(tmp_path):
+    image, error = fits.ImageHDU(pixels(), name="SCI"), fits.ImageHDU(pixels() + 2, name="ERR")
+    fits.HDUList([fits.PrimaryHDU(), error, image]).writeto(tmp_path / "a.fits")
+    frame = read_frame(tmp_path / "a.fits")
+    assert np.array_equal(frame.image, pixels())
+    assert np.array_equal(frame.variance, (pixels() + 2) ** 2)
+
+
 def test_mask_bits_are_translated_by_the_names_in_the_header(tmp_path):
     mask = fits.ImageHDU(np.array([[0, 1, 2, 4]], np.uint8), name="MASK")
     mask.header["MP_CR"], mask.header["MP_SAT"], mask.header["MP_OTHER"] = 0, 1, 2

@@ -207,6 +207,21 @@ def test_stars_alone_are_enough(turn):
     assert done.false <= 1
 
 
+def test_without_wcs_stars_that_do_not_coincide_bring_the_template_there():
+    done = Done(made(7, cards=wcs(1.0, (325.0, 316.0))).claiming())
+    assert "without two WCS" in done.notes
+    assert done.found == len(CHANGES)
+    assert done.false <= 1
+
+
+def test_without_wcs_an_aligned_template_is_left_alone():
+    assert not aligned(made(2).claiming()).resampled
+
+
+def test_without_wcs_another_field_is_taken_as_aligned():
+    assert not aligned(made(12, template_seed=99).claiming()).resampled
+
+
 def test_pixels_that_the_template_does_not_cover_have_no_data():
     scene = made(8, cards=wcs(1.0, (320.0, 170.0)), shape=(500, 640))
     template = aligned(scene)

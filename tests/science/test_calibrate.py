@@ -71,6 +71,20 @@ def test_any_byte_order_and_integer_pixels_are_taken(dtype):
 
 
 # ---------------------------------------------------------------- variance
+def test_a_steep_sky_does_not_belie_gain_and_read_noise():
+    ramp = np.linspace(0, 1500, 256, dtype=np.float32)  # 190 in a cell of 32 px, where the noise is 12.5 to 30
+    image = (np.random.default_rng(2).poisson((SKY + ramp) * GAIN, (256, 256)) / GAIN).astype(np.float32)
+    made = calibrate(frame(image, read_noise=0.0), CONFIGURATION)
+    assert made.variance_known
+    # The order-2 surface of the sky, whose cells the ramp widens.
+    np.testing.assert_allclose(sky_variance(made)[128], (SKY + ramp) / GAIN, rtol=0.1)
+
+
+def test_rows_with_an_offset_of_their_own_are_noise():
+    rows = np.random.default_rng(3).normal(0, 25, (256, 1)).astype(np.float32)
+    assert not calibrate(frame(pixels() + rows), CONFIGURATION).variance_known
+
+
 def test_variance_from_gain_and_read_noise_says_so():
     made = calibrate(frame(), CONFIGURATION)
     np.testing.assert_allclose(sky_variance(made), VARIANCE, rtol=0.01)
@@ -147,6 +161,21 @@ def test_pixels_that_are_not_finite_are_masked_and_counted():
     assert sorted(zip(*np.nonzero(made.mask & bit("NO_DATA")), strict=True)) == [(5, 6), (7, 8), (9, 10)]
     assert np.isfinite(made.image).all()
     assert "3 non-finite pixels masked" in made.notes
+
+
+@pytest.mark.parametrize("value", [0.0, -999.0])
+def test_areas_without_noise_are_masked_and_said(value):
+    image = pixels()
+    image[:40] = value
+    made = calibrate(frame(image), CONFIGURATION)
+    np.testing.assert_array_equal((made.mask & bit("NO_DATA")) != 0, image == value)
+    assert f"10240 pixels masked: areas of one value ({value:g}), without noise" in made.notes
+
+
+def test_variance_is_not_asked_of_areas_without_noise():
+    image, variance = pixels(), np.full((256, 256), VARIANCE, np.float32)
+    image[:40] = variance[:40] = 0
+    assert calibrate(frame(image, variance=variance), CONFIGURATION).variance_known
 
 
 def test_saturated_pixels_are_masked_from_the_level_given():
@@ -227,6 +256,16 @@ def test_a_constant_image_is_refused(gain):
 @pytest.mark.parametrize("value", [0.0, -3.0, np.nan])
 def test_a_variance_plane_that_cannot_be_is_refused(value):
     refused(BadVariance, "positive variance", frame(variance=np.full((256, 256), value, np.float32)))
+
+
+@pytest.mark.parametrize("unit", [1e-18, 1e14])
+def test_units_whose_squares_no_float_holds_are_refused(unit):
+    refused(BadVariance, "sky noise between", frame((pixels() * unit).astype(np.float32), gain=None))
+
+
+@pytest.mark.parametrize("value", [1 / VARIANCE, 1.0, 1e6])
+def test_weights_given_as_a_variance_are_refused(value):
+    refused(BadVariance, "weights, or standard errors", frame(variance=np.full((256, 256), value, np.float32)))
 
 
 def test_threads_change_nothing():

@@ -30,6 +30,18 @@ def test_known_white_noise_is_left_as_propagated(maker, fwhm):
     assert away_std(done, done.difference.score) == pytest.approx(1, abs=0.05)
 
 
+def test_a_copy_with_a_new_source_shows_that_alone(maker):
+    pair = maker.pair(seed=63)
+    spot = 300 * np.exp(-0.5 * (np.hypot(*(np.mgrid[:384, :384] - 190)) / 2) ** 2)  # as wide as a star
+    done = maker.run(
+        dataclasses.replace(pair.with_science(lambda image: image.__iadd__(spot)), template=pair.science)
+    )
+    assert any("noise in common" in note for note in done.difference.notes)
+    assert [(round(y), round(x)) for y, x in zip(done.sources["y"], done.sources["x"], strict=True)] == [
+        (190, 190)
+    ]
+
+
 def test_decorrelation_makes_the_difference_white(done):
     made = done.difference
     values = np.where(done.away(), made.image, 0) / np.sqrt(np.nan_to_num(made.variance, nan=1.0))

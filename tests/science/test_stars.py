@@ -7,7 +7,7 @@ import pytest
 
 from gpudiff.model.errors import NoStars
 from gpudiff.model.mask import bit
-from gpudiff.science.stars import find_stars, sky_noise
+from gpudiff.science.stars import find_stars, prominent, sky_noise
 
 MARGIN = 25
 
@@ -34,6 +34,16 @@ def test_bright_stars_are_found_and_nothing_else(maker, pair):
     assert distance.max() < 1.8  # the brightest pixel of a faint star may be its neighbour
     inside = ((pair.stars[:, :2] > MARGIN + 1) & (pair.stars[:, :2] < 383 - MARGIN - 1)).all(1)
     assert set(np.nonzero(inside & (pair.stars[:, 2] > 2e4))[0]) <= set(rows)
+
+
+def test_noise_peaks_on_a_galaxy_do_not_stand_out_and_stars_do(maker, pair):
+    science = maker.exposures(pair)[0]
+    rows, columns = np.mgrid[:384, :384]
+    galaxy = 300 * np.exp(-np.hypot(rows - 192, columns - 192) / 60)
+    galaxy[260, 120] += 5
+    galaxy += 40 * np.exp(-0.5 * ((rows - 150) ** 2 + (columns - 230) ** 2) / 2.0**2)
+    made = dataclasses.replace(science, image=(galaxy * sky_noise(science)).astype(np.float32), gain=np.inf)
+    assert list(prominent(made, np.array([260, 150]), np.array([120, 230]), 25.0)) == [False, True]
 
 
 def test_no_star_is_nearer_to_the_edge_than_its_stamp_needs(maker, pair):
