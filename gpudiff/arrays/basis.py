@@ -28,11 +28,13 @@ class Basis:
     """M orthogonal functions, and the separable factors that they are mixed from.
 
     functions : (M, K, K) float64; mix : (M, B) from `orthogonal`; separable : from `factors`
+    shell : (M,) int, the same for functions of one Gaussian and degree, whatever way they point; 0 for the first
     """
 
     functions: np.ndarray
     mix: np.ndarray
     separable: list[np.ndarray]
+    shell: np.ndarray
 
     def convolve(self, stamps: np.ndarray, size: int) -> np.ndarray:
         """(N, M + 1, size * size) float32: every stamp convolved with every function, and a last one of ones."""
@@ -41,11 +43,25 @@ class Basis:
 
 
 def basis(gaussians: tuple[tuple[float, int], ...], width: float, half: int, psf: np.ndarray) -> Basis:
-    """The basis of some Gaussians for a kernel of half width `half`; psf : of the image that will be convolved."""
+    """The basis of some Gaussians for a kernel of half width `half`; psf : of the image that will be convolved.
+
+    Low degrees come first, and of one degree the Gaussian nearest to the matching width: a kernel is mostly that.
+    """
     separable = factors(gaussians, width, half)
     raw = images(separable)
-    mix = orthogonal(raw, psf)
-    return Basis(np.tensordot(mix, raw, 1), mix, separable)
+    of = [(degree, abs(np.log(factor)), factor) for factor, most in gaussians for degree in _degrees(most)]
+    order = sorted(range(len(raw)), key=of.__getitem__)
+    ordered = orthogonal(raw[order], psf)
+    last = ordered.shape[1] - 1 - np.argmax(ordered[:, ::-1] != 0, 1)  # the raw function that is new in each
+    mix = np.empty_like(ordered)
+    mix[:, order] = ordered
+    shells = {one: n for n, one in enumerate(sorted(set(of)))}
+    return Basis(np.tensordot(mix, raw, 1), mix, separable, np.array([shells[of[order[n]]] for n in last]))
+
+
+def _degrees(most: int) -> list[int]:
+    """Degree of each function of one Gaussian, as `images` orders them."""
+    return [i + j for j in range(most + 1) for i in range(most + 1 - j)]
 
 
 def factors(gaussians: tuple[tuple[float, int], ...], width: float, half: int) -> list[np.ndarray]:
@@ -64,27 +80,30 @@ def images(basis: list[np.ndarray]) -> np.ndarray:
     return np.array([np.outer(f[j], f[i]) for f in basis for j in range(len(f)) for i in range(len(f) - j)])
 
 
-def orthogonal(functions: np.ndarray, psf: np.ndarray, cut: float = 1e-3) -> np.ndarray:
+def orthogonal(functions: np.ndarray, psf: np.ndarray, cut: float = 0.03) -> np.ndarray:
     """(M, B) map from the raw functions to M that are orthogonal once convolved with the PSF.
 
-    The first has unit sum, all others sum 0, so that the photometric scale is one coefficient.  Combinations
-    whose convolved norm is below `cut` of the largest are dropped: no star constrains them.
+    Each is a raw function and what takes those before it out.  The first has unit sum, all others sum 0, so that
+    the photometric scale is one coefficient, and these have, convolved, unit norm.  What leaves less than `cut` of
+    a function is dropped: no star constrains it, and float32 stamps do not resolve it.
 
-    functions : (B, K, K); psf : (P, P) of the image that will be convolved
+    functions : (B, K, K), the first with a sum; psf : (P, P) of the image that will be convolved
     """
     size = 1 << int(np.ceil(np.log2(functions.shape[1] + psf.shape[0])))
     spectrum = np.fft.rfft2(psf, (size, size))
     seen = np.fft.irfft2(np.fft.rfft2(functions, (size, size)) * spectrum, (size, size))
     seen = seen.reshape(len(functions), -1)
-    norm = np.linalg.norm(seen, axis=1)
-    vectors, values, _ = np.linalg.svd(seen / norm[:, None], full_matrices=False)
-    keep = values > cut * values[0]
-    mix = (vectors[:, keep] / values[keep]).T / norm
-    sums = np.tensordot(mix, functions.sum((1, 2)), 1)
-    first = int(np.argmax(np.abs(sums)))
-    unit = mix[first] / sums[first]
-    others = [mix[n] - sums[n] * unit for n in range(len(mix)) if n != first]
-    return np.array([unit, *others])
+    share = functions.sum((1, 2)) / functions[0].sum()
+    flat = seen[1:] - share[1:, None] * seen[0]
+    norm = np.maximum(np.linalg.norm(flat, axis=1), 1e-9 * np.linalg.norm(seen[0]))
+    flat /= norm[:, None]
+    kept = np.flatnonzero(np.abs(np.diag(np.linalg.qr(flat.T, "r"))) > cut)
+    made = np.linalg.inv(np.linalg.qr(flat[kept].T, "r")).T / norm[kept]
+    mix = np.zeros((len(kept) + 1, len(functions)))
+    mix[0, 0] = 1 / functions[0].sum()
+    mix[1:, 1 + kept] = np.tril(made)
+    mix[1:, 0] = -mix[1:] @ share
+    return mix
 
 
 def convolve_stamps(stamps: np.ndarray, basis: list[np.ndarray], mix: np.ndarray, size: int) -> np.ndarray:

@@ -31,7 +31,12 @@ FOLDS = 10
 NARROWEST = 0.6
 """Width of the matching kernel, pixels, below which the basis is not scaled."""
 ENOUGH = 300
-"""Stars that carry the full basis at the full spatial order without being asked."""
+"""Stars that carry the full basis at the full spatial order in an engine that learns no prior."""
+MANY = 60
+"""The same in `match`, which does."""
+EXPECTED = 0.1, 0.01
+"""Share of a star's light that a function of the basis moves, and how much that varies over the field, before the
+stars were asked."""
 
 Gaussians = tuple[tuple[float, int], ...]
 
@@ -51,13 +56,10 @@ class KernelFit:
 
 @dataclass(frozen=True)
 class Shape:
-    """One choice of basis, spatial order, and `spread`: the share of a star's light that the kernel is expected to
-    move over half the field (standard deviation of a Gaussian prior), inf for no expectation."""
+    """One choice of spatial orders."""
 
-    gaussians: Gaussians
     spatial_order: int
     background_order: int
-    spread: float = np.inf
 
 
 def match(
@@ -73,26 +75,24 @@ def match(
 
     psf : of `convolved`; widths : Gaussian widths of target and convolved stars, pixels.
     device : where the stamps are convolved with the basis, and the normal equations summed
-    With fewer than 300 stars the basis, and how freely the kernel varies over the field, are those that predict
-    held-back stars best.
+    How large its coefficients are expected to be is learned from the stars (`GaussianDesign.groups`); with fewer
+    than MANY its spatial order is the one that predicts held-back stars best.
     Raises NoStars when fewer than 3 stars survive.
     """
     width = matching_width(widths)
     half = half_width(width, settings, target.shape)
     sample = sample_of(target, convolved, stars, half, reach_of(widths))
     psf_image = psf.at(target.shape[0] / 2, target.shape[1] / 2)
-    best, least = None, np.inf
-    tried = _shapes(len(stars), settings)
-    for gaussians, shapes in tried.items():
-        design = _design(
-            sample, bases.basis(gaussians, width, half, psf_image), psf_image, settings.threads, device
-        )
-        only = len(tried) == len(shapes) == 1  # nothing to choose, nothing to predict
-        losses = [0.0] if only else _predict(sample, design, shapes, settings.threads)
-        if best is None or min(losses) < least:
-            best, least = (design, shapes[int(np.argmin(losses))]), min(losses)
-    assert best is not None
-    fit = _fit(sample, *best, settings.threads)
+    basis = bases.basis(bases.FULL if len(stars) >= MANY else bases.LARGE, width, half, psf_image)
+    design = GaussianDesign(
+        basis.functions,
+        device.convolved(basis, sample.convolved, sample.side, settings.threads),
+        basis.shell,
+        float(np.sqrt((psf_image**2).sum())),
+    )
+    shapes = _shapes(len(stars), settings)
+    losses = [_predict(sample, design, shape, settings.threads) for shape in shapes] if len(shapes) > 1 else [0.0]
+    fit = _fit(sample, design, shapes[int(np.argmin(losses))], settings.threads)
     check_stars(fit.used, target.name)
     return fit
 
@@ -122,30 +122,11 @@ def check_stars(used: np.ndarray, name: str) -> None:
         )
 
 
-FUNCTIONS_A_STAR = 2
-"""Basis functions that one star can tell apart."""
-MANY = 60
-"""Stars from which a small basis is not worth a try."""
-VARYING = 8
-"""Stars below which the kernel is taken as constant."""
-SPREADS = 0.002, 0.007, 0.02, 0.07, np.inf
-"""Priors that are tried, the narrowest first."""
-SECOND = 0.3
-"""Spread of the quadratic terms over that of the linear ones."""
-GRADIENT = 0.03
-"""Expected relative gradient of the kernel sum, at the least: transparency and flat fields."""
-
-
-def _shapes(count: int, settings: Match) -> dict[Gaussians, list[Shape]]:
+def _shapes(count: int, settings: Match) -> list[Shape]:
     order, background = settings.spatial_order, settings.background_order
-    if count >= ENOUGH:
-        return {bases.FULL: [Shape(bases.FULL, order, background)]}
-    sets = [one for one in bases.ALL if bases.count(one) <= FUNCTIONS_A_STAR * count] or [bases.SMALL]
-    background = min(background, 0 if count < 12 else 1)
-    spreads = SPREADS if order and count >= VARYING else (np.inf,)
-    order = order if count >= VARYING else 0
-    sets = sets if count < MANY else sets[-2:]
-    return {one: [Shape(one, order, background, spread) for spread in spreads] for one in sets}
+    if count >= MANY:
+        return [Shape(order, background)]
+    return [Shape(one, min(background, 0 if count < 12 else 1)) for one in range(order + 1)]
 
 
 class Design(Protocol):
@@ -167,12 +148,14 @@ class GaussianDesign:
     """Gaussians times polynomials, and the stamps convolved with them.
 
     functions : (M, K, K) float64; convolved : the stamps, with a last function of ones for the background
+    shell : (M,) from `arrays.basis.Basis`
     norm : root of the summed squares of the PSF; a function's, convolved with the PSF, is 1 (the first's is about
         the PSF's own)
     """
 
     functions: np.ndarray
     convolved: Convolved
+    shell: np.ndarray
     norm: float
 
     def grams(self, target: np.ndarray, weights: np.ndarray, threads: int) -> normal.Equations:
@@ -181,48 +164,43 @@ class GaussianDesign:
     def model(self, coefficients: np.ndarray, threads: int) -> np.ndarray:
         return self.convolved.models(coefficients)
 
-    def prior(self, shape: Shape, scale: float) -> normal.Penalty:
-        """(n,) one over the variance expected of each unknown; None where the shape expects nothing.
+    def groups(self, shape: Shape) -> np.ndarray:
+        """(n,) int: unknowns that are expected to be of one size, negative for the kernel sum and the background.
 
-        What varies over the field is expected to be small; what does not vary is free, and so is the background.
+        The functions of a shell, whatever way they point; and apart from that, how they vary over the field.
         """
-        if shape.spread == np.inf:
-            return None
-        degree = np.array([sum(power) for power in powers(shape.spatial_order)])
-        smaller = np.where(degree == 2, SECOND, 1.0)
-        expected = np.outer(np.full(len(self.functions), shape.spread * self.norm), smaller)
-        expected[0] = max(shape.spread, GRADIENT) * smaller
-        inverse = np.where(degree == 0, 0.0, (scale * expected) ** -2.0)
-        return np.concatenate([inverse.ravel(), np.zeros(len(powers(shape.background_order)))])
+        varies = np.array([sum(power) > 0 for power in powers(shape.spatial_order)])
+        groups = 2 * self.shell[:, None] + varies - 1
+        return np.concatenate([groups.ravel(), np.full(len(powers(shape.background_order)), -1)])
+
+    def prior(self, shape: Shape, scale: float) -> np.ndarray:
+        """(n,) one over the variance expected of each unknown before the stars were asked, 0 where free."""
+        groups = self.groups(shape)
+        expected = scale * self.norm * np.where(groups % 2, *EXPECTED)
+        return np.where(groups < 0, 0, expected**-2.0)
 
 
-def _design(sample: Sample, basis: bases.Basis, psf: np.ndarray, threads: int, device: Device) -> GaussianDesign:
-    convolved = device.convolved(basis, sample.convolved, sample.side, threads)
-    return GaussianDesign(basis.functions, convolved, float(np.sqrt((psf**2).sum())))
+def _predict(sample: Sample, design: GaussianDesign, shape: Shape, threads: int) -> float:
+    """How badly a shape predicts stars it was not fitted to: mean log of their reduced chi2.
 
-
-def _predict(sample: Sample, design: GaussianDesign, shapes: list[Shape], threads: int) -> list[float]:
-    """How badly each shape predicts stars it was not fitted to: mean log of their reduced chi2.
-
-    The shapes differ in their spread alone, and the weights are those of the middle one.  All steady stars and all
-    their pixels count, so that a shape cannot win by throwing out what it does not fit; the logarithm keeps one
-    bright star from deciding.
+    All steady stars and all their pixels count, so that a shape cannot win by throwing out what it does not fit;
+    the logarithm keeps one bright star from deciding.
     """
-    middle = len(shapes) // 2
-    field_terms = sample.terms(shapes[middle].spatial_order, shapes[middle].background_order)
-    priors = [design.prior(shape, sample.scale) for shape in shapes]
-    state: State | None = None
+    field_terms = sample.terms(shape.spatial_order, shape.background_order)
+    penalty: normal.Penalty = design.prior(shape, sample.scale)
+    groups, state = design.groups(shape), None
     for _ in range(2):
-        state = clipped_round(sample, design, field_terms, state, threads, priors[middle])
+        state = clipped_round(sample, design, field_terms, state, threads, penalty, groups)
         state = dataclasses.replace(state, usable=sample.usable)
+        penalty = state.penalty
     assert state is not None
-    return [float(loss[sample.steady].mean()) for loss in held_back(state, field_terms, priors)]
+    return float(held_back(state, field_terms, [penalty])[0][sample.steady].mean())
 
 
 @dataclass(frozen=True)
 class State:
-    """Where the iteration stands: solution, model (N, n), chi2 (N,), stars and pixels in use, equations,
-    and the chi2 (N,) to expect from the equations' weights."""
+    """Where the iteration stands: solution, model (N, n), chi2 (N,), stars and pixels in use, equations and what
+    was added to them, and the chi2 (N,) to expect from their weights."""
 
     solution: np.ndarray
     model: np.ndarray
@@ -231,6 +209,7 @@ class State:
     usable: np.ndarray
     freedom: np.ndarray
     equations: normal.Equations
+    penalty: normal.Penalty
 
 
 def clipped_round(
@@ -240,8 +219,12 @@ def clipped_round(
     before: State | None,
     threads: int,
     penalty: normal.Penalty = None,
+    groups: np.ndarray | None = None,
 ) -> State:
-    """One weighted solve and one clipping of stars and pixels; the first is of the steady stars."""
+    """One weighted solve and one clipping of stars and pixels; the first is of the steady stars.
+
+    groups : of unknowns, for which the penalty is where `arrays.normal.likeliest` starts; None: it stays as it is
+    """
     used = before.used if before else sample.steady
     usable = before.usable if before else sample.usable
     model = before.model if before else np.maximum(sample.target, 0)
@@ -249,6 +232,9 @@ def clipped_round(
     weights = (trust / sample.variance(model)).astype(np.float32)
     equations = design.grams(sample.target, weights, threads)
     matrix, vector = normal.assemble(*equations[:2], *field_terms, used)
+    if groups is not None:
+        assert penalty is not None
+        penalty = normal.likeliest(matrix, vector, groups, penalty)
     solution = normal.solve(matrix, vector, penalty)
     local = normal.local(solution, *field_terms).astype(np.float32)
     model = design.model(local[:, :-1], threads)
@@ -262,18 +248,20 @@ def clipped_round(
         sample.usable & (np.abs(chi) < 4.5),
         trust.sum(1),
         equations,
+        penalty,
     )
 
 
 def _fit(sample: Sample, design: GaussianDesign, shape: Shape, threads: int) -> KernelFit:
     field_terms = sample.terms(shape.spatial_order, shape.background_order)
-    prior = design.prior(shape, sample.scale)
-    state = None
+    penalty: normal.Penalty = design.prior(shape, sample.scale)
+    groups, state = design.groups(shape), None
     for _ in range(ROUNDS):
-        state = clipped_round(sample, design, field_terms, state, threads, prior)
+        state = clipped_round(sample, design, field_terms, state, threads, penalty, groups)
+        penalty = state.penalty
     assert state is not None
     kernel = kernel_of(state.solution, design.functions, shape.spatial_order, shape.background_order, sample.shape)
-    return fit_of(kernel, len(design.functions), state, held_back(state, field_terms, [prior])[0])
+    return fit_of(kernel, len(design.functions), state, held_back(state, field_terms, [penalty])[0])
 
 
 def fit_of(kernel: MatchingKernel, functions: int, state: State, held: np.ndarray) -> KernelFit:

@@ -44,6 +44,20 @@ def test_convolved_with_the_psf_the_normal_matrix_is_well_conditioned():
     assert np.linalg.cond(gram / scale[:, None] / scale) < 1e4
 
 
+def test_functions_of_one_gaussian_and_degree_share_a_shell():
+    made = basis.basis(((1.0, 2), (2.0, 1)), 1.5, 9, psf())
+    # By degree, the Gaussian nearest to the matching width first: 1 | 1 | x, y | x, y | xx, xy, yy.
+    assert made.shell.tolist() == [0, 1, 2, 2, 3, 3, 4, 4, 4]
+
+
+def test_a_shell_turned_is_made_of_the_shell():
+    made = basis.basis(basis.LARGE, 1.4, 12, psf())
+    shell = made.functions[made.shell == 6].reshape(3, -1)
+    turned = np.rot90(made.functions[made.shell == 6], axes=(1, 2)).reshape(3, -1)
+    mixed = np.linalg.lstsq(shell.T, turned.T, rcond=None)[0].T @ shell
+    np.testing.assert_allclose(mixed, turned, atol=1e-9 * np.abs(turned).max())
+
+
 def test_functions_that_no_star_can_tell_apart_are_dropped():
     functions = basis.images(basis.factors(basis.SMALL, 1.5, 9))
     doubled = np.concatenate([functions, functions[:3] * 2])

@@ -106,6 +106,35 @@ def test_a_strong_penalty_holds_the_solution_at_zero():
     assert free.sum() < 0.01 * held.sum()
 
 
+def fitted_groups(rounds=10):
+    """(truth, free, likeliest, penalty) of groups of 40 unknowns whose mean squares are 0 and 9; noise 1."""
+    rng = np.random.default_rng(4)
+    truth = np.where(np.arange(81) < 40, 0, 3 * rng.normal(size=81))
+    design = rng.normal(size=(400, 81)) / 20
+    matrix, vector = design.T @ design, design.T @ (design @ truth + rng.normal(size=400))
+    groups = np.repeat([0, 1, -1], [40, 40, 1])
+    penalty = normal.likeliest(matrix, vector, groups, np.where(groups < 0, 0, 1.0), rounds)
+    return truth, normal.solve(matrix, vector), normal.solve(matrix, vector, penalty), penalty
+
+
+def test_the_likeliest_penalty_is_one_over_the_mean_square_of_a_group():
+    truth, _, _, penalty = fitted_groups()
+    # 40 unknowns of variance 9, each known to about 1.1.
+    assert penalty[40] == pytest.approx(1 / (truth[40:80] ** 2).mean(), rel=0.2)
+
+
+def test_a_group_that_is_noise_is_held_at_zero():
+    truth, free, held, _ = fitted_groups()
+    # Free, the 40 are noise of 1.1; what is left is by how much their own mean square happens to exceed it.
+    assert (held[:40] ** 2).mean() < 0.1 * (free[:40] ** 2).mean()
+    assert ((held - truth) ** 2).mean() < 0.6 * ((free - truth) ** 2).mean()
+
+
+def test_an_unknown_of_no_group_is_not_penalised():
+    *_, penalty = fitted_groups()
+    assert penalty[80] == 0
+
+
 @pytest.mark.parametrize(("stamps", "functions", "pixels"), [(9, 37, 100), (1, 4, 49), (3, 21, 961)])
 def test_cuda_bodies_agree_with_the_definition(launcher, stamps, functions, pixels):
     design, target, weights, *_ = problem(stamps=stamps, functions=functions, pixels=pixels)

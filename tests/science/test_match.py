@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from gpudiff.model.errors import NoStars
 from gpudiff.science.match import match
@@ -36,6 +37,14 @@ def test_the_kernels_width_is_what_separates_the_two_psfs_all_over_the_field(mak
         expected = (4.6**2 - 3.6**2) / 2.3548**2 * grown**2
         # From 1.05 to 2.6 px^2 between corners; the kernel's outskirts are noise, to about a tenth.
         assert second_moment(fit.kernel.at(y, x)) == pytest.approx(expected, rel=0.15)
+
+
+def test_a_kernel_that_is_the_same_all_over_the_field_is_found_so(maker):
+    fit, _ = fitted(maker, maker.pair(seed=42, stars=110, widen=0.0))
+    places = (192, 192), (40, 40), (40, 344), (344, 40), (344, 344)
+    middle, *corners = (gaussian_filter(fit.kernel.at(*place), 3.6 / 2.3548) for place in places)
+    # Five pairs: 0.16 to 0.53 % of a star's peak; with one width of prior for all terms 0.56 to 0.70 %.
+    assert max(np.abs(corner - middle).max() for corner in corners) < 0.004 * middle.max()
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.3])
