@@ -166,18 +166,23 @@ def without_signature(frame: Any, folder: Path) -> Any:
     return remove_signature(frame, CalibrationStore(folder).find(frame))
 
 
-M_ARENA_MAX = -8
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Of glibc's mallopt (malloc.h)."""
+OF_A_TILE = 32 << 20
+"""Bytes up to which freed memory is kept for what comes next: a tile's arrays, not planes (glibc's most)."""
 
 
 def share_memory() -> None:
     """Let all threads allocate from one arena, so that one takes up what another frees; only glibc has several.
 
-    For a few threads that compute more than they allocate; it saves a tenth of the memory of a large pair.
+    For a few threads that compute more than they allocate; it saves a tenth of the memory of a large pair.  What
+    is freed stays, but for planes: memory that is new from the kernel costs an FFT of a tile twice its time.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_ARENA_MAX, 1)
+        mallopt(M_MMAP_THRESHOLD, OF_A_TILE)
+        mallopt(M_TRIM_THRESHOLD, 8 * OF_A_TILE)
 
 
 def load_engine() -> None:
