@@ -2,6 +2,7 @@
 
 import argparse
 import ctypes
+import dataclasses
 import gc
 import json
 import time
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     begun = time.perf_counter()
     write_plot(arguments, difference, sources)
     exposures.clear()
-    difference = difference.alone()
+    difference = in_file_order(difference.alone(), configuration.match.threads)
     written = write_outputs(arguments, difference, sources)
     seconds["write"] = time.perf_counter() - begun
     seconds["total"] = time.perf_counter() - start
@@ -208,6 +209,25 @@ def write_plot(arguments: argparse.Namespace, difference: Any, sources: Any) -> 
         from gpudiff.edges.picture import write_picture
 
         write_picture(arguments.plot, difference, sources)
+
+
+def in_file_order(difference: Any, threads: int) -> Any:
+    """The same, the bytes of its planes swapped where they lie into FITS's order; those it was given are used up.
+
+    By all threads, and once: astropy would swap each there and back.  A GPU's planes are left as they are.
+    """
+    import numpy as np
+
+    from gpudiff.arrays.parallel import over
+
+    def swapped(name: str) -> Any:
+        plane = getattr(difference, name)
+        return plane.byteswap(inplace=True).view(plane.dtype.newbyteorder(">"))
+
+    names = [
+        name for name in ("image", "variance", "mask", "score") if type(getattr(difference, name)) is np.ndarray
+    ]
+    return dataclasses.replace(difference, **dict(zip(names, over(swapped, names, threads), strict=True)))
 
 
 def write_outputs(arguments: argparse.Namespace, difference: Any, sources: Any) -> list[str]:
