@@ -5,6 +5,8 @@ how well each cell is predicted by all others (local regression and its cross-va
 Polynomial Modelling and Its Applications, 1996, sections 3.2 and 4.10).
 """
 
+from functools import cache
+
 import numpy as np
 from scipy.ndimage import median_filter
 
@@ -35,6 +37,7 @@ def cell_sums(image: np.ndarray, use: np.ndarray) -> np.ndarray:
     return np.stack([rows @ plane @ columns.T for plane in planes])
 
 
+@cache
 def _members(pixels: int) -> np.ndarray:
     """(CELLS, pixels) float32: 1 where a pixel belongs to a cell."""
     return (np.arange(pixels) * CELLS // pixels == np.arange(CELLS)[:, None]).astype(np.float32)

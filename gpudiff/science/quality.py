@@ -8,6 +8,7 @@ import numpy as np
 
 from gpudiff.arrays.afar import sampled
 from gpudiff.arrays.moments import FWHM, moments
+from gpudiff.arrays.parallel import over
 from gpudiff.arrays.polynomial import field, terms
 from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.tiles import Tile
@@ -54,11 +55,11 @@ def star_table(
     return Table(KERNEL_STAR, {**columns, **widths})
 
 
-def assess(difference: Difference) -> Difference:
+def assess(difference: Difference, threads: int = 0) -> Difference:
     """The same with its quality on a grid, and what the grid says of the whole frame."""
     stars = difference.stars
     chi2, residual = stars["chi2"], stars["residual"]
-    cells = _cells(difference, stars)
+    cells = _cells(difference, stars, threads)
     sky, known = np.asarray(cells["backgroundSigma"], float), np.isfinite(chi2)
     quality = dataclasses.replace(
         difference.quality,
@@ -169,7 +170,7 @@ def poor_at(difference: Difference, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- the grid
-def _cells(difference: Difference, stars: Table) -> Table:
+def _cells(difference: Difference, stars: Table, threads: int) -> Table:
     """Table of model.qa.CELL, detections not yet counted."""
     shape = difference.image.shape
     grid = int(np.clip(min(shape) // CELL_PX, 1, MOST_CELLS))
@@ -177,7 +178,7 @@ def _cells(difference: Difference, stars: Table) -> Table:
     boxes = [(rows[j], rows[j + 1], columns[i], columns[i + 1]) for j in range(grid) for i in range(grid)]
     y0, y1, x0, x1 = np.array(boxes).T
     j, i = np.divmod(np.arange(grid * grid), grid)
-    sky = np.array([_sky(difference, *seen) for seen in _seen(difference, boxes)]).T
+    sky = np.array(over(lambda seen: _sky(difference, *seen), _seen(difference, boxes), threads)).T
     columns_of = {"row": j, "column": i, "x0": x0, "x1": x1, "y0": y0, "y1": y1}
     columns_of |= dict(
         zip(("noiseRatio", "scoreStd", "background", "backgroundSigma", "lostFraction"), sky, strict=True)
