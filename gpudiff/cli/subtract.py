@@ -6,7 +6,7 @@ import dataclasses
 import gc
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +53,17 @@ def run(arguments: argparse.Namespace) -> int:
     configuration = configuration_of(arguments)
     check_outputs(arguments)
     share_memory()
-    load_engine()
-    from gpudiff.edges.reliability_model import model_named
-    from gpudiff.science.reliability import rate
-    from gpudiff.science.subtract import open_device, subtract_exposures
+    with ThreadPoolExecutor(1) as beside:
+        frames = reading(arguments, configuration, beside)
+        load_engine()
+        from gpudiff.edges.reliability_model import model_named
+        from gpudiff.science.reliability import rate
+        from gpudiff.science.subtract import open_device, subtract_exposures
 
-    device = open_device(configuration)
-    model = model_named(configuration.reliability.model)
-    begun = time.perf_counter()
-    exposures = prepared(arguments, configuration, device)
+        device = open_device(configuration)
+        model = model_named(configuration.reliability.model)
+        begun = time.perf_counter()
+        exposures = calibrated(frames, arguments, configuration, device)
     seconds = {"load": begun - start, "read and calibrate": time.perf_counter() - begun}
     begun = time.perf_counter()
     difference, sources = subtract_exposures(exposures[0], exposures[1], configuration, device)
@@ -142,21 +144,40 @@ def check_outputs(arguments: argparse.Namespace) -> None:
         taken.add(path.resolve())
 
 
-def prepared(arguments: argparse.Namespace, configuration: Configuration, device: Any) -> list[Any]:
-    """Science and template exposures: one frame is calibrated while the other is read.  Raises InputRejected."""
+def reading(arguments: argparse.Namespace, configuration: Configuration, beside: Executor) -> list[Future]:
+    """Science and template frame, which are read beside what the caller does next.
+
+    astropy is loaded before: threads that import, or read headers, at the same time get in each other's way.
+    """
+    gc.disable()
+    import astropy.wcs  # noqa: F401
+
     from gpudiff.edges.fits import read_frame
+
+    frames = []
+    for role, known in (
+        ("science", {"visit": arguments.visit, "detector": arguments.detector}),
+        ("template", {}),
+    ):
+        planes = {plane: getattr(arguments, f"{role}_{plane}") for plane in PLANES}
+        path = getattr(arguments, role)
+        frames.append(beside.submit(read_frame, path, configuration.instrument, **planes, **known))
+    return frames
+
+
+def calibrated(
+    frames: list[Future], arguments: argparse.Namespace, configuration: Configuration, device: Any
+) -> list[Any]:
+    """The exposures of science and template frame, which nobody holds any more.  Raises InputRejected."""
     from gpudiff.science.calibrate import calibrate
 
-    identity = {"visit": arguments.visit, "detector": arguments.detector}
-    with ThreadPoolExecutor(1) as beside:
-        calibrated = []
-        for role, known in (("science", identity), ("template", {})):
-            planes = {plane: getattr(arguments, f"{role}_{plane}") for plane in PLANES}
-            frame = read_frame(getattr(arguments, role), configuration.instrument, **planes, **known)
-            if role == "science" and arguments.calibrations:
-                frame = without_signature(frame, arguments.calibrations)
-            calibrated.append(beside.submit(calibrate, frame, configuration, device))
-        return [one.result() for one in calibrated]
+    exposures: list[Any] = []
+    while frames:
+        frame = frames.pop(0).result()
+        if arguments.calibrations and not exposures:
+            frame = without_signature(frame, arguments.calibrations)
+        exposures.append(calibrate(frame, configuration, device))
+    return exposures
 
 
 def without_signature(frame: Any, folder: Path) -> Any:
@@ -187,14 +208,11 @@ def share_memory() -> None:
 
 
 def load_engine() -> None:
-    """Import what the rest of the command imports, and astropy.wcs, which the first frame would ask for.
+    """Import what the rest of the command imports.
 
     The garbage collector rests meanwhile, and leaves alone what was loaded: it would look at it again and again.
-    (Loading beside the reading of the frames was tried: the two get in each other's way.)
     """
     gc.disable()
-    import astropy.wcs  # noqa: F401
-
     import gpudiff.edges.reliability_model
     import gpudiff.science.reliability
     import gpudiff.science.subtract  # noqa: F401
