@@ -12,6 +12,7 @@ import numpy as np
 
 from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.device import Launcher
+from gpudiff.arrays.parallel import over
 
 FINEST, MOST_CELLS = 4, 512
 """Pixels of a cell's side at least, and cells on an image's side at most."""
@@ -59,7 +60,7 @@ class Streak:
         return float((turned + 90) % 180 - 90)
 
 
-def find_streaks(score: np.ndarray, fwhm: float) -> list[Streak]:
+def find_streaks(score: np.ndarray, fwhm: float, threads: int = 0) -> list[Streak]:
     """The streaks of either sign, most significant first.
 
     score : (H, W) float32, unit normal where nothing is, 0 where there is no value; fwhm : of the PSF, px
@@ -68,7 +69,7 @@ def find_streaks(score: np.ndarray, fwhm: float) -> list[Streak]:
     means = cells(score, side)
     found: list[Streak] = []
     for _ in range(TRIES):
-        ends, significance = brightest_line(means)
+        ends, significance = brightest_line(means, threads)
         if significance < SUSPECTED:
             break
         middle = np.asarray(ends) * side + (side - 1) / 2
@@ -118,7 +119,7 @@ def _cross_out(cells: np.ndarray, streak: Streak, side: int) -> None:
 
 
 # ---------------------------------------------------------------- fast Radon transform
-def brightest_line(cells: np.ndarray) -> tuple[tuple[float, float, float, float], float]:
+def brightest_line(cells: np.ndarray, threads: int = 0) -> tuple[tuple[float, float, float, float], float]:
     """((x0, y0, x1, y1), significance) of the line with the largest |sum|, from edge to edge of the image.
 
     cells : (h, w) float32, 0 where there is no value.  Significance: the sum over the square root of its cells'
@@ -127,19 +128,22 @@ def brightest_line(cells: np.ndarray) -> tuple[tuple[float, float, float, float]
     """
     best, ends = 0.0, (0.0, 0.0, 0.0, 0.0)
     known = (cells != 0).astype(np.float32)
-    for turned in (False, True):
-        for mirrored in (False, True):
-            both = [plane.T if turned else plane for plane in (cells, known)]
-            both = [plane[::-1] if mirrored else plane for plane in both]
-            height, width = both[0].shape
-            value, start, slope = _steepest(*both)
-            if value <= best:
-                continue
-            best = value
-            x0, x1, y0, y1 = 0.0, width - 1.0, float(start), float(start + slope)
-            if mirrored:
-                y0, y1 = height - 1 - y0, height - 1 - y1
-            ends = (y0, x0, y1, x1) if turned else (x0, y0, x1, y1)
+    ways = [(turned, mirrored) for turned in (False, True) for mirrored in (False, True)]
+
+    def steepest(way: tuple[bool, bool]) -> tuple[float, int, float]:
+        turned, mirrored = way
+        both = [plane.T if turned else plane for plane in (cells, known)]
+        return _steepest(*(plane[::-1] if mirrored else plane for plane in both))
+
+    for (turned, mirrored), (value, start, slope) in zip(ways, over(steepest, ways, threads), strict=True):
+        if value <= best:
+            continue
+        best = value
+        height, width = cells.shape[::-1] if turned else cells.shape
+        x0, x1, y0, y1 = 0.0, width - 1.0, float(start), float(start + slope)
+        if mirrored:
+            y0, y1 = height - 1 - y0, height - 1 - y1
+        ends = (y0, x0, y1, x1) if turned else (x0, y0, x1, y1)
     return ends, best
 
 
