@@ -72,7 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
     begun = time.perf_counter()
     write_plot(arguments, difference, sources)
     exposures.clear()
-    difference = in_file_order(difference.alone(), configuration.match.threads)
+    difference = difference.alone()
+    if arguments.output:
+        difference = in_file_order(difference, configuration.match.threads)
     written = write_outputs(arguments, difference, sources)
     seconds["write"] = time.perf_counter() - begun
     seconds["total"] = time.perf_counter() - start
@@ -147,28 +149,24 @@ def check_outputs(arguments: argparse.Namespace) -> None:
 def reading(arguments: argparse.Namespace, configuration: Configuration, beside: Executor) -> list[Future]:
     """Science and template frame, which are read beside what the caller does next.
 
-    astropy is loaded before: threads that import, or read headers, at the same time get in each other's way.
+    astropy is loaded before: threads that import at the same time get in each other's way.
     """
     gc.disable()
     import astropy.wcs  # noqa: F401
 
     from gpudiff.edges.fits import read_frame
 
-    frames = []
-    for role, known in (
-        ("science", {"visit": arguments.visit, "detector": arguments.detector}),
-        ("template", {}),
-    ):
+    def read(role: str, **known: Any) -> Future:
         planes = {plane: getattr(arguments, f"{role}_{plane}") for plane in PLANES}
-        path = getattr(arguments, role)
-        frames.append(beside.submit(read_frame, path, configuration.instrument, **planes, **known))
-    return frames
+        return beside.submit(read_frame, getattr(arguments, role), configuration.instrument, **planes, **known)
+
+    return [read("science", visit=arguments.visit, detector=arguments.detector), read("template")]
 
 
 def calibrated(
     frames: list[Future], arguments: argparse.Namespace, configuration: Configuration, device: Any
 ) -> list[Any]:
-    """The exposures of science and template frame, which nobody holds any more.  Raises InputRejected."""
+    """The exposures of science and template frame, which are taken off the list.  Raises InputRejected."""
     from gpudiff.science.calibrate import calibrate
 
     exposures: list[Any] = []
@@ -242,9 +240,8 @@ def in_file_order(difference: Any, threads: int) -> Any:
         plane = getattr(difference, name)
         return plane.byteswap(inplace=True).view(plane.dtype.newbyteorder(">"))
 
-    names = [
-        name for name in ("image", "variance", "mask", "score") if type(getattr(difference, name)) is np.ndarray
-    ]
+    planes = "image", "variance", "mask", "score"
+    names = [name for name in planes if isinstance(getattr(difference, name), np.ndarray)]
     return dataclasses.replace(difference, **dict(zip(names, over(swapped, names, threads), strict=True)))
 
 
