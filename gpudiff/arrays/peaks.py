@@ -7,7 +7,7 @@ import numpy as np
 
 from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.device import Launcher
-from gpudiff.arrays.stamps import square
+from gpudiff.arrays.stamps import squares
 
 BLOCK = 16
 """Pixels along the side of the blocks that have one candidate each."""
@@ -37,14 +37,18 @@ def peaks(image: np.ndarray, threshold: float, lost: np.ndarray | None = None) -
     def seen(place: Any) -> np.ndarray:
         return image[place] if lost is None else np.where(lost[place], 0, image[place])
 
+    def cut(top: np.ndarray, left: np.ndarray, side: int) -> np.ndarray:
+        values = squares(image, top, left, side)
+        return values if lost is None else np.where(squares(lost, top, left, side), 0, values)
+
     bands = (seen((slice(row * BLOCK, (row + 1) * BLOCK), slice(columns * BLOCK))) for row in range(rows))
     tops = np.array([band.max(0).reshape(columns, BLOCK).max(1) for band in bands])
     j, i = np.nonzero(tops > np.float32(threshold))
-    best = seen(square(j * BLOCK, i * BLOCK, np.arange(BLOCK))).reshape(len(j), BLOCK * BLOCK).argmax(1)
+    best = cut(j * BLOCK, i * BLOCK, BLOCK).reshape(len(j), BLOCK * BLOCK).argmax(1)
     y, x = j * BLOCK + best // BLOCK, i * BLOCK + best % BLOCK
     inside = (y >= EDGE) & (y < height - EDGE) & (x >= EDGE) & (x < width - EDGE)
     y, x = y[inside], x[inside]
-    top = seen(square(y, x, np.arange(-REACH, REACH + 1))).max((1, 2)) <= image[y, x]
+    top = cut(y - REACH, x - REACH, 2 * REACH + 1).max((1, 2)) <= image[y, x]
     return y[top], x[top]
 
 

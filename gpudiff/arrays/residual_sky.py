@@ -5,8 +5,12 @@ how well each cell is predicted by all others (local regression and its cross-va
 Polynomial Modelling and Its Applications, 1996, sections 3.2 and 4.10).
 """
 
+from functools import cache
+
 import numpy as np
 from scipy.ndimage import median_filter
+
+from gpudiff.arrays.parallel import over
 
 CELLS = 16
 """Cells along a side of a tile."""
@@ -33,12 +37,13 @@ def cell_sums(image: np.ndarray, use: np.ndarray) -> np.ndarray:
     return np.stack([rows @ plane @ columns.T for plane in planes])
 
 
+@cache
 def _members(pixels: int) -> np.ndarray:
     """(CELLS, pixels) float32: 1 where a pixel belongs to a cell."""
     return (np.arange(pixels) * CELLS // pixels == np.arange(CELLS)[:, None]).astype(np.float32)
 
 
-def residual_sky(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def residual_sky(sums: np.ndarray, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """(sky, own), both (GY, GX) float64, at the centres of GY x GX equal cells.
 
     sky : (1, 1), its median, where nothing is predicted; own : share of a cell's mean in its sky, 0 without one
@@ -51,14 +56,12 @@ def residual_sky(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     middle = float(np.median(sums[0][known] / sums[1][known]))
     sums[0] -= middle * sums[1]
     sums[:, _wild(sums)] = 0
+    tried = [(_joined(sums, together), width) for together, width in SCALES]
+    tried = [one for one in tried if min(one[0].shape[1:]) >= FEWEST and one[0][1].max() >= LEAST]
     most, chosen = 0.0, None
-    for together, width in SCALES:
-        joined = _joined(sums, together)
-        if min(joined.shape[1:]) < FEWEST or joined[1].max() < LEAST:
-            continue
-        explained = _explained(joined, width)
+    for one, explained in zip(tried, over(lambda one: _explained(*one), tried, threads), strict=True):
         if explained > most:
-            most, chosen = explained, (joined, width)
+            most, chosen = explained, one
     if chosen is None:
         return np.full((1, 1), middle), np.zeros((1, 1))
     sky, own = _fitted(*chosen, *(np.arange(side) for side in chosen[0].shape[1:]))

@@ -100,18 +100,19 @@ def filters(
     whiten_at: Callable[[float, float, int], tuple[np.ndarray, float]] | None,
     size: int,
     halo: int,
+    threads: int = 1,
 ) -> Filters:
     """The filters for tiles of FFT size `size`.
 
     profile_at(u, v) : (2 half + 1, ...) PSF of the (whitened) difference, unit sum
     whiten_at(u, v, size) : (half spectrum of psi, variance after over before), None to leave the noise as it is
     """
-    pictures = polynomial_fit(lambda u, v: _pair(profile_at(u, v)), ORDER).astype(np.float32)
+    pictures = polynomial_fit(lambda u, v: _pair(profile_at(u, v)), ORDER, threads).astype(np.float32)
     profile = scipy.fft.rfft2(pictures, s=(size, size)).reshape(len(pictures), 2, -1)
     half = pictures.shape[-1] // 2
     if whiten_at is None:
         return Filters(None, np.array([1.0] + [0.0] * 5), profile, 0, half)
-    psi = polynomial_fit(lambda u, v: whiten_at(u, v, size)[0], ORDER).astype(np.float32)
+    psi = polynomial_fit(lambda u, v: whiten_at(u, v, size)[0], ORDER, threads).astype(np.float32)
     gain = polynomial_fit(lambda u, v: np.array(whiten_at(u, v, 64)[1]), ORDER)
     return Filters(psi, gain, profile, halo, half)
 

@@ -7,12 +7,14 @@ AJ 156, 229).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.device import Launcher
+from gpudiff.arrays.parallel import over
 
 FINEST, MOST_CELLS = 4, 512
 """Pixels of a cell's side at least, and cells on an image's side at most."""
@@ -60,7 +62,7 @@ class Streak:
         return float((turned + 90) % 180 - 90)
 
 
-def find_streaks(score: np.ndarray, fwhm: float) -> list[Streak]:
+def find_streaks(score: np.ndarray, fwhm: float, threads: int = 0) -> list[Streak]:
     """The streaks of either sign, most significant first.
 
     score : (H, W) float32, unit normal where nothing is, 0 where there is no value; fwhm : of the PSF, px
@@ -71,11 +73,11 @@ def find_streaks(score: np.ndarray, fwhm: float) -> list[Streak]:
     def summed(images: np.ndarray) -> Sequence[np.ndarray]:
         if isinstance(score, Afar):
             return score.on_device(lambda launcher, _: radon_cuda(launcher, images))
-        return radon(images)
+        return radon(images, threads)
 
     found: list[Streak] = []
     for _ in range(TRIES):
-        ends, significance = brightest_line(means, summed)
+        ends, significance = brightest_line(means, summed, threads)
         if significance < SUSPECTED:
             break
         middle = np.asarray(ends) * side + (side - 1) / 2
@@ -126,7 +128,7 @@ def _cross_out(cells: np.ndarray, streak: Streak, side: int) -> None:
 
 # ---------------------------------------------------------------- fast Radon transform
 def brightest_line(
-    cells: np.ndarray, summed: Callable[[np.ndarray], Sequence[np.ndarray]] | None = None
+    cells: np.ndarray, summed: Callable[[np.ndarray], Sequence[np.ndarray]] | None = None, threads: int = 0
 ) -> tuple[tuple[float, float, float, float], float]:
     """((x0, y0, x1, y1), significance) of the line with the largest |sum|, from edge to edge of the image.
 
@@ -140,9 +142,10 @@ def brightest_line(
     for turned in (False, True):
         both = np.stack([plane.T if turned else plane for plane in (cells, known)])
         height, width = both.shape[1:]
-        sums = (summed or radon)(np.concatenate([both, both[:, ::-1]]))
-        for mirrored in (False, True):
-            value, start, slope = _steepest(sums[2 * mirrored], sums[2 * mirrored + 1], (height, width))
+        sums = (summed or partial(radon, threads=threads))(np.concatenate([both, both[:, ::-1]]))
+        pairs = (sums[0], sums[1]), (sums[2], sums[3])
+        steepest = over(partial(_steepest, shape=(height, width)), pairs, threads)
+        for mirrored, (value, start, slope) in zip((False, True), steepest, strict=True):
             if value <= best:
                 continue
             best = value
@@ -153,12 +156,12 @@ def brightest_line(
     return ends, best
 
 
-def _steepest(sums: np.ndarray, counts: np.ndarray, shape: tuple[int, int]) -> tuple[float, int, float]:
+def _steepest(lines: tuple[np.ndarray, np.ndarray], shape: tuple[int, int]) -> tuple[float, int, float]:
     """(significance, row at the first column, rows gained at the last) of the best line with slope 0 to 1.
 
-    sums, counts : from `radon` of cells and of those that are known, (H, W) `shape`
+    lines : from `radon`, of cells and of those that are known, (H, W) `shape`
     """
-    height, width = shape
+    (sums, counts), (height, width) = lines, shape
     size = sums.shape[0]
     long = counts >= min(height, width) / 3
     if not long.any():
@@ -177,13 +180,13 @@ def _steepest(sums: np.ndarray, counts: np.ndarray, shape: tuple[int, int]) -> t
     return float(values[slope, start] / scatter), int(start) - size, gain
 
 
-def radon(images: np.ndarray) -> Sequence[np.ndarray]:
+def radon(images: np.ndarray, threads: int = 0) -> Sequence[np.ndarray]:
     """B times (S, S + H) float32 sums along the lines of slope 0 to 1 (rows a column), S the power of two >= W.
 
     [b][s, S + r] is that along the discrete line from row r of column 0 to row r + s of column S - 1; r from -S.
     images : (B, H, W) float32
     """
-    return [_radon(image) for image in images]  # one by one they stay in cache
+    return over(_radon, images, threads)
 
 
 def _radon(image: np.ndarray) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 import argparse
 import ctypes
+import dataclasses
 import gc
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +53,17 @@ def run(arguments: argparse.Namespace) -> int:
     configuration = configuration_of(arguments)
     check_outputs(arguments)
     share_memory()
-    load_engine()
-    from gpudiff.edges.reliability_model import model_named
-    from gpudiff.science.reliability import rate
-    from gpudiff.science.subtract import open_device, subtract_exposures
+    with ThreadPoolExecutor(1) as beside:
+        frames = reading(arguments, configuration, beside)
+        load_engine()
+        from gpudiff.edges.reliability_model import model_named
+        from gpudiff.science.reliability import rate
+        from gpudiff.science.subtract import open_device, subtract_exposures
 
-    device = open_device(configuration)
-    model = model_named(configuration.reliability.model)
-    begun = time.perf_counter()
-    exposures = prepared(arguments, configuration, device)
+        device = open_device(configuration)
+        model = model_named(configuration.reliability.model)
+        begun = time.perf_counter()
+        exposures = calibrated(frames, arguments, configuration, device)
     seconds = {"load": begun - start, "read and calibrate": time.perf_counter() - begun}
     begun = time.perf_counter()
     difference, sources = subtract_exposures(exposures[0], exposures[1], configuration, device)
@@ -70,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     write_plot(arguments, difference, sources)
     exposures.clear()
     difference = difference.alone()
+    if arguments.output:
+        difference = in_file_order(difference, configuration.match.threads)
     written = write_outputs(arguments, difference, sources)
     seconds["write"] = time.perf_counter() - begun
     seconds["total"] = time.perf_counter() - start
@@ -141,21 +146,36 @@ def check_outputs(arguments: argparse.Namespace) -> None:
         taken.add(path.resolve())
 
 
-def prepared(arguments: argparse.Namespace, configuration: Configuration, device: Any) -> list[Any]:
-    """Science and template exposures: one frame is calibrated while the other is read.  Raises InputRejected."""
+def reading(arguments: argparse.Namespace, configuration: Configuration, beside: Executor) -> list[Future]:
+    """Science and template frame, which are read beside what the caller does next.
+
+    astropy is loaded before: threads that import at the same time get in each other's way.
+    """
+    gc.disable()
+    import astropy.wcs  # noqa: F401
+
     from gpudiff.edges.fits import read_frame
+
+    def read(role: str, **known: Any) -> Future:
+        planes = {plane: getattr(arguments, f"{role}_{plane}") for plane in PLANES}
+        return beside.submit(read_frame, getattr(arguments, role), configuration.instrument, **planes, **known)
+
+    return [read("science", visit=arguments.visit, detector=arguments.detector), read("template")]
+
+
+def calibrated(
+    frames: list[Future], arguments: argparse.Namespace, configuration: Configuration, device: Any
+) -> list[Any]:
+    """The exposures of science and template frame, which are taken off the list.  Raises InputRejected."""
     from gpudiff.science.calibrate import calibrate
 
-    identity = {"visit": arguments.visit, "detector": arguments.detector}
-    with ThreadPoolExecutor(1) as beside:
-        calibrated = []
-        for role, known in (("science", identity), ("template", {})):
-            planes = {plane: getattr(arguments, f"{role}_{plane}") for plane in PLANES}
-            frame = read_frame(getattr(arguments, role), configuration.instrument, **planes, **known)
-            if role == "science" and arguments.calibrations:
-                frame = without_signature(frame, arguments.calibrations)
-            calibrated.append(beside.submit(calibrate, frame, configuration, device))
-        return [one.result() for one in calibrated]
+    exposures: list[Any] = []
+    while frames:
+        frame = frames.pop(0).result()
+        if arguments.calibrations and not exposures:
+            frame = without_signature(frame, arguments.calibrations)
+        exposures.append(calibrate(frame, configuration, device))
+    return exposures
 
 
 def without_signature(frame: Any, folder: Path) -> Any:
@@ -166,29 +186,31 @@ def without_signature(frame: Any, folder: Path) -> Any:
     return remove_signature(frame, CalibrationStore(folder).find(frame))
 
 
-M_ARENA_MAX = -8
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Of glibc's mallopt (malloc.h)."""
+OF_A_TILE = 32 << 20
+"""Bytes up to which freed memory is kept for what comes next: a tile's arrays, not planes (glibc's most)."""
 
 
 def share_memory() -> None:
     """Let all threads allocate from one arena, so that one takes up what another frees; only glibc has several.
 
-    For a few threads that compute more than they allocate; it saves a tenth of the memory of a large pair.
+    For a few threads that compute more than they allocate; it saves a tenth of the memory of a large pair.  What
+    is freed stays, but for planes: memory that is new from the kernel costs an FFT of a tile twice its time.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_ARENA_MAX, 1)
+        mallopt(M_MMAP_THRESHOLD, OF_A_TILE)
+        mallopt(M_TRIM_THRESHOLD, 8 * OF_A_TILE)
 
 
 def load_engine() -> None:
-    """Import what the rest of the command imports, and astropy.wcs, which the first frame would ask for.
+    """Import what the rest of the command imports.
 
     The garbage collector rests meanwhile, and leaves alone what was loaded: it would look at it again and again.
-    (Loading beside the reading of the frames was tried: the two get in each other's way.)
     """
     gc.disable()
-    import astropy.wcs  # noqa: F401
-
     import gpudiff.edges.reliability_model
     import gpudiff.science.reliability
     import gpudiff.science.subtract  # noqa: F401
@@ -203,6 +225,24 @@ def write_plot(arguments: argparse.Namespace, difference: Any, sources: Any) -> 
         from gpudiff.edges.picture import write_picture
 
         write_picture(arguments.plot, difference, sources)
+
+
+def in_file_order(difference: Any, threads: int) -> Any:
+    """The same, the bytes of its planes swapped where they lie into FITS's order; those it was given are used up.
+
+    By all threads, and once: astropy would swap each there and back.  A GPU's planes are left as they are.
+    """
+    import numpy as np
+
+    from gpudiff.arrays.parallel import over
+
+    def swapped(name: str) -> Any:
+        plane = getattr(difference, name)
+        return plane.byteswap(inplace=True).view(plane.dtype.newbyteorder(">"))
+
+    planes = "image", "variance", "mask", "score"
+    names = [name for name in planes if isinstance(getattr(difference, name), np.ndarray)]
+    return dataclasses.replace(difference, **dict(zip(names, over(swapped, names, threads), strict=True)))
 
 
 def write_outputs(arguments: argparse.Namespace, difference: Any, sources: Any) -> list[str]:

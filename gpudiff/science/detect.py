@@ -38,7 +38,8 @@ def detect(difference: Difference, configuration: Configuration, device: Device 
     fwhm = difference.quality.science_fwhm
     y, x = device.extrema(difference.score, configuration.detect.threshold, fwhm)
     _mark(difference, configuration.detect.threshold)
-    marked = assess(mark_streaks(difference))
+    threads = configuration.match.threads
+    marked = assess(mark_streaks(difference, threads))
     marked = dataclasses.replace(marked, notes=(*marked.notes, *poor_notes(marked)))
     if len(y) == 0:
         return marked, Table.empty(DIASOURCE)

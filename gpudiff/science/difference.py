@@ -89,7 +89,7 @@ def difference(
     seen = noises.measure_matched(planes.image, planes.variance, planes.blank, fit.kernel, parts, settings.threads)
     planes.allow_for(seen)
     notes.extend(seen.notes)
-    made = _filters(fit.kernel, psf, parts, seen, configuration.detect.decorrelate)
+    made = _filters(fit.kernel, psf, parts, seen, configuration.detect.decorrelate, settings.threads)
     matched = _matched(parts, fit.kernel, planes)
     blank = score(planes, made, template.image, device, settings.threads)
     scale, before = planes.calibrate(blank, seen)
@@ -170,7 +170,7 @@ def _subtract(
 
 def _without_sky(planes: Planes, cells: ResidualSky, pieces: list[Tile], threads: int) -> SmoothPlane:
     """The residual sky that the cells show, which is taken out of the image."""
-    sky, planes.weight = cells.smooth()
+    sky, planes.weight = cells.smooth(threads)
     subtract_sky(planes.image, sky, pieces, threads)
     return sky
 
@@ -218,7 +218,9 @@ class Recipe:
     """The same before whitening: the target's PSF, as the kernel makes it."""
 
 
-def _filters(kernel: MatchingKernel, psf: PsfModel, parts: Roles, seen: noises.Noise, decorrelate: bool) -> Recipe:
+def _filters(
+    kernel: MatchingKernel, psf: PsfModel, parts: Roles, seen: noises.Noise, decorrelate: bool, threads: int
+) -> Recipe:
     height, width = kernel.shape
     whiten_at = noises.whitener(kernel, parts, seen) if decorrelate else None
     reach = noises.whitening_reach(whiten_at) if whiten_at else 0
@@ -237,7 +239,7 @@ def _filters(kernel: MatchingKernel, psf: PsfModel, parts: Roles, seen: noises.N
 
     thirds = [(u, v) for v in (-2 / 3, 0, 2 / 3) for u in (-2 / 3, 0, 2 / 3)]
     return Recipe(
-        lambda side: filters(profile_at, whiten_at, side, reach),
+        lambda side: filters(profile_at, whiten_at, side, reach, threads),
         reach,
         np.array([profile_at(u, v) for u, v in thirds], np.float32),
         np.array([profile_at(u, v, white=False) for u, v in thirds], np.float32),

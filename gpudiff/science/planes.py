@@ -83,9 +83,9 @@ class ResidualSky:
         rows = sums.reshape(-1, self._columns, 2, side, side)
         self._cells = rows.transpose(2, 0, 3, 1, 4).reshape(self._cells.shape).astype(float)
 
-    def smooth(self) -> tuple[SmoothPlane, SmoothPlane]:
+    def smooth(self, threads: int = 1) -> tuple[SmoothPlane, SmoothPlane]:
         """The plane that the cells show, as fine as they show that it must be, and `Planes.weight`."""
-        grid, own = residual_sky.residual_sky(self._cells)
+        grid, own = residual_sky.residual_sky(self._cells, threads)
         weight = own * (own.size / (self._shape[0] * self._shape[1]))
         return _ready(grid, self._shape), _ready(weight, self._shape)
 

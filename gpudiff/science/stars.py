@@ -6,6 +6,7 @@ import numpy as np
 
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.moments import moments
+from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.config import Match
@@ -79,7 +80,7 @@ def find_stars(science: Exposure, template: Exposure, settings: Match, margin: i
             f"{science.name}: expected at least {FEWEST} unsaturated stars above {floor:g} sigma that the "
             f"template shows too, got {len(y)}"
         )
-    return _describe(science, template, y, x)
+    return _describe(science, template, y, x, settings.threads)
 
 
 def sky_noise(exposure: Exposure) -> float:
@@ -159,9 +160,9 @@ def _moments(exposure: Exposure, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     return found
 
 
-def _describe(science: Exposure, template: Exposure, y: np.ndarray, x: np.ndarray) -> Stars:
+def _describe(science: Exposure, template: Exposure, y: np.ndarray, x: np.ndarray, threads: int) -> Stars:
     peak = science.image[y, x]
-    in_science, in_template = _moments(science, y, x), _moments(template, y, x)
+    in_science, in_template = over(lambda one: _moments(one, y, x), (science, template), threads)
     stellar = np.ones(len(y), bool)
     for width in (in_science[2], in_template[2]):
         bright = peak >= np.median(peak)

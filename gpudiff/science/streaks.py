@@ -16,13 +16,13 @@ ROW_TOLERANCE = 0.4
 """FWHM that a glint may be off its row; a pixel at least."""
 
 
-def mark_streaks(difference: Difference) -> Difference:
+def mark_streaks(difference: Difference, threads: int = 0) -> Difference:
     """The same with the mask plane STREAK on satellite streaks of either sign, and a note of each.
 
     A line that does not go from edge to edge and points at a bright star is that star's spike, and left alone.
     """
     fwhm = difference.quality.science_fwhm
-    found = find_streaks(difference.score, fwhm)
+    found = find_streaks(difference.score, fwhm, threads)
     if found:
         stars = bright_stars(difference)
         found = [streak for streak in found if not _spike(streak, stars, difference.image.shape, fwhm)]

@@ -17,6 +17,14 @@ def test_beyond_the_image_the_edge_is_repeated():
     np.testing.assert_array_equal(corner, [[2, 3, 3], [2, 3, 3], [6, 7, 7]])
 
 
+def test_stamps_that_lie_on_the_image_and_some_that_do_not_are_cut_as_from_a_wider_one():
+    image = np.random.default_rng(2).normal(size=(20, 30))
+    y, x = np.array([5, 0, 10, 19, 14]), np.array([5, 3, 15, 29, 24])
+    wider = np.pad(image, 5, mode="edge")
+    expected = [wider[j : j + 11, i : i + 11] for j, i in zip(y, x, strict=True)]
+    np.testing.assert_array_equal(stamps(image, y, x, 5), expected)
+
+
 def test_no_positions_give_no_stamps():
     assert stamps(np.zeros((5, 5)), np.empty(0, int), np.empty(0, int), 2).shape == (0, 5, 5)
 
