@@ -24,7 +24,7 @@ class Sky:
 
     def __init__(self, cards: dict[str, Any]):
         """cards : FITS WCS keywords, {} for none.  Raises BadWcs for keywords that no projection follows from."""
-        self._wcs = None
+        self._wcs, self._frame = None, None
         _check_numbers(cards)
         if cards:
             import warnings
@@ -40,6 +40,7 @@ class Sky:
             if wcs.has_celestial:
                 plain = (wcs.naxis, wcs.wcs.lng, wcs.wcs.lat) == (2, 0, 1)
                 self._wcs = wcs if plain else wcs.celestial  # a copy, as long in the making
+                self._frame = _other_frame(self._wcs)
 
     def __bool__(self) -> bool:
         return self._wcs is not None
@@ -50,6 +51,8 @@ class Sky:
         if self._wcs is None:
             return np.full(x.shape, np.nan), np.full(x.shape, np.nan)
         ra, dec = self._wcs.all_pix2world(x, y, 0)
+        if self._frame is not None:
+            ra, dec = _turned(ra, dec, self._frame, "icrs")
         return np.asarray(ra), np.asarray(dec)
 
     def to_pixels(self, ra: Any, dec: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -57,6 +60,8 @@ class Sky:
         ra, dec = np.asarray(ra, float), np.asarray(dec, float)
         if self._wcs is None:
             return np.full(ra.shape, np.nan), np.full(ra.shape, np.nan)
+        if self._frame is not None:
+            ra, dec = _turned(ra, dec, "icrs", self._frame)
         x, y = self._wcs.all_world2pix(ra, dec, 0, quiet=True)
         return np.asarray(x), np.asarray(y)
 
@@ -67,6 +72,30 @@ class Sky:
         ra, dec = self.to_sky(x + steps[:, 0], y + steps[:, 1])
         dra = (ra[2::2] - ra[1::2] + 180) % 360 - 180
         return np.stack([dra * np.cos(np.radians(dec[0])), dec[2::2] - dec[1::2]], 1).transpose(2, 1, 0)
+
+
+def _other_frame(wcs: Any) -> Any:
+    """The frame of astropy in which a celestial WCS is when it is galactic, or of B1950; None else.
+
+    Equatorial coordinates of other equinoxes are taken for ICRS: such keywords are wrong more often than not.
+    Raises BadWcs for a frame that nobody knows.
+    """
+    if wcs.wcs.lngtyp == "RA" and not (wcs.wcs.radesys.startswith("FK4") or wcs.wcs.equinox == 1950):
+        return None
+    from astropy.wcs.utils import wcs_to_celestial_frame
+
+    try:
+        return wcs_to_celestial_frame(wcs)
+    except ValueError:
+        raise BadWcs(f"expected equatorial or galactic coordinates, got {', '.join(wcs.wcs.ctype)}") from None
+
+
+def _turned(longitude: np.ndarray, latitude: np.ndarray, frame: Any, into: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Degrees in another frame; NaN stays so."""
+    from astropy.coordinates import SkyCoord
+
+    made = SkyCoord(longitude, latitude, unit="deg", frame=frame).transform_to(into).spherical
+    return made.lon.deg, made.lat.deg
 
 
 def _is_plain(cards: dict[str, Any]) -> bool:

@@ -20,8 +20,8 @@ FILL = 1e30
 """Pixels as large as this are no light: NaN, infinity, or what some programs write where they have no value."""
 NEAR_SATURATION = 0.98
 """Pixels above this share of the saturation level are not linear."""
-UNLIKE = 30.0
-"""Factor by which no variance is off: structure in the sky, or noise that was smoothed, explains ten."""
+UNLIKE = 1e4
+"""Factor by which no variance is off: a galaxy that fills a cutout explains hundreds."""
 NOISE = 1e-12, 1e12
 """Image units between which the noise of a sky pixel must lie: its square and a star's must be float32."""
 BAND = 128
@@ -236,7 +236,7 @@ def _from_plane(
     if sigma > 0 and not (base < UNLIKE * sigma**2 and min(sigma, _rough(image, unusable)) ** 2 < UNLIKE * base):
         raise BadVariance(
             f"{frame.name}: expected a variance, got a plane of {base:.3g} where the sky scatters by "
-            f"{sigma:.3g}, a variance of {sigma**2:.3g}: weights, or standard errors?"
+            f"{sigma:.3g}, a variance of {sigma**2:.3g}: weights?"
         )
     gain = _photon_gain(above, variance, unusable, base)
     left = variance - np.maximum(above, 0) / np.float32(gain)

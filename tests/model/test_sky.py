@@ -32,6 +32,30 @@ def test_the_reference_pixel_is_the_reference_position():
     assert (float(ra), float(dec)) == pytest.approx((150.0, 2.0), abs=1e-12)
 
 
+def test_galactic_coordinates_become_equatorial_ones_and_back():
+    sky = Sky(tangent(0.0, 0.0) | {"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"})
+    ra, dec = sky.to_sky(511.0, 511.0)
+    # The galactic centre of the IAU (1958) in J2000: 17h45m37.20s -28d56'10.2".
+    assert (float(ra), float(dec)) == pytest.approx((266.40500, -28.93617), abs=2e-5)
+    x, y = sky.to_pixels(*sky.to_sky(np.array([20.0, 900.0]), np.array([30.0, 700.0])))
+    np.testing.assert_allclose((x, y), ((20, 900), (30, 700)), atol=1e-6)
+
+
+def test_coordinates_of_b1950_become_those_of_icrs():
+    ra, dec = Sky(tangent(0.0, 0.0) | {"RADESYS": "FK4", "EQUINOX": 1950.0}).to_sky(511.0, 511.0)
+    assert (float(ra), float(dec)) == pytest.approx((0.6407, 0.2784), abs=2e-4)  # half a century's precession
+
+
+def test_where_the_sky_has_no_pixel_a_galactic_wcs_says_nan():
+    sky = Sky(tangent(0.0, 0.0) | {"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"})
+    assert np.isnan(sky.to_sky(np.array([np.nan]), np.array([0.0]))).all()
+
+
+def test_coordinates_that_are_neither_are_refused():
+    with pytest.raises(BadWcs, match="expected equatorial or galactic coordinates, got XLON-TAN, XLAT-TAN"):
+        Sky(tangent(0.0, 0.0) | {"CTYPE1": "XLON-TAN", "CTYPE2": "XLAT-TAN"})
+
+
 def test_positions_are_those_of_the_gnomonic_projection():
     # Calabretta & Greisen 2002, section 5.1.3: R = 180/pi cot(theta)
     _, dec = Sky(tangent(150.0, 0.0)).to_sky(511.0, 511.0 + 1000)

@@ -263,9 +263,9 @@ def test_units_whose_squares_no_float_holds_are_refused(unit):
     refused(BadVariance, "sky noise between", frame((pixels() * unit).astype(np.float32), gain=None))
 
 
-@pytest.mark.parametrize("value", [1 / VARIANCE, 1.0, 1e6])
+@pytest.mark.parametrize("value", [1 / VARIANCE, 1e7])
 def test_weights_given_as_a_variance_are_refused(value):
-    refused(BadVariance, "weights, or standard errors", frame(variance=np.full((256, 256), value, np.float32)))
+    refused(BadVariance, "a variance of .*weights", frame(variance=np.full((256, 256), value, np.float32)))
 
 
 def test_threads_change_nothing():
