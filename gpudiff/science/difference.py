@@ -23,7 +23,7 @@ from gpudiff.science import noise as noises
 from gpudiff.science.clean_stars import clean_stars
 from gpudiff.science.given_psfs import match_psfs
 from gpudiff.science.match import KernelFit, match
-from gpudiff.science.pair import Roles, bare, bare_kernel, check_pair, roles, variance_factors
+from gpudiff.science.pair import Roles, bare, bare_kernel, check_pair, roles, seeing_notes, variance_factors
 from gpudiff.science.planes import Planes, ResidualSky, mask_of, raised, subtract_sky
 from gpudiff.science.provenance import difference_steps
 from gpudiff.science.psf import given
@@ -67,7 +67,7 @@ def difference(
     if any(found):
         notes.append(f"cosmic-ray and hot pixels found: {found[0]} in science, {found[1]} in template")
     parts = roles(science, template, stars, settings)
-    notes.extend(parts.notes)
+    notes.extend((*seeing_notes(stars), *parts.notes))
     psf = own["science" if parts.convolves_science else "template"]
     watch.lap("stars, PSFs, cosmic rays")
     bright = fill_cores(parts.convolved, psf)

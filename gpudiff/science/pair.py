@@ -18,6 +18,10 @@ SHARPER = 0.9
 """The science image is convolved when its stars are narrower than this share of the template's."""
 
 
+WIDEST = 12
+"""FWHM, pixels, up to which the PSF's half width of 30 px is 2.5 FWHM: 1 % of a star's light lies beyond."""
+
+
 def check_pair(science: Exposure, template: Exposure) -> tuple[str, ...]:
     """Notes on the pair's geometry.
 
@@ -47,6 +51,16 @@ def check_pair(science: Exposure, template: Exposure) -> tuple[str, ...]:
     if offset > 1:
         return (f"the WCS disagree by {offset:.1f} px: taken as aligned pixel by pixel all the same",)
     return ()
+
+
+def seeing_notes(stars: Stars) -> tuple[str, ...]:
+    """A note on stars that are wider than a PSF can be here."""
+    widest = FWHM * max(stars.width("science"), stars.width("template"))
+    if widest <= WIDEST:
+        return ()
+    return (
+        f"stars of FWHM {widest:.1f} px lose light beyond what a PSF takes in ({WIDEST:g} px): bin the images",
+    )
 
 
 @dataclass(frozen=True)

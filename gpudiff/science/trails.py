@@ -20,6 +20,9 @@ LONGEST = 1.5 * HALF
 """Pixels: a longer trail does not fit in a stamp."""
 LEAST_GAIN = 25.0
 """Squared signal to noise that a trail must win over a point source."""
+MOST = 200
+"""Detections of a frame, the brightest, that are tried: a difference with more that look like trails has none to
+believe."""
 PART = 1.5
 """A detection on a trail that is more significant than the trail's own by this is not a part of it."""
 POINT = 0.27
@@ -49,6 +52,7 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
         candidates = ~shapes.pointed & (shapes.major > 1.4) & (shapes.minor > 0.25)
     candidates &= (difference.mask[y, x] & bit("STREAK")) == 0
     candidates[candidates] = _stretched(difference, y[candidates], x[candidates], shapes.angle[candidates])
+    candidates[np.flatnonzero(candidates)[MOST:]] = False
     size = np.abs(difference.score[y, x])
     psf = given(difference.psf, difference.science.shape, difference.science.name)
     starts = Starts(difference.psf[len(difference.psf) // 2], 2 * HALF + 1) if candidates.any() else None

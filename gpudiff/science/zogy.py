@@ -43,7 +43,7 @@ from gpudiff.science.clean_stars import clean_stars
 from gpudiff.science.difference import FWHM, PROFILE, TILE, Recipe, cropped, describe, score
 from gpudiff.science.given_psfs import match_psfs
 from gpudiff.science.match import KernelFit, match
-from gpudiff.science.pair import Roles, bare, check_pair
+from gpudiff.science.pair import Roles, bare, check_pair, seeing_notes
 from gpudiff.science.planes import Planes, ResidualSky, mask_of, subtract_sky
 from gpudiff.science.provenance import difference_steps
 from gpudiff.science.psf import given
@@ -81,6 +81,7 @@ def zogy(science: Exposure, template: Exposure, configuration: Configuration, de
     psfs = _quiet(own["science"], science, stars), _quiet(own["template"], template, stars)
     if len(stars) < FEWEST:
         notes = (*notes, "fewer than 3 stars: the two PSFs that were given are taken as they are")
+    notes = (*notes, *seeing_notes(stars))
     if any(found):
         notes = (*notes, f"cosmic-ray and hot pixels found: {found[0]} in science, {found[1]} in template")
     widths = stars.width("science"), stars.width("template")

@@ -1,12 +1,13 @@
 """Two exposures as a pair."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from gpudiff.model.errors import NoOverlap, WrongShape
-from gpudiff.science.pair import bare, check_pair, roles
+from gpudiff.science.pair import bare, check_pair, roles, seeing_notes
 from gpudiff.science.stars import find_stars
 
 
@@ -51,6 +52,13 @@ def test_a_template_of_other_sky_is_refused(exposures, where):
 def test_a_wcs_some_pixels_off_is_said(exposures):
     (note,) = check_pair(placed(exposures[0]), placed(exposures[1], dec=2.2 + 3 * 0.2 / 3600))
     assert "disagree by 3.0 px" in note
+
+
+def test_stars_wider_than_a_psf_can_be_are_said():
+    widths = {"science": 1.7, "template": 6.8}
+    (note,) = seeing_notes(SimpleNamespace(width=widths.get))
+    assert "stars of FWHM 16.0 px lose light" in note
+    assert seeing_notes(SimpleNamespace(width=lambda which: 5.0)) == ()
 
 
 @pytest.mark.parametrize(("fwhm", "convolved"), [((4.6, 3.6), "TEMPLATE"), ((3.6, 4.6), "SCIENCE")])
