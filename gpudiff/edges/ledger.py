@@ -135,7 +135,8 @@ class Ledger(LedgerReader):
                     self._store_forced(what.frame, what.forced, what.forced_records)
             except Taken:
                 names = ", ".join(str(what.frame) for what in frames)
-                raise BadMessage(f"detections {names}: an id is taken by another frame") from None
+                said = "an id is taken by another frame; ids do not hold the snap: one visit number an exposure"
+                raise BadMessage(f"detections {names}: {said}") from None
             self._store_alerts(frames)
             for what in frames:
                 self._store_counts(what)

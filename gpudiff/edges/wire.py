@@ -262,7 +262,7 @@ def _decode_psf(value: Any, name: str) -> np.ndarray:
     except (TypeError, ValueError):
         raise BadPsf(f"{name}: psf: expected rows of numbers, of one length") from None
     if psf.ndim not in (2, 3) or psf.shape[-1] != psf.shape[-2] or not 1 <= psf.shape[-1] <= PSF_SIDE:
-        raise BadPsf(f"{name}: psf is {psf.shape}, expected (K, K) or (n*n, K, K)")
+        raise BadPsf(f"{name}: psf is {psf.shape}, expected (K, K) or (n*n, K, K), K at most {PSF_SIDE}")
     if not np.isfinite(psf).all():
         raise BadPsf(f"{name}: psf: expected finite values")
     return psf

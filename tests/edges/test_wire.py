@@ -233,6 +233,11 @@ def test_a_value_that_no_alert_could_hold_is_refused(key, value):
         wire.decode(message(**{key: value}), LIMIT)
 
 
+def test_a_psf_that_is_too_large_is_refused_with_the_limit():
+    with pytest.raises(BadPsf, match=r"psf is \(513, 513\), expected .* at most 512"):
+        wire.decode(message(psf=[[1.0] * 513] * 513), LIMIT)
+
+
 @pytest.mark.parametrize("psf", [5, [[1, 2]], [[1, 2], [3]], [["a"]], [], {"a": 1}, [[None]]])
 def test_a_psf_that_is_none_is_refused(psf):
     with pytest.raises(BadPsf):
