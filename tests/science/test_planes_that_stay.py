@@ -94,8 +94,9 @@ def test_what_is_held_is_what_the_host_has_of_a_template_on_its_own_grid(maker, 
 
 
 def planes(transfers):
-    """Bytes a pixel of each transfer of whole planes; tables and lists are no multiples of them."""
-    return [size // PLANE for size in transfers if size % PLANE == 0 and size]
+    """Bytes a pixel of each transfer of whole planes; tables and lists are no multiples of them, what lines are
+    looked for in is one."""
+    return [size // PLANE for size in transfers if size % PLANE == 0 and size > PLANE]
 
 
 def test_a_frame_goes_up_once_and_its_template_once_for_all_frames(maker, pair):
