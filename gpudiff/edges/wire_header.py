@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import msgspec
 
@@ -88,9 +88,16 @@ def decode_header(part: Part) -> Header:
         return msgspec.json.decode(part, type=Header)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if "missing required field" in str(error):
-            raise MissingKey(f"{_who(part)}: header: {error}; null says that a value is unknown") from None
+            raise MissingKey(f"{_who(part)}: header: {error}{_or_null(str(error))}") from None
         came = _what_came(part, str(error))
         raise BadMessage(f"{_who(part)}: header: expected the JSON of WIRE.md: {error}{came}") from None
+
+
+def _or_null(error: str) -> str:
+    """The advice that null will do, where it will for the key that the error says is missing."""
+    missing = re.search(r"missing required field `(\w+)`$", error)
+    unknown = missing is not None and type(None) in get_args(get_type_hints(Header).get(missing[1]))
+    return "; null says that a value is unknown" if unknown else ""
 
 
 def identity(parts: Sequence[Part]) -> Identity:

@@ -62,9 +62,11 @@ class Program:
             start_new_session=True,  # the terminal's Ctrl-C is ours alone: children are stopped in order
             preexec_fn=_ending_with_its_parent(),
         )
-        words = self._first_line().split()
+        line = self._first_line().strip()
+        words = line.split()
         if words[:2] != ["ready:", self.kind] or len(words) < 3:
-            raise self.failure(f"expected `ready: {self.kind} ENDPOINT`, it said {words} and ended", self.end())
+            said = f'it said "{line}"' if line else f"it ended first, or said nothing for {START_S:.0f} s"
+            raise self.failure(f"expected `ready: {self.kind} ENDPOINT`, {said}", self.end())
         self.endpoint = words[2]
 
     @property

@@ -123,10 +123,14 @@ REQUIRED = ["visit", "snap", "detector", "band", "mjd_start_tai", "mjd_end_tai",
 REQUIRED += ["gain", "read_noise", "saturation", "wcs", "planes"]
 
 
+KNOWN = {"visit", "snap", "detector", "planes"}
+
+
 @pytest.mark.parametrize("key", REQUIRED)
 def test_a_missing_required_key_is_named(key):
-    with pytest.raises(MissingKey, match=key):
+    with pytest.raises(MissingKey, match=key) as raised:
         wire.decode(message(**{key: ...}), LIMIT)
+    assert ("null says that a value is unknown" in str(raised.value)) == (key not in KNOWN)
 
 
 @pytest.mark.parametrize("key", ["boresight_ra", "psf", "unit", "zero_point", "sent_tai", "attempt"])

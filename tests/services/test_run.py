@@ -41,6 +41,16 @@ def test_a_child_that_cannot_start_gives_the_error_of_its_exit_status(status, er
     assert type(raised.value) is error
 
 
+def test_a_child_that_says_something_else_is_quoted():
+    with pytest.raises(NeighbourLost, match=r'expected `ready: frames ENDPOINT`, it said "hello there", exit'):
+        program("print('hello there', flush=True)").start()
+
+
+def test_a_child_that_says_nothing_is_said_to_have_ended():
+    with pytest.raises(NeighbourLost, match="it ended first, or said nothing for 60 s, exit status 0"):
+        program("").start()
+
+
 def test_a_child_may_die_now_and_then_but_not_again_and_again():
     child = program("")
     assert [child.may_start_again() for _ in range(DEATHS)] == [True] * (DEATHS - 1) + [False]
