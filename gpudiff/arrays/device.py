@@ -289,8 +289,11 @@ class PyCuda(InOrder):
             return self.gpuarray.empty(shape, dtype)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        with self._here():
-            return self.gpuarray.zeros(shape, dtype)
+        out = self.empty(shape, dtype)
+        with self._here():  # gpuarray.zeros is a kernel, which PyCUDA would compile with nvcc first
+            if out.nbytes:
+                self.driver.memset_d8(out.gpudata, 0, out.nbytes)
+        return out
 
     def copy(self, array: Any) -> Any:
         with self._here():
