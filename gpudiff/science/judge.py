@@ -190,7 +190,8 @@ def flags_of(
     mark("BRIGHT_STAR", residual)
     middle = float(np.nanmedian(difference.variance[::7, ::7]))
     mark("HIGH_VARIANCE", difference.variance[y, x] > HIGH * middle)
-    mark("POOR_SUBTRACTION", poor_at(difference, columns["y"], columns["x"]))
+    size = np.abs(difference.score[y, x])
+    mark("POOR_SUBTRACTION", poor_at(difference, columns["y"], columns["x"], size, threshold))
     weak = np.abs(columns["psfFlux"]) < 0.6 * threshold * columns["psfFluxErr"]
     mark("ONLY_IN_SCORE", weak | (np.sign(columns["psfFlux"]) != np.sign(difference.score[y, x])))
     middle_of = columns["y"], columns["x"]
