@@ -16,6 +16,7 @@ from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.trails import Trail, fit_trail
 from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.model.tables import flag_names
+from gpudiff.science.trails import LEAST_GAIN
 
 NEAR, NEAR_VARIABLE = 3.0, 6.0
 """px within which a detection belongs to a change; a variable star's residual is forgiven a little more."""
@@ -151,7 +152,7 @@ def trails(truth: Truth, rows: Table) -> dict[str, list[float]]:
 
 
 def _perfect_trail(truth: Truth, true: Any) -> Trail | None:
-    """The trail fitted to the perfect difference; None when no trail explains it better than a point does."""
+    """The trail fitted to the perfect difference; None when a point explains it as well, by the program's rule."""
     y, x = np.array([round(float(true["y"]))]), np.array([round(float(true["x"]))])
     (height, width), half = truth.image.shape, 30
     axis = np.arange(-half, half + 1)
@@ -160,7 +161,8 @@ def _perfect_trail(truth: Truth, true: Any) -> Trail | None:
     weight = np.where(known, 1 / stamps(truth.variance, y, x, half)[0], 0)
     psf = truth.psf[y[0] * 3 // height * 3 + x[0] * 3 // width].astype(float)
     data = np.where(known, stamps(truth.image, y, x, half)[0], 0)
-    return fit_trail(data, weight, psf / psf.sum(), float(true["trailAngle"]))
+    trail = fit_trail(data, weight, psf / psf.sum(), float(true["trailAngle"]), LEAST_GAIN)
+    return trail if trail and trail.gain >= LEAST_GAIN else None
 
 
 def noise(truth: Truth, difference: Path) -> dict[str, float]:

@@ -18,6 +18,7 @@ class Beside:
     ridge : in the direction where the fainter of the two sides is brightest; of noise alone about 0.6 +- 0.3
     angle : that direction, degrees from +x to +y
     patch : median over all directions; of noise alone 0 +- 0.2
+    What has no value says nothing; a side is 0 of which less than half has one.
     """
 
     ridge: np.ndarray
@@ -31,9 +32,9 @@ def beside(score: np.ndarray, y: np.ndarray, x: np.ndarray, fwhm: float) -> Besi
     score : (H, W) float32, 0 where there is no value and beyond the image; y, x : (N,) int, peaks of |score|
     """
     light = _around(score, y, x, fwhm)
-    sides = light.mean(-1).min(-1)
+    sides = _mean_of_known(light).min(-1)
     best = sides.argmax(1)
-    patch = np.median(light, (1, 2, 3))
+    patch = _median_of_known(light)
     return Beside(sides[np.arange(len(y)), best], 180 / DIRECTIONS * best, patch)
 
 
@@ -45,8 +46,12 @@ def patch_beside(score: np.ndarray, y: np.ndarray, x: np.ndarray, angle: np.ndar
     """(N,) `Beside.patch` of trails, whose own light is left out.  angle : (N,) degrees from +x to +y"""
     turned = 180 / DIRECTIONS * np.arange(DIRECTIONS) - angle[:, None]
     own = np.abs((turned + 90) % 180 - 90) < OWN
-    light = np.where(own[:, :, None, None], np.nan, _around(score, y, x, fwhm))
-    return np.nanmedian(light, (1, 2, 3))
+    return _median_of_known(np.where(own[:, :, None, None], 0, _around(score, y, x, fwhm)))
+
+
+def _median_of_known(light: np.ndarray) -> np.ndarray:
+    """(N,) median of what has a value, is not 0, of `_around`; 0 of nothing."""
+    return median_of_known(light.reshape(len(light), 2 * DIRECTIONS * len(RADII)))[1]
 
 
 def _around(score: np.ndarray, y: np.ndarray, x: np.ndarray, fwhm: float) -> np.ndarray:
@@ -64,13 +69,19 @@ def along(
 ) -> np.ndarray:
     """(N, 2) mean score from `near` to `far` px away on either side of (y, x) in a direction, in five samples.
 
-    angle : (N,) degrees from +x to +y; score as in `beside`
+    angle : (N,) degrees from +x to +y; score as in `beside`; 0 for a side of which less than half has a value
     """
     step = near[:, None] + (far - near)[:, None] * np.linspace(0, 1, 5)
     step = np.stack([step, -step], 1)
     radians = np.radians(angle)[:, None, None]
     rows, columns = y[:, None, None] + np.sin(radians) * step, x[:, None, None] + np.cos(radians) * step
-    return _at(score, rows, columns).mean(-1)
+    return _mean_of_known(_at(score, rows, columns))
+
+
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    """The mean over the last axis of what has a value, is not 0; 0 where that is less than half."""
+    count = np.count_nonzero(values, -1)
+    return np.where(2 * count < values.shape[-1], 0, values.sum(-1) / np.maximum(count, 1))
 
 
 def _at(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -14,6 +14,8 @@ LENGTHS, STEP, TURNS = (4.0, 7.0, 11.0, 16.0, 22.0, 30.0, 40.0), 10, 2
 the one that is expected.  The best of them is refined."""
 PLACES = [(float(y), float(x)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
 """Pixels from the stamp's centre, where the middle may be to start with."""
+ALONG = (-0.4, -0.2, 0.0, 0.2, 0.4)
+"""Of its length, by which the middle may lie off the centre: noise puts a line's peak anywhere along it."""
 
 
 @dataclass(frozen=True)
@@ -76,30 +78,29 @@ class Starts:
         self._trails = line.images(middle, lines).reshape(-1, len(LENGTHS), side * side)
 
     def best(self, data: np.ndarray, weight: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
-        """(y, x, length, angle), each of four, of the strongest point, and of the strongest trail in the middle or
-        at the point's place.  data, weight, angle : as fit_trail takes them"""
+        """(y, x, length, angle), each of four, of the strongest point, and of the strongest trail in the middle,
+        at the point's place or moved along itself.  data, weight, angle : as fit_trail takes them"""
         weighted = (weight * data).astype(np.float32)
         y, x = place = PLACES[int(np.argmax(_powers(self._points, weight, weighted)))]
-        first = round(angle / STEP) - TURNS
-        near = np.arange(first, first + 2 * TURNS + 1) % len(self._trails)
-        models = self._trails[near].reshape(-1, data.size)
+        first, most = round(angle / STEP) - TURNS, round(max(ALONG) * max(LENGTHS))
+        planes = np.pad(np.stack([weight.astype(np.float32), weighted]), ((0, 0), (most, most), (most, most)))
+        height, width = data.shape
         found = []
-        for dy, dx in dict.fromkeys([(0.0, 0.0), place]):
-            powers = _powers(models, *(_moved(plane, int(dy), int(dx)) for plane in (weight, weighted)))
-            turn, length = divmod(int(np.argmax(powers)), len(LENGTHS))
-            found.append((powers.max(), (dy, dx, LENGTHS[length], float(STEP * near[turn]))))
-        return np.array([y, x, 0.0, 0.0]), np.array(max(found)[1])
+        for turn in range(first, first + 2 * TURNS + 1):
+            turn %= len(self._trails)
+            down, across = np.sin(np.radians(STEP * turn)), np.cos(np.radians(STEP * turn))
+            for length, model in zip(LENGTHS, self._trails[turn], strict=True):
+                moved = ((round(part * length * down), round(part * length * across)) for part in ALONG)
+                for dy, dx in {place, *moved}:
+                    top, left = most + int(dy), most + int(dx)
+                    seen = planes[:, top : top + height, left : left + width]
+                    found.append((float(_powers(model[None], *seen)[0]), (dy, dx, length, STEP * turn)))
+        return np.array([y, x, 0.0, 0.0]), np.array(max(found)[1], float)
 
 
 def _powers(models: np.ndarray, weight: np.ndarray, weighted: np.ndarray) -> np.ndarray:
     """(M,) squared signal to noise of (M, S * S) models.  weighted : (S, S), the weights times the data"""
     return (models @ weighted.ravel()) ** 2 / np.maximum(models**2 @ weight.ravel().astype(np.float32), 1e-30)
-
-
-def _moved(plane: np.ndarray, dy: int, dx: int) -> np.ndarray:
-    """The plane as it is seen from (dy, dx), each -1, 0 or 1; 0 beyond its edge."""
-    height, width = plane.shape
-    return np.pad(plane, 1)[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
 
 
 def fit_trail(
@@ -123,8 +124,7 @@ def fit_trail(
         return float((weight * model * data).sum()) ** 2 / max(float((weight * model**2).sum()), 1e-30)
 
     nearest, best = (starts or Starts(psf, data.shape[0])).best(data, weight, angle)
-    point = power(nearest)
-    if power(best) - point < least_gain / 3:
+    if power(best) - power(nearest) < least_gain / 3:
         return None
     root = np.sqrt(weight)
 
@@ -136,12 +136,18 @@ def fit_trail(
 
     from scipy.optimize import least_squares  # heavy, and few frames have a trail
 
-    scale = np.array([1.0, 1.0, 3.0, 10.0])
-    found = least_squares(residual, best, x_scale=scale, method="lm", xtol=1e-3, ftol=1e-5, max_nfev=60).x
+    def refined(start: np.ndarray, free: int) -> np.ndarray:
+        """The start with its first `free` values fitted."""
+        scale = np.array([1.0, 1.0, 3.0, 10.0])[:free]
+        limits = {"method": "lm", "xtol": 1e-3, "ftol": 1e-5, "max_nfev": 60}
+        fit = least_squares(lambda v: residual(np.append(v, start[free:])), start[:free], x_scale=scale, **limits)
+        return np.append(fit.x, start[free:])
+
+    found, point = refined(best, 4), refined(nearest, 2)
     y, x, length, direction = (float(value) for value in found)
     model = line.image(y, x, abs(length), direction)
     flux = float((weight * model * data).sum()) / max(float((weight * model**2).sum()), 1e-30)
     lit = (model > 0.1 * model.max()) & (weight > 0)
     error = weight * (data - flux * model) ** 2 - weight * (0.05 * flux * model) ** 2
     chi2 = float(error[lit].mean()) if lit.any() else np.inf
-    return Trail(y, x, abs(length), (direction + 90) % 180 - 90, power(found) - point, chi2)
+    return Trail(y, x, abs(length), (direction + 90) % 180 - 90, power(found) - power(point), chi2)

@@ -27,7 +27,7 @@ CELL: tuple[Column, ...] = (
     _C("lostFraction", "f4", "", "pixels with a value in the science image and none in the difference"),
     _C("nDetections", "i4", "", "DIASources, flagged ones included"),
     _C("nFlagged", "i4", "", "DIASources not to alert on alone"),
-    _C("poor", "?", "", "what is in it is flagged POOR_SUBTRACTION"),
+    _C("poor", "?", "", "all in it is flagged POOR_SUBTRACTION; if only scoreStd is high, what that can make"),
 )
 """Cells tile the frame, rows of the grid outer.  A number nobody knows is NaN."""
 

@@ -182,7 +182,7 @@ def flags_of(
     mark("STREAK", on_streaks(difference, y, x, light, threshold))
     mark("CENTROID", ~fit.converged)
     mark("DIPOLE", columns["isDipole"])
-    sharp = ~trailed & (shapes.pointed | (shapes.unlike & _sharper(shapes)))
+    sharp = ~trailed & (shapes.pointed | (shapes.unlike & sharper(shapes)))
     mark("COSMIC_RAY", sharp)
     mark("NOT_POINT_LIKE", shapes.unlike & ~sharp & ~trailed)
     stars = bright_stars(difference)
@@ -190,7 +190,8 @@ def flags_of(
     mark("BRIGHT_STAR", residual)
     middle = float(np.nanmedian(difference.variance[::7, ::7]))
     mark("HIGH_VARIANCE", difference.variance[y, x] > HIGH * middle)
-    mark("POOR_SUBTRACTION", poor_at(difference, columns["y"], columns["x"]))
+    size = np.abs(difference.score[y, x])
+    mark("POOR_SUBTRACTION", poor_at(difference, columns["y"], columns["x"], size, threshold))
     weak = np.abs(columns["psfFlux"]) < 0.6 * threshold * columns["psfFluxErr"]
     mark("ONLY_IN_SCORE", weak | (np.sign(columns["psfFlux"]) != np.sign(difference.score[y, x])))
     middle_of = columns["y"], columns["x"]
@@ -212,7 +213,7 @@ def _in_rows(difference: Difference, flags: np.ndarray, columns: dict[str, Any],
     return out
 
 
-def _sharper(shapes: Shapes) -> np.ndarray:
+def sharper(shapes: Shapes) -> np.ndarray:
     """Sharper than the PSF: light in one pixel, or across a track thinner than the PSF."""
     with np.errstate(invalid="ignore"):
         thin = ~(shapes.minor > 0.5)

@@ -118,11 +118,15 @@ def _poor(cells: dict[str, np.ndarray], leaving: np.ndarray) -> np.ndarray:
 
     leaving : (cells,) share of its stars that leave more than CELL_RESIDUAL of their light
     """
-    low, high = CELL_SCORE_STD
     with np.errstate(invalid="ignore"):
-        noisy = (cells["scoreStd"] < low) | (cells["scoreStd"] > high)
+        return _spoilt(cells, leaving) | (cells["scoreStd"] > CELL_SCORE_STD[1])
+
+
+def _spoilt(cells: dict[str, np.ndarray] | Table, leaving: np.ndarray) -> np.ndarray:
+    """(cells,) bool: those that are poor for more than a scatter that is too large."""
+    with np.errstate(invalid="ignore"):
         unfit = (cells["chi2"] > LEFT) & (leaving >= CELL_SHARE) & (cells["nStars"] >= CELL_STARS)
-        return noisy | unfit | (np.abs(cells["backgroundSigma"]) > CELL_SKY)
+        return unfit | (np.abs(cells["backgroundSigma"]) > CELL_SKY) | (cells["scoreStd"] < CELL_SCORE_STD[0])
 
 
 def _leaving(stars: Table, at: np.ndarray, number: int) -> np.ndarray:
@@ -159,13 +163,23 @@ def _badness(cells: Table) -> np.ndarray:
     return np.max(np.nan_to_num(parts, nan=0.0), axis=0)
 
 
-def poor_at(difference: Difference, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """(N,) bool: positions where the subtraction is poor: all of them when the whole frame is."""
+def poor_at(
+    difference: Difference, y: np.ndarray, x: np.ndarray, size: np.ndarray, threshold: float
+) -> np.ndarray:
+    """(N,) bool: detections that a poor subtraction may have made; all of them when the whole frame is poor.
+
+    In a poor cell, too, but where only the score's scatter is too large: there the threshold is meant in units of
+    it, and what exceeds that is none of it.
+    size : (N,) their |score|
+    """
     if poor(difference.quality):
         return np.ones(len(y), bool)
-    if len(difference.cells) == 0:
+    cells, stars = difference.cells, difference.stars
+    if len(cells) == 0:
         return np.zeros(len(y), bool)
-    return difference.cells["poor"][cell_of(difference, y, x)]
+    spoilt = _spoilt(cells, _leaving(stars, cell_of(difference, stars["y"], stars["x"]), len(cells)))
+    at = cell_of(difference, y, x)
+    return cells["poor"][at] & (spoilt[at] | (size < threshold * cells["scoreStd"][at]))
 
 
 # ---------------------------------------------------------------- the grid

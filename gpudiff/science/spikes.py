@@ -134,6 +134,7 @@ def off_source(
     ends = (
         along(difference.score, *middle, angle, near, near + 2 * fwhm) * np.sign(difference.score[y, x])[:, None]
     )
+    ends = np.where(ends == 0, ends[:, ::-1], ends)  # of a trail that leaves the image there is one end to look at
     line = np.where(trailed, ends.min(1) > np.maximum(BEYOND[0], BEYOND[1] * size), line)
     place = np.where(trailed, middle[0], y), np.where(trailed, middle[1], x)
     patch |= trailed & _touched(stars, middle, length, angle, fwhm)

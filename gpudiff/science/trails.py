@@ -11,15 +11,16 @@ from gpudiff.arrays.trails import Starts, Trail, fit_trail
 from gpudiff.model.frame import Difference
 from gpudiff.model.kernel import PsfModel
 from gpudiff.model.mask import bit
-from gpudiff.science.judge import Shapes
+from gpudiff.science.judge import Shapes, sharper
 from gpudiff.science.psf import given
 
 HALF = 30
 """Half width of the stamps trails are fitted on, pixels."""
 LONGEST = 1.5 * HALF
 """Pixels: a longer trail does not fit in a stamp."""
-LEAST_GAIN = 25.0
-"""Squared signal to noise that a trail must win over a point source."""
+LEAST_GAIN = 20.0
+"""Squared signal to noise that a trail must win over a point source: it has length and angle more, so that noise
+alone gives one point source in 20,000 as much."""
 MOST = 200
 """Detections of a frame, the brightest, that are tried: a difference with more that look like trails has none to
 believe."""
@@ -49,7 +50,7 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
     count = len(y)
     found = Trails(np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count, bool))
     with np.errstate(invalid="ignore"):
-        candidates = ~shapes.pointed & (shapes.major > 1.4) & (shapes.minor > 0.25)
+        candidates = ~shapes.pointed & (shapes.major > 1.4) & ~sharper(shapes)
     candidates &= (difference.mask[y, x] & bit("STREAK")) == 0
     candidates[candidates] = _stretched(difference, y[candidates], x[candidates], shapes.angle[candidates])
     candidates[np.flatnonzero(candidates)[MOST:]] = False

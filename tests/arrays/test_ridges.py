@@ -12,11 +12,11 @@ AT = np.array([60]), np.array([60])
 
 def test_a_line_through_a_detection_is_a_ridge_at_its_angle():
     y, x = np.mgrid[:121, :121]
-    score = np.where(np.abs((y - 60) - (x - 60)) < 3, 8.0, 0).astype(np.float32)
+    score = np.where(np.abs((y - 60) - (x - 60)) < 3, 8.0, 1e-6).astype(np.float32)
     found = beside(score, *AT, FWHM)
     assert found.ridge[0] == pytest.approx(8)
     assert found.angle[0] == pytest.approx(45)
-    assert found.patch[0] == 0
+    assert found.patch[0] == pytest.approx(0, abs=1e-5)
 
 
 def test_a_point_alone_has_nothing_beside_it():
@@ -44,6 +44,13 @@ def test_beyond_the_image_there_is_no_light():
     score = np.full((40, 40), 5.0, np.float32)
     corner = np.array([0]), np.array([0])
     assert beside(score, *corner, FWHM).ridge[0] == 0
+
+
+def test_a_line_that_leaves_the_image_is_as_bright_as_what_is_seen_of_it():
+    y, x = np.mgrid[:121, :121]
+    score = np.where(np.abs((y - 9) - (x - 60)) < 3, 8.0, 1e-6).astype(np.float32)
+    found = beside(score, np.array([9]), np.array([60]), FWHM)
+    assert (found.ridge[0], found.angle[0]) == (pytest.approx(8), pytest.approx(45))
 
 
 def test_along_means_each_side_by_itself():

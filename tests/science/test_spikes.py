@@ -32,7 +32,7 @@ def judged(made, y, x, length=0.0, angle=0.0):
 
 def on_a_line(start=60, stop=200):
     """A detection of score 6 at (100, 130) on a line of score 4 along x."""
-    score = np.zeros((200, 300), np.float32)
+    score = np.full((200, 300), 1e-3, np.float32)
     score[98:103, start:stop] = 4
     score[100, 130] = 6
     return score
@@ -83,6 +83,12 @@ def test_a_faint_trail_does_not_go_on_where_there_is_noise_beyond_it(done):
     score[98:103, 118:143] = 7
     score[98:103, 143:] = score[98:103, :118] = 1.1  # 1.7 errors of its mean
     assert judged(scene(done, score), 100, 130, 24.0, 3.0) == (False, False)
+
+
+@pytest.mark.parametrize("stop", [27, 200])
+def test_a_trail_that_leaves_the_image_goes_on_when_its_other_end_does(done, stop):
+    made = scene(done, on_a_line(0, stop))
+    assert judged(made, 100, 15, 24.0) == (False, stop == 200)
 
 
 @pytest.mark.parametrize(("row", "residual"), [(108, True), (140, False)])
