@@ -113,7 +113,7 @@ def test_a_table_is_refused(tmp_path, capsys, good):
 
 
 def test_a_template_of_other_sky_is_refused(tmp_path, capsys, good):
-    elsewhere = save(tmp_path / "elsewhere.fits", TEMPLATE, HEADER | WCS | {"CRVAL1": 151.0})
+    elsewhere = save(tmp_path / "elsewhere.fits", TEMPLATE[::-1], HEADER | WCS | {"CRVAL1": 151.0})
     assert " NoOverlap: " in refused(capsys, good, elsewhere)
 
 
