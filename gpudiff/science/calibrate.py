@@ -55,7 +55,7 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
     over(subtract_sky, bands(image.shape[0]), threads)
     name = f"{frame.digest}-{configuration.digest('calibrate')}" if frame.digest else ""
     made = frame.without_planes()
-    return Exposure(made, image, mask, sky, variance, gain, known, (*notes, *said), held=name)
+    return Exposure(made, image, mask, sky, variance, gain, known, (*frame.notes, *notes, *said), held=name)
 
 
 def bands(height: int) -> list[slice]:
