@@ -23,6 +23,7 @@ from gpudiff.edges.fits_planes import (
     WEIGHT,
     Plane,
     floats,
+    linear,
     mask_of,
     variance_of,
     with_lost,
@@ -278,7 +279,7 @@ def _plane(path: str | Path, hdu: Any, primary: fits.Header, kind: str, mapped: 
         found = "a cube" if len(shape) > 2 else "one axis"
         raise NotAnImage(f"{path}: {hdu.name}: expected a 2-D image, found {found} of shape {tuple(hdu.shape)}")
     array = _map(path, hdu) if mapped and _as_it_lies(hdu) else _native(np.asarray(hdu.data))
-    return Plane(array.reshape(shape), hdu.header.copy(), primary.copy())
+    return linear(Plane(array.reshape(shape), hdu.header.copy(), primary.copy()))
 
 
 def _as_it_lies(hdu: Any) -> bool:

@@ -1,5 +1,6 @@
 """What the planes of a FITS file are called, and what their pixels mean."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,18 @@ class Plane:
     def name(self) -> str:
         """Its EXTNAME, in capitals; "" for none."""
         return str(self.header.get("EXTNAME", "")).strip().upper()
+
+
+def linear(plane: Plane) -> Plane:
+    """The plane with its pixels as light where they were stored as its asinh, as those of Pan-STARRS's stacks are.
+
+    BOFFSET + 2 BSOFTEN sinh(0.4 ln(10) pixel) is the light (Waters et al. 2020, ApJS 251, 4).
+    """
+    offset, softening = (plane.header.get(key) for key in ("BOFFSET", "BSOFTEN"))
+    if offset is None or softening is None:
+        return plane
+    values = offset + 2 * softening * np.sinh(0.4 * np.log(10) * plane.array.astype(float))
+    return dataclasses.replace(plane, array=values.astype(np.float32))
 
 
 def floats(array: np.ndarray) -> np.ndarray:

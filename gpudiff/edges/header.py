@@ -75,10 +75,14 @@ class Cards:
 
 
 def wcs_keywords(headers: Iterable[Header]) -> dict[str, Any]:
-    """The WCS keywords of the first header that has CTYPE1: numbers and strings, {} when none has."""
+    """The WCS keywords of the first header that has CTYPE1: numbers and strings, {} when none has.
+
+    PC001002, as it was written before paper I, is PC1_2.
+    """
     for header in headers:
         if "CTYPE1" in header:
-            found = {key: header[key] for key in header if WCS_KEYWORD.fullmatch(key)}
+            new = {re.sub(r"^PC00(\d)00(\d)$", r"PC\1_\2", key): key for key in header}
+            found = {key: header[old] for key, old in new.items() if WCS_KEYWORD.fullmatch(key)}
             return {key: value for key, value in found.items() if value is not None}
     return {}
 

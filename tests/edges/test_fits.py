@@ -22,6 +22,7 @@ from gpudiff.model.errors import (
 from gpudiff.model.frame import Frame, FrameId, Observation
 from gpudiff.model.mask import bit
 from gpudiff.model.provenance import frame_digest
+from gpudiff.model.sky import Sky
 
 SKY = {
     "CTYPE1": "RA---TAN",
@@ -322,6 +323,22 @@ def test_a_visit_that_no_source_id_can_hold_is_refused(tmp_path):
 @pytest.mark.parametrize("card", [{"DETECTOR": 300}, {"OBSID": 20261130035112}, {"EXPID": 10**30}])
 def test_a_template_may_have_numbers_that_no_source_id_can_hold(tmp_path, card):
     assert read_frame(save(tmp_path / "a.fits", pixels(), **card)).image.shape == (48, 64)
+
+
+def test_pixels_stored_as_the_asinh_of_light_become_light(tmp_path):
+    """As in Pan-STARRS's stacks: LINEAR = 2 * BSOFTEN * sinh(TRUE/a), UNCOMP = BOFFSET + LINEAR."""
+    light = np.array([[-30.0, 7.0, 5e4]])
+    stored = 2.5 / np.log(10) * np.arcsinh((light - 7) / (2 * 222))
+    path = save(tmp_path / "a.fits", stored.astype("f4"), BSOFTEN=222.0, BOFFSET=7.0)
+    np.testing.assert_allclose(read_frame(path).image, light, rtol=1e-5)  # float32 of numbers up to 6
+
+
+def test_a_matrix_in_the_keywords_of_old_is_read(tmp_path):
+    old = {"CDELT1": 5e-5, "CDELT2": 5e-5, "PC001001": -1.0, "PC001002": 0.0, "PC002001": 0.0, "PC002002": 1.0}
+    plain = {key: value for key, value in SKY.items() if not key.startswith(("CD", "PC"))}
+    wcs = read_frame(save(tmp_path / "a.fits", pixels(), **(plain | old))).wcs
+    assert (wcs["PC1_1"], wcs["PC2_2"]) == (-1.0, 1.0)
+    assert Sky(wcs).jacobian(np.zeros(1), np.zeros(1))[0, 0, 0] < 0
 
 
 def test_a_degenerate_third_axis_is_dropped(tmp_path):
