@@ -101,6 +101,7 @@ class Tally:
 def readable(arguments: argparse.Namespace, configuration: "Configuration", tally: Tally) -> Iterator["Frame"]:
     """The frames in the files that are frames, each read when its turn comes."""
     from gpudiff.edges.fits import read_frame
+    from gpudiff.edges.header import check_id
     from gpudiff.model.errors import BadMessage, InputRejected
 
     sent: dict[FrameId, tuple[Path, str]] = {}
@@ -108,6 +109,7 @@ def readable(arguments: argparse.Namespace, configuration: "Configuration", tall
         visit = None if arguments.visit is None else arguments.visit + number
         try:
             frame = read_frame(path, configuration.instrument, visit=visit, detector=arguments.detector)
+            check_id(frame.observation.frame, frame.name)
             if arguments.raw:
                 frame = dataclasses.replace(frame, calibrated=False)
             first, digest = sent.setdefault(frame.observation.frame, (path, frame.digest))

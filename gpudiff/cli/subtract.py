@@ -14,8 +14,9 @@ from gpudiff.model.config import CHOICES, Configuration
 
 DESCRIPTION = """\
 Subtract a template from a science image: match their PSFs, remove what is common, decorrelate the noise, and
-list what changed.  Both are FITS images: plain, multi-extension (IMAGE/MASK/VARIANCE or SCI/DQ/VAR or ERR),
-tile-compressed (.fz) or gzipped.  A template on a pixel grid of its own is resampled onto the science image's.
+list what changed.  Both are FITS images: plain, multi-extension (IMAGE/MASK/VARIANCE or SCI/DQ/ERR or IVAR),
+tile-compressed (.fz) or gzipped; "camera.fits[N4]" is its extension N4.  A template on a pixel grid of its own is
+resampled onto the science image's.
 """
 EPILOG = """\
 examples:
@@ -167,11 +168,14 @@ def calibrated(
     frames: list[Future], arguments: argparse.Namespace, configuration: Configuration, device: Any
 ) -> list[Any]:
     """The exposures of science and template frame, which are taken off the list.  Raises InputRejected."""
+    from gpudiff.edges.header import check_id
     from gpudiff.science.calibrate import calibrate
 
     exposures: list[Any] = []
     while frames:
         frame = frames.pop(0).result()
+        if not exposures:
+            check_id(frame.observation.frame, frame.name)
         if arguments.calibrations and not exposures:
             frame = without_signature(frame, arguments.calibrations)
         exposures.append(calibrate(frame, configuration, device))

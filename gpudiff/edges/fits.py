@@ -4,9 +4,9 @@ import dataclasses
 import gzip
 import io
 import os
+import re
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,32 @@ import numpy as np
 from astropy.io import fits
 
 from gpudiff.edges.atomic import atomically
+from gpudiff.edges.fits_planes import (
+    IMAGE,
+    MASK,
+    OWN,
+    PSF,
+    VARIANCE,
+    WEIGHT,
+    Plane,
+    floats,
+    linear,
+    mask_of,
+    variance_of,
+    with_lost,
+)
 from gpudiff.edges.fits_structure import check_structure
 from gpudiff.edges.header import Cards, card, electronics, frame_cards, observation, wcs_keywords, zero_point
 from gpudiff.model.config import Instrument
 from gpudiff.model.errors import BadWcs, GpudiffError, NotAnImage, UnreadableFile, WrongShape
 from gpudiff.model.frame import Frame
-from gpudiff.model.mask import BITS, translate
 from gpudiff.model.mask import cards as mask_cards
 from gpudiff.model.provenance import with_digest
 from gpudiff.model.sky import Sky
 
-IMAGE, MASK, VARIANCE, PSF = ("IMAGE", "SCI"), ("MASK", "DQ"), ("VARIANCE", "VAR", "ERR"), ("PSF",)
-
-
-@dataclass(frozen=True)
-class Plane:
-    """One image HDU, read: `array` in native byte order, its own header and the file's primary header."""
-
-    array: np.ndarray
-    header: fits.Header
-    primary: fits.Header
+WANTED = {"image": IMAGE, "mask": MASK, "variance": VARIANCE, "psf": PSF, "weight": WEIGHT}
+NAMED = 5
+"""Extensions that are named where they are not used."""
 
 
 def read_frame(
@@ -50,11 +56,13 @@ def read_frame(
 ) -> Frame:
     """The frame in a FITS file, with its digest.
 
-    path : the image is the HDU named IMAGE or SCI, else the first with pixels.  uint16 pixels stay so, all
-        others become float32.  MASK (or DQ), VARIANCE (or VAR, or the square of ERR) and PSF are taken where the
-        file has them.
-    mask, variance, psf : files that hold these planes instead.  Mask bits are translated by the MP_*
-        keywords; without any, every non-zero pixel is BAD.  A PSF is (K, K) or (n*n, K, K).
+    path : the image is the HDU named IMAGE or SCI, else the first with pixels, or the one named behind the file as
+        CFITSIO does: "a.fits[N4]", "a.fits[SCI,2]", "a.fits[3]".  uint16 pixels stay so, all others become
+        float32.  MASK, VARIANCE and PSF, or what else they are called (edges.fits_planes), are taken where the
+        file has them with the image's EXTVER.  Of weights only the 0 are: pixels without a value.  `notes` says
+        what was not used.
+    mask, variance, psf : files that hold these planes instead, named likewise.  Mask bits are translated by the
+        MP_* keywords; without any, every non-zero pixel is BAD.  A PSF is (K, K) or (n*n, K, K).
     visit, detector : win over the header.
     mapped : leave pixels in the file where they can be used as they lie: not compressed, not scaled, a mask in
         gpudiff's bits.  They are read-only, big-endian, and gone when the file is cut short:
@@ -68,15 +76,15 @@ def read_frame(
     metadata that cannot be (edges.header).
     """
     name = str(path)
-    planes = _read_planes(path, {"image": IMAGE, "mask": MASK, "variance": VARIANCE, "psf": PSF}, mapped=mapped)
+    planes, rest = _read_planes(path, WANTED, mapped=mapped)
     for kind, names, other in (("mask", MASK, mask), ("variance", VARIANCE, variance), ("psf", PSF, psf)):
         if other is not None:
-            planes[kind] = _read_planes(other, {kind: names}, first=kind)[kind]
+            planes[kind] = _read_planes(other, {kind: names}, first=kind)[0][kind]
     image = planes["image"]
-    for kind in planes.keys() & {"mask", "variance"}:
+    for kind in planes.keys() & {"mask", "variance", "weight"}:
         _agree(name, kind, planes[kind].array.shape, image.array.shape)
     try:
-        frame = _frame(name, planes, instrument, visit, detector)
+        frame = _frame(name, planes, instrument, visit, detector, rest)
         Sky(frame.wcs)
         return dataclasses.replace(frame, digest=digest) if digest else with_digest(frame)
     except BadWcs as error:
@@ -127,18 +135,26 @@ def write_hdus(
 
 
 def _frame(
-    name: str, planes: dict[str, Plane], instrument: Instrument, visit: int | None, detector: int | None
+    name: str,
+    planes: dict[str, Plane],
+    instrument: Instrument,
+    visit: int | None,
+    detector: int | None,
+    rest: list[str],
 ) -> Frame:
-    """The frame, without its digest, of planes that agree in shape."""
+    """The frame, without its digest, of planes that agree in shape; rest : extensions that are none of them."""
     image = planes["image"]
     cards = Cards(image.header, image.primary)
-    gain, read_noise, saturation = electronics(cards, instrument, name)
+    gain, read_noise, saturation, notes = electronics(cards, instrument, name)
+    variance, lost = variance_of(planes["variance"]) if "variance" in planes else (None, None)
+    mask = mask_of(planes["mask"]) if "mask" in planes else None
+    empty = planes["weight"].array == 0 if "weight" in planes else None
     return Frame(
         name=name,
         observation=observation(cards, instrument, name, visit=visit, detector=detector),
         image=_pixels(image.array),
-        mask=_mask(planes["mask"]) if "mask" in planes else None,
-        variance=_variance(planes["variance"]) if "variance" in planes else None,
+        mask=with_lost(mask, lost, empty),
+        variance=variance,
         psf=planes["psf"].array.astype(np.float32, copy=False) if "psf" in planes else None,
         gain=gain,
         read_noise=read_noise,
@@ -146,23 +162,49 @@ def _frame(
         wcs=wcs_keywords(cards.headers),
         unit=str(cards.find("BUNIT") or "adu").strip(),
         zero_point=zero_point(cards, instrument),
+        notes=(*notes, *_unused(name, planes, rest)),
+    )
+
+
+def _unused(name: str, planes: dict[str, Plane], rest: list[str]) -> tuple[str, ...]:
+    """A note on extensions with pixels that were not read, or hardly."""
+    zeros = f"{planes['weight'].name} (but its 0: pixels without a value)" if "weight" in planes else ""
+    names = [*([zeros] if zeros else []), *rest]
+    if not names:
+        return ()
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    way = f"{Path(_split(name)[0]).name}[{planes['weight'].name if zeros else rest[0]}]"
+    return (
+        f"extensions not used: {', '.join(names[:NAMED])}{more}; an image, --science-variance, --template-mask "
+        f"and so on may be given as {way}",
     )
 
 
 def _read_planes(
     path: str | Path, wanted: dict[str, tuple[str, ...]], first: str = "image", mapped: bool = False
-) -> dict[str, Plane]:
-    """The planes of one file: `first` always, the others where an HDU bears one of their names."""
+) -> tuple[dict[str, Plane], list[str]]:
+    """The planes of one file, and the names of other HDUs with pixels.
+
+    `first` always, the others where an HDU bears one of their names and the version of the first.
+    """
+    file, extension = _split(path)
     try:
-        content = _content(path)
+        content = _content(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # doubts about the file are errors here
             with fits.open(content, memmap=False, lazy_load_hdus=False) as hdus:
-                chosen = {kind: _named(hdus, names) for kind, names in wanted.items()}
-                chosen[first] = chosen[first] or _first_image(path, hdus, wanted)
+                one = _asked(path, hdus, extension) if extension else _named(hdus, wanted[first])
+                one = one or _first_image(path, hdus, wanted)
+                others = {kind: _named(hdus, names, one) for kind, names in wanted.items() if kind != first}
+                chosen = {kind: hdu for kind, hdu in ((first, one), *others.items()) if hdu}
                 primary = hdus[0].header
-                mapped = mapped and content is path
-                return {kind: _plane(path, hdu, primary, kind, mapped) for kind, hdu in chosen.items() if hdu}
+                mapped = mapped and content is file
+                planes = {kind: _plane(file, hdu, primary, kind, mapped) for kind, hdu in chosen.items()}
+                return planes, [
+                    hdu.name or str(number)
+                    for number, hdu in enumerate(hdus)
+                    if _has_pixels(hdu) and hdu not in chosen.values() and hdu.name.upper() not in OWN
+                ]
     except FileNotFoundError:
         raise UnreadableFile(f"{path}: expected a FITS file, found no file") from None
     except GpudiffError:
@@ -187,9 +229,30 @@ def _content(path: str | Path) -> Any:
     return data
 
 
-def _named(hdus: fits.HDUList, names: tuple[str, ...]) -> Any:
-    """The first image HDU with pixels under one of the names, or None."""
-    return next((hdu for hdu in hdus if hdu.name.upper() in names and _has_pixels(hdu)), None)
+def _split(path: str | Path) -> tuple[str | Path, str]:
+    """The file, and the extension that is named in brackets behind it; "" for none."""
+    match = re.fullmatch(r"(.+)\[([^\[\]]+)\]", str(path))
+    return (match[1], match[2]) if match and not os.path.exists(path) else (path, "")
+
+
+def _asked(path: str | Path, hdus: fits.HDUList, extension: str) -> Any:
+    """The HDU of a number, a name, or a name and a version.  Raises NotAnImage where there is none with pixels."""
+    name, _, version = extension.partition(",")
+    for number, hdu in enumerate(hdus):
+        named = hdu.name.upper() == name.strip().upper() and version.strip() in ("", str(hdu.ver))
+        if _has_pixels(hdu) and (named or extension == str(number)):
+            return hdu
+    images = ", ".join(hdu.name or str(number) for number, hdu in enumerate(hdus) if _has_pixels(hdu))
+    raise NotAnImage(f"{path}: expected one of the images {images or '(there is none)'}")
+
+
+def _named(hdus: fits.HDUList, names: tuple[str, ...], beside: Any = None) -> Any:
+    """The first image HDU with pixels under one of the names, of the version of another, or None."""
+    for hdu in hdus:
+        fits_in = beside is None or (hdu is not beside and hdu.ver == beside.ver)
+        if hdu.name.upper() in names and _has_pixels(hdu) and fits_in:
+            return hdu
+    return None
 
 
 def _first_image(path: str | Path, hdus: fits.HDUList, wanted: dict[str, tuple[str, ...]]) -> Any:
@@ -216,7 +279,7 @@ def _plane(path: str | Path, hdu: Any, primary: fits.Header, kind: str, mapped: 
         found = "a cube" if len(shape) > 2 else "one axis"
         raise NotAnImage(f"{path}: {hdu.name}: expected a 2-D image, found {found} of shape {tuple(hdu.shape)}")
     array = _map(path, hdu) if mapped and _as_it_lies(hdu) else _native(np.asarray(hdu.data))
-    return Plane(array.reshape(shape), hdu.header.copy(), primary.copy())
+    return linear(Plane(array.reshape(shape), hdu.header.copy(), primary.copy()))
 
 
 def _as_it_lies(hdu: Any) -> bool:
@@ -239,43 +302,7 @@ def _native(array: np.ndarray) -> np.ndarray:
 
 def _pixels(array: np.ndarray) -> np.ndarray:
     """uint16 as it is, anything else as float32."""
-    return array if array.dtype == np.uint16 else _floats(array)
-
-
-def _floats(array: np.ndarray) -> np.ndarray:
-    """float32; a mapped plane of such stays where it is."""
-    return array if array.dtype.str in ("<f4", ">f4") else array.astype(np.float32)
-
-
-def _variance(plane: Plane) -> np.ndarray:
-    """(H, W) float32; of standard errors (ERR: Hubble, Webb) the squares, with their sign."""
-    values = _floats(plane.array)
-    return values * np.abs(values) if plane.header.get("EXTNAME", "").strip().upper() == "ERR" else values
-
-
-def _mask(plane: Plane) -> np.ndarray:
-    """(H, W) int32 in gpudiff's bits."""
-    bits = {
-        key[3:]: _bit_number(key, header[key])
-        for header in (plane.primary, plane.header)
-        for key in header
-        if key.startswith("MP_")
-    }
-    array = plane.array
-    if isinstance(array, np.memmap) and bits == BITS and array.dtype.itemsize == 4:
-        return array
-    if array.dtype.kind == "f":
-        array = np.nan_to_num(array, nan=1).astype(np.int64)
-    if bits and array.dtype.itemsize < 4:
-        array = array.astype(np.int32)
-    return translate(array, bits)
-
-
-def _bit_number(key: str, value: Any) -> int:
-    """The number that an MP_* keyword gives its mask plane."""
-    if isinstance(value, int) and 0 <= value < 64:
-        return int(value)
-    raise UnreadableFile(f"{key}: expected the number of a mask bit, got {value!r:.60}")
+    return array if array.dtype == np.uint16 else floats(array)
 
 
 def _agree(name: str, kind: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:

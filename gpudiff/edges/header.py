@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,12 @@ ALIASES = {
     "MAGZERO": ("MAGZERO", "MAGZP", "MAGZPT", "ZEROPT", "PHOTZP", "ZP"),
 }
 """Other spellings that are tried when Instrument leaves a keyword at its default."""
+TINY = 1e-300
+UNITS = {
+    "gain": "electrons per image unit above 0",
+    "read noise": "electrons, 0 or more",
+    "saturation": "image units above 0",
+}
 LARGEST_GAIN = 1e6  # electrons per image unit; beyond it a header is wrong, not an image unusual
 
 
@@ -40,12 +46,16 @@ class Cards:
 
     def find(self, *keys: str) -> Any:
         """The value of the first keyword that any header defines, or None."""
+        return self.first(*keys)[1]
+
+    def first(self, *keys: str) -> tuple[str, Any]:
+        """(keyword, value) of the first keyword that any header defines, or ("", None)."""
         for key in keys:
             for header in self.headers:
                 value = header.get(key)
                 if value is not None:
-                    return value
-        return None
+                    return key, value
+        return "", None
 
     def number(self, *keys: str) -> float:
         """The first of the keywords that holds a finite number; NaN when none does."""
@@ -56,47 +66,63 @@ class Cards:
         return NAN
 
     def whole(self, *keys: str) -> int:
-        """The first of the keywords that holds a whole number; 0 when none does."""
+        """The first of the keywords that holds a whole number of 64 bits; 0 when none does."""
         for key in keys:
             value = self.find(key)
-            if isinstance(value, int) and not isinstance(value, bool):
+            if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63:
                 return value
         return 0
 
 
 def wcs_keywords(headers: Iterable[Header]) -> dict[str, Any]:
-    """The WCS keywords of the first header that has CTYPE1: numbers and strings, {} when none has."""
+    """The WCS keywords of the first header that has CTYPE1: numbers and strings, {} when none has.
+
+    PC001002, as it was written before paper I, is PC1_2.
+    """
     for header in headers:
         if "CTYPE1" in header:
-            found = {key: header[key] for key in header if WCS_KEYWORD.fullmatch(key)}
+            new = {re.sub(r"^PC00(\d)00(\d)$", r"PC\1_\2", key): key for key in header}
+            found = {key: header[old] for key, old in new.items() if WCS_KEYWORD.fullmatch(key)}
             return {key: value for key, value in found.items() if value is not None}
     return {}
 
 
 def electronics(
     cards: Cards, instrument: Instrument, name: str
-) -> tuple[float | None, float | None, float | None]:
-    """Gain, read noise and saturation; None where nobody said.
+) -> tuple[float | None, float | None, float | None, list[str]]:
+    """Gain, read noise and saturation, None where nobody said; notes on header values that say nothing.
 
-    Raises BadGain for one that is no number or cannot be: 0 < gain <= 1e6, read noise >= 0, saturation > 0.
+    Those are texts, NaN, a gain or saturation of 0 or less, a read noise below 0: they stand for "unknown".
+    Raises BadGain for such values in the configuration, and for a gain above 1e6.
     """
-    gain: Any = instrument.gain or cards.find(*_spellings(instrument.gain_key))
-    noise: Any = instrument.read_noise
-    if noise < 0:
-        noise = cards.find(*_spellings(instrument.read_noise_key))
-    saturation: Any = instrument.saturation or cards.find(*_spellings(instrument.saturation_key))
-    limits = f"electrons per image unit above 0, at most {LARGEST_GAIN:g}"
+    notes: list[str] = []
+
+    def told(what: str, given: float | None, key: str, least: float) -> float | None:
+        way = f"--{what.replace(' ', '-')}, or {what.replace(' ', '_')} under [instrument], says it"
+        key, value = ("[instrument]", given) if given is not None else cards.first(*_spellings(key))
+        number = _number(value)
+        known = least <= number < math.inf
+        if value is None or (known and (what != "gain" or number <= LARGEST_GAIN)):
+            return None if value is None else number
+        if known or given is not None:
+            most = f", at most {LARGEST_GAIN:g}" if what == "gain" else ""
+            raise BadGain(f"{name}: {what}: expected {UNITS[what]}{most}, got {key} {value!r:.40}; {way}")
+        notes.append(f"{key} = {value!r:.40} is no {what}: taken as not given; {way}")
+        return None
+
+    read_noise = instrument.read_noise if instrument.read_noise >= 0 else None
     return (
-        _checked(gain, f"{name}: gain: expected {limits}", lambda value: 0 < value <= LARGEST_GAIN),
-        _checked(noise, f"{name}: read noise: expected electrons, 0 or more", lambda value: value >= 0),
-        _checked(saturation, f"{name}: saturation: expected image units above 0", lambda value: value > 0),
+        told("gain", instrument.gain or None, instrument.gain_key, TINY),
+        told("read noise", read_noise, instrument.read_noise_key, 0.0),
+        told("saturation", instrument.saturation or None, instrument.saturation_key, TINY),
+        notes,
     )
 
 
 def observation(cards: Cards, instrument: Instrument, name: str, **identity: int | None) -> Observation:
     """Who, when and where; `identity` (visit, detector) wins over the headers.
 
-    Raises BadConfiguration for a visit, snap or detector that a DIASource id cannot hold.
+    Raises BadConfiguration, as check_id does, where one of these is given.
     """
     start, end = _times(cards)
     words = str(cards.find(*_spellings(instrument.band_key)) or "").split()
@@ -158,16 +184,12 @@ def card(key: str, value: Any, comment: str = "") -> Card:
     return Card(key, value, comment if key == "HISTORY" else comment[: max(room, 0)])
 
 
-def _checked(value: Any, expected: str, possible: Callable[[float], bool]) -> float | None:
-    if value is None:
-        return None
+def _number(value: Any) -> float:
+    """A header's number, also as text; NaN for anything else."""
     try:
-        number = NAN if isinstance(value, bool) else float(value)
+        return NAN if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
-        number = NAN
-    if not (math.isfinite(number) and possible(number)):
-        raise BadGain(f"{expected}, got {value!r}")
-    return number
+        return NAN
 
 
 def _spellings(key: str) -> tuple[str, ...]:
@@ -180,11 +202,19 @@ def _frame_id(cards: Cards, name: str, visit: int | None, detector: int | None) 
         snap=cards.whole("SNAP"),
         detector=cards.whole("DETECTOR", "CCDNUM", "CCD") if detector is None else detector,
     )
+    if not (visit is detector is None):
+        check_id(frame, name)
+    return frame
+
+
+def check_id(frame: FrameId, name: str) -> None:
+    """Raises BadConfiguration for a visit, snap or detector that no DIASource id holds, as a template's may be."""
     if not (0 <= frame.visit < 1 << 39 and 0 <= frame.snap < 1 << 15 and 0 <= frame.detector < 256):
         raise BadConfiguration(
-            f"{name}: expected visit below 2**39, snap below 32768, detector below 256, got {frame}"
+            f"{name}: expected a visit below 2**39, a snap below 32768, a detector below 256 for the ids of "
+            f"sources, got visit {frame.visit}, snap {frame.snap}, detector {frame.detector}: --visit and "
+            "--detector say others"
         )
-    return frame
 
 
 def _times(cards: Cards) -> tuple[float, float]:

@@ -18,7 +18,7 @@ import numpy as np
 from astropy.io import fits
 
 from gpudiff.edges import healpix
-from gpudiff.edges.fits import IMAGE, MASK, PSF, VARIANCE
+from gpudiff.edges.fits_planes import IMAGE, MASK, PSF, VARIANCE, WEIGHT
 from gpudiff.edges.fits_structure import check_structure
 from gpudiff.edges.header import Cards, observation, wcs_keywords
 from gpudiff.model.config import Instrument
@@ -29,7 +29,7 @@ from gpudiff.model.provenance import canonical, digest
 from gpudiff.model.sky import Sky
 
 SUFFIXES = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fts")
-NOT_IMAGES = (*MASK, *VARIANCE, *PSF)
+NOT_IMAGES = (*MASK, *VARIANCE, *PSF, *WEIGHT)
 GZIP = b"\x1f\x8b"
 NSIDE = 128
 """Cells of 0.46 degrees: a CCD of a survey camera touches about five."""

@@ -59,6 +59,7 @@ class Frame:
     unit : BUNIT
     zero_point : AB magnitude of one image unit of flux, or None
     calibrated : False for raw pixels with overscan and bias; None when nobody said
+    notes : what the user should know of how it was read, one line each
     """
 
     name: str
@@ -76,6 +77,7 @@ class Frame:
     calibrated: bool | None = None
     digest: str = ""
     """Hex digest (blake2b-128) of the pixels and of what was said about them; the root of the provenance."""
+    notes: tuple[str, ...] = ()
 
     def without_planes(self) -> "Frame":
         """What is said of the pixels, without them: an image of (0, 0), no mask, no variance."""

@@ -1,5 +1,7 @@
-"""Flux in nanojansky."""
+"""Flux in nanojansky, and in electrons."""
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +11,7 @@ AB_ZERO_NJY = 3.630780547701013e12
 """Flux of magnitude 0 in the AB system, nJy: 10**(48.6 / -2.5) erg/s/cm2/Hz (Oke & Gunn 1983)."""
 NANOJANSKY = {"nJy": 1.0, "uJy": 1e3, "mJy": 1e6, "Jy": 1e9}
 """nJy in the units of flux that a BUNIT may name."""
+ELECTRONS = re.compile(r"(electrons?|e-?)(?P<rate> ?/ ?s(ec(onds?)?)?|[ .*]?s(ec)?(\*\*|\^)?\(?-1\)?)?")
 
 
 def nanojansky(unit: str, zero_point: float | None) -> float | None:
@@ -21,6 +24,17 @@ def nanojansky(unit: str, zero_point: float | None) -> float | None:
     if named is not None or zero_point is None:
         return named
     return AB_ZERO_NJY * 10 ** (-0.4 * zero_point)
+
+
+def electrons(unit: str, exposure_s: float) -> float | None:
+    """Electrons in one image unit, where BUNIT says that it is electrons, or electrons a second; else None.
+
+    exposure_s : NaN when unknown
+    """
+    named = ELECTRONS.fullmatch(unit.strip().lower())
+    if named is None:
+        return None
+    return 1.0 if not named["rate"] else exposure_s if math.isfinite(exposure_s) and exposure_s > 0 else None
 
 
 @dataclass(frozen=True)

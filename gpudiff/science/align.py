@@ -39,7 +39,8 @@ def align(science: Exposure, template: Exposure, configuration: Configuration, d
     `match.align` says how.  "none": the pixel grids are taken as aligned.  "wcs": the WCS of both are believed.
     "stars": a map is fitted to the stars in both.  "auto": grids of one shape whose WCS agree within 0.1 px are
     taken as aligned, those without two WCS too unless their stars say otherwise; else the stars say whether pixel
-    grids or WCS are to be believed, and a map is fitted to them when neither is.
+    grids or WCS are to be believed, however far away the WCS put the template, and a map is fitted to them when
+    neither is.
 
     A resampled template keeps flux, gain, and the digest of what it was made from; pixels it does not cover are
     NO_DATA.  Its sky variance is that of white noise with the same power on the scale of a star, and counts as
@@ -97,27 +98,31 @@ def _placed(science: Exposure, template: Exposure, *notes: str) -> Exposure:
 def _by_wcs(science: Exposure, template: Exposure, here: Sky, there: Sky, check: bool, device: Device) -> _Plan:
     if not (here and there):
         raise WrongShape(f"{(template if here else science).name}: expected a WCS to align by, got none")
-    place = _through(here, there, science, template)
-    same = science.shape == template.shape
+    place, away = _through(here, there), _away(here, there, science, template)
     off = _difference(place, science.shape)
-    if same and off < AGREE:
+    if not away and science.shape == template.shape and off < AGREE:
         return _Plan(None)
-    if not check:
-        return _Plan(place, f"resampled by WCS, {off:.2f} px from the science grid")
-    return _checked(science, template, place, off, device)
+    if check:
+        said = f"the WCS put the template {away}" if away else f"the WCS differ by {off:.2f} px"
+        return _checked(science, template, place, bool(away), said, device)
+    if away:
+        raise _no_overlap(template, away)
+    return _Plan(place, f"resampled by WCS, {off:.2f} px from the science grid")
 
 
-def _checked(science: Exposure, template: Exposure, place: Place, off: float, device: Device) -> _Plan:
-    """What the stars say of the two WCS, which differ by `off` px."""
+def _checked(science: Exposure, template: Exposure, place: Place, apart: bool, said: str, device: Device) -> _Plan:
+    """What the stars say of two WCS.
+
+    apart : by them no science pixel lies in the template; said : how they differ
+    """
     stars = _Stars.of(science, template, device)
     by_wcs = stars.under(place)
     as_is = stars.under(_identity) if science.shape == template.shape else None
-    said = f"the WCS differ by {off:.2f} px"
     if as_is and as_is.holds and _good_as_it_is(as_is, by_wcs):
         return _Plan(None, f"{said}; {as_is.said} pixel by pixel: taken as aligned")
     if by_wcs.holds:
         return stars.finished(place, by_wcs, f"{said}: resampled by WCS; {by_wcs.said}")
-    if min(len(stars.mine), len(stars.its)) < Fit.FEWEST:
+    if not apart and min(len(stars.mine), len(stars.its)) < Fit.FEWEST:
         seen = f"{len(stars.mine)} and {len(stars.its)} bright stars"
         return _Plan(place, f"{said}: resampled by WCS, unchecked: {seen}")
     if as_is and as_is.holds:
@@ -127,7 +132,9 @@ def _checked(science: Exposure, template: Exposure, place: Place, off: float, de
     found = similar(stars.mine, stars.its, template.shape)
     if found is None:
         tried = f"by WCS {by_wcs.said}" + (f", pixel by pixel {as_is.said}" if as_is else "")
-        raise NoOverlap(f"{template.name}: expected the science frame's stars, got a template where {tried}")
+        raise NoOverlap(
+            f"{template.name}: expected the science frame's stars, got a template where {tried}: {said}"
+        )
     return stars.finished(found.place, found.fit, f"{said}, wrongly: resampled by stars; {found.fit.said}")
 
 
@@ -197,11 +204,10 @@ def _difference(place: Place, shape: tuple[int, int]) -> float:
     return float(np.median(np.hypot(ty - y, tx - x)))
 
 
-def _through(here: Sky, there: Sky, science: Exposure, template: Exposure) -> Place:
+def _through(here: Sky, there: Sky) -> Place:
     """The map through the sky; far away where the way back does not lead to the same pixel.
 
-    A distortion's inverse is good over its own image only.  Raises NoOverlap where no science pixel lies in
-    the template.
+    A distortion's inverse is good over its own image only.
     """
 
     def place(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -211,18 +217,26 @@ def _through(here: Sky, there: Sky, science: Exposure, template: Exposure) -> Pl
             good = np.hypot(back_x - x, back_y - y) < 0.05
         return _continued(ty, good, y, x), _continued(tx, good, y, x)
 
+    return place
+
+
+def _away(here: Sky, there: Sky, science: Exposure, template: Exposure) -> str:
+    """How far away two WCS put a template in which no science pixel lies; "" for one in which some do."""
     height, width = template.shape
     y, x = (a.ravel() for a in np.mgrid[0 : science.shape[0] - 1 : 17j, 0 : science.shape[1] - 1 : 17j])
     tx, ty = there.to_pixels(*here.to_sky(x, y))
     with np.errstate(invalid="ignore"):
         inside = (tx > -0.5) & (tx < width - 0.5) & (ty > -0.5) & (ty < height - 0.5)
-    if not inside.any():
-        away = np.hypot(tx - 0.5 * width, ty - 0.5 * height)
-        distance = f"{np.median(away):.0f} px away" if np.isfinite(away).all() else "on the far side of the sky"
-        raise NoOverlap(
-            f"{template.name}: expected a template of the science frame's sky, got one whose WCS lies {distance}"
-        )
-    return place
+    if inside.any():
+        return ""
+    away = np.hypot(tx - 0.5 * width, ty - 0.5 * height)
+    return f"{np.median(away):.0f} px away" if np.isfinite(away).all() else "on the far side of the sky"
+
+
+def _no_overlap(template: Exposure, away: str) -> NoOverlap:
+    return NoOverlap(
+        f"{template.name}: expected a template of the science frame's sky, got one whose WCS lies {away}"
+    )
 
 
 def _continued(values: np.ndarray, good: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:

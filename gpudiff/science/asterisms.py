@@ -102,7 +102,10 @@ class Fit:
 def agreement(
     place: Place, mine: BrightStars, its: BrightStars, shape: tuple[int, int], radius: float = RADIUS
 ) -> Fit:
-    """The COMPARED brightest science stars, mapped by `place`, against those of a template of `shape`."""
+    """The COMPARED brightest science stars, mapped by `place`, against those of a template of `shape`.
+
+    A template star meets one science star, the nearest: a map that draws all of them together meets none.
+    """
     none = np.empty(0, int)
     if min(len(mine), len(its)) == 0:
         return Fit(none, none, 0, 0.0, float("nan"))
@@ -112,7 +115,10 @@ def agreement(
     if len(rows) == 0:
         return Fit(none, none, 0, 0.0, float("nan"))
     distance, other = its.tree.query(np.stack([ty[rows], tx[rows]], 1))
-    near = distance < radius
+    nearest = np.lexsort((distance, other))
+    near = np.zeros(len(rows), bool)
+    near[nearest[np.unique(other[nearest], return_index=True)[1]]] = True
+    near &= distance < radius
     chance = len(rows) * min(1.0, len(its) * np.pi * radius**2 / (height * width))
     residual = float(np.median(distance[near])) if near.any() else float("nan")
     return Fit(rows[near], other[near], len(rows), chance, residual)

@@ -10,6 +10,7 @@ from gpudiff.model.config import Calibrate, Configuration
 from gpudiff.model.errors import BadGain, BadVariance, ConstantImage, NoUsablePixels, WrongShape
 from gpudiff.model.frame import Exposure, Frame
 from gpudiff.model.mask import UNUSABLE, bit, marked
+from gpudiff.model.photometry import electrons
 from gpudiff.model.plane import DensePlane, Plane, SmoothPlane
 
 SMALLEST = 64
@@ -22,6 +23,10 @@ NEAR_SATURATION = 0.98
 """Pixels above this share of the saturation level are not linear."""
 UNLIKE = 1e4
 """Factor by which no variance is off: a galaxy that fills a cutout explains hundreds."""
+CONTRARY = 16.0
+"""Times the sky's variance that no gain gives: drizzling onto pixels of half the size hides 6."""
+SHOT = 3.0
+"""Sigmas above zero of a sky whose noise may be its photons': nine electrons a pixel."""
 NOISE = 1e-12, 1e12
 """Image units between which the noise of a sky pixel must lie: its square and a star's must be float32."""
 BAND = 128
@@ -34,7 +39,7 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
     The sky is a robust second-order surface: a finer mesh would follow galaxies and add its own noise.  The
     variance comes from the frame's variance plane, else from gain and read noise where they agree with the
     scatter of the sky or, where it has structure, of neighbouring pixels, else from that scatter; `notes` says
-    which.
+    which.  A gain far too small for that scatter is not taken: such an image is a mean of many, or per second.
 
     device : where level and noise of the sky are looked for
     Raises WrongShape, NoUsablePixels, ConstantImage, BadGain, BadVariance, DeviceFailed.
@@ -55,7 +60,7 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
     over(subtract_sky, bands(image.shape[0]), threads)
     name = f"{frame.digest}-{configuration.digest('calibrate')}" if frame.digest else ""
     made = frame.without_planes()
-    return Exposure(made, image, mask, sky, variance, gain, known, (*notes, *said), held=name)
+    return Exposure(made, image, mask, sky, variance, gain, known, (*frame.notes, *notes, *said), held=name)
 
 
 def bands(height: int) -> list[slice]:
@@ -188,14 +193,25 @@ def _noise(
         if _agree(expected, sigma) or (sigma**2 > expected and _agree(expected, _rough(image, unusable))):
             return SmoothPlane(grid, image.shape), frame.gain, True, [said]
         measured = f"variance of the sky measured ({sigma:.4g} a pixel), not the {expected**0.5:.4g} that gain"
-        note = f"{measured} and read noise give: sky removed before, or pixels resampled"
-        return _flat(sigma, frame), frame.gain, False, [note]
-    gain, said = np.inf, "unknown gain: the sources' own photons are not in the variance"
-    middle = float(np.median(level))
-    if sigma > 0 and 0.02 < middle / sigma**2 < 1e3:
-        gain = middle / sigma**2
-        said = f"gain not given: {gain:.3g} e- a unit estimated from the sky's level and scatter"
-    return _flat(sigma, frame), gain, False, [f"variance measured from the sky ({sigma:.4g} a pixel)", said]
+        if expected < CONTRARY * sigma**2:
+            note = f"{measured} and read noise give: sky removed before, or pixels resampled"
+            return _flat(sigma, frame), frame.gain, False, [note]
+        notes = [f"{measured} {frame.gain:g} and read noise {frame.read_noise or 0:g} e- give: they are not taken"]
+    else:
+        notes = [f"variance measured from the sky ({sigma:.4g} a pixel)"]
+    gain, said = _likely_gain(frame, float(np.median(level)), sigma)
+    return _flat(sigma, frame), gain, False, [*notes, said]
+
+
+def _likely_gain(frame: Frame, level: float, sigma: float) -> tuple[float, str]:
+    """(gain where nobody said one, inf for none, what to say of it)."""
+    if sigma > 0 and level > SHOT * sigma:
+        gain = level / sigma**2
+        return gain, f"gain not given: {gain:.3g} e- a unit estimated from the sky's level and scatter"
+    of_unit = electrons(frame.unit, frame.observation.exposure_s)
+    if of_unit is not None:
+        return of_unit, f"gain not given: {of_unit:.4g} e- a unit, which is {frame.unit}"
+    return np.inf, "unknown gain: the sources' own photons are not in the variance"
 
 
 def _agree(expected: float, sigma: float) -> bool:

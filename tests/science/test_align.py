@@ -175,6 +175,21 @@ def test_a_stale_wcs_does_an_aligned_pair_no_harm():
     assert np.array_equal(stale.difference.image, fresh.difference.image, equal_nan=True)
 
 
+@pytest.mark.parametrize("off", [{"CRVAL2": 3.2}, {"CRVAL2": 2.2 + 1 / 6}, {"CRVAL1": 330.0, "CRVAL2": -40.0}])
+def test_a_wcs_that_puts_an_aligned_template_elsewhere_does_no_harm(off):
+    template = aligned(made(2).claiming(**off))
+    assert not template.resampled
+    assert "the WCS put the template " in template.notes[-1]
+    assert "coincide within 0.0" in template.notes[-1]
+
+
+@pytest.mark.parametrize("shape", [(SIZE, SIZE), (690, 710)])
+def test_a_wcs_that_puts_a_turned_template_elsewhere_gives_way_to_the_stars(shape):
+    template = aligned(made(4, cards=wcs(17.0, (330.0, 312.0)), shape=shape).claiming(CRVAL2=3.2))
+    assert template.resampled
+    assert re.search(r"put the template \d+ px away, wrongly: resampled by stars", " ".join(template.notes))
+
+
 def test_an_offset_of_a_third_of_a_pixel_is_taken_up_by_the_kernel():
     scene = made(3, cards=wcs(middle=(320.2, 319.78)))
     assert not aligned(scene).resampled
@@ -316,7 +331,12 @@ def test_stars_without_a_common_pattern_are_refused():
 
 def test_a_wcs_far_away_is_refused():
     with pytest.raises(NoOverlap, match=r"whose WCS lies 180\d\d px away"):
-        aligned(made(13).claiming(CRVAL2=3.2))
+        aligned(made(13).claiming(CRVAL2=3.2), "wcs")
+
+
+def test_another_field_far_away_is_refused_with_the_distance():
+    with pytest.raises(NoOverlap, match=r"pixel by pixel \d+ of \d+ stars.*put the template 180\d\d px away"):
+        aligned(made(12, template_seed=99).claiming(CRVAL2=3.2))
 
 
 @pytest.mark.parametrize("how", ["auto", "none", "wcs"])

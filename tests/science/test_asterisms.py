@@ -42,6 +42,11 @@ def test_crowding_alone_is_no_agreement():
     assert not fit.holds
 
 
+def test_stars_that_all_fall_on_one_do_not():
+    lone = BrightStars(np.array([1000.0, 300.0]), np.array([1000.0, 1700.0]), 1.5)
+    assert agreement(lambda y, x: (0 * y + 1000, 0 * x + 1000), stars(), lone, SHAPE).count == 1
+
+
 def test_no_stars_agree_with_none():
     fit = agreement(identity, stars(0), stars(), SHAPE)
     assert (fit.count, fit.holds) == (0, False)

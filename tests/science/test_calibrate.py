@@ -115,6 +115,26 @@ def test_without_gain_and_sky_the_gain_is_unknown_and_that_is_said():
     assert any("unknown gain" in note for note in made.notes)
 
 
+@pytest.mark.parametrize("sky", [0.0, SKY])
+def test_a_gain_that_would_make_far_more_noise_than_there_is_is_not_taken(sky):
+    """The detector's gain, in the header of an image that is per second, or a mean of many."""
+    made = calibrate(frame((pixels() - SKY + sky) / 300), CONFIGURATION)
+    assert made.gain == (pytest.approx(300 * SKY / VARIANCE, rel=0.06) if sky else np.inf)
+    assert "gain 2 and read noise 5 e- give: they are not taken" in made.notes[0]
+
+
+@pytest.mark.parametrize("pedestal", [0.5, 6.0])
+def test_no_gain_is_estimated_from_a_sky_that_was_removed_nearly(pedestal):
+    assert calibrate(frame(pixels() - SKY + pedestal, gain=None), CONFIGURATION).gain == np.inf
+
+
+def test_an_image_of_electrons_a_second_says_its_gain():
+    seen = Observation(FrameId(1, 0, 2), exposure_s=300.0)
+    image = ((pixels() - SKY) * GAIN / 300).astype(np.float32)
+    given = dataclasses.replace(frame(image, gain=None, unit="electron/s"), observation=seen)
+    assert calibrate(given, CONFIGURATION).gain == 300.0
+
+
 def test_a_variance_plane_is_used_without_the_sources_photons():
     light = star()
     plane = (VARIANCE + light / GAIN).astype(np.float32)

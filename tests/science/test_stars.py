@@ -46,6 +46,25 @@ def test_noise_peaks_on_a_galaxy_do_not_stand_out_and_stars_do(maker, pair):
     assert list(prominent(made, np.array([260, 150]), np.array([120, 230]), 25.0)) == [False, True]
 
 
+def test_hot_pixels_in_both_images_are_no_stars(maker, pair):
+    science, template = maker.exposures(pair)
+    y, x = (axis.ravel() for axis in np.mgrid[35:350:20, 35:350:20])
+    for exposure in (science, template):
+        exposure.image[y, x] += 200 * sky_noise(exposure)
+    stars = find_stars(science, template, maker.settings().match, MARGIN)
+    assert matched(stars, pair.stars)[1].max() < 5  # the brightest pixel of a star may be a hot one on it
+    assert stars.width("science") * 2.3548 == pytest.approx(4.6, rel=0.05)  # and widens it
+
+
+@pytest.mark.parametrize(("fwhm", "star"), [(0.5, False), (1.2, True), (2.0, True)])
+def test_a_star_sharper_than_any_optics_make_it_is_none(maker, pair, fwhm, star):
+    science = maker.exposures(pair)[0]
+    rows, columns = np.mgrid[:384, :384]
+    image = 100 * np.exp(-4 * np.log(2) * ((rows - 150) ** 2 + (columns - 230) ** 2) / fwhm**2)
+    made = dataclasses.replace(science, image=(image * sky_noise(science)).astype(np.float32))
+    assert prominent(made, np.array([150]), np.array([230]), 25.0).tolist() == [star]
+
+
 def test_no_star_is_nearer_to_the_edge_than_its_stamp_needs(maker, pair):
     stars = found(maker, pair)
     assert min(stars.y.min(), stars.x.min()) > MARGIN

@@ -1,0 +1,103 @@
+"""What the planes of a FITS file are called, and what their pixels mean."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from gpudiff.model.errors import UnreadableFile
+from gpudiff.model.mask import BITS, bit, translate
+
+IMAGE, MASK, PSF = ("IMAGE", "SCI"), ("MASK", "DQ", "MSK", "BPM", "BADPIX"), ("PSF",)
+DEVIATION, INVERSE = ("ERR", "ERROR", "SIGMA", "RMS", "UNCERT"), ("IVAR", "INVVAR", "IVM")
+VARIANCE = ("VARIANCE", "VAR", *DEVIATION, *INVERSE)
+WEIGHT = ("WHT", "WT", "WEIGHT", "WTMAP")
+"""1/variance, exposure times or another thing, on a scale that its maker knows: no variance unless asked for."""
+OWN = ("COVERAGE", "SCORE", "KERNEL")
+"""Planes that gpudiff itself writes beside a frame's."""
+UNCERTAINTY = {"VarianceUncertainty": "VARIANCE", "InverseVariance": "IVAR"}
+"""UTYPE of an UNCERT extension as astropy's CCDData writes it; another is a standard deviation."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One image HDU, read: `array` in native byte order, its own header and the file's primary header."""
+
+    array: np.ndarray
+    header: fits.Header
+    primary: fits.Header
+
+    @property
+    def name(self) -> str:
+        """Its EXTNAME, in capitals; "" for none."""
+        return str(self.header.get("EXTNAME", "")).strip().upper()
+
+
+def linear(plane: Plane) -> Plane:
+    """The plane with its pixels as light where they were stored as its asinh, as those of Pan-STARRS's stacks are.
+
+    BOFFSET + 2 BSOFTEN sinh(0.4 ln(10) pixel) is the light (Waters et al. 2020, ApJS 251, 4).
+    """
+    offset, softening = (plane.header.get(key) for key in ("BOFFSET", "BSOFTEN"))
+    if offset is None or softening is None:
+        return plane
+    values = offset + 2 * softening * np.sinh(0.4 * np.log(10) * plane.array.astype(float))
+    return dataclasses.replace(plane, array=values.astype(np.float32))
+
+
+def floats(array: np.ndarray) -> np.ndarray:
+    """float32; a mapped plane of such stays where it is."""
+    return array if array.dtype.str in ("<f4", ">f4") else array.astype(np.float32)
+
+
+def variance_of(plane: Plane) -> tuple[np.ndarray, np.ndarray | None]:
+    """((H, W) float32 variance, (H, W) bool pixels without a value or None for none).
+
+    Of standard deviations (DEVIATION) the squares, with their sign; of INVERSE and WEIGHT the inverse: 0 says that
+    there is no value.
+    """
+    values, name = floats(plane.array), plane.name
+    if name == "UNCERT":
+        name = UNCERTAINTY.get(str(plane.header.get("UTYPE", "")).strip(), name)
+    if name in DEVIATION:
+        return values * np.abs(values), None
+    if name in INVERSE or name in WEIGHT:
+        lost = values == 0
+        return np.divide(1, values, where=~lost, out=np.zeros_like(values)), lost
+    return values, None
+
+
+def mask_of(plane: Plane) -> np.ndarray:
+    """(H, W) int32 in gpudiff's bits."""
+    bits = {
+        key[3:]: _bit_number(key, header[key])
+        for header in (plane.primary, plane.header)
+        for key in header
+        if key.startswith("MP_")
+    }
+    array = plane.array
+    if isinstance(array, np.memmap) and bits == BITS and array.dtype.itemsize == 4:
+        return array
+    if array.dtype.kind == "f":
+        array = np.nan_to_num(array, nan=1).astype(np.int64)
+    if bits and array.dtype.itemsize < 4:
+        array = array.astype(np.int32)
+    return translate(array, bits)
+
+
+def with_lost(mask: np.ndarray | None, *lost: np.ndarray | None) -> np.ndarray | None:
+    """The mask with NO_DATA where a (H, W) bool says so; itself where none does."""
+    for one in lost:
+        if one is not None and one.any():
+            more = one * np.int32(bit("NO_DATA"))
+            mask = more if mask is None else mask | more
+    return mask
+
+
+def _bit_number(key: str, value: Any) -> int:
+    """The number that an MP_* keyword gives its mask plane."""
+    if isinstance(value, int) and 0 <= value < 64:
+        return int(value)
+    raise UnreadableFile(f"{key}: expected the number of a mask bit, got {value!r:.60}")
