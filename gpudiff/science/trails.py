@@ -24,6 +24,8 @@ alone gives one point source in 20,000 as much."""
 MOST = 200
 """Detections of a frame, the brightest, that are tried: a difference with more that look like trails has none to
 believe."""
+OTHERS = 2.0
+"""FWHM round a brighter detection whose light would be taken for the trail's."""
 PART = 1.5
 """A detection on a trail that is more significant than the trail's own by this is not a part of it."""
 POINT = 0.27
@@ -60,7 +62,8 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
     for n in np.nonzero(candidates)[0]:
         if found.doubled[n]:
             continue
-        trail = _fit(difference, psf, int(y[n]), int(x[n]), float(shapes.angle[n]), starts)
+        others = y[:n][~found.doubled[:n]], x[:n][~found.doubled[:n]]
+        trail = _fit(difference, psf, int(y[n]), int(x[n]), float(shapes.angle[n]), starts, others)
         if trail is None or trail.gain < LEAST_GAIN or trail.chi2 > WORST:
             continue
         if not 0.5 * difference.quality.science_fwhm <= trail.length <= LONGEST:
@@ -72,8 +75,15 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
 
 
 def _fit(
-    difference: Difference, model: PsfModel, y: int, x: int, angle: float, starts: Starts | None
+    difference: Difference,
+    model: PsfModel,
+    y: int,
+    x: int,
+    angle: float,
+    starts: Starts | None,
+    others: tuple[np.ndarray, np.ndarray],
 ) -> Trail | None:
+    """others : (y, x) of brighter detections, no part of it: what lies within OTHERS of them tells nothing"""
     at = np.array([y]), np.array([x])
     offset = np.arange(-HALF, HALF + 1)
     rows, columns = y + offset, x + offset
@@ -81,6 +91,10 @@ def _fit(
     inside = inside & (columns >= 0) & (columns < difference.image.shape[1])
     data, variance = (stamps(plane, *at, HALF)[0] for plane in (difference.image, difference.variance))
     known = inside & np.isfinite(data) & (variance > 0)
+    spoilt = OTHERS * difference.quality.science_fwhm
+    near = np.maximum(np.abs(others[0] - y), np.abs(others[1] - x)) < HALF + spoilt
+    for row, column in zip(others[0][near], others[1][near], strict=True):
+        known &= np.hypot((rows - row)[:, None], columns - column) > spoilt
     weight = np.where(known, 1 / np.where(known, variance, 1), 0)
     psf = psf_stamps(model.coefficients, model.order, model.shape, *at)[0]
     return fit_trail(np.where(known, data, 0), weight, psf, angle, LEAST_GAIN, starts)

@@ -88,18 +88,31 @@ def test_bright_unsaturated_stars_give_no_unflagged_detection(maker):
     assert len(done.unflagged_false()) == 0
 
 
-@pytest.mark.parametrize(("length", "angle"), [(10.0, 20.0), (14.0, 75.0), (20.0, -40.0)])
-def test_a_trail_has_its_length_and_angle_and_is_not_flagged(maker, pair, length, angle):
-    y, x = empty_place(pair)
+def drawn(maker, pair, y, x, length, angle, flux):
+    """A trail with its middle at (y, x), without noise."""
     trail = np.zeros((384, 384), np.float32)
     for step in np.linspace(-length / 2, length / 2, 60):
         at = y + step * np.sin(np.radians(angle)), x + step * np.cos(np.radians(angle))
-        trail += noiseless(maker, *at, 3e4 / 60, pair.recipe)
+        trail += noiseless(maker, *at, flux / 60, pair.recipe)
+    return trail
+
+
+@pytest.mark.parametrize(("length", "angle"), [(10.0, 20.0), (14.0, 75.0), (20.0, -40.0)])
+def test_a_trail_has_its_length_and_angle_and_is_not_flagged(maker, pair, length, angle):
+    y, x = empty_place(pair)
+    trail = drawn(maker, pair, y, x, length, angle, 3e4)
     sources = near(maker.run(pair.with_science(lambda image: image.__iadd__(trail))), y, x, 4)
     assert len(sources) == 1
     assert sources["trailLength"][0] == pytest.approx(length, rel=0.2)
     assert (sources["trailAngle"][0] - angle + 90) % 180 - 90 == pytest.approx(0, abs=8)
     assert not sources["flagged"][0]
+
+
+def test_a_trail_that_points_at_a_brighter_source_ends_before_it(maker, pair):
+    y, x = empty_place(pair)
+    light = drawn(maker, pair, y, x, 16.0, 0.0, 1e4) + noiseless(maker, y, x + 26, 3e4, pair.recipe)
+    sources = near(maker.run(pair.with_science(lambda image: image.__iadd__(light))), y, x, 4)
+    assert sources["trailLength"] == pytest.approx(16.0, rel=0.2)
 
 
 def test_a_galaxy_like_residual_is_not_point_like(maker, pair):
