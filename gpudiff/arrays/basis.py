@@ -129,7 +129,7 @@ def turned(basis: Basis, psf: np.ndarray, kernel: np.ndarray) -> tuple[np.ndarra
     turn, shell = np.eye(len(kernel)), [0]
     for n, rows in enumerate(wanted, 1):
         done = turn[1 : len(shell), 1:]
-        rows = rows / np.linalg.norm(rows, axis=1)[:, None]
+        rows = rows / (np.linalg.norm(rows, axis=1)[:, None] + 1e-30)
         for _ in range(2):  # the second time for what rounding left
             rows = rows - rows @ done.T @ done
         _, size, axes = np.linalg.svd(rows, full_matrices=False)
