@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.fft
 
 from gpudiff.arrays.device import Launcher
 
@@ -16,6 +17,8 @@ LARGE = ((0.7, 4), (1.5, 2), (3.5, 0))
 MEDIUM = ((0.7, 2), (1.4, 2), (3.0, 0))
 SMALL = ((0.8, 2), (1.6, 0))
 ALL = (SMALL, MEDIUM, LARGE, FULL)
+NEW = 1e-9
+"""Share of a function that has to be new for `turned` to keep it: less is rounding."""
 
 
 def count(gaussians: tuple[tuple[float, int], ...]) -> int:
@@ -89,10 +92,7 @@ def orthogonal(functions: np.ndarray, psf: np.ndarray, cut: float = 0.03) -> np.
 
     functions : (B, K, K), the first with a sum; psf : (P, P) of the image that will be convolved
     """
-    size = 1 << int(np.ceil(np.log2(functions.shape[1] + psf.shape[0])))
-    spectrum = np.fft.rfft2(psf, (size, size))
-    seen = np.fft.irfft2(np.fft.rfft2(functions, (size, size)) * spectrum, (size, size))
-    seen = seen.reshape(len(functions), -1)
+    seen = _seen(functions, psf).reshape(len(functions), -1)
     share = functions.sum((1, 2)) / functions[0].sum()
     flat = seen[1:] - share[1:, None] * seen[0]
     norm = np.maximum(np.linalg.norm(flat, axis=1), 1e-9 * np.linalg.norm(seen[0]))
@@ -104,6 +104,53 @@ def orthogonal(functions: np.ndarray, psf: np.ndarray, cut: float = 0.03) -> np.
     mix[1:, 1 + kept] = np.tril(made)
     mix[1:, 0] = -mix[1:] @ share
     return mix
+
+
+def _seen(functions: np.ndarray, psf: np.ndarray) -> np.ndarray:
+    """(B, S, S) each function convolved with the PSF, in the first corner of a square that holds it."""
+    size = scipy.fft.next_fast_len(functions.shape[1] + psf.shape[0] - 1, real=True)
+    spectrum = np.fft.rfft2(psf, (size, size))
+    return np.fft.irfft2(np.fft.rfft2(functions, (size, size)) * spectrum, (size, size))
+
+
+def turned(basis: Basis, psf: np.ndarray, kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(turn (M, M), shell (M,)): an orthogonal map from the functions to others, few of which vary over a field.
+
+    Over a field stars move (alignment), grow (seeing, focus) and are sheared (optics, guiding).  So behind the
+    first function, which stays, come the two that move a star, the one that makes it grow and the two that shear
+    it, a shell each; then what is left of every shell.
+
+    psf : of the image that will be convolved; kernel : (M,) coefficients of the kernel that makes that star
+    """
+    seen = _seen(basis.functions, psf)
+    changes = motions(np.tensordot(kernel, seen, 1), (len(basis.functions[0]) + len(psf)) / 2 - 1)
+    wanted = [np.tensordot(one, seen[1:], ((1, 2), (1, 2))) for one in changes]
+    wanted += [np.eye(len(kernel) - 1)[basis.shell[1:] == n] for n in np.unique(basis.shell[1:])]
+    turn, shell = np.eye(len(kernel)), [0]
+    for n, rows in enumerate(wanted, 1):
+        done = turn[1 : len(shell), 1:]
+        rows = rows / (np.linalg.norm(rows, axis=1)[:, None] + 1e-30)
+        for _ in range(2):  # the second time for what rounding left
+            rows = rows - rows @ done.T @ done
+        _, size, axes = np.linalg.svd(rows, full_matrices=False)
+        new = axes[size > NEW]
+        turn[len(shell) : len(shell) + len(new), 1:] = new
+        shell += [n] * len(new)
+    return turn, np.array(shell)
+
+
+def motions(star: np.ndarray, middle: float) -> list[np.ndarray]:
+    """[(2, S, S), (1, S, S), (2, S, S)]: what moving, growing and shearing change of a star.
+
+    star : (S, S), 0 along its rim; middle : its centre, pixels, along both axes
+    """
+    size = len(star)
+    wave = np.fft.fftfreq(size)
+    frequency = np.where(wave == -0.5, 0, 2j * np.pi * wave)  # the derivative of the last wave is not told
+    spectrum = np.fft.fft2(star)
+    dy, dx = (np.fft.ifft2(spectrum * one).real for one in (frequency[:, None], frequency))
+    y, x = np.arange(size)[:, None] - middle, np.arange(size) - middle
+    return [np.array(one) for one in ([dy, dx], [2 * star + y * dy + x * dx], [x * dx - y * dy, x * dy + y * dx])]
 
 
 def convolve_stamps(stamps: np.ndarray, basis: list[np.ndarray], mix: np.ndarray, size: int) -> np.ndarray:

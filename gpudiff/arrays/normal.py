@@ -107,7 +107,7 @@ def solve(matrix: np.ndarray, vector: np.ndarray, penalty: Penalty = None, ridge
 
 
 def likeliest(
-    matrix: np.ndarray, vector: np.ndarray, groups: np.ndarray, penalty: np.ndarray, rounds: int = 3
+    matrix: np.ndarray, vector: np.ndarray, groups: np.ndarray, penalty: np.ndarray, rounds: int = 5
 ) -> np.ndarray:
     """(n,) a penalty, nearer than the given one to that which makes the data likeliest: for each group one over
     the mean square of its unknowns, the noise in them allowed for (MacKay 1992, Neural Computation 4, 415).

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import scipy.linalg
 
 from gpudiff.arrays import basis as bases
 from gpudiff.arrays import normal
@@ -91,8 +92,10 @@ def match(
         float(np.sqrt((psf_image**2).sum())),
     )
     shapes = _shapes(len(stars), settings)
+    first = _rounds(sample, design, shapes[0], settings.threads, 1)
+    design = design.turned(*bases.turned(basis, psf_image, _mean_kernel(sample, first, shapes[0])))
     losses = [_predict(sample, design, shape, settings.threads) for shape in shapes] if len(shapes) > 1 else [0.0]
-    fit = _fit(sample, design, shapes[int(np.argmin(losses))], settings.threads)
+    fit = _fit(sample, design, shapes[int(np.argmin(losses))], settings.threads, first)
     check_stars(fit.used, target.name)
     return fit
 
@@ -148,7 +151,7 @@ class GaussianDesign:
     """Gaussians times polynomials, and the stamps convolved with them.
 
     functions : (M, K, K) float64; convolved : the stamps, with a last function of ones for the background
-    shell : (M,) from `arrays.basis.Basis`
+    shell : (M,) from `arrays.basis.Basis`, or from `arrays.basis.turned`
     norm : root of the summed squares of the PSF; a function's, convolved with the PSF, is 1 (the first's is about
         the PSF's own)
     """
@@ -157,12 +160,22 @@ class GaussianDesign:
     convolved: Convolved
     shell: np.ndarray
     norm: float
+    turn: np.ndarray | None = None
+    """(M, M) that made the functions of those that the stamps are convolved with."""
 
     def grams(self, target: np.ndarray, weights: np.ndarray, threads: int) -> normal.Equations:
-        return self.convolved.grams(target, weights, threads)
+        gram, right, power = self.convolved.grams(target, weights, threads)
+        if self.turn is None:
+            return gram, right, power
+        turn = scipy.linalg.block_diag(self.turn, 1)
+        return turn @ gram @ turn.T, right @ turn.T, power
 
     def model(self, coefficients: np.ndarray, threads: int) -> np.ndarray:
-        return self.convolved.models(coefficients)
+        return self.convolved.models(coefficients if self.turn is None else coefficients @ np.float32(self.turn))
+
+    def turned(self, turn: np.ndarray, shell: np.ndarray) -> "GaussianDesign":
+        """The same of the functions that `arrays.basis.turned` makes of these."""
+        return dataclasses.replace(self, functions=np.tensordot(turn, self.functions, 1), shell=shell, turn=turn)
 
     def groups(self, shape: Shape) -> np.ndarray:
         """(n,) int: unknowns that are expected to be of one size, negative for the kernel sum and the background.
@@ -252,16 +265,30 @@ def clipped_round(
     )
 
 
-def _fit(sample: Sample, design: GaussianDesign, shape: Shape, threads: int) -> KernelFit:
+def _fit(sample: Sample, design: GaussianDesign, shape: Shape, threads: int, first: State) -> KernelFit:
+    state = _rounds(sample, design, shape, threads, ROUNDS - 1, first)
+    kernel = kernel_of(state.solution, design.functions, shape.spatial_order, shape.background_order, sample.shape)
+    held = held_back(state, sample.terms(shape.spatial_order, shape.background_order), [state.penalty])[0]
+    return fit_of(kernel, len(design.functions), state, held)
+
+
+def _rounds(
+    sample: Sample, design: GaussianDesign, shape: Shape, threads: int, rounds: int, state: State | None = None
+) -> State:
+    """The state after some clipped rounds from the given one, the prior learned in each."""
     field_terms = sample.terms(shape.spatial_order, shape.background_order)
     penalty: normal.Penalty = design.prior(shape, sample.scale)
-    groups, state = design.groups(shape), None
-    for _ in range(ROUNDS):
-        state = clipped_round(sample, design, field_terms, state, threads, penalty, groups)
+    for _ in range(rounds):
+        state = clipped_round(sample, design, field_terms, state, threads, penalty, design.groups(shape))
         penalty = state.penalty
     assert state is not None
-    kernel = kernel_of(state.solution, design.functions, shape.spatial_order, shape.background_order, sample.shape)
-    return fit_of(kernel, len(design.functions), state, held_back(state, field_terms, [penalty])[0])
+    return state
+
+
+def _mean_kernel(sample: Sample, state: State, shape: Shape) -> np.ndarray:
+    """(M,) coefficients of the mean kernel of the stars in use."""
+    field_terms = sample.terms(shape.spatial_order, shape.background_order)
+    return normal.local(state.solution, *field_terms)[state.used, :-1].mean(0)
 
 
 def fit_of(kernel: MatchingKernel, functions: int, state: State, held: np.ndarray) -> KernelFit:

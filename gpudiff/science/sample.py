@@ -14,7 +14,9 @@ from gpudiff.science.stars import FEWEST, Stars
 FLOOR = 0.002
 """Fraction of a star's flux by which no model is trusted: keeps one bright star from deciding everything."""
 SKY = 0.5
-"""Squared signal to noise of a pixel of the convolved image at which it counts half in the fit."""
+"""Squared signal to noise of a pixel of the convolved image at which its light is half of what it tells."""
+DARK = 0.3
+"""What a pixel without light counts in the fit."""
 
 Terms = tuple[np.ndarray, np.ndarray]
 
@@ -43,16 +45,18 @@ class Sample:
     shape: tuple[int, int]
 
     def trust(self, model: np.ndarray) -> np.ndarray:
-        """(N, n) in [0, 1]: how much of a pixel of the convolved image is light rather than its own noise.
+        """(N, n) in [DARK, 1]: how much of a pixel of the convolved image is light rather than its own noise.
 
         Noise in what is convolved pulls the fit to kernels that smooth it away; where there is no light there
-        is nothing to learn about the kernel and all of that pull.  The light is the mean star's, scaled: a
-        weight that followed the pixel's own noise would bias the kernel sum.
+        is nothing to learn about the kernel and all of that pull.  But of few faint stars only dark pixels tell
+        the background from their wings: with none of them the kernel sum came out 4 to 7 % low.  The light is
+        the mean star's, scaled: a weight that followed the pixel's own noise would bias the kernel sum.
         """
         flux = np.maximum(model.sum(1), 0)
         profile = np.maximum(model.sum(0), 0) / max(float(flux.sum()), 1e-30)
         light = (flux[:, None] * profile) ** 2
-        return light / (light + SKY * self.own_variance + 1e-30)
+        noise = SKY * self.own_variance + 1e-30
+        return (light + DARK * noise) / (light + noise)
 
     @property
     def side(self) -> int:

@@ -50,6 +50,40 @@ def test_functions_of_one_gaussian_and_degree_share_a_shell():
     assert made.shell.tolist() == [0, 1, 2, 2, 3, 3, 4, 4, 4]
 
 
+def star(stretch=(1.0, 1.0), shift=0.0, half=22):
+    """A star as wide as `psf` through the first function of a basis of matching width 1.4, changed a little."""
+    y, x = np.mgrid[-half : half + 1, -half : half + 1] - shift
+    variance = (1.5**2 + 1.4**2) * np.array(stretch) ** 2
+    return np.exp(-0.5 * (y**2 / variance[0] + x**2 / variance[1])) / (2 * np.pi * np.sqrt(variance.prod()))
+
+
+@pytest.mark.parametrize(
+    ("changed", "number"),
+    [
+        (star(shift=0.01), 1),
+        (star(stretch=(1.01, 1.01)), 2),
+        (star(stretch=(1.01, 1 / 1.01)), 3),
+    ],
+)
+def test_what_moves_grows_or_shears_a_star_is_in_a_shell_of_its_own(changed, number):
+    made = basis.basis(basis.FULL, 1.4, 12, psf())
+    first = np.eye(len(made.functions))[0]
+    turn, shell = basis.turned(made, psf(), first)
+    seen = np.array([convolve2d(one, psf()).ravel() for one in np.tensordot(turn, made.functions, 1)])
+    share = (seen[1:] @ (changed - star()).ravel()) ** 2
+    # Second order: 1 % of the change; the kernel's own Gaussian is sampled and cut off, the star's is not.
+    assert share[shell[1:] == number].sum() > 0.98 * ((changed - star()) ** 2).sum()
+
+
+def test_the_turned_functions_are_as_orthogonal_as_the_others():
+    made = basis.basis(basis.FULL, 1.2, 12, psf())
+    kernel = np.random.default_rng(1).normal(1, 0.1, len(made.functions))
+    turn, shell = basis.turned(made, psf(), kernel)
+    np.testing.assert_allclose(turn @ turn.T, np.eye(len(kernel)), atol=1e-9)
+    assert len(shell) == len(kernel)
+    assert turn[0].tolist() == [1] + [0] * (len(kernel) - 1)
+
+
 def test_a_shell_turned_is_made_of_the_shell():
     made = basis.basis(basis.LARGE, 1.4, 12, psf())
     shell = made.functions[made.shell == 6].reshape(3, -1)
