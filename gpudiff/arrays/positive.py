@@ -4,7 +4,7 @@ import numpy as np
 
 
 def solve_positive(matrices: np.ndarray, rights: np.ndarray) -> np.ndarray:
-    """(n, k, ...) solutions of matrices (n, n, ...) times unknowns = rights (n, k, ...), a system at each of "...".
+    """(n, k, ...) solutions: matrices (n, n, ...) times them are rights (n, k, ...), a system at each of "...".
 
     Symmetric and positive definite, so that elimination needs no pivots: vectors along the systems take a sixth of
     the time of a call of LAPACK for each.

@@ -121,9 +121,7 @@ def _explained(sums: np.ndarray, width: float) -> float:
 
 def _fitted(sums: np.ndarray, width: float, step_y: int, step_x: int) -> tuple[np.ndarray, np.ndarray]:
     """(sky in every `step`-th row and column of cells, share of that which is the cell's own), both (R, C)."""
-    down, across = (
-        _weights(side, step, width) for side, step in zip(sums.shape[1:], (step_y, step_x), strict=True)
-    )
+    down, across = _weights(sums.shape[1], step_y, width), _weights(sums.shape[2], step_x, width)
     moments, levels = _moments(sums[1], down, across), _moments(sums[0], down[:3], across[:3])
     normal = np.array([[moments[p + r, q + s] for r, s in POWERS] for p, q in POWERS])
     stiff = 1e-4 * sums[1].mean()  # where too few cells are near, the surface is flat, and at last zero

@@ -17,7 +17,6 @@ from gpudiff.arrays.tiles import Tile, tiles
 from gpudiff.model.config import Configuration, Match
 from gpudiff.model.frame import Difference, Exposure, Quality
 from gpudiff.model.kernel import MatchingKernel, PsfModel
-from gpudiff.model.mask import UNUSABLE, marked
 from gpudiff.model.plane import SmoothPlane
 from gpudiff.science import noise as noises
 from gpudiff.science.clean_stars import clean_stars
@@ -342,8 +341,7 @@ def describe(
     sums = np.array([fit.kernel.at(y, x).sum() for y, x in grid])
     if parts.convolves_science:
         sums = 1 / sums
-    unusable = marked(science.mask, *UNUSABLE)
-    lost = np.flatnonzero(planes.lost)
+    unusable, lost = science.unusable, np.flatnonzero(planes.lost)
     lost_usable = len(lost) - np.count_nonzero(unusable.reshape(-1)[lost])
     return Quality(
         convolved=parts.name,

@@ -230,24 +230,24 @@ def scatter(values: np.ndarray) -> float:
 
 def scatters(values: np.ndarray) -> np.ndarray:
     """(N,) the same of each row (N, n), NaN where there is no pixel: of many short ones at once."""
-    ordered = np.sort(values, 1)
-    count = np.count_nonzero(~np.isnan(ordered), 1)
-    away = np.sort(np.abs(ordered - _medians(ordered, count)), 1)
-    sigma = 1.4826 * _medians(away, count)
+    size, count = np.abs(values), np.count_nonzero(~np.isnan(values), 1)
+    sigma = 1.4826 * medians(np.abs(values - medians(values)[:, None]))[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         for _ in range(5):
-            kept = np.abs(ordered) < 3.5 * sigma
-            number, near = np.count_nonzero(kept, 1)[:, None], np.where(kept, ordered, 0)
+            kept = size < 3.5 * sigma
+            number, near = np.count_nonzero(kept, 1)[:, None], np.where(kept, values, 0)
             mean = near.sum(1, float, keepdims=True) / number
             squares = np.einsum("ij,ij->i", near, near, dtype=float)[:, None]
             sigma = (np.sqrt(squares / number - mean**2) / CLIPPED).astype(values.dtype)
     return np.where(count < ENOUGH, np.nan, sigma[:, 0])
 
 
-def _medians(ordered: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """(N, 1) median of the first `count` (N,) of each row."""
+def medians(values: np.ndarray) -> np.ndarray:
+    """(N,) median of each row's (N, n) values that are not NaN; NaN for none."""
+    ordered = np.sort(values, 1)
+    count = np.count_nonzero(~np.isnan(ordered), 1)
     middle = np.stack([np.maximum(count - 1, 0) // 2, np.minimum(count // 2, ordered.shape[1] - 1)], 1)
-    return np.take_along_axis(ordered, middle, 1).mean(1, keepdims=True)
+    return np.take_along_axis(ordered, middle, 1).mean(1)
 
 
 CLIPPED = 0.99694
