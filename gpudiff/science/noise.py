@@ -11,7 +11,7 @@ from gpudiff.arrays.correlation import autocorrelation, of_kernel
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.quiet_sky import MEAN, sigmas
-from gpudiff.arrays.score_tiles import extra_power, mean_power, noise_power, reach_of
+from gpudiff.arrays.score_tiles import extra_power, mean_power, reach_of
 from gpudiff.arrays.tiles import tiles
 from gpudiff.model.kernel import MatchingKernel
 from gpudiff.science.pair import Roles
@@ -198,11 +198,13 @@ def whitener(
     psi keeps flux: it is 1 at zero frequency.
     """
     height, width = kernel.shape
+    spectrum_at = kernel.spectrum()
 
     def whiten_at(u: float, v: float, size: int) -> tuple[np.ndarray, float]:
         y, x = (v + 1) * height / 2, (u + 1) * width / 2
         a, b = sky_variances(parts, y, x)
-        power = noise_power(kernel.at(y, x), a, b, size)
+        spectrum = spectrum_at(y, x, size)
+        power = a + b * (spectrum.real**2 + spectrum.imag**2)
         if noise.correlated:
             power = power * noise.ratio(size)
         level = mean_power(power, size)
