@@ -22,8 +22,9 @@ ENOUGH = 500
 """Pixels of blank sky below which its scatter says nothing."""
 SAMPLE = 16
 """Tiles that are looked at."""
-START = 50_000
-"""Pixels, about, whose median deviation tells where clipping starts: where it ends does not depend on it."""
+START, FEW = 50_000, 1_000
+"""Pixels, of one sample and of each of many, whose median deviation tells where clipping starts: where it ends does
+not depend on it."""
 CORRELATED = {True: 0.08, False: 0.03}
 """Unexplained correlation within 2 px that says the inputs were resampled, where their variances are known to
 fit white noise and where not.  Residuals of faint stars give up to 0.03."""
@@ -236,7 +237,8 @@ def scatter(values: np.ndarray) -> float:
 def scatters(values: np.ndarray) -> np.ndarray:
     """(N,) the same of each row (N, n), NaN where there is no pixel: of many short ones at once."""
     size, count = np.abs(values), np.count_nonzero(~np.isnan(values), 1)
-    sigma = 1.4826 * medians(np.abs(values - medians(values)[:, None]))[:, None]
+    some = values[:, :: max(1, values.shape[1] // FEW)]
+    sigma = 1.4826 * medians(np.abs(some - medians(some)[:, None]))[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         for _ in range(5):
             kept = size < 3.5 * sigma
