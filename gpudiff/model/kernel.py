@@ -29,8 +29,8 @@ class FieldImage:
         return np.tensordot(self.terms(y, x), self.coefficients, 1)
 
     def spectrum(self) -> Callable[[float, float, int], np.ndarray]:
-        """spectrum(y, x, size) -> (size, size // 2 + 1) complex128 of the image at a pixel position, its first pixel
-        at [0, 0] of a periodic square: each term is transformed once."""
+        """spectrum(y, x, size) -> (size, size // 2 + 1) complex128 of the image at a pixel position, its first
+        pixel at [0, 0] of a periodic square: each term is transformed once."""
         spectra: dict[int, np.ndarray] = {}
 
         def at(y: float, x: float, size: int) -> np.ndarray:

@@ -23,8 +23,8 @@ ENOUGH = 500
 SAMPLE = 16
 """Tiles that are looked at."""
 START, FEW = 50_000, 1_000
-"""Pixels, of one sample and of each of many, whose median deviation tells where clipping starts: where it ends does
-not depend on it."""
+"""Pixels, of one sample and of each of many, whose median deviation tells where clipping starts: where it ends
+does not depend on it."""
 CORRELATED = {True: 0.08, False: 0.03}
 """Unexplained correlation within 2 px that says the inputs were resampled, where their variances are known to
 fit white noise and where not.  Residuals of faint stars give up to 0.03."""
