@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import scipy.fft
-from scipy.ndimage import maximum_filter
 
+from gpudiff.arrays.box import grown
 from gpudiff.arrays.mesh import robust_sigma
+from gpudiff.arrays.positive import solve_positive
 from gpudiff.arrays.stamps import stamps
 
 
@@ -96,8 +97,7 @@ def _near(lit: np.ndarray, reach: int) -> np.ndarray:
     """(N, K K) bool: within `reach` pixels along an axis of what is lit on the same star."""
     some, side = lit.any(1), math.isqrt(lit.shape[1])
     out = np.zeros_like(lit)
-    size = 1, 2 * reach + 1, 2 * reach + 1
-    out[some] = maximum_filter(lit[some].reshape(-1, side, side), size).reshape(-1, side * side)
+    out[some] = grown(lit[some].reshape(-1, side, side), reach).reshape(-1, side * side)
     return out
 
 
@@ -126,10 +126,10 @@ def _weighted(terms: np.ndarray, values: np.ndarray, weights: np.ndarray, expect
     """
     count, number = terms.shape
     products = (terms[:, :, None] * terms[:, None]).reshape(count, -1)
-    matrices = (weights.T @ products.astype(weights.dtype)).astype(float).reshape(-1, number, number)
-    matrices[:, range(1, number), range(1, number)] += (1 / expected**2)[:, None]
-    right = (weights * values).T @ terms.astype(weights.dtype)
-    return np.linalg.solve(matrices, right.astype(float)[..., None])[..., 0].T
+    matrices = (products.T.astype(weights.dtype) @ weights).astype(float).reshape(number, number, -1)
+    matrices[range(1, number), range(1, number)] += 1 / expected**2
+    right = terms.T.astype(weights.dtype) @ (weights * values)
+    return solve_positive(matrices, right[:, None].astype(float))[:, 0]
 
 
 WING = 3.0

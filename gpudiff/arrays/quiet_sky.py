@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from gpudiff.arrays.afar import Afar
-from gpudiff.arrays.box import box_mean, box_means
+from gpudiff.arrays.box import box_mean, box_means, grown
 from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.residual_sky import CELLS, cell_sums
 from gpudiff.arrays.retouch import take_sky_cuda
@@ -53,7 +52,7 @@ def light(image: np.ndarray, variance: np.ndarray, blank: np.ndarray, reach: int
     ratio = np.where(blank, image / np.sqrt(variance), np.float32(0))
     near, around = box_means(ratio, MEAN)
     bright = np.abs(near - around) * MEAN > BRIGHT
-    return ndimage.maximum_filter(bright, 2 * reach + 1) if bright.any() else bright
+    return grown(bright, reach) if bright.any() else bright
 
 
 def quiet_sky_again(
@@ -84,7 +83,7 @@ def changed(image: np.ndarray, variance: np.ndarray, lost: np.ndarray) -> np.nda
         return Afar(image.device, image.on_device(lambda launcher, _: changed_cuda(launcher, *there)), bool)
     ratio = np.where(lost, np.float32(0), image / np.sqrt(variance))
     seen = np.abs(box_mean(ratio, MEAN)) * MEAN > SEEN
-    return ndimage.maximum_filter(seen, 2 * MEAN + 1)
+    return grown(seen, MEAN)
 
 
 def sigmas(image: np.ndarray, variance: np.ndarray, blank: np.ndarray, most: float) -> np.ndarray:

@@ -5,18 +5,18 @@ how well each cell is predicted by all others (local regression and its cross-va
 Polynomial Modelling and Its Applications, 1996, sections 3.2 and 4.10).
 """
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
-from scipy.ndimage import median_filter
 
 from gpudiff.arrays.parallel import over
+from gpudiff.arrays.positive import solve_positive
 
 CELLS = 16
 """Cells along a side of a tile."""
 SCALES = (*((n, width) for n in (16, 8, 4, 2, 1) for width in (2.8, 2.2, 1.8)), (1, 1.4), (1, 1.1))
-"""Cells that are taken together along each axis, and of these the width (1 sigma) of the Gaussian weight; the
-smoothest first."""
+"""Cells that are taken together along each axis, powers of 2 up to CELLS, and of these the width (1 sigma) of the
+Gaussian weight; the smoothest first."""
 FEWEST, LEAST = 4, 100
 """Cells along a side, and pixels of the fullest cell, below which nothing is fitted: no cell may be a source."""
 JUDGED = 48
@@ -56,7 +56,8 @@ def residual_sky(sums: np.ndarray, threads: int = 1) -> tuple[np.ndarray, np.nda
     middle = float(np.median(sums[0][known] / sums[1][known]))
     sums[0] -= middle * sums[1]
     sums[:, _wild(sums)] = 0
-    tried = [(_joined(sums, together), width) for together, width in SCALES]
+    joined = _joined(sums)
+    tried = [(joined[together], width) for together, width in SCALES]
     tried = [one for one in tried if min(one[0].shape[1:]) >= FEWEST and one[0][1].max() >= LEAST]
     most, chosen = 0.0, None
     for one, explained in zip(tried, over(lambda one: _explained(*one), tried, threads), strict=True):
@@ -64,20 +65,41 @@ def residual_sky(sums: np.ndarray, threads: int = 1) -> tuple[np.ndarray, np.nda
             most, chosen = explained, one
     if chosen is None:
         return np.full((1, 1), middle), np.zeros((1, 1))
-    sky, own = _fitted(*chosen, *(np.arange(side) for side in chosen[0].shape[1:]))
+    sky, own = _fitted(*chosen, 1, 1)
     return middle + sky, own
 
 
 def _wild(sums: np.ndarray) -> np.ndarray:
     """(H, W) bool: cells that differ from those round them by more than the noise of cells does."""
     mean = sums[0] / np.maximum(sums[1], 1)
-    off = np.abs(mean - median_filter(mean, 3, mode="nearest")) * np.sqrt(sums[1])
+    off = np.abs(mean - _median_round(mean)) * np.sqrt(sums[1])
     return off > WILD * 1.4826 * np.median(off[sums[1] > 0])
 
 
-def _joined(sums: np.ndarray, together: int) -> np.ndarray:
-    height, width = (side // together for side in sums.shape[1:])
-    return sums.reshape(2, height, together, width, together).sum((2, 4))
+def _median_round(plane: np.ndarray) -> np.ndarray:
+    """(H, W) median of the 3 x 3 round each, edges repeated, in a tenth of the time of scipy's: of the sorted
+    columns the middle one of the highest low, the median middle and the lowest high."""
+    height, width = plane.shape
+    wide = np.pad(plane, 1, "edge")
+    low, middle, high = _sorted_three(*(wide[n : n + height] for n in range(3)))
+    lows, middles, highs = ([one[:, n : n + width] for n in range(3)] for one in (low, middle, high))
+    highest, lowest = np.maximum.reduce(lows), np.minimum.reduce(highs)
+    return _sorted_three(highest, _sorted_three(*middles)[1], lowest)[1]
+
+
+def _sorted_three(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(least, middle, greatest) of three arrays."""
+    less, more = np.minimum(a, b), np.maximum(a, b)
+    return np.minimum(less, c), np.maximum(less, np.minimum(more, c)), np.maximum(more, c)
+
+
+def _joined(sums: np.ndarray) -> dict[int, np.ndarray]:
+    """The sums of cells taken together, by how many along each axis."""
+    joined = {1: sums}
+    for together in sorted({n for n, _ in SCALES} - {1}):
+        rows = joined[together // 2][:, ::2] + joined[together // 2][:, 1::2]
+        joined[together] = rows[..., ::2] + rows[..., 1::2]
+    return joined
 
 
 def _explained(sums: np.ndarray, width: float) -> float:
@@ -86,10 +108,10 @@ def _explained(sums: np.ndarray, width: float) -> float:
     Of the cells that are judged its share, times the sum of all (the ratio estimator: Cochran 1977, Sampling
     Techniques, chapter 6): how much sky lies on them by chance says nothing.
     """
-    rows, columns = (np.arange(0, side, -(-side // JUDGED)) for side in sums.shape[1:])
-    number = sums[1][np.ix_(rows, columns)]
-    mean = sums[0][np.ix_(rows, columns)] / np.maximum(number, 1)
-    fitted, own = _fitted(sums, width, rows, columns)
+    down, across = (-(-side // JUDGED) for side in sums.shape[1:])
+    number = sums[1][::down, ::across]
+    mean = sums[0][::down, ::across] / np.maximum(number, 1)
+    fitted, own = _fitted(sums, width, down, across)
     with np.errstate(invalid="ignore", divide="ignore"):
         left = np.where((number > 0) & (own < 0.99), (mean - fitted) / (1 - own), mean)
     squares = float((number * mean**2).sum())
@@ -97,19 +119,18 @@ def _explained(sums: np.ndarray, width: float) -> float:
     return gone * float((sums[0] ** 2 / np.maximum(sums[1], 1)).sum())
 
 
-def _fitted(
-    sums: np.ndarray, width: float, rows: np.ndarray, columns: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(sky at the given rows and columns of cells, share of that which is the cell's own), both (R, C)."""
-    down, across = (_weights(side, at, width) for side, at in zip(sums.shape[1:], (rows, columns), strict=True))
-    moments = _moments(sums[1], down, across)
-    normal = np.array([[moments[p + r, q + s] for r, s in POWERS] for p, q in POWERS]).transpose(2, 3, 0, 1)
-    right, levels = np.zeros((*normal.shape[:3], 2)), _moments(sums[0], down[:3], across[:3])
-    right[..., 0] = np.moveaxis(np.array([levels[p, q] for p, q in POWERS]), 0, -1)
-    right[..., 0, 1] = 1
+def _fitted(sums: np.ndarray, width: float, step_y: int, step_x: int) -> tuple[np.ndarray, np.ndarray]:
+    """(sky in every `step`-th row and column of cells, share of that which is the cell's own), both (R, C)."""
+    down, across = _weights(sums.shape[1], step_y, width), _weights(sums.shape[2], step_x, width)
+    moments, levels = _moments(sums[1], down, across), _moments(sums[0], down[:3], across[:3])
+    normal = np.array([[moments[p + r, q + s] for r, s in POWERS] for p, q in POWERS])
     stiff = 1e-4 * sums[1].mean()  # where too few cells are near, the surface is flat, and at last zero
-    solved = np.linalg.solve(normal + stiff * np.eye(len(POWERS)), right)[..., 0, :]
-    return solved[..., 0], solved[..., 1] * sums[1][np.ix_(rows, columns)]
+    normal[range(len(POWERS)), range(len(POWERS))] += stiff
+    right = np.zeros((len(POWERS), 2, *normal.shape[2:]))
+    right[:, 0] = [levels[p, q] for p, q in POWERS]
+    right[0, 1] = 1
+    sky, own = solve_positive(normal, right)[0]
+    return sky, own * sums[1][::step_y, ::step_x]
 
 
 def _moments(cells: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray:
@@ -120,9 +141,10 @@ def _moments(cells: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndar
     )
 
 
-def _weights(side: int, at: np.ndarray, width: float) -> np.ndarray:
-    """(5, R, side): Gaussian weights of all cells round those at `at`, times the powers of their distance."""
-    distance = (np.arange(side) - at[:, None]) / width
+@lru_cache(64)
+def _weights(side: int, step: int, width: float) -> np.ndarray:
+    """(5, R, side): Gaussian weights of all cells round each `step`-th, times the powers of their distance."""
+    distance = (np.arange(side) - np.arange(0, side, step)[:, None]) / width
     powers = np.ones((5, *distance.shape))
     powers[1:] = distance
     return np.exp(-0.5 * distance**2) * powers.cumprod(0)  # pow takes three times as long

@@ -7,6 +7,7 @@ is where most false detections of difference imaging lie.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -82,56 +83,87 @@ def core_of(y: np.ndarray, x: np.ndarray) -> tuple[float, float, float]:
 
 
 def fit_wings(
-    image: np.ndarray,
-    unusable: np.ndarray,
-    noise2: float,
+    data: np.ndarray,
+    usable: np.ndarray,
+    noise2: np.ndarray,
     gain: float,
-    centre: tuple[float, float, float],
+    start: np.ndarray,
+    core: np.ndarray,
     psf: np.ndarray,
-) -> tuple[SaturatedStar, np.ndarray | None, tuple[slice, slice]]:
-    """(star, its model in a box, the box): PSF flux and position from the pixels outside the core.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(flux (N,), place (N, 2) y, x from the stamp's centre, models (N, S, S)): PSF flux and position of each star
+    from the pixels outside its core; flux 0, where it started, where fewer than 20 usable pixels or a flux that is
+    not positive are left.
 
-    image : (H, W) sky-subtracted; psf : (P, P), unit sum; centre : from `core_of`.  The model is None when
-    fewer than 20 usable pixels or a flux that is not positive are left.
+    data : (N, S, S) sky-subtracted; usable : (N, S, S) bool; noise2 : (N,) variance of a sky pixel
+    start : (N, 2), core : (N,), both from `core_of`; psf : (N, P, P), unit sum
     """
-    y, x, core = centre
-    iy, ix = round(y), round(x)
-    wing = max(WING, psf.shape[0] // 2 - 2)
-    box = (
-        slice(max(0, iy - wing), min(image.shape[0], iy + wing + 1)),
-        slice(max(0, ix - wing), min(image.shape[1], ix + wing + 1)),
-    )
-    data, rows, columns = image[box], *np.mgrid[box]
-    usable = ~unusable[box] & (np.hypot(rows - y, columns - x) < max(9.0, 3 + 2.2 * core))
-    if usable.sum() < 20:
-        return SaturatedStar(y, x, 0.0, core), None, box
-    splines = [ndimage.spline_filter(one) for one in (psf, *np.gradient(psf))]
-    flux = 0.0
-    values = data[usable].astype(np.float64)
-    start = y, x
+    half = data.shape[1] // 2
+    reach = np.maximum(9.0, 3 + 2.2 * core)
+    rim = max(0, half + 10 - psf.shape[1] // 2)
+    spline = ndimage.spline_filter1d(ndimage.spline_filter1d(psf, axis=1), axis=2)
+    spline = np.pad(spline, ((0, 0), (1, 1), (1, 1)), "reflect")  # as the filter continues it
+    spline = np.pad(spline, ((0, 0), (rim, rim), (rim, rim)))
+    flux, place = np.zeros(len(data)), start.astype(float)
+    size = np.ceil(np.log2(reach))
+    for one in np.unique(size):
+        n = np.flatnonzero(size == one)
+        cut = min(half, int(np.ceil(reach[n].max())))
+        inner = slice(half - cut, half + cut + 1)
+        axis = np.arange(-cut, cut + 1)
+        distance = np.hypot(axis[:, None] - start[n, 0, None, None], axis - start[n, 1, None, None])
+        near = usable[n, inner, inner] & (distance < reach[n, None, None])
+        flux[n], place[n] = _fitted(data[n, inner, inner], near, noise2[n], gain, start[n], spline[n])
+    found = (flux > 0) & (np.hypot(*(place - start).T) <= core + 2)
+    flux, place = np.where(found, flux, 0), np.where(found[:, None], place, start)
+    return flux, place, flux[:, None, None] * _moved(spline, half, place)[0]
+
+
+def _fitted(
+    data: np.ndarray, near: np.ndarray, noise2: np.ndarray, gain: float, start: np.ndarray, spline: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(flux, place) of `fit_wings` from the pixels that are `near`, by Gauss-Newton; flux 0 with too few."""
+    half, near = data.shape[1] // 2, near.reshape(len(data), -1)
+    values = np.where(near, data.reshape(len(data), -1), 0).astype(float)
+    flux, place = np.zeros(len(data)), start.astype(float)
+    moving = near.sum(1) >= 20
     for _ in range(5):
-        shape, gy, gx = (_shifted(one, (rows - y)[usable], (columns - x)[usable]) for one in splines)
-        flux = flux or max(float((values * shape).sum() / (shape**2).sum()), 1e-9)
-        weight = 1 / (noise2 + np.maximum(values, 0) / gain + (0.03 * flux * shape) ** 2)
-        design = np.stack([shape, -flux * gy, -flux * gx], 1)
-        matrix = design.T @ (design * weight[:, None])
-        matrix[1, 1] += 16.0
-        matrix[2, 2] += 16.0
-        flux_new, dy, dx = np.linalg.solve(matrix, design.T @ (weight * values))
-        flux = float(flux_new)
-        y += float(np.clip(dy, -0.5, 0.5))
-        x += float(np.clip(dx, -0.5, 0.5))
-        if abs(dy) + abs(dx) < 1e-3 or flux <= 0:
+        n = np.flatnonzero(moving)
+        if len(n) == 0:
             break
-    if flux <= 0 or np.hypot(y - start[0], x - start[1]) > core + 2:
-        return SaturatedStar(*start, 0.0, core), None, box
-    return SaturatedStar(y, x, flux, core), flux * _shifted(splines[0], rows - y, columns - x), box
+        design = np.stack(_moved(spline[n], half, place[n]), 1).reshape(len(n), 3, -1) * near[n, None]
+        shape, light = design[:, 0], values[n]
+        first = np.maximum((light * shape).sum(1) / np.maximum((shape**2).sum(1), 1e-30), 1e-9)
+        now = np.where(flux[n] != 0, flux[n], first)[:, None]
+        weight = 1 / (noise2[n, None] + np.maximum(light, 0) / gain + (0.03 * now * shape) ** 2)
+        design[:, 1:] *= -now[..., None]
+        weighted = design * weight[:, None]
+        matrix = weighted @ design.transpose(0, 2, 1) + np.diag([0.0, 16.0, 16.0])
+        flux[n], *step = np.linalg.solve(matrix, weighted @ light[..., None])[..., 0].T
+        place[n] += np.clip(np.transpose(step), -0.5, 0.5)
+        moving[n] = (np.abs(step).sum(0) >= 1e-3) & (flux[n] > 0)
+    return flux, place
 
 
-def _shifted(spline: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Values of an image at positions from its middle; spline : (P, P) its cubic spline's coefficients."""
-    half = spline.shape[0] // 2
-    return ndimage.map_coordinates(spline, [rows + half, columns + half], mode="constant", prefilter=False)
+def _moved(spline: np.ndarray, half: int, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(image, its slopes along y and x), all (N, S, S), S = 2 half + 1, when its middle is at (N, 2) y, x `place`.
+
+    spline : (N, Q, Q) cubic spline coefficients, 0 in a wide rim
+    """
+    wide = 2 * half + 3
+    at = spline.shape[1] // 2 - half - 1 - place
+    first = np.floor(at).astype(int) - 1
+    squares = sliding_window_view(spline, (wide + 3, wide + 3), (1, 2))
+    window = squares[np.arange(len(spline)), *first.T]
+    past = (at - first - 1)[..., None]
+    left = 1 - past
+    parts = [left**3, 4 - 6 * past**2 + 3 * past**3, 4 - 6 * left**2 + 3 * left**3, past**3]
+    down, across = (np.concatenate(parts, -1)[:, n, :, None, None] / 6 for n in range(2))
+    rows = sum(down[:, k] * window[:, k : k + wide] for k in range(4))
+    image = sum(across[:, k] * rows[..., k : k + wide] for k in range(4))
+    inner = slice(1, -1)
+    slope_y = (image[:, 2:, inner] - image[:, :-2, inner]) / 2
+    return image[:, inner, inner], slope_y, (image[:, inner, 2:] - image[:, inner, :-2]) / 2
 
 
 REACH = 18.0
@@ -157,5 +189,6 @@ def spoilt(
         distance = np.hypot(rows - star.y, columns - star.x)
         bright = (share * matched[box] > np.sqrt(variance[box])) & (distance < reach)
         bright |= distance < star.core
-        out[box] |= ndimage.binary_dilation(bright, iterations=GROW)
+        if bright.any():
+            out[box] |= ndimage.distance_transform_cdt(~bright, "taxicab") <= GROW
     return out

@@ -2,10 +2,12 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from gpudiff.model.mask import UNUSABLE, bit, marked
 from gpudiff.model.plane import Plane
 from gpudiff.model.qa import CELL, KERNEL_STAR
 from gpudiff.model.tables import Table
@@ -124,6 +126,16 @@ class Exposure:
     @property
     def name(self) -> str:
         return self.frame.name
+
+    @cached_property
+    def unusable(self) -> np.ndarray:
+        """(H, W) bool: pixels that tell nothing of the sky.  Who adds to `mask` (`mark`) adds to it."""
+        return marked(self.mask, *UNUSABLE)
+
+    def mark(self, y: np.ndarray, x: np.ndarray, name: str) -> None:
+        """Set an unusable plane of the mask at (N,) pixels."""
+        self.unusable[y, x] = True
+        self.mask[y, x] |= bit(name)
 
     def without_planes(self) -> "Exposure":
         """The same with an image and a mask of its shape that take no memory: NaN and 0 everywhere."""

@@ -1,6 +1,7 @@
 """MatchingKernel and PsfModel: small images that vary over the field as polynomials."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,6 +28,18 @@ class FieldImage:
         """(K, K) float64 image at a pixel position."""
         return np.tensordot(self.terms(y, x), self.coefficients, 1)
 
+    def spectrum(self) -> Callable[[float, float, int], np.ndarray]:
+        """spectrum(y, x, size) -> (size, size // 2 + 1) complex128 of the image at a pixel position, its first
+        pixel at [0, 0] of a periodic square: each term is transformed once."""
+        spectra: dict[int, np.ndarray] = {}
+
+        def at(y: float, x: float, size: int) -> np.ndarray:
+            if size not in spectra:
+                spectra[size] = np.fft.rfft2(self.coefficients, (size, size))
+            return np.tensordot(self.terms(y, x), spectra[size], 1)
+
+        return at
+
     @property
     def half(self) -> int:
         """Half width: K = 2 half + 1."""
@@ -41,6 +54,12 @@ class FieldImage:
 
 class PsfModel(FieldImage):
     """A PSF that varies over the field."""
+
+    def round(self) -> "PsfModel":
+        """The same, zero outside its inscribed circle."""
+        axis = np.arange(-self.half, self.half + 1)
+        inside = np.hypot(axis, axis[:, None]) <= self.half
+        return replace(self, coefficients=np.where(inside, self.coefficients, 0))
 
     def at(self, y: float, x: float, half: int | None = None) -> np.ndarray:
         """(2 half + 1, ...) float64 PSF, unit sum, zero outside the model's inscribed circle."""

@@ -6,6 +6,11 @@ from typing import Protocol
 
 import numpy as np
 
+DENSEST = 32
+"""Cells along a side, at most, of a grid whose rank is worth looking for."""
+NOTHING = 1e-9
+"""Of a grid's largest singular value: float32 does not tell it from nothing."""
+
 
 class Plane(Protocol):
     """An (H, W) float32 plane, read a rectangle at a time."""
@@ -57,24 +62,31 @@ class SmoothPlane:
     shape: tuple[int, int]
 
     @cached_property
-    def _rows(self) -> np.ndarray:
-        return spline_matrix(self.shape[0], self.grid.shape[0]) @ self.grid.astype(np.float32)
-
-    @cached_property
-    def _columns(self) -> np.ndarray:
-        return np.ascontiguousarray(spline_matrix(self.shape[1], self.grid.shape[1]).T)
+    def _factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """A grid of little rank is a product itself: a quadratic surface has 3 columns, not one for each cell."""
+        rows, columns = (
+            spline_matrix(pixels, cells) for pixels, cells in zip(self.shape, self.grid.shape, strict=True)
+        )
+        if max(self.grid.shape) > DENSEST:
+            return rows @ self.grid.astype(np.float32), np.ascontiguousarray(columns.T)
+        left, size, right = np.linalg.svd(self.grid.astype(float), full_matrices=False)
+        rank = max(1, np.count_nonzero(size > NOTHING * size[0]))
+        left, right = left[:, :rank] * size[:rank], right[:rank]
+        return rows @ left.astype(np.float32), np.ascontiguousarray((columns @ right.T.astype(np.float32)).T)
 
     def cut(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """The rectangle [y0:y1, x0:x1], (y1 - y0, x1 - x0) float32."""
-        return self._rows[y0:y1] @ self._columns[:, x0:x1]
+        rows, columns = self._factors
+        return rows[y0:y1] @ columns[:, x0:x1]
 
     def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Values at whole-pixel positions."""
-        return (self._rows[y] * self._columns[:, x].T).sum(-1)
+        rows, columns = self._factors
+        return (rows[y] * columns[:, x].T).sum(-1)
 
     def factors(self) -> tuple[np.ndarray, np.ndarray]:
         """(H, G) and (G, W) whose product it is."""
-        return self._rows, self._columns
+        return self._factors
 
 
 def constant(value: float, shape: tuple[int, int]) -> SmoothPlane:

@@ -272,10 +272,9 @@ def _resampled(
 ) -> Exposure:
     assert plan.place is not None
     places = lattice(plan.place, science.shape)
-    unusable = marked(template.mask, *UNUSABLE)
     name = f"{template.held} as seen by {science.held}" if template.held and science.held else ""
     image, lost, mask = device.resample(
-        template.image, unusable, template.mask, places, sigma, threads, (template.held, name)
+        template.image, template.unusable, template.mask, places, sigma, threads, (template.held, name)
     )
     if lost.all():
         raise NoOverlap(f"{template.name}: expected a template of the science frame's sky, got no pixel of it")

@@ -7,7 +7,7 @@ from gpudiff.arrays.passes import Device
 from gpudiff.arrays.stamps import positions
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import PsfModel
-from gpudiff.model.mask import UNUSABLE, bit, marked
+from gpudiff.model.mask import bit
 from gpudiff.science.stars import sky_noise
 
 
@@ -31,12 +31,10 @@ def mark_cosmic_rays(exposure: Exposure, psf: PsfModel, at: np.ndarray) -> int:
     """
     if exposure.resampled:
         return 0
-    unusable = marked(exposure.mask, *UNUSABLE)
     noise = sky_noise(exposure)
-    struck = cosmic_rays(exposure.image, unusable, noise, exposure.gain, _middle(exposure, psf), at)
-    exposure.mask[struck] |= bit("CR")
-    unusable[struck] = True
-    y, x = positions(unusable)
+    struck = cosmic_rays(exposure.image, exposure.unusable, noise, exposure.gain, _middle(exposure, psf), at)
+    exposure.mark(*struck, "CR")
+    y, x = positions(exposure.unusable)
     holes = exposure.mask[y, x] & bit("SAT", "NO_DATA") == 0
     fill(exposure.image, y[holes], x[holes])
     return len(struck[0])

@@ -17,7 +17,6 @@ from gpudiff.arrays.tiles import Tile, tiles
 from gpudiff.model.config import Configuration, Match
 from gpudiff.model.frame import Difference, Exposure, Quality
 from gpudiff.model.kernel import MatchingKernel, PsfModel
-from gpudiff.model.mask import UNUSABLE, marked
 from gpudiff.model.plane import SmoothPlane
 from gpudiff.science import noise as noises
 from gpudiff.science.clean_stars import clean_stars
@@ -226,16 +225,16 @@ def _filters(
     reach = noises.whitening_reach(whiten_at) if whiten_at else 0
     half = int(np.clip(np.ceil(3.5 * FWHM * parts.widths[0]), *PROFILE))
     size = 2 * (half + 24 + kernel.half) + 2
+    of_psf, of_kernel, middle = psf.round().spectrum(), kernel.spectrum(), psf.half + kernel.half
+    index = np.arange(middle - half, middle + half + 1) % size
 
     def profile_at(u: float, v: float, white: bool = True) -> np.ndarray:
         y, x = (v + 1) * height / 2, (u + 1) * width / 2
-        spectrum = np.fft.rfft2(_centred(psf.at(y, x), size)) * np.fft.rfft2(_centred(kernel.at(y, x), size))
+        spectrum = of_psf(y, x, size) * of_kernel(y, x, size)
         spectrum = spectrum / spectrum[0, 0].real
         if whiten_at and white:
             spectrum = spectrum * whiten_at(u, v, size)[0]
-        image = np.fft.irfft2(spectrum, (size, size))
-        index = np.arange(-half, half + 1)
-        return image[np.ix_(index, index)]
+        return np.fft.irfft2(spectrum, (size, size))[np.ix_(index, index)]
 
     thirds = [(u, v) for v in (-2 / 3, 0, 2 / 3) for u in (-2 / 3, 0, 2 / 3)]
     return Recipe(
@@ -244,13 +243,6 @@ def _filters(
         np.array([profile_at(u, v) for u, v in thirds], np.float32),
         np.array([profile_at(u, v, white=False) for u, v in thirds], np.float32),
     )
-
-
-def _centred(image: np.ndarray, size: int) -> np.ndarray:
-    """A (K, K) image in a periodic square, its middle at [0, 0]."""
-    out = np.zeros((size, size))
-    out[: image.shape[0], : image.shape[1]] = image
-    return np.roll(out, (-(image.shape[0] // 2), -(image.shape[1] // 2)), (0, 1))
 
 
 def score(planes: Planes, recipe: Recipe, white: np.ndarray, device: Device, threads: int) -> tuple[float, float]:
@@ -342,8 +334,7 @@ def describe(
     sums = np.array([fit.kernel.at(y, x).sum() for y, x in grid])
     if parts.convolves_science:
         sums = 1 / sums
-    unusable = marked(science.mask, *UNUSABLE)
-    lost = np.flatnonzero(planes.lost)
+    unusable, lost = science.unusable, np.flatnonzero(planes.lost)
     lost_usable = len(lost) - np.count_nonzero(unusable.reshape(-1)[lost])
     return Quality(
         convolved=parts.name,

@@ -11,7 +11,7 @@ from gpudiff.arrays.correlation import autocorrelation, of_kernel
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.quiet_sky import MEAN, sigmas
-from gpudiff.arrays.score_tiles import extra_power, mean_power, noise_power, reach_of
+from gpudiff.arrays.score_tiles import extra_power, mean_power, reach_of
 from gpudiff.arrays.tiles import tiles
 from gpudiff.model.kernel import MatchingKernel
 from gpudiff.science.pair import Roles
@@ -22,6 +22,9 @@ ENOUGH = 500
 """Pixels of blank sky below which its scatter says nothing."""
 SAMPLE = 16
 """Tiles that are looked at."""
+START, FEW = 50_000, 1_000
+"""Pixels, of one sample and of each of many, whose median deviation tells where clipping starts: where it ends
+does not depend on it."""
 CORRELATED = {True: 0.08, False: 0.03}
 """Unexplained correlation within 2 px that says the inputs were resampled, where their variances are known to
 fit white noise and where not.  Residuals of faint stars give up to 0.03."""
@@ -196,11 +199,13 @@ def whitener(
     psi keeps flux: it is 1 at zero frequency.
     """
     height, width = kernel.shape
+    spectrum_at = kernel.spectrum()
 
     def whiten_at(u: float, v: float, size: int) -> tuple[np.ndarray, float]:
         y, x = (v + 1) * height / 2, (u + 1) * width / 2
         a, b = sky_variances(parts, y, x)
-        power = noise_power(kernel.at(y, x), a, b, size)
+        spectrum = spectrum_at(y, x, size)
+        power = a + b * (spectrum.real**2 + spectrum.imag**2)
         if noise.correlated:
             power = power * noise.ratio(size)
         level = mean_power(power, size)
@@ -219,7 +224,8 @@ def scatter(values: np.ndarray) -> float:
     """Standard deviation of blank sky, clipped at 3.5 sigma and corrected for that; NaN below ENOUGH pixels."""
     if len(values) < ENOUGH:
         return float("nan")
-    sigma, size, count = robust_sigma(values), np.abs(values), -1
+    first = robust_sigma(values[:: max(1, len(values) // START)])
+    sigma, size, count = first, np.abs(values), -1
     for _ in range(5):
         kept = values[size < 3.5 * sigma]
         if len(kept) == count:  # the same ones
@@ -230,24 +236,25 @@ def scatter(values: np.ndarray) -> float:
 
 def scatters(values: np.ndarray) -> np.ndarray:
     """(N,) the same of each row (N, n), NaN where there is no pixel: of many short ones at once."""
-    ordered = np.sort(values, 1)
-    count = np.count_nonzero(~np.isnan(ordered), 1)
-    away = np.sort(np.abs(ordered - _medians(ordered, count)), 1)
-    sigma = 1.4826 * _medians(away, count)
+    size, count = np.abs(values), np.count_nonzero(~np.isnan(values), 1)
+    some = values[:, :: max(1, values.shape[1] // FEW)]
+    sigma = 1.4826 * medians(np.abs(some - medians(some)[:, None]))[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         for _ in range(5):
-            kept = np.abs(ordered) < 3.5 * sigma
-            number, near = np.count_nonzero(kept, 1)[:, None], np.where(kept, ordered, 0)
+            kept = size < 3.5 * sigma
+            number, near = np.count_nonzero(kept, 1)[:, None], np.where(kept, values, 0)
             mean = near.sum(1, float, keepdims=True) / number
             squares = np.einsum("ij,ij->i", near, near, dtype=float)[:, None]
             sigma = (np.sqrt(squares / number - mean**2) / CLIPPED).astype(values.dtype)
     return np.where(count < ENOUGH, np.nan, sigma[:, 0])
 
 
-def _medians(ordered: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """(N, 1) median of the first `count` (N,) of each row."""
+def medians(values: np.ndarray) -> np.ndarray:
+    """(N,) median of each row's (N, n) values that are not NaN; NaN for none."""
+    ordered = np.sort(values, 1)
+    count = np.count_nonzero(~np.isnan(ordered), 1)
     middle = np.stack([np.maximum(count - 1, 0) // 2, np.minimum(count // 2, ordered.shape[1] - 1)], 1)
-    return np.take_along_axis(ordered, middle, 1).mean(1, keepdims=True)
+    return np.take_along_axis(ordered, middle, 1).mean(1)
 
 
 CLIPPED = 0.99694

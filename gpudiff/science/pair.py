@@ -10,7 +10,6 @@ from gpudiff.model.config import Match
 from gpudiff.model.errors import NoOverlap, WrongShape
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import MatchingKernel
-from gpudiff.model.mask import UNUSABLE, marked
 from gpudiff.model.sky import Sky
 from gpudiff.science.stars import Stars
 
@@ -117,8 +116,8 @@ def bare(parts: Roles) -> Pair:
     return Pair(
         target.image,
         convolved.image,
-        marked(target.mask, *UNUSABLE),
-        marked(convolved.mask, *UNUSABLE),
+        target.unusable,
+        convolved.unusable,
         target.sky_variance.cut,
         convolved.sky_variance.cut,
         target.gain,

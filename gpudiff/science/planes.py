@@ -136,7 +136,7 @@ def mask_of(science: Exposure, template: Exposure, planes: Planes, threads: int)
     def work(band: slice) -> None:
         mine, its, lost = science.mask[band], template.mask[band], gone[band]
         mask = mine | (its & carried)
-        some = np.flatnonzero(((mask | its) & bit("SAT", "SAT_TEMPLATE", "NO_DATA") != 0) | lost)
+        some = np.flatnonzero(science.unusable[band] | template.unusable[band] | lost)
         y, x = np.divmod(some + band.start * width, width)
         edge = np.minimum.reduce([y, x, height - 1 - y, width - 1 - x]) < RIM
         mask.reshape(-1)[some] = _settled(mask.ravel()[some], its.ravel()[some], lost.ravel()[some], edge)

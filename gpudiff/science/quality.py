@@ -1,21 +1,21 @@
 """How good a difference is: cell by cell, star by star, and whether it is good enough to be believed."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from gpudiff.arrays.afar import sampled
+from gpudiff.arrays.afar import holes, sampled
 from gpudiff.arrays.moments import FWHM, moments
 from gpudiff.arrays.polynomial import field, terms
 from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.tiles import Tile
 from gpudiff.model.frame import Difference, Quality
-from gpudiff.model.mask import UNUSABLE, bit
+from gpudiff.model.mask import bit
 from gpudiff.model.qa import CELL, KERNEL_STAR, side
 from gpudiff.model.tables import Table
-from gpudiff.science.noise import scatters
+from gpudiff.science.noise import medians, scatters
 from gpudiff.science.stars import Stars
 
 CELL_PX, MOST_CELLS = 192, 8
@@ -191,7 +191,7 @@ def _cells(difference: Difference, stars: Table) -> Table:
     boxes = [(rows[j], rows[j + 1], columns[i], columns[i + 1]) for j in range(grid) for i in range(grid)]
     y0, y1, x0, x1 = np.array(boxes).T
     j, i = np.divmod(np.arange(grid * grid), grid)
-    sky = _sky(difference, _seen(difference, boxes))
+    sky = *_sky(difference, boxes), _lost_share(difference, boxes)
     columns_of = {"row": j, "column": i, "x0": x0, "x1": x1, "y0": y0, "y1": y1}
     columns_of |= dict(
         zip(("noiseRatio", "scoreStd", "background", "backgroundSigma", "lostFraction"), sky, strict=True)
@@ -207,51 +207,43 @@ def _cells(difference: Difference, stars: Table) -> Table:
     return Table(CELL, columns_of | {"poor": _poor(columns_of, _leaving(stars, at, grid * grid))})
 
 
-def _seen(
-    difference: Difference, boxes: list[tuple[int, int, int, int]]
-) -> Iterator[tuple[Tile, int, list[np.ndarray]]]:
-    """(cell, step, its [difference, variance, matched template, score] in every `step`-th row and column)."""
-    cells = [Tile(n, *box, 0, 0, difference.image.shape) for n, box in enumerate(boxes)]
+def _sky(difference: Difference, boxes: list[tuple[int, int, int, int]]) -> list[np.ndarray]:
+    """[noise ratio, std of the score, mean, the same over sigma] of the cells' blank sky."""
+    planes = difference.image, difference.variance, difference.matched, difference.score, difference.mask
+    image, variance, matched, score, mask = (_seen(plane, boxes) for plane in planes)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        blank = np.isfinite(image) & (matched**2 < DARK**2 * variance)
+        blank[blank] = (mask[blank].astype(np.int32) & bit("DETECTED", "DETECTED_NEGATIVE", "STREAK")) == 0
+        sigma = np.sqrt(np.where(blank, variance, np.nan))
+        ratio = image / sigma
+        near = np.abs(ratio) < 4
+        mean = np.where(near, ratio, 0).sum(1, float) / near.sum(1)
+    blank[~np.any(blank & (score != 0), 1)] = False
+    return [scatters(ratio), scatters(np.where(blank, score, np.nan)), mean * medians(sigma), mean]
+
+
+def _seen(plane: np.ndarray, boxes: list[tuple[int, int, int, int]]) -> np.ndarray:
+    """(cells, n) float32 some SAMPLE pixels of each cell of a plane, row by row, NaN behind them."""
+    cells = [Tile(n, *box, 0, 0, plane.shape) for n, box in enumerate(boxes)]
     steps = [max(1, int(np.sqrt((y1 - y0) * (x1 - x0) / SAMPLE))) for y0, y1, x0, x1 in boxes]
-    planes = difference.image, difference.variance, difference.matched, difference.score
-    thin = {step: [sampled(plane, cells, step) for plane in planes] for step in set(steps)}
-    for n, step in enumerate(steps):
-        yield cells[n], step, [plane[n] for plane in thin[step]]
-
-
-def _sky(difference: Difference, seen: Iterable[tuple[Tile, int, list[np.ndarray]]]) -> list[np.ndarray]:
-    """[noise ratio, std of the score, mean, the same over sigma, lost share] of the cells' blank sky."""
-    ratios, scores, told = [], [], []
-    for cell, step, (image, variance, matched, score) in seen:
-        with np.errstate(invalid="ignore"):
-            blank = np.isfinite(image) & (matched**2 < DARK**2 * variance)
-        thin = slice(cell.y0, cell.y1, step), slice(cell.x0, cell.x1, step)
-        blank &= (difference.mask[thin] & bit("DETECTED", "DETECTED_NEGATIVE", "STREAK")) == 0
-        sigma = np.sqrt(variance[blank])
-        ratio, score = image[blank] / sigma, score[blank]
-        near = ratio[np.abs(ratio) < 4]
-        mean = float(near.mean()) if len(near) else np.nan
-        level = mean * float(np.median(sigma)) if len(near) else np.nan
-        told.append((level, mean, _lost_share(difference, cell)))
-        ratios.append(ratio)
-        scores.append(score if score.any() else score[:0])
-    return [scatters(_padded(ratios)), scatters(_padded(scores)), *np.array(told).T]
-
-
-def _lost_share(difference: Difference, cell: Tile) -> float:
-    """Share of a cell's usable pixels that have no value."""
-    usable = (difference.science.mask[cell.core] & bit(*UNUSABLE)) == 0
-    lost = (difference.mask[cell.core] & bit("NO_DATA")) != 0
-    number = np.count_nonzero(usable)
-    return np.count_nonzero(lost & usable) / number if number else np.nan
-
-
-def _padded(rows: list[np.ndarray]) -> np.ndarray:
-    """(N, n) float32 the rows, NaN behind them."""
-    out = np.full((len(rows), max(map(len, rows)) or 1), np.nan, np.float32)
+    thin = {step: sampled(plane, cells, step) for step in set(steps)}
+    rows = [thin[step][n].ravel() for n, step in enumerate(steps)]
+    out = np.full((len(rows), max(map(len, rows))), np.nan, np.float32)
     for n, row in enumerate(rows):
         out[n, : len(row)] = row
     return out
+
+
+def _lost_share(difference: Difference, boxes: list[tuple[int, int, int, int]]) -> np.ndarray:
+    """(cells,) share of each cell's usable pixels that have no value; NaN where none is usable."""
+    unusable = difference.science.unusable
+    lost = np.asarray(holes(difference.image))
+    out = []
+    for y0, y1, x0, x1 in boxes:
+        bad, gone = unusable[y0:y1, x0:x1], lost[y0:y1, x0:x1]
+        usable = bad.size - np.count_nonzero(bad)
+        out.append(np.count_nonzero(gone & ~bad) / usable if usable else np.nan)
+    return np.array(out)
 
 
 def _fields(difference: Difference, y: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpudiff.arrays.box import grown
 from gpudiff.arrays.polynomial import field, terms
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Exposure
@@ -157,8 +158,7 @@ def _outside(shape: tuple[int, int], y: np.ndarray, x: np.ndarray, half: int) ->
 
 
 def _any_within(flags: np.ndarray, side: int) -> np.ndarray:
-    """(N, S - side + 1, ...) True where any of the side x side pixels is."""
-    total = np.pad(flags, ((0, 0), (1, 0), (1, 0))).astype(np.int32).cumsum(1).cumsum(2)
-    return (
-        total[:, side:, side:] - total[:, :-side, side:] - total[:, side:, :-side] + total[:, :-side, :-side]
-    ) > 0
+    """(N, S - side + 1, ...) True where any of the side x side pixels is; side : odd"""
+    half = side // 2
+    inner = slice(half, flags.shape[1] - half)
+    return grown(flags, half)[:, inner, inner]

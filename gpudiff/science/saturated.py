@@ -2,10 +2,14 @@
 
 import numpy as np
 
-from gpudiff.arrays.saturated import SaturatedStar, core_of, fit_wings, groups
+from gpudiff.arrays.saturated import WING, SaturatedStar, core_of, fit_wings, groups
+from gpudiff.arrays.stamps import inside, stamps
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import PsfModel
-from gpudiff.model.mask import UNUSABLE, marked
+from gpudiff.model.mask import marked
+
+BATCH = 100
+"""Stars that are fitted together."""
 
 
 def fill_cores(exposure: Exposure, psf: PsfModel) -> list[SaturatedStar]:
@@ -13,15 +17,31 @@ def fill_cores(exposure: Exposure, psf: PsfModel) -> list[SaturatedStar]:
 
     Only the pixels change, the mask stays: what was filled is still known to be unusable.
     """
-    stars = []
-    unusable = marked(exposure.mask, *UNUSABLE)
-    for y, x in groups(marked(exposure.mask, "SAT")):
-        centre = core_of(y, x)
-        iy, ix = (int(np.clip(round(c), 0, n - 1)) for c, n in zip(centre, exposure.shape, strict=False))
-        noise2 = float(exposure.sky_variance.at(np.array([iy]), np.array([ix]))[0])
-        star, model, box = fit_wings(exposure.image, unusable, noise2, exposure.gain, centre, psf.at(iy, ix))
-        stars.append(star)
-        if model is not None:
-            near = unusable[box]
-            exposure.image[box][near] = np.maximum(model[near], 0)
-    return stars
+    cores = np.array([core_of(y, x) for y, x in groups(marked(exposure.mask, "SAT"))]).reshape(-1, 3)
+    parts = [cores[n : n + BATCH] for n in range(0, len(cores), BATCH)]
+    return [star for part in parts for star in _filled(exposure, psf, part)]
+
+
+def _filled(exposure: Exposure, psf: PsfModel, cores: np.ndarray) -> list[SaturatedStar]:
+    """The stars of some cores, (N, 3) from `core_of`, as `fill_cores` has them."""
+    y, x = np.rint(cores[:, :2]).astype(int).T
+    half = max(WING, psf.half - 2)
+    there = inside(exposure.shape, y, x, half)
+    unusable = stamps(exposure.unusable, y, x, half)
+    profiles = np.array([psf.at(*at) for at in zip(y, x, strict=True)])
+    flux, place, models = fit_wings(
+        stamps(exposure.image, y, x, half),
+        there & ~unusable,
+        exposure.sky_variance.at(y, x).astype(float),
+        exposure.gain,
+        cores[:, :2] - np.stack([y, x], 1),
+        cores[:, 2],
+        profiles,
+    )
+    for n in np.flatnonzero(flux > 0):
+        rows, columns = np.nonzero(there[n] & unusable[n])
+        exposure.image[rows + y[n] - half, columns + x[n] - half] = np.maximum(models[n, rows, columns], 0)
+    return [
+        SaturatedStar(float(j + dy), float(i + dx), float(light), float(core))
+        for j, i, (dy, dx), light, core in zip(y, x, place, flux, cores[:, 2], strict=True)
+    ]

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from gpudiff.arrays import saturated
+from gpudiff.arrays.box import grown
 from gpudiff.arrays.correlation import of_kernel
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
@@ -36,7 +36,7 @@ from gpudiff.model.config import Configuration
 from gpudiff.model.errors import BadConfiguration
 from gpudiff.model.frame import Difference, Exposure
 from gpudiff.model.kernel import MatchingKernel, PsfModel
-from gpudiff.model.mask import UNUSABLE, bit, marked
+from gpudiff.model.mask import bit
 from gpudiff.model.plane import SmoothPlane
 from gpudiff.science import noise as noises
 from gpudiff.science.clean_stars import clean_stars
@@ -198,8 +198,8 @@ def _crossed(exposure: Exposure, psf: PsfModel, stars: Stars, threads: int) -> E
 
     over(work, pieces, threads)
     share = float((psf.at(height / 2, width / 2) ** 2).sum())
-    grown = ndimage.maximum_filter(marked(exposure.mask, *UNUSABLE), 2 * round(stars.width("science")) + 1)
-    mask = exposure.mask | np.where(grown, bit("BAD"), 0).astype(exposure.mask.dtype)
+    spread = grown(exposure.unusable, round(stars.width("science")))
+    mask = exposure.mask | np.where(spread, bit("BAD"), 0).astype(exposure.mask.dtype)
     plane = SmoothPlane(share * _grid(exposure), exposure.shape)
     return dataclasses.replace(exposure, image=image, mask=mask, sky_variance=plane, gain=exposure.gain / share)
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import maximum_filter, uniform_filter
 
-from gpudiff.arrays.box import box_mean, box_means
+from gpudiff.arrays.box import box_mean, box_means, grown
 
 
 @pytest.mark.parametrize("shape", [(40, 57), (5, 30), (1, 9)])
@@ -27,3 +27,11 @@ def test_the_image_itself_is_not_changed():
     before = image.copy()
     box_mean(image, 3)
     np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize("shape", [(40, 57), (3, 5, 30), (1, 9)])
+@pytest.mark.parametrize("reach", [0, 1, 4, 9, 60])
+def test_grown_is_the_maximum_filter(shape, reach):
+    flags = np.random.default_rng(3).random(shape) < 0.01
+    size = (*(1 for _ in shape[:-2]), 2 * reach + 1, 2 * reach + 1)
+    np.testing.assert_array_equal(grown(flags, reach), maximum_filter(flags, size, mode="constant"))

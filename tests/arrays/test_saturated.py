@@ -4,9 +4,12 @@ import time
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.sparse.csgraph import connected_components
 
-from gpudiff.arrays.saturated import SaturatedStar, core_of, fit_wings, groups, spoilt
+from gpudiff.arrays import saturated as saturated_stars
+from gpudiff.arrays.saturated import WING, SaturatedStar, core_of, fit_wings, groups, spoilt
+from gpudiff.arrays.stamps import inside, square, stamps
 
 PSF_HALF = 22
 
@@ -26,6 +29,18 @@ def clipped(y=40.3, x=50.6, flux=5e6, level=4e4, seed=1):
     saturated = image > level
     noisy = image + np.random.default_rng(seed).normal(0, 10 + np.sqrt(image))
     return np.where(saturated, 0, noisy).astype(np.float32), saturated, image
+
+
+def fitted(image, saturated, core, noise2=100.0):
+    """(star, its model on the stamp round it, the stamp's rows and columns that lie on the image) of one core."""
+    y, x = (np.rint(core[n : n + 1]).astype(int) for n in range(2))
+    usable = inside(image.shape, y, x, WING) & ~stamps(saturated, y, x, WING)
+    start = np.array([core[:2]]) - np.stack([y, x], 1)
+    data = stamps(image, y, x, WING)
+    flux, place, models = fit_wings(data, usable, np.array([noise2]), 1.0, start, np.array(core[2:]), psf()[None])
+    rows, columns = square(y, x, np.arange(-WING, WING + 1))
+    star = SaturatedStar(y[0] + place[0, 0], x[0] + place[0, 1], flux[0], core[2])
+    return star, models[0], (rows[0], columns[0])
 
 
 def test_pixels_within_the_link_are_one_group():
@@ -58,7 +73,7 @@ def test_the_core_is_the_widest_blob_whichever_way_the_charge_bled():
 
 def test_flux_and_position_come_from_the_wings():
     image, saturated, _ = clipped()
-    found, _, _ = fit_wings(image, saturated, 100.0, 1.0, core_of(*np.nonzero(saturated)), psf())
+    found, _, _ = fitted(image, saturated, core_of(*np.nonzero(saturated)))
     # The fit allows the PSF to be 3 % wrong.
     assert found.flux == pytest.approx(5e6, rel=0.05)
     assert (found.y, found.x) == pytest.approx((40.3, 50.6), abs=0.1)
@@ -66,29 +81,36 @@ def test_flux_and_position_come_from_the_wings():
 
 def test_the_model_is_what_the_core_would_have_been():
     image, saturated, truth = clipped()
-    _, model, box = fit_wings(image, saturated, 100.0, 1.0, core_of(*np.nonzero(saturated)), psf())
+    _, model, box = fitted(image, saturated, core_of(*np.nonzero(saturated)))
     inside = saturated[box]
     np.testing.assert_allclose(model[inside], truth[box][inside], rtol=0.15)  # 0.1 px on the steep side
 
 
 def test_a_star_at_the_edge_of_the_image_is_fitted_too():
     image, saturated, _ = clipped(y=3.0, x=97.0)
-    found, model, box = fit_wings(image, saturated, 100.0, 1.0, core_of(*np.nonzero(saturated)), psf())
+    found, _, _ = fitted(image, saturated, core_of(*np.nonzero(saturated)))
     assert found.flux == pytest.approx(5e6, rel=0.1)
-    assert model.shape == image[box].shape
 
 
 def test_without_usable_wings_there_is_no_model():
     image = np.zeros((60, 60), np.float32)
-    found, model, _ = fit_wings(image, np.ones((60, 60), bool), 100.0, 1.0, (30.0, 30.0, 4.0), psf())
-    assert model is None
+    found, model, _ = fitted(image, np.ones((60, 60), bool), (30.0, 30.0, 4.0))
     assert found.flux == 0
+    assert not model.any()
 
 
 def test_light_that_is_not_there_gives_no_model():
     image = np.full((60, 60), -50, np.float32)
-    _, model, _ = fit_wings(image, np.zeros((60, 60), bool), 100.0, 1.0, (30.0, 30.0, 2.0), psf())
-    assert model is None
+    found, _, _ = fitted(image, np.zeros((60, 60), bool), (30.0, 30.0, 2.0))
+    assert found.flux == 0
+
+
+def test_a_psf_is_moved_as_a_cubic_spline_is():
+    spline = ndimage.spline_filter(psf())
+    rows, columns = np.mgrid[-WING : WING + 1, -WING : WING + 1] + PSF_HALF
+    expected = ndimage.map_coordinates(spline, [rows - 0.3, columns + 3.7], mode="constant", prefilter=False)
+    moved, _, _ = saturated_stars._moved(np.pad(spline, 12)[None], WING, np.array([[0.3, -3.7]]))
+    np.testing.assert_allclose(moved[0], expected, atol=1e-13)  # beyond its edge the spline itself goes on
 
 
 def test_the_spoilt_area_is_round_the_star_and_nowhere_else():
