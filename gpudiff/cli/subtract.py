@@ -1,8 +1,8 @@
 """gpudiff subtract: two FITS frames in, what changed out."""
 
 import argparse
+import contextlib
 import ctypes
-import dataclasses
 import gc
 import json
 import time
@@ -59,24 +59,24 @@ def run(arguments: argparse.Namespace) -> int:
         load_engine()
         from gpudiff.edges.reliability_model import model_named
         from gpudiff.science.reliability import rate
-        from gpudiff.science.subtract import open_device, subtract_exposures
+        from gpudiff.science.subtract import difference_exposures, open_device, search
 
-        device = open_device(configuration)
+        device = open_device(configuration).frame()
         model = model_named(configuration.reliability.model)
         begun = time.perf_counter()
         exposures = calibrated(frames, arguments, configuration, device)
-    seconds = {"load": begun - start, "read and calibrate": time.perf_counter() - begun}
-    begun = time.perf_counter()
-    difference, sources = subtract_exposures(exposures[0], exposures[1], configuration, device)
-    difference, sources = rate(difference, sources, model)
-    seconds |= _stages(difference.seconds, time.perf_counter() - begun)
-    begun = time.perf_counter()
+        seconds = {"load": begun - start, "read and calibrate": time.perf_counter() - begun}
+        begun = time.perf_counter()
+        made = difference_exposures(exposures[0], exposures[1], configuration, device)
+        with difference_file(arguments.output, made, beside) as write:
+            difference, sources = rate(*search(made, configuration, device), model)
+            seconds |= _stages(difference.seconds, time.perf_counter() - begun)
+            begun = time.perf_counter()
+            write(difference, sources)
     write_plot(arguments, difference, sources)
-    exposures.clear()
-    difference = difference.alone()
-    if arguments.output:
-        difference = in_file_order(difference, configuration.match.threads)
-    written = write_outputs(arguments, difference, sources)
+    if arguments.sources:
+        write_table(arguments.sources, difference, sources)
+    written = [str(path) for path in (arguments.output, arguments.sources, arguments.plot) if path]
     seconds["write"] = time.perf_counter() - begun
     seconds["total"] = time.perf_counter() - start
     say(arguments, difference, sources, device.name, seconds, written)
@@ -231,35 +231,20 @@ def write_plot(arguments: argparse.Namespace, difference: Any, sources: Any) -> 
         write_picture(arguments.plot, difference, sources)
 
 
-def in_file_order(difference: Any, threads: int) -> Any:
-    """The same, the bytes of its planes swapped where they lie into FITS's order; those it was given are used up.
+def difference_file(output: Path | None, made: Any, beside: Executor) -> Any:
+    """A context with the call that writes the difference and its sources, where that was asked for."""
+    if output is None:
+        return contextlib.nullcontext(lambda difference, sources: None)
+    from gpudiff.edges import fits_difference
 
-    By all threads, and once: astropy would swap each there and back.  A GPU's planes are left as they are.
-    """
-    import numpy as np
-
-    from gpudiff.arrays.parallel import over
-
-    def swapped(name: str) -> Any:
-        plane = getattr(difference, name)
-        return plane.byteswap(inplace=True).view(plane.dtype.newbyteorder(">"))
-
-    planes = "image", "variance", "mask", "score"
-    names = [name for name in planes if isinstance(getattr(difference, name), np.ndarray)]
-    return dataclasses.replace(difference, **dict(zip(names, over(swapped, names, threads), strict=True)))
+    return fits_difference.difference_file(output, made, beside)
 
 
-def write_outputs(arguments: argparse.Namespace, difference: Any, sources: Any) -> list[str]:
-    """Write the other outputs that were asked for; the paths of all.  Raises StoreFailed."""
-    if arguments.output:
-        from gpudiff.edges.fits_difference import write_difference
+def write_table(path: Path, difference: Any, sources: Any) -> None:
+    """The sources, with what they are of.  Raises StoreFailed."""
+    from gpudiff.edges.sources import write_sources
 
-        write_difference(arguments.output, difference, sources)
-    if arguments.sources:
-        from gpudiff.edges.sources import write_sources
-
-        write_sources(arguments.sources, sources, _meta(difference))
-    return [str(path) for path in (arguments.output, arguments.sources, arguments.plot) if path]
+    write_sources(path, sources, _meta(difference))
 
 
 def say(

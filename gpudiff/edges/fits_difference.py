@@ -1,19 +1,24 @@
 """A Difference to a FITS file that the field's viewers and pipelines read."""
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from astropy.io.fits import Card
+from astropy.io.fits import BinTableHDU, Card
 
 from gpudiff import __version__
+from gpudiff.edges.atomic import atomically
 from gpudiff.edges.fits import write_hdus
+from gpudiff.edges.fits_ahead import Ahead
 from gpudiff.edges.header import card, frame_cards
 from gpudiff.edges.sources import binary_table
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import DESCRIPTIONS
 from gpudiff.model.mask import cards as mask_cards
 from gpudiff.model.photometry import nanojansky
-from gpudiff.model.tables import Table
+from gpudiff.model.tables import DIASOURCE, Table
 
 
 def write_difference(path: str | Path, difference: Difference, sources: Table) -> None:
@@ -28,10 +33,42 @@ def write_difference(path: str | Path, difference: Difference, sources: Table) -
 
     Numbers that are not known (NaN) are undefined cards.  Raises StoreFailed.
     """
+    write_hdus(path, primary_cards(difference, sources), _planes(difference), _tables(difference))
+
+
+@contextmanager
+def difference_file(
+    path: str | Path, made: Difference, beside: Executor
+) -> Iterator[Callable[[Difference, Table], None]]:
+    """The same file by a call of what this yields, its planes having gone to disk `beside` what is done before.
+
+    made : the difference before it was searched: since then its mask has changed, and no other plane.  Of planes
+        on a GPU, and of compressed files, nothing is written before the call.
+
+    Raises StoreFailed.
+    """
+    if not (str(path).endswith(".fits") and isinstance(made.image, np.ndarray)):
+        yield lambda difference, sources: write_difference(path, difference, sources)
+        return
+    with atomically(path) as temporary, open(temporary, "wb") as file:
+        ahead = Ahead(file)
+        writing = beside.submit(ahead.write, primary_cards(made, Table.empty(DIASOURCE)), _planes(made))
+
+        def finish(difference: Difference, sources: Table) -> None:
+            writing.result()
+            cards, planes = primary_cards(difference, sources), _planes(difference)
+            ahead.finish(cards, planes, ("MASK",), _tables(difference))
+
+        try:
+            yield finish
+        finally:
+            writing.exception()
+
+
+def _tables(difference: Difference) -> list[BinTableHDU]:
     meta = {"unit": difference.science.frame.unit}
     named = (("QA", difference.cells), ("KERNEL_STARS", difference.stars))
-    tables = [binary_table(name, table, meta) for name, table in named if len(table)]
-    write_hdus(path, primary_cards(difference, sources), _planes(difference), tables)
+    return [binary_table(name, table, meta) for name, table in named if len(table)]
 
 
 def primary_cards(difference: Difference, sources: Table) -> list[Card]:

@@ -40,8 +40,8 @@ def subtract(
     device = (device or open_device(configuration)).frame()
     exposures = calibrate(science, configuration, device), calibrate(template, configuration, device)
     seconds = {"calibrate": time.perf_counter() - start}
-    made, sources = _subtract(*exposures, configuration, device)
-    return dataclasses.replace(made, seconds=seconds | made.seconds), sources
+    made = difference_exposures(*exposures, configuration, device)
+    return search(dataclasses.replace(made, seconds=seconds | made.seconds), configuration, device)
 
 
 def open_device(configuration: Configuration) -> Device:
@@ -49,28 +49,28 @@ def open_device(configuration: Configuration) -> Device:
     return device_named(configuration.match.device, configuration.match.gpu_memory)
 
 
-def subtract_exposures(
-    science: Exposure, template: Exposure, configuration: Configuration, device: Device | None = None
-) -> tuple[Difference, Table]:
-    """The same for frames that were calibrated already; the exposures' images are used up."""
-    return _subtract(science, template, configuration, (device or open_device(configuration)).frame())
-
-
-def _subtract(
+def difference_exposures(
     science: Exposure, template: Exposure, configuration: Configuration, device: Device
-) -> tuple[Difference, Table]:
-    """The same on a device for this frame."""
+) -> Difference:
+    """The difference of two exposures, not searched yet; their images are used up.
+
+    device : for this frame (`Device.frame`)
+    """
     start = time.perf_counter()
     device.hold(template.held, template.image, stays=True)
     device.hold(science.held, science.image)
     aligned = align(science, template, configuration, device)
     in_place = time.perf_counter()
     made = ALGORITHMS[configuration.match.algorithm](science, aligned, configuration, device)
-    differenced = time.perf_counter()
+    return dataclasses.replace(made, seconds={"align": in_place - start, **made.seconds})
+
+
+def search(made: Difference, configuration: Configuration, device: Device) -> tuple[Difference, Table]:
+    """(the difference with its mask and quality complete, the DIASources in it); no other plane changes.
+
+    device : the one that made it
+    """
+    start = time.perf_counter()
     marked, sources = detect(made, configuration, device)
-    seconds = {
-        "align": in_place - start,
-        **made.seconds,
-        "detect": time.perf_counter() - differenced,
-    }
+    seconds = {**marked.seconds, "detect": time.perf_counter() - start}
     return dataclasses.replace(marked, seconds=seconds, notes=(*marked.notes, *device.notes)), sources

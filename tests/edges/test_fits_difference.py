@@ -1,6 +1,7 @@
 """gpudiff.edges.fits_difference: the file that design and users' scripts rely on."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from gpudiff.edges.fits import read_frame
-from gpudiff.edges.fits_difference import write_difference
+from gpudiff.edges.fits_difference import difference_file, write_difference
 from gpudiff.model.errors import StoreFailed
 from gpudiff.model.mask import bit
 
@@ -92,4 +93,41 @@ def test_an_interrupted_write_leaves_neither_the_file_nor_a_part(
     monkeypatch.setattr("gpudiff.edges.fits.fits.HDUList.writeto", full)
     with pytest.raises(StoreFailed, match=r"d\.fits: cannot be written: No space left on device"):
         write_difference(tmp_path / "d.fits", made_difference, made_sources)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("notes", [(), ("a long note: " + "word " * 500,)])
+def test_planes_that_went_ahead_make_the_same_file(tmp_path, made_difference, made_sources, notes):
+    whole, ahead = tmp_path / "whole.fits", tmp_path / "ahead.fits"
+    difference = dataclasses.replace(made_difference, notes=(*made_difference.notes, *notes))
+    before = dataclasses.replace(made_difference, mask=np.zeros_like(difference.mask))
+    write_difference(whole, difference, made_sources)
+    with ThreadPoolExecutor(1) as beside, difference_file(ahead, before, beside) as write:
+        write(difference, made_sources)
+    assert ahead.read_bytes() == whole.read_bytes()
+
+
+def test_nothing_is_left_of_a_file_whose_search_fails(tmp_path, made_difference):
+    with (
+        pytest.raises(ZeroDivisionError),
+        ThreadPoolExecutor(1) as beside,
+        difference_file(tmp_path / "d.fits", made_difference, beside),
+    ):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_while_planes_go_ahead_is_told_by_the_file_s_name(
+    made_difference, made_sources, monkeypatch, tmp_path
+):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gpudiff.edges.fits_ahead.Ahead.write", full)
+    with (
+        pytest.raises(StoreFailed, match=r"d\.fits: cannot be written: No space left on device"),
+        ThreadPoolExecutor(1) as beside,
+        difference_file(tmp_path / "d.fits", made_difference, beside) as write,
+    ):
+        write(made_difference, made_sources)
     assert list(tmp_path.iterdir()) == []
