@@ -95,7 +95,8 @@ def match(
     first = _rounds(sample, design, shapes[0], settings.threads, 1)
     design = design.turned(*bases.turned(basis, psf_image, _mean_kernel(sample, first, shapes[0])))
     losses = [_predict(sample, design, shape, settings.threads) for shape in shapes] if len(shapes) > 1 else [0.0]
-    fit = _fit(sample, design, shapes[int(np.argmin(losses))], settings.threads, first)
+    shape = shapes[int(np.argmin(losses))]
+    fit = _fit(sample, design, shape, settings.threads, first if shape == shapes[0] else None)
     check_stars(fit.used, target.name)
     return fit
 
@@ -265,8 +266,9 @@ def clipped_round(
     )
 
 
-def _fit(sample: Sample, design: GaussianDesign, shape: Shape, threads: int, first: State) -> KernelFit:
-    state = _rounds(sample, design, shape, threads, ROUNDS - 1, first)
+def _fit(sample: Sample, design: GaussianDesign, shape: Shape, threads: int, first: State | None) -> KernelFit:
+    """first : after one round of this shape; one of another shape clips what this one would not."""
+    state = _rounds(sample, design, shape, threads, ROUNDS - (first is not None), first)
     kernel = kernel_of(state.solution, design.functions, shape.spatial_order, shape.background_order, sample.shape)
     held = held_back(state, sample.terms(shape.spatial_order, shape.background_order), [state.penalty])[0]
     return fit_of(kernel, len(design.functions), state, held)
