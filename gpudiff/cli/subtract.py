@@ -72,10 +72,13 @@ def run(arguments: argparse.Namespace) -> int:
             difference, sources = rate(*search(made, configuration, device), model)
             seconds |= _stages(difference.seconds, time.perf_counter() - begun)
             begun = time.perf_counter()
+            write_plot(arguments, difference, sources)
+            del made
+            exposures.clear()
+            difference = difference.alone()
+            table = beside.submit(write_table, arguments.sources, difference, sources)
             write(difference, sources)
-    write_plot(arguments, difference, sources)
-    if arguments.sources:
-        write_table(arguments.sources, difference, sources)
+        table.result()
     written = [str(path) for path in (arguments.output, arguments.sources, arguments.plot) if path]
     seconds["write"] = time.perf_counter() - begun
     seconds["total"] = time.perf_counter() - start
@@ -240,11 +243,12 @@ def difference_file(output: Path | None, made: Any, beside: Executor) -> Any:
     return fits_difference.difference_file(output, made, beside)
 
 
-def write_table(path: Path, difference: Any, sources: Any) -> None:
-    """The sources, with what they are of.  Raises StoreFailed."""
-    from gpudiff.edges.sources import write_sources
+def write_table(path: Path | None, difference: Any, sources: Any) -> None:
+    """The sources and what they are of, where that was asked for.  Raises StoreFailed."""
+    if path:
+        from gpudiff.edges.sources import write_sources
 
-    write_sources(path, sources, _meta(difference))
+        write_sources(path, sources, _meta(difference))
 
 
 def say(

@@ -19,32 +19,32 @@ class Ahead:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._places: dict[str, int] = {}
+        self._header = 0
+        self._written: set[str] = set()
 
-    def write(self, primary: list[fits.Card], planes: Planes) -> None:
-        """All of it, but tables.  The planes may be changed meanwhile: `finish` writes them again."""
-        self._file.seek(0)
-        self._file.write(_bytes([_primary(primary)]))
-        for name in planes:
-            self._places[name] = self._file.tell()
-            self._file.writelines(_image(name, *planes[name]))
-        self._file.truncate()
-
-    def finish(
-        self, primary: list[fits.Card], planes: Planes, changed: tuple[str, ...], tables: list[fits.BinTableHDU]
-    ) -> None:
-        """Write the primary header, the planes that changed, and the tables; all, where the header has grown."""
+    def begin(self, primary: list[fits.Card], planes: Planes) -> None:
+        """Write a primary header, of which the length is to stay, and the first planes."""
         head = _bytes([_primary(primary)])
-        if len(head) != min(self._places.values()):
-            self.write(primary, planes)
-        else:
-            self._file.seek(0)
-            self._file.write(head)
-            for name in changed:
-                self._file.seek(self._places[name])
-                self._file.writelines(_image(name, *planes[name]))
+        self._header = len(head)
+        self._file.write(head)
+        self._append(planes)
+
+    def finish(self, primary: list[fits.Card], planes: Planes, tables: list[fits.BinTableHDU]) -> None:
+        """Write the primary header again, the planes that are missing and the tables; all, if the header grew."""
+        head = _bytes([_primary(primary)])
+        if len(head) != self._header:
+            self._file.truncate(0)
+            self._written.clear()
+        self._file.seek(0)
+        self._file.write(head)
         self._file.seek(0, io.SEEK_END)
+        self._append(planes)
         self._file.write(_bytes([fits.PrimaryHDU(), *tables])[len(_bytes([fits.PrimaryHDU()])) :])
+
+    def _append(self, planes: Planes) -> None:
+        for name in [name for name in planes if name not in self._written]:
+            self._file.writelines(_image(name, *planes[name]))
+        self._written |= planes.keys()
 
 
 def _primary(cards: list[fits.Card]) -> fits.PrimaryHDU:

@@ -36,28 +36,36 @@ def write_difference(path: str | Path, difference: Difference, sources: Table) -
     write_hdus(path, primary_cards(difference, sources), _planes(difference), _tables(difference))
 
 
+AHEAD = "IMAGE", "VARIANCE"
+"""The first planes, which the search does not change.  More at that time would not pay: what the disk's cache
+takes up as a file is written is quickest taken from memory that was just freed, which is about as much."""
+
+
 @contextmanager
 def difference_file(
     path: str | Path, made: Difference, beside: Executor
 ) -> Iterator[Callable[[Difference, Table], None]]:
-    """The same file by a call of what this yields, its planes having gone to disk `beside` what is done before.
+    """`write_difference` by a call of what this yields; AHEAD goes to disk before it, `beside` what is done then.
 
-    made : the difference before it was searched: since then its mask has changed, and no other plane.  Of planes
-        on a GPU, and of compressed files, nothing is written before the call.
+    made : the difference before it was searched; its other planes are not held on to.  Of planes on a GPU, and of
+        compressed files, nothing is written before the call.
 
     Raises StoreFailed.
     """
-    if not (str(path).endswith(".fits") and isinstance(made.image, np.ndarray)):
+    plain = str(path).endswith(".fits") and isinstance(made.image, np.ndarray)
+    cards, planes = primary_cards(made, Table.empty(DIASOURCE)), _planes(made)
+    first = {name: planes[name] for name in AHEAD}
+    del made, planes
+    if not plain:
         yield lambda difference, sources: write_difference(path, difference, sources)
         return
     with atomically(path) as temporary, open(temporary, "wb") as file:
         ahead = Ahead(file)
-        writing = beside.submit(ahead.write, primary_cards(made, Table.empty(DIASOURCE)), _planes(made))
+        writing = beside.submit(ahead.begin, cards, first)
 
         def finish(difference: Difference, sources: Table) -> None:
             writing.result()
-            cards, planes = primary_cards(difference, sources), _planes(difference)
-            ahead.finish(cards, planes, ("MASK",), _tables(difference))
+            ahead.finish(primary_cards(difference, sources), _planes(difference), _tables(difference))
 
         try:
             yield finish

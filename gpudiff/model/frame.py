@@ -137,6 +137,11 @@ class Exposure:
         self.unusable[y, x] = True
         self.mask[y, x] |= bit(name)
 
+    def without_planes(self) -> "Exposure":
+        """The same with an image and a mask of its shape that take no memory: NaN and 0 everywhere."""
+        image, mask = (np.broadcast_to(value, self.shape) for value in (np.float32(np.nan), np.uint16(0)))
+        return dataclasses.replace(self, image=image, mask=mask, held="")
+
 
 @dataclass(frozen=True)
 class Quality:
@@ -216,3 +221,11 @@ class Difference:
     notes: tuple[str, ...] = ()
     cells: Table = field(default_factory=lambda: Table.empty(CELL))
     stars: Table = field(default_factory=lambda: Table.empty(KERNEL_STAR))
+
+    def alone(self) -> "Difference":
+        """The same without the planes of what it was made of: science, template and `matched`.
+
+        Their memory is free then, and what the disk's cache takes up as a file is written is quickest taken there.
+        """
+        science, template = self.science.without_planes(), self.template.without_planes()
+        return dataclasses.replace(self, science=science, template=template, matched=science.image)

@@ -123,7 +123,7 @@ def test_a_disk_that_is_full_while_planes_go_ahead_is_told_by_the_file_s_name(
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gpudiff.edges.fits_ahead.Ahead.write", full)
+    monkeypatch.setattr("gpudiff.edges.fits_ahead.Ahead.begin", full)
     with (
         pytest.raises(StoreFailed, match=r"d\.fits: cannot be written: No space left on device"),
         ThreadPoolExecutor(1) as beside,

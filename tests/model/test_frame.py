@@ -3,9 +3,11 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 
-from gpudiff.model.frame import FrameId, Observation
+from gpudiff.model.frame import Exposure, Frame, FrameId, Observation
+from gpudiff.model.plane import SmoothPlane
 
 
 def test_a_frame_is_known_by_visit_snap_and_detector():
@@ -34,3 +36,14 @@ def test_the_midpoint_is_between_start_and_end():
 
 def test_the_midpoint_of_unknown_times_is_unknown():
     assert math.isnan(Observation(FrameId(1, 0, 0), mjd_start_tai=61000.0).midpoint_mjd_tai)
+
+
+def test_an_exposure_without_planes_keeps_its_shape_and_no_memory():
+    plane = SmoothPlane(np.ones((1, 1)), (300, 200))
+    frame = Frame("a", Observation(FrameId(1, 0, 0)), np.empty((0, 0)))
+    made = Exposure(
+        frame, np.zeros((300, 200), np.float32), np.zeros((300, 200), np.uint16), plane, plane, 1.0, True
+    )
+    bare = made.without_planes()
+    assert (bare.shape, bare.mask.shape) == ((300, 200), (300, 200))
+    assert bare.image.strides == bare.mask.strides == (0, 0)
