@@ -43,8 +43,8 @@ class Line:
         self._ky = np.fft.fftfreq(self._size)[:, None]
         self._kx = np.fft.rfftfreq(self._size)[None]
         half = psf.shape[0] // 2
-        middle = np.exp(2j * np.pi * (self._ky + self._kx) * (half - side // 2))
-        self._spectrum = scipy.fft.rfft2(psf, s=(self._size, self._size)) * middle
+        down, across = (np.exp(2j * np.pi * k * (half - side // 2)) for k in (self._ky, self._kx))
+        self._spectrum = scipy.fft.rfft2(psf.astype(float), s=(self._size, self._size)) * (down * across)
 
     def images(self, places: np.ndarray, lines: np.ndarray) -> np.ndarray:
         """(P * L, side, side) float32, good to 1e-6 of the peak, of all (L, 2) length, angle as in `image` at the
@@ -62,7 +62,9 @@ class Line:
         radians = np.radians(angle)
         along = self._kx * np.cos(radians) + self._ky * np.sin(radians)
         down, across = np.exp(-2j * np.pi * y * self._ky), np.exp(-2j * np.pi * x * self._kx)
-        spectrum = self._spectrum * np.sinc(length * along) * down * across
+        spectrum = self._spectrum * (down * across)
+        if length:
+            spectrum *= np.sinc(length * along)
         return scipy.fft.irfft2(spectrum, s=(self._size, self._size))[: self._side, : self._side]
 
 
@@ -72,35 +74,61 @@ class Starts:
     def __init__(self, psf: np.ndarray, side: int):
         """psf, side : as Line takes them"""
         line = Line(psf, side)
-        middle = np.zeros((1, 2))
-        lines = np.array([(length, angle) for angle in range(0, 180, STEP) for length in LENGTHS])
-        self._points = line.images(np.array(PLACES), np.zeros((1, 2))).reshape(len(PLACES), -1)
-        self._trails = line.images(middle, lines).reshape(-1, len(LENGTHS), side * side)
+        angles = range(0, 180, STEP)
+        lines = np.array([(length, angle) for angle in angles for length in LENGTHS])
+        self._points = _Models(line.images(np.array(PLACES), np.zeros((1, 2))).reshape(len(PLACES), -1))
+        trails = line.images(np.zeros((1, 2)), lines).reshape(len(angles), len(LENGTHS), side, side)
+        self._trails = [_Models(each.reshape(len(LENGTHS), -1)) for each in trails]
+        self._moves = [_moves(angle) for angle in angles]
+        self._moved = [
+            _Models(np.array([_shifted(each[n // len(ALONG)], *move) for n, move in enumerate(moves)]))
+            for each, moves in zip(trails, self._moves, strict=True)
+        ]
 
     def best(self, data: np.ndarray, weight: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
         """(y, x, length, angle), each of four, of the strongest point, and of the strongest trail in the middle,
         at the point's place or moved along itself.  data, weight, angle : as fit_trail takes them"""
-        weighted = (weight * data).astype(np.float32)
-        y, x = place = PLACES[int(np.argmax(_powers(self._points, weight, weighted)))]
-        first, most = round(angle / STEP) - TURNS, round(max(ALONG) * max(LENGTHS))
-        planes = np.pad(np.stack([weight.astype(np.float32), weighted]), ((0, 0), (most, most), (most, most)))
-        height, width = data.shape
-        found = []
+        planes = np.stack([weight, weight * data]).astype(np.float32)
+        y, x = place = PLACES[int(np.argmax(self._points.powers(planes)))]
+        seen = np.array([_shifted(plane, -int(y), -int(x)).reshape(data.shape) for plane in planes])
+        first, found = round(angle / STEP) - TURNS, []
         for turn in range(first, first + 2 * TURNS + 1):
             turn %= len(self._trails)
-            down, across = np.sin(np.radians(STEP * turn)), np.cos(np.radians(STEP * turn))
-            for length, model in zip(LENGTHS, self._trails[turn], strict=True):
-                moved = ((round(part * length * down), round(part * length * across)) for part in ALONG)
-                for dy, dx in {place, *moved}:
-                    top, left = most + int(dy), most + int(dx)
-                    seen = planes[:, top : top + height, left : left + width]
-                    found.append((float(_powers(model[None], *seen)[0]), (dy, dx, length, STEP * turn)))
+            powers = self._trails[turn].powers(seen)
+            n = int(np.argmax(powers))
+            found.append((float(powers[n]), (*place, LENGTHS[n], STEP * turn)))
+            powers = self._moved[turn].powers(planes)
+            n = int(np.argmax(powers))
+            found.append((float(powers[n]), (*self._moves[turn][n], LENGTHS[n // len(ALONG)], STEP * turn)))
         return np.array([y, x, 0.0, 0.0]), np.array(max(found)[1], float)
 
 
-def _powers(models: np.ndarray, weight: np.ndarray, weighted: np.ndarray) -> np.ndarray:
-    """(M,) squared signal to noise of (M, S * S) models.  weighted : (S, S), the weights times the data"""
-    return (models @ weighted.ravel()) ** 2 / np.maximum(models**2 @ weight.ravel().astype(np.float32), 1e-30)
+class _Models:
+    """(M, S * S) float32 models and their squares."""
+
+    def __init__(self, models: np.ndarray):
+        self.models, self.squares = models, models**2
+
+    def powers(self, planes: np.ndarray) -> np.ndarray:
+        """(M,) squared signal to noise of each.  planes : (2, S, S) weights, and weights times data"""
+        weight, weighted = planes.reshape(2, -1)
+        return (self.models @ weighted) ** 2 / np.maximum(self.squares @ weight, 1e-30)
+
+
+def _moves(angle: float) -> list[tuple[int, int]]:
+    """(dy, dx) of the trails of each length at an angle, moved along themselves."""
+    down, across = np.sin(np.radians(angle)), np.cos(np.radians(angle))
+    return [(round(part * length * down), round(part * length * across)) for length in LENGTHS for part in ALONG]
+
+
+def _shifted(image: np.ndarray, dy: int, dx: int) -> np.ndarray:
+    """(S * S,) the image (S, S) moved by whole pixels, 0 where nothing comes from."""
+    height, width = image.shape
+    out = np.zeros_like(image)
+    out[max(dy, 0) : height + dy, max(dx, 0) : width + dx] = image[
+        max(-dy, 0) : height - dy, max(-dx, 0) : width - dx
+    ]
+    return out.ravel()
 
 
 def fit_trail(

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpudiff.arrays.measure import psf_stamps
+from gpudiff.arrays.measure import psf_stamps, weighed
 from gpudiff.arrays.ridges import along
-from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.trails import Starts, Trail, fit_trail
 from gpudiff.model.frame import Difference
-from gpudiff.model.kernel import PsfModel
 from gpudiff.model.mask import bit
 from gpudiff.science.judge import Shapes, sharper
 from gpudiff.science.psf import given
@@ -59,11 +57,15 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
     size = np.abs(difference.score[y, x])
     psf = given(difference.psf, difference.science.shape, difference.science.name)
     starts = Starts(difference.psf[len(difference.psf) // 2], 2 * HALF + 1) if candidates.any() else None
-    for n in np.nonzero(candidates)[0]:
+    rows = np.flatnonzero(candidates)
+    psfs = psf_stamps(psf.coefficients, psf.order, psf.shape, y[rows], x[rows])
+    cuts = weighed(difference.image, difference.variance, y[rows], x[rows], HALF)
+    for n, data, weight, profile in zip(rows, *cuts, psfs, strict=True):
         if found.doubled[n]:
             continue
-        others = y[:n][~found.doubled[:n]], x[:n][~found.doubled[:n]]
-        trail = _fit(difference, psf, int(y[n]), int(x[n]), float(shapes.angle[n]), starts, others)
+        before = np.flatnonzero(~found.doubled[:n])
+        weight = _away_from(weight, y[before] - y[n], x[before] - x[n], OTHERS * difference.quality.science_fwhm)
+        trail = fit_trail(data, weight, profile, float(shapes.angle[n]), LEAST_GAIN, starts)
         if trail is None or trail.gain < LEAST_GAIN or trail.chi2 > WORST:
             continue
         if not 0.5 * difference.quality.science_fwhm <= trail.length <= LONGEST:
@@ -74,30 +76,16 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
     return found
 
 
-def _fit(
-    difference: Difference,
-    model: PsfModel,
-    y: int,
-    x: int,
-    angle: float,
-    starts: Starts | None,
-    others: tuple[np.ndarray, np.ndarray],
-) -> Trail | None:
-    """others : (y, x) of brighter detections, no part of it: what lies within OTHERS of them tells nothing"""
-    at = np.array([y]), np.array([x])
+def _away_from(weight: np.ndarray, dy: np.ndarray, dx: np.ndarray, reach: float) -> np.ndarray:
+    """(P, P) weight of a stamp, 0 within `reach` px of brighter detections, which are no part of a trail.
+
+    dy, dx : (N,) int, where they are from the stamp's centre
+    """
     offset = np.arange(-HALF, HALF + 1)
-    rows, columns = y + offset, x + offset
-    inside = ((rows >= 0) & (rows < difference.image.shape[0]))[:, None]
-    inside = inside & (columns >= 0) & (columns < difference.image.shape[1])
-    data, variance = (stamps(plane, *at, HALF)[0] for plane in (difference.image, difference.variance))
-    known = inside & np.isfinite(data) & (variance > 0)
-    spoilt = OTHERS * difference.quality.science_fwhm
-    near = np.maximum(np.abs(others[0] - y), np.abs(others[1] - x)) < HALF + spoilt
-    for row, column in zip(others[0][near], others[1][near], strict=True):
-        known &= np.hypot((rows - row)[:, None], columns - column) > spoilt
-    weight = np.where(known, 1 / np.where(known, variance, 1), 0)
-    psf = psf_stamps(model.coefficients, model.order, model.shape, *at)[0]
-    return fit_trail(np.where(known, data, 0), weight, psf, angle, LEAST_GAIN, starts)
+    near = np.maximum(np.abs(dy), np.abs(dx)) < HALF + reach
+    for row, column in zip(dy[near], dx[near], strict=True):
+        weight = np.where(np.hypot((offset - row)[:, None], offset - column) > reach, weight, 0)
+    return weight
 
 
 def _stretched(difference: Difference, y: np.ndarray, x: np.ndarray, angle: np.ndarray) -> np.ndarray:
