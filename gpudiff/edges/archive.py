@@ -66,15 +66,19 @@ class Writer:
         first = file.end - len(marker) - int(lengths.sum())
         return Appended(file.end, first + np.cumsum(lengths) - lengths, lengths)
 
-    def sync(self, path: Path, size: int) -> None:
-        """Cut the file to what counts of it, have it and its name on disk, and close it; raises StoreFailed."""
+    def sync(self, path: Path, size: int, new: bool = True) -> None:
+        """Cut the file to what counts of it, have it on disk, and its name if it is `new`, and close it.
+
+        Raises StoreFailed.
+        """
         with _failing(path):
             file = self._file(path)
             try:
                 if not file.cut(size):
                     raise StoreFailed(f"{path}: expected at least {size} bytes, got {path.stat().st_size}")
                 file.sync()
-                folder.sync(path.parent)
+                if new:
+                    folder.sync(path.parent)
             finally:
                 self._close(path)
 

@@ -89,25 +89,24 @@ def _template(
 
     psfs : of the first cutouts, which have planes
     """
-    whole, places = b"", dict[str, int]()
+    pieces, at, places = list[bytes](), 0, dict[str, int]()
     image, plane = (">f4", (size, size)), (">i2", (size, size))
     world = card_images((key, value) for key, value in wcs.items() if key not in OWN_CARDS)
     for name, psf in zip_longest(KINDS, psfs):
         start = _start(name, size, unit)
         rest = world + b"END".ljust(80)
         rest += b" " * (-(len(start) + (160 if wcs else 0) + len(rest)) % BLOCK)
-        own = {f"{name} reference": len(start)} if wcs else {}
-        file = start + b" " * (160 if wcs else 0) + rest
-        own[name] = len(file)
-        file += _data(size * size * 4)
+        file = [("", start)]
+        file += [(f"{name} reference", b" " * 160)] if wcs else []
+        file += [("", rest), (name, _data(size * size * 4))]
         if psf is not None:
             for what, header, data in _planes(size, psf, unit):
-                file += header
-                own[f"{name} {what}"] = len(file)
-                file += data
-        lead = before(len(file))
-        places |= {what: len(whole) + len(lead) + at for what, at in own.items()}
-        whole += lead + file
+                file += [("", header), (f"{name} {what}", data)]
+        for what, piece in [("", before(sum(len(piece) for _, piece in file))), *file]:
+            pieces.append(piece)
+            places |= {what: at} if what else {}
+            at += len(piece)
+    whole = b"".join(pieces)
     places = {what: at for what, at in places.items() if not what.endswith("psf")}
     formats = [REFERENCE if "reference" in what else plane if "mask" in what else image for what in places]
     fields: Any = {
@@ -139,8 +138,8 @@ def _references(x: np.ndarray, y: np.ndarray, size: int, wcs: dict[str, Any]) ->
         for key, position in (("CRPIX1", x), ("CRPIX2", y))
     ]
     pairs = zip(*(column.tolist() for column in moved), strict=True)
-    cards = [_card("CRPIX1", one) + _card("CRPIX2", other) for one, other in pairs]
-    return np.array(cards, REFERENCE)
+    cards = [f"CRPIX1  = {one:>20.9f}".ljust(80) + f"CRPIX2  = {other:>20.9f}".ljust(80) for one, other in pairs]
+    return np.array([both.encode("ascii") for both in cards], REFERENCE)
 
 
 @lru_cache(64)
@@ -165,6 +164,7 @@ def _extension(name: str, bitpix: int, size: int, unit: str) -> bytes:
     return header + b" " * (-len(header) % BLOCK)
 
 
+@lru_cache(64)
 def _data(size: int) -> bytes:
     return b"\0" * (size + -size % BLOCK)
 
@@ -173,7 +173,3 @@ def _cards(cards: list[Any]) -> bytes:
     from astropy.io.fits import Header
 
     return Header(cards).tostring(sep="", endcard=False, padding=False).encode("ascii")
-
-
-def _card(key: str, value: float) -> bytes:
-    return f"{key:<8}= {value:>20.9f}".ljust(80).encode("ascii")

@@ -28,7 +28,7 @@ nothing but the answer's load.  The answer has status "done" or "failed".
 
 import math
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
@@ -323,13 +323,18 @@ def _decode_header(part: Any) -> Header:
 
 def _check_wcs(wcs: dict[str, Any], name: str) -> None:
     for key, value in wcs.items():
-        if not re.fullmatch("[A-Z0-9_-]{1,8}", key) or not isinstance(value, str | int | float):
+        if not _is_keyword(key) or not isinstance(value, str | int | float):
             raise BadMessage(f"{name}: wcs: expected FITS keywords and values, got {key!r}: {value!r}")
+
+
+@lru_cache(1024)
+def _is_keyword(key: str) -> bool:
+    return re.fullmatch("[A-Z0-9_-]{1,8}", key) is not None
 
 
 def _decode_table(part: Any, schema: tuple[Column, ...], name: str) -> Table:
     try:
-        table = pa.ipc.open_stream(part).read_all().combine_chunks()
+        table = pa.ipc.open_stream(part).read_all()
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BadMessage(f"{name}: not an Arrow stream: {error}") from None

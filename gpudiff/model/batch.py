@@ -1,11 +1,13 @@
 """DetectionBatch: what the differencer hands to the associator for one frame."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from gpudiff.model.frame import Observation
+from gpudiff.model.sky import Sky
 from gpudiff.model.tables import FORCED_SOURCE, Table
 
 
@@ -57,3 +59,11 @@ class DetectionBatch:
     sent_tai: float = float("nan")
     forced: Table = field(default_factory=lambda: Table.empty(FORCED_SOURCE))
     own: OwnPlanes | None = None
+
+    @cached_property
+    def jacobian(self) -> np.ndarray:
+        """(N, 2, 2) d(ra cos dec, dec) / d(x, y) at each source, degrees a pixel; NaN without a WCS.
+
+        Raises BadWcs.
+        """
+        return Sky(self.wcs).jacobian(self.sources["x"], self.sources["y"])

@@ -11,7 +11,6 @@ from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.forced import MadeUp
 from gpudiff.model.photometry import nanojansky
 from gpudiff.model.provenance import extend, step
-from gpudiff.model.sky import Sky
 from gpudiff.model.tables import FORCED_FLUXES, Table
 from gpudiff.science.solar_system import Sight, solar_system
 
@@ -81,7 +80,7 @@ def published(batch: DetectionBatch) -> Table:
     sources = batch.sources
     scale = nanojansky(batch.unit, batch.zero_point) or 1.0
     changed = {name: sources[name] * scale for name in FLUXES}
-    jacobian = 3600 * Sky(batch.wcs).jacobian(sources["x"], sources["y"])
+    jacobian = 3600 * batch.jacobian
     area = np.abs(jacobian[:, 0, 0] * jacobian[:, 1, 1] - jacobian[:, 0, 1] * jacobian[:, 1, 0])
     changed |= {name: sources[name] * area for name in MOMENTS}
     for what, whole in (("trail", 180), ("dipole", 360)):

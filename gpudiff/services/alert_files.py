@@ -33,7 +33,7 @@ class AlertFiles:
         for file in ledger.all_archive_files():
             archive.trim(path / file.name, file.size)
         self._writer, self._index = archive.Writer(), AlertIndex(path)
-        self._touched: set[str] = set()
+        self._touched: dict[str, bool] = {}  # whether nothing of it counted before
         self._to_index: list[tuple[str, Table]] = []
 
     def know(self, batches: Iterable[DetectionBatch]) -> None:
@@ -61,7 +61,7 @@ class AlertFiles:
                 yield "", Appended(0, np.empty(0, np.int64), np.empty(0, np.int64))
                 continue
             assert file is not None, "expected `know` before"
-            self._touched.add(file.name)
+            self._touched[file.name] = self._touched.get(file.name, False) or file.size == 0
             made = self._writer.append(self.path / file.name, file.size, schema_text(), alerts)
             file = file.grown(made.size)
             yield file.name, made
@@ -79,8 +79,8 @@ class AlertFiles:
 
     def sync(self) -> None:
         """Have the files that were touched on disk, as far as the ledger says that they count."""
-        for file in sorted(self._touched):
-            self._writer.sync(self.path / file, self._ledger.archive_file(file).size)
+        for file, new in sorted(self._touched.items()):
+            self._writer.sync(self.path / file, self._ledger.archive_file(file).size, new)
 
     def end(self) -> None:
         """Close the files, also those of a transaction that did not end."""

@@ -48,6 +48,7 @@ from gpudiff.services.storing import Storing
 from gpudiff.services.visits import Visits, obey
 
 Made = TypeVar("Made")
+Read = DetectionBatch | Answer
 MAX_BYTES = 4 << 30
 """Of one message; 65,536 sources with three cutouts of 51 x 51, variance and mask are 3 GB."""
 
@@ -131,9 +132,12 @@ class Associator:
         with self._committing():
             return self._take_one(batch)
 
-    def answers(self, messages: Sequence[Message]) -> list[Answer]:
-        """What to say to messages that are committed together, in their order.  Raises MustStop only."""
-        read = [self._read(message) for message in messages]
+    def answers(self, messages: Sequence[Message], read: Sequence[Read] | None = None) -> list[Answer]:
+        """What to say to messages that are committed together, in their order.  Raises MustStop only.
+
+        read : what `read` made of each as it came; None: they are read now
+        """
+        read = [self.read(message) for message in messages] if read is None else read
         self.archive.know([one for one in read if isinstance(one, DetectionBatch)])
         with self._committing():
             made = self._answer(messages, read)
@@ -141,6 +145,21 @@ class Associator:
         for answer in made:
             self.metrics.answered(answer.status, answer.error)
         return made
+
+    def read(self, message: Message) -> Read:
+        """The batch in a message, or the answer that refuses it.  Raises MustStop only.
+
+        What can be made of a frame without any other is made here, while the others of its group come.
+        """
+
+        def decode() -> DetectionBatch:
+            if message.cut:
+                raise BadMessage(f"detections: expected at most 16 parts and {MAX_BYTES} bytes")
+            batch = detections.decode(list(message.parts))
+            _ = batch.jacobian
+            return batch
+
+        return self._refusing(message, decode)
 
     def control(self, parts: Sequence[Any]) -> Answer:
         """Do what a control message says: announce a visit, give up a frame, release alerts."""
@@ -227,17 +246,7 @@ class Associator:
             self.metrics.committed(one.kinds, seconds, len(self.settling.sky))
             log.say("commit", one.frame, **one.kinds, latency_s=seconds)
 
-    def _read(self, message: Message) -> DetectionBatch | Answer:
-        """The batch in a message, or the answer that refuses it."""
-
-        def decode() -> DetectionBatch:
-            if message.cut:
-                raise BadMessage(f"detections: expected at most 16 parts and {MAX_BYTES} bytes")
-            return detections.decode(list(message.parts))
-
-        return self._refusing(message, decode)
-
-    def _answer(self, messages: Sequence[Message], read: Sequence[DetectionBatch | Answer]) -> list[Answer]:
+    def _answer(self, messages: Sequence[Message], read: Sequence[Read]) -> list[Answer]:
         """What to say to each: those that can be are taken together, in their order."""
         answers = {n: one for n, one in enumerate(read) if isinstance(one, Answer)}
         batches = {n: one for n, one in enumerate(read) if isinstance(one, DetectionBatch)}

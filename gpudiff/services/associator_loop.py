@@ -11,7 +11,7 @@ from gpudiff.edges.keys import server_keys
 from gpudiff.edges.transport import Received, Router, wait
 from gpudiff.model.config import Configuration
 from gpudiff.services import log
-from gpudiff.services.associator import MAX_BYTES, Associator, Message
+from gpudiff.services.associator import MAX_BYTES, Associator, Message, Read
 from gpudiff.services.monitor import Monitor, well
 from gpudiff.services.owners import SwitchedOff
 from gpudiff.services.sealing import Sealer
@@ -52,17 +52,22 @@ def serve(
         try:
             gc.freeze()  # what is there now stays: 0.05 s in the middle of a visit to find that out again
             associator.report("ready", router.endpoint)
+            reported = time.monotonic()
             ready(router.endpoint)
             while not stopping():
-                if not step(associator, router):
+                idle = not step(associator, router)
+                if idle:
                     associator.tick()
-                    wait([router], LISTEN_S)
                 _count_refused(associator, router)
                 _tell_of_filters(associator, switched_off)
                 sealer.turn(associator.visits.open())
                 if sealer.failed:
                     associator.counts["index not sealed"] = sealer.failed
-                associator.report("ready", router.endpoint)
+                if idle or time.monotonic() - reported > LISTEN_S:
+                    associator.report("ready", router.endpoint)
+                    reported = time.monotonic()
+                if idle:
+                    wait([router], LISTEN_S)
             associator.report("stopped", router.endpoint)
         finally:
             router.close()
@@ -77,6 +82,7 @@ def step(associator: Associator, router: Router) -> int:
     """Answer what waits, as many as may share a transaction; how many messages that were."""
     settings = associator.configuration.ledger
     received: list[Received] = []
+    batches, read = list[Received](), list[Read]()
     end = time.monotonic() + settings.group_s
     while len(received) < settings.group:
         message = router.receive(max_bytes=MAX_BYTES)
@@ -84,10 +90,12 @@ def step(associator: Associator, router: Router) -> int:
             break
         if message is not None:
             received.append(message)
+            if not (detections.is_control(message.parts) or detections.is_later(message.parts)):
+                batches.append(message)
+                read.append(associator.read(Message(message.parts, message.cut)))  # while the next one comes
     controls = [one for one in received if detections.is_control(one.parts)]
     later = [one for one in received if detections.is_later(one.parts)]
-    batches = [one for one in received if not (detections.is_control(one.parts) or detections.is_later(one.parts))]
-    answers = associator.answers([Message(one.parts, one.cut) for one in batches]) if batches else []
+    answers = associator.answers([Message(one.parts, one.cut) for one in batches], read) if batches else []
     answers += [associator.control(one.parts) for one in controls]
     answers += [associator.later(one.parts) for one in later]
     for one, answer in zip([*batches, *controls, *later], answers, strict=True):

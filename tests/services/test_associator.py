@@ -331,9 +331,9 @@ def test_batches_of_one_group_share_a_transaction_and_see_each_other(associator,
     synced = []
     sync = archive.Writer.sync
 
-    def noted(writer, path, size):
+    def noted(writer, path, size, new):
         synced.append(path.name)
-        sync(writer, path, size)
+        sync(writer, path, size, new)
 
     monkeypatch.setattr(archive.Writer, "sync", noted)
     messages = [Message(encode(batch)) for batch in (a_batch(2), a_batch(2, visit=8), a_batch(3, detector=5))]
