@@ -57,7 +57,7 @@ def speed(record: Record) -> str:
 
 def standard(record: Record) -> str:
     """The standard table: medians over the seeds, with verdicts."""
-    tables = record.get("tables")
+    tables = {size: record["tables"][size] for size in sorted(record.get("tables", ()), key=int)}
     if not tables:
         return ""
     head = ["", "goal"] + [f"{size} px (perfect)" for size in tables]
