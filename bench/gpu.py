@@ -204,7 +204,7 @@ def _bell(sigma: float, half: int) -> np.ndarray:
 
 
 def _whitener(u: float, v: float, size: int) -> tuple[np.ndarray, float]:
-    power = score_tiles.noise_power(_bell(1.5, 10), 20.0, 5.0, size)
+    power = score_tiles.noise_power(np.fft.rfft2(_bell(1.5, 10), (size, size)), 20.0, 5.0)
     return np.sqrt(power[0, 0] / power), float(power[0, 0] / score_tiles.mean_power(power, size))
 
 

@@ -26,12 +26,12 @@ SEEN = 8
 """Every so many rows and columns of a tile tell its typical variance."""
 
 
-def noise_power(kernel: np.ndarray, target: float, convolved: float, size: int) -> np.ndarray:
-    """(size, size // 2 + 1) power spectrum of the difference's noise; its mean is the variance of a pixel.
+def noise_power(kernel: np.ndarray, target: float, convolved: float) -> np.ndarray:
+    """(S, T) power of the difference's noise, of a kernel's half spectrum (S, T); the mean is a pixel's variance.
 
-    kernel : (K, K); target, convolved : sky variance of the two images, white
+    target, convolved : sky variance of the two images, white
     """
-    return target + convolved * np.abs(np.fft.rfft2(kernel, (size, size))) ** 2
+    return target + convolved * (kernel.real**2 + kernel.imag**2)
 
 
 def extra_power(correlation: np.ndarray, size: int) -> np.ndarray:

@@ -30,6 +30,7 @@ ALIASES = {
 }
 """Other spellings that are tried when Instrument leaves a keyword at its default."""
 TINY = 1e-300
+"""The least number above 0 that counts as one."""
 UNITS = {
     "gain": "electrons per image unit above 0",
     "read noise": "electrons, 0 or more",

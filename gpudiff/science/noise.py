@@ -11,7 +11,7 @@ from gpudiff.arrays.correlation import autocorrelation, of_kernel
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.quiet_sky import MEAN, sigmas
-from gpudiff.arrays.score_tiles import extra_power, mean_power, reach_of
+from gpudiff.arrays.score_tiles import extra_power, mean_power, noise_power, reach_of
 from gpudiff.arrays.tiles import tiles
 from gpudiff.model.kernel import MatchingKernel
 from gpudiff.science.pair import Roles
@@ -205,7 +205,7 @@ def whitener(
         y, x = (v + 1) * height / 2, (u + 1) * width / 2
         a, b = sky_variances(parts, y, x)
         spectrum = spectrum_at(y, x, size)
-        power = a + b * (spectrum.real**2 + spectrum.imag**2)
+        power = noise_power(spectrum, a, b)
         if noise.correlated:
             power = power * noise.ratio(size)
         level = mean_power(power, size)

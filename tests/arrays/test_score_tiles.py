@@ -23,7 +23,7 @@ def whiten_by(kernel, target, convolved):
     """whiten_at as `filters` wants it, for noise target + convolved seen through the kernel."""
 
     def whiten_at(u, v, size):
-        power = score_tiles.noise_power(kernel, target, convolved, size)
+        power = score_tiles.noise_power(np.fft.rfft2(kernel, (size, size)), target, convolved)
         return np.sqrt(power[0, 0] / power), float(power[0, 0] / score_tiles.mean_power(power, size))
 
     return whiten_at
@@ -145,7 +145,7 @@ def test_whitening_across_tile_borders_is_the_same_as_in_one_tile():
 
 def test_mean_power_is_the_variance_of_a_pixel():
     for size in (64, 75):
-        power = score_tiles.noise_power(KERNEL, TARGET, CONVOLVED, size)
+        power = score_tiles.noise_power(np.fft.rfft2(KERNEL, (size, size)), TARGET, CONVOLVED)
         expected = TARGET + CONVOLVED * (KERNEL**2).sum()
         assert score_tiles.mean_power(power, size) == pytest.approx(expected, rel=1e-9)
 
