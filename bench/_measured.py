@@ -35,9 +35,8 @@ def beside(record: Record) -> str:
         title = f"{name} {one['version']}".strip()
         body.append((title, f"{one['found']:.0f}", f"{one['fp']:.0f}", *cells, *cost))
     pairs = max(one["pairs"] for one in peers.values())
-    return (
-        f"{pairs} simulated pairs of 1024 x 1024 px, `bench/standard.py`, {where(record)}:\n\n{table(head, body)}"
-    )
+    said = "A simulated pair" if pairs == 1 else f"{pairs} simulated pairs"
+    return f"{said} of 1024 x 1024 px, `bench/standard.py`, {where(record)}:\n\n{table(head, body)}"
 
 
 def speed(record: Record) -> str:

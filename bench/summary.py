@@ -40,7 +40,7 @@ def beside_false(axes: Axes, record: dict[str, Any]) -> None:
     values = [peers[name]["fp"] for name in names]
     said = [f"{peers[name]['fp']:.0f} false, {peers[name]['found']:.0f} found" for name in names]
     pairs = max((peers[name]["pairs"] for name in names), default=0)
-    bars(axes, names, values, said, f"false detections in {pairs} pairs of 1024 px")
+    bars(axes, names, values, said, f"false detections, pairs of 1024 px: {pairs}")
 
 
 def beside_time(axes: Axes, record: dict[str, Any]) -> None:
