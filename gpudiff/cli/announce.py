@@ -31,11 +31,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from gpudiff.edges.announcer import announce
     from gpudiff.edges.next_visit import read_visits
-    from gpudiff.model.config import Configuration, load
+    from gpudiff.model.config import load
 
-    configuration = load(arguments.config) if arguments.config else Configuration()
     visits = list(read_visits(arguments.file, arguments.revision, arguments.horizon))
-    endpoint, tally = arguments.to or configuration.service.frames, Counter[str]()
+    endpoint, tally = arguments.to or load(arguments.config).service.frames, Counter[str]()
     for said in announce(endpoint, visits, arguments.timeout, arguments.key):
         tally[said["status"]] += 1
         if said["status"] == "refused":

@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from gpudiff.model.config import Configuration, load
+from gpudiff.model.config import load
 
 DESCRIPTION = """\
 Takes detections from differencers over ZeroMQ. In DIR it keeps ledger.sqlite (detections, objects, states),
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gpudiff.services.associator_loop import serve
     from gpudiff.services.settings import one_associator
 
-    configuration = load(arguments.config) if arguments.config else Configuration()
+    configuration = load(arguments.config)
     endpoint = one_associator(arguments.detections, configuration.service)
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):

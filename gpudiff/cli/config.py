@@ -24,9 +24,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """0; raises BadConfiguration."""
     from gpudiff.edges.sinks import check
-    from gpudiff.model.config import Configuration, load, to_toml
+    from gpudiff.model.config import load, to_toml
 
-    configuration = load(arguments.file) if arguments.file else Configuration()
+    configuration = load(arguments.file)
     for url in configuration.service.sinks:
         check(url)
     if not arguments.check:

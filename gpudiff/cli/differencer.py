@@ -33,14 +33,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from gpudiff.edges.keys import warning
-    from gpudiff.model.config import Configuration, load, override
+    from gpudiff.model.config import load, override
     from gpudiff.model.errors import BadConfiguration
     from gpudiff.services import log
     from gpudiff.services.differencer import Differencer
     from gpudiff.services.settings import Settings
 
     log.start("differencer", arguments.log)
-    configuration = load(arguments.config) if arguments.config else Configuration()
+    configuration = load(arguments.config)
     if arguments.workers is not None:
         configuration = override(configuration, "service", workers=arguments.workers)
     service = configuration.service

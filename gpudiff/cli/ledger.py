@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print, or ask the associator; 0 when it could be done."""
     from gpudiff.model.errors import BadConfiguration
 
-    configuration = load(arguments.config) if arguments.config else Configuration()
+    configuration = load(arguments.config)
     if arguments.what == "visits":
         return _visits(arguments.directory, configuration)
     if arguments.visit is None:

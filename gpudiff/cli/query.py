@@ -115,9 +115,7 @@ def print_table(names: list[str], rows: list[tuple[Any, ...]]) -> None:
 
     table = Table(*names, box=None)
     for row in rows:
-        table.add_row(
-            *("" if one is None else f"{one:.10g}" if isinstance(one, float) else str(one) for one in row)
-        )
+        table.add_row(*map(_text, row))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 

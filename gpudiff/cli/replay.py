@@ -71,10 +71,10 @@ class Printed:
 def _sink(url: str | None, config: Path | None) -> Any:
     if url is None:
         return Printed()
-    from gpudiff.model.config import Configuration, load
+    from gpudiff.model.config import load
     from gpudiff.services.outlets import sink_of
 
-    return sink_of(url, (load(config) if config else Configuration()).security)
+    return sink_of(url, load(config).security)
 
 
 def _with_progress(total: int, work: Any) -> Any:

@@ -24,13 +24,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from gpudiff.model.config import Configuration, load
+    from gpudiff.model.config import load
     from gpudiff.model.errors import BadConfiguration, NoTemplate
     from gpudiff.services import log
     from gpudiff.services.run import Options, Supervisor
 
     log.start("run", arguments.log)
-    service = (load(arguments.config) if arguments.config else Configuration()).service
+    service = load(arguments.config).service
     if service.associators:
         raise BadConfiguration("[service] associators: `gpudiff run` has one; start the programs one by one")
     if not arguments.templates.is_dir():

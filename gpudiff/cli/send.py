@@ -39,9 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from gpudiff.cli.progress import bars
     from gpudiff.edges.client import FrameClient
-    from gpudiff.model.config import Configuration, load
+    from gpudiff.model.config import load
 
-    configuration = load(arguments.config) if arguments.config else Configuration()
+    configuration = load(arguments.config)
     endpoint = arguments.to or configuration.service.frames
     tally, start = Tally(), time.monotonic()
     with (

@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gpudiff.edges.standing import as_dict, standing
     from gpudiff.model.config import load
 
-    store = load(arguments.config).ledger.store if arguments.config else "sqlite"
+    store = load(arguments.config).ledger.store
     found = standing(arguments.directory, store)
     if arguments.json:
         print(json.dumps(as_dict(found), indent=1))

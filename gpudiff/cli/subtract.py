@@ -94,7 +94,7 @@ def configuration_of(arguments: argparse.Namespace) -> Configuration:
     from gpudiff.model.config import load, override
 
     check_numbers(arguments)
-    configuration = load(arguments.config) if arguments.config else Configuration()
+    configuration = load(arguments.config)
     for section, keys in OVERRIDES.items():
         values = {key: getattr(arguments, key) for key in keys if getattr(arguments, key) is not None}
         configuration = override(configuration, section, **values)

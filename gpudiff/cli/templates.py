@@ -30,10 +30,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from gpudiff.cli.progress import bars
-    from gpudiff.model.config import Configuration, load
+    from gpudiff.model.config import load
     from gpudiff.services.template_builder import build
 
-    configuration = load(arguments.config) if arguments.config else Configuration()
+    configuration = load(arguments.config)
     with bars("building") as (move,):
         built = build(arguments.frames, arguments.output, configuration, arguments.tiles, move)
     for name, reason in built.refused.items():

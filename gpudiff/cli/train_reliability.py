@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, write, say how good it is; 0."""
     from gpudiff.edges.reliability_model import write_model
-    from gpudiff.model.config import Configuration, load
+    from gpudiff.model.config import load
     from gpudiff.model.errors import BadConfiguration
     from gpudiff.model.reliability import BASELINE
     from gpudiff.science.reliability import calibrated
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if not arguments.nights and arguments.scenes < 1:
         raise BadConfiguration("expected a NIGHT or --scenes N to train on")
-    configuration = load(arguments.config) if arguments.config else Configuration()
+    configuration = load(arguments.config)
     samples: list[Sample] = []
     if arguments.scenes:
         samples += scenes_sample(arguments.scenes, arguments.seed, arguments.size, configuration)

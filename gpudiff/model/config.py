@@ -262,14 +262,15 @@ REGIONS = ("service", "associators")
 ODD = {("service", "cutout_size")}
 
 
-def load(path: str | Path) -> Configuration:
-    """The configuration in a TOML file.
+def load(path: str | Path | None) -> Configuration:
+    """The configuration in a TOML file; None: the defaults.
 
     Raises BadConfiguration for a file that is absent or not TOML, and as `from_tables` does.
     """
+    if path is None:
+        return Configuration()
     try:
-        text = Path(path).read_bytes()
-        tables = tomllib.loads(text.decode())
+        tables = tomllib.loads(Path(path).read_bytes().decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadConfiguration(f"{path}: expected a TOML file: {error}") from None
     return from_tables(tables, str(path))

@@ -158,7 +158,6 @@ class WorkerPool:
         self._limit_s = PATIENCE_LEASES * service.lease_s
         self._numbers = itertools.count()
         self._deaths_in_a_row = 0
-        self.restarts = 0
         self.workers = [self._start() for _ in range(settings.workers)]
 
     def _start(self) -> WorkerProcess:
@@ -194,7 +193,6 @@ class WorkerPool:
         self._deaths_in_a_row += not dead.ready
         if self._deaths_in_a_row >= DEATHS_IN_A_ROW:
             raise MustStop(f"expected workers that start, {DEATHS_IN_A_ROW} died while starting, status {status}")
-        self.restarts += 1
         self.workers.append(self._start())
         return status
 
