@@ -20,6 +20,8 @@ LAST_WORDS_MS = 2000
 """How long receipts sent just before a socket is closed may take to leave."""
 RECEIPTS_WAITING = 1000
 """Small messages that may wait for a client that does not read; more are dropped, the client asks again."""
+SENT_AHEAD = 1000
+"""Messages of a client that may wait for the other end."""
 
 PUBLISHER_RESTS_S = 60.0
 """How long a publisher that waited in vain for a subscriber does not wait again."""
@@ -30,6 +32,8 @@ REFUSALS: dict[int, str] = {
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "no key",  # whoever hangs up first
 }
 """Why a connection is refused."""
+REFUSED = sum(REFUSALS)
+"""Those events, or-ed."""
 
 
 @dataclass(frozen=True)
@@ -106,28 +110,14 @@ class Socket:
             return None
 
 
-class Router(Socket):
-    """A bound ROUTER: many clients, each answered by the name ZeroMQ gave its connection."""
+class Bound(Socket):
+    """A bound socket; with keys only those with an allowed one come in, over tcp (CURVE; a Unix socket's folder
+    guards that one)."""
 
-    def __init__(
-        self, endpoint: str, backlog: int = 100, max_part_bytes: int = -1, keys: ServerKeys | None = None
-    ):
-        """backlog : messages read ahead a client; max_part_bytes : a larger part ends the connection.
-
-        keys : only clients with an allowed key come in, over tcp (CURVE; a Unix socket's folder guards that one)
-        """
-        guard = Guard(keys) if keys and endpoint.startswith("tcp://") else None
-        self._guard = guard
-        super().__init__(
-            zmq.ROUTER,
-            guard.context if guard else None,
-            ROUTER_MANDATORY=1,
-            LINGER=LAST_WORDS_MS,
-            RCVHWM=backlog,
-            SNDHWM=RECEIPTS_WAITING,
-            MAXMSGSIZE=max_part_bytes,
-            **(guard.options if guard else {}),
-        )
+    def __init__(self, kind: int, endpoint: str, keys: ServerKeys | None, **options: Any):
+        self._guard = guard = Guard(keys) if keys and endpoint.startswith("tcp://") else None
+        options |= {"LINGER": LAST_WORDS_MS, **(guard.options if guard else {})}
+        super().__init__(kind, guard.context if guard else None, **options)
         if guard:
             guard.watch(self._socket)
         self.endpoint = self._bind(endpoint)
@@ -140,8 +130,19 @@ class Router(Socket):
             super().close()
 
     def refused(self) -> Counter[str]:
-        """Connections refused since last asked, by reason (REFUSALS); {} where nobody asks for keys."""
+        """Connections refused since last asked, by reason (REFUSALS), {} without keys; for any thread."""
         return self._guard.refused() if self._guard else Counter()
+
+
+class Router(Bound):
+    """A bound ROUTER: many clients, each answered by the name ZeroMQ gave its connection."""
+
+    def __init__(
+        self, endpoint: str, backlog: int = 100, max_part_bytes: int = -1, keys: ServerKeys | None = None
+    ):
+        """backlog : messages read ahead a client; max_part_bytes : a larger part ends the connection"""
+        limits = {"RCVHWM": backlog, "SNDHWM": RECEIPTS_WAITING, "MAXMSGSIZE": max_part_bytes}
+        super().__init__(zmq.ROUTER, endpoint, keys, ROUTER_MANDATORY=1, **limits)
 
     def receive(self, max_parts: int = 16, max_bytes: int = 1 << 40) -> Received | None:
         """The next message, or None when there is none; parts beyond a limit are read and thrown away."""
@@ -170,45 +171,14 @@ class Router(Socket):
             raise
 
 
-class Publisher(Socket):
+class Publisher(Bound):
     """A bound PUB: one message, first part the topic, to all subscribers that asked for it."""
 
-    def __init__(
-        self,
-        endpoint: str,
-        backlog: int,
-        patience_s: float,
-        keys: ServerKeys | None = None,
-    ):
-        """backlog : messages that may wait for a subscriber; patience_s : how long a full one is waited for.
-
-        keys : only subscribers with an allowed key come in, over tcp
-        """
-        self._guard = Guard(keys) if keys and endpoint.startswith("tcp://") else None
-        super().__init__(
-            zmq.PUB,
-            self._guard.context if self._guard else None,
-            LINGER=LAST_WORDS_MS,
-            SNDHWM=backlog,
-            SNDTIMEO=int(patience_s * 1000),
-            XPUB_NODROP=1,
-            **(self._guard.options if self._guard else {}),
-        )
+    def __init__(self, endpoint: str, backlog: int, patience_s: float, keys: ServerKeys | None = None):
+        """backlog : messages that may wait for a subscriber; patience_s : how long a full one is waited for"""
+        waits = {"SNDHWM": backlog, "SNDTIMEO": int(patience_s * 1000), "XPUB_NODROP": 1}
+        super().__init__(zmq.PUB, endpoint, keys, **waits)
         self._patient_from = 0.0
-        if self._guard:
-            self._guard.watch(self._socket)
-        self.endpoint = self._bind(endpoint)
-
-    def refused(self) -> Counter[str]:
-        """As of a Router; for any thread."""
-        return self._guard.refused() if self._guard else Counter()
-
-    def close(self) -> None:
-        """Close; what was just sent may take LINGER to leave."""
-        if self._guard:
-            self._guard.close(self._socket)
-        else:
-            super().close()
 
     def send(self, parts: Sequence[Part]) -> bool:
         """Whether all who asked for it get the message.
@@ -245,10 +215,7 @@ class Guard:
 
     def watch(self, guarded: zmq.Socket) -> None:
         """Note the refusals of the socket from now on."""
-        events = 0
-        for event in REFUSALS:
-            events |= event
-        guarded.monitor("inproc://refused", events)
+        guarded.monitor("inproc://refused", REFUSED)
         self._socket = self.context.socket(zmq.PAIR)
         self._socket.setsockopt(zmq.RCVHWM, 0)  # a full one would hold up ZeroMQ's own thread
         self._socket.connect("inproc://refused")
@@ -290,7 +257,7 @@ class Dealer(Socket):
     connected : whether the other end was there when its connection was last looked at
     """
 
-    def __init__(self, endpoint: str, backlog: int = 1000, keys: ClientKeys | None = None):
+    def __init__(self, endpoint: str, keys: ClientKeys | None = None):
         """keys : with which to connect over tcp, where the other end asks for them"""
         options: dict[str, Any] = {}
         if keys and endpoint.startswith("tcp://"):
@@ -298,15 +265,13 @@ class Dealer(Socket):
             options |= {"CURVE_PUBLICKEY": keys.public, "CURVE_SECRETKEY": keys.secret}
         super().__init__(
             zmq.DEALER,
-            SNDHWM=backlog,
+            SNDHWM=SENT_AHEAD,
             RECONNECT_IVL=RECONNECT_MS,
             RECONNECT_IVL_MAX=RECONNECT_MAX_MS,
             **options,
         )
         self.endpoint, self.refused, self.connected = endpoint, "", False
-        events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-        for event in REFUSALS:
-            events |= event
+        events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | REFUSED
         address = f"inproc://dealer-{uuid.uuid4()}"  # an address is given back some time after its socket closed
         self._socket.monitor(address, events)
         self._monitor: zmq.Socket = zmq.Context.instance().socket(zmq.PAIR)
@@ -321,7 +286,7 @@ class Dealer(Socket):
         super().close()
 
     def send(self, parts: Sequence[Part]) -> bool:
-        """Whether the message was queued: False when as many as the backlog wait already."""
+        """Whether the message was queued: False when SENT_AHEAD wait already."""
         return self._send(parts)
 
     def receive(self, timeout_s: float) -> list[memoryview] | None:
