@@ -107,7 +107,7 @@ def _matched(arguments: argparse.Namespace) -> Iterator[tuple[Any, Any, Any]]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    from gpudiff.model.filters import KINDS
+    from gpudiff.model.association import KINDS
     from gpudiff.model.tables import flag_names
 
     numbers = [f"{row['ra']:.6f}", f"{row['dec']:+.6f}", f"{row['psfFlux']:.6g}", f"{row['snr']:.1f}"]

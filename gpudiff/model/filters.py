@@ -8,8 +8,6 @@ from gpudiff.model.provenance import canonical, digest
 
 VERSION = "1"
 """Of the language that `where` is written in: part of each filter's step of provenance."""
-KINDS = "known", "tonight", "moving", "new"
-"""What `kind` says in an expression, by its number in model.association."""
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gpudiff.model.association import KINDS
 from gpudiff.model.errors import BadFilter
-from gpudiff.model.filters import KINDS, TYPES
+from gpudiff.model.filters import TYPES
 from gpudiff.model.tables import FLAGS, Table, flag
 
 LONGEST = 1000

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from gpudiff.edges.archive import read
+from gpudiff.model.association import KINDS
 from gpudiff.model.errors import UnreadableFile
-from gpudiff.model.filters import KINDS
 from gpudiff.model.outgoing import OUTGOING
 from gpudiff.model.tables import Table
 

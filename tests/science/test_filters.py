@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gpudiff.model import association
+from gpudiff.model.association import KINDS
 from gpudiff.model.errors import BadFilter
-from gpudiff.model.filters import KINDS
 from gpudiff.model.outgoing import OUTGOING
 from gpudiff.model.tables import Table, flag
 from gpudiff.science.filters import OutOfTime, columns_of, compile_expression, matches
