@@ -24,7 +24,8 @@ from gpudiff.edges.alert_archive import AlertArchive
 from gpudiff.edges.alert_index import AlertIndex
 from gpudiff.edges.alert_segment import pixel_ranges, pixels
 from gpudiff.edges.avro_rows import encode_rows
-from gpudiff.model.alert_index import INDEX, AlertQuery, Cone, separation
+from gpudiff.model.alert_index import INDEX, AlertQuery, Cone
+from gpudiff.model.sky import separation
 from gpudiff.model.tables import Table
 
 VISIT, BLOCK, TRIES, RADIUS = 10_000, 50, 200, 60.0

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpudiff.model.sky import separation
 from gpudiff.model.tables import Column, Table
 
 INDEX: tuple[Column, ...] = (
@@ -62,17 +63,6 @@ class AlertQuery:
             far = separation(rows["ra"], rows["dec"], self.cone.ra, self.cone.dec)
             good &= far <= self.cone.radius
         return good
-
-
-def separation(ra: np.ndarray, dec: np.ndarray, ra0: float, dec0: float) -> np.ndarray:
-    """Arcsec along the great circle between positions in degrees; right at the poles and for small angles.
-
-    Haversines (Sinnott 1984), NaN where a position is.
-    """
-    phi, phi0 = np.radians(dec), np.radians(dec0)
-    square = np.sin((phi - phi0) / 2) ** 2
-    square += np.cos(phi) * np.cos(phi0) * np.sin(np.radians(ra - ra0) / 2) ** 2
-    return 3600 * np.degrees(2 * np.arcsin(np.sqrt(np.clip(square, 0, 1))))
 
 
 def night_of(mjd_tai: float) -> int:

@@ -149,9 +149,19 @@ def _check_numbers(cards: dict[str, Any]) -> None:
             raise BadWcs(f"expected a FITS WCS, got {key} = {value!r:.40}, which is no number")
 
 
+def separation(ra: np.ndarray, dec: np.ndarray, ra0: float, dec0: float) -> np.ndarray:
+    """(N,) arcsec along the great circle to a place; degrees in, NaN where a position is."""
+    return 3600 * np.degrees(2 * np.arcsin(np.sqrt(np.clip(_haversine(ra, dec, ra0, dec0), 0, 1))))
+
+
 def within(ra: np.ndarray, dec: np.ndarray, ra0: float, dec0: float, radius: float) -> np.ndarray:
     """(N,) bool: at most `radius` degrees (up to 90) from a place, on the great circle."""
-    dec_rad, dec0_rad = np.radians(dec), np.radians(dec0)
-    half = np.sin((dec_rad - dec0_rad) / 2) ** 2
-    half += np.cos(dec_rad) * np.cos(dec0_rad) * np.sin(np.radians(ra - ra0) / 2) ** 2
-    return half <= np.sin(np.radians(radius) / 2) ** 2
+    return _haversine(ra, dec, ra0, dec0) <= np.sin(np.radians(radius) / 2) ** 2
+
+
+def _haversine(ra: np.ndarray, dec: np.ndarray, ra0: float, dec0: float) -> np.ndarray:
+    """Square of the sine of half the angle: right at the poles and for small angles (Sinnott 1984)."""
+    phi, phi0 = np.radians(dec), np.radians(dec0)
+    square = np.sin((phi - phi0) / 2) ** 2
+    square += np.cos(phi) * np.cos(phi0) * np.sin(np.radians(ra - ra0) / 2) ** 2
+    return square

@@ -13,8 +13,9 @@ from gpudiff.edges.alert_blocks import ArchiveReader
 from gpudiff.edges.alert_index import FAN, AlertIndex
 from gpudiff.edges.alert_segment import SORTED, pixel_ranges, pixels
 from gpudiff.edges.avro_rows import encode_rows
-from gpudiff.model.alert_index import INDEX, PLACED, AlertQuery, Cone, night_of, separation
+from gpudiff.model.alert_index import INDEX, PLACED, AlertQuery, Cone, night_of
 from gpudiff.model.errors import StoreFailed, UnreadableFile
+from gpudiff.model.sky import separation
 from gpudiff.model.tables import Table
 
 EVERYTHING = AlertQuery()
