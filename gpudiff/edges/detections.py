@@ -38,7 +38,7 @@ import pyarrow as pa
 from gpudiff.model.batch import DetectionBatch, OwnPlanes
 from gpudiff.model.errors import BadMessage, MissingKey
 from gpudiff.model.forced import MadeUp
-from gpudiff.model.frame import FrameId, Observation
+from gpudiff.model.frame import TIMES_AND_ANGLES, FrameId, Observation
 from gpudiff.model.tables import DIASOURCE, FORCED_SOURCE, Column, Table
 
 MAGIC = b"GDD2"
@@ -46,15 +46,6 @@ ANSWER_MAGIC = b"GDA1"
 CONTROL_MAGIC = b"GDV1"
 LATER_MAGIC = b"GDL1"
 PARTS = 8, 11
-OBSERVATION_TIMES = (
-    "mjd_start_tai",
-    "mjd_end_tai",
-    "readout_end_tai",
-    "exposure_s",
-    "boresight_ra",
-    "boresight_dec",
-    "rotation_deg",
-)
 
 
 class Header(msgspec.Struct):
@@ -126,7 +117,7 @@ def encode(batch: DetectionBatch) -> list[Any]:
         snap=observation.frame.snap,
         detector=observation.frame.detector,
         band=observation.band,
-        **{name: float(getattr(observation, name)) for name in OBSERVATION_TIMES},
+        **{name: float(getattr(observation, name)) for name in TIMES_AND_ANGLES},
         count=len(batch.sources),
         cutouts_shape=list(cutouts.shape),
         psf_shape=list(psf.shape),
@@ -179,7 +170,7 @@ def decode(parts: list[Any]) -> DetectionBatch:
     psf = _decode_array(parts[4], header.psf_shape, f"{name}: psf")
     if psf.ndim != 2 or psf.shape[0] != psf.shape[1]:
         raise BadMessage(f"{name}: psf is {psf.shape}, expected (P, P)")
-    times = {key: _or_nan(getattr(header, key)) for key in OBSERVATION_TIMES}
+    times = {key: _or_nan(getattr(header, key)) for key in TIMES_AND_ANGLES}
     return DetectionBatch(
         observation=Observation(frame, header.band, **times),
         sources=sources,

@@ -22,7 +22,7 @@ from gpudiff.edges.wire_header import (
 )
 from gpudiff.model.clock import tai_now
 from gpudiff.model.errors import BadMessage, BadPsf, ChecksumMismatch, LostSegment
-from gpudiff.model.frame import Frame, FrameId, Observation
+from gpudiff.model.frame import TIMES_AND_ANGLES, Frame, FrameId, Observation
 from gpudiff.model.provenance import with_digest
 
 MAX_PARTS = 2 + 3
@@ -198,17 +198,6 @@ def frame_in(envelope: Envelope) -> Frame:
             calibrated=header.calibrated,
         )
     )
-
-
-TIMES_AND_ANGLES = (
-    "mjd_start_tai",
-    "mjd_end_tai",
-    "readout_end_tai",
-    "exposure_s",
-    "boresight_ra",
-    "boresight_dec",
-    "rotation_deg",
-)
 
 
 def _planes_sent(header: Header, parts: Sequence[Part]) -> dict[str, Part]:

@@ -45,6 +45,10 @@ class Observation:
         return 0.5 * (self.mjd_start_tai + self.mjd_end_tai)
 
 
+TIMES_AND_ANGLES = tuple(one.name for one in dataclasses.fields(Observation) if one.name not in ("frame", "band"))
+"""The numbers of an Observation."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """Pixels as they came from a file or a message: read, not yet judged.
