@@ -11,12 +11,12 @@ import msgspec
 
 from gpudiff.edges.control import CONTROL, sizes
 from gpudiff.edges.control import decode as decode_control
+from gpudiff.model.clock import UNIX_EPOCH_MJD
 from gpudiff.model.errors import BadMessage, InputRejected, MissingKey, UnreadableFile, WrongCoordinates
 from gpudiff.model.next_visit import HORIZONS, NAN, NextVisit
 
 ANNOUNCE = b"GDN1"
 MAX_BYTES = 1 << 16
-UNIX_MJD = 40587.0
 ICRS, SKY = (2, "ICRS"), (2, "SKY")
 """The coordinate and the rotation system that are understood: Rubin's numbers, and their names."""
 REQUIRED = ("visit", "revision", "horizon", "position", "coordinateSystem", "rotationSystem", "cameraAngle")
@@ -209,8 +209,8 @@ def _or_none(value: float) -> float | None:
 
 def _to_mjd(seconds: float | None) -> float:
     """MJD TAI of TAI seconds counted as Unix time is, Rubin's way."""
-    return NAN if seconds is None else UNIX_MJD + seconds / 86400
+    return NAN if seconds is None else UNIX_EPOCH_MJD + seconds / 86400
 
 
 def _to_unix(mjd: float) -> float | None:
-    return (mjd - UNIX_MJD) * 86400 if math.isfinite(mjd) else None
+    return (mjd - UNIX_EPOCH_MJD) * 86400 if math.isfinite(mjd) else None

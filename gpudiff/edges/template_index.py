@@ -161,7 +161,7 @@ class TemplateIndex:
 
     def within(self, ra: float, dec: float, radius: float, band: str) -> list[Entry]:
         """The templates whose circles touch a circle on the sky (degrees), the nearest first."""
-        cells = [int(cell) for cell in cone(ra, dec, radius)]
+        cells = healpix.cone(ra, dec, radius, NSIDE).tolist()
         found: dict[str, Entry] = {}
         for start in range(0, len(cells), BATCH):
             some = cells[start : start + BATCH]
@@ -203,7 +203,7 @@ class TemplateIndex:
         for path, *_, x, y, z, radius, _, error in rows:
             if not error and radius == radius:
                 ra, dec = np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y)))
-                pairs = [(int(cell), path) for cell in cone(ra, dec, np.degrees(radius))]
+                pairs = [(cell, path) for cell in healpix.cone(ra, dec, np.degrees(radius), NSIDE).tolist()]
                 self._lines.executemany("insert into cell values(?, ?)", pairs)
 
     def _forget(self, paths: list[str]) -> None:
@@ -243,11 +243,6 @@ def cells_of(ra: np.ndarray, dec: np.ndarray) -> list[int]:
     """The HEALPix cells of positions that are finite."""
     known = np.isfinite(ra) & np.isfinite(dec)
     return np.unique(healpix.cells(ra[known], dec[known], NSIDE)).tolist()
-
-
-def cone(ra: float, dec: float, radius: float) -> np.ndarray:
-    """The HEALPix cells that a circle touches, perhaps one or two beside it.  Degrees."""
-    return healpix.cone(ra, dec, radius, NSIDE)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:

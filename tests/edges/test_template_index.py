@@ -2,7 +2,6 @@
 
 import os
 
-import numpy as np
 import pytest
 from small_templates import frame
 
@@ -83,15 +82,6 @@ def test_templates_are_found_across_ra_0_and_at_the_poles(index, ra, dec):
     index.refresh()
     assert names(index.near(footprint_of(moved))) == ["a.fits"]
     assert names(index.within(ra, dec, 0.1, "r")) == ["a.fits"]
-
-
-def test_cells_of_a_cone_hold_every_point_in_it():
-    rng = np.random.default_rng(1)
-    for ra, dec in ((10.0, 20.0), (0.0, 89.9), (359.99, -0.01)):
-        turn, away = rng.uniform(0, 2 * np.pi, 500), 0.3 * np.sqrt(rng.uniform(0, 1, 500))
-        y = np.clip(dec + away * np.cos(turn), -90, 90)
-        x = ra + away * np.sin(turn) * (dec < 80) / np.cos(np.radians(y))
-        assert set(template_index.cells_of(x % 360, y)) <= set(map(int, template_index.cone(ra, dec, 0.31)))
 
 
 def test_a_digest_is_remembered_for_the_file_that_was_read(index):
