@@ -280,7 +280,7 @@ def main() -> int:
     real = isinstance(launcher, Cuda)
     document["ceilings"] = ceilings(launcher) if real else {}
     document["kernels"] = []
-    for batch in (1, RAFT):
+    for batch in (1, RAFT if real else 2):
         document["kernels"] += kernels(launcher, options.size, batch, options.half, options.repeats)
         if real:
             ms = peers.by_ffts(launcher, options.size, batch)
