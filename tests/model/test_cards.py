@@ -1,5 +1,7 @@
 """FITS cards written without astropy are those that astropy reads."""
 
+import re
+
 import pytest
 from astropy.io.fits import Header
 from hypothesis import given
@@ -7,11 +9,14 @@ from hypothesis import strategies as st
 
 from gpudiff.model.cards import card_images
 
+READ_WRONG = re.compile("' */")
+"""Such a text astropy 8.0.2 writes right, its quote doubled, and reads as if it ended there."""
+TEXTS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=80).map(str.rstrip)
 VALUES = st.one_of(
     st.booleans(),
     st.integers(-(10**18), 10**18),
     st.floats(allow_nan=False, allow_infinity=False),
-    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=80).map(str.rstrip),
+    TEXTS.filter(lambda text: not READ_WRONG.search(text)),
 )
 KEYS = st.from_regex(r"\A[A-Z][A-Z0-9_]{0,7}\Z").filter(lambda key: key not in ("END", "COMMENT", "HISTORY"))
 
