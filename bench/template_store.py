@@ -23,9 +23,9 @@ from gpudiff.edges.fits import read_frame, write_frame
 from gpudiff.edges.template_index import TemplateIndex, circle
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.model.config import Configuration, Instrument
-from gpudiff.model.footprint import Footprint, sample_pixels, unit_vectors
+from gpudiff.model.footprint import Footprint, sample_pixels
 from gpudiff.model.frame import Frame, FrameId, Observation
-from gpudiff.model.sky import Sky
+from gpudiff.model.sky import Sky, unit_vectors
 from gpudiff.science.calibrate import calibrate
 
 SHAPE = 4000, 4072

@@ -7,7 +7,7 @@ import numpy as np
 
 from gpudiff.edges.object_store import ObjectStore
 from gpudiff.model.errors import UnreadableFile
-from gpudiff.model.footprint import unit_vectors
+from gpudiff.model.sky import unit_vectors
 from gpudiff.model.tables import Column, Table
 
 POSITION: tuple[Column, ...] = (

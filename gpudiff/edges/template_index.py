@@ -23,10 +23,10 @@ from gpudiff.edges.fits_structure import check_structure
 from gpudiff.edges.header import Cards, observation, wcs_keywords
 from gpudiff.model.config import Instrument
 from gpudiff.model.errors import NotAnImage, StoreFailed
-from gpudiff.model.footprint import Footprint, unit_vectors
+from gpudiff.model.footprint import Footprint
 from gpudiff.model.frame import FrameId
 from gpudiff.model.provenance import canonical, digest
-from gpudiff.model.sky import Sky
+from gpudiff.model.sky import Sky, angles, unit_vectors
 
 SUFFIXES = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fts")
 NOT_IMAGES = (*MASK, *VARIANCE, *PSF, *WEIGHT)
@@ -202,7 +202,7 @@ class TemplateIndex:
         self._lines.executemany(f"insert into template values({marks})", rows)
         for path, *_, x, y, z, radius, _, error in rows:
             if not error and radius == radius:
-                ra, dec = np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y)))
+                ra, dec = map(float, angles(np.array([x, y, z])))
                 pairs = [(cell, path) for cell in healpix.cone(ra, dec, np.degrees(radius), NSIDE).tolist()]
                 self._lines.executemany("insert into cell values(?, ?)", pairs)
 

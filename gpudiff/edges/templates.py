@@ -10,9 +10,9 @@ from gpudiff.edges.fits import read_frame
 from gpudiff.edges.template_index import Entry, TemplateIndex
 from gpudiff.model.config import Instrument
 from gpudiff.model.errors import NoTemplate
-from gpudiff.model.footprint import Footprint, sample_pixels, unit_vectors
+from gpudiff.model.footprint import Footprint, sample_pixels
 from gpudiff.model.frame import Frame
-from gpudiff.model.sky import Sky
+from gpudiff.model.sky import Sky, angles, unit_vectors
 
 CACHE_BYTES = 2 << 30
 QUICK_S, RARELY = 0.1, 20
@@ -141,8 +141,7 @@ def _looked_for(wanted: Footprint) -> str:
     if wanted.points is None:
         height, width = wanted.shape
         return f"detector {wanted.detector}, {width} x {height} px, {band} (it has no WCS)"
-    x, y, z = unit_vectors(*wanted.points).mean(axis=0)
-    ra, dec = np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))
+    ra, dec = angles(unit_vectors(*wanted.points).mean(axis=0))
     return f"ra {ra:.4f}, dec {dec:+.4f} {band}"
 
 

@@ -71,9 +71,3 @@ def to_sky(x_deg: Any, y_deg: Any, ra: float, dec: float, rotation_deg: float) -
     ahead = np.cos(tilt) - eta * np.sin(tilt)
     east = np.degrees(np.arctan2(xi, ahead))
     return (ra + east) % 360, np.degrees(np.arctan2(np.sin(tilt) + eta * np.cos(tilt), np.hypot(xi, ahead)))
-
-
-def unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-    """(N, 3) unit vectors of degrees."""
-    ra_rad, dec_rad = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(dec_rad) * np.cos(ra_rad), np.cos(dec_rad) * np.sin(ra_rad), np.sin(dec_rad)], axis=-1)

@@ -149,6 +149,18 @@ def _check_numbers(cards: dict[str, Any]) -> None:
             raise BadWcs(f"expected a FITS WCS, got {key} = {value!r:.40}, which is no number")
 
 
+def unit_vectors(ra: Any, dec: Any) -> np.ndarray:
+    """(..., 3) unit vectors of (...) degrees."""
+    ra_rad, dec_rad = np.radians(ra), np.radians(dec)
+    return np.stack([np.cos(dec_rad) * np.cos(ra_rad), np.cos(dec_rad) * np.sin(ra_rad), np.sin(dec_rad)], axis=-1)
+
+
+def angles(direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(ra, dec), (...) degrees, of (..., 3) vectors of any length."""
+    x, y, z = np.moveaxis(direction, -1, 0)
+    return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))
+
+
 def separation(ra: np.ndarray, dec: np.ndarray, ra0: float, dec0: float) -> np.ndarray:
     """(N,) arcsec along the great circle to a place; degrees in, NaN where a position is."""
     return 3600 * np.degrees(2 * np.arcsin(np.sqrt(np.clip(_haversine(ra, dec, ra0, dec0), 0, 1))))

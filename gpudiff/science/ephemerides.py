@@ -11,6 +11,7 @@ import erfa
 import numpy as np
 
 from gpudiff.arrays.zone_join import ARCSEC
+from gpudiff.model.sky import angles
 from gpudiff.model.tables import PREDICTED, Table
 from gpudiff.science.orbits import GAUSS, MJD_ZERO, propagate
 
@@ -194,9 +195,3 @@ def _directions(coefficients: np.ndarray, scaled: np.ndarray) -> np.ndarray:
     """(T, 3, N) at (T,) times, -1 to 1."""
     values = np.polynomial.chebyshev.chebvander(scaled, DEGREE)
     return (coefficients.reshape(-1, DEGREE + 1) @ values.T).reshape(-1, 3, len(scaled)).T
-
-
-def angles(direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Right ascension and declination, (N,) degrees, of (N, 3) vectors."""
-    x, y, z = direction.T
-    return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))

@@ -10,8 +10,9 @@ import numpy as np
 
 from gpudiff.model.alert import SOLAR_SYSTEM
 from gpudiff.model.association import Association
+from gpudiff.model.sky import angles, unit_vectors
 from gpudiff.model.tables import Table
-from gpudiff.science.ephemerides import AU_A_DAY, AU_KM, Night, Site, angles, observer
+from gpudiff.science.ephemerides import AU_A_DAY, AU_KM, Night, Site, observer
 from gpudiff.science.orbits import GAUSS
 
 KM_S = AU_KM / 86400
@@ -95,7 +96,7 @@ def solar_system(sources: Table, association: Association, seen: Sight | None = 
     moving = association.ss_object_ids != 0
     found, ids = sources.take(moving), association.ss_object_ids[moving]
     columns = {c.name: np.full(len(found), _nothing(c.dtype), c.dtype) for c in SOLAR_SYSTEM}
-    icrs = _vector(found["ra"], found["dec"])
+    icrs = unit_vectors(found["ra"], found["dec"])
     columns |= {"diaSourceId": found["diaSourceId"], "ssObjectId": ids}
     columns["eclLambda"], columns["eclBeta"] = angles(icrs @ ECLIPTIC.T)
     columns["galLon"], columns["galLat"] = angles(icrs @ GALACTIC.T)
@@ -153,8 +154,8 @@ def _offsets(found: Table, seen: Sight, row: np.ndarray, sources: Table) -> dict
     rate = _rates(there, here, toward, away)
     with np.errstate(invalid="ignore"):
         along, across = (rate[name] / rate["ephRate"] for name in ("ephRateRa", "ephRateDec"))
-    close = _vector(sources["ra"], sources["dec"]) @ toward.T
-    own = np.sum(_vector(found["ra"], found["dec"]) * toward, 1)
+    close = unit_vectors(sources["ra"], sources["dec"]) @ toward.T
+    own = np.sum(unit_vectors(found["ra"], found["dec"]) * toward, 1)
     return {
         "ephOffset": np.hypot(east, north),
         "ephOffsetRa": east,
@@ -168,11 +169,6 @@ def _offsets(found: Table, seen: Sight, row: np.ndarray, sources: Table) -> dict
 def _between(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """(N,) degrees between vectors, exact for small angles too."""
     return np.degrees(np.arctan2(np.linalg.norm(np.cross(one, other), axis=1), np.sum(one * other, 1)))
-
-
-def _vector(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-    lon, lat = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], 1)
 
 
 def _nothing(dtype: str) -> float | str:

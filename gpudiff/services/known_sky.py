@@ -4,7 +4,7 @@ import numpy as np
 
 from gpudiff.edges.object_store import ObjectStore
 from gpudiff.model.association import MOVING, NEW, Association
-from gpudiff.model.sky import within
+from gpudiff.model.sky import angles, unit_vectors, within
 from gpudiff.model.tables import DIAOBJECT, LOOSE, Table, concatenate
 from gpudiff.science.associate import NEIGHBOURHOOD
 from gpudiff.science.neighbours import Neighbours
@@ -160,13 +160,9 @@ class KnownSky:
 
 def circle(ra: np.ndarray, dec: np.ndarray, margin: float) -> tuple[float, float, float]:
     """Centre and radius, degrees, of a circle that holds every place with a margin."""
-    alpha, delta = np.radians(ra), np.radians(dec)
-    places = np.stack([np.cos(delta) * np.cos(alpha), np.cos(delta) * np.sin(alpha), np.sin(delta)], -1)
-    x, y, z = middle = places.mean(0)
+    places = unit_vectors(ra, dec)
+    middle = places.mean(0)
     chord = np.linalg.norm(places - middle / np.linalg.norm(middle), axis=1).max()
     radius = np.degrees(2 * np.arcsin(min(chord / 2, 1.0))) + margin
-    return (
-        float(np.degrees(np.arctan2(y, x)) % 360),
-        float(np.degrees(np.arctan2(z, np.hypot(x, y)))),
-        float(radius),
-    )
+    at_ra, at_dec = angles(middle)
+    return float(at_ra), float(at_dec), float(radius)

@@ -19,7 +19,7 @@ from gpudiff.model.config import Configuration
 from gpudiff.model.errors import InputRejected, StoreFailed, UnreadableFile
 from gpudiff.model.footprint import Footprint, sample_pixels
 from gpudiff.model.frame import Exposure, Frame
-from gpudiff.model.sky import Sky
+from gpudiff.model.sky import Sky, angles
 from gpudiff.model.tables import Table
 from gpudiff.science.calibrate import calibrate
 from gpudiff.science.coadd import Layer, coadd, empty_grid, on_grid
@@ -156,8 +156,7 @@ def _place(entry: Entry) -> str:
     """Where its middle lies, for a file's name."""
     if not entry.sky:
         return f"visit{entry.frame.visit}"
-    x, y, z = entry.centre
-    ra, dec = np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))
+    ra, dec = angles(entry.centre)
     return f"{ra:08.4f}{dec:+08.4f}"
 
 
