@@ -4,6 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +19,16 @@ from gpudiff.services.monitor import Monitor, Probe, well
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
 FORCED = "sources", "deferred", "made_up", "dropped"
+GAUGES = (
+    ("at_a_time", "frames_at_a_time", "frames that workers may have at work, fewer where GPU memory is short"),
+    ("away", "frames_away", "frames that wait for an associator that is away"),
+    ("clients", "clients", "clients with frames in hand"),
+    ("free", "credits", "frames that clients with frames in hand may still send"),
+    ("bytes", "bytes_in_hand", "bytes of frames in hand, beside shared memory"),
+    ("room", "bytes_room", "bytes that frames in hand may have at most"),
+    ("put_off", "forced_waiting", "frames whose forced photometry is to be made up"),
+)
+"""Key in status.json, name, meaning."""
 
 
 class LoadMetrics:
@@ -39,17 +50,7 @@ class LoadMetrics:
 
 
 class Metrics:
-    """Counters of one differencer.
-
-    gpudiff_frames_total{status}, gpudiff_rejections_total{error}, gpudiff_dead_letters_total,
-    gpudiff_worker_restarts_total, gpudiff_connections_refused_total{reason}, gpudiff_stage_seconds{stage},
-    gpudiff_frame_latency_seconds (a frame's arrival to its commit), gpudiff_frames_in_flight,
-    gpudiff_frames_queued, gpudiff_next_visits_total{status}, gpudiff_template_loads_total{when},
-    gpudiff_forced_sources_total, gpudiff_forced_deferred_total, gpudiff_forced_made_up_total,
-    gpudiff_forced_dropped_total, gpudiff_forced_waiting (frames), gpudiff_failures_total{error},
-    gpudiff_leases_expired_total, gpudiff_frames_at_a_time, gpudiff_frames_away, gpudiff_clients, gpudiff_credits,
-    gpudiff_bytes_in_hand, gpudiff_bytes_room, and those of LoadMetrics.
-    """
+    """Counters of one differencer; services/OPERATIONS.md lists the names."""
 
     def __init__(self, endpoint: str):
         """endpoint : where clients send frames, shown in status.json."""
@@ -64,60 +65,27 @@ class Metrics:
         self._written: dict[str, Any] = {}
         self._monitor: Monitor | None = None
         self.registry = registry = CollectorRegistry()
-        self._frames_total = Total("gpudiff_frames", "receipts by status", ["status"], registry=registry)
-        self._rejections = Total("gpudiff_rejections", "rejected frames by error", ["error"], registry=registry)
-        self._failures = Total(
-            "gpudiff_failures", "frames to be sent again by error", ["error"], registry=registry
-        )
-        self._dead_letters = Total("gpudiff_dead_letters", "frames kept as dead letters", registry=registry)
-        self._restarts = Total("gpudiff_worker_restarts", "workers started again", registry=registry)
-        self._refused_total = Total(
-            "gpudiff_connections_refused", "connections not let in", ["reason"], registry=registry
-        )
-        self._stages = Histogram(
-            "gpudiff_stage_seconds",
-            "time of one frame in a stage",
-            ["stage"],
-            registry=registry,
-            buckets=SECONDS,
-        )
-        self._latency = Histogram(
-            "gpudiff_frame_latency_seconds", "arrival to commit", registry=registry, buckets=SECONDS
-        )
-        self._visits_total = Total("gpudiff_next_visits", "announcements", ["status"], registry=registry)
-        self._loads_total = Total("gpudiff_template_loads", "templates of frames", ["when"], registry=registry)
-        self._forced_total = Total("gpudiff_forced_sources", "forced fluxes", registry=registry)
-        self._deferred_total = Total(
-            "gpudiff_forced_deferred", "frames whose forced photometry was put off", registry=registry
-        )
-        self._made_up_total = Total(
-            "gpudiff_forced_made_up", "frames whose forced photometry was made up", registry=registry
-        )
-        self._dropped_total = Total(
-            "gpudiff_forced_dropped", "frames whose forced photometry never will be", registry=registry
-        )
+        total, gauge = partial(Total, registry=registry), partial(Gauge, registry=registry)
+        seconds = partial(Histogram, registry=registry, buckets=SECONDS)
+        self._frames_total = total("gpudiff_frames", "receipts by status", ["status"])
+        self._rejections = total("gpudiff_rejections", "rejected frames by error", ["error"])
+        self._failures = total("gpudiff_failures", "frames to be sent again by error", ["error"])
+        self._dead_letters = total("gpudiff_dead_letters", "frames kept as dead letters")
+        self._restarts = total("gpudiff_worker_restarts", "workers started again")
+        self._refused_total = total("gpudiff_connections_refused", "connections not let in", ["reason"])
+        self._stages = seconds("gpudiff_stage_seconds", "time of one frame in a stage", ["stage"])
+        self._latency = seconds("gpudiff_frame_latency_seconds", "arrival to commit")
+        self._visits_total = total("gpudiff_next_visits", "announcements", ["status"])
+        self._loads_total = total("gpudiff_template_loads", "templates of frames", ["when"])
+        self._forced_total = total("gpudiff_forced_sources", "forced fluxes")
+        self._deferred_total = total("gpudiff_forced_deferred", "frames whose forced photometry was put off")
+        self._made_up_total = total("gpudiff_forced_made_up", "frames whose forced photometry was made up")
+        self._dropped_total = total("gpudiff_forced_dropped", "frames whose forced photometry never will be")
         self._load = LoadMetrics(registry)
-        self._in_flight = Gauge("gpudiff_frames_in_flight", "frames in hand", registry=registry)
-        self._queued = Gauge("gpudiff_frames_queued", "frames no worker has yet", registry=registry)
-        self._overdue = Total(
-            "gpudiff_leases_expired", "frames taken from a worker that took too long", registry=registry
-        )
-        self._more = {
-            name: Gauge(f"gpudiff_{metric}", text, registry=registry)
-            for name, metric, text in (
-                (
-                    "at_a_time",
-                    "frames_at_a_time",
-                    "frames that workers may have at work, fewer where GPU memory is short",
-                ),
-                ("away", "frames_away", "frames that wait for an associator that is away"),
-                ("clients", "clients", "clients with frames in hand"),
-                ("free", "credits", "frames that clients with frames in hand may still send"),
-                ("bytes", "bytes_in_hand", "bytes of frames in hand, beside shared memory"),
-                ("room", "bytes_room", "bytes that frames in hand may have at most"),
-                ("put_off", "forced_waiting", "frames whose forced photometry is to be made up"),
-            )
-        }
+        self._in_flight = gauge("gpudiff_frames_in_flight", "frames in hand")
+        self._queued = gauge("gpudiff_frames_queued", "frames no worker has yet")
+        self._overdue = total("gpudiff_leases_expired", "frames taken from a worker that took too long")
+        self._more = {key: gauge(f"gpudiff_{name}", text) for key, name, text in GAUGES}
 
     def serve(self, where: str | int, alive: Probe = well, ready: Probe = well) -> int:
         """Offer the counters, /healthz and /readyz at "[HOST:]PORT"; the port (a free one for 0)."""
