@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from astropy.io import fits
-from small_pair import NEW, SIZE, field, render, save
+from small_pair import HEADER as CARDS
+from small_pair import NEW, SIZE, WCS, field, render, save
 
 from gpudiff.edges.fits import read_frame
 from gpudiff.edges.template_index import read_entry
@@ -14,17 +15,7 @@ from gpudiff.science.subtract import subtract
 from gpudiff.services import template_builder
 from gpudiff.services.template_builder import build, by_footprint, by_tile
 
-WCS = {
-    "CTYPE1": "RA---TAN",
-    "CTYPE2": "DEC--TAN",
-    "CRVAL1": 150.0,
-    "CRVAL2": 2.2,
-    "CRPIX1": SIZE / 2 + 0.5,
-    "CRPIX2": SIZE / 2 + 0.5,
-    "CD1_1": -0.2 / 3600,
-    "CD2_2": 0.2 / 3600,
-}
-HEADER = {"GAIN": 1.6, "RDNOISE": 5.0, "SATURATE": 60000.0, "DETECTOR": 3, "FILTER": "r"}
+HEADER = CARDS | {"FILTER": "r"}
 SETTINGS = override(Configuration(), "match", threads=1)
 
 
