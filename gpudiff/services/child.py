@@ -32,7 +32,7 @@ class Child:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            preexec_fn=_ending_with_its_parent(),
+            preexec_fn=ending_with_its_parent(signal.SIGTERM),
         )
         self._lines: queue.Queue[str | None] = queue.Queue()
         assert self._process.stdout is not None
@@ -83,12 +83,12 @@ class Child:
         return status
 
 
-def _ending_with_its_parent() -> Callable[[], None] | None:
-    """What the child does first: ask Linux for SIGTERM when its parent dies, however it dies (prctl(2))."""
+def ending_with_its_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """What a child does first: ask Linux for this signal when its parent dies, however it dies (prctl(2))."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+    return lambda: prctl(PR_SET_PDEATHSIG, int(number))
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """`gpudiff run`: a differencer and an associator as child processes, watched, restarted, stopped in order."""
 
-import ctypes
 import os
 import selectors
 import signal
@@ -22,6 +21,7 @@ from gpudiff.model.errors import (
     NeighbourLost,
 )
 from gpudiff.services import log
+from gpudiff.services.child import ending_with_its_parent
 
 START_S = 60.0
 """A child that has not said that it is ready by then is broken."""
@@ -31,7 +31,6 @@ DEATHS, WITHIN_S = 5, 60.0
 """A child that dies this often within this time is not started again."""
 ON_PURPOSE = (2, 3, 4)
 """Exit statuses of a child that refuses its command line or input, or must stop: a new start cannot help."""
-PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -60,7 +59,8 @@ class Program:
             stdout=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,  # the terminal's Ctrl-C is ours alone: children are stopped in order
-            preexec_fn=_ending_with_its_parent(),
+            # on SIGTERM a differencer waits for its associator, which ends too, and bars the port to a new start
+            preexec_fn=ending_with_its_parent(signal.SIGKILL),
         )
         line = self._first_line().strip()
         words = line.split()
@@ -250,12 +250,3 @@ def _lock(directory: Path) -> int:
     if held is None:
         raise BadConfiguration(f"{directory}: expected a directory no other `gpudiff run` uses")
     return held
-
-
-def _ending_with_its_parent() -> Callable[[], None]:
-    """What a child does first: ask Linux to kill it when its parent dies, however it dies (prctl(2)).
-
-    SIGTERM would have a differencer wait for its associator, which ends too, and bar the port to a new start.
-    """
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
