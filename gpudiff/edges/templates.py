@@ -10,7 +10,7 @@ from gpudiff.edges.fits import read_frame
 from gpudiff.edges.template_index import Entry, TemplateIndex
 from gpudiff.model.config import Instrument
 from gpudiff.model.errors import NoTemplate
-from gpudiff.model.footprint import Footprint, sample_pixels
+from gpudiff.model.footprint import Footprint
 from gpudiff.model.frame import Frame
 from gpudiff.model.sky import Sky, angles, unit_vectors
 
@@ -117,9 +117,7 @@ class TemplateStore:
 def footprint_of(frame: Frame) -> Footprint:
     """What a template for the frame must cover."""
     observation, shape = frame.observation, (int(frame.image.shape[0]), int(frame.image.shape[1]))
-    sky = Sky(frame.wcs)
-    points = sky.to_sky(*sample_pixels(shape)) if sky else None
-    return Footprint(observation.frame.detector, observation.band, shape, points)
+    return Footprint.of(Sky(frame.wcs), shape, observation.band, observation.frame.detector)
 
 
 def covered(wanted: Footprint, entry: Entry) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from gpudiff.model.scene import FocalPlane
+from gpudiff.model.sky import Sky
 
 SAMPLES = 8
 """A footprint is judged on SAMPLES x SAMPLES points of the frame."""
@@ -23,6 +24,11 @@ class Footprint:
     band: str
     shape: tuple[int, int]
     points: tuple[np.ndarray, np.ndarray] | None
+
+    @classmethod
+    def of(cls, sky: Sky, shape: tuple[int, int], band: str, detector: int) -> "Footprint":
+        """That of an image of this shape and WCS."""
+        return cls(detector, band, shape, sky.to_sky(*sample_pixels(shape)) if sky else None)
 
     @property
     def corners(self) -> tuple[np.ndarray, np.ndarray]:

@@ -101,7 +101,7 @@ def by_footprint(entries: list[Entry]) -> Iterator[Plan]:
     waiting = list(entries)
     while waiting:
         seed = waiting[0]
-        wanted = footprint(seed.sky, seed.shape, seed.band, seed.frame.detector)
+        wanted = Footprint.of(seed.sky, seed.shape, seed.band, seed.frame.detector)
         share = {entry.path: covered(wanted, entry) for entry in entries if entry.band == seed.band}
         share[seed.path] = 1.0
         waiting = [entry for entry in waiting if share.get(entry.path, 0.0) < SAME]
@@ -125,7 +125,7 @@ def by_tile(entries: list[Entry], nside: int) -> Iterator[Plan]:
         for cell in map(int, cells):
             ra, dec = (float(a) for a in pix2ang(nside, cell, nest=True, lonlat=True))
             wcs = tangent(ra, dec, side, scale)
-            wanted = footprint(Sky(wcs), (side, side), band, 0)
+            wanted = Footprint.of(Sky(wcs), (side, side), band, 0)
             members = [entry for entry in own if covered(wanted, entry) > 0]
             if members:
                 yield Plan(members, f"{band or 'any'}_nside{nside}_{cell}", wcs, (side, side))
@@ -145,11 +145,6 @@ def tangent(ra: float, dec: float, side: int, scale: float) -> dict[str, Any]:
         "CD2_1": 0.0,
         "CD2_2": scale,
     }
-
-
-def footprint(sky: Sky, shape: tuple[int, int], band: str, detector: int) -> Footprint:
-    """What an image of that shape and WCS covers."""
-    return Footprint(detector, band, shape, sky.to_sky(*sample_pixels(shape)) if sky else None)
 
 
 def _place(entry: Entry) -> str:
