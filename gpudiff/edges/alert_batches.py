@@ -42,8 +42,9 @@ def _batch(archive: AlertArchive, rows: Table, schema_id: int) -> OutgoingBatch:
     flat = [_flat(decode(one, WANTED)) for one in stored]
     columns = {}
     for column in OUTGOING:
-        nothing: Any = "" if column.dtype[0] == "U" else np.nan if column.dtype[0] == "f" else 0
-        columns[column.name] = [nothing if (value := one.get(column.name)) is None else value for one in flat]
+        columns[column.name] = [
+            column.nothing if (value := one.get(column.name)) is None else value for one in flat
+        ]
     fingerprint = bytes(flat[0].get("fingerprint") or b"").hex()
     alerts = [one.alert for one in stored]
     return OutgoingBatch(Table(OUTGOING, columns), alerts, stored[0].schema, schema_id, fingerprint)

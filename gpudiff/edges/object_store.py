@@ -95,7 +95,7 @@ def read_objects(path: Path | str) -> Table:
     if missing:
         raise UnreadableFile(f"{path}: expected columns ra and dec, got {sorted(columns)[:20]}")
     count = len(columns["ra"])
-    values = {c.name: np.full(count, np.nan if c.dtype[0] == "f" else 0, c.dtype) for c in DIAOBJECT}
+    values = {c.name: np.full(count, c.nothing, c.dtype) for c in DIAOBJECT}
     values["diaObjectId"] = np.arange(1, count + 1)
     values["timeMoment"] = np.zeros(count)
     given = {name: column for name, column in columns.items() if name in values}

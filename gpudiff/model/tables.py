@@ -16,6 +16,11 @@ class Column:
     unit: str
     description: str
 
+    @property
+    def nothing(self) -> Any:
+        """What stands where nobody knows a value: '' for text, NaN, or 0 for what has no NaN."""
+        return {"U": "", "f": float("nan")}.get(self.dtype[0], 0)
+
 
 class Table:
     """Equal-length NumPy columns in schema order.  A value: its methods return new tables."""

@@ -95,7 +95,7 @@ def solar_system(sources: Table, association: Association, seen: Sight | None = 
     """
     moving = association.ss_object_ids != 0
     found, ids = sources.take(moving), association.ss_object_ids[moving]
-    columns = {c.name: np.full(len(found), _nothing(c.dtype), c.dtype) for c in SOLAR_SYSTEM}
+    columns = {c.name: np.full(len(found), c.nothing, c.dtype) for c in SOLAR_SYSTEM}
     icrs = unit_vectors(found["ra"], found["dec"])
     columns |= {"diaSourceId": found["diaSourceId"], "ssObjectId": ids}
     columns["eclLambda"], columns["eclBeta"] = angles(icrs @ ECLIPTIC.T)
@@ -169,7 +169,3 @@ def _offsets(found: Table, seen: Sight, row: np.ndarray, sources: Table) -> dict
 def _between(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """(N,) degrees between vectors, exact for small angles too."""
     return np.degrees(np.arctan2(np.linalg.norm(np.cross(one, other), axis=1), np.sum(one * other, 1)))
-
-
-def _nothing(dtype: str) -> float | str:
-    return "" if dtype[0] == "U" else np.nan if dtype[0] == "f" else 0

@@ -57,13 +57,7 @@ def _row(alert: dict[str, Any]) -> dict[str, Any]:
         "nDiaSources": about.get("nDiaSources", 1),
         "firstDiaSourceMjdTai": about.get("firstDiaSourceMjdTai"),
     }
-    return {c.name: _unless_null(values.get(c.name), c.dtype) for c in OUTGOING}
-
-
-def _unless_null(value: Any, dtype: str) -> Any:
-    if value is not None:
-        return value
-    return np.nan if dtype[0] == "f" else "" if dtype[0] == "U" else 0
+    return {c.name: c.nothing if (value := values.get(c.name)) is None else value for c in OUTGOING}
 
 
 def _table(said: list[dict[str, Any]]) -> Table:
