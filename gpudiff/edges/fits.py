@@ -14,6 +14,7 @@ import numpy as np
 from astropy.io import fits
 
 from gpudiff.edges.atomic import atomically
+from gpudiff.edges.fits_ahead import written
 from gpudiff.edges.fits_planes import (
     IMAGE,
     MASK,
@@ -123,7 +124,8 @@ def write_hdus(
     """An empty primary HDU with cards, one image HDU a plane, then tables, whole or not; raises StoreFailed."""
     compressed = str(path).endswith(".fz")
     hdus: list[Any] = [fits.PrimaryHDU(header=fits.Header(primary))]
-    for name, (array, cards) in planes.items():
+    for name, (pixels, cards) in planes.items():
+        array = np.asarray(pixels, written(pixels.dtype))
         if compressed and array.ndim == 2:
             hdu = fits.CompImageHDU(array, compression_type="GZIP_2", quantize_level=0.0, name=name)
         else:

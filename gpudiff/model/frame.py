@@ -190,7 +190,7 @@ class Difference:
 
     image : (H, W) float32, NaN where mask has NO_DATA; noise decorrelated when `decorrelated`
     variance : (H, W) float32, NaN where NO_DATA
-    mask : (H, W) int32
+    mask : (H, W) uint16
     score : (H, W) float32, matched-filter signal to noise; 0 where NO_DATA
     kernel : (9, K, K) float32, matching kernel at 3 x 3 field positions, rows of y outer, centres of thirds
     psf : (9, P, P) float32, PSF of `image` at the same places, unit sum before it was cut to P

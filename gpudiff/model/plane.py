@@ -22,6 +22,10 @@ class Plane(Protocol):
 
     def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray: ...
 
+    def squares(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """(N, S, T) at all of N times S rows in T columns, (N, S) and (N, T) int."""
+        ...
+
     def factors(self) -> tuple[np.ndarray, np.ndarray]:
         """(H, G) and (G, W) float32 whose product it is; for a plane kept pixel by pixel itself and (0, W)."""
         ...
@@ -44,6 +48,9 @@ class DensePlane:
     def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Values at whole-pixel positions."""
         return self.array[y, x]
+
+    def squares(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        return self.array[rows[:, :, None], columns[:, None]]
 
     def factors(self) -> tuple[np.ndarray, np.ndarray]:
         """The plane, and no columns."""
@@ -83,6 +90,10 @@ class SmoothPlane:
         """Values at whole-pixel positions."""
         rows, columns = self._factors
         return (rows[y] * columns[:, x].T).sum(-1)
+
+    def squares(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        left, right = self._factors
+        return left[rows] @ right[:, columns].swapaxes(0, 1)
 
     def factors(self) -> tuple[np.ndarray, np.ndarray]:
         """(H, G) and (G, W) whose product it is."""

@@ -131,7 +131,7 @@ def mask_of(science: Exposure, template: Exposure, planes: Planes, threads: int)
     """Science's planes, the template's that matter, and NO_DATA or EDGE where there is no value."""
     carried = bit("BAD", "INTRP", "SUSPECT", "STREAK")
     height, width = science.shape
-    out, gone = np.empty((height, width), np.int32), np.asarray(planes.lost)
+    out, gone = np.empty((height, width), science.mask.dtype), np.asarray(planes.lost)
 
     def work(band: slice) -> None:
         mine, its, lost = science.mask[band], template.mask[band], gone[band]

@@ -273,9 +273,12 @@ def _stars(stars: Table, at: np.ndarray, number: int) -> Iterator[tuple[str, np.
 
 def _medians(values: np.ndarray, at: np.ndarray, number: int) -> np.ndarray:
     """(number,) median of the known values in each cell; NaN in an empty one."""
-    known = np.isfinite(values)
-    groups = [values[known & (at == n)] for n in range(number)]
-    return np.array([np.median(group) if len(group) else np.nan for group in groups])
+    known = np.flatnonzero(np.isfinite(values))
+    known = known[np.argsort(at[known], kind="stable")]
+    cell, count = at[known], np.bincount(at[known], minlength=number)
+    table = np.full((number, max(count.max(), 1)), np.nan)
+    table[cell, np.arange(len(cell)) - (np.cumsum(count) - count)[cell]] = values[known]
+    return medians(table)
 
 
 def star_residuals(
