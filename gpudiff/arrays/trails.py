@@ -229,13 +229,17 @@ def _refined(
         to = at[left]
         to[:, :free] += step
         new = _sums(line.slopes(to, rows[left], free), data[left], weight[left])
-        better = _power(*new) > _power(gram[left], right[left])
+        better = (_power(*new) > _power(gram[left], right[left])) & _possible(to, data.shape[1])
         kept = left[better]
         at[kept], gram[kept], right[kept] = to[better], new[0][better], new[1][better]
-        promised *= 1 + damping[left]
         damping[left] = np.where(better, damping[left] / 8, damping[left] * 6)
         left = left[promised > NEAR]
     return at
+
+
+def _possible(values: np.ndarray, side: int) -> np.ndarray:
+    """(N,) bool: trails no longer than a stamp, with their middle on it."""
+    return (np.abs(values[:, :3]) <= np.array([side // 2, side // 2, side])).all(1)
 
 
 def _sums(images: np.ndarray, data: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
