@@ -166,15 +166,16 @@ def _steepest(lines: tuple[np.ndarray, np.ndarray], shape: tuple[int, int]) -> t
     long = counts >= min(height, width) / 3
     if not long.any():
         return 0.0, 0, 0.0
-    values = sums / np.sqrt(np.maximum(counts, 1))
+    values = np.maximum(counts, 1)
+    np.divide(sums, np.sqrt(values, out=values), out=values)
     step = max(1, values.size // 100000)
     thin = values.ravel()[::step][long.ravel()[::step]]
     middle = float(np.median(thin))
     scatter = 1.4826 * float(np.median(np.abs(thin - middle)))
     if scatter == 0:
         return 0.0, 0, 0.0
-    values = np.abs(values - middle)
-    values[~long] = 0
+    values -= np.float32(middle)
+    np.multiply(np.abs(values, out=values), long, out=values)
     slope, start = np.unravel_index(values.argmax(), values.shape)
     gain = int(slope) * (width - 1) / max(size - 1, 1)
     return float(values[slope, start] / scatter), int(start) - size, gain

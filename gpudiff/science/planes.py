@@ -134,13 +134,13 @@ def mask_of(science: Exposure, template: Exposure, planes: Planes, threads: int)
     out, gone = np.empty((height, width), science.mask.dtype), np.asarray(planes.lost)
 
     def work(band: slice) -> None:
-        mine, its, lost = science.mask[band], template.mask[band], gone[band]
-        mask = mine | (its & carried)
+        mask, its, lost = out[band], template.mask[band], gone[band]
+        np.bitwise_and(its, carried, out=mask)
+        mask |= science.mask[band]
         some = np.flatnonzero(science.unusable[band] | template.unusable[band] | lost)
         y, x = np.divmod(some + band.start * width, width)
         edge = np.minimum.reduce([y, x, height - 1 - y, width - 1 - x]) < RIM
         mask.reshape(-1)[some] = _settled(mask.ravel()[some], its.ravel()[some], lost.ravel()[some], edge)
-        out[band] = mask
 
     over(work, bands(height), threads)
     return out

@@ -210,10 +210,10 @@ def _cells(difference: Difference, stars: Table) -> Table:
 def _sky(difference: Difference, boxes: list[tuple[int, int, int, int]]) -> list[np.ndarray]:
     """[noise ratio, std of the score, mean, the same over sigma] of the cells' blank sky."""
     planes = difference.image, difference.variance, difference.matched, difference.score, difference.mask
-    image, variance, matched, score, mask = (_seen(plane, boxes) for plane in planes)
+    image, variance, matched, score, mask = _seen(planes, boxes)
     with np.errstate(invalid="ignore", divide="ignore"):
         blank = np.isfinite(image) & (matched**2 < DARK**2 * variance)
-        blank[blank] = (mask[blank].astype(np.int32) & bit("DETECTED", "DETECTED_NEGATIVE", "STREAK")) == 0
+        blank &= (mask.astype(np.int32) & bit("DETECTED", "DETECTED_NEGATIVE", "STREAK")) == 0
         sigma = np.sqrt(np.where(blank, variance, np.nan))
         ratio = image / sigma
         near = np.abs(ratio) < 4
@@ -222,15 +222,18 @@ def _sky(difference: Difference, boxes: list[tuple[int, int, int, int]]) -> list
     return [scatters(ratio), scatters(np.where(blank, score, np.nan)), mean * medians(sigma), mean]
 
 
-def _seen(plane: np.ndarray, boxes: list[tuple[int, int, int, int]]) -> np.ndarray:
-    """(cells, n) float32 some SAMPLE pixels of each cell of a plane, row by row, NaN behind them."""
-    cells = [Tile(n, *box, 0, 0, plane.shape) for n, box in enumerate(boxes)]
+def _seen(planes: tuple[np.ndarray, ...], boxes: list[tuple[int, int, int, int]]) -> np.ndarray:
+    """(planes, cells, n) float32 some SAMPLE pixels of each cell of planes, row by row, NaN behind them."""
+    cells = [Tile(n, *box, 0, 0, planes[0].shape) for n, box in enumerate(boxes)]
     steps = [max(1, int(np.sqrt((y1 - y0) * (x1 - x0) / SAMPLE))) for y0, y1, x0, x1 in boxes]
-    thin = {step: sampled(plane, cells, step) for step in set(steps)}
-    rows = [thin[step][n].ravel() for n, step in enumerate(steps)]
-    out = np.full((len(rows), max(map(len, rows))), np.nan, np.float32)
-    for n, row in enumerate(rows):
-        out[n, : len(row)] = row
+    sizes = [
+        -((y0 - y1) // step) * -((x0 - x1) // step) for (y0, y1, x0, x1), step in zip(boxes, steps, strict=True)
+    ]
+    out = np.full((len(planes), len(cells), max(sizes)), np.nan, np.float32)
+    for seen, plane in zip(out, planes, strict=True):
+        thin = {step: sampled(plane, cells, step) for step in set(steps)}
+        for n, (step, size) in enumerate(zip(steps, sizes, strict=True)):
+            seen[n, :size].reshape(thin[step][n].shape)[...] = thin[step][n]
     return out
 
 
