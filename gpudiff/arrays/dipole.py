@@ -117,10 +117,9 @@ def _equations(
     count, chi2 = len(at), []
     matrix, vector = np.zeros((count, 6, 6)), np.zeros((count, 6))
     for cut, shifter, lobes in images:
-        models, slopes = zip(*(_lobe(shifter, at, rows, half, sign) for half, sign in lobes), strict=True)
         pixels = cut.data.shape[1] * cut.data.shape[2]
-        jacobian = np.sum(slopes, 0).reshape(count, 6, pixels)
-        residual = (cut.data[rows] - np.sum(models, 0)).reshape(count, pixels)
+        drawn = _drawn(shifter, at, rows, *np.array(lobes).T)
+        jacobian, residual = drawn[:, :6], cut.data[rows].reshape(count, pixels) - drawn[:, 6]
         weight = cut.weight[rows].reshape(count, pixels)
         weighted = jacobian * weight[:, None]
         matrix += weighted @ jacobian.transpose(0, 2, 1)
@@ -129,16 +128,21 @@ def _equations(
     return np.stack(chi2, 1), matrix, vector
 
 
-def _lobe(
-    shifter: "_Shifter", at: np.ndarray, rows: np.ndarray, half: float, sign: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """(model (N, S, S), its slopes (N, 6, S, S) along the parameters) of a lobe, `half` of the way from the middle
-    to the positive one."""
-    flux = sign * (at[:, 0] + half * at[:, 1])[:, None, None]
-    profile, along_y, along_x = shifter.at(at[:, 2:4] + half * at[:, 4:], rows)
-    along_y, along_x, profile = flux * along_y, flux * along_x, sign * profile
-    slopes = [profile, half * profile, along_y, along_x, half * along_y, half * along_x]
-    return flux * profile * sign, np.stack(slopes, 1)
+def _drawn(
+    shifter: "_Shifter", at: np.ndarray, rows: np.ndarray, half: np.ndarray, sign: np.ndarray
+) -> np.ndarray:
+    """(N, 7, S * S) an image's slopes along the six parameters, and the image, drawn from lobes.
+
+    half, sign : (L,) as in POSITIVE
+    """
+    flux = sign * (at[:, :1] + half * at[:, 1:2])
+    places = at[:, None, 2:4] + half[:, None] * at[:, None, 4:]
+    lobes = shifter.at(places.reshape(-1, 2), np.repeat(rows, len(half)))
+    share = np.zeros((len(at), 7, len(half), 3))
+    share[:, 0, :, 0], share[:, 1, :, 0], share[:, 6, :, 0] = sign, half * sign, flux
+    share[:, 2, :, 1] = share[:, 3, :, 2] = flux
+    share[:, 4, :, 1] = share[:, 5, :, 2] = half * flux
+    return share.reshape(len(at), 7, 3 * len(half)) @ lobes.reshape(len(at), 3 * len(half), lobes.shape[-1] ** 2)
 
 
 class _Shifter:
@@ -147,16 +151,15 @@ class _Shifter:
     def __init__(self, psf: np.ndarray):
         self._side = psf.shape[-1]
         self._size = scipy.fft.next_fast_len(self._side + 8, real=True)
-        self._ky = np.fft.fftfreq(self._size)[:, None]
-        self._kx = np.fft.rfftfreq(self._size)[None]
+        self._ky = -2j * np.pi * np.fft.fftfreq(self._size)[:, None]
+        self._kx = -2j * np.pi * np.fft.rfftfreq(self._size)[None]
         self._spectrum = scipy.fft.rfft2(psf.astype(np.float32), s=(self._size, self._size))
 
     def at(self, places: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """(3, N, S, S): PSFs of `rows` at places (N, 2) y, x from the middle, and their slopes along y and x."""
-        dy, dx = places[:, 0, None, None], places[:, 1, None, None]
-        moved = self._spectrum[rows] * np.exp(-2j * np.pi * (self._ky * dy + self._kx * dx))
-        turn = -2j * np.pi
-        spectra = np.stack([moved, turn * self._ky * moved, turn * self._kx * moved])
+        """(N, 3, S, S): PSFs of `rows` at places (N, 2) y, x from the middle, and their slopes along y and x."""
+        down, across = np.exp(self._ky * places[:, 0, None, None]), np.exp(self._kx * places[:, 1, None, None])
+        moved = self._spectrum[rows] * (down * across)
+        spectra = np.stack([moved, self._ky * moved, self._kx * moved], 1)
         return scipy.fft.irfft2(spectra, s=(self._size, self._size))[..., : self._side, : self._side]
 
 

@@ -222,6 +222,11 @@ class Difference:
     cells: Table = field(default_factory=lambda: Table.empty(CELL))
     stars: Table = field(default_factory=lambda: Table.empty(KERNEL_STAR))
 
+    @cached_property
+    def usual_variance(self) -> float:
+        """The median of every 49th pixel's; NaN where none of them has a value."""
+        return float(np.nanmedian(self.variance[::7, ::7]))
+
     def alone(self) -> "Difference":
         """The same without the planes of what it was made of: science, template and `matched`.
 
