@@ -178,7 +178,9 @@ def fit_trails(
     line = Line(psf, data.shape[1])
     every = np.arange(len(data))
     gain = _power(*_sums(line.slopes(best, every, 0), data, weight))
-    gain -= _power(*_sums(line.slopes(nearest, every, 0), data, weight))
+    rim = (data.shape[1] - psf.shape[1]) // 2
+    points = _moved(np.pad(psf, ((0, 0), (rim, rim), (rim, rim))), every, nearest[:, :2].astype(int))
+    gain -= _power(*_sums(points[:, None], data, weight))
     rows = np.flatnonzero(gain >= least_gain / 3)
     if len(rows) == 0:
         return found

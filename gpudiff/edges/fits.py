@@ -14,7 +14,6 @@ import numpy as np
 from astropy.io import fits
 
 from gpudiff.edges.atomic import atomically
-from gpudiff.edges.fits_ahead import written
 from gpudiff.edges.fits_planes import (
     IMAGE,
     MASK,
@@ -124,8 +123,7 @@ def write_hdus(
     """An empty primary HDU with cards, one image HDU a plane, then tables, whole or not; raises StoreFailed."""
     compressed = str(path).endswith(".fz")
     hdus: list[Any] = [fits.PrimaryHDU(header=fits.Header(primary))]
-    for name, (pixels, cards) in planes.items():
-        array = np.asarray(pixels, written(pixels.dtype))
+    for name, (array, cards) in planes.items():
         if compressed and array.ndim == 2:
             hdu = fits.CompImageHDU(array, compression_type="GZIP_2", quantize_level=0.0, name=name)
         else:

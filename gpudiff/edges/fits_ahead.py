@@ -11,7 +11,7 @@ ROWS = 512
 """Rows of a plane that are put into FITS's byte order at a time: few megabytes, and few turns of a thread."""
 
 Planes = dict[str, tuple[np.ndarray, list[fits.Card]]]
-"""HDU name -> (n, W) or (n, H, W) float32, int32 or uint16 pixels, and cards."""
+"""HDU name -> (n, W) or (n, H, W) float32 or int32 pixels, and cards."""
 
 
 class Ahead:
@@ -60,17 +60,11 @@ def _bytes(hdus: list[fits.hdu.base.ExtensionHDU]) -> bytes:
     return file.getvalue()
 
 
-def written(kind: np.dtype) -> np.dtype:
-    """The type that pixels of some type have in a file: int32 for uint16, which FITS has not."""
-    return np.dtype(np.int32) if kind == np.uint16 else kind
-
-
 def _image(name: str, array: np.ndarray, cards: list[fits.Card]) -> Iterator[bytes | memoryview]:
     """An image HDU, piece by piece."""
-    kind = written(array.dtype)
-    hdu = fits.ImageHDU(np.broadcast_to(np.zeros((), kind), array.shape), name=name)
+    hdu = fits.ImageHDU(np.broadcast_to(np.zeros((), array.dtype), array.shape), name=name)
     hdu.header.extend(cards)
     yield hdu.header.tostring().encode("ascii")
     for row in range(0, len(array), ROWS):
-        yield np.ascontiguousarray(array[row : row + ROWS], kind.newbyteorder(">")).data
-    yield bytes(-array.size * kind.itemsize % 2880)
+        yield np.ascontiguousarray(array[row : row + ROWS], array.dtype.newbyteorder(">")).data
+    yield bytes(-array.nbytes % 2880)
