@@ -1,7 +1,7 @@
 """Planes that are smooth over the image (sky, sky variance), kept as what they are: a coarse grid."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -105,8 +105,9 @@ def constant(value: float, shape: tuple[int, int]) -> SmoothPlane:
     return SmoothPlane(np.full((1, 1), value, np.float32), shape)
 
 
+@lru_cache(8)
 def spline_matrix(pixels: int, cells: int) -> np.ndarray:
-    """(pixels, cells) float32 matrix from cell-centre values to pixel values.
+    """(pixels, cells) float32 matrix from cell-centre values to pixel values, to be read only.
 
     Natural cubic spline between the centres, straight lines beyond the first and last; linear for fewer than
     four cells (de Boor, A Practical Guide to Splines, 1978).

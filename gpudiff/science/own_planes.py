@@ -31,8 +31,9 @@ def own_planes(difference: Difference, images: np.ndarray, x: np.ndarray, y: np.
     for n, (sky, factor, gain) in enumerate(
         ((noise[0], np.float32(1), science.gain), (noise[1], spread, template.gain / photons))
     ):
-        light = np.maximum(images[:, n], 0)  # NaN stays NaN
-        variance[:, n] = factor * sky + light / np.asarray(gain, np.float32)
+        light = np.maximum(images[:, n], 0, out=variance[:, n])  # NaN stays NaN
+        light /= np.asarray(gain, np.float32)
+        light += factor * sky
     masks = np.stack([cut_mask(one.mask, x, y, size) for one in (science, template)], axis=1)
     psf = np.stack([difference.science_psf[CENTRE], difference.matched_psf[CENTRE]])
     return OwnPlanes(variance, masks, psf)

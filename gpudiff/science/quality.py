@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -191,7 +192,7 @@ def _cells(difference: Difference, stars: Table) -> Table:
     boxes = [(rows[j], rows[j + 1], columns[i], columns[i + 1]) for j in range(grid) for i in range(grid)]
     y0, y1, x0, x1 = np.array(boxes).T
     j, i = np.divmod(np.arange(grid * grid), grid)
-    sky = *_sky(difference, boxes), _lost_share(difference, boxes)
+    sky = *_sky(difference, boxes), _lost_share(difference, rows, columns)
     columns_of = {"row": j, "column": i, "x0": x0, "x1": x1, "y0": y0, "y1": y1}
     columns_of |= dict(
         zip(("noiseRatio", "scoreStd", "background", "backgroundSigma", "lostFraction"), sky, strict=True)
@@ -237,16 +238,20 @@ def _seen(planes: tuple[np.ndarray, ...], boxes: list[tuple[int, int, int, int]]
     return out
 
 
-def _lost_share(difference: Difference, boxes: list[tuple[int, int, int, int]]) -> np.ndarray:
-    """(cells,) share of each cell's usable pixels that have no value; NaN where none is usable."""
-    unusable = difference.science.unusable
-    lost = np.asarray(holes(difference.image))
-    out = []
-    for y0, y1, x0, x1 in boxes:
-        bad, gone = unusable[y0:y1, x0:x1], lost[y0:y1, x0:x1]
-        usable = bad.size - np.count_nonzero(bad)
-        out.append(np.count_nonzero(gone & ~bad) / usable if usable else np.nan)
-    return np.array(out)
+def _lost_share(difference: Difference, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(cells,) share of each cell's usable pixels that have no value; NaN where none is usable.
+
+    rows, columns : where cells begin, and the last one's end
+    """
+    bad, lost = difference.science.unusable, np.asarray(holes(difference.image))
+    usable, gone = np.zeros((2, len(rows) - 1, len(columns) - 1), int)
+    for n, (top, bottom) in enumerate(pairwise(rows)):
+        for first in range(top, bottom, 255):  # as many as are counted in a byte, a row at a time
+            some = slice(first, min(first + 255, bottom))
+            for out, flags in ((usable, ~bad[some]), (gone, lost[some] > bad[some])):
+                out[n] += np.add.reduceat(flags.view(np.uint8).sum(0, dtype=np.uint8), columns[:-1], dtype=int)
+    with np.errstate(invalid="ignore"):
+        return (gone / usable).ravel()
 
 
 def _fields(difference: Difference, y: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:
