@@ -26,9 +26,16 @@ def cutouts(image: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> np.nd
     if isinstance(image, Afar):
         none = np.zeros(x.size, int)
         return image.on_device(lambda launcher, there: cutouts_cuda(launcher, there, none, x, y, size))
-    row, column = nearest(y, size, image.shape[0]), nearest(x, size, image.shape[1])
-    pixels = stamps(image, row, column, size // 2).astype(np.float32, copy=False)
-    pixels[~inside(image.shape, row, column, size // 2)] = np.nan
+    return pixels_around(image, x, y, size, np.float32(np.nan))
+
+
+def pixels_around(image: np.ndarray, x: np.ndarray, y: np.ndarray, size: int, beyond: Any) -> np.ndarray:
+    """`cutouts` of the type of `beyond`, which is what lies outside the image.  image : (H, W), on the host"""
+    (height, width), half = image.shape, size // 2
+    row, column = nearest(y, size, height), nearest(x, size, width)
+    pixels = stamps(image, row, column, half).astype(beyond.dtype, copy=False)
+    rim = np.flatnonzero(np.minimum.reduce([row, column, height - 1 - row, width - 1 - column]) < half)
+    pixels[rim] = np.where(inside(image.shape, row[rim], column[rim], half), pixels[rim], beyond)
     return pixels
 
 

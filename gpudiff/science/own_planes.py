@@ -8,8 +8,7 @@ sky and a few per cent off on a star.
 
 import numpy as np
 
-from gpudiff.arrays.cutouts import nearest
-from gpudiff.arrays.stamps import inside, stamps
+from gpudiff.arrays.cutouts import nearest, pixels_around
 from gpudiff.model.batch import OwnPlanes
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
@@ -41,10 +40,7 @@ def own_planes(difference: Difference, images: np.ndarray, x: np.ndarray, y: np.
 
 def cut_mask(mask: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
     """(N, size, size) uint16 bits round each position, NO_DATA beyond the image."""
-    row, column = nearest(y, size, mask.shape[0]), nearest(x, size, mask.shape[1])
-    cut = stamps(mask, row, column, size // 2).astype(np.uint16, copy=False)
-    cut[~inside(mask.shape, row, column, size // 2)] = bit("NO_DATA")
-    return cut
+    return pixels_around(mask, x, y, size, bit("NO_DATA"))
 
 
 def _through_kernel(difference: Difference, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

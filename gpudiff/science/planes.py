@@ -138,8 +138,10 @@ def mask_of(science: Exposure, template: Exposure, planes: Planes, threads: int)
         np.bitwise_and(its, carried, out=mask)
         mask |= science.mask[band]
         some = np.flatnonzero(science.unusable[band] | template.unusable[band] | lost)
-        y, x = np.divmod(some + band.start * width, width)
-        edge = np.minimum.reduce([y, x, height - 1 - y, width - 1 - x]) < RIM
+        y = some // width  # divmod takes three times as long
+        x = some - y * width
+        y += band.start
+        edge = np.minimum(np.minimum(y, height - 1 - y), np.minimum(x, width - 1 - x)) < RIM
         mask.reshape(-1)[some] = _settled(mask.ravel()[some], its.ravel()[some], lost.ravel()[some], edge)
 
     over(work, bands(height), threads)
