@@ -6,6 +6,7 @@ import numpy as np
 
 from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.device import Launcher
+from gpudiff.arrays.stamps import inside, stamps
 from gpudiff.model.errors import WrongShape
 
 THREADS = 256
@@ -25,12 +26,17 @@ def cutouts(image: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> np.nd
     if isinstance(image, Afar):
         none = np.zeros(x.size, int)
         return image.on_device(lambda launcher, there: cutouts_cuda(launcher, there, none, x, y, size))
-    offsets = np.arange(size) - size // 2
-    rows, row_inside = pixel_indices(y, offsets, image.shape[0])
-    columns, column_inside = pixel_indices(x, offsets, image.shape[1])
-    inside = row_inside[:, :, None] & column_inside[:, None, :]
-    pixels = np.asarray(image[rows[:, :, None], columns[:, None, :]], np.float32)
-    return np.where(inside, pixels, np.float32(np.nan))
+    return pixels_around(image, x, y, size, np.float32(np.nan))
+
+
+def pixels_around(image: np.ndarray, x: np.ndarray, y: np.ndarray, size: int, beyond: Any) -> np.ndarray:
+    """`cutouts` of the type of `beyond`, which is what lies outside the image.  image : (H, W), on the host"""
+    (height, width), half = image.shape, size // 2
+    row, column = nearest(y, size, height), nearest(x, size, width)
+    pixels = stamps(image, row, column, half).astype(beyond.dtype, copy=False)
+    rim = np.flatnonzero(np.minimum.reduce([row, column, height - 1 - row, width - 1 - column]) < half)
+    pixels[rim] = np.where(inside(image.shape, row[rim], column[rim], half), pixels[rim], beyond)
+    return pixels
 
 
 def cutouts_cuda(
@@ -45,7 +51,7 @@ def cutouts_cuda(
     frames = np.asarray(frames)
     if frames.shape != x.shape or not np.all((frames >= 0) & (frames < len(images))):
         raise WrongShape(f"cutouts: expected {x.size} frame numbers below {len(images)}, got {frames}")
-    stamps = launcher.empty((x.size, size, size), np.float32)
+    made = launcher.empty((x.size, size, size), np.float32)
     if x.size:
         places = [
             launcher.upload(frames, np.int32),
@@ -53,19 +59,17 @@ def cutouts_cuda(
             launcher.upload(y, np.float64),
         ]
         sizes = [np.int32(images.shape[2]), np.int32(images.shape[1]), np.int32(size)]
-        arguments = [launcher.upload(images, np.float32), *places, stamps, *sizes]
+        arguments = [launcher.upload(images, np.float32), *places, made, *sizes]
         launcher.launch("cutouts", "cutouts", (x.size, 1, 1), (THREADS, 1, 1), arguments)
-    return launcher.download(stamps)
+    return launcher.download(made)
 
 
-def pixel_indices(position: np.ndarray, offsets: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """(N, S) indices along one axis, brought inside [0, length), and whether each was inside before."""
+def nearest(position: np.ndarray, size: int, length: int) -> np.ndarray:
+    """(N,) int64 the pixel along one axis that holds each position; far outside for what is not finite."""
     with np.errstate(invalid="ignore"):
-        nearest = np.floor(position + 0.5)
-    outside = length + offsets.size
-    nearest = np.clip(np.nan_to_num(nearest, nan=outside), -outside, outside).astype(np.int64)
-    index = nearest[:, None] + offsets
-    return np.clip(index, 0, length - 1), (index >= 0) & (index < length)
+        pixel = np.floor(position + 0.5)
+    outside = length + size
+    return np.clip(np.nan_to_num(pixel, nan=outside), -outside, outside).astype(np.int64)
 
 
 def check(image: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

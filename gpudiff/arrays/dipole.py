@@ -12,6 +12,9 @@ import scipy.fft
 from gpudiff.arrays.measure import Cut
 
 ROUNDS = 25
+"""Steps of a fit, at most."""
+NEAR = 1e-6
+"""chi2 that a step may still promise where a fit ends: a thousandth of an error."""
 NEAREST = 0.02
 """Pixels: two lobes are not put closer, where flux and separation cannot be told apart."""
 POSITIVE, NEGATIVE, SUBTRACTED = (0.5, 1.0), (-0.5, -1.0), (-0.5, 1.0)
@@ -64,19 +67,22 @@ def fit_dipoles(difference: Cut, start: np.ndarray, template: Cut | None = None)
     images: list[Image] = [(difference, _Shifter(difference.psf), (POSITIVE, NEGATIVE))]
     if template is not None:
         images.append((template, _Shifter(template.psf), (SUBTRACTED,)))
-    at = start.astype(float)
-    chi2, matrix, vector = _equations(images, at)
-    damping = np.full(len(at), 1e-2)
+    at, left, damping = start.astype(float), np.arange(len(start)), np.full(len(start), 1e-2)
+    chi2, matrix, vector = _equations(images, at, left)
     reach = difference.psf.shape[1] // 2
     for _ in range(ROUNDS):
-        to = at + _step(matrix, vector, damping)
-        new_chi2, new_matrix, new_vector = _equations(images, to)
-        better = (new_chi2.sum(1) < chi2.sum(1)) & _possible(to, reach)
-        at = np.where(better[:, None], to, at)
-        chi2 = np.where(better[:, None], new_chi2, chi2)
-        matrix = np.where(better[:, None, None], new_matrix, matrix)
-        vector = np.where(better[:, None], new_vector, vector)
-        damping = np.where(better, damping / 8, np.minimum(damping * 6, 1e8))
+        if len(left) == 0:
+            break
+        step = _step(matrix[left], vector[left], damping[left])
+        promised, to = (step * vector[left]).sum(1), at[left] + step
+        new_chi2, new_matrix, new_vector = _equations(images, to, left)
+        better = (new_chi2.sum(1) < chi2[left].sum(1)) & _possible(to, reach)
+        kept = left[better]
+        at[kept], chi2[kept], matrix[kept], vector[kept] = (
+            new[better] for new in (to, new_chi2, new_matrix, new_vector)
+        )
+        damping[left] *= np.where(better, 1 / 8, 6)
+        left = left[promised > NEAR]
     covariance = np.linalg.inv(matrix + _ridge(matrix))
     return DipoleFit(_upright(at), covariance, chi2[:, 0], (difference.weight > 0).sum((1, 2)))
 
@@ -104,16 +110,17 @@ def _upright(at: np.ndarray) -> np.ndarray:
     return np.where(at[:, :1] < 0, turned, at)
 
 
-def _equations(images: "list[Image]", at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(chi2 (N, images), J^T W J (N, 6, 6), J^T W residual (N, 6)) of the images together."""
+def _equations(
+    images: "list[Image]", at: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(chi2 (N, images), J^T W J (N, 6, 6), J^T W residual (N, 6)) of `rows` (N,) of the images together."""
     count, chi2 = len(at), []
     matrix, vector = np.zeros((count, 6, 6)), np.zeros((count, 6))
     for cut, shifter, lobes in images:
-        models, slopes = zip(*(_lobe(shifter, at, half, sign) for half, sign in lobes), strict=True)
         pixels = cut.data.shape[1] * cut.data.shape[2]
-        jacobian = np.sum(slopes, 0).reshape(count, 6, pixels)
-        residual = (cut.data - np.sum(models, 0)).reshape(count, pixels)
-        weight = cut.weight.reshape(count, pixels)
+        drawn = _drawn(shifter, at, rows, *np.array(lobes).T)
+        jacobian, residual = drawn[:, :6], cut.data[rows].reshape(count, pixels) - drawn[:, 6]
+        weight = cut.weight[rows].reshape(count, pixels)
         weighted = jacobian * weight[:, None]
         matrix += weighted @ jacobian.transpose(0, 2, 1)
         vector += (weighted @ residual[..., None])[..., 0]
@@ -121,14 +128,21 @@ def _equations(images: "list[Image]", at: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.stack(chi2, 1), matrix, vector
 
 
-def _lobe(shifter: "_Shifter", at: np.ndarray, half: float, sign: float) -> tuple[np.ndarray, np.ndarray]:
-    """(model (N, S, S), its slopes (N, 6, S, S) along the parameters) of a lobe, `half` of the way from the middle
-    to the positive one."""
-    flux = sign * (at[:, 0] + half * at[:, 1])[:, None, None]
-    profile, along_y, along_x = shifter.at(at[:, 2:4] + half * at[:, 4:])
-    along_y, along_x, profile = flux * along_y, flux * along_x, sign * profile
-    slopes = [profile, half * profile, along_y, along_x, half * along_y, half * along_x]
-    return flux * profile * sign, np.stack(slopes, 1)
+def _drawn(
+    shifter: "_Shifter", at: np.ndarray, rows: np.ndarray, half: np.ndarray, sign: np.ndarray
+) -> np.ndarray:
+    """(N, 7, S * S) an image's slopes along the six parameters, and the image, drawn from lobes.
+
+    half, sign : (L,) as in POSITIVE
+    """
+    flux = sign * (at[:, :1] + half * at[:, 1:2])
+    places = at[:, None, 2:4] + half[:, None] * at[:, None, 4:]
+    lobes = shifter.at(places.reshape(-1, 2), np.repeat(rows, len(half)))
+    share = np.zeros((len(at), 7, len(half), 3))
+    share[:, 0, :, 0], share[:, 1, :, 0], share[:, 6, :, 0] = sign, half * sign, flux
+    share[:, 2, :, 1] = share[:, 3, :, 2] = flux
+    share[:, 4, :, 1] = share[:, 5, :, 2] = half * flux
+    return share.reshape(len(at), 7, 3 * len(half)) @ lobes.reshape(len(at), 3 * len(half), lobes.shape[-1] ** 2)
 
 
 class _Shifter:
@@ -137,16 +151,15 @@ class _Shifter:
     def __init__(self, psf: np.ndarray):
         self._side = psf.shape[-1]
         self._size = scipy.fft.next_fast_len(self._side + 8, real=True)
-        self._ky = np.fft.fftfreq(self._size)[:, None]
-        self._kx = np.fft.rfftfreq(self._size)[None]
+        self._ky = -2j * np.pi * np.fft.fftfreq(self._size)[:, None]
+        self._kx = -2j * np.pi * np.fft.rfftfreq(self._size)[None]
         self._spectrum = scipy.fft.rfft2(psf.astype(np.float32), s=(self._size, self._size))
 
-    def at(self, places: np.ndarray) -> np.ndarray:
-        """(3, N, S, S): the PSF at places (N, 2) y, x from the middle, and its slopes along y and x of place."""
-        dy, dx = places[:, 0, None, None], places[:, 1, None, None]
-        moved = self._spectrum * np.exp(-2j * np.pi * (self._ky * dy + self._kx * dx))
-        turn = -2j * np.pi
-        spectra = np.stack([moved, turn * self._ky * moved, turn * self._kx * moved])
+    def at(self, places: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """(N, 3, S, S): PSFs of `rows` at places (N, 2) y, x from the middle, and their slopes along y and x."""
+        down, across = np.exp(self._ky * places[:, 0, None, None]), np.exp(self._kx * places[:, 1, None, None])
+        moved = self._spectrum[rows] * (down * across)
+        spectra = np.stack([moved, self._ky * moved, self._kx * moved], 1)
         return scipy.fft.irfft2(spectra, s=(self._size, self._size))[..., : self._side, : self._side]
 
 

@@ -23,8 +23,12 @@ JUDGED = 48
 """Cells along a side, at most, that are predicted."""
 WILD = 5.0
 """Sigmas from the median of the 3 x 3 cells round it that a cell is not believed."""
+FAR = 9.0
+"""Widths from which on a Gaussian weight, times its distance's fourth power, is nothing to float64."""
 POWERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
 """Of y and x in a quadratic surface."""
+
+Near = tuple[slice, slice, np.ndarray]
 
 
 def cell_sums(image: np.ndarray, use: np.ndarray) -> np.ndarray:
@@ -122,7 +126,7 @@ def _explained(sums: np.ndarray, width: float) -> float:
 def _fitted(sums: np.ndarray, width: float, step_y: int, step_x: int) -> tuple[np.ndarray, np.ndarray]:
     """(sky in every `step`-th row and column of cells, share of that which is the cell's own), both (R, C)."""
     down, across = _weights(sums.shape[1], step_y, width), _weights(sums.shape[2], step_x, width)
-    moments, levels = _moments(sums[1], down, across), _moments(sums[0], down[:3], across[:3])
+    moments, levels = _moments(sums[1], down, across, 5), _moments(sums[0], down, across, 3)
     normal = np.array([[moments[p + r, q + s] for r, s in POWERS] for p, q in POWERS])
     stiff = 1e-4 * sums[1].mean()  # where too few cells are near, the surface is flat, and at last zero
     normal[range(len(POWERS)), range(len(POWERS))] += stiff
@@ -133,18 +137,38 @@ def _fitted(sums: np.ndarray, width: float, step_y: int, step_x: int) -> tuple[n
     return sky, own * sums[1][::step_y, ::step_x]
 
 
-def _moments(cells: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray:
-    """(P, Q, R, C) sums of the cells (H, W) under the weights (P, R, H) and (Q, C, W) of each row and column."""
-    rows = down.reshape(-1, down.shape[2]) @ cells
-    return (
-        (rows @ across.reshape(-1, across.shape[2]).T).reshape(*down.shape[:2], *across.shape[:2]).swapaxes(1, 2)
-    )
+def _moments(cells: np.ndarray, down: list[Near], across: list[Near], powers: int) -> np.ndarray:
+    """(P, P, R, C) sums of the cells (H, W) under the weights of each row and column, P `powers` of each."""
+    rows = np.empty((powers, down[-1][0].stop, cells.shape[1]))
+    for out, near, weights in down:
+        rows[:, out] = (_flat(weights[:powers]) @ cells[near]).reshape(powers, -1, rows.shape[2])
+    made = np.empty((powers, powers, rows.shape[1], across[-1][0].stop))
+    for out, near, weights in across:
+        sums = _flat(rows)[:, near] @ _flat(weights[:powers]).T
+        made[..., out] = sums.reshape(powers, -1, powers, out.stop - out.start).swapaxes(1, 2)
+    return made
+
+
+def _flat(stack: np.ndarray) -> np.ndarray:
+    return stack.reshape(-1, stack.shape[-1])
 
 
 @lru_cache(64)
-def _weights(side: int, step: int, width: float) -> np.ndarray:
-    """(5, R, side): Gaussian weights of all cells round each `step`-th, times the powers of their distance."""
-    distance = (np.arange(side) - np.arange(0, side, step)[:, None]) / width
-    powers = np.ones((5, *distance.shape))
-    powers[1:] = distance
-    return np.exp(-0.5 * distance**2) * powers.cumprod(0)  # pow takes three times as long
+def _weights(side: int, step: int, width: float) -> list[Near]:
+    """The Gaussian weights of the cells round each `step`-th, times the powers of their distance, 0 to 4.
+
+    (slice of these, slice of the cells near them, (5, R, N) the weights), a block of neighbours at a time: farther
+    cells weigh nothing.
+    """
+    far = int(np.ceil(FAR * width))
+    middle = np.arange(0, side, step)
+    block = max(1, -(-2 * far // step))
+    made = []
+    for first in range(0, len(middle), block):
+        some = slice(first, min(first + block, len(middle)))
+        near = slice(max(0, middle[some][0] - far), min(side, middle[some][-1] + far + 1))
+        distance = (np.arange(near.start, near.stop) - middle[some, None]) / width
+        powers = np.ones((5, *distance.shape))
+        powers[1:] = distance
+        made.append((some, near, np.exp(-0.5 * distance**2) * powers.cumprod(0)))  # pow takes three times as long
+    return made

@@ -5,17 +5,24 @@ length and angle (Veres et al. 2012, PASP 124, 1197).
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import scipy.fft
+from numpy.lib.stride_tricks import sliding_window_view
 
 LENGTHS, STEP, TURNS = (4.0, 7.0, 11.0, 16.0, 22.0, 30.0, 40.0), 10, 2
 """Pixels, and degrees from one angle to the next: what the fit may start from, so many angles to either side of
 the one that is expected.  The best of them is refined."""
-PLACES = [(float(y), float(x)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+PLACES = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)])
 """Pixels from the stamp's centre, where the middle may be to start with."""
 ALONG = (-0.4, -0.2, 0.0, 0.2, 0.4)
 """Of its length, by which the middle may lie off the centre: noise puts a line's peak anywhere along it."""
+
+ROUNDS = 30
+"""Steps of a fit, at most."""
+NEAR = 0.01
+"""Squared signal to noise that a step may still promise where a fit ends: a tenth of an error."""
 
 
 @dataclass(frozen=True)
@@ -34,148 +41,229 @@ class Trail:
 
 
 class Line:
-    """Trails of one PSF in stamps of one size."""
+    """Trails of a PSF in stamps of one size, each y, x of its middle from the stamp's centre, length, angle."""
 
     def __init__(self, psf: np.ndarray, side: int):
-        """psf : (P, P) unit sum, peak in the middle, P <= side; side : of the stamps, odd."""
-        self._side = side
-        self._size = scipy.fft.next_fast_len(side + psf.shape[0], real=True)
-        self._ky = np.fft.fftfreq(self._size)[:, None]
-        self._kx = np.fft.rfftfreq(self._size)[None]
-        half = psf.shape[0] // 2
+        """psf : (P, P), or (N, P, P) one for each stamp, unit sum, peak in the middle, P <= side; side : odd."""
+        self.side = side
+        self.size = scipy.fft.next_fast_len(side + psf.shape[-1], real=True)
+        self._ky, self._kx = _frequencies(self.size)
+        half = psf.shape[-1] // 2
         down, across = (np.exp(2j * np.pi * k * (half - side // 2)) for k in (self._ky, self._kx))
-        self._spectrum = scipy.fft.rfft2(psf.astype(float), s=(self._size, self._size)) * (down * across)
-
-    def images(self, places: np.ndarray, lines: np.ndarray) -> np.ndarray:
-        """(P * L, side, side) float32, good to 1e-6 of the peak, of all (L, 2) length, angle as in `image` at the
-        first of (P, 2) y, x, then at the second."""
-        (y, x), (length, angle) = places.T[:, :, None, None], lines.T[:, :, None, None]
-        along = length * (self._kx * np.cos(np.radians(angle)) + self._ky * np.sin(np.radians(angle)))
-        down, across = np.exp(-2j * np.pi * y * self._ky), np.exp(-2j * np.pi * x * self._kx)
-        drawn = self._spectrum.astype(np.complex64) * np.sinc(along.astype(np.float32))
-        moved = down.astype(np.complex64) * across.astype(np.complex64)
-        spectra = (drawn * moved[:, None]).reshape(-1, *self._spectrum.shape)
-        return scipy.fft.irfft2(spectra, s=(self._size, self._size))[:, : self._side, : self._side]
+        self.spectrum = scipy.fft.rfft2(psf.astype(float), s=(self.size, self.size)) * (down * across)
 
     def image(self, y: float, x: float, length: float, angle: float) -> np.ndarray:
-        """(side, side) float64 unit-sum trail whose middle is (y, x) from the stamp's centre."""
-        radians = np.radians(angle)
-        along = self._kx * np.cos(radians) + self._ky * np.sin(radians)
-        down, across = np.exp(-2j * np.pi * y * self._ky), np.exp(-2j * np.pi * x * self._kx)
-        spectrum = self._spectrum * (down * across)
-        if length:
-            spectrum *= np.sinc(length * along)
-        return scipy.fft.irfft2(spectrum, s=(self._size, self._size))[: self._side, : self._side]
+        """(side, side) float64 unit-sum trail."""
+        return self.slopes(np.array([[y, x, length, angle]]), np.arange(1), 0, np.complex128)[0, 0]
+
+    def slopes(self, values: np.ndarray, rows: np.ndarray, free: int, kind: type = np.complex64) -> np.ndarray:
+        """(M, 1 + free, side, side): unit-sum trails, and their slopes along the first `free` of their values.
+
+        values : (M, 4); rows : (M,) of the PSFs, where each stamp has one
+        kind : of their spectra; complex64 gives float32 good to 1e-6 of the peak
+        """
+        y, x, length, angle = (one[:, None, None] for one in values.T)
+        ky, kx = self._ky, self._kx
+        moved = np.exp(-2j * np.pi * y * ky).astype(kind) * np.exp(-2j * np.pi * x * kx).astype(kind)
+        moved *= self.spectrum if self.spectrum.ndim == 2 else self.spectrum[rows]
+        ky, kx = (one.astype(moved.real.dtype) for one in (ky, kx))
+        turned = np.sin(np.radians(angle)), np.cos(np.radians(angle))
+        sin, cos, length = (one.astype(kx.dtype) for one in (*turned, length))
+        along = kx * cos + ky * sin
+        drawn = np.sinc(length * along) if length.any() else np.ones((1, 1, 1), kx.dtype)
+        spectra = np.empty((len(values), 1 + free, *moved.shape[1:]), kind)
+        np.multiply(moved, drawn, out=spectra[:, 0])
+        if free:
+            np.multiply(kind(-2j * np.pi) * ky, spectra[:, 0], out=spectra[:, 1])
+            np.multiply(kind(-2j * np.pi) * kx, spectra[:, 0], out=spectra[:, 2])
+        if free > 2:
+            phase = kx.dtype.type(np.pi) * length * along
+            slope = np.divide(np.cos(phase) - drawn, phase, out=np.zeros_like(phase), where=phase != 0)
+            moved *= kx.dtype.type(np.pi) * slope  # of the sinc
+            np.multiply(moved, along, out=spectra[:, 3])
+            np.multiply(moved, np.radians(length) * (ky * cos - kx * sin), out=spectra[:, 4])
+        return scipy.fft.irfft2(spectra, s=(self.size, self.size))[..., : self.side, : self.side]
+
+
+@lru_cache(8)
+def _frequencies(size: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
+
+
+@lru_cache(8)
+def _lines(size: int) -> np.ndarray:
+    """(angles, LENGTHS, ...) float32 spectra of all lines that a fit may start from."""
+    ky, kx = _frequencies(size)
+    radians = np.radians(np.arange(0, 180, STEP))[:, None, None]
+    along = kx * np.cos(radians) + ky * np.sin(radians)
+    return np.sinc((np.array(LENGTHS)[:, None, None] * along[:, None]).astype(np.float32))
 
 
 class Starts:
-    """What a fit may start from: points and trails of one PSF, drawn once for many stamps of one size."""
+    """What fits may start from: points and trails of one PSF, drawn once for many stamps of one size."""
 
     def __init__(self, psf: np.ndarray, side: int):
-        """psf, side : as Line takes them"""
+        """psf : (P, P), side : as Line takes them"""
         line = Line(psf, side)
-        angles = range(0, 180, STEP)
-        lines = np.array([(length, angle) for angle in angles for length in LENGTHS])
-        self._points = _Models(line.images(np.array(PLACES), np.zeros((1, 2))).reshape(len(PLACES), -1))
-        trails = line.images(np.zeros((1, 2)), lines).reshape(len(angles), len(LENGTHS), side, side)
-        self._trails = [_Models(each.reshape(len(LENGTHS), -1)) for each in trails]
-        self._moves = [_moves(angle) for angle in angles]
-        self._moved = [
-            _Models(np.array([_shifted(each[n // len(ALONG)], *move) for n, move in enumerate(moves)]))
-            for each, moves in zip(trails, self._moves, strict=True)
-        ]
+        spectra = line.spectrum.astype(np.complex64) * _lines(line.size)
+        drawn = scipy.fft.irfft2(spectra, s=(line.size, line.size))
+        self._trails = np.ascontiguousarray(drawn[..., :side, :side])
+        point = line.image(0, 0, 0, 0).astype(np.float32)
+        self._points = _moved(point[None], np.zeros(len(PLACES), int), PLACES)
 
-    def best(self, data: np.ndarray, weight: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
-        """(y, x, length, angle), each of four, of the strongest point, and of the strongest trail in the middle,
-        at the point's place or moved along itself.  data, weight, angle : as fit_trail takes them"""
-        planes = np.stack([weight, weight * data]).astype(np.float32)
-        y, x = place = PLACES[int(np.argmax(self._points.powers(planes)))]
-        seen = np.array([_shifted(plane, -int(y), -int(x)).reshape(data.shape) for plane in planes])
-        first, found = round(angle / STEP) - TURNS, []
-        for turn in range(first, first + 2 * TURNS + 1):
-            turn %= len(self._trails)
-            powers = self._trails[turn].powers(seen)
-            n = int(np.argmax(powers))
-            found.append((float(powers[n]), (*place, LENGTHS[n], STEP * turn)))
-            powers = self._moved[turn].powers(planes)
-            n = int(np.argmax(powers))
-            found.append((float(powers[n]), (*self._moves[turn][n], LENGTHS[n // len(ALONG)], STEP * turn)))
-        return np.array([y, x, 0.0, 0.0]), np.array(max(found)[1], float)
-
-
-class _Models:
-    """(M, S * S) float32 models and their squares."""
-
-    def __init__(self, models: np.ndarray):
-        self.models, self.squares = models, models**2
-
-    def powers(self, planes: np.ndarray) -> np.ndarray:
-        """(M,) squared signal to noise of each.  planes : (2, S, S) weights, and weights times data"""
-        weight, weighted = planes.reshape(2, -1)
-        return (self.models @ weighted) ** 2 / np.maximum(self.squares @ weight, 1e-30)
+    def best(self, data: np.ndarray, weight: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(y, x, length, angle), each (N, 4), of the strongest point, and of the strongest trail in the middle,
+        at the point's place or moved along itself.  data, weight, angle : as fit_trails takes them"""
+        planes = np.stack([weight, weight * data], 1).astype(np.float32)
+        count, _, side, _ = planes.shape
+        places = PLACES[_powers(self._points, planes).argmax(1)]
+        seen = _moved(planes.reshape(-1, side, side), np.arange(2 * count), -np.repeat(places, 2, 0))
+        seen = seen.reshape(planes.shape)
+        lengths = np.concatenate([LENGTHS, np.repeat(LENGTHS, len(ALONG))])
+        which = np.repeat(np.arange(len(LENGTHS)), len(ALONG))
+        turns = np.rint(angle / STEP).astype(int)[:, None] + np.arange(-TURNS, TURNS + 1)
+        turns %= len(self._trails)
+        most, best = np.full(count, -1.0), np.zeros((count, 4))
+        for turn in np.unique(turns):
+            rows = np.flatnonzero((turns == turn).any(1))
+            trails, moves = self._trails[turn], _moves(STEP * turn)
+            moved = _moved(trails, which, moves)
+            power = np.concatenate([_powers(trails, seen[rows]), _powers(moved, planes[rows])], 1)
+            n, top = power.argmax(1), power.max(1)
+            place = np.where((n < len(LENGTHS))[:, None], places[rows], moves[n - len(LENGTHS)])
+            start = np.column_stack([place, lengths[n], np.full(len(n), STEP * turn)])
+            better = top > most[rows]
+            most[rows[better]], best[rows[better]] = top[better], start[better]
+        return np.column_stack([places, np.zeros((count, 2))]), best
 
 
-def _moves(angle: float) -> list[tuple[int, int]]:
-    """(dy, dx) of the trails of each length at an angle, moved along themselves."""
-    down, across = np.sin(np.radians(angle)), np.cos(np.radians(angle))
-    return [(round(part * length * down), round(part * length * across)) for length in LENGTHS for part in ALONG]
+def _powers(models: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    """(N, M) squared signal to noise of models (M, S, S).  planes : (N, 2, S, S) weights, and these times data"""
+    models = models.reshape(len(models), -1)
+    weight, weighted = planes.reshape(len(planes), 2, -1).swapaxes(0, 1)
+    return (weighted @ models.T) ** 2 / np.maximum(weight @ (models**2).T, 1e-30)
 
 
-def _shifted(image: np.ndarray, dy: int, dx: int) -> np.ndarray:
-    """(S * S,) the image (S, S) moved by whole pixels, 0 where nothing comes from."""
-    height, width = image.shape
-    out = np.zeros_like(image)
-    out[max(dy, 0) : height + dy, max(dx, 0) : width + dx] = image[
-        max(-dy, 0) : height - dy, max(-dx, 0) : width - dx
-    ]
-    return out.ravel()
+def _moves(angle: float) -> np.ndarray:
+    """(M, 2) int: dy, dx of the trails of each length at an angle, moved along themselves."""
+    part = np.multiply.outer(LENGTHS, ALONG).ravel()
+    return np.rint(np.stack([part * np.sin(np.radians(angle)), part * np.cos(np.radians(angle))], 1)).astype(int)
 
 
-def fit_trail(
+def _moved(images: np.ndarray, rows: np.ndarray, moves: np.ndarray) -> np.ndarray:
+    """(M, S, S): images (N, S, S) of `rows`, each moved by whole pixels (M, 2), 0 where nothing comes from."""
+    most, side = int(np.abs(moves).max(initial=0)), images.shape[1]
+    wide = np.pad(images, ((0, 0), (most, most), (most, most)))
+    return sliding_window_view(wide, (side, side), axis=(1, 2))[rows, most - moves[:, 0], most - moves[:, 1]]
+
+
+def fit_trails(
     data: np.ndarray,
     weight: np.ndarray,
     psf: np.ndarray,
-    angle: float,
+    angle: np.ndarray,
     least_gain: float = 0.0,
     starts: Starts | None = None,
-) -> Trail | None:
-    """The trail that explains a stamp best; None where no start promises a third of `least_gain`.
+) -> list[Trail | None]:
+    """The trail that explains each stamp best; None where no start promises a third of `least_gain`.
 
-    data : (S, S) float32, 0 where there is no value; weight : (S, S) one over the variance, 0 there
-    psf : (P, P); angle : degrees, where to start; starts : of about this PSF, for stamps of this size
+    data : (N, S, S) float32, 0 where there is no value; weight : (N, S, S) one over the variance, 0 there
+    psf : (N, P, P); angle : (N,) degrees, where to start; starts : of about these PSFs, for stamps of this size
     """
-    line = Line(psf, data.shape[0])
+    found: list[Trail | None] = [None] * len(data)
+    if len(data) == 0:
+        return found
+    nearest, best = (starts or Starts(psf[0], data.shape[1])).best(data, weight, angle)
+    weight = weight.astype(float)
+    line = Line(psf, data.shape[1])
+    every = np.arange(len(data))
+    gain = _power(*_sums(line.slopes(best, every, 0), data, weight))
+    rim = (data.shape[1] - psf.shape[1]) // 2
+    points = _moved(np.pad(psf, ((0, 0), (rim, rim), (rim, rim))), every, nearest[:, :2].astype(int))
+    gain -= _power(*_sums(points[:, None], data, weight))
+    rows = np.flatnonzero(gain >= least_gain / 3)
+    if len(rows) == 0:
+        return found
+    trail, point = (
+        _refined(line, rows, data[rows], weight[rows], start[rows], free)
+        for start, free in ((best, 4), (nearest, 2))
+    )
+    for n, one, other in zip(rows, trail, point, strict=True):
+        found[n] = _judged(
+            line.slopes(np.stack([one, other]), np.array([n, n]), 0, np.complex128)[:, 0], one, data[n], weight[n]
+        )
+    return found
 
-    def power(values: np.ndarray) -> float:
-        y, x, length, direction = values
-        model = line.image(y, x, abs(length), direction)
-        return float((weight * model * data).sum()) ** 2 / max(float((weight * model**2).sum()), 1e-30)
 
-    nearest, best = (starts or Starts(psf, data.shape[0])).best(data, weight, angle)
-    if power(best) - power(nearest) < least_gain / 3:
-        return None
-    root = np.sqrt(weight)
+def fit_trail(
+    data: np.ndarray, weight: np.ndarray, psf: np.ndarray, angle: float, least_gain: float = 0.0
+) -> Trail | None:
+    """`fit_trails` of one stamp."""
+    return fit_trails(data[None], weight[None], psf[None], np.array([angle]), least_gain)[0]
 
-    def residual(values: np.ndarray) -> np.ndarray:
-        y, x, length, direction = values
-        model = line.image(y, x, abs(length), direction)
-        flux = float((weight * model * data).sum()) / max(float((weight * model**2).sum()), 1e-30)
-        return (root * (data - flux * model)).ravel()
 
-    from scipy.optimize import least_squares  # heavy, and few frames have a trail
-
-    def refined(start: np.ndarray, free: int) -> np.ndarray:
-        """The start with its first `free` values fitted."""
-        scale = np.array([1.0, 1.0, 3.0, 10.0])[:free]
-        limits = {"method": "lm", "xtol": 1e-3, "ftol": 1e-5, "max_nfev": 60}
-        fit = least_squares(lambda v: residual(np.append(v, start[free:])), start[:free], x_scale=scale, **limits)
-        return np.append(fit.x, start[free:])
-
-    found, point = refined(best, 4), refined(nearest, 2)
-    y, x, length, direction = (float(value) for value in found)
-    model = line.image(y, x, abs(length), direction)
+def _judged(models: np.ndarray, values: np.ndarray, data: np.ndarray, weight: np.ndarray) -> Trail:
+    """models : (2, S, S) of the trail and of the point that explain a stamp best; values : (4,) of the trail"""
+    power = _power(*_sums(models[:, None], data, weight))
+    y, x, length, direction = (float(value) for value in values)
+    model = models[0]
     flux = float((weight * model * data).sum()) / max(float((weight * model**2).sum()), 1e-30)
     lit = (model > 0.1 * model.max()) & (weight > 0)
     error = weight * (data - flux * model) ** 2 - weight * (0.05 * flux * model) ** 2
     chi2 = float(error[lit].mean()) if lit.any() else np.inf
-    return Trail(y, x, abs(length), (direction + 90) % 180 - 90, power(found) - power(point), chi2)
+    return Trail(y, x, abs(length), (direction + 90) % 180 - 90, float(power[0] - power[1]), chi2)
+
+
+def _refined(
+    line: Line, rows: np.ndarray, data: np.ndarray, weight: np.ndarray, start: np.ndarray, free: int
+) -> np.ndarray:
+    """(M, 4) the starts with their first `free` values fitted, by damped least squares (Marquardt 1963).
+
+    The flux is left to each model (variable projection: Kaufman 1975, BIT 15, 49).
+    rows : (M,) of the line's PSFs; data, weight : (M, S, S); start : (M, 4)
+    """
+    at, left, damping = start.astype(float), np.arange(len(start)), np.full(len(start), 1e-2)
+    gram, right = _sums(line.slopes(at, rows, free), data, weight)
+    for _ in range(ROUNDS):
+        if len(left) == 0:
+            break
+        step, promised = _step(gram[left], right[left], damping[left])
+        to = at[left]
+        to[:, :free] += step
+        new = _sums(line.slopes(to, rows[left], free), data[left], weight[left])
+        better = (_power(*new) > _power(gram[left], right[left])) & _possible(to, data.shape[1])
+        kept = left[better]
+        at[kept], gram[kept], right[kept] = to[better], new[0][better], new[1][better]
+        damping[left] = np.where(better, damping[left] / 8, damping[left] * 6)
+        left = left[promised > NEAR]
+    return at
+
+
+def _possible(values: np.ndarray, side: int) -> np.ndarray:
+    """(N,) bool: trails no longer than a stamp, with their middle on it."""
+    return (np.abs(values[:, :3]) <= np.array([side // 2, side // 2, side])).all(1)
+
+
+def _sums(images: np.ndarray, data: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """((N, K, K) weighted products of images (N, K, S, S), (N, K) and with the data)."""
+    flat = images.reshape(*images.shape[:2], -1)
+    weight = weight.reshape(-1, 1, flat.shape[2])
+    weighted = flat * weight
+    return weighted @ flat.swapaxes(1, 2), (weighted @ data.reshape(-1, flat.shape[2], 1))[..., 0]
+
+
+def _power(gram: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """(N,) squared signal to noise of the first image."""
+    return right[:, 0] ** 2 / np.maximum(gram[:, 0, 0], 1e-30)
+
+
+def _step(gram: np.ndarray, right: np.ndarray, damping: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """((N, free) step of the values behind the first image, (N,) the squared signal to noise that it promises)."""
+    share = gram[:, 0] / np.maximum(gram[:, 0, :1], 1e-30)
+    flux = right[:, :1] / np.maximum(gram[:, 0, :1], 1e-30)
+    matrix = flux[..., None] ** 2 * (gram - gram[:, :1].swapaxes(1, 2) * share[:, None])[:, 1:, 1:]
+    vector = flux * (right - right[:, :1] * share)[:, 1:]
+    own = matrix.diagonal(axis1=1, axis2=2)
+    matrix = matrix + np.eye(own.shape[1]) * (own * (damping[:, None] + 1e-10) + 1e-12)[:, None]
+    step = np.linalg.solve(matrix, vector[..., None])[..., 0]
+    return step, (step * vector).sum(1)

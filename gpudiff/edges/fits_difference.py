@@ -36,16 +36,11 @@ def write_difference(path: str | Path, difference: Difference, sources: Table) -
     write_hdus(path, primary_cards(difference, sources), _planes(difference), _tables(difference))
 
 
-AHEAD = "IMAGE", "VARIANCE"
-"""The first planes, which the search does not change.  More at that time would not pay: what the disk's cache
-takes up as a file is written is quickest taken from memory that was just freed, which is about as much."""
-
-
 @contextmanager
 def difference_file(
     path: str | Path, made: Difference, beside: Executor
 ) -> Iterator[Callable[[Difference, Table], None]]:
-    """`write_difference` by a call of what this yields; AHEAD goes to disk before it, `beside` what is done then.
+    """`write_difference` by a call of what this yields; `_first` go to disk before it, `beside` what is done then.
 
     made : the difference before it was searched; its other planes are not held on to.  Of planes on a GPU, and of
         compressed files, nothing is written before the call.
@@ -53,9 +48,8 @@ def difference_file(
     Raises StoreFailed.
     """
     plain = str(path).endswith(".fits") and isinstance(made.image, np.ndarray)
-    cards, planes = primary_cards(made, Table.empty(DIASOURCE)), _planes(made)
-    first = {name: planes[name] for name in AHEAD}
-    del made, planes
+    cards, first = primary_cards(made, Table.empty(DIASOURCE)), _first(made)
+    del made
     if not plain:
         yield lambda difference, sources: write_difference(path, difference, sources)
         return
@@ -117,15 +111,26 @@ def primary_cards(difference: Difference, sources: Table) -> list[Card]:
     return [*frame_cards(difference.science.frame), *cards, *history]
 
 
+def _first(difference: Difference) -> dict[str, tuple[np.ndarray, list[Card]]]:
+    """The first planes, which the search does not change.  More ahead of it would not pay: what the disk's cache
+    takes up as a file is written is quickest taken from memory that was just freed, which is about as much."""
+    unit, sky = difference.science.frame.unit, _sky(difference)
+    return {
+        "IMAGE": (difference.image, [*sky, card("BUNIT", unit)]),
+        "VARIANCE": (difference.variance, [*sky, card("BUNIT", f"{unit}**2")]),
+    }
+
+
+def _sky(difference: Difference) -> list[Card]:
+    return [card(key, value) for key, value in difference.science.frame.wcs.items()]
+
+
 def _planes(difference: Difference) -> dict[str, tuple[np.ndarray, list[Card]]]:
-    frame = difference.science.frame
-    sky = [card(key, value) for key, value in frame.wcs.items()]
-    unit = card("BUNIT", frame.unit)
+    sky = _sky(difference)
     bits = [card(key, number, DESCRIPTIONS[key[3:]]) for key, number in mask_cards().items()]
     return {
-        "IMAGE": (difference.image, [*sky, unit]),
-        "VARIANCE": (difference.variance, [*sky, card("BUNIT", f"{frame.unit}**2")]),
-        "MASK": (difference.mask, [*sky, *bits]),
+        **_first(difference),
+        "MASK": (difference.mask.astype(np.int32), [*sky, *bits]),
         "SCORE": (difference.score, [*sky, card("BUNIT", "", "signal to noise")]),
         "KERNEL": (difference.kernel, []),
         "PSF": (difference.psf, []),

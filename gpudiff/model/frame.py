@@ -194,7 +194,7 @@ class Difference:
 
     image : (H, W) float32, NaN where mask has NO_DATA; noise decorrelated when `decorrelated`
     variance : (H, W) float32, NaN where NO_DATA
-    mask : (H, W) int32
+    mask : (H, W) uint16
     score : (H, W) float32, matched-filter signal to noise; 0 where NO_DATA
     kernel : (9, K, K) float32, matching kernel at 3 x 3 field positions, rows of y outer, centres of thirds
     psf : (9, P, P) float32, PSF of `image` at the same places, unit sum before it was cut to P
@@ -225,6 +225,11 @@ class Difference:
     notes: tuple[str, ...] = ()
     cells: Table = field(default_factory=lambda: Table.empty(CELL))
     stars: Table = field(default_factory=lambda: Table.empty(KERNEL_STAR))
+
+    @cached_property
+    def usual_variance(self) -> float:
+        """The median of every 49th pixel's; NaN where none of them has a value."""
+        return float(np.nanmedian(self.variance[::7, ::7]))
 
     def alone(self) -> "Difference":
         """The same without the planes of what it was made of: science, template and `matched`.

@@ -1,7 +1,7 @@
 """Planes that are smooth over the image (sky, sky variance), kept as what they are: a coarse grid."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +21,10 @@ class Plane(Protocol):
     def cut(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray: ...
 
     def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray: ...
+
+    def squares(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """(N, S, T) at all of N times S rows in T columns, (N, S) and (N, T) int."""
+        ...
 
     def factors(self) -> tuple[np.ndarray, np.ndarray]:
         """(H, G) and (G, W) float32 whose product it is; for a plane kept pixel by pixel itself and (0, W)."""
@@ -44,6 +48,9 @@ class DensePlane:
     def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Values at whole-pixel positions."""
         return self.array[y, x]
+
+    def squares(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        return self.array[rows[:, :, None], columns[:, None]]
 
     def factors(self) -> tuple[np.ndarray, np.ndarray]:
         """The plane, and no columns."""
@@ -84,6 +91,10 @@ class SmoothPlane:
         rows, columns = self._factors
         return (rows[y] * columns[:, x].T).sum(-1)
 
+    def squares(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        left, right = self._factors
+        return left[rows] @ right[:, columns].swapaxes(0, 1)
+
     def factors(self) -> tuple[np.ndarray, np.ndarray]:
         """(H, G) and (G, W) whose product it is."""
         return self._factors
@@ -94,8 +105,9 @@ def constant(value: float, shape: tuple[int, int]) -> SmoothPlane:
     return SmoothPlane(np.full((1, 1), value, np.float32), shape)
 
 
+@lru_cache(8)
 def spline_matrix(pixels: int, cells: int) -> np.ndarray:
-    """(pixels, cells) float32 matrix from cell-centre values to pixel values.
+    """(pixels, cells) float32 matrix from cell-centre values to pixel values, to be read only.
 
     Natural cubic spline between the centres, straight lines beyond the first and last; linear for fewer than
     four cells (de Boor, A Practical Guide to Splines, 1978).

@@ -169,13 +169,12 @@ def flags_of(
     height, width = difference.image.shape
     reach = 2 * difference.quality.science_fwhm
     mark("EDGE", np.minimum.reduce([y, x, height - 1 - y, width - 1 - x]) < reach)
-    near = stamps(difference.mask, y, x, NEAR).reshape(len(y), -1)
-    touching = stamps(difference.mask, y, x, 1).reshape(len(y), -1)
-    masked = (touching & bit("NO_DATA", "BAD", "CR", "SAT", "SAT_TEMPLATE") != 0).any(1)
+    bits = stamps(difference.mask, y, x, 2 * NEAR)
+    touching, near = (bits[:, rim:-rim, rim:-rim] for rim in (2 * NEAR - 1, NEAR))
+    masked = (touching & bit("NO_DATA", "BAD", "CR", "SAT", "SAT_TEMPLATE") != 0).any((1, 2))
     masked |= fit.seen < 1 - UNSEEN
-    wings = (near & bit("SUSPECT") != 0).any(1)
-    far = stamps(difference.mask, y, x, 2 * NEAR).reshape(len(y), -1)
-    saturated = (far & bit("SAT", "SAT_TEMPLATE") != 0).any(1)
+    wings = (near & bit("SUSPECT") != 0).any((1, 2))
+    saturated = (bits & bit("SAT", "SAT_TEMPLATE") != 0).any((1, 2))
     mark("MASKED", wings | (masked & (saturated | (shapes.apart < APART * threshold))))
     mark("SATURATED", saturated)
     light = beside(difference.score, y, x, difference.quality.science_fwhm)
@@ -188,8 +187,7 @@ def flags_of(
     stars = bright_stars(difference)
     residual = _explained(difference, y, x, threshold) | crowded(stars, y, x, difference.quality.science_fwhm)
     mark("BRIGHT_STAR", residual)
-    middle = float(np.nanmedian(difference.variance[::7, ::7]))
-    mark("HIGH_VARIANCE", difference.variance[y, x] > HIGH * middle)
+    mark("HIGH_VARIANCE", difference.variance[y, x] > HIGH * difference.usual_variance)
     size = np.abs(difference.score[y, x])
     mark("POOR_SUBTRACTION", poor_at(difference, columns["y"], columns["x"], size, threshold))
     weak = np.abs(columns["psfFlux"]) < 0.6 * threshold * columns["psfFluxErr"]
@@ -241,8 +239,7 @@ def kernel_error(difference: Difference) -> float:
 
 def _static_stars(difference: Difference) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(y, x, signal to noise) of the matched template's stars above 50 sigma that the difference covers."""
-    middle = float(np.nanmedian(difference.variance[::7, ::7]))
-    y, x = peaks(difference.matched, 5 * np.sqrt(middle), holes(difference.image))
+    y, x = peaks(difference.matched, 5 * np.sqrt(difference.usual_variance), holes(difference.image))
     covered = np.isfinite(stamps(difference.image, y, x, 4)).all((1, 2))
     y, x = y[covered], x[covered]
     significance = _significance(difference, y, x)

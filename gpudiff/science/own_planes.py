@@ -8,7 +8,7 @@ sky and a few per cent off on a star.
 
 import numpy as np
 
-from gpudiff.arrays.cutouts import cutouts, pixel_indices
+from gpudiff.arrays.cutouts import nearest, pixels_around
 from gpudiff.model.batch import OwnPlanes
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
@@ -30,17 +30,17 @@ def own_planes(difference: Difference, images: np.ndarray, x: np.ndarray, y: np.
     for n, (sky, factor, gain) in enumerate(
         ((noise[0], np.float32(1), science.gain), (noise[1], spread, template.gain / photons))
     ):
-        light = np.maximum(images[:, n], 0)  # NaN stays NaN
-        variance[:, n] = factor * sky + light / np.asarray(gain, np.float32)
+        light = np.maximum(images[:, n], 0, out=variance[:, n])  # NaN stays NaN
+        light /= np.asarray(gain, np.float32)
+        light += factor * sky
     masks = np.stack([cut_mask(one.mask, x, y, size) for one in (science, template)], axis=1)
     psf = np.stack([difference.science_psf[CENTRE], difference.matched_psf[CENTRE]])
     return OwnPlanes(variance, masks, psf)
 
 
 def cut_mask(mask: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
-    """(N, size, size) uint16 bits round each position, NO_DATA beyond the image; float32 holds them exactly."""
-    cut = cutouts(mask, x, y, size)
-    return np.where(np.isnan(cut), np.float32(bit("NO_DATA")), cut).astype(np.uint16)
+    """(N, size, size) uint16 bits round each position, NO_DATA beyond the image."""
+    return pixels_around(mask, x, y, size, bit("NO_DATA"))
 
 
 def _through_kernel(difference: Difference, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -65,12 +65,7 @@ def _sky(plane: Plane, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
     """(N, size, size) the plane round each position; beyond the image some value."""
     offsets = np.arange(size) - size // 2
     rows, columns = (
-        pixel_indices(np.asarray(position, float), offsets, length)[0]
+        np.clip(nearest(position, size, length)[:, None] + offsets, 0, length - 1)
         for position, length in zip((y, x), plane.shape, strict=True)
     )
-    out = np.empty((len(rows), size, size), np.float32)
-    for n, (row, column) in enumerate(zip(rows, columns, strict=True)):
-        top, left = row[0], column[0]
-        piece = plane.cut(top, row[-1] + 1, left, column[-1] + 1)
-        out[n] = piece if piece.shape == (size, size) else piece[np.ix_(row - top, column - left)]
-    return out
+    return plane.squares(rows, columns)

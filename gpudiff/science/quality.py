@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -191,7 +192,7 @@ def _cells(difference: Difference, stars: Table) -> Table:
     boxes = [(rows[j], rows[j + 1], columns[i], columns[i + 1]) for j in range(grid) for i in range(grid)]
     y0, y1, x0, x1 = np.array(boxes).T
     j, i = np.divmod(np.arange(grid * grid), grid)
-    sky = *_sky(difference, boxes), _lost_share(difference, boxes)
+    sky = *_sky(difference, boxes), _lost_share(difference, rows, columns)
     columns_of = {"row": j, "column": i, "x0": x0, "x1": x1, "y0": y0, "y1": y1}
     columns_of |= dict(
         zip(("noiseRatio", "scoreStd", "background", "backgroundSigma", "lostFraction"), sky, strict=True)
@@ -210,10 +211,10 @@ def _cells(difference: Difference, stars: Table) -> Table:
 def _sky(difference: Difference, boxes: list[tuple[int, int, int, int]]) -> list[np.ndarray]:
     """[noise ratio, std of the score, mean, the same over sigma] of the cells' blank sky."""
     planes = difference.image, difference.variance, difference.matched, difference.score, difference.mask
-    image, variance, matched, score, mask = (_seen(plane, boxes) for plane in planes)
+    image, variance, matched, score, mask = _seen(planes, boxes)
     with np.errstate(invalid="ignore", divide="ignore"):
         blank = np.isfinite(image) & (matched**2 < DARK**2 * variance)
-        blank[blank] = (mask[blank].astype(np.int32) & bit("DETECTED", "DETECTED_NEGATIVE", "STREAK")) == 0
+        blank &= (mask.astype(np.int32) & bit("DETECTED", "DETECTED_NEGATIVE", "STREAK")) == 0
         sigma = np.sqrt(np.where(blank, variance, np.nan))
         ratio = image / sigma
         near = np.abs(ratio) < 4
@@ -222,28 +223,35 @@ def _sky(difference: Difference, boxes: list[tuple[int, int, int, int]]) -> list
     return [scatters(ratio), scatters(np.where(blank, score, np.nan)), mean * medians(sigma), mean]
 
 
-def _seen(plane: np.ndarray, boxes: list[tuple[int, int, int, int]]) -> np.ndarray:
-    """(cells, n) float32 some SAMPLE pixels of each cell of a plane, row by row, NaN behind them."""
-    cells = [Tile(n, *box, 0, 0, plane.shape) for n, box in enumerate(boxes)]
+def _seen(planes: tuple[np.ndarray, ...], boxes: list[tuple[int, int, int, int]]) -> np.ndarray:
+    """(planes, cells, n) float32 some SAMPLE pixels of each cell of planes, row by row, NaN behind them."""
+    cells = [Tile(n, *box, 0, 0, planes[0].shape) for n, box in enumerate(boxes)]
     steps = [max(1, int(np.sqrt((y1 - y0) * (x1 - x0) / SAMPLE))) for y0, y1, x0, x1 in boxes]
-    thin = {step: sampled(plane, cells, step) for step in set(steps)}
-    rows = [thin[step][n].ravel() for n, step in enumerate(steps)]
-    out = np.full((len(rows), max(map(len, rows))), np.nan, np.float32)
-    for n, row in enumerate(rows):
-        out[n, : len(row)] = row
+    sizes = [
+        -((y0 - y1) // step) * -((x0 - x1) // step) for (y0, y1, x0, x1), step in zip(boxes, steps, strict=True)
+    ]
+    out = np.full((len(planes), len(cells), max(sizes)), np.nan, np.float32)
+    for seen, plane in zip(out, planes, strict=True):
+        thin = {step: sampled(plane, cells, step) for step in set(steps)}
+        for n, (step, size) in enumerate(zip(steps, sizes, strict=True)):
+            seen[n, :size].reshape(thin[step][n].shape)[...] = thin[step][n]
     return out
 
 
-def _lost_share(difference: Difference, boxes: list[tuple[int, int, int, int]]) -> np.ndarray:
-    """(cells,) share of each cell's usable pixels that have no value; NaN where none is usable."""
-    unusable = difference.science.unusable
-    lost = np.asarray(holes(difference.image))
-    out = []
-    for y0, y1, x0, x1 in boxes:
-        bad, gone = unusable[y0:y1, x0:x1], lost[y0:y1, x0:x1]
-        usable = bad.size - np.count_nonzero(bad)
-        out.append(np.count_nonzero(gone & ~bad) / usable if usable else np.nan)
-    return np.array(out)
+def _lost_share(difference: Difference, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(cells,) share of each cell's usable pixels that have no value; NaN where none is usable.
+
+    rows, columns : where cells begin, and the last one's end
+    """
+    bad, lost = difference.science.unusable, np.asarray(holes(difference.image))
+    usable, gone = np.zeros((2, len(rows) - 1, len(columns) - 1), int)
+    for n, (top, bottom) in enumerate(pairwise(rows)):
+        for first in range(top, bottom, 255):  # as many as are counted in a byte, a row at a time
+            some = slice(first, min(first + 255, bottom))
+            for out, flags in ((usable, ~bad[some]), (gone, lost[some] > bad[some])):
+                out[n] += np.add.reduceat(flags.view(np.uint8).sum(0, dtype=np.uint8), columns[:-1], dtype=int)
+    with np.errstate(invalid="ignore"):
+        return (gone / usable).ravel()
 
 
 def _fields(difference: Difference, y: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -273,9 +281,12 @@ def _stars(stars: Table, at: np.ndarray, number: int) -> Iterator[tuple[str, np.
 
 def _medians(values: np.ndarray, at: np.ndarray, number: int) -> np.ndarray:
     """(number,) median of the known values in each cell; NaN in an empty one."""
-    known = np.isfinite(values)
-    groups = [values[known & (at == n)] for n in range(number)]
-    return np.array([np.median(group) if len(group) else np.nan for group in groups])
+    known = np.flatnonzero(np.isfinite(values))
+    known = known[np.argsort(at[known], kind="stable")]
+    cell, count = at[known], np.bincount(at[known], minlength=number)
+    table = np.full((number, max(count.max(), 1)), np.nan)
+    table[cell, np.arange(len(cell)) - (np.cumsum(count) - count)[cell]] = values[known]
+    return medians(table)
 
 
 def star_residuals(

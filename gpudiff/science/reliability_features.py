@@ -81,7 +81,7 @@ def _of_pixels(difference: Difference, sources: Table, y: np.ndarray, x: np.ndar
 
 def _of_template(difference: Difference, y: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:
     """From the template's light round each detection, in sigmas of the difference's typical pixel."""
-    sigma = np.sqrt(np.nanmedian(difference.variance[::7, ::7]))
+    sigma = np.sqrt(difference.usual_variance)
     light = np.nan_to_num(stamps(difference.matched, y, x, REACH)) / sigma
     away = _distance(REACH)
     near = np.where(away <= 3, light, 0).max((1, 2))

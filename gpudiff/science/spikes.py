@@ -52,7 +52,7 @@ class BrightStars:
 def bright_stars(difference: Difference) -> BrightStars:
     """The saturated stars, and those above 1000 sigma in the template: the middle of what exceeds their peak."""
     psf, plain = difference.psf[4].astype(float), difference.matched_psf[4].astype(float)
-    noise = np.sqrt(float(np.nanmedian(difference.variance[::7, ::7])) / (psf**2).sum())
+    noise = np.sqrt(difference.usual_variance / (psf**2).sum())
     y, x = _bright_pixels(difference, float(BRIGHT * noise * plain.max()))
     if len(y) == 0:
         return BrightStars(*np.empty((4, 0)))

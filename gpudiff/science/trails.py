@@ -6,7 +6,7 @@ import numpy as np
 
 from gpudiff.arrays.measure import psf_stamps, weighed
 from gpudiff.arrays.ridges import along
-from gpudiff.arrays.trails import Starts, Trail, fit_trail
+from gpudiff.arrays.trails import Starts, Trail, fit_trails
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
 from gpudiff.science.judge import Shapes, sharper
@@ -54,26 +54,43 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
     candidates &= (difference.mask[y, x] & bit("STREAK")) == 0
     candidates[candidates] = _stretched(difference, y[candidates], x[candidates], shapes.angle[candidates])
     candidates[np.flatnonzero(candidates)[MOST:]] = False
-    size = np.abs(difference.score[y, x])
-    psf = given(difference.psf, difference.science.shape, difference.science.name)
-    starts = Starts(difference.psf[len(difference.psf) // 2], 2 * HALF + 1) if candidates.any() else None
     rows = np.flatnonzero(candidates)
+    if len(rows) == 0:
+        return found
+    size, fwhm = np.abs(difference.score[y, x]), difference.quality.science_fwhm
+    psf = given(difference.psf, difference.science.shape, difference.science.name)
+    starts = Starts(difference.psf[len(difference.psf) // 2], 2 * HALF + 1)
     psfs = psf_stamps(psf.coefficients, psf.order, psf.shape, y[rows], x[rows])
-    cuts = weighed(difference.image, difference.variance, y[rows], x[rows], HALF)
-    for n, data, weight, profile in zip(rows, *cuts, psfs, strict=True):
+    data, weight = weighed(difference.image, difference.variance, y[rows], x[rows], HALF)
+
+    def fits(some: np.ndarray) -> list[Trail | None]:
+        """Of some rows, what is known to be part of a trail not being taken for another source."""
+        apart, free = ~found.doubled, []
+        for k, n in zip(some, rows[some], strict=True):
+            dy, dx = ((at[:n] - at[n])[apart[:n]] for at in (y, x))
+            free.append(_away_from(weight[k], dy, dx, OTHERS * fwhm))
+        return fit_trails(data[some], np.stack(free), psfs[some], shapes.angle[rows[some]], LEAST_GAIN, starts)
+
+    trails = fits(np.arange(len(rows)))
+    for k, n in enumerate(rows):
         if found.doubled[n]:
             continue
-        before = np.flatnonzero(~found.doubled[:n])
-        weight = _away_from(weight, y[before] - y[n], x[before] - x[n], OTHERS * difference.quality.science_fwhm)
-        trail = fit_trail(data, weight, profile, float(shapes.angle[n]), LEAST_GAIN, starts)
+        if _near(y[:n] - y[n], x[:n] - x[n], OTHERS * fwhm)[found.doubled[:n]].any():
+            trails[k : k + 1] = fits(np.array([k]))
+        trail = trails[k]
         if trail is None or trail.gain < LEAST_GAIN or trail.chi2 > WORST:
             continue
-        if not 0.5 * difference.quality.science_fwhm <= trail.length <= LONGEST:
+        if not 0.5 * fwhm <= trail.length <= LONGEST:
             continue
         found.length[n], found.angle[n], found.dy[n], found.dx[n] = trail.length, trail.angle, trail.y, trail.x
-        part = _on(trail, y - y[n], x - x[n], difference.quality.science_fwhm) & (size < PART * size[n])
-        found.doubled[part & (np.arange(len(y)) != n)] = True
+        part = _on(trail, y - y[n], x - x[n], fwhm) & (size < PART * size[n])
+        found.doubled[part & (np.arange(count) != n)] = True
     return found
+
+
+def _near(dy: np.ndarray, dx: np.ndarray, reach: float) -> np.ndarray:
+    """(N,) bool: within `reach` px of a stamp, counted from its centre."""
+    return np.maximum(np.abs(dy), np.abs(dx)) < HALF + reach
 
 
 def _away_from(weight: np.ndarray, dy: np.ndarray, dx: np.ndarray, reach: float) -> np.ndarray:
@@ -82,7 +99,7 @@ def _away_from(weight: np.ndarray, dy: np.ndarray, dx: np.ndarray, reach: float)
     dy, dx : (N,) int, where they are from the stamp's centre
     """
     offset = np.arange(-HALF, HALF + 1)
-    near = np.maximum(np.abs(dy), np.abs(dx)) < HALF + reach
+    near = _near(dy, dx, reach)
     for row, column in zip(dy[near], dx[near], strict=True):
         weight = np.where(np.hypot((offset - row)[:, None], offset - column) > reach, weight, 0)
     return weight
