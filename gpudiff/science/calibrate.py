@@ -52,15 +52,19 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
     level, sigma, sky = _sky(image, unusable, configuration.calibrate, device, frame.name)
     variance, gain, known, said = _noise(frame, image, unusable, sky, level, sigma, device)
 
-    def subtract_sky(band: slice) -> None:
+    def subtract_sky(band: slice) -> np.ndarray:
         image[band] -= sky.cut(band.start, band.stop, 0, image.shape[1])
-        image[band].reshape(-1)[np.flatnonzero(unusable[band])] = 0
+        flaws = np.flatnonzero(unusable[band])
+        image[band].reshape(-1)[flaws] = 0
+        return flaws + band.start * image.shape[1]
 
     sky.cut(0, 1, 0, 1)  # its matrices are made once, before threads read them
-    over(subtract_sky, bands(image.shape[0]), threads)
+    flaws = np.concatenate(over(subtract_sky, bands(image.shape[0]), threads))
     name = f"{frame.digest}-{configuration.digest('calibrate')}" if frame.digest else ""
     made = frame.without_planes()
-    return Exposure(made, image, mask, sky, variance, gain, known, (*frame.notes, *notes, *said), held=name)
+    notes = [*frame.notes, *notes, *said]
+    exposure = Exposure(made, image, mask, sky, variance, gain, known, tuple(notes), held=name)
+    return exposure.knowing(unusable, flaws)
 
 
 def bands(height: int) -> list[slice]:
