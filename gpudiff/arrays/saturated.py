@@ -180,7 +180,7 @@ def spoilt(
     place, core = np.array([(s.y, s.x) for s in stars]).reshape(-1, 2), np.array([s.core for s in stars])
     reach = np.maximum(max(REACH, 4.3 * fwhm), 3 * core)
     edges, found = reach.astype(int) + GROW + 2, [np.empty(0, int)]
-    for edge in np.unique(edges):
+    for edge in np.unique(edges).tolist():
         n = np.flatnonzero(edges == edge)
         y, x = np.rint(place[n]).astype(int).T
         rows, columns = square(y, x, np.arange(-edge, edge + 1))
