@@ -22,7 +22,7 @@ def centred(image: np.ndarray, y: np.ndarray, x: np.ndarray, dy: np.ndarray, dx:
     step = (np.arange(side)[:, None] - np.arange(side)) % period
 
     def moving(by: np.ndarray) -> np.ndarray:
-        """(N, side, side) matrices that move a row of pixels: products of small matrices take less than transforms."""
+        """(N, side, side) matrices that move a row of pixels: such products take less than transforms."""
         wave = np.exp(2j * np.pi * by[:, None] * np.fft.rfftfreq(period))
         return scipy.fft.irfft(wave, period).astype(np.float32)[:, step]
 

@@ -133,7 +133,7 @@ def _learned(surface: Surface, y: np.ndarray, x: np.ndarray) -> tuple[float, flo
     index = np.arange(-reach, reach + 1)
     near = np.hypot(index, index[:, None]) <= own
     light, shift = surface.around(y, x, reach)
-    return learn(*(one[:, near] for one in (stamps(surface.score, y, x, reach), light, shift)))
+    return learn(stamps(surface.score, y, x, reach)[:, near], light[:, near], shift[:, near])
 
 
 def _raise(surface: Surface, raised: np.ndarray, y: np.ndarray, x: np.ndarray, factor: np.ndarray) -> None:
