@@ -17,17 +17,14 @@ def centred(image: np.ndarray, y: np.ndarray, x: np.ndarray, dy: np.ndarray, dx:
     The shift is a phase in Fourier space: exact for a well-sampled, isolated star.
     y, x : whole-pixel positions; dy, dx : the centre's offset from there
     """
+    cut = stamps(image, y, x, half).astype(np.float32)
+    size = scipy.fft.next_fast_len(2 * half + 9, real=True)
+    spectrum = scipy.fft.rfft2(cut, s=(size, size))
+    ky, kx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
+    for wave in (ky * dy[:, None, None], kx * dx[:, None, None]):
+        spectrum *= np.exp(2j * np.pi * wave).astype(np.complex64)
     side = 2 * half + 1
-    period = scipy.fft.next_fast_len(side + 8, real=True)
-    step = (np.arange(side)[:, None] - np.arange(side)) % period
-
-    def moving(by: np.ndarray) -> np.ndarray:
-        """(N, side, side) matrices that move a row of pixels: such products take less than transforms."""
-        wave = np.exp(2j * np.pi * by[:, None] * np.fft.rfftfreq(period))
-        return scipy.fft.irfft(wave, period).astype(np.float32)[:, step]
-
-    cut = stamps(image, y, x, half).astype(np.float32, copy=False)
-    return moving(dy) @ cut @ moving(dx).transpose(0, 2, 1)
+    return scipy.fft.irfft2(spectrum, s=(size, size))[:, :side, :side]
 
 
 CLIP = 4.0
