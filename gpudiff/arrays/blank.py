@@ -21,8 +21,10 @@ def blank(image: np.ndarray) -> np.ndarray | None:
     first, last = slice(0, None, SIDE), slice(SIDE - 1, None, SIDE)
     whole = image[:height, :width]
     corner = whole[first, first]
-    same = (corner == whole[first, last]) & (corner == whole[last, first]) & (corner == whole[last, last])
-    j, i = np.nonzero(same)
+    j, i = np.nonzero(corner == whole[first, last])  # few, of which the other corners are looked at
+    for edge in (whole[last, first], whole[last, last]):
+        same = corner[j, i] == edge[j, i]
+        j, i = j[same], i[same]
     if j.size == 0:
         return None
     squares = whole.reshape(height // SIDE, SIDE, width // SIDE, SIDE)[j, :, i]

@@ -41,19 +41,16 @@ def cosmic_rays(
     psf : (P, P)
     at : (N,) of `suspects` on whatever device; None: they are looked for here
     """
-    found = np.zeros(image.shape, bool)
     ratios = sharpest(psf)
-    pixels = Pixels(image.ravel(), unusable.ravel(), found.ravel(), image.shape, sky_sigma, gain)
+    pixels = Pixels(image.ravel(), unusable.ravel(), image.shape, sky_sigma, gain)
     at = _inside(image.shape, suspects(image, sky_sigma) if at is None else at)
-    struck = _sharp(pixels, at[~pixels.unusable[at]], ratios, FLOOR)
-    pixels.found[struck] = True
+    struck = _sharp(pixels, at[~pixels.unusable[at]], np.empty(0, int), ratios, FLOOR)
     for _ in range(ROUNDS):
         at = _neighbours(image.shape, struck)
-        fresh = ~(pixels.found[at] | pixels.unusable[at]) & (pixels.image[at] > GROWN * sky_sigma)
-        more = _sharp(pixels, at[fresh], ratios, 0.0)
+        fresh = ~(np.isin(at, struck) | pixels.unusable[at]) & (pixels.image[at] > GROWN * sky_sigma)
+        more = _sharp(pixels, at[fresh], struck, ratios, 0.0)
         if len(more) == 0:
             break
-        pixels.found[more] = True
         struck = np.concatenate([struck, more])
     y, x = np.divmod(np.sort(struck), image.shape[1])
     return y, x
@@ -79,11 +76,10 @@ def sharpest(psf: np.ndarray) -> list[float]:
 
 @dataclass(frozen=True)
 class Pixels:
-    """What cosmic_rays works on: image, unusable and found as one row of pixels each."""
+    """What cosmic_rays works on: image and unusable as one row of pixels each."""
 
     image: np.ndarray
     unusable: np.ndarray
-    found: np.ndarray
     shape: tuple[int, ...]
     sky_sigma: float
     gain: float
@@ -93,17 +89,17 @@ class Pixels:
         return np.sqrt(self.sky_sigma**2 + np.maximum(value, 0) / self.gain)
 
 
-def _sharp(pixels: Pixels, at: np.ndarray, ratios: list[float], above: float) -> np.ndarray:
+def _sharp(pixels: Pixels, at: np.ndarray, found: np.ndarray, ratios: list[float], above: float) -> np.ndarray:
     """Those of the pixels `at` that are too sharp along at least one direction; found pixels count as dark.
 
-    at : (N,) places in the row of pixels, none at the image's edge
+    at, found : (N,) places in the row of pixels, the first none at the image's edge
     """
     value = pixels.image[at]
     trusted = TRUST * (value - MARGIN * pixels.noise(value))
     out = np.zeros(len(at), bool)
     for (dy, dx), ratio in zip(DIRECTIONS, ratios, strict=True):
         first, second = (at + sign * (dy * pixels.shape[1] + dx) for sign in (1, -1))
-        sides = [np.where(pixels.found[side], 0, pixels.image[side]) for side in (first, second)]
+        sides = [np.where(np.isin(side, found), 0, pixels.image[side]) for side in (first, second)]
         mean = 0.5 * (sides[0] + sides[1])
         spread = 0.5**0.5 * pixels.noise(mean)
         sharp = (mean + MARGIN * spread < ratio * trusted) & (value - mean > above * pixels.sky_sigma)
@@ -133,23 +129,23 @@ def fill(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> None:
     What is farther than 8 pixels from the rim of its hole is left as it is.
     y, x : (N,) pixels of the holes
     """
-    left = np.zeros(image.shape, bool)
-    left[y, x] = True
+    before = image[y, x]
+    image[y, x] = np.nan  # until it is known
     for _ in range(8):
         if len(y) == 0:
             return
         total, count = np.zeros(len(y)), np.zeros(len(y))
         for dy, dx in ROUND:
-            j, i = np.clip(y + dy, 0, image.shape[0] - 1), np.clip(x + dx, 0, image.shape[1] - 1)
-            known = ~left[j, i]
-            total += np.where(known, image[j, i], 0)
+            near = image[np.clip(y + dy, 0, image.shape[0] - 1), np.clip(x + dx, 0, image.shape[1] - 1)]
+            known = ~np.isnan(near)
+            total += np.where(known, near, 0)
             count += known
         rim = count > 0
         if not rim.any():
-            return
+            break
         image[y[rim], x[rim]] = total[rim] / count[rim]
-        left[y[rim], x[rim]] = False
-        y, x = y[~rim], x[~rim]
+        y, x, before = y[~rim], x[~rim], before[~rim]
+    image[y, x] = before
 
 
 # ---------------------------------------------------------------- on a GPU

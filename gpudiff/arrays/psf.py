@@ -49,48 +49,54 @@ def fit(
     """
     count, side = stars.shape[:2]
     half = side // 2
-    values = stars.reshape(count, -1)
+    values, terms32 = stars.reshape(count, -1), terms.astype(np.float32)
     axis = np.arange(-half, half + 1)
     core = (np.hypot(axis, axis[:, None]) <= 6).ravel()
     inner, weight = values[:, core].astype(float), np.ones((count, core.sum()))
     flux = inner.sum(1)
     ordered = np.sort(values / flux[:, None].astype(np.float32), 0)  # a tenth of the time of np.median
     model = np.repeat(ordered[(count - 1) // 2 : count // 2 + 1].mean(0)[None], count, 0)
+    scaled, light, error, part = (np.empty_like(model) for _ in range(4))  # memory that rounds have in common
     kept = np.ones(count, bool)
     coefficients = np.zeros((terms.shape[1], side * side))
     for _ in range(rounds):
         use = weight * model[:, core]
         flux = (inner * use).sum(1) / np.maximum((model[:, core] * use).sum(1), 1e-12)
         good = flux > 0
-        scaled = values / np.where(good, flux, 1)[:, None].astype(np.float32)
-        error = _error(model, (noise / np.where(good, flux, 1)).astype(np.float32))
-        above = scaled - model
-        off = np.abs(above) > CLIP * error
+        safe = np.where(good, flux, 1)
+        np.divide(values, safe[:, None].astype(np.float32), out=scaled)
+        np.abs(model, out=light)
+        expected = np.maximum(VARYING * light.mean(0, dtype=float), 1e-12)
+        _error(light, (noise / safe).astype(np.float32)[:, None], error, part)
+        above = np.subtract(scaled, model, out=part)
+        limit = np.multiply(error, CLIP, out=light)
+        bright = above > limit
+        off = bright | (above < np.negative(limit, out=limit))
         wider = _wider(scaled, model, error, core)
         kept = good & (off[:, core].mean(1) < 0.1) & (np.abs(wider) < CLIP * max(1.0, robust_sigma(wider)))
-        off |= _near(off & (above > 0), reach) & ~core
+        off |= _near(bright, reach) & ~core
         weight = (~off[:, core]).astype(float)
         if kept.sum() < terms.shape[1]:
             kept = good
-        expected = np.maximum(VARYING * np.abs(model).mean(0, dtype=float), 1e-12)
         np.copyto(scaled, model, where=off)
-        coefficients = _weighted(terms, scaled, kept[:, None] / error**2, expected)
-        model = (terms @ coefficients).astype(np.float32)
+        np.multiply(error, error, out=error)
+        weights = np.divide(kept[:, None].astype(np.float32), error, out=error)
+        coefficients = _weighted(terms32, scaled, weights, expected)
+        np.matmul(terms32, coefficients.astype(np.float32), out=model)
     return coefficients.reshape(-1, side, side), kept
 
 
-def _error(model: np.ndarray, relative: np.ndarray) -> np.ndarray:
-    """(N, K K) by how much a star's pixels may differ from the model: noise, photons, and 2 % of the model.
+def _error(light: np.ndarray, relative: np.ndarray, out: np.ndarray, part: np.ndarray) -> None:
+    """Into `out` by how much a star's pixels may differ from the model: noise, photons, and 2 % of the model.
 
-    relative : (N,) noise of a sky pixel over the star's flux
+    light : (N, K K) of the model, positive, as are `out` and `part`, whose values are lost
+    relative : (N, 1) noise of a sky pixel over the star's flux
     """
-    light = np.abs(model)
-    error = np.sqrt(light * relative[:, None])
-    error *= 0.1
-    light *= 0.02
-    error += light
-    error += relative[:, None]
-    return np.asarray(error)
+    np.multiply(light, relative, out=out)
+    np.sqrt(out, out=out)
+    out *= 0.1
+    out += np.multiply(light, 0.02, out=part)
+    out += relative
 
 
 def _near(lit: np.ndarray, reach: int) -> np.ndarray:
@@ -107,28 +113,34 @@ def _wider(scaled: np.ndarray, model: np.ndarray, error: np.ndarray, core: np.nd
     A star is taken for the model plus a share of what a slight blur adds to it: least squares in the core.
     """
     side = math.isqrt(len(core))
-    edge = max(int(core.reshape(side, side).any(0).argmax()) - 1, 0)
-    reach = slice(edge, side - edge)  # the core and a pixel round it
-    image = model.reshape(-1, side, side)[:, reach, reach].astype(float)
-    blur = sum(np.roll(image, step, axis) for axis in (1, 2) for step in (-1, 1)) / 4 - image
-    near = core.reshape(side, side)[reach, reach]
-    design = np.stack([image[:, near], blur[:, near]], 1)
-    weighed = design / error[:, None, core].astype(float) ** 2
-    matrix = np.linalg.inv(weighed @ design.transpose(0, 2, 1))
-    share = (matrix @ (weighed @ scaled[:, core, None]))[:, 1, 0]
-    return np.asarray(share / np.sqrt(matrix[:, 1, 1]))
+    pixels = np.arange(len(core)).reshape(side, side)
+    beside = [np.roll(pixels, step, axis).ravel()[core] for axis in (0, 1) for step in (-1, 1)]
+    image, star = model[:, core].astype(float), scaled[:, core]
+    blur = sum(model[:, one] for one in beside) / np.float32(4) - image
+    weight = 1 / error[:, core].astype(float) ** 2
+
+    def product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return np.einsum("ij,ij,ij->i", weight, first, second)
+
+    light, both = product(image, image), product(image, blur)
+    determinant = light * product(blur, blur) - both**2
+    share = light * product(blur, star) - both * product(image, star)
+    return np.asarray(share / np.sqrt(light * determinant))
 
 
 def _weighted(terms: np.ndarray, values: np.ndarray, weights: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """(P, n) least-squares coefficients of each column of `values` (N, n) under its own `weights` (N, n).
+    """(P, n) float64 least-squares coefficients of each column of `values` (N, n) under its own `weights` (N, n).
 
-    expected : (n,) standard deviation of the prior of every coefficient but the first
+    terms : (N, P) float32, as are both; expected : (n,) standard deviation of the prior of every coefficient but
+    the first
     """
-    count, number = terms.shape
-    products = (terms[:, :, None] * terms[:, None]).reshape(count, -1)
-    matrices = (products.T.astype(weights.dtype) @ weights).astype(float).reshape(number, number, -1)
+    number = terms.shape[1]
+    row, column = np.triu_indices(number)
+    sums = ((terms[:, row] * terms[:, column]).T @ weights).astype(float)
+    matrices = np.empty((number, number, sums.shape[1]))
+    matrices[row, column] = matrices[column, row] = sums
     matrices[range(1, number), range(1, number)] += 1 / expected**2
-    right = terms.T.astype(weights.dtype) @ (weights * values)
+    right = terms.T @ np.multiply(weights, values)
     return solve_positive(matrices, right[:, None].astype(float))[:, 0]
 
 

@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from gpudiff.arrays.stamps import positions
+from gpudiff.arrays.stamps import inside, square, stamps
 
 WING = 20
 """Least half width of the box a star is fitted in, pixels; else it is the PSF's."""
@@ -29,15 +29,15 @@ class SaturatedStar:
     core: float
 
 
-def groups(saturated: np.ndarray, link: float = 5.0) -> list[tuple[np.ndarray, np.ndarray]]:
+def groups(y: np.ndarray, x: np.ndarray, link: float = 5.0) -> list[tuple[np.ndarray, np.ndarray]]:
     """(y, x) pixels of each cluster of saturated pixels, pixels closer than `link` being together.
 
     Touching pixels first, then blobs by way of their rims: all pairs of a bleeding star would be millions.
+    y, x : (N,) the saturated pixels, row by row
     """
-    y, x = positions(saturated)
     if len(y) == 0:
         return []
-    blob, rim = _blobs(saturated, y, x)
+    blob, rim = _blobs(y, x)
     pairs = rim[cKDTree(np.stack([y[rim], x[rim]], 1)).query_pairs(link, output_type="ndarray")]
     first, second = blob[pairs[:, 0]], blob[pairs[:, 1]]
     apart = first != second
@@ -47,20 +47,17 @@ def groups(saturated: np.ndarray, link: float = 5.0) -> list[tuple[np.ndarray, n
     return [(y[part], x[part]) for part in np.split(order, borders)]
 
 
-def _blobs(flags: np.ndarray, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """((N,) number of the blob of touching pixels that each belongs to, which of them are on a blob's rim).
-
-    y, x : (N,) the True pixels of `flags`, row by row.  They are few: whole planes are not looked at.
-    """
-    height, width = flags.shape
+def _blobs(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """((N,) number of the blob of touching pixels that each belongs to, which of them are on a blob's rim)."""
+    width = x.max() + 2
     at = y * width + x
     edges, inner = [], np.ones(len(at), bool)
     for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1)):
         j, i = y + dy, x + dx
-        near = (j >= 0) & (j < height) & (i >= 0) & (i < width)
-        near[near] = flags[j[near], i[near]]
+        place = np.minimum(np.searchsorted(at, j * width + i), len(at) - 1)
+        near = (y[place] == j) & (x[place] == i)
         inner &= near | (dy * dx != 0)
-        edges.append((np.flatnonzero(near), np.searchsorted(at, (j * width + i)[near])))
+        edges.append((np.flatnonzero(near), place[near]))
     first, second = (np.concatenate(ends) for ends in zip(*edges, strict=True))
     return _joined(first, second, len(at)), np.flatnonzero(~inner)
 
@@ -175,20 +172,33 @@ GROW = 4
 def spoilt(
     matched: np.ndarray, variance: np.ndarray, stars: list[SaturatedStar], fwhm: float, share: float = 0.3
 ) -> np.ndarray:
-    """(H, W) bool: where `share` of a saturated star's own light would exceed one sigma of the difference."""
-    out = np.zeros(matched.shape, bool)
-    for star in stars:
-        reach = max(REACH, 4.3 * fwhm, 3 * star.core)
-        edge = int(reach) + GROW + 2
-        iy, ix = round(star.y), round(star.x)
-        box = (
-            slice(max(0, iy - edge), min(matched.shape[0], iy + edge + 1)),
-            slice(max(0, ix - edge), min(matched.shape[1], ix + edge + 1)),
-        )
-        rows, columns = np.mgrid[box]
-        distance = np.hypot(rows - star.y, columns - star.x)
-        bright = (share * matched[box] > np.sqrt(variance[box])) & (distance < reach)
-        bright |= distance < star.core
-        if bright.any():
-            out[box] |= ndimage.distance_transform_cdt(~bright, "taxicab") <= GROW
-    return out
+    """(N,) numbers of pixels within GROW of where `share` of a saturated star's own light would exceed one sigma.
+
+    matched, variance : (H, W) float32, of the difference, also on a device.  Stars of one reach go together.
+    """
+    width = matched.shape[1]
+    place, core = np.array([(s.y, s.x) for s in stars]).reshape(-1, 2), np.array([s.core for s in stars])
+    reach = np.maximum(max(REACH, 4.3 * fwhm), 3 * core)
+    edges, found = reach.astype(int) + GROW + 2, [np.empty(0, int)]
+    for edge in np.unique(edges).tolist():
+        n = np.flatnonzero(edges == edge)
+        y, x = np.rint(place[n]).astype(int).T
+        rows, columns = square(y, x, np.arange(-edge, edge + 1))
+        distance = np.hypot(rows - place[n, 0, None, None], columns - place[n, 1, None, None])
+        bright = share * stamps(matched, y, x, edge) > np.sqrt(stamps(variance, y, x, edge))
+        bright = (bright & (distance < reach[n, None, None])) | (distance < core[n, None, None])
+        there = inside(matched.shape, y, x, edge)
+        star, row, column = np.nonzero(_within(bright & there, GROW) & there)
+        found.append((y[star] + row - edge) * width + x[star] + column - edge)
+    return np.unique(np.concatenate(found))
+
+
+def _within(flags: np.ndarray, steps: int) -> np.ndarray:
+    """(N, S, S) bool: pixels at most so many steps, along the axes, from one that is True."""
+    for _ in range(steps):
+        wider = flags.copy()
+        for to, at in ((slice(1, None), slice(-1)), (slice(-1), slice(1, None))):
+            wider[:, to] |= flags[:, at]
+            wider[:, :, to] |= flags[:, :, at]
+        flags = wider
+    return flags

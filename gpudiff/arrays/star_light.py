@@ -42,28 +42,34 @@ def learn(score: np.ndarray, light: np.ndarray, shift: np.ndarray, rounds: int =
     A share that could be chance is 0; its error counts a star's pixels as belonging together (White 1980,
     Econometrica 48, 817, by clusters).
     """
-    squared = score.astype(np.float64) ** 2
-    columns = np.stack([light, shift], 2).astype(np.float64)
+    squared = score.astype(np.float64).ravel() ** 2
+    rows = np.stack([light.ravel(), shift.ravel()]).astype(np.float64)
     typical = np.median(squared) / 0.455 - 1  # 0.455: median of chi2 of one degree of freedom
-    found = np.maximum(typical, 0) / np.maximum(np.median(columns, (0, 1)), 1e-30) / 2
-    error = np.zeros(2)
+    found, excess = np.maximum(typical, 0) / np.maximum(np.median(rows, 1), 1e-30) / 2, squared / CLIPPED - 1
+    design, target, gram = rows, excess, np.eye(2)
     for _ in range(rounds):
-        expected = 1 + columns @ found
+        expected = 1 + found @ rows
         weight = (squared < CLIP**2 * expected) / expected
-        found, error = _not_negative(columns * weight[..., None], (squared / CLIPPED - 1) * weight)
+        design, target = rows * weight, excess * weight
+        found, gram = _not_negative(design, target)
+    error = _errors(design.reshape(2, *score.shape), (target - found @ design).reshape(score.shape), gram)
     flux, move = np.sqrt(np.where(found > SURE * error, found, 0))
     return float(flux), float(move)
 
 
 def _not_negative(design: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(coefficients, errors), both (2,): least squares, none below 0; of (N, n, 2) and (N, n)"""
-    flat = design.reshape(-1, 2)
-    gram, right = flat.T @ flat, flat.T @ target.ravel()
+    """((2,) coefficients, (2, 2) their normal matrix): least squares, none below 0; of (2, n) and (n,)"""
+    gram, right = design @ design.T, design @ target
     found = np.linalg.lstsq(gram, right, rcond=None)[0]
     if (found < 0).any():
         alone = np.maximum(right / np.maximum(np.diag(gram), 1e-30), 0)
         kept = np.arange(2) == np.argmax(alone * right)
         found, gram = np.where(kept, alone, 0.0), np.diag(np.diag(gram))
-    pull = (design * (target - design @ found)[..., None]).sum(1)
+    return found, gram
+
+
+def _errors(design: np.ndarray, left: np.ndarray, gram: np.ndarray) -> np.ndarray:
+    """(2,) of the coefficients, each star's pixels belonging together; of (2, N, n) and what is left, (N, n)"""
+    pull = (design * left).sum(2)
     inverse = np.linalg.pinv(gram)
-    return found, np.sqrt(np.diag(inverse @ (pull.T @ pull) @ inverse))
+    return np.asarray(np.sqrt(np.diag(inverse @ (pull @ pull.T) @ inverse)))

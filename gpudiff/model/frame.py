@@ -136,10 +136,22 @@ class Exposure:
         """(H, W) bool: pixels that tell nothing of the sky.  Who adds to `mask` (`mark`) adds to it."""
         return marked(self.mask, *UNUSABLE)
 
+    @cached_property
+    def flaws(self) -> np.ndarray:
+        """(N,) numbers of those pixels, row by row: they are few."""
+        return np.flatnonzero(self.unusable)
+
+    def knowing(self, unusable: np.ndarray, flaws: np.ndarray) -> "Exposure":
+        """Itself, with both from who has them already."""
+        vars(self).update(unusable=unusable, flaws=flaws)
+        return self
+
     def mark(self, y: np.ndarray, x: np.ndarray, name: str) -> None:
         """Set an unusable plane of the mask at (N,) pixels."""
+        flaws = np.union1d(self.flaws, y * self.shape[1] + x)
         self.unusable[y, x] = True
         self.mask[y, x] |= bit(name)
+        self.knowing(self.unusable, flaws)
 
     def without_planes(self) -> "Exposure":
         """The same with an image and a mask of its shape that take no memory: NaN and 0 everywhere."""

@@ -91,7 +91,8 @@ def _as_it_is(science: Exposure, template: Exposure) -> Exposure:
 def _placed(science: Exposure, template: Exposure, *notes: str) -> Exposure:
     """The template with the science frame's WCS, which is where it lies."""
     frame = dataclasses.replace(template.frame, wcs=science.frame.wcs)
-    return dataclasses.replace(template, frame=frame, notes=(*template.notes, *notes))
+    placed = dataclasses.replace(template, frame=frame, notes=(*template.notes, *notes))
+    return placed.knowing(template.unusable, template.flaws)
 
 
 # ---------------------------------------------------------------- which map

@@ -29,8 +29,8 @@ SHOT = 3.0
 """Sigmas above zero of a sky whose noise may be its photons': nine electrons a pixel."""
 NOISE = 1e-12, 1e12
 """Image units between which the noise of a sky pixel must lie: its square and a star's must be float32."""
-BAND = 128
-"""Rows that one thread works on at a time, so that they stay in cache."""
+BAND = 64
+"""Rows that one thread works on at a time, so that they stay in cache: a megabyte of 4096 px each."""
 
 
 def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) -> Exposure:
@@ -52,15 +52,19 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
     level, sigma, sky = _sky(image, unusable, configuration.calibrate, device, frame.name)
     variance, gain, known, said = _noise(frame, image, unusable, sky, level, sigma, device)
 
-    def subtract_sky(band: slice) -> None:
+    def subtract_sky(band: slice) -> np.ndarray:
         image[band] -= sky.cut(band.start, band.stop, 0, image.shape[1])
-        image[band].reshape(-1)[np.flatnonzero(unusable[band])] = 0
+        flaws = np.flatnonzero(unusable[band])
+        image[band].reshape(-1)[flaws] = 0
+        return flaws + band.start * image.shape[1]
 
     sky.cut(0, 1, 0, 1)  # its matrices are made once, before threads read them
-    over(subtract_sky, bands(image.shape[0]), threads)
+    flaws = np.concatenate(over(subtract_sky, bands(image.shape[0]), threads))
     name = f"{frame.digest}-{configuration.digest('calibrate')}" if frame.digest else ""
     made = frame.without_planes()
-    return Exposure(made, image, mask, sky, variance, gain, known, (*frame.notes, *notes, *said), held=name)
+    notes = [*frame.notes, *notes, *said]
+    exposure = Exposure(made, image, mask, sky, variance, gain, known, tuple(notes), held=name)
+    return exposure.knowing(unusable, flaws)
 
 
 def bands(height: int) -> list[slice]:
@@ -106,8 +110,10 @@ def _pixels(frame: Frame, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndar
         pixels, bits = image[band].reshape(-1), mask[band].reshape(-1)
         image[band] = frame.image[band]
         mask[band] = 0 if frame.mask is None else frame.mask[band]
-        bits[np.flatnonzero(pixels >= limit)] |= bit("SAT")
-        whole = pixels.min() > -FILL and pixels.max() < FILL  # False for NaN
+        low, high = pixels.min(), pixels.max()  # NaN where one pixel is
+        if not high < limit:
+            bits[np.flatnonzero(pixels >= limit)] |= bit("SAT")
+        whole = low > -FILL and high < FILL
         bad = np.empty(0, int) if whole else np.flatnonzero(~(np.abs(pixels) < FILL))
         bits[bad] |= bit("NO_DATA")
         if empty is not None:

@@ -4,7 +4,6 @@ import numpy as np
 
 from gpudiff.arrays.cosmic_rays import cosmic_rays, fill, sharpest
 from gpudiff.arrays.passes import Device
-from gpudiff.arrays.stamps import positions
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import PsfModel
 from gpudiff.model.mask import bit
@@ -34,9 +33,8 @@ def mark_cosmic_rays(exposure: Exposure, psf: PsfModel, at: np.ndarray) -> int:
     noise = sky_noise(exposure)
     struck = cosmic_rays(exposure.image, exposure.unusable, noise, exposure.gain, _middle(exposure, psf), at)
     exposure.mark(*struck, "CR")
-    y, x = positions(exposure.unusable)
-    holes = exposure.mask[y, x] & bit("SAT", "NO_DATA") == 0
-    fill(exposure.image, y[holes], x[holes])
+    holes = exposure.flaws[exposure.mask.reshape(-1)[exposure.flaws] & bit("SAT", "NO_DATA") == 0]
+    fill(exposure.image, *np.divmod(holes, exposure.shape[1]))
     return len(struck[0])
 
 

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from gpudiff.arrays import saturated
-from gpudiff.arrays.afar import Afar, sampled
+from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.quiet_sky import changed, quiet_sky, quiet_sky_again
 from gpudiff.arrays.score_tiles import Filters, filters, scorer
-from gpudiff.arrays.subtract_tiles import kernel_sum, subtracter
+from gpudiff.arrays.subtract_tiles import borders, kernel_sum, subtracter
 from gpudiff.arrays.tiles import Tile, tiles
 from gpudiff.model.config import Configuration, Match
 from gpudiff.model.frame import Difference, Exposure, Quality
@@ -292,9 +294,10 @@ def score(planes: Planes, recipe: Recipe, white: np.ndarray, device: Device, thr
 
 
 def _samples(planes: Planes, pieces: list[Tile], step: int) -> tuple[np.ndarray, np.ndarray]:
-    """(difference / sigma, score) on blank sky of every `step`-th row and column of the tiles."""
-    given = planes.image, planes.variance, planes.score, planes.blank
-    image, variance, score, blank = (np.concatenate([*map(np.ravel, sampled(one, pieces, step))]) for one in given)
+    """(difference / sigma, score) on blank sky of every `step`-th row and column of the tiles, on a device."""
+    lines = [np.concatenate([np.arange(*ends, step) for ends in pairwise(edges)]) for edges in borders(pieces)]
+    given: Any = planes.image, planes.variance, planes.score, planes.blank
+    image, variance, score, blank = (plane.lattice(*lines) for plane in given)
     use = blank & np.isfinite(image)
     return image[use] / np.sqrt(variance[use]), score[use]
 
@@ -352,5 +355,5 @@ def describe(
         noise_ratio=blank[0] * before,
         score_std=blank[1] / scale[1],
         score_scale=scale[1] / scale[0],
-        lost_fraction=lost_usable / max(unusable.size - int(np.count_nonzero(unusable)), 1),
+        lost_fraction=lost_usable / max(unusable.size - len(science.flaws), 1),
     )

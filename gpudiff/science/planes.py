@@ -7,7 +7,6 @@ import numpy as np
 from gpudiff.arrays import residual_sky
 from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.parallel import over
-from gpudiff.arrays.stamps import positions
 from gpudiff.arrays.tiles import Tile
 from gpudiff.model.frame import Exposure
 from gpudiff.model.mask import UNUSABLE, bit
@@ -40,8 +39,8 @@ class Planes:
         return cls(image, variance, model, np.empty(shape, bool), np.empty(shape, bool))
 
     def lose(self, spoilt: np.ndarray) -> None:
-        """Pixels that have no value either.  spoilt : (H, W) bool"""
-        where = positions(spoilt)
+        """Pixels that have no value either.  spoilt : (N,) their numbers, each once"""
+        where = np.divmod(spoilt, self.lost.shape[1])
         self.lost[where] = True
         self.blank[where] = False
 

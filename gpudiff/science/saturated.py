@@ -6,7 +6,7 @@ from gpudiff.arrays.saturated import WING, SaturatedStar, core_of, fit_wings, gr
 from gpudiff.arrays.stamps import inside, stamps
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import PsfModel
-from gpudiff.model.mask import marked
+from gpudiff.model.mask import bit
 
 BATCH = 100
 """Stars that are fitted together."""
@@ -17,7 +17,9 @@ def fill_cores(exposure: Exposure, psf: PsfModel) -> list[SaturatedStar]:
 
     Only the pixels change, the mask stays: what was filled is still known to be unusable.
     """
-    cores = np.array([core_of(y, x) for y, x in groups(marked(exposure.mask, "SAT"))]).reshape(-1, 3)
+    saturated = exposure.flaws[exposure.mask.reshape(-1)[exposure.flaws] & bit("SAT") != 0]
+    found = groups(*np.divmod(saturated, exposure.shape[1]))
+    cores = np.array([core_of(y, x) for y, x in found]).reshape(-1, 3)
     parts = [cores[n : n + BATCH] for n in range(0, len(cores), BATCH)]
     return [star for part in parts for star in _filled(exposure, psf, part)]
 

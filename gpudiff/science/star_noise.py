@@ -72,17 +72,17 @@ class Surface:
         """Pixels round a star that its error can spoil."""
         return max(4, round(1.7 * self.fwhm)) + self.rings
 
-    def around(self, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def around(self, y: np.ndarray, x: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
         """(light, shift) of `arrays.star_light.significance` in the squares of `reach` round each star."""
         profile = psf_stamps(self.psf.coefficients, self.psf.order, self.psf.shape, y, x)
         half = min(profile.shape[1] // 2, max(5, round(1.7 * self.fwhm)))
         edge = profile.shape[1] // 2 - half
         profile = profile[:, edge : profile.shape[1] - edge, edge : profile.shape[1] - edge]
-        lost = stamps(self.lost, y, x, self.reach + half)
-        variance = stamps(self.variance, y, x, self.reach + half)
+        lost = stamps(self.lost, y, x, reach + half)
+        variance = stamps(self.variance, y, x, reach + half)
         with np.errstate(divide="ignore", invalid="ignore"):
             weight = np.where(lost | ~(variance > 0), 0, 1 / variance)
-        light = np.where(lost, 0, np.nan_to_num(stamps(self.matched, y, x, self.reach + half)))
+        light = np.where(lost, 0, np.nan_to_num(stamps(self.matched, y, x, reach + half)))
         found = significance(light, weight, profile)
         if self.rings:
             found = tuple(maximum_filter(one, (1, 2 * self.rings + 1, 2 * self.rings + 1)) for one in found)
@@ -105,7 +105,7 @@ def allow_for_stars(surface: Surface) -> StarNoise:
     raised = np.zeros(surface.score.shape, bool)
     for start in range(0, many, BATCH):
         part = slice(start, min(start + BATCH, many))
-        light, move = surface.around(y[part], x[part])
+        light, move = surface.around(y[part], x[part], surface.reach)
         _raise(surface, raised, y[part], x[part], 1 + flux**2 * light + shift**2 * move)
     return StarNoise(flux, shift, np.flatnonzero(raised))
 
@@ -124,17 +124,16 @@ def _stars(surface: Surface) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _learned(surface: Surface, y: np.ndarray, x: np.ndarray) -> tuple[float, float]:
     """(flux, shift) from the scores at stars that are nowhere lost, on their own light."""
-    reach = surface.reach
+    whole = ~stamps(surface.lost, y, x, surface.reach).reshape(len(y), (2 * surface.reach + 1) ** 2).any(1)
+    y, x = y[whole], x[whole]
     if len(y) < FEWEST:
         return 0.0, 0.0
-    light, shift = surface.around(y, x)
-    whole = ~stamps(surface.lost, y, x, reach).reshape(len(y), -1).any(1)
+    own = 0.75 * surface.fwhm + surface.rings
+    reach = min(surface.reach, int(own) + surface.rings)
     index = np.arange(-reach, reach + 1)
-    near = np.hypot(index, index[:, None]) <= 0.75 * surface.fwhm + surface.rings
-    if whole.sum() < FEWEST:
-        return 0.0, 0.0
-    score = stamps(surface.score, y, x, reach)
-    return learn(score[whole][:, near], light[whole][:, near], shift[whole][:, near])
+    near = np.hypot(index, index[:, None]) <= own
+    light, shift = surface.around(y, x, reach)
+    return learn(stamps(surface.score, y, x, reach)[:, near], light[:, near], shift[:, near])
 
 
 def _raise(surface: Surface, raised: np.ndarray, y: np.ndarray, x: np.ndarray, factor: np.ndarray) -> None:

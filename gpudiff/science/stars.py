@@ -6,13 +6,11 @@ import numpy as np
 
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.moments import moments
-from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.config import Match
 from gpudiff.model.errors import NoStars
 from gpudiff.model.frame import Exposure
-from gpudiff.model.mask import UNUSABLE, marked
 
 FEWEST = 3
 """Stars below which no matching kernel can be believed."""
@@ -73,16 +71,16 @@ def find_stars(science: Exposure, template: Exposure, settings: Match, margin: i
         kept = _candidates(science, template, floor, noise, margin, device)
         if len(kept[0]) >= 200:
             break
-    y, x = _centred(science, *_spread(*kept, science.image, settings.candidates))
+    y, x, shapes = _centred(science, *_spread(*kept, science.image, settings.candidates))
     if len(y):
         there = stamps(template.image, y, x, 2).reshape(len(y), -1).max(1) > 5 * sky_noise(template)
-        y, x = y[there], x[there]
+        y, x, shapes = y[there], x[there], shapes[:, there]
     if len(y) < FEWEST:
         raise NoStars(
             f"{science.name}: expected at least {FEWEST} unsaturated stars above {floor:g} sigma that the "
             f"template shows too, got {len(y)}"
         )
-    return _describe(science, template, y, x, settings.threads)
+    return _described(science, y, x, shapes, _moments(template, y, x))
 
 
 def sky_noise(exposure: Exposure) -> float:
@@ -111,7 +109,7 @@ def prominent(exposure: Exposure, y: np.ndarray, x: np.ndarray, sigmas: float) -
 
 def spoilt(exposure: Exposure, y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
     """(N,) bool: an unusable pixel within `half` pixels along an axis."""
-    return np.asarray(marked(stamps(exposure.mask, y, x, half), *UNUSABLE).any((1, 2)))
+    return np.asarray(stamps(exposure.unusable, y, x, half).reshape(len(y), (2 * half + 1) ** 2).any(1))
 
 
 def _candidates(
@@ -138,36 +136,39 @@ def _spread(y: np.ndarray, x: np.ndarray, image: np.ndarray, most: int) -> tuple
     return y[chosen], x[chosen]
 
 
-def _centred(science: Exposure, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions moved from the brightest pixel to the centre of light where most stars' lie apart; each star once.
+def _centred(science: Exposure, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions moved from the brightest pixel to the centre of light where most stars' lie apart, each star once,
+    and their `_moments`.
 
     A defocused star is a ring: its brightest pixel is anywhere on it, and the template's star is in its middle.
     """
+    shapes = _moments(science, y, x)
     for _ in range(RECENTRED):
-        if len(y) < FEWEST:
-            break
-        dy, dx, _ = _moments(science, y, x)
-        if np.median(np.hypot(dy, dx)) < OFF_CENTRE:
+        dy, dx, _ = shapes
+        if len(y) < FEWEST or np.median(np.hypot(dy, dx)) < OFF_CENTRE:
             break
         y = np.clip(np.rint(y + dy).astype(int), 0, science.shape[0] - 1)
         x = np.clip(np.rint(x + dx).astype(int), 0, science.shape[1] - 1)
         _, first = np.unique(np.stack([y // 3, x // 3]), axis=1, return_index=True)
         y, x = y[np.sort(first)], x[np.sort(first)]
-    return y, x
+        shapes = _moments(science, y, x)
+    return y, x, shapes
 
 
 def _moments(exposure: Exposure, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """(3, N) dy, dx, sigma, measured on stamps of three widths or more."""
     for half in (7, 14, 24):
         found = np.array(moments(stamps(exposure.image, y, x, half), start=half / 3.5))
-        if np.median(found[2]) < half / 3:
+        if len(y) == 0 or np.median(found[2]) < half / 3:
             break
     return found
 
 
-def _describe(science: Exposure, template: Exposure, y: np.ndarray, x: np.ndarray, threads: int) -> Stars:
+def _described(
+    science: Exposure, y: np.ndarray, x: np.ndarray, in_science: np.ndarray, in_template: np.ndarray
+) -> Stars:
+    """The stars at these positions, of such `_moments` in both images."""
     peak = science.image[y, x]
-    in_science, in_template = over(lambda one: _moments(one, y, x), (science, template), threads)
     stellar = np.ones(len(y), bool)
     for width in (in_science[2], in_template[2]):
         bright = peak >= np.median(peak)
@@ -175,7 +176,8 @@ def _describe(science: Exposure, template: Exposure, y: np.ndarray, x: np.ndarra
         stellar &= np.abs(width - middle) < 4 * robust_sigma(width[bright]) + 0.1
     if stellar.sum() < FEWEST:
         stellar[:] = True
-    distance2 = (y[:, None] - y).astype(float) ** 2 + (x[:, None] - x) ** 2
-    np.fill_diagonal(distance2, np.inf)
-    isolated = ~((distance2 < 18**2) & (peak > 0.1 * peak[:, None])).any(1)
+    distance2 = (y[:, None] - y) ** 2 + (x[:, None] - x) ** 2
+    near = distance2 < 18**2
+    np.fill_diagonal(near, False)
+    isolated = ~(near & (peak > 0.1 * peak[:, None])).any(1)
     return Stars(y, x, peak, stellar, isolated, in_science, in_template)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from gpudiff.model.errors import NoStars
-from gpudiff.model.mask import bit
 from gpudiff.science.stars import find_stars, prominent, sky_noise
 
 MARGIN = 25
@@ -87,7 +86,7 @@ def test_a_star_that_the_template_lacks_is_no_candidate(maker):
 def test_saturated_and_masked_stars_are_no_candidates(maker):
     pair = maker.pair(stars=60, seed=13, saturation=4000.0)
     science, template = maker.exposures(pair)
-    template.mask[pair.template.image > 2500] |= bit("BAD")
+    template.mark(*np.nonzero(pair.template.image > 2500), "BAD")
     stars = find_stars(science, template, maker.settings().match, MARGIN)
     assert pair.science.image[stars.y, stars.x].max() < 4000
     assert not template.mask[stars.y, stars.x].any()
