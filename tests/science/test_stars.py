@@ -125,6 +125,14 @@ def test_fewer_than_three_stars_are_refused(maker, count):
         found(maker, pair)
 
 
+def test_a_mask_of_the_stars_themselves_is_told_when_it_leaves_none(maker, pair):
+    science, template = maker.exposures(pair)
+    lit = science.image > 5 * sky_noise(science)
+    science.mark(*np.nonzero(lit), "BAD")
+    with pytest.raises(NoStars, match=r"beside masked pixels: science in \d\d+ patches \(BAD \d.* name them"):
+        find_stars(science, template, maker.settings().match, MARGIN)
+
+
 def test_sky_noise_is_that_of_a_pixel(maker, pair):
     science, _ = maker.exposures(pair)
     expected = np.sqrt(300 / maker.gain + (maker.read_noise / maker.gain) ** 2)
