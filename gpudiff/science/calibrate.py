@@ -53,7 +53,7 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
     _check_shape(frame)
     _check_numbers(frame)
     image, mask, unusable, notes = _pixels(frame, threads)
-    _check_pixels(frame, image, unusable, configuration.calibrate)
+    _check_pixels(frame, image, unusable, configuration.calibrate, notes)
     level, sigma, sky = _sky(image, unusable, configuration.calibrate, device, frame.name)
     variance, gain, known, said = _noise(frame, image, unusable, sky, level, sigma, device)
 
@@ -154,12 +154,14 @@ def _plateau(image: np.ndarray) -> float | None:
     return top if int((image == top).sum()) >= 5 else None
 
 
-def _check_pixels(frame: Frame, image: np.ndarray, unusable: np.ndarray, limits: Calibrate) -> None:
+def _check_pixels(
+    frame: Frame, image: np.ndarray, unusable: np.ndarray, limits: Calibrate, notes: list[str]
+) -> None:
     usable = 1 - np.count_nonzero(unusable) / unusable.size
     if usable < limits.min_usable_fraction:
         raise NoUsablePixels(
             f"{frame.name}: expected at least {limits.min_usable_fraction:.0%} finite, unmasked pixels, "
-            f"got {usable:.1%}"
+            f"got {'; '.join([f'{usable:.1%}', *notes])}"
         )
     first = image.flat[np.argmin(unusable)]
     if not any((image[band][~unusable[band]] != first).any() for band in bands(len(image))):

@@ -261,6 +261,13 @@ def test_an_image_of_nan_is_refused(rows):
     refused(NoUsablePixels, "expected at least 60%", frame(image))
 
 
+def test_what_left_too_few_pixels_is_said():
+    image = pixels()
+    image[:200] = 0
+    with pytest.raises(NoUsablePixels, match=r"got 2\d\.\d%; 5\d+ pixels masked: areas of one value \(0\)"):
+        calibrate(frame(image), CONFIGURATION)
+
+
 def test_how_much_must_be_usable_is_configured():
     image = pixels()
     image[:128] = np.nan
