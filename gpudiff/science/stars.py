@@ -72,7 +72,9 @@ def find_stars(science: Exposure, template: Exposure, settings: Match, margin: i
     kept, clear = (np.empty(0, int), np.empty(0, int)), np.empty(0, bool)
     for floor in (settings.candidate_snr, 12.0):
         y, x = _candidates(science, floor, noise, margin, device)
-        clear = ~(spoilt(template, y, x, 9) | spoilt(science, y, x, 5))
+        # one masked pixel of the science image has no weight in the fit, and bright stars are few
+        masked = spoilt(template, y, x, 9) | spoilt(science, y, x, 2) | spoilt(science, y, x, 5, ("SAT",))
+        clear = ~masked
         kept = y[clear], x[clear]
         if len(kept[0]) >= 200:
             break
@@ -114,9 +116,11 @@ def prominent(exposure: Exposure, y: np.ndarray, x: np.ndarray, sigmas: float) -
     return np.asarray((peak > 0.5 * sigmas * noise) & (beside > ALONE * peak))
 
 
-def spoilt(exposure: Exposure, y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
-    """(N,) bool: an unusable pixel within `half` pixels along an axis."""
-    return np.asarray(marked(stamps(exposure.mask, y, x, half), *UNUSABLE).any((1, 2)))
+def spoilt(
+    exposure: Exposure, y: np.ndarray, x: np.ndarray, half: int, planes: tuple[str, ...] = UNUSABLE
+) -> np.ndarray:
+    """(N,) bool: a pixel of those planes within `half` pixels along an axis."""
+    return np.asarray(marked(stamps(exposure.mask, y, x, half), *planes).any((1, 2)))
 
 
 def _candidates(

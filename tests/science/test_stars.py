@@ -125,6 +125,14 @@ def test_fewer_than_three_stars_are_refused(maker, count):
         found(maker, pair)
 
 
+def test_a_star_with_a_masked_pixel_beside_its_core_is_a_candidate(maker, pair):
+    science, template = maker.exposures(pair)
+    whole = find_stars(science, template, maker.settings().match, MARGIN)
+    science.mark(whole.y + 3, whole.x + 1, "BAD")
+    found = find_stars(science, template, maker.settings().match, MARGIN)
+    assert len(found) > 0.9 * len(whole)  # of two that are near one may mask the other
+
+
 def test_a_mask_of_the_stars_themselves_is_told_when_it_leaves_none(maker, pair):
     science, template = maker.exposures(pair)
     lit = science.image > 5 * sky_noise(science)
