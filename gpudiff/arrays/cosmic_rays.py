@@ -4,13 +4,15 @@ The test is that of the SDSS Photo pipeline (R. Lupton; LSST meas_algorithms fin
 star's if, along some direction, the mean of its two opposite neighbours is too faint for the PSF.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gpudiff.arrays.device import Launcher
+
+SigmaAt = Callable[[np.ndarray], np.ndarray]
 
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 FLOOR = 6.0
@@ -33,21 +35,24 @@ def cosmic_rays(
     gain: float,
     psf: np.ndarray,
     at: np.ndarray | None = None,
+    sigma_at: SigmaAt | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(y, x) int64, row by row, of the pixels of cosmic rays and hot pixels.
 
     image : (H, W) float32, sky-subtracted; unusable : (H, W) bool, neither tested nor used as a neighbour
-    sky_sigma : noise of a sky pixel; gain : electrons a unit, inf when unknown
+    sky_sigma : noise of a sky pixel, where it varies its least; gain : electrons a unit, inf when unknown
     psf : (P, P)
     at : (N,) of `suspects` on whatever device; None: they are looked for here
+    sigma_at : (N,) noise of the sky at pixels of those numbers; None: `sky_sigma` at all
     """
     ratios = sharpest(psf)
-    pixels = Pixels(image.ravel(), unusable.ravel(), image.shape, sky_sigma, gain)
+    sigma_at = sigma_at or (lambda at: np.full(len(at), sky_sigma))
+    pixels = Pixels(image.ravel(), unusable.ravel(), image.shape, sky_sigma, sigma_at, gain)
     at = _inside(image.shape, suspects(image, sky_sigma) if at is None else at)
     struck = _sharp(pixels, at[~pixels.unusable[at]], np.empty(0, int), ratios, FLOOR)
     for _ in range(ROUNDS):
         at = _neighbours(image.shape, struck)
-        fresh = ~(np.isin(at, struck) | pixels.unusable[at]) & (pixels.image[at] > GROWN * sky_sigma)
+        fresh = ~(np.isin(at, struck) | pixels.unusable[at]) & (pixels.image[at] > GROWN * sigma_at(at))
         more = _sharp(pixels, at[fresh], struck, ratios, 0.0)
         if len(more) == 0:
             break
@@ -82,27 +87,37 @@ class Pixels:
     unusable: np.ndarray
     shape: tuple[int, ...]
     sky_sigma: float
+    sigma_at: SigmaAt
     gain: float
-
-    def noise(self, value: np.ndarray) -> np.ndarray:
-        """Noise of a pixel of that value."""
-        return np.sqrt(self.sky_sigma**2 + np.maximum(value, 0) / self.gain)
 
 
 def _sharp(pixels: Pixels, at: np.ndarray, found: np.ndarray, ratios: list[float], above: float) -> np.ndarray:
     """Those of the pixels `at` that are too sharp along at least one direction; found pixels count as dark.
 
     at, found : (N,) places in the row of pixels, the first none at the image's edge
+    Less noise makes more of them sharp: how much there is has to be asked of few.
     """
+    at = _sharp_above(pixels, at, found, ratios, above, np.full(1, pixels.sky_sigma))
+    return _sharp_above(pixels, at, found, ratios, above, pixels.sigma_at(at))
+
+
+def _sharp_above(
+    pixels: Pixels, at: np.ndarray, found: np.ndarray, ratios: list[float], above: float, sigma: np.ndarray
+) -> np.ndarray:
+    """`_sharp` where the noise of the sky is `sigma`."""
+
+    def noise(value: np.ndarray) -> np.ndarray:
+        return np.sqrt(sigma**2 + np.maximum(value, 0) / pixels.gain)
+
     value = pixels.image[at]
-    trusted = TRUST * (value - MARGIN * pixels.noise(value))
+    trusted = TRUST * (value - MARGIN * noise(value))
     out = np.zeros(len(at), bool)
     for (dy, dx), ratio in zip(DIRECTIONS, ratios, strict=True):
         first, second = (at + sign * (dy * pixels.shape[1] + dx) for sign in (1, -1))
         sides = [np.where(np.isin(side, found), 0, pixels.image[side]) for side in (first, second)]
         mean = 0.5 * (sides[0] + sides[1])
-        spread = 0.5**0.5 * pixels.noise(mean)
-        sharp = (mean + MARGIN * spread < ratio * trusted) & (value - mean > above * pixels.sky_sigma)
+        spread = 0.5**0.5 * noise(mean)
+        sharp = (mean + MARGIN * spread < ratio * trusted) & (value - mean > above * sigma)
         sharp = np.flatnonzero(sharp)  # few: only theirs are asked whether their neighbours may be used
         clear = ~(pixels.unusable[first[sharp]] | pixels.unusable[second[sharp]])
         out[sharp[clear]] = True

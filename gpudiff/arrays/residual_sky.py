@@ -47,11 +47,12 @@ def _members(pixels: int) -> np.ndarray:
     return (np.arange(pixels) * CELLS // pixels == np.arange(CELLS)[:, None]).astype(np.float32)
 
 
-def residual_sky(sums: np.ndarray, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def residual_sky(sums: np.ndarray, threads: int = 1, finest: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """(sky, own), both (GY, GX) float64, at the centres of GY x GX equal cells.
 
     sky : (1, 1), its median, where nothing is predicted; own : share of a cell's mean in its sky, 0 without one
     sums : (2, H, W) sum and number of the pixels of each cell of the image; H and W multiples of CELLS
+    finest : cells, least width (1 sigma) of the weights: what follows less follows sources
     """
     sums = sums.astype(float)
     known = sums[1] > 0
@@ -61,7 +62,7 @@ def residual_sky(sums: np.ndarray, threads: int = 1) -> tuple[np.ndarray, np.nda
     sums[0] -= middle * sums[1]
     sums[:, _wild(sums)] = 0
     joined = _joined(sums)
-    tried = [(joined[together], width) for together, width in SCALES]
+    tried = [(joined[together], width) for together, width in SCALES if together * width >= finest]
     tried = [one for one in tried if min(one[0].shape[1:]) >= FEWEST and one[0][1].max() >= LEAST]
     most, chosen = 0.0, None
     for one, explained in zip(tried, over(lambda one: _explained(*one), tried, threads), strict=True):

@@ -118,7 +118,9 @@ def flanks(
 ROUND = np.arange(2.0, 6.25, 0.5)
 """FWHM from a detection, where the scatter of the score round it is taken."""
 CLIP, CLIPPED = 3.0, 0.995
-"""A larger score, of a neighbour, counts as this; mean square of a unit normal that is clipped so."""
+"""A larger score counts as this; mean square of a unit normal that is clipped so."""
+SECTOR, QUIETER = 8, 0.935
+"""Directions on end, of 48, that a neighbour may fill, and the rms of noise alone without the loudest so many."""
 
 
 def scatter_round(
@@ -126,6 +128,7 @@ def scatter_round(
 ) -> np.ndarray:
     """(N,) rms of the score round detections, 2 to 6 FWHM away: 1 +- 0.08 where there is nothing but noise.
 
+    The sector of 60 degrees with the most is left out: one bright neighbour is no restless sky.
     y, x : (N,) middle; angle : (N,) degrees from +x to +y, and length : (N,) px, of trails, 0 for a point
     1 where less than a quarter of it has a value; score as in `beside`
     """
@@ -136,6 +139,9 @@ def scatter_round(
     rows, columns = y[:, None, None] + sin * along + cos * across, x[:, None, None] + cos * along - sin * across
     values = nearest(score, rows, columns)
     weight = (values != 0) * ROUND  # as the pixels lie
-    known = weight.sum((1, 2))
-    square = (weight * np.minimum(values**2, CLIP**2)).sum((1, 2)) / np.maximum(known, 1)
-    return np.where(known > 0.25 * turn.size * ROUND.sum(), np.sqrt(square / CLIPPED), 1.0)
+    sums = np.stack([weight.sum(2), (weight * np.minimum(values**2, CLIP**2)).sum(2)])
+    ends = np.concatenate([sums, sums[..., : SECTOR - 1]], 2).cumsum(2)
+    sectors = ends[..., SECTOR - 1 :] - np.concatenate([0 * ends[..., :1], ends[..., :-SECTOR]], 2)
+    known, square = sums.sum(2)[..., None] - sectors
+    least = (square / np.maximum(known, 1)).min(1)
+    return np.where(sums[0].sum(1) > 0.25 * turn.size * ROUND.sum(), np.sqrt(least / CLIPPED) / QUIETER, 1.0)

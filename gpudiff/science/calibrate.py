@@ -3,6 +3,7 @@
 import numpy as np
 
 from gpudiff.arrays.blank import blank
+from gpudiff.arrays.box import box_mean, grown
 from gpudiff.arrays.mesh import robust_sigma, robust_surface
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
@@ -29,6 +30,10 @@ SHOT = 3.0
 """Sigmas above zero of a sky whose noise may be its photons': nine electrons a pixel."""
 NOISE = 1e-12, 1e12
 """Image units between which the noise of a sky pixel must lie: its square and a star's must be float32."""
+LIT = 3.0, 0.1
+"""Sigmas above the sky, and share of its photons in its variance, from which on a pixel has light."""
+ROUND, DARK = 31, 0.05
+"""Pixels of a square round it, and the share of dark ones among them, that tell of the sky's variance there."""
 BAND = 64
 """Rows that one thread works on at a time, so that they stay in cache: a megabyte of 4096 px each."""
 
@@ -48,7 +53,7 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
     _check_shape(frame)
     _check_numbers(frame)
     image, mask, unusable, notes = _pixels(frame, threads)
-    _check_pixels(frame, image, unusable, configuration.calibrate)
+    _check_pixels(frame, image, unusable, configuration.calibrate, notes)
     level, sigma, sky = _sky(image, unusable, configuration.calibrate, device, frame.name)
     variance, gain, known, said = _noise(frame, image, unusable, sky, level, sigma, device)
 
@@ -155,12 +160,14 @@ def _plateau(image: np.ndarray) -> float | None:
     return top if int((image == top).sum()) >= 5 else None
 
 
-def _check_pixels(frame: Frame, image: np.ndarray, unusable: np.ndarray, limits: Calibrate) -> None:
+def _check_pixels(
+    frame: Frame, image: np.ndarray, unusable: np.ndarray, limits: Calibrate, notes: list[str]
+) -> None:
     usable = 1 - np.count_nonzero(unusable) / unusable.size
     if usable < limits.min_usable_fraction:
         raise NoUsablePixels(
             f"{frame.name}: expected at least {limits.min_usable_fraction:.0%} finite, unmasked pixels, "
-            f"got {usable:.1%}"
+            f"got {'; '.join([f'{usable:.1%}', *notes])}"
         )
     first = image.flat[np.argmin(unusable)]
     if not any((image[band][~unusable[band]] != first).any() for band in bands(len(image))):
@@ -252,7 +259,7 @@ def _from_plane(
 
     A pixel's own photons are in such a plane twice, as signal and as noise, and that correlation biases a
     weighted sum; so the sources' part is taken out here and put back from the model.  Where what is left is
-    not smooth (holes of a coadd) the plane is kept pixel by pixel.
+    not smooth (holes of a coadd) the plane is kept pixel by pixel, that of what is round it where there is light.
     """
     variance = np.asarray(frame.variance, np.float32)
     height, width = image.shape
@@ -273,8 +280,29 @@ def _from_plane(
     rough = (np.abs(left - plane) > 0.5 * plane + 0.3 * np.maximum(above, 0) / gain) & ~unusable
     said = f"variance plane given; sources' photons at {gain:.4g} e- a unit"
     if rough.mean() > 0.002:
-        return DensePlane(np.maximum(left, 0.05 * base)), gain, True, [f"{said}; not smooth, kept as it is"]
+        kept = _without_light(np.maximum(variance, 0.05 * base), above, gain, unusable, plane)
+        return DensePlane(kept), gain, True, [f"{said}; not smooth, kept as it is"]
     return smooth, gain, True, [said]
+
+
+def _without_light(
+    variance: np.ndarray, above: np.ndarray, gain: float, unusable: np.ndarray, smooth: np.ndarray
+) -> np.ndarray:
+    """The sky's part of a plane, pixel by pixel; where there is light or no value, what dark pixels round it have.
+
+    Where a mosaic is shallow its photons are noisier too: what one gain leaves of a star's would be in its sky.  A
+    dark pixel's own noise is taken out as far as the plane follows it.
+    above : (H, W) float32 light; smooth : (H, W) float32, taken where no dark pixel is near
+    """
+    lit = above > np.maximum(LIT[0] * np.sqrt(variance), LIT[1] * np.float32(gain) * variance)
+    dark = ~(grown(lit, 2) | unusable)
+    share, mean = (box_mean(np.where(dark, one, np.float32(0)), ROUND) for one in (np.float32(1), variance))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level = np.where(share > DARK, mean / share, smooth)
+    some = (slice(None, None, 3),) * 2
+    light, seen = above[some][dark[some]].astype(float), (variance[some] / level[some] - 1)[dark[some]]
+    follows = np.float32(max((light * seen).sum() / max((light**2).sum(), 1e-30), 0.0))
+    return np.where(dark, variance / np.maximum(1 + follows * above, 0.3), level)
 
 
 def _photon_gain(above: np.ndarray, variance: np.ndarray, unusable: np.ndarray, base: float) -> float:

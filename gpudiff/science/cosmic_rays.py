@@ -9,6 +9,9 @@ from gpudiff.model.kernel import PsfModel
 from gpudiff.model.mask import bit
 from gpudiff.science.stars import sky_noise
 
+QUIET = 0.02
+"""Share of the pixels whose noise may be below that with which suspects are looked for."""
+
 
 def suspects(exposure: Exposure, psf: PsfModel, device: Device) -> np.ndarray:
     """(N,) numbers of the pixels that `mark_cosmic_rays` looks at; none of a resampled exposure.
@@ -18,7 +21,7 @@ def suspects(exposure: Exposure, psf: PsfModel, device: Device) -> np.ndarray:
     if exposure.resampled:
         return np.empty(0, int)
     ratios = sharpest(_middle(exposure, psf))
-    return device.suspects(exposure.image, sky_noise(exposure), exposure.gain, ratios, exposure.held)
+    return device.suspects(exposure.image, sky_noise(exposure, QUIET), exposure.gain, ratios, exposure.held)
 
 
 def mark_cosmic_rays(exposure: Exposure, psf: PsfModel, at: np.ndarray) -> int:
@@ -30,11 +33,17 @@ def mark_cosmic_rays(exposure: Exposure, psf: PsfModel, at: np.ndarray) -> int:
     """
     if exposure.resampled:
         return 0
-    noise = sky_noise(exposure)
-    struck = cosmic_rays(exposure.image, exposure.unusable, noise, exposure.gain, _middle(exposure, psf), at)
+    image, width = exposure.image, exposure.shape[1]
+
+    def sigma_at(pixels: np.ndarray) -> np.ndarray:
+        return np.sqrt(exposure.sky_variance.at(*np.divmod(pixels, width)))
+
+    least = sky_noise(exposure, QUIET)
+    middle = _middle(exposure, psf)
+    struck = cosmic_rays(image, exposure.unusable, least, exposure.gain, middle, at, sigma_at)
     exposure.mark(*struck, "CR")
     holes = exposure.flaws[exposure.mask.reshape(-1)[exposure.flaws] & bit("SAT", "NO_DATA") == 0]
-    fill(exposure.image, *np.divmod(holes, exposure.shape[1]))
+    fill(image, *np.divmod(holes, width))
     return len(struck[0])
 
 

@@ -144,7 +144,7 @@ def _subtract(
     planes = Planes.empty(shape)
     given = bare(parts), bare_kernel(kernel, parts), variance_factors(parts), pieces
     limit = noises.sky_limit(kernel, parts)
-    cells = ResidualSky(pieces)
+    cells = ResidualSky(pieces, FWHM * parts.target_width)
     reach = round(2.5 * FWHM * parts.target_width)
     made = device.subtracted(*given, limit, reach, known and (known[0].factors(), known[1]))
     if made is not None:

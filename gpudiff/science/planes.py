@@ -17,6 +17,9 @@ from gpudiff.science.calibrate import bands
 RIM = 12
 """Pixels from the edge within which a pixel without a value is lost to the edge."""
 
+WIDER = 3.5
+"""FWHM that the weights of a residual sky are wide (1 sigma), at least: a finer one takes the wings of sources."""
+
 
 @dataclass
 class Planes:
@@ -62,12 +65,13 @@ class Planes:
 
 
 class ResidualSky:
-    """The smooth sky left in a difference, summed up tile by tile."""
+    """The smooth sky left in a difference whose stars have that FWHM (pixels), summed up tile by tile."""
 
-    def __init__(self, pieces: list[Tile]) -> None:
+    def __init__(self, pieces: list[Tile], fwhm: float) -> None:
         self._columns = sum(tile.y0 == 0 for tile in pieces)
         self._shape = pieces[0].shape
         side = residual_sky.CELLS
+        self._finest = WIDER * fwhm * side / (pieces[0].y1 - pieces[0].y0)
         self._cells = np.zeros((2, side * (len(pieces) // self._columns), side * self._columns))
 
     def add(self, tile: Tile, sums: np.ndarray) -> None:
@@ -84,7 +88,7 @@ class ResidualSky:
 
     def smooth(self, threads: int = 1) -> tuple[SmoothPlane, SmoothPlane]:
         """The plane that the cells show, as fine as they show that it must be, and `Planes.weight`."""
-        grid, own = residual_sky.residual_sky(self._cells, threads)
+        grid, own = residual_sky.residual_sky(self._cells, threads, self._finest)
         weight = own * (own.size / (self._shape[0] * self._shape[1]))
         return _ready(grid, self._shape), _ready(weight, self._shape)
 

@@ -8,7 +8,7 @@ from gpudiff.arrays.polynomial import field, powers, terms
 from gpudiff.model.errors import BadPsf
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import PsfModel
-from gpudiff.science.stars import Stars, sky_noise, spoilt
+from gpudiff.science.stars import Stars, spoilt
 
 HALF = 10, 22, 32
 """Radii to which the PSF is measured, pixels: 6 FWHM between the first two, so that a narrow PSF takes in no
@@ -57,14 +57,14 @@ def given(psf: np.ndarray, shape: tuple[int, int], name: str) -> PsfModel:
 def measured(exposure: Exposure, stars: Stars, positions: np.ndarray) -> PsfModel:
     """A PSF model from the brightest stellar, isolated, unmasked stars; constant for fewer than 6."""
     clean = ~spoilt(exposure, stars.y, stars.x, 20)
-    noise = sky_noise(exposure)
+    noise = np.sqrt(exposure.sky_variance.at(stars.y, stars.x))
     chosen = np.nonzero(stars.stellar & stars.isolated & clean)[0]
     if len(chosen) < 5:
         chosen = np.nonzero(stars.stellar & clean)[0]
     if len(chosen) < 3:
         chosen = np.nonzero(stars.stellar)[0]
     chosen = chosen[np.argsort(-stars.peak[chosen], kind="stable")][:MOST]
-    strong = exposure.image[stars.y[chosen], stars.x[chosen]] > 60 * noise
+    strong = exposure.image[stars.y[chosen], stars.x[chosen]] > 60 * noise[chosen]
     if strong.sum() >= 15:
         chosen = chosen[strong]
     y, x, (dy, dx) = stars.y[chosen], stars.x[chosen], positions[:2, chosen]
@@ -77,5 +77,5 @@ def measured(exposure: Exposure, stars: Stars, positions: np.ndarray) -> PsfMode
     cut = pixels.centred(exposure.image, y, x, dy, dx, half)
     design = terms(field(x, width), field(y, height), order)
     fwhm = FWHM * sigma
-    coefficients, _ = pixels.fit(cut, design, np.full(len(chosen), noise), round(fwhm))
+    coefficients, _ = pixels.fit(cut, design, noise[chosen], round(fwhm))
     return PsfModel(pixels.clean_wings(coefficients, fwhm), order, exposure.shape)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import label
 
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.moments import moments
@@ -11,6 +12,7 @@ from gpudiff.arrays.stamps import stamps
 from gpudiff.model.config import Match
 from gpudiff.model.errors import NoStars
 from gpudiff.model.frame import Exposure
+from gpudiff.model.mask import UNUSABLE, bit, marked
 
 FEWEST = 3
 """Stars below which no matching kernel can be believed."""
@@ -66,28 +68,34 @@ def find_stars(science: Exposure, template: Exposure, settings: Match, margin: i
     Raises NoStars for fewer than 3.
     """
     noise = sky_noise(science)
-    kept = (np.empty(0, int), np.empty(0, int))
+    kept, clear = (np.empty(0, int), np.empty(0, int)), np.empty(0, bool)
     for floor in (settings.candidate_snr, 12.0):
-        kept = _candidates(science, template, floor, noise, margin, device)
+        y, x = _candidates(science, floor, noise, margin, device)
+        # one masked pixel of the science image has no weight in the fit, and bright stars are few
+        masked = spoilt(template, y, x, 9) | spoilt(science, y, x, 2) | spoilt(science, y, x, 5, "SAT")
+        clear = ~masked
+        kept = y[clear], x[clear]
         if len(kept[0]) >= 200:
             break
     y, x, shapes = _centred(science, *_spread(*kept, science.image, settings.candidates))
     if len(y):
-        there = stamps(template.image, y, x, 2).reshape(len(y), -1).max(1) > 5 * sky_noise(template)
+        level = 5 * np.sqrt(template.sky_variance.at(y, x))
+        there = stamps(template.image, y, x, 2).reshape(len(y), -1).max(1) > level
         y, x, shapes = y[there], x[there], shapes[:, there]
     if len(y) < FEWEST:
         raise NoStars(
             f"{science.name}: expected at least {FEWEST} unsaturated stars above {floor:g} sigma that the "
-            f"template shows too, got {len(y)}"
+            f"template shows too, got {len(y)}; "
+            f"{np.count_nonzero(~clear)} more candidates lie beside masked pixels: {_masked(science, template)}"
         )
     return _described(science, y, x, shapes, _moments(template, y, x))
 
 
-def sky_noise(exposure: Exposure) -> float:
-    """Median noise of a sky pixel, image units."""
+def sky_noise(exposure: Exposure, share: float = 0.5) -> float:
+    """Noise of a sky pixel, image units, that is not exceeded by that share of them."""
     height, width = exposure.shape
     rows = np.linspace(0, height - 1, 16).astype(int)
-    return float(np.sqrt(np.median([exposure.sky_variance.cut(r, r + 1, 0, width) for r in rows])))
+    return float(np.sqrt(np.quantile([exposure.sky_variance.cut(r, r + 1, 0, width) for r in rows], share)))
 
 
 def prominent(exposure: Exposure, y: np.ndarray, x: np.ndarray, sigmas: float) -> np.ndarray:
@@ -101,28 +109,41 @@ def prominent(exposure: Exposure, y: np.ndarray, x: np.ndarray, sigmas: float) -
     rows = np.clip(y[:, None] + np.rint(RING * np.sin(turn)).astype(int), 0, height - 1)
     columns = np.clip(x[:, None] + np.rint(RING * np.cos(turn)).astype(int), 0, width - 1)
     level = np.median(exposure.image[rows, columns], 1)
-    noise = np.sqrt(sky_noise(exposure) ** 2 + np.maximum(level, 0) / exposure.gain)
+    noise = np.sqrt(exposure.sky_variance.at(y, x) + np.maximum(level, 0) / exposure.gain)
     peak = exposure.image[y, x] - level
     beside = np.mean([exposure.image[y + dy, x + dx] for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0))], 0) - level
     return np.asarray((peak > 0.5 * sigmas * noise) & (beside > ALONE * peak))
 
 
-def spoilt(exposure: Exposure, y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
-    """(N,) bool: an unusable pixel within `half` pixels along an axis."""
-    return np.asarray(stamps(exposure.unusable, y, x, half).reshape(len(y), (2 * half + 1) ** 2).any(1))
+def spoilt(exposure: Exposure, y: np.ndarray, x: np.ndarray, half: int, *planes: str) -> np.ndarray:
+    """(N,) bool: a pixel of those planes, an unusable one without them, within `half` pixels along an axis."""
+    there = stamps(exposure.mask if planes else exposure.unusable, y, x, half)
+    return np.asarray((marked(there, *planes) if planes else there).reshape(len(y), (2 * half + 1) ** 2).any(1))
 
 
 def _candidates(
-    science: Exposure, template: Exposure, floor: float, noise: float, margin: int, device: Device
+    science: Exposure, floor: float, noise: float, margin: int, device: Device
 ) -> tuple[np.ndarray, np.ndarray]:
+    """(y, x) of what looks like a star, masked or not."""
     height, width = science.shape
     y, x = device.peaks(science.image, floor * noise, name=science.held)
     inside = (y > margin) & (y < height - margin) & (x > margin) & (x < width - margin)
     y, x = y[inside], x[inside]
     star = prominent(science, y, x, floor)
-    y, x = y[star], x[star]
-    clear = ~(spoilt(template, y, x, 9) | spoilt(science, y, x, 5))
-    return y[clear], x[clear]
+    return y[star], x[star]
+
+
+def _masked(*exposures: Exposure) -> str:
+    """What is masked of each exposure, to tell a mask of the stars themselves by."""
+    said = []
+    for exposure in exposures:
+        planes = {name: float((exposure.mask & bit(name) != 0).mean()) for name in UNUSABLE}
+        named = ", ".join(f"{name} {share:.2%}" for name, share in planes.items() if share)
+        said.append(f"{exposure.name} in {label(exposure.unusable)[1]} patches ({named or 'none'})")
+    return (
+        f"{', '.join(said)}.  A masked star is none, and a mask whose planes have no names (MP_* keywords) is BAD "
+        "wherever it is not 0: name them, or leave a mask of the sources out"
+    )
 
 
 def _spread(y: np.ndarray, x: np.ndarray, image: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:

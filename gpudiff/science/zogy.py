@@ -279,8 +279,9 @@ def _subtract(parts: Roles, local: Local, threads: int) -> Planes:
     made = proper_filters(local.filters, pieces[0].size)
     planes = Planes.empty(kernel.shape)
     limit = local.limit()
-    cells = ResidualSky(pieces)
-    reach = round(2.5 * FWHM * max(parts.widths))
+    fwhm = FWHM * max(parts.widths)
+    cells = ResidualSky(pieces, fwhm)
+    reach = round(2.5 * fwhm)
 
     def work(tile: Tile) -> None:
         image, model, variance = proper_tile(pair, made, tile)

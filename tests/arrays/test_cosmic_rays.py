@@ -149,3 +149,14 @@ def test_cuda_body_lists_more_than_it_has_room_for_at_first(launcher):
     image[1:-1, 1:-1:2] = 900
     at = suspects_cuda(launcher, launcher.upload(image[None], np.float32), 10.0, 1.0, [0.5] * 4)
     np.testing.assert_array_equal(at, np.flatnonzero(image > 0))
+
+
+def test_each_pixel_is_judged_by_the_noise_there():
+    image = sky()
+    image[:, 100:] *= 4
+    image[50, 60] = image[50, 160] = 400
+    noisy = cosmic_rays(
+        image, np.zeros(image.shape, bool), 10.0, 1.0, psf(), sigma_at=lambda at: np.where(at % 200 < 100, 10, 40)
+    )
+    assert [(y, x) for y, x in zip(*noisy, strict=True) if x < 100] == [(50, 60)]
+    assert all(x < 100 or (y, x) == (50, 160) for y, x in zip(*noisy, strict=True))

@@ -25,7 +25,7 @@ def scores(roughness):
     noise = rng.standard_normal(SHAPE).astype(np.float32)
     image = noise + roughness * rough_surface(SHAPE, 60.0, rng)
     pieces = tiles(SHAPE, 256, 0)
-    cells = ResidualSky(pieces)
+    cells = ResidualSky(pieces, 2.355 * WIDTH)
     for tile in pieces:
         cells.add(tile, cell_sums(image[tile.core], np.ones(image[tile.core].shape, bool)))
     sky, weight = cells.smooth()
@@ -49,3 +49,22 @@ def test_a_smooth_sky_takes_no_noise():
 
 def test_the_score_stays_where_no_pixel_made_the_sky():
     assert raised(constant(0.0, SHAPE), psf()) is None
+
+
+def test_sources_much_wider_than_a_cell_are_not_taken_for_sky():
+    rng = np.random.default_rng(5)
+    image = rng.standard_normal(SHAPE).astype(np.float32)
+    places = rng.integers(60, min(SHAPE) - 60, (100, 2))
+    light = np.zeros(SHAPE)
+    light[tuple(places.T)] = 400.0
+    light = gaussian_filter(light, 8.5)  # 20 px FWHM
+    pieces = tiles(SHAPE, 256, 0)
+    left = {}
+    for fwhm in (4.0, 20.0):
+        cells = ResidualSky(pieces, fwhm)
+        for tile in pieces:
+            one = (image + light)[tile.core].astype(np.float32)
+            cells.add(tile, cell_sums(one, np.ones(one.shape, bool)))
+        sky, _ = cells.smooth()
+        left[fwhm] = 1 - (sky.cut(0, SHAPE[0], 0, SHAPE[1]) * light).sum() / (light**2).sum()
+    assert left[20.0] > 0.85 > 0.75 > left[4.0]  # 0.91 and 0.66

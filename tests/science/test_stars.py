@@ -124,6 +124,22 @@ def test_fewer_than_three_stars_are_refused(maker, count):
         found(maker, pair)
 
 
+def test_a_star_with_a_masked_pixel_beside_its_core_is_a_candidate(maker, pair):
+    science, template = maker.exposures(pair)
+    whole = find_stars(science, template, maker.settings().match, MARGIN)
+    science.mark(whole.y + 3, whole.x + 1, "BAD")
+    found = find_stars(science, template, maker.settings().match, MARGIN)
+    assert len(found) > 0.9 * len(whole)  # of two that are near one may mask the other
+
+
+def test_a_mask_of_the_stars_themselves_is_told_when_it_leaves_none(maker, pair):
+    science, template = maker.exposures(pair)
+    lit = science.image > 5 * sky_noise(science)
+    science.mark(*np.nonzero(lit), "BAD")
+    with pytest.raises(NoStars, match=r"beside masked pixels: science in \d\d+ patches \(BAD \d.* name them"):
+        find_stars(science, template, maker.settings().match, MARGIN)
+
+
 def test_sky_noise_is_that_of_a_pixel(maker, pair):
     science, _ = maker.exposures(pair)
     expected = np.sqrt(300 / maker.gain + (maker.read_noise / maker.gain) ** 2)
