@@ -30,6 +30,7 @@ class Commit:
     reference_tai : start of the latency, NaN when unknown; now : MJD TAI
     forced, forced_records : Table of FORCED_SOURCE, and the encoded diaForcedSource of each row
     delayed : the frame came after it was given up; flux_scale : nJy in one image unit, 1 where nobody knows
+    sky_trails : (2, N) float32, lengths and angles of trails as published; None where they are not kept
     """
 
     frame: FrameId
@@ -54,11 +55,13 @@ class Commit:
     forced: Table = field(default_factory=lambda: Table.empty(FORCED_SOURCE))
     forced_records: Sequence[bytes] = ()
     flux_scale: float = 1.0
+    sky_trails: np.ndarray | None = None
 
 
 def outgoing(frames: Sequence[Commit]) -> Table:
     """The DIASources of frames with what became of them: Table of ledger_tables.DIA_SOURCE."""
     found = together([what.association for what in frames])
+    trails = np.concatenate([_sky_trails(what) for what in frames], axis=1)
     return Table(
         DIA_SOURCE,
         {
@@ -75,6 +78,8 @@ def outgoing(frames: Sequence[Commit]) -> Table:
             "ssObjectId": found.ss_object_ids,
             "trackletId": found.tracklet_ids,
             "fluxScale": _each(frames, [what.flux_scale for what in frames]),
+            "skyTrailLength": trails[0],
+            "skyTrailAngle": trails[1],
         },
     )
 
@@ -131,6 +136,10 @@ def counts_of(what: Commit) -> dict[str, Any]:
         "reference_tai": reference,
         "published_tai": None if count else what.now,
     }
+
+
+def _sky_trails(what: Commit) -> np.ndarray:
+    return np.full((2, len(what.sources)), np.nan, "f4") if what.sky_trails is None else what.sky_trails
 
 
 def _each(frames: Sequence[Commit], values: Sequence[Any]) -> np.ndarray:

@@ -24,8 +24,14 @@ DIA_SOURCE: tuple[Column, ...] = (
     Column("ssObjectId", "i8", "", "the Solar System object, 0 for none"),
     Column("trackletId", "i8", "", "the tracklet, 0 for none"),
     Column("fluxScale", "f8", "nJy", "in one image unit of flux; 1 where nobody knows"),
+    Column(
+        "skyTrailLength", "f4", "arcsec", "trailLength as published; NaN without a WCS, or where it is not kept"
+    ),
+    Column("skyTrailAngle", "f4", "deg", "trailAngle as published, likewise"),
 )
 """What the ledger knows of a DIASource."""
+LATER = frozenset(("skyTrailLength", "skyTrailAngle"))
+"""Columns that frames stored by earlier versions lack."""
 
 OBJECT_DTYPE = np.dtype([(c.name, "<" + c.dtype if c.dtype != "?" else "?") for c in DIAOBJECT])
 """One packed DIAObject."""
@@ -87,10 +93,16 @@ def pack(table: Table, sizes: Sequence[int] | None = None) -> list[bytes]:
 
 
 def unpack(data: bytes, schema: tuple[Column, ...]) -> Table:
-    """The table in its bytes."""
+    """The table in its bytes; columns of LATER that it lacks are NaN."""
     found = pa.ipc.open_stream(data).read_all()
-    columns = {c.name: found[c.name].to_numpy(zero_copy_only=False) for c in schema}
-    return Table(schema, {c.name: columns[c.name].astype(c.dtype, copy=False) for c in schema})
+    there = set(found.column_names)
+    columns = {
+        c.name: found[c.name].to_numpy(zero_copy_only=False).astype(c.dtype, copy=False)
+        if c.name in there or c.name not in LATER
+        else np.full(len(found), np.nan, c.dtype)
+        for c in schema
+    }
+    return Table(schema, columns)
 
 
 def pack_objects(objects: Table) -> list[bytes]:
