@@ -2,7 +2,8 @@
 
 A frame's DIASources are one Arrow table in `batch`, read back whole for reports, publishing and revisions; a row
 of `dia_source` has only what is looked up singly.  A DIAObject is a packed row of model.tables.DIAOBJECT beside
-what it is searched by.  A dia_source's frame is in its id: visit << 24 | detector << 16 | n.
+what it is searched by.  A dia_source's frame is in its id: visit << 24 | detector << 16 | n.  The indexes by
+object are in a history's order, so that it need not be sorted; older ledgers' have the object alone, and do too.
 """
 
 from collections.abc import Sequence
@@ -61,10 +62,11 @@ CREATE = (
     "CREATE TABLE dia_source (diaSourceId {INTEGER}, revision {INTEGER}, snap {INTEGER}, diaObjectId {INTEGER},"
     " ra {REAL}, decl {REAL}, midpointMjdTai {REAL}, kind {INTEGER}, flagged {INTEGER}, withdrawn_at {REAL},"
     " record {BLOB}, PRIMARY KEY (diaSourceId, revision)){CLUSTERED}",
-    "CREATE INDEX dia_source_of_object ON dia_source (diaObjectId) WHERE withdrawn_at IS NULL",
+    "CREATE INDEX dia_source_of_object ON dia_source (diaObjectId, midpointMjdTai) WHERE withdrawn_at IS NULL",
     "CREATE TABLE dia_forced_source (diaObjectId {INTEGER}, visit {INTEGER}, snap {INTEGER}, detector {INTEGER},"
     " midpointMjdTai {REAL}, withdrawn_at {REAL}, record {BLOB})",
-    "CREATE INDEX dia_forced_source_of_object ON dia_forced_source (diaObjectId) WHERE withdrawn_at IS NULL",
+    "CREATE INDEX dia_forced_source_of_object ON dia_forced_source (diaObjectId, midpointMjdTai, visit)"
+    " WHERE withdrawn_at IS NULL",
     "CREATE TABLE dia_object (diaObjectId {INTEGER} PRIMARY KEY, ra {REAL}, decl {REAL}, nDiaSources {INTEGER},"
     " lastDiaSourceMjdTai {REAL}, withdrawn_at {REAL}, columns {BLOB})",
     "CREATE TABLE outbox (seq {SERIAL}, visit {INTEGER}, snap {INTEGER}, detector {INTEGER},"

@@ -5,6 +5,7 @@ that arrives in the middle of the exposure, the observer's those of the middle o
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -93,6 +94,8 @@ def solar_system(sources: Table, association: Association, seen: Sight | None = 
     NaN, '' or 0, but for the detection's own coordinates
     """
     moving = association.ss_object_ids != 0
+    if not moving.any():
+        return _none()  # as of nearly every frame: it is not made anew for each
     found, ids = sources.take(moving), association.ss_object_ids[moving]
     columns = {c.name: np.full(len(found), _nothing(c.dtype), c.dtype) for c in SOLAR_SYSTEM}
     icrs = _vector(found["ra"], found["dec"])
@@ -173,6 +176,11 @@ def _between(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def _vector(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     lon, lat = np.radians(ra), np.radians(dec)
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], 1)
+
+
+@cache
+def _none() -> Table:
+    return Table.empty(SOLAR_SYSTEM)
 
 
 def _nothing(dtype: str) -> float | str:
