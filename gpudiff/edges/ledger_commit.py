@@ -10,7 +10,7 @@ import numpy as np
 from gpudiff.edges.archive import Appended
 from gpudiff.edges.ledger_reader import key
 from gpudiff.edges.ledger_tables import DIA_SOURCE, OBJECT_COLUMNS, SOURCE_COLUMNS, pack, pack_objects
-from gpudiff.model.association import MOVING, NEW, TONIGHT, Association, together
+from gpudiff.model.association import MOVING, NEW, TONIGHT, Association
 from gpudiff.model.frame import FrameId
 from gpudiff.model.tables import FORCED_SOURCE, Table, concatenate
 
@@ -58,9 +58,8 @@ class Commit:
     sky_trails: np.ndarray | None = None
 
 
-def outgoing(frames: Sequence[Commit]) -> Table:
-    """The DIASources of frames with what became of them: Table of ledger_tables.DIA_SOURCE."""
-    found = together([what.association for what in frames])
+def outgoing(frames: Sequence[Commit], found: Association) -> Table:
+    """The DIASources of frames with what became of all of them: Table of ledger_tables.DIA_SOURCE."""
     trails = np.concatenate([_sky_trails(what) for what in frames], axis=1)
     return Table(
         DIA_SOURCE,
@@ -98,9 +97,8 @@ def batch_rows(frames: Sequence[Commit], table: Table) -> list[tuple[Any, ...]]:
     return [(*one, *tables) for one, *tables in zip(said, packed, forced, strict=True)]
 
 
-def objects_of(frames: Sequence[Commit]) -> tuple[Table, Table]:
+def objects_of(frames: Sequence[Commit], found: Association) -> tuple[Table, Table]:
     """The DIAObjects that the frames' sources belong to: (those that may be stored already, new ones)."""
-    found = together([what.association for what in frames])
     first = _each(frames, [what.revision == 0 for what in frames])
     owned = found.object_ids > 0
     fresh = first & (found.kind == NEW)  # an earlier revision's objects may have had the same names
