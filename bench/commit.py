@@ -88,7 +88,7 @@ def rows(visit: int) -> list[tuple]:
     """The same narrow rows, as Python values."""
     made = []
     for one in commits(visit):
-        table = outgoing([one])
+        table = outgoing([one], one.association)
         columns = [table[name.replace("decl", "dec")].tolist() for name in SOURCE_COLUMNS[:-1]]
         made += zip(*columns, one.records, strict=True)
     return made

@@ -104,7 +104,8 @@ def encode_alerts(
     """
     names = np.concatenate([one.sources["diaSourceId"] for one in frames])
     ids = _split(encode_rows(_HEAD, {"diaSourceId": names}, {}), frames)
-    objects, tails, first = _objects(frames), _tails(frames), 0
+    found = together([one.association for one in frames])
+    objects, tails, first = _objects(frames, names, found), _tails(frames, found), 0
     for n, one in enumerate(frames):
         count = len(one.sources)
         skip = [False] * count if bare is None else bare[first : first + count].tolist()
@@ -156,16 +157,19 @@ def _array(records: Sequence[bytes]) -> list[bytes]:
     return [VALUE, long(len(records)), *records, NULL] if records else [NULL]
 
 
-def _objects(frames: Sequence[AlertBatch]) -> list[list[bytes]]:
-    """The fields diaObject, ssSource and mpc_orbits of each alert; the last, always null, takes no byte."""
-    (sources, found), solar = _joined(frames), concatenate([one.solar_system for one in frames])
+def _objects(frames: Sequence[AlertBatch], ids: np.ndarray, found: Association) -> list[list[bytes]]:
+    """The fields diaObject, ssSource and mpc_orbits of each alert; the last, always null, takes no byte.
+
+    ids, found : diaSourceIds of all the frames, and what became of them
+    """
+    solar = concatenate([one.solar_system for one in frames])
     columns = dict(solar.columns)
     columns["designation"] = np.ma.masked_equal(solar["designation"], "")
     columns["diaDistanceRank"] = _or_null(solar["diaDistanceRank"])
     records = encode_rows(_parsed("ssSource"), columns, {})
     known = dict(zip(solar["diaSourceId"].tolist(), records, strict=True))
     rows = zip(
-        sources["diaSourceId"].tolist(),
+        ids.tolist(),
         (found.moving | (found.object_ids == 0)).tolist(),
         encode_objects(found.objects),
         strict=True,
@@ -195,9 +199,8 @@ def _or_null(ids: np.ndarray) -> np.ndarray:
     return np.ma.masked_equal(ids, 0)
 
 
-def _tails(frames: Sequence[AlertBatch]) -> list[list[bytes]]:
+def _tails(frames: Sequence[AlertBatch], found: Association) -> list[list[bytes]]:
     """The last two fields of each alert: association, and the provenance that all of a frame share."""
-    found = together([one.association for one in frames])
     columns = {
         "known": found.known,
         "kind": np.array(KINDS)[found.kind],

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,7 @@ def block(alerts: Records, marker: bytes) -> Iterator[bytes | memoryview]:
     yield marker
 
 
+@lru_cache(64)
 def sync_marker(schema: str, name: str) -> bytes:
     """The 16 bytes after each block of a file: the same whenever the file is opened again."""
     return hashlib.blake2b(schema.encode() + name.encode(), digest_size=16).digest()

@@ -38,6 +38,7 @@ from gpudiff.edges.ledger_tables import (
     pack,
 )
 from gpudiff.model import states
+from gpudiff.model.association import Association, together
 from gpudiff.model.errors import BadMessage, StoreFailed
 from gpudiff.model.forced import MadeUp
 from gpudiff.model.frame import FrameId
@@ -128,9 +129,10 @@ class Ledger(LedgerReader):
                 self._move_detector(what.frame, "COMMITTED", what.now, what.fingerprint)
                 self._withdraw(what)
                 self._replace_objects(what.rebuilt)
+            found = together([what.association for what in frames])
             try:
-                self._store_sources(frames)
-                self._store_objects(frames)
+                self._store_sources(frames, found)
+                self._store_objects(frames, found)
                 for what in frames:
                     self._store_forced(what.frame, what.forced, what.forced_records)
             except Taken:
@@ -279,8 +281,8 @@ class Ledger(LedgerReader):
             ids = json.dumps(list(what.withdrawn))
             self._db.run(f"UPDATE dia_object SET withdrawn_at = ? WHERE diaObjectId {IDS}", (what.now, ids))
 
-    def _store_objects(self, frames: Sequence[Commit]) -> None:
-        changed, fresh = objects_of(frames)
+    def _store_objects(self, frames: Sequence[Commit], found: Association) -> None:
+        changed, fresh = objects_of(frames, found)
         self._replace_objects(changed)
         self._insert_objects(fresh)
 
@@ -293,8 +295,8 @@ class Ledger(LedgerReader):
     def _insert_objects(self, objects: Table) -> None:
         self._db.insert("dia_object", OBJECT_COLUMNS, object_rows(objects))
 
-    def _store_sources(self, frames: Sequence[Commit]) -> None:
-        table = outgoing(frames)
+    def _store_sources(self, frames: Sequence[Commit], found: Association) -> None:
+        table = outgoing(frames, found)
         self._db.insert("dia_source", SOURCE_COLUMNS, source_rows(frames, table))
         self._db.insert("batch", BATCH_COLUMNS, batch_rows(frames, table))
 

@@ -10,7 +10,7 @@ import numpy as np
 from gpudiff.edges.archive import Appended
 from gpudiff.edges.ledger_reader import key
 from gpudiff.edges.ledger_tables import DIA_SOURCE, OBJECT_COLUMNS, SOURCE_COLUMNS, pack, pack_objects
-from gpudiff.model.association import MOVING, NEW, TONIGHT, Association, together
+from gpudiff.model.association import MOVING, NEW, TONIGHT, Association
 from gpudiff.model.frame import FrameId
 from gpudiff.model.tables import FORCED_SOURCE, Table, concatenate
 
@@ -30,6 +30,7 @@ class Commit:
     reference_tai : start of the latency, NaN when unknown; now : MJD TAI
     forced, forced_records : Table of FORCED_SOURCE, and the encoded diaForcedSource of each row
     delayed : the frame came after it was given up; flux_scale : nJy in one image unit, 1 where nobody knows
+    sky_trails : (2, N) float32, lengths and angles of trails as published; None where they are not kept
     """
 
     frame: FrameId
@@ -54,11 +55,12 @@ class Commit:
     forced: Table = field(default_factory=lambda: Table.empty(FORCED_SOURCE))
     forced_records: Sequence[bytes] = ()
     flux_scale: float = 1.0
+    sky_trails: np.ndarray | None = None
 
 
-def outgoing(frames: Sequence[Commit]) -> Table:
-    """The DIASources of frames with what became of them: Table of ledger_tables.DIA_SOURCE."""
-    found = together([what.association for what in frames])
+def outgoing(frames: Sequence[Commit], found: Association) -> Table:
+    """The DIASources of frames with what became of all of them: Table of ledger_tables.DIA_SOURCE."""
+    trails = np.concatenate([_sky_trails(what) for what in frames], axis=1)
     return Table(
         DIA_SOURCE,
         {
@@ -75,6 +77,8 @@ def outgoing(frames: Sequence[Commit]) -> Table:
             "ssObjectId": found.ss_object_ids,
             "trackletId": found.tracklet_ids,
             "fluxScale": _each(frames, [what.flux_scale for what in frames]),
+            "skyTrailLength": trails[0],
+            "skyTrailAngle": trails[1],
         },
     )
 
@@ -93,9 +97,8 @@ def batch_rows(frames: Sequence[Commit], table: Table) -> list[tuple[Any, ...]]:
     return [(*one, *tables) for one, *tables in zip(said, packed, forced, strict=True)]
 
 
-def objects_of(frames: Sequence[Commit]) -> tuple[Table, Table]:
+def objects_of(frames: Sequence[Commit], found: Association) -> tuple[Table, Table]:
     """The DIAObjects that the frames' sources belong to: (those that may be stored already, new ones)."""
-    found = together([what.association for what in frames])
     first = _each(frames, [what.revision == 0 for what in frames])
     owned = found.object_ids > 0
     fresh = first & (found.kind == NEW)  # an earlier revision's objects may have had the same names
@@ -131,6 +134,10 @@ def counts_of(what: Commit) -> dict[str, Any]:
         "reference_tai": reference,
         "published_tai": None if count else what.now,
     }
+
+
+def _sky_trails(what: Commit) -> np.ndarray:
+    return np.full((2, len(what.sources)), np.nan, "f4") if what.sky_trails is None else what.sky_trails
 
 
 def _each(frames: Sequence[Commit], values: Sequence[Any]) -> np.ndarray:

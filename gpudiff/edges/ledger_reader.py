@@ -120,7 +120,7 @@ class LedgerReader:
         for one, record in self._rows(
             f"SELECT diaObjectId, record FROM dia_source WHERE diaObjectId {IDS} AND {LIVE} AND NOT ({SPAN})"
             " AND coalesce(midpointMjdTai, ?) >= ?"
-            " ORDER BY (midpointMjdTai IS NOT NULL), midpointMjdTai, diaSourceId",
+            " ORDER BY diaObjectId, midpointMjdTai NULLS FIRST, diaSourceId",  # as the index has them
             (json.dumps([one for one in objects if one]), *span(frame), since, since),
         ):
             found.setdefault(one, []).append(record)
@@ -132,7 +132,7 @@ class LedgerReader:
         found: dict[int, list[bytes]] = {}
         for one, record in self._rows(
             f"SELECT diaObjectId, record FROM dia_forced_source WHERE diaObjectId {IDS} AND {LIVE}"
-            " AND coalesce(midpointMjdTai, ?) >= ? ORDER BY (midpointMjdTai IS NOT NULL), midpointMjdTai, visit",
+            " AND coalesce(midpointMjdTai, ?) >= ? ORDER BY diaObjectId, midpointMjdTai NULLS FIRST, visit",
             (json.dumps([one for one in objects if one]), since, since),
         ):
             found.setdefault(one, []).append(record)

@@ -2,7 +2,8 @@
 
 A frame's DIASources are one Arrow table in `batch`, read back whole for reports, publishing and revisions; a row
 of `dia_source` has only what is looked up singly.  A DIAObject is a packed row of model.tables.DIAOBJECT beside
-what it is searched by.  A dia_source's frame is in its id: visit << 24 | detector << 16 | n.
+what it is searched by.  A dia_source's frame is in its id: visit << 24 | detector << 16 | n.  The indexes by
+object are in a history's order, so that it need not be sorted; older ledgers' have the object alone, and do too.
 """
 
 from collections.abc import Sequence
@@ -24,8 +25,14 @@ DIA_SOURCE: tuple[Column, ...] = (
     Column("ssObjectId", "i8", "", "the Solar System object, 0 for none"),
     Column("trackletId", "i8", "", "the tracklet, 0 for none"),
     Column("fluxScale", "f8", "nJy", "in one image unit of flux; 1 where nobody knows"),
+    Column(
+        "skyTrailLength", "f4", "arcsec", "trailLength as published; NaN without a WCS, or where it is not kept"
+    ),
+    Column("skyTrailAngle", "f4", "deg", "trailAngle as published, likewise"),
 )
 """What the ledger knows of a DIASource."""
+LATER = frozenset(("skyTrailLength", "skyTrailAngle"))
+"""Columns that frames stored by earlier versions lack."""
 
 OBJECT_DTYPE = np.dtype([(c.name, "<" + c.dtype if c.dtype != "?" else "?") for c in DIAOBJECT])
 """One packed DIAObject."""
@@ -55,10 +62,11 @@ CREATE = (
     "CREATE TABLE dia_source (diaSourceId {INTEGER}, revision {INTEGER}, snap {INTEGER}, diaObjectId {INTEGER},"
     " ra {REAL}, decl {REAL}, midpointMjdTai {REAL}, kind {INTEGER}, flagged {INTEGER}, withdrawn_at {REAL},"
     " record {BLOB}, PRIMARY KEY (diaSourceId, revision)){CLUSTERED}",
-    "CREATE INDEX dia_source_of_object ON dia_source (diaObjectId) WHERE withdrawn_at IS NULL",
+    "CREATE INDEX dia_source_of_object ON dia_source (diaObjectId, midpointMjdTai) WHERE withdrawn_at IS NULL",
     "CREATE TABLE dia_forced_source (diaObjectId {INTEGER}, visit {INTEGER}, snap {INTEGER}, detector {INTEGER},"
     " midpointMjdTai {REAL}, withdrawn_at {REAL}, record {BLOB})",
-    "CREATE INDEX dia_forced_source_of_object ON dia_forced_source (diaObjectId) WHERE withdrawn_at IS NULL",
+    "CREATE INDEX dia_forced_source_of_object ON dia_forced_source (diaObjectId, midpointMjdTai, visit)"
+    " WHERE withdrawn_at IS NULL",
     "CREATE TABLE dia_object (diaObjectId {INTEGER} PRIMARY KEY, ra {REAL}, decl {REAL}, nDiaSources {INTEGER},"
     " lastDiaSourceMjdTai {REAL}, withdrawn_at {REAL}, columns {BLOB})",
     "CREATE TABLE outbox (seq {SERIAL}, visit {INTEGER}, snap {INTEGER}, detector {INTEGER},"
@@ -87,10 +95,16 @@ def pack(table: Table, sizes: Sequence[int] | None = None) -> list[bytes]:
 
 
 def unpack(data: bytes, schema: tuple[Column, ...]) -> Table:
-    """The table in its bytes."""
+    """The table in its bytes; columns of LATER that it lacks are NaN."""
     found = pa.ipc.open_stream(data).read_all()
-    columns = {c.name: found[c.name].to_numpy(zero_copy_only=False) for c in schema}
-    return Table(schema, {c.name: columns[c.name].astype(c.dtype, copy=False) for c in schema})
+    there = set(found.column_names)
+    columns = {
+        c.name: found[c.name].to_numpy(zero_copy_only=False).astype(c.dtype, copy=False)
+        if c.name in there or c.name not in LATER
+        else np.full(len(found), np.nan, c.dtype)
+        for c in schema
+    }
+    return Table(schema, columns)
 
 
 def pack_objects(objects: Table) -> list[bytes]:

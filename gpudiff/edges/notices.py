@@ -3,7 +3,8 @@
 Confluent framing: a zero byte, the schema's number as 4 bytes big-endian, the Avro body.
 
 A notice says in published units what the alert says: its values come from the batch's rows, and what these have in
-other units, or not at all, from the alert's diaSource, which is read without the rest.
+other units, or not at all, from its published columns.  Where the batch has none they are read from each alert's
+diaSource, without the rest of the alert; the unit, which all of a frame share, is read from the first one.
 """
 
 import io
@@ -20,7 +21,7 @@ from gpudiff.edges.alert_schema import NOTICE_ID, notice_schema
 from gpudiff.edges.avro_rows import encode_rows
 from gpudiff.model.association import KINDS
 from gpudiff.model.errors import BadConfiguration
-from gpudiff.model.outgoing import OutgoingBatch
+from gpudiff.model.outgoing import PUBLISHED, OutgoingBatch
 from gpudiff.model.tables import Table
 
 TIERS = ("full", "notice")
@@ -28,8 +29,6 @@ FROM_ROWS = (
     *("diaSourceId", "revision", "visit", "detector", "flags", "flagged", "probability", "nDiaSources"),
     *("midpointMjdTai", "ra", "dec", "raErr", "decErr", "snr", "reliability", "isNegative", "isDipole"),
 )
-FROM_ALERT = {"psfFlux": "f4", "psfFluxErr": "f4", "trailLength": "f4", "trailAngle": "f4"}
-"""Fields of a notice that only its alert has in published units, and their types here."""
 LAST = "ssObjectId"
 """The last field of a diaSource that a notice needs of each alert: what comes behind it all of a frame share."""
 Refused = tuple[int, str]
@@ -56,9 +55,8 @@ def messages(batch: OutgoingBatch, tier: str) -> tuple[list[Message], list[Refus
     if tier == "full":
         data: Sequence[bytes] = [framed(batch.schema_id, one) for one in batch.alerts]
     elif tier == "notice":
-        kept, heads, refused = sources(batch, LAST)
-        rows = rows.take(kept) if refused else rows
-        data = _notices(rows, heads, bytes.fromhex(batch.fingerprint))
+        rows, told, head, refused = _told(batch)
+        data = _notices(rows, told, head, bytes.fromhex(batch.fingerprint))
     else:
         raise BadConfiguration(f"tier {tier!r}: expected one of {TIERS}")
     ids, objects, revisions = (rows[name].tolist() for name in ("diaSourceId", "diaObjectId", "revision"))
@@ -72,17 +70,20 @@ def framed(number: int, body: bytes) -> bytes:
     return struct.pack(">bi", 0, number) + body
 
 
-def sources(batch: OutgoingBatch, last: str = "") -> tuple[list[int], list[dict[str, Any]], list[Refused]]:
+def sources(
+    batch: OutgoingBatch, last: str = "", most: int | None = None
+) -> tuple[list[int], list[dict[str, Any]], list[Refused]]:
     """The diaSource records of the batch's alerts as dicts: the rows that have one, these, and who has none.
 
-    last : the field with which all records but the first end here, '' for none
+    last : the field with which all records but the first end here, '' for none; most : of the alerts, None for all
     """
     records, whole = (batch.alerts, True) if batch.sources is None else (batch.sources, False)
     schema = _schema(batch.schema, whole, "")
     kept: list[int] = []
     read: list[dict[str, Any]] = []
     refused: list[Refused] = []
-    for row, (one, record) in enumerate(zip(batch.rows["diaSourceId"].tolist(), records, strict=True)):
+    ids = batch.rows["diaSourceId"][:most].tolist()
+    for row, (one, record) in enumerate(zip(ids, records if most is None else records[:most], strict=True)):
         try:
             found: Any = fastavro.schemaless_reader(io.BytesIO(record), schema, None)
         except (EOFError, ValueError, IndexError, UnicodeDecodeError, MemoryError, OverflowError) as error:
@@ -114,15 +115,27 @@ def _through(fields: list[dict[str, Any]], last: str) -> list[dict[str, Any]]:
     return fields[: names.index(last) + 1] if last in names else fields
 
 
-def _notices(rows: Table, heads: list[dict[str, Any]], fingerprint: bytes) -> list[bytes]:
+def _told(batch: OutgoingBatch) -> tuple[Table, Table, dict[str, Any], list[Refused]]:
+    """Rows and Table of PUBLISHED of alerts that have a notice, the first diaSource, and who has none."""
+    if batch.published is not None:
+        _, heads, _ = sources(batch, most=1)
+        if heads:
+            return batch.rows, batch.published, heads[0], []
+    kept, heads, refused = sources(batch, LAST)
+    columns: dict[str, Any] = {c.name: [head.get(c.name) for head in heads] for c in PUBLISHED}
+    columns["ssObjectId"] = [one or 0 for one in columns["ssObjectId"]]
+    rows = batch.rows.take(kept) if refused else batch.rows
+    return rows, Table(PUBLISHED, columns), heads[0] if heads else {}, refused
+
+
+def _notices(rows: Table, told: Table, head: dict[str, Any], fingerprint: bytes) -> list[bytes]:
     columns = {name: rows[name] for name in FROM_ROWS}
     columns["diaObjectId"] = np.ma.masked_equal(rows["diaObjectId"], 0)
-    columns["ssObjectId"] = np.ma.masked_equal([head.get("ssObjectId") or 0 for head in heads], 0)
     columns["kind"] = np.array(KINDS)[rows["kind"]]
     first = rows["firstDiaSourceMjdTai"]
     columns["firstDiaSourceMjdTai"] = np.ma.masked_array(first, np.isnan(first))
-    columns |= {name: np.array([head.get(name) for head in heads], kind) for name, kind in FROM_ALERT.items()}
-    shared = {"band": heads[0].get("band"), "fluxUnit": heads[0].get("fluxUnit") or ""} if heads else {}
+    columns |= {**told.columns, "ssObjectId": np.ma.masked_equal(told["ssObjectId"], 0)}
+    shared = {"band": head.get("band"), "fluxUnit": head.get("fluxUnit") or ""}
     return [framed(NOTICE_ID, one + fingerprint) for one in encode_rows(_NOTICE, columns, shared)]
 
 

@@ -20,6 +20,16 @@ OUTGOING: tuple[Column, ...] = (
 """The columns of an OutgoingBatch, at the least: what people filter on."""
 
 
+PUBLISHED: tuple[Column, ...] = (
+    _C("psfFlux", "f4", "nJy, or the image's unit", "PSF flux"),
+    _C("psfFluxErr", "f4", "nJy, or the image's unit", "its error"),
+    _C("trailLength", "f4", "arcsec", "length of the trail, 0 for a point source"),
+    _C("trailAngle", "f4", "deg", "bearing of the trail, from north to east"),
+    _C("ssObjectId", "i8", "", "the Solar System object, 0 for none"),
+)
+"""What a notice says of an alert that OUTGOING has in other units, or not at all."""
+
+
 @dataclass(frozen=True)
 class OutgoingBatch:
     """Alerts on their way out: row i of `rows` and `alerts[i]` are one alert.
@@ -29,6 +39,7 @@ class OutgoingBatch:
     schema : that schema as JSON; schema_id : its number in Confluent framing, major * 100 + minor
     fingerprint : hex, provenance up to and including the alert; a broker extends it by a step of its own
     sources : each alert's bare diaSource record, for who need not look into the alerts; None where they must
+    published : Table of PUBLISHED; None where only the alerts have it
     """
 
     rows: Table
@@ -37,6 +48,7 @@ class OutgoingBatch:
     schema_id: int
     fingerprint: str
     sources: Sequence[bytes] | None = None
+    published: Table | None = None
 
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.alerts):

@@ -5,6 +5,7 @@ that arrives in the middle of the exposure, the observer's those of the middle o
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -94,6 +95,8 @@ def solar_system(sources: Table, association: Association, seen: Sight | None = 
     NaN, '' or 0, but for the detection's own coordinates
     """
     moving = association.ss_object_ids != 0
+    if not moving.any():
+        return _none()  # as of nearly every frame: it is not made anew for each
     found, ids = sources.take(moving), association.ss_object_ids[moving]
     columns = {c.name: np.full(len(found), c.nothing, c.dtype) for c in SOLAR_SYSTEM}
     icrs = unit_vectors(found["ra"], found["dec"])
@@ -169,3 +172,8 @@ def _offsets(found: Table, seen: Sight, row: np.ndarray, sources: Table) -> dict
 def _between(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """(N,) degrees between vectors, exact for small angles too."""
     return np.degrees(np.arctan2(np.linalg.norm(np.cross(one, other), axis=1), np.sum(one * other, 1)))
+
+
+@cache
+def _none() -> Table:
+    return Table.empty(SOLAR_SYSTEM)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpudiff.arrays.zone_join import zone_join
+from gpudiff.arrays.zone_join import ARCSEC, unit_vectors, zone_join
 from gpudiff.model.tables import Table
 from gpudiff.science.objects import covariance, separation
 
@@ -81,10 +81,14 @@ def _pairs(sources: Table, loose: Table, limits: LinkLimits) -> _Pairs:
     reach = limits.fastest * limits.window
     i, k = zone_join(sources["ra"], sources["dec"], loose["ra"], loose["dec"], reach)
     minutes = (sources["midpointMjdTai"][i] - loose["midpointMjdTai"][k]) * MINUTES
+    mine, theirs = (unit_vectors(one["ra"], one["dec"]) for one in (sources, loose))
+    chord = np.linalg.norm(mine[i] - theirs[k], axis=1) / ARCSEC
+    soon = (minutes > 0.1) & (minutes <= limits.window)
+    soon &= chord <= 1.01 * limits.fastest * minutes  # in the tangent plane they are nearer, by less
+    i, k, minutes = i[soon], k[soon], minutes[soon]
     r, _ = separation(sources, loose, i, k)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rate = np.hypot(*r.T) / minutes
-        wanted = (minutes > 0.1) & (minutes <= limits.window) & (rate <= limits.fastest) & (rate >= limits.slowest)
+    rate = np.hypot(*r.T) / minutes
+    wanted = (rate <= limits.fastest) & (rate >= limits.slowest)
     i, k, r, minutes, rate = i[wanted], k[wanted], r[wanted], minutes[wanted], rate[wanted]
     number = np.bincount(i, minlength=len(sources))[i]
     order = np.lexsort((rate, i))

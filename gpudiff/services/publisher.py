@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpudiff.edges import aligned, archive
 from gpudiff.edges.alert_schema import SCHEMA_ID
 from gpudiff.edges.ledger import Delivered
@@ -19,7 +21,7 @@ from gpudiff.edges.ledger_reader import LedgerReader, Pending
 from gpudiff.edges.sinks import refusals
 from gpudiff.model.clock import tai_now
 from gpudiff.model.errors import GpudiffError, NeighbourLost, StoreFailed
-from gpudiff.model.outgoing import OUTGOING, Delivery, OutgoingBatch, Sink
+from gpudiff.model.outgoing import OUTGOING, PUBLISHED, Delivery, OutgoingBatch, Sink
 from gpudiff.model.tables import Table
 
 PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
@@ -242,4 +244,15 @@ def outgoing(reader: LedgerReader, folder: Path, one: Pending, memory: memoryvie
         schema_id=SCHEMA_ID,
         fingerprint=reader.alert_fingerprint(one.frame, one.revision),
         sources=reader.source_records(one.frame, one.revision),
+        published=published(rows),
     )
+
+
+def published(rows: Table) -> Table | None:
+    """Table of PUBLISHED, of a frame's rows of ledger_tables.DIA_SOURCE; None where they do not have all of it."""
+    trails = {"trailLength": rows["skyTrailLength"], "trailAngle": rows["skyTrailAngle"]}
+    if any(np.isnan(column).any() for column in trails.values()):
+        return None
+    scale = float(rows["fluxScale"][0]) if len(rows) else 1.0
+    fluxes = {name: rows[name] * scale for name in ("psfFlux", "psfFluxErr")}
+    return Table(PUBLISHED, {**fluxes, **trails, "ssObjectId": rows["ssObjectId"]})

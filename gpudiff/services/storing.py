@@ -99,4 +99,5 @@ def commit_of(
         forced=batch.forced,
         forced_records=alert_codec.encode_forced(published_forced(batch), alerts.common),
         flux_scale=nanojansky(batch.unit, batch.zero_point) or 1.0,
+        sky_trails=np.stack([alerts.sources[name] for name in ("trailLength", "trailAngle")]),
     )

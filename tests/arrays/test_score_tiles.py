@@ -192,7 +192,7 @@ def job(shape, seed, half, whiten_at, size, reach):
     ("batch", "shape", "half", "reach", "white"),
     [
         (1, (97, 120), 10, 12, True),
-        (3, (45, 61), 6, 4, True),
+        (9, (45, 61), 6, 4, True),
         (2, (70, 131), 12, 0, False),
         (1, (90, 75), 31, 24, True),
     ],

@@ -1,12 +1,15 @@
 """gpudiff.services.publisher: every alert to every sink at least once, and nobody waits for the slowest."""
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 from batches import a_batch
 from serving import until
 
 from gpudiff.edges.alert_codec import decode_alert
+from gpudiff.edges.notices import messages
 from gpudiff.edges.sinks.memory import Memory
 from gpudiff.model.config import Configuration, override
 from gpudiff.services import publisher
@@ -213,3 +216,27 @@ def test_a_new_sink_waits_for_its_readers_before_the_first_alert(tmp_path):
     until(lambda: published(associator))
     associator.close()
     assert len(sink.ids) == 2
+
+
+@pytest.mark.parametrize("zero_point", [27.0, None])
+def test_a_notice_of_what_the_ledger_has_is_the_one_of_the_alert(tmp_path, zero_point):
+    sink = Memory()
+    associator = start(tmp_path, sink)
+    trails = {"trailLength": [0, 12, 0], "trailAngle": [0, 30, 0], "psfFluxErr": [50, 3.3, np.nan]}
+    associator.take(a_batch(3, zero_point=zero_point, **trails))
+    until(lambda: published(associator))
+    associator.close()
+    (batch,) = sink.batches
+    assert batch.published is not None
+    of_alerts = dataclasses.replace(batch, published=None, sources=None)
+    assert messages(batch, "notice") == messages(of_alerts, "notice")
+
+
+def test_a_notice_of_a_frame_without_a_wcs_is_read_from_its_alert(tmp_path):
+    sink = Memory()
+    associator = start(tmp_path, sink)
+    associator.take(dataclasses.replace(a_batch(2), wcs={}))
+    until(lambda: published(associator))
+    associator.close()
+    assert sink.batches[0].published is None
+    assert len(messages(sink.batches[0], "notice")[0]) == 2
