@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.residual_sky import CELLS, cell_sums, residual_sky
+from gpudiff.arrays.residual_sky import CELLS, _moments, _weights, cell_sums, residual_sky
 
 SIDE = 512
 """Pixels; four tiles of 256, cells of 16."""
@@ -116,3 +116,14 @@ def test_a_cell_without_pixels_has_nothing_of_its_own_in_its_sky():
     use[200:232, 200:232] = False
     _, own = residual_sky(sums_of(waves(150) + noise(9), use))
     assert own.min() == 0 < np.median(own)
+
+
+def test_sums_under_gaussian_weights_are_those_over_all_cells():
+    cells = np.random.default_rng(6).normal(size=(90, 130))
+    made = _moments(cells, _weights(90, 2, 1.4), _weights(130, 3, 1.4), 3)
+    weights = []
+    for side, step in ((90, 2), (130, 3)):
+        distance = (np.arange(side) - np.arange(0, side, step)[:, None]) / 1.4
+        weights.append([np.exp(-0.5 * distance**2) * distance**power for power in range(3)])
+    expected = np.einsum("pry,yx,qcx->pqrc", weights[0], cells, weights[1])
+    np.testing.assert_allclose(made, expected, atol=1e-12)  # float64; what is left out is less than 1e-14

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.trails import Line, fit_trail
+from gpudiff.arrays.trails import Line, fit_trail, fit_trails
 
 SIDE = 61
 
@@ -84,3 +84,34 @@ def test_pixels_without_a_value_are_left_out():
     data[28:31, 40:44], weight[28:31, 40:44] = 1e4, 0
     trail = fit_trail(data, weight, gaussian(), 20.0)
     assert trail.length == pytest.approx(16, rel=0.1)
+
+
+def test_trails_that_are_fitted_together_are_those_that_are_fitted_alone():
+    line, angle = Line(gaussian(), SIDE), np.array([20.0, -50.0, 80.0])
+    images = [line.image(0.5, -1, length, turn + 7) for length, turn in zip((9.0, 0.0, 25.0), angle, strict=True)]
+    data, weight = (np.stack(one) for one in zip(*(noisy(image, 600.0) for image in images), strict=True))
+    psf = np.stack([gaussian()] * 3)
+    together = fit_trails(data, weight, psf, angle, 10.0)
+    alone = [fit_trail(*one, 10.0) for one in zip(data, weight, psf, angle, strict=True)]
+    assert together[1] is alone[1] is None
+    for one, other in ((together[0], alone[0]), (together[2], alone[2])):
+        assert one.length == pytest.approx(other.length, rel=1e-3)  # float32 models
+
+
+def test_no_stamps_give_no_trails():
+    assert fit_trails(*np.empty((2, 0, SIDE, SIDE)), np.empty((0, 25, 25)), np.empty(0)) == []
+
+
+def test_the_slopes_of_a_trail_are_those_between_neighbours():
+    line, at, step = Line(gaussian(), SIDE), np.array([0.7, -1.2, 9.0, 35.0]), 0.01
+    slopes = line.slopes(at[None], np.zeros(1, int), 4)[0, 1:]
+    for n, slope in enumerate(slopes):
+        aside = step * np.eye(4)[n]
+        expected = (line.image(*(at + aside)) - line.image(*(at - aside))) / (2 * step)
+        # float32: 1e-6 of the largest slope; the parabola that a step of 0.01 leaves out is less.
+        np.testing.assert_allclose(slope, expected, atol=2e-5 * np.abs(slopes[0]).max())
+
+
+def test_a_line_longer_than_a_stamp_is_fitted_by_one_that_is_within():
+    data, weight = noisy(Line(gaussian(), 201).image(0, 0, 150.0, 10.0)[70:-70, 70:-70], 3000.0)
+    assert fit_trail(data, weight, gaussian(), 10.0).length <= SIDE

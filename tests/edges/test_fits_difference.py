@@ -29,6 +29,7 @@ def test_every_plane_is_there_as_it_was(written, made_difference):
 
 def test_pixels_without_a_value_are_nan_and_have_no_data_set(written):
     empty = np.isnan(written["IMAGE"].data)
+    assert written["MASK"].data.dtype.newbyteorder("=") == np.int32
     bits = written["MASK"].data >> written["MASK"].header["MP_NO_DATA"] & 1
     assert empty.any()
     assert np.array_equal(empty, bits == 1)

@@ -67,3 +67,13 @@ def test_a_dense_plane_is_its_array():
     assert plane.shape == (3, 4)
     np.testing.assert_array_equal(plane.cut(1, 3, 2, 4), array[1:3, 2:4])
     np.testing.assert_array_equal(plane.at(np.array([2, 0]), np.array([3, 1])), [11, 1])
+
+
+@pytest.mark.parametrize("kind", ["smooth", "pixel by pixel"])
+def test_squares_of_a_plane_are_its_rectangles(kind):
+    smooth = SmoothPlane(np.random.default_rng(4).normal(size=(5, 6)), (60, 70))
+    plane = smooth if kind == "smooth" else DensePlane(smooth.cut(0, 60, 0, 70))
+    rows, columns = np.array([[3, 4, 5], [57, 58, 59]]), np.array([[0, 1], [20, 21]])
+    squares = plane.squares(rows, columns)
+    np.testing.assert_allclose(squares[0], plane.cut(3, 6, 0, 2), atol=3 * ROUNDING)
+    np.testing.assert_allclose(squares[1], plane.cut(57, 60, 20, 22), atol=3 * ROUNDING)
