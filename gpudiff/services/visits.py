@@ -98,7 +98,7 @@ class Visits:
         ahead = 0.0 if readout_end_tai is None else (readout_end_tai - now) * 86400
         if visit not in self._timers or not self._timers[visit].armed:
             self._timers[visit] = self._timer(min(max(ahead, 0.0), LONGEST_AHEAD_S))
-        self._timers[visit].expected, self._timers[visit].resting = None, False
+        self._timers[visit].expected, self._timers[visit].resting = bool(detectors) or None, False
 
     def move(self, visit: int, state: str, reason: str = "") -> None:
         """SUPERSEDED, CANCELLED, ABANDONED, PLANNED or PRIMED; raises BadMessage where that cannot be."""

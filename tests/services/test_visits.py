@@ -91,6 +91,13 @@ def test_a_visit_that_nobody_announced_is_closed_after_45_s(night):
     assert night.ledger.state(7) == "PUBLISHED"
 
 
+def test_an_announcement_that_comes_behind_the_frames_closes_a_complete_visit(night):
+    night.associator.take(a_batch(2, detector=4))
+    night.visits.announce(7, [4], END)
+    night.associator.tick()
+    assert night.ledger.state(7) == "PUBLISHED"
+
+
 def test_a_late_frame_opens_the_visit_again_and_is_marked_as_delayed(night):
     night.visits.announce(7, [4, 5], END)
     night.associator.take(a_batch(2))
