@@ -36,11 +36,11 @@ MARGIN = 15
 def align(science: Exposure, template: Exposure, configuration: Configuration, device: Device = CPU) -> Exposure:
     """The template on the science frame's pixel grid, its notes saying what was done; itself where nothing was.
 
-    `match.align` says how.  "none": the pixel grids are taken as aligned.  "wcs": the WCS of both are believed.
-    "stars": a map is fitted to the stars in both.  "auto": grids of one shape whose WCS agree within 0.1 px are
-    taken as aligned, those without two WCS too unless their stars say otherwise; else the stars say whether pixel
-    grids or WCS are to be believed, however far away the WCS put the template, and a map is fitted to them when
-    neither is.
+    `match.align` says how.  "none": the pixel grids are taken as aligned, whatever the WCS say.  "wcs": the WCS of
+    both are believed.  "stars": a map is fitted to the stars in both.  "auto": grids of one shape whose WCS agree
+    within 0.1 px are taken as aligned, those without two WCS too unless their stars say otherwise; else the stars
+    say whether pixel grids or WCS are to be believed, however far away the WCS put the template, and a map is
+    fitted to them when neither is.
 
     A resampled template keeps flux, gain, and the digest of what it was made from; pixels it does not cover are
     NO_DATA.  Its sky variance is that of white noise with the same power on the scale of a star, and counts as
@@ -54,7 +54,7 @@ def align(science: Exposure, template: Exposure, configuration: Configuration, d
     here, there = Sky(science.frame.wcs), Sky(template.frame.wcs)
     nothing = choice == "auto" and not (here and there)
     if choice == "none" or (nothing and science.shape != template.shape):
-        return _as_it_is(science, template)
+        return _as_it_is(science, template, here, there)
     if choice == "stars":
         plan = _by_stars(science, template, device)
     elif nothing:
@@ -79,9 +79,11 @@ class _Plan:
         return (self.note,) if self.note else ()
 
 
-def _as_it_is(science: Exposure, template: Exposure) -> Exposure:
+def _as_it_is(science: Exposure, template: Exposure, here: Sky, there: Sky) -> Exposure:
     if science.shape == template.shape:
-        return _placed(science, template)
+        if not (here and there) or _difference(_through(here, there), science.shape) < AGREE:
+            return _placed(science, template)
+        return _placed(science, template, f"{_apart(here, there, science, template)}: taken as aligned")
     raise WrongShape(
         f"{template.name}: expected a template on the science frame's {science.shape} pixel grid, or a WCS in "
         f'both to bring it there, got {template.shape}; align = "stars" does without'
@@ -104,8 +106,7 @@ def _by_wcs(science: Exposure, template: Exposure, here: Sky, there: Sky, check:
     if not away and science.shape == template.shape and off < AGREE:
         return _Plan(None)
     if check:
-        said = f"the WCS put the template {away}" if away else f"the WCS differ by {off:.2f} px"
-        return _checked(science, template, place, bool(away), said, device)
+        return _checked(science, template, place, bool(away), _apart(here, there, science, template), device)
     if away:
         raise _no_overlap(template, away)
     return _Plan(place, f"resampled by WCS, {off:.2f} px from the science grid")
@@ -232,6 +233,14 @@ def _away(here: Sky, there: Sky, science: Exposure, template: Exposure) -> str:
         return ""
     away = np.hypot(tx - 0.5 * width, ty - 0.5 * height)
     return f"{np.median(away):.0f} px away" if np.isfinite(away).all() else "on the far side of the sky"
+
+
+def _apart(here: Sky, there: Sky, science: Exposure, template: Exposure) -> str:
+    """How two WCS differ, in words."""
+    away = _away(here, there, science, template)
+    if away:
+        return f"the WCS put the template {away}"
+    return f"the WCS differ by {_difference(_through(here, there), science.shape):.2f} px"
 
 
 def _no_overlap(template: Exposure, away: str) -> NoOverlap:

@@ -24,7 +24,7 @@ from gpudiff.science import noise as noises
 from gpudiff.science.clean_stars import clean_stars
 from gpudiff.science.given_psfs import match_psfs
 from gpudiff.science.match import KernelFit, match
-from gpudiff.science.pair import Roles, bare, bare_kernel, check_pair, roles, seeing_notes, variance_factors
+from gpudiff.science.pair import Roles, bare, bare_kernel, check_shapes, roles, seeing_notes, variance_factors
 from gpudiff.science.planes import Planes, ResidualSky, mask_of, raised, subtract_sky
 from gpudiff.science.provenance import difference_steps
 from gpudiff.science.psf import given
@@ -56,11 +56,12 @@ def difference(
     device : where the passes over all pixels are computed, and what `fit_kernel` does there
     fit_kernel : what finds the matching kernel; `science.match.match` says what it takes and returns.
 
-    Raises WrongShape, NoOverlap, NoStars.
+    Raises WrongShape, NoStars.
     """
     settings = configuration.match
     watch = Stopwatch()
-    notes = list(check_pair(science, template))
+    check_shapes(science, template)
+    notes = list[str]()
     stars, own, found = clean_stars(science, template, settings, device)
     if len(stars) < FEWEST:
         fit_kernel = match_psfs

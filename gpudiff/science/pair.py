@@ -1,55 +1,28 @@
-"""Two exposures as a pair: do they show the same sky, which one is convolved."""
+"""Two exposures as a pair: which one is convolved."""
 
 from dataclasses import dataclass
-
-import numpy as np
 
 from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.subtract_tiles import Factors, Found, Pair
 from gpudiff.model.config import Match
-from gpudiff.model.errors import NoOverlap, WrongShape
+from gpudiff.model.errors import WrongShape
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import MatchingKernel
-from gpudiff.model.sky import Sky
 from gpudiff.science.stars import Stars
 
 SHARPER = 0.9
 """The science image is convolved when its stars are narrower than this share of the template's."""
-
-
 WIDEST = 12
 """FWHM, pixels, up to which the PSF's half width of 30 px is 2.5 FWHM: 1 % of a star's light lies beyond."""
 
 
-def check_pair(science: Exposure, template: Exposure) -> tuple[str, ...]:
-    """Notes on the pair's geometry.
-
-    Raises WrongShape when the pixel grids differ in size, NoOverlap when the two WCS put the images on
-    different sky.
-    """
+def check_shapes(science: Exposure, template: Exposure) -> None:
+    """Raises WrongShape when the pixel grids differ in size."""
     if science.shape != template.shape:
         raise WrongShape(
             f"{template.name}: expected a template on the science frame's {science.shape} pixel grid, "
             f"got {template.shape}"
         )
-    here, there = Sky(science.frame.wcs), Sky(template.frame.wcs)
-    if not (here and there):
-        return ()
-    height, width = science.shape
-    y, x = (a.ravel() for a in np.mgrid[0 : height - 1 : 9j, 0 : width - 1 : 9j])
-    tx, ty = there.to_pixels(*here.to_sky(x, y))
-    with np.errstate(invalid="ignore"):
-        inside = (tx > -0.5) & (tx < width - 0.5) & (ty > -0.5) & (ty < height - 0.5)
-    if not inside.any():
-        away = np.hypot(tx - x, ty - y)
-        distance = f"{np.median(away):.0f} px away" if np.isfinite(away).all() else "on the far side of the sky"
-        raise NoOverlap(
-            f"{template.name}: expected a template of the science frame's sky, got one whose WCS lies {distance}"
-        )
-    offset = float(np.median(np.hypot(tx - x, ty - y)))
-    if offset > 1:
-        return (f"the WCS disagree by {offset:.1f} px: taken as aligned pixel by pixel all the same",)
-    return ()
 
 
 def seeing_notes(stars: Stars) -> tuple[str, ...]:

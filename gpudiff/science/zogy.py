@@ -43,7 +43,7 @@ from gpudiff.science.clean_stars import clean_stars
 from gpudiff.science.difference import FWHM, PROFILE, TILE, Recipe, cropped, describe, score
 from gpudiff.science.given_psfs import match_psfs
 from gpudiff.science.match import KernelFit, match
-from gpudiff.science.pair import Roles, bare, check_pair, seeing_notes
+from gpudiff.science.pair import Roles, bare, check_shapes, seeing_notes
 from gpudiff.science.planes import Planes, ResidualSky, mask_of, subtract_sky
 from gpudiff.science.provenance import difference_steps
 from gpudiff.science.psf import given
@@ -69,14 +69,14 @@ def zogy(science: Exposure, template: Exposure, configuration: Configuration, de
 
     device : where the score is computed; the crossed convolutions are always the CPU's.
 
-    Its noise is white by construction.  Raises BadConfiguration for `decorrelate = false`, WrongShape, NoOverlap,
-    NoStars.
+    Its noise is white by construction.  Raises BadConfiguration for `decorrelate = false`, WrongShape, NoStars.
     """
     settings = configuration.match
     if not configuration.detect.decorrelate:
         raise BadConfiguration("zogy: its difference is white by construction; expected decorrelate = true")
     watch = Stopwatch()
-    notes = check_pair(science, template)
+    check_shapes(science, template)
+    notes: tuple[str, ...] = ()
     stars, own, found = clean_stars(science, template, settings, device)
     psfs = _quiet(own["science"], science, stars), _quiet(own["template"], template, stars)
     if len(stars) < FEWEST:

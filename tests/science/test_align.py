@@ -350,3 +350,4 @@ def test_none_takes_the_grids_as_they_are():
     template = aligned(made(15).claiming(CRVAL2=2.3), "none")
     assert not template.resampled
     assert template.frame.wcs == wcs()
+    assert template.notes[-1] == "the WCS put the template 1808 px away: taken as aligned"
