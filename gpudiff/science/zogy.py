@@ -14,6 +14,7 @@ import numpy as np
 from gpudiff.arrays import saturated
 from gpudiff.arrays.box import grown
 from gpudiff.arrays.correlation import of_kernel
+from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.quiet_psf import quiet_wings
@@ -40,16 +41,13 @@ from gpudiff.model.mask import bit
 from gpudiff.model.plane import SmoothPlane
 from gpudiff.science import noise as noises
 from gpudiff.science.clean_stars import clean_stars
-from gpudiff.science.difference import FWHM, PROFILE, TILE, Recipe, cropped, describe, score
+from gpudiff.science.difference import PROFILE
+from gpudiff.science.finish import TILE, Recipe, Subtracted, cropped, finished
 from gpudiff.science.given_psfs import match_psfs
 from gpudiff.science.match import KernelFit, match
 from gpudiff.science.pair import Roles, bare, check_shapes, seeing_notes
-from gpudiff.science.planes import Planes, ResidualSky, mask_of, subtract_sky
-from gpudiff.science.provenance import difference_steps
-from gpudiff.science.psf import given
-from gpudiff.science.quality import star_residuals, star_table
+from gpudiff.science.planes import Planes, ResidualSky, subtract_sky
 from gpudiff.science.saturated import fill_cores
-from gpudiff.science.star_noise import Surface, allow_for_stars
 from gpudiff.science.stars import FEWEST, Stars
 from gpudiff.science.stopwatch import Stopwatch
 
@@ -76,14 +74,14 @@ def zogy(science: Exposure, template: Exposure, configuration: Configuration, de
         raise BadConfiguration("zogy: its difference is white by construction; expected decorrelate = true")
     watch = Stopwatch()
     check_shapes(science, template)
-    notes: tuple[str, ...] = ()
+    notes = list[str]()
     stars, own, found = clean_stars(science, template, settings, device)
     psfs = _quiet(own["science"], science, stars), _quiet(own["template"], template, stars)
     if len(stars) < FEWEST:
-        notes = (*notes, "fewer than 3 stars: the two PSFs that were given are taken as they are")
-    notes = (*notes, *seeing_notes(stars))
+        notes.append("fewer than 3 stars: the two PSFs that were given are taken as they are")
+    notes.extend(seeing_notes(stars))
     if any(found):
-        notes = (*notes, f"cosmic-ray and hot pixels found: {found[0]} in science, {found[1]} in template")
+        notes.append(f"cosmic-ray and hot pixels found: {found[0]} in science, {found[1]} in template")
     widths = stars.width("science"), stars.width("template")
     parts = Roles(science, template, *widths, "TEMPLATE")
     watch.lap("stars, PSFs, cosmic rays")
@@ -100,42 +98,26 @@ def zogy(science: Exposure, template: Exposure, configuration: Configuration, de
     known = science.variance_known and template.variance_known
     seen = noises.measure(planes.image, planes.variance, planes.blank, local.correlation, known, settings.threads)
     planes.allow_for(seen)
-    notes = (*notes, *seen.notes)
+    notes.extend(seen.notes)
     made = _recipe(local, seen, wider)
-    matched = planes.model
-    blank = score(planes, made, template.image, device, settings.threads)
-    scale, before = planes.calibrate(blank, seen)
-    residuals = star_residuals(planes.image, planes.variance, matched, stars, FWHM * stars.width("science"))
-    profile = given(made.thirds, science.shape, science.name)
-    left = allow_for_stars(Surface(planes.score, planes.variance, matched, planes.lost, profile, FWHM * wider))
-    notes = (*notes, *left.notes)
-    watch.lap("decorrelate and score")
-    quality = describe("zogy", parts, stars, fit, planes, blank, scale, before, science)
-    steps, fingerprint = difference_steps(science.frame, template.frame, configuration, device.name)
     half = made.thirds.shape[1] // 2
-    result = Difference(
+    result = Subtracted(
         science=science,
         template=template,
-        image=planes.image,
-        variance=planes.variance,
-        mask=mask_of(science, template, planes, settings.threads),
-        score=planes.score,
-        matched=matched,
+        parts=parts,
+        stars=stars,
+        fit=fit,
+        planes=planes,
+        seen=seen,
+        recipe=made,
+        matched=planes.model,
         kernel=local.thirds(lambda u, v: local.filters(u, v)[1]),
-        psf=made.thirds,
-        science_psf=cropped(psfs[0], half),
-        template_psf=cropped(psfs[1], half),
-        matched_psf=made.plain_thirds,
-        decorrelated=True,
-        quality=quality,
-        fingerprint=fingerprint,
-        steps=steps,
-        seconds=watch.seconds,
-        notes=(*science.notes, *(f"template: {note}" for note in template.notes), *notes),
-        stars=star_table(stars, fit.used, fit.held_back, residuals),
+        psfs=(cropped(psfs[0], half), cropped(psfs[1], half)),
+        fwhm=FWHM * wider,
+        rings=0,
+        notes=tuple(notes),
     )
-    watch.lap("finish")
-    return result
+    return finished(result, configuration, device, watch)
 
 
 def _quiet(psf: PsfModel, exposure: Exposure, stars: Stars) -> PsfModel:
