@@ -1,8 +1,11 @@
 """What leaves for the world: batches of alerts, and the contract of a sink that takes them."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+import numpy as np
 
 from gpudiff.model.tables import DIASOURCE, Column, Table
 
@@ -55,6 +58,20 @@ class OutgoingBatch:
             raise ValueError(f"expected an alert a row, got {len(self.alerts)} for {len(self.rows)}")
         if self.sources is not None and len(self.sources) != len(self.rows):
             raise ValueError(f"expected a diaSource a row, got {len(self.sources)} for {len(self.rows)}")
+        if self.published is not None and len(self.published) != len(self.rows):
+            raise ValueError(f"expected published columns a row, got {len(self.published)} for {len(self.rows)}")
+
+    def take(self, rows: np.ndarray, fingerprint: str) -> "OutgoingBatch":
+        """The picked rows as a batch of their own, of that fingerprint.  rows : (N,) int"""
+        some = rows.tolist()
+        return dataclasses.replace(
+            self,
+            rows=self.rows.take(rows),
+            alerts=[self.alerts[row] for row in some],
+            sources=None if self.sources is None else [self.sources[row] for row in some],
+            published=None if self.published is None else self.published.take(rows),
+            fingerprint=fingerprint,
+        )
 
     def __len__(self) -> int:
         return len(self.alerts)

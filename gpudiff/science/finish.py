@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpudiff.arrays.afar import Afar
+from gpudiff.arrays.afar import Afar, lattice
 from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import Device
@@ -162,7 +162,9 @@ def _samples(planes: Planes, pieces: list[Tile], step: int) -> tuple[np.ndarray,
     """(difference / sigma, score) on blank sky of every `step`-th row and column of the tiles, on a device."""
     lines = [np.concatenate([np.arange(*ends, step) for ends in pairwise(edges)]) for edges in borders(pieces)]
     given: Any = planes.image, planes.variance, planes.score, planes.blank
-    image, variance, score, blank = (plane.lattice(*lines) for plane in given)
+    image, variance, score, blank = (
+        plane.lattice(*lines) if isinstance(plane, Afar) else lattice(plane, *lines) for plane in given
+    )
     use = blank & np.isfinite(image)
     return image[use] / np.sqrt(variance[use]), score[use]
 

@@ -8,7 +8,7 @@ import json
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ class Broker:
         kept = self._within_quota(one, batch.rows["visit"][rows], rows)
         one.counts["over_quota"] += len(rows) - len(kept)
         if len(kept):
-            one.waiting.append(passed(batch, kept, one.declared))
+            one.waiting.append(batch.take(kept, extend(batch.fingerprint, [filter_step(one.declared)])))
             self._deliver(one)
         return None
 
@@ -256,18 +256,6 @@ class Broker:
             return found.st_mtime_ns, found.st_size
         except OSError:
             return 0, 0
-
-
-def passed(batch: OutgoingBatch, rows: np.ndarray, one: Filter) -> OutgoingBatch:
-    """The picked rows as a batch of their own, whose fingerprint has the filter's step."""
-    some = rows.tolist()
-    return replace(
-        batch,
-        rows=batch.rows.take(rows),
-        alerts=[batch.alerts[row] for row in some],
-        sources=None if batch.sources is None else [batch.sources[row] for row in some],
-        fingerprint=extend(batch.fingerprint, [filter_step(one)]),
-    )
 
 
 def _length(batches: list[OutgoingBatch]) -> int:
