@@ -26,5 +26,5 @@ def test_picked_rows_keep_all_that_is_known_of_them():
 
 @pytest.mark.parametrize("columns", [{"alerts": [b""]}, {"sources": [b""]}, {"published": published(1)}])
 def test_what_is_not_one_a_row_is_no_batch(columns):
-    with pytest.raises(ValueError, match="expected .* a row, got 1 for 3"):
+    with pytest.raises(ValueError, match=r"expected .* a row, got 1 for 3"):
         dataclasses.replace(an_outgoing(3), **columns)
