@@ -56,7 +56,7 @@ def run_demo(
         ready = time.monotonic()
         records = send(endpoint(running.ready), made.frames, sending)
         sent = time.monotonic()
-        until_filtered(service)
+        until_filtered(service, sum(one.good for one in records))
         status = running.stop()
     lost = frozenset((one.visit, one.detector) for one in records if not one.good)
     alerts, cutouts = read_alerts(service / "alerts")
@@ -77,12 +77,13 @@ def run_demo(
     )
 
 
-def until_filtered(service: Path, patience_s: float = 30.0) -> None:
-    """Return when the mini-broker has had every alert of the ledger; raises NeighbourLost after so long."""
+def until_filtered(service: Path, frames: int, patience_s: float = 30.0) -> None:
+    """Return when the mini-broker has had every alert of so many frames; raises NeighbourLost after so long."""
     end = time.monotonic() + patience_s
     while time.monotonic() < end:
-        sinks = json.loads((service / "associator.json").read_text())["sinks"]
-        if all(one["behind"] == 0 for one in sinks.values()):
+        said = json.loads((service / "associator.json").read_text())
+        done = said["counts"].get("committed", 0) >= frames
+        if done and all(one["behind"] == 0 for one in said["sinks"].values()):
             return
         time.sleep(0.1)
     raise NeighbourLost(f"gpudiff run: expected its filters to have every alert within {patience_s:g} s")

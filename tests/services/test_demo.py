@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from gpudiff.edges.control import Receipt
@@ -50,9 +52,14 @@ def test_an_earlier_demo_is_cleared_and_anything_else_left_alone(tmp_path):
         demo.clear(tmp_path)
 
 
-def test_the_filters_are_waited_for_until_they_have_every_alert(tmp_path):
-    (tmp_path / "associator.json").write_text('{"sinks": {"broker": {"behind": 0}}}')
-    demo.until_filtered(tmp_path)
-    (tmp_path / "associator.json").write_text('{"sinks": {"broker": {"behind": 2}}}')
+@pytest.mark.parametrize(("committed", "behind"), [(3, 2), (2, 0)], ids=["alerts behind", "frames to come"])
+def test_the_filters_are_waited_for_until_they_have_every_alert(tmp_path, committed, behind):
+    def says(committed, behind):
+        said = {"sinks": {"broker": {"behind": behind}}, "counts": {"committed": committed}}
+        (tmp_path / "associator.json").write_text(json.dumps(said))
+
+    says(3, 0)
+    demo.until_filtered(tmp_path, 3)
+    says(committed, behind)
     with pytest.raises(NeighbourLost, match="expected its filters to have every alert"):
-        demo.until_filtered(tmp_path, 0.01)
+        demo.until_filtered(tmp_path, 3, 0.01)
