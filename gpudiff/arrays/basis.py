@@ -83,11 +83,11 @@ def images(basis: list[np.ndarray]) -> np.ndarray:
     return np.array([np.outer(f[j], f[i]) for f in basis for j in range(len(f)) for i in range(len(f) - j)])
 
 
-def orthogonal(functions: np.ndarray, psf: np.ndarray, cut: float = 0.03) -> np.ndarray:
+def orthogonal(functions: np.ndarray, psf: np.ndarray) -> np.ndarray:
     """(M, B) map from the raw functions to M that are orthogonal once convolved with the PSF.
 
     Each is a raw function and what takes those before it out.  The first has unit sum, all others sum 0, so that
-    the photometric scale is one coefficient, and these have, convolved, unit norm.  What leaves less than `cut` of
+    the photometric scale is one coefficient, and these have, convolved, unit norm.  What leaves less than 3 % of
     a function is dropped: no star constrains it, and float32 stamps do not resolve it.
 
     functions : (B, K, K), the first with a sum; psf : (P, P) of the image that will be convolved
@@ -97,7 +97,7 @@ def orthogonal(functions: np.ndarray, psf: np.ndarray, cut: float = 0.03) -> np.
     flat = seen[1:] - share[1:, None] * seen[0]
     norm = np.maximum(np.linalg.norm(flat, axis=1), 1e-9 * np.linalg.norm(seen[0]))
     flat /= norm[:, None]
-    kept = np.flatnonzero(np.abs(np.diag(np.linalg.qr(flat.T, "r"))) > cut)
+    kept = np.flatnonzero(np.abs(np.diag(np.linalg.qr(flat.T, "r"))) > 0.03)
     made = np.linalg.inv(np.linalg.qr(flat[kept].T, "r")).T / norm[kept]
     mix = np.zeros((len(kept) + 1, len(functions)))
     mix[0, 0] = 1 / functions[0].sum()

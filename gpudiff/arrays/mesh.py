@@ -56,13 +56,14 @@ def _mode(ordered: np.ndarray) -> tuple[float, float]:
     return level, sigma
 
 
-def robust_surface(level: np.ndarray, order: int = 2) -> np.ndarray:
-    """(GY, GX) low-order polynomial through a mesh, cells full of galaxy or without value left out.
+def robust_surface(level: np.ndarray) -> np.ndarray:
+    """(GY, GX) polynomial, quadratic at most, through a mesh, cells full of galaxy or without value left out.
 
     A sky mesh used as it is would take a galaxy for sky and add its own noise, correlated over a cell.
     """
     rows, columns = level.shape
     v, u = np.meshgrid(_centres(rows), _centres(columns), indexing="ij")
+    order = 2
     while order and (order + 1) * (order + 2) > level.size:
         order -= 1
     design = np.stack([(u**i * v**j).ravel() for j in range(order + 1) for i in range(order + 1 - j)], 1)

@@ -6,7 +6,7 @@ FWHM = 2.0 * np.sqrt(2 * np.log(2))
 """Full width at half maximum of a Gaussian over its standard deviation."""
 
 
-def moments(stamps: np.ndarray, start: float = 2.0, rounds: int = 10) -> tuple[np.ndarray, ...]:
+def moments(stamps: np.ndarray, start: float = 2.0) -> tuple[np.ndarray, ...]:
     """(dy, dx, sigma) of each star: offset from the stamp's centre and Gaussian width, pixels.
 
     stamps : (N, S, S), sky-subtracted, the star within 2 px of the centre.  The weight follows the star; the
@@ -16,7 +16,7 @@ def moments(stamps: np.ndarray, start: float = 2.0, rounds: int = 10) -> tuple[n
     axis, stamps = np.arange(-half, half + 1), stamps.astype(float)
     count = len(stamps)
     dy, dx, sigma = np.zeros(count), np.zeros(count), np.full(count, float(start))
-    for _ in range(rounds):
+    for _ in range(10):
         down, across = (_powers(axis - at[:, None], sigma[:, None]) for at in (dy, dx))
         sums = down @ stamps @ across.transpose(0, 2, 1)  # the weight is a product, one factor along each axis
         flux = np.maximum(sums[:, 0, 0], 1e-9)

@@ -165,18 +165,26 @@ OUTSIDE = 10
 """How much worse a kernel pixel beyond the image is than one on a bad pixel: stars there are unknown."""
 
 
-def lost_tile(pair: Pair, spectrum: Spectra, tile: Tile, most: float = 0.5) -> np.ndarray:
-    """(h, w) bool: core pixels where more than `most` of the kernel's |K| falls on unusable pixels."""
+def lost_tile(pair: Pair, spectrum: Spectra, tile: Tile) -> np.ndarray:
+    """(h, w) bool: core pixels where more than half of the kernel's |K| falls on unusable pixels."""
     lost = pair.target_bad[tile.core].copy()
     inside = tile.y0 >= tile.halo and tile.x0 >= tile.halo
     inside = inside and tile.y1 + tile.halo <= tile.shape[0] and tile.x1 + tile.halo <= tile.shape[1]
     bad = pair.convolved_bad[tile.outer]
     if inside and not bad.any():
         return lost
+    return lost | mostly_unusable(bad, spectrum.magnitude, spectrum.half, tile)
+
+
+def mostly_unusable(bad: np.ndarray, magnitude: np.ndarray, half: int, tile: Tile) -> np.ndarray:
+    """(h, w) bool: core pixels where more than half of a filter's |K| falls on unusable pixels.
+
+    bad : bool, of `tile.outer`; magnitude : (n,) spectrum of |K|, whose half width is `half`
+    """
     weight = OUTSIDE - tile.square(OUTSIDE - bad.astype(np.float32))
-    spread = scipy.fft.rfft2(weight).ravel() * spectrum.magnitude
+    spread = scipy.fft.rfft2(weight).ravel() * magnitude
     spread = scipy.fft.irfft2(spread.reshape(tile.size, -1), s=(tile.size, tile.size))
-    return lost | (tile.cut(spread, spectrum.half) > most)
+    return tile.cut(spread, half) > 0.5
 
 
 def background_tile(coefficients: np.ndarray, order: int, tile: Tile) -> np.ndarray:

@@ -16,7 +16,7 @@ import scipy.fft
 from scipy import ndimage
 
 from gpudiff.arrays.polynomial import field, gradients, terms
-from gpudiff.arrays.subtract_tiles import OUTSIDE, Pair, polynomial_fit
+from gpudiff.arrays.subtract_tiles import Pair, mostly_unusable, polynomial_fit
 from gpudiff.arrays.tiles import Tile
 
 ORDER = 3
@@ -179,8 +179,8 @@ def _variance(pair: Pair, made: Proper, tile: Tile) -> np.ndarray:
     return sky + np.maximum(tile.cut(plane, made.half), 0)
 
 
-def proper_lost(pair: Pair, made: Proper, tile: Tile, most: float = 0.5) -> np.ndarray:
-    """(h, w) bool: core pixels unusable in either image, or that see unusable ones with `most` of the filters."""
+def proper_lost(pair: Pair, made: Proper, tile: Tile) -> np.ndarray:
+    """(h, w) bool: core pixels unusable in either image, or that see unusable ones with most of the filters."""
     bad = pair.target_bad[tile.outer] | pair.convolved_bad[tile.outer]
     rows, columns = tile.outer
     top, left = tile.y0 - rows.start, tile.x0 - columns.start
@@ -188,7 +188,4 @@ def proper_lost(pair: Pair, made: Proper, tile: Tile, most: float = 0.5) -> np.n
     whole = bad.shape == (tile.y1 - tile.y0 + 2 * tile.halo, tile.x1 - tile.x0 + 2 * tile.halo)
     if whole and not bad.any():
         return own
-    weight = OUTSIDE - tile.square(OUTSIDE - bad.astype(np.float32))
-    spread = scipy.fft.rfft2(weight).ravel() * made.magnitude
-    spread = scipy.fft.irfft2(spread.reshape(tile.size, -1), s=(tile.size, tile.size))
-    return own | (tile.cut(spread, made.half) > most)
+    return own | mostly_unusable(bad, made.magnitude, made.half, tile)

@@ -58,8 +58,9 @@ def chain(steps: Sequence[dict[str, Any]], after: str = "") -> list[dict[str, An
     return linked
 
 
-def first_broken(links: Sequence[dict[str, Any]], after: str = "") -> int | None:
+def first_broken(links: Sequence[dict[str, Any]]) -> int | None:
     """The number, from 0, of the first step of a `chain` whose fingerprint does not follow; None when all do."""
+    after = ""
     for number, one in enumerate(links):
         if extend(after, [one]) != one.get("fingerprint"):
             return number

@@ -239,7 +239,7 @@ def _triangles(stars: BrightStars, most: int) -> tuple[np.ndarray, np.ndarray]:
     return corners, np.stack([sides[:, 1] / sides[:, 2], sides[:, 0] / sides[:, 2]], 1)
 
 
-def _most_voted(turn: np.ndarray, shift: np.ndarray, mine: BrightStars, most: int = 40) -> np.ndarray:
+def _most_voted(turn: np.ndarray, shift: np.ndarray, mine: BrightStars) -> np.ndarray:
     """Rows of the similarities that the most others resemble: where they put two far corners of the field."""
     if len(turn) == 0:
         return np.empty(0, int)
@@ -248,7 +248,7 @@ def _most_voted(turn: np.ndarray, shift: np.ndarray, mine: BrightStars, most: in
     votes = cKDTree(np.concatenate([seen.real, seen.imag], 1)).query_ball_point(
         np.concatenate([seen.real, seen.imag], 1), 20, return_length=True
     )
-    return np.argsort(-votes, kind="stable")[:most]
+    return np.argsort(-votes, kind="stable")[:40]
 
 
 def _similarity(turn: complex, shift: complex) -> Place:

@@ -166,7 +166,7 @@ def calibration(score: np.ndarray, real: np.ndarray, bins: int = 10) -> list[tup
     return out
 
 
-def calibration_error(score: np.ndarray, real: np.ndarray, bins: int = 10) -> float:
+def calibration_error(score: np.ndarray, real: np.ndarray) -> float:
     """Mean distance of the share of reals from the reliability, each bin by its count (ECE)."""
-    rows = calibration(score, real, bins)
+    rows = calibration(score, real)
     return sum(abs(mean - share) * count for mean, share, _, count in rows) / max(len(score), 1)
