@@ -35,6 +35,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from gpudiff.edges.json_header import decode_header
 from gpudiff.model.batch import DetectionBatch, OwnPlanes
 from gpudiff.model.errors import BadMessage, MissingKey
 from gpudiff.model.forced import MadeUp
@@ -247,10 +248,7 @@ def decode_later(parts: list[Any]) -> MadeUp:
     """The forced photometry in a message's parts; raises MissingKey, BadMessage."""
     if len(parts) != 3 or not is_later(parts):
         raise BadMessage(f"forced: expected 3 parts, the first {LATER_MAGIC!r}; got {len(parts)}")
-    try:
-        header = msgspec.json.decode(parts[1], type=LaterHeader)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadMessage(f"forced: header: {error}") from None
+    header = decode_header(parts[1], LaterHeader, LaterHeader.__struct_fields__, "forced: header")
     frame = FrameId(header.visit, header.snap, header.detector)
     forced = _decode_table(parts[2], FORCED_SOURCE, f"forced {frame}")
     _check_frame(forced, frame, f"forced {frame}")
@@ -293,19 +291,7 @@ def _encode_table(table: Table, frame: FrameId, fingerprint: str) -> bytes:
 
 
 def _decode_header(part: Any) -> Header:
-    try:
-        values = msgspec.json.decode(part)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadMessage(f"detections: header is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise BadMessage(f"detections: header: expected a JSON object, got {type(values).__name__}")
-    missing = [key for key in Header.__struct_fields__ if key not in values]
-    if missing:
-        raise MissingKey(f"detections: header lacks {', '.join(missing)}")
-    try:
-        header = msgspec.convert(values, Header)
-    except msgspec.ValidationError as error:
-        raise BadMessage(f"detections: header: {error}") from None
+    header = decode_header(part, Header, Header.__struct_fields__, "detections: header")
     if not (0 <= header.visit < 1 << 39 and 0 <= header.snap < 1 << 15 and 0 <= header.detector < 256):
         frame = (header.visit, header.snap, header.detector)
         raise BadMessage(f"detections: expected visit < 2**39, snap < 2**15, detector < 256; got {frame}")

@@ -11,8 +11,9 @@ import msgspec
 
 from gpudiff.edges.control import CONTROL, sizes
 from gpudiff.edges.control import decode as decode_control
+from gpudiff.edges.json_header import decode_header
 from gpudiff.model.clock import UNIX_EPOCH_MJD
-from gpudiff.model.errors import BadMessage, InputRejected, MissingKey, UnreadableFile, WrongCoordinates
+from gpudiff.model.errors import BadMessage, InputRejected, UnreadableFile, WrongCoordinates
 from gpudiff.model.next_visit import HORIZONS, NAN, NextVisit
 
 ANNOUNCE = b"GDN1"
@@ -94,20 +95,7 @@ def decode_answer(parts: Sequence[bytes | memoryview]) -> dict[str, Any] | None:
 
 def from_json(text: bytes) -> NextVisit:
     """The visit in a JSON object.  Raises as `decode`."""
-    try:
-        values = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadMessage(f"next visit: expected JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise BadMessage(f"next visit: expected a JSON object, got {type(values).__name__}")
-    missing = [key for key in REQUIRED if key not in values]
-    if missing:
-        raise MissingKey(f"next visit: missing {', '.join(missing)}")
-    try:
-        said = msgspec.convert(values, Message)
-    except msgspec.ValidationError as error:
-        raise BadMessage(f"next visit: {error}") from None
-    return _checked(said)
+    return _checked(decode_header(text, Message, REQUIRED, "next visit"))
 
 
 def read_visits(path: str | Path, revision: int = 1, horizon: str = "night") -> Iterator[NextVisit]:

@@ -1,0 +1,32 @@
+"""JSON headers of messages, told apart from what is none."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from gpudiff.model.errors import BadMessage, MissingKey
+
+Kind = TypeVar("Kind")
+
+
+def decode_header(text: Any, kind: type[Kind], required: Sequence[str], who: str) -> Kind:
+    """What a JSON object says, as a msgspec.Struct.
+
+    text : bytes or str; required : its keys that must be there, each of which is named where it is not
+    who : what a refusal begins with
+    Raises MissingKey, and BadMessage for what is no JSON, no object, or has a value of another kind.
+    """
+    try:
+        values = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessage(f"{who}: expected JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise BadMessage(f"{who}: expected a JSON object, got {type(values).__name__}")
+    missing = [key for key in required if key not in values]
+    if missing:
+        raise MissingKey(f"{who}: missing {', '.join(missing)}")
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise BadMessage(f"{who}: {error}") from None
