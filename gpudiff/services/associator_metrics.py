@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Gauge, Histogram
@@ -63,70 +64,35 @@ class AssociatorMetrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self._batches = Total("gpudiff_batches", "batches by answer", ["status"], registry=registry)
-        self._errors = Total("gpudiff_batch_errors", "failed batches by error", ["error"], registry=registry)
-        self._sources = Total("gpudiff_sources", "DIASources by kind", ["kind"], registry=registry)
-        self._alerts = Total("gpudiff_alerts", "alerts published", registry=registry)
-        self._stages = Histogram(
-            "gpudiff_associator_stage_seconds",
-            "time of frames that are taken together, or one transaction, in a stage",
-            ["stage"],
-            registry=registry,
-            buckets=SECONDS,
-        )
-        self._latency = Weighted(
-            "gpudiff_alert_latency_seconds",
-            "end of readout (arrival, where nobody said it) until every sink had it, of each alert",
-            registry,
-        )
-        self._committed = Histogram(
-            "gpudiff_commit_latency_seconds",
-            "end of readout (arrival) to the commit, of each frame",
-            registry=registry,
-            buckets=SECONDS,
-        )
-        self._refused = Total(
-            "gpudiff_connections_refused", "connections not let in", ["door", "reason"], registry=registry
-        )
-        self._detectors = Following(
-            Total("gpudiff_detectors", "frames by what became of them", ["state"], registry=registry)
-        )
-        self._closed = Following(
-            Total(
-                "gpudiff_visits",
-                "visits by what they reached; in_time: published, 98 % of alerts within 60 s",
-                ["reached"],
-                registry=registry,
-            )
-        )
-        self._apart = Total(
-            "gpudiff_alerts_apart", "alerts that are held, or came late", ["why"], registry=registry
-        )
-        self._sent = Following(
-            Total("gpudiff_alerts_sent", "alerts that a sink took", ["sink"], registry=registry)
-        )
-        self._dead = Total("gpudiff_alerts_dead", "alerts that a sink never takes", ["sink"], registry=registry)
-        self._sink_errors = Following(
-            Total("gpudiff_sink_errors", "deliveries that failed and are repeated", ["sink"], registry=registry)
-        )
-        self._behind = Gauge(
-            "gpudiff_sink_behind_frames", "frames in the outbox for it", ["sink"], registry=registry
-        )
-        self._sink_latency = Histogram(
-            "gpudiff_sink_latency_seconds",
-            "end of readout (arrival) until a sink had the alerts, of each frame",
-            ["sink"],
-            registry=registry,
-            buckets=SECONDS,
-        )
-        self._snapshot_age = Gauge(
-            "gpudiff_snapshot_age_seconds", "since the known sky was built; NaN without one", registry=registry
-        )
+        total, gauge = partial(Total, registry=registry), partial(Gauge, registry=registry)
+        seconds = partial(Histogram, registry=registry, buckets=SECONDS)
+        self._batches = total("gpudiff_batches", "batches by answer", ["status"])
+        self._errors = total("gpudiff_batch_errors", "failed batches by error", ["error"])
+        self._sources = total("gpudiff_sources", "DIASources by kind", ["kind"])
+        self._alerts = total("gpudiff_alerts", "alerts published")
+        stages = "time of frames that are taken together, or one transaction, in a stage"
+        self._stages = seconds("gpudiff_associator_stage_seconds", stages, ["stage"])
+        latency = "end of readout (arrival, where nobody said it) until every sink had it, of each alert"
+        self._latency = Weighted("gpudiff_alert_latency_seconds", latency, registry)
+        committed = "end of readout (arrival) to the commit, of each frame"
+        self._committed = seconds("gpudiff_commit_latency_seconds", committed)
+        self._refused = total("gpudiff_connections_refused", "connections not let in", ["door", "reason"])
+        self._detectors = Following(total("gpudiff_detectors", "frames by what became of them", ["state"]))
+        closed = "visits by what they reached; in_time: published, 98 % of alerts within 60 s"
+        self._closed = Following(total("gpudiff_visits", closed, ["reached"]))
+        self._apart = total("gpudiff_alerts_apart", "alerts that are held, or came late", ["why"])
+        self._sent = Following(total("gpudiff_alerts_sent", "alerts that a sink took", ["sink"]))
+        self._dead = total("gpudiff_alerts_dead", "alerts that a sink never takes", ["sink"])
+        errors = "deliveries that failed and are repeated"
+        self._sink_errors = Following(total("gpudiff_sink_errors", errors, ["sink"]))
+        self._behind = gauge("gpudiff_sink_behind_frames", "frames in the outbox for it", ["sink"])
+        sink_latency = "end of readout (arrival) until a sink had the alerts, of each frame"
+        self._sink_latency = seconds("gpudiff_sink_latency_seconds", sink_latency, ["sink"])
+        age = "since the known sky was built; NaN without one"
+        self._snapshot_age = gauge("gpudiff_snapshot_age_seconds", age)
         self._snapshot_age.set(math.nan)
-        self._objects = Gauge("gpudiff_objects", "DIAObjects in memory", registry=registry)
-        self._filters_off = Total(
-            "gpudiff_filters_switched_off", "times that a filter was", ["filter"], registry=registry
-        )
+        self._objects = gauge("gpudiff_objects", "DIAObjects in memory")
+        self._filters_off = total("gpudiff_filters_switched_off", "times that a filter was", ["filter"])
         self._load = LoadMetrics(registry)
 
     def answered(self, status: str, error: str = "") -> None:
