@@ -247,7 +247,8 @@ def _plane_name(header: Header, plane: PlaneHeader) -> str:
 def _decode_psf(value: Any, name: str) -> np.ndarray:
     """(K, K) or (n*n, K, K) float32; the nested lists were bounded by the header's size."""
     try:
-        psf = np.asarray(value, np.float32)
+        with np.errstate(over="ignore"):  # infinite then, and refused below
+            psf = np.asarray(value, np.float32)
     except (TypeError, ValueError):
         raise BadPsf(f"{name}: psf: expected rows of numbers, of one length") from None
     if psf.ndim not in (2, 3) or psf.shape[-1] != psf.shape[-2] or not 1 <= psf.shape[-1] <= PSF_SIDE:
