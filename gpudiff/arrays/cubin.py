@@ -18,6 +18,7 @@ def cubin(stem: str, architecture: str, defines: Sequence[str] = (), compiler: C
 
     It is kept under $XDG_CACHE_HOME/gpudiff (or ~/.cache/gpudiff), named by what it depends on: source,
     options with the architecture, compiler.
+    Raises DeviceFailed without source or compiler, and where that refuses.
     """
     source = kernel_source(stem)
     options = [f"--gpu-architecture={architecture}", "--std=c++17", *(f"-D{define}" for define in defines)]
@@ -30,7 +31,7 @@ def cubin(stem: str, architecture: str, defines: Sequence[str] = (), compiler: C
 
 
 def compile_with_nvrtc(source: str, options: Sequence[str]) -> bytes:
-    """Machine code by NVRTC, which CuPy finds; needs no driver."""
+    """Machine code by NVRTC, which CuPy finds; needs no driver.  Raises DeviceFailed for what it refuses."""
     from cupy.cuda import nvrtc
 
     program = nvrtc.createProgram(source, "kernel.cu", (), ())
@@ -42,7 +43,7 @@ def compile_with_nvrtc(source: str, options: Sequence[str]) -> bytes:
 
 
 def compile_with_nvcc(source: str, options: Sequence[str]) -> bytes:
-    """Machine code by the toolkit's nvcc on the PATH."""
+    """Machine code by the toolkit's nvcc on the PATH.  Raises DeviceFailed for what it refuses."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cu"
         path.write_text(source)

@@ -46,6 +46,7 @@ def cutouts_cuda(
 
     images : (B, H, W) float32, on the device or the host
     frames : (N,) int, the image that each position lies in
+    Raises WrongShape, also for a frame number that is none.
     """
     x, y = check(images[0], x, y, size)
     frames = np.asarray(frames)

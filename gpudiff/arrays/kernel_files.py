@@ -9,7 +9,10 @@ from gpudiff.model.errors import DeviceFailed
 
 
 def kernel_source(stem: str) -> str:
-    """The text of kernels/<stem>.cu, from the installed package or from a checkout."""
+    """The text of kernels/<stem>.cu, from the installed package or from a checkout.
+
+    Raises DeviceFailed where neither has it.
+    """
     installed = Path(str(importlib.resources.files("gpudiff"))) / "kernels"
     folder = installed if installed.is_dir() else installed.parents[1] / "kernels"
     path = folder / f"{stem}.cu"

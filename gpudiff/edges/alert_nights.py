@@ -32,6 +32,7 @@ def export(archive: AlertArchive, night: int, rows: Table) -> list[Path]:
 
     sources : a row an alert, without cutouts and history, with file, offset and length of the alert
     objects : each DIAObject as the night's last alert has it
+    Raises StoreFailed where they cannot be written.
     """
     paths = []
     for name, record in TABLES.items():

@@ -35,7 +35,10 @@ def append_rows(path: Path, rows: Table) -> None:
 
 
 def read_rows(path: Path) -> tuple[Table, int]:
-    """The rows of the whole entries, INDEX, and the bytes that they take; none when the file is absent."""
+    """The rows of the whole entries, INDEX, and the bytes that they take; none when the file is absent.
+
+    Raises StoreFailed for one that cannot be read.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:

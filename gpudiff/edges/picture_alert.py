@@ -14,7 +14,10 @@ CUTOUTS = {"science": "cutoutScience", "template": "cutoutTemplate", "difference
 
 
 def read_cutout(data: bytes | None, name: str) -> tuple[np.ndarray, str]:
-    """The (H, W) float32 pixels of the first image in a FITS cutout, and their unit; (0, 0) when there is none."""
+    """The (H, W) float32 pixels of the first image in a FITS cutout, and their unit; (0, 0) when there is none.
+
+    Raises UnreadableFile for what is no FITS image.
+    """
     from astropy.io import fits
 
     if not data:

@@ -163,6 +163,7 @@ def whole_image(
 
 
 def tiles_of(target: Exposure, convolved: Exposure, half: int, scale: float) -> Tiles:
+    """Tiles in the middle of the image, of sides as SIDE says, in FOLDS folds of squares as BLOCK says."""
     side = int(np.clip(min(target.shape) // 32, *SIDE)) | 1
     counts = [-(-pixels // side) for pixels in target.shape]
     middles = [

@@ -37,7 +37,10 @@ class AlertFiles:
         self._to_index: list[tuple[str, Table]] = []
 
     def know(self, batches: Iterable[DetectionBatch]) -> None:
-        """Note the files that these batches need before anything is written to them."""
+        """Note the files that these batches need before anything is written to them.
+
+        Raises StoreFailed where one has content that the ledger does not know.
+        """
         for visit in sorted({one.observation.frame.visit for one in batches if len(one.sources)}):
             files, schema = self._ledger.archive_files(visit), schema_fingerprint()
             if schema in files:

@@ -112,7 +112,10 @@ def _is_ours(folder: Path) -> bool:
 
 
 def endpoint(ready: str) -> str:
-    """Where the service takes frames, from the line `ready: frames ENDPOINT directory DIR`."""
+    """Where the service takes frames, from the line `ready: frames ENDPOINT directory DIR`.
+
+    Raises NeighbourLost for another line.
+    """
     words = ready.split()
     if "frames" not in words[:-1]:
         raise NeighbourLost(f"gpudiff run: expected 'ready: frames ENDPOINT directory DIR', got {ready!r}")

@@ -110,7 +110,10 @@ def by_footprint(entries: list[Entry]) -> Iterator[Plan]:
 
 
 def by_tile(entries: list[Entry], nside: int) -> Iterator[Plan]:
-    """One plan a band and HEALPix cell (nested) that any exposure covers: north up, the first one's scale."""
+    """One plan a band and HEALPix cell (nested) that any exposure covers: north up, the first one's scale.
+
+    Raises InputRejected where no exposure has a WCS.
+    """
     from astropy_healpix.healpy import ang2pix, nside2resol, pix2ang
 
     placed = [entry for entry in entries if entry.sky]
