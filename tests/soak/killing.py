@@ -4,7 +4,6 @@ import json
 import os
 import selectors
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ import numpy as np
 from disturbing import Beside, Observatory, Rogue, Subscriber
 from recorded import COUNT
 from serving import KNOWN, a_frame, until
+from sinking import free_port
 from small_disk import SmallDisk
 
 from gpudiff.edges import archive
@@ -36,13 +36,6 @@ FROZEN, LONGEST_S = 0.2, 7.0
 """How often a program hangs after a kill, and how long; a lease is 5 s."""
 CLOSING = "missing_s = 0.5\nclose_s = 1.0\n"
 """Visits are given up and closed while frames of theirs are still to come."""
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 VICTIMS = ["associator", "differencer", "worker", "publisher"]
