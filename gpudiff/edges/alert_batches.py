@@ -1,12 +1,13 @@
 """Archived alerts as they left: one OutgoingBatch a frame and revision, in order of time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from gpudiff.edges.alert_archive import AlertArchive
 from gpudiff.edges.alert_table import decode
+from gpudiff.model.association import KINDS, NEW
 from gpudiff.model.outgoing import OUTGOING, OutgoingBatch
 from gpudiff.model.tables import Table
 
@@ -21,8 +22,8 @@ MOST = 1000
 def batches(archive: AlertArchive, rows: Table, schema_id: int) -> Iterator[tuple[float, OutgoingBatch]]:
     """(MJD TAI, batch) of the alerts in rows of PLACED; those of unknown time come first, at the first time.
 
-    schema_id : the number in Confluent framing.  Columns that an alert lacks are 0, NaN or ''; fluxes are in the
-    unit in which the alert has them.
+    schema_id : the number in Confluent framing.  Rows are as `row_of` has them, fluxes in the
+    alerts' unit.
     """
     times = rows["midpointMjdTai"]
     first = float(np.nanmin(times)) if np.isfinite(times).any() else 0.0
@@ -37,25 +38,32 @@ def batches(archive: AlertArchive, rows: Table, schema_id: int) -> Iterator[tupl
             yield float(times[part[0]]), _batch(archive, rows.take(part), schema_id)
 
 
+def row_of(alert: dict[str, Any]) -> dict[str, Any]:
+    """What an alert says under the names of OUTGOING; what it lacks is 0, NaN or ''.
+
+    Without a diaObject this detection is the object's only one; without a kind that we know it is new.
+    """
+    source, association = alert["diaSource"], alert.get("association") or {}
+    alone = {"nDiaSources": 1, "firstDiaSourceMjdTai": source.get("midpointMjdTai")}
+    about, kind = alert.get("diaObject") or alone, association.get("kind")
+    said = {
+        **source,
+        **{name: about.get(name) for name in alone},
+        "kind": KINDS.index(kind) if kind in KINDS else NEW,
+        "probability": association.get("probability"),
+        "revision": (alert.get("provenance") or {}).get("revision"),
+    }
+    return {c.name: c.nothing if said.get(c.name) is None else said[c.name] for c in OUTGOING}
+
+
+def table_of(rows: Sequence[dict[str, Any]]) -> Table:
+    """Table of OUTGOING of what `row_of` says."""
+    return Table(OUTGOING, {c.name: [row[c.name] for row in rows] for c in OUTGOING})
+
+
 def _batch(archive: AlertArchive, rows: Table, schema_id: int) -> OutgoingBatch:
     stored = list(archive.alerts(rows))
-    flat = [_flat(decode(one, WANTED)) for one in stored]
-    columns = {}
-    for column in OUTGOING:
-        columns[column.name] = [
-            column.nothing if (value := one.get(column.name)) is None else value for one in flat
-        ]
-    fingerprint = bytes(flat[0].get("fingerprint") or b"").hex()
-    alerts = [one.alert for one in stored]
-    return OutgoingBatch(Table(OUTGOING, columns), alerts, stored[0].schema, schema_id, fingerprint)
-
-
-def _flat(alert: dict[str, Any]) -> dict[str, Any]:
-    """One dict of what an alert says, by column name; a kind that is a word becomes its number."""
-    from gpudiff.model import association
-
-    flat = {**(alert.get("diaObject") or {}), **(alert.get("association") or {})}
-    flat |= {**(alert.get("diaSource") or {}), **(alert.get("provenance") or {})}
-    if isinstance(flat.get("kind"), str):
-        flat["kind"] = getattr(association, flat["kind"].upper(), 0)
-    return flat
+    alerts = [decode(one, WANTED) for one in stored]
+    fingerprint = bytes((alerts[0].get("provenance") or {}).get("fingerprint") or b"").hex()
+    said = table_of([row_of(alert) for alert in alerts])
+    return OutgoingBatch(said, [one.alert for one in stored], stored[0].schema, schema_id, fingerprint)
