@@ -14,30 +14,21 @@ STREAM = "ivo://gpudiff/alerts"
 FORM = """<?xml version="1.0" encoding="UTF-8"?>
 <voe:VOEvent xmlns:voe="http://www.ivoa.net/xml/VOEvent/v2.0" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
  xsi:schemaLocation="http://www.ivoa.net/xml/VOEvent/v2.0 http://www.ivoa.net/xml/VOEvent/VOEvent-v2.0.xsd"
- version="2.0" role="observation" ivorn="{ivorn}">
+ version="2.0" role="{role}" ivorn="{ivorn}">
 <Who><AuthorIVORN>{stream}</AuthorIVORN><Date>{date}</Date></Who>
 <What>
 {what}
 </What>
+{rest}
+</voe:VOEvent>
+"""
+SEEN = """\
 <WhereWhen><ObsDataLocation><ObservatoryLocation id="unknown"/><ObservationLocation>
 <AstroCoordSystem id="UTC-ICRS-TOPO"/><AstroCoords coord_system_id="UTC-ICRS-TOPO">
 <Time unit="s"><TimeInstant><ISOTime>{time}</ISOTime></TimeInstant></Time>
 <Position2D unit="deg"><Name1>RA</Name1><Name2>Dec</Name2><Value2><C1>{ra:.8f}</C1><C2>{dec:.8f}</C2></Value2>
 <Error2Radius>{error:.3g}</Error2Radius></Position2D>
-</AstroCoords></ObservationLocation></ObsDataLocation></WhereWhen>{citations}
-</voe:VOEvent>
-"""
-WORD = """<?xml version="1.0" encoding="UTF-8"?>
-<voe:VOEvent xmlns:voe="http://www.ivoa.net/xml/VOEvent/v2.0" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
- xsi:schemaLocation="http://www.ivoa.net/xml/VOEvent/v2.0 http://www.ivoa.net/xml/VOEvent/VOEvent-v2.0.xsd"
- version="2.0" role="utility" ivorn="{ivorn}">
-<Who><AuthorIVORN>{stream}</AuthorIVORN><Date>{date}</Date></Who>
-<What>
-{params}
-</What>
-<Description>{subject}</Description>
-</voe:VOEvent>
-"""
+</AstroCoords></ObservationLocation></ObsDataLocation></WhereWhen>{citations}"""
 PARAMS = (
     ("diaSourceId", "string", "", "meta.id"),
     ("diaObjectId", "string", "", "meta.id.parent"),
@@ -71,27 +62,30 @@ def write_event(row: dict[str, Any], source: dict[str, Any], fingerprint: str) -
     errors = [value for value in (source["raErr"], source["decErr"]) if value is not None]
     name = f"{STREAM}#{row['diaSourceId']}"
     before = f'<EventIVORN cite="supersedes">{name}-{row["revision"] - 1}</EventIVORN>'
-    event = FORM.format(
-        ivorn=f"{name}-{row['revision']}",
-        stream=STREAM,
-        date=utc(source["timeProcessedMjdTai"]),
-        what="\n".join(_what(row, source, fingerprint)),
+    seen = SEEN.format(
         time=utc(place[2]),
         ra=place[0],
         dec=place[1],
         error=math.hypot(*errors),
         citations=f"\n<Citations>{before}</Citations>" if row["revision"] else "",
     )
-    return event.encode()
+    ivorn, what = f"{name}-{row['revision']}", _what(row, source, fingerprint)
+    return _event("observation", ivorn, source["timeProcessedMjdTai"], what, seen)
 
 
 def write_word(subject: str, said: Mapping[str, Any], mjd_tai: float) -> bytes:
     """A VOEvent of the role `utility`, UTF-8: no observation, but what a service says of itself."""
-    params = "\n".join(
+    params = [
         f'<Param name="{name}" value={quoteattr(str(value))} dataType="string"/>' for name, value in said.items()
-    )
-    ivorn, date = f"{STREAM}#word-{subject}-{mjd_tai:.8f}", utc(mjd_tai)
-    return WORD.format(ivorn=ivorn, stream=STREAM, date=date, params=params, subject=subject).encode()
+    ]
+    ivorn = f"{STREAM}#word-{subject}-{mjd_tai:.8f}"
+    return _event("utility", ivorn, mjd_tai, params, f"<Description>{subject}</Description>")
+
+
+def _event(role: str, ivorn: str, mjd_tai: float, what: list[str], rest: str) -> bytes:
+    """The whole event, of that moment.  what : its params; rest : what comes behind them"""
+    text = "\n".join(what)
+    return FORM.format(role=role, ivorn=ivorn, stream=STREAM, date=utc(mjd_tai), what=text, rest=rest).encode()
 
 
 @lru_cache(maxsize=1024)
