@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpudiff.arrays.passes import CPU, Gpu
+from gpudiff.arrays.gpu import Gpu
+from gpudiff.arrays.passes import CPU
 from gpudiff.edges.fits import read_frame
 from gpudiff.model.calibration import Amplifier, Calibration
 from gpudiff.model.config import Configuration
@@ -22,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
 
 from emulated import Emulated
 from launchers import gpu_launchers
+from watched import Watched, as_there
 
 LAUNCHERS = [Emulated(), *gpu_launchers()]
 
@@ -55,7 +57,7 @@ def both(request, maker, launcher):
     settings = maker.settings(decorrelate=recipe.pop("decorrelate", True))
     change = recipe.pop("change", lambda image: None)
     pair = maker.pair(size=256, stars=60, transients=12, **recipe).with_science(change)
-    return [subtract(pair.science, pair.template, settings, device) for device in (CPU, Gpu(launcher))]
+    return [subtract(pair.science, pair.template, settings, device) for device in (CPU, Watched(launcher))]
 
 
 def test_the_difference_is_the_same_to_a_ten_thousandth_of_sigma(both):
@@ -80,6 +82,11 @@ def test_the_sources_are_the_same(both):
     for name in ("psfFluxErr", "apFluxErr", "xErr", "yErr", "ixx", "iyy", "psfChi2"):
         # A bright source's rest is the difference of large numbers that agree to 1e-4 sigma.
         np.testing.assert_allclose(sources[name], expected[name], rtol=1e-4, err_msg=name)
+
+
+def test_what_is_held_is_what_the_host_has(both):
+    _, (kernels, _) = both
+    assert as_there(kernels)
 
 
 def test_the_fingerprint_is_the_same_on_every_device_and_the_device_stands_beside_it(both, launcher):
