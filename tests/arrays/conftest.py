@@ -1,16 +1,10 @@
 """Every way to launch a CUDA kernel that this machine has."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-from gpudiff.arrays.device import Launcher
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
-
 from emulated import Emulated
 from launchers import gpu_launchers
+
+from gpudiff.arrays.device import Launcher
 
 # (build, order): the check build in three orders of threads and blocks, then the sanitizers.
 EMULATED = [("check", 0), ("check", 1), ("check", 20261122), ("asan", 0), ("tsan", 0)]

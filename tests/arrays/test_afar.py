@@ -1,19 +1,13 @@
 """Planes that stay on a device, and what the host reads of them."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from counting import Counting
 
 from gpudiff.arrays import afar
 from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.cutouts import cutouts
 from gpudiff.arrays.stamps import stamps
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
-
-from counting import Counting
 
 SHAPE = 70, 101
 

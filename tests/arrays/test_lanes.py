@@ -1,20 +1,15 @@
 """Frames at work on one device at a time."""
 
-import sys
 import threading
 import weakref
-from pathlib import Path
 
 import numpy as np
 import pytest
+from deferred import Deferred
 
 from gpudiff.arrays.device import Host
 from gpudiff.arrays.lanes import AGAIN, Lanes
 from gpudiff.model.errors import DeviceFailed, DeviceFull
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
-
-from deferred import Deferred
 
 WAIT_S = 20.0
 """A frame that others are to meet comes in no time."""

@@ -1,19 +1,15 @@
 """Batches on three streams: whatever the order that the streams allow, the results are those of the detectors."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_cupy import DEFAULT, fake_cupy, get_current_stream
+from streamed import Streamed
 
 from gpudiff.arrays.rafts import Rafts
 from gpudiff.arrays.streams import CudaStreams
 from gpudiff.model.errors import DeviceFull
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
-
-from fake_cupy import DEFAULT, fake_cupy, get_current_stream
-from streamed import Streamed
 
 KINDS = [((2, 3), np.float32), ((4,), np.int32)]
 RESULTS = [((2, 3), np.float32)]

@@ -1,15 +1,9 @@
 """Planes that stay in a device's memory."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
+from deferred import Deferred
 
 from gpudiff.arrays.resident import Resident
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
-
-from deferred import Deferred
 
 
 class Frame:

@@ -2,18 +2,14 @@
 
 import re
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from emulated import Emulated
 from scipy import ndimage
 
 from gpudiff.arrays.device import device
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
-
-from emulated import Emulated
 
 
 def test_every_step_runs_and_agrees(bench, monkeypatch, capsys):

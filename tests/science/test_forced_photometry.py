@@ -1,20 +1,15 @@
 """gpudiff.science.forced_photometry: fluxes at known positions, against what was put there."""
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from emulated import Emulated
 
 from gpudiff.arrays.passes import CPU, Gpu
 from gpudiff.model.mask import bit
 from gpudiff.model.tables import DIASOURCE, Column, Table
 from gpudiff.science.forced_photometry import forced_photometry
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
-
-from emulated import Emulated
 
 POSITION = tuple(Column(name, "f8", "", "") for name in ("diaObjectId", "ra", "dec"))
 SCALE = 0.2 / 3600

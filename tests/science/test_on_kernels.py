@@ -1,12 +1,13 @@
 """The whole engine with its passes over the pixels on CUDA kernels, run on the CPU (and on a GPU where there is
 one), against the NumPy path."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from emulated import Emulated
+from launchers import gpu_launchers
+from watched import Watched, as_there
 
 from gpudiff.arrays.gpu import Gpu
 from gpudiff.arrays.passes import CPU
@@ -18,12 +19,6 @@ from gpudiff.science.align import align
 from gpudiff.science.calibrate import calibrate
 from gpudiff.science.instrument_signature import remove_signature
 from gpudiff.science.subtract import subtract
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
-
-from emulated import Emulated
-from launchers import gpu_launchers
-from watched import Watched, as_there
 
 LAUNCHERS = [Emulated(), *gpu_launchers()]
 

@@ -1,12 +1,13 @@
 """Frames go up once, templates stay on the device, and what stays is what the host has."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from counting import Counting
+from emulated import Emulated
+from watched import Watched, as_there
 
 from gpudiff.arrays import gpu
 from gpudiff.arrays.gpu import SPARE, Gpu
@@ -14,12 +15,6 @@ from gpudiff.arrays.passes import CPU
 from gpudiff.model.errors import DeviceFailed, DeviceFull
 from gpudiff.science import noise
 from gpudiff.science.subtract import subtract
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
-
-from counting import Counting
-from emulated import Emulated
-from watched import Watched, as_there
 
 SIZE = 256
 PLANE = SIZE * SIZE

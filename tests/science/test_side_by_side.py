@@ -1,22 +1,17 @@
 """Frames at work side by side on one device give what they give one at a time; kernels are executed on the CPU."""
 
-import sys
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from deferred import Deferred
+from launchers import gpu_launchers
 
 from gpudiff.arrays.device import Cuda
 from gpudiff.arrays.gpu import Gpu
 from gpudiff.arrays.lanes import Lanes
 from gpudiff.science.subtract import subtract
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_on_cpu"))
-
-from deferred import Deferred
-from launchers import gpu_launchers
 
 WAIT_S = 60.0
 SIZE = 128

@@ -1,15 +1,12 @@
 """The wall clock of all programs jumps in the middle of visits: every id is that of an undisturbed run."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from serving import until
-
-sys.path.insert(0, str(Path(__file__).parent))
 from killing import CLOSING, Camera, Service
+from serving import until
 from wall_clock import WallClock
 
 from gpudiff.edges.ledger_reader import LedgerReader

@@ -1,20 +1,16 @@
 """A full disk, a torn archive, a jumping clock, a client that dies within a frame: nothing is lost or doubled."""
 
 import socket
-import sys
-from pathlib import Path
 
 import pytest
 from batches import a_batch
+from killing import Camera, Service
 from serving import TIMEOUT_S, a_frame, until
 
 from gpudiff.edges import archive
 from gpudiff.edges.client import FrameClient
 from gpudiff.model.config import Configuration
 from gpudiff.services.associator import Associator
-
-sys.path.insert(0, str(Path(__file__).parent))
-from killing import Camera, Service
 
 LIMITED = """
 import resource, sys

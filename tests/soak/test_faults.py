@@ -1,11 +1,6 @@
 """Programs killed at random moments: ids in ledger and archive are those of an undisturbed run."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from killing import VICTIMS, Camera, Service, survive
 
 STAGES = [("differencer", "accepted"), ("differencer", "done"), ("associator", "commit")]

@@ -1,13 +1,10 @@
 """A disk that is full, under ledger and archive or under the archive: the associator ends, nothing is lost."""
 
-import sys
 from pathlib import Path
 
 import pytest
-from serving import until
-
-sys.path.insert(0, str(Path(__file__).parent))
 from killing import Service, filmed
+from serving import until
 from small_disk import SmallDisk
 
 SIZE, LEFT = 64 << 20, 64 << 10

@@ -1,18 +1,14 @@
 """An associator that falls behind, a differencer that follows: real processes, steps on and off, nothing lost."""
 
 import json
-import sys
-from pathlib import Path
 
 from batches import a_batch
+from killing import Camera, Service, forced, ids, nothing_is_owed, same, stored
 from serving import a_frame, until
 
 from gpudiff.edges.client import FrameClient
 from gpudiff.edges.detections import encode
 from gpudiff.edges.transport import Dealer
-
-sys.path.insert(0, str(Path(__file__).parent))
-from killing import Camera, Service, forced, ids, nothing_is_owed, same, stored
 
 AHEAD = 40
 """Batches under way that nobody waits for: so many are there that one always waits for another."""

@@ -3,15 +3,12 @@
 import json
 import os
 import signal
-import sys
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from killing import PATIENCE_S, Program, check, nothing_is_owed
 from serving import a_frame, until
 

@@ -1,14 +1,11 @@
 """A running associator killed within its transaction, statement by statement: nothing is lost or doubled."""
 
 import signal
-import sys
 from pathlib import Path
 
 import pytest
-from serving import until
-
-sys.path.insert(0, str(Path(__file__).parent))
 from killing import Service, filmed
+from serving import until
 
 AGAIN = 3
 """How often it dies in one run, each time somewhere else."""
