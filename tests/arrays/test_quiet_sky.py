@@ -74,12 +74,9 @@ def test_sigmas_are_of_blank_sky_without_its_outliers():
 
 
 # ---------------------------------------------------------------- the CUDA body
-BATCHES = pytest.mark.parametrize(
-    ("batch", "shape", "side"), [(1, (70, 151), 64), (2, (35, 41), 64), (9, (12, 50), 64), (1, (66, 70), 256)]
+@pytest.mark.parametrize(
+    ("batch", "shape", "side"), [(1, (70, 90), 64), (2, (35, 41), 64), (9, (12, 50), 64), (1, (66, 70), 256)]
 )
-
-
-@BATCHES
 def test_cuda_body_agrees_with_the_definition(launcher, batch, shape, side):
     made = planes((batch, *shape), batch)
     limits, reaches = np.linspace(0.5, 0.7, batch), np.arange(batch) + 3
@@ -98,7 +95,7 @@ def test_cuda_body_agrees_with_the_definition(launcher, batch, shape, side):
             np.testing.assert_allclose(sums[n, tile.index, 0], total, rtol=1e-5, atol=1e-4)
 
 
-@BATCHES
+@pytest.mark.parametrize(("batch", "shape", "side"), [(1, (70, 90), 64), (2, (35, 41), 64)])
 def test_cuda_body_agrees_where_the_sky_is_known(launcher, batch, shape, side):
     made = planes((batch, *shape), batch)
     limits, pieces = np.linspace(0.5, 0.7, batch), tiles(shape, side, 4)
