@@ -21,7 +21,7 @@ from gpudiff.arrays.kernel_files import cache_folder, kernel_source
 
 HERE = Path(__file__).parent
 RUNTIME = ("fiber", "block", "main")
-COMMON = ["-std=c++17", "-g", "-O1", "-Wall", "-Wno-unknown-pragmas", f"-I{HERE}"]
+COMMON = ["-std=c++17", "-g1", "-O1", "-Wall", "-Wno-unknown-pragmas", f"-I{HERE}"]
 ADDRESS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 # How each build compiles the kernel, compiles the layer itself, and links. The layer is not under test: what
 # ThreadSanitizer would say about its bookkeeping is no fault of the kernel's.
