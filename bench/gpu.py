@@ -35,7 +35,8 @@ from _gpu_timed import Timed, median_of
 
 from gpudiff.arrays import score_tiles, subtract_tiles
 from gpudiff.arrays.device import Cuda
-from gpudiff.arrays.passes import CPU, Gpu
+from gpudiff.arrays.gpu import Gpu
+from gpudiff.arrays.passes import CPU
 from gpudiff.arrays.streams import CudaStreams
 from gpudiff.arrays.survey import survey
 from gpudiff.arrays.tiles import tiles

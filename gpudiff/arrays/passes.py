@@ -12,7 +12,6 @@ from gpudiff.arrays.components import extrema
 from gpudiff.arrays.cosmic_rays import suspects
 from gpudiff.arrays.decode import Decoded, Marks, Signature, decode
 from gpudiff.arrays.device import Host, device
-from gpudiff.arrays.gpu import Gpu
 from gpudiff.arrays.lanes import Lanes
 from gpudiff.arrays.measure import PointFit, aperture, fit_points, forced, shifted
 from gpudiff.arrays.mesh import clipped_mesh
@@ -234,4 +233,8 @@ def device_named(name: str, memory: float = 0.0) -> Device:
     Raises DeviceFailed for another name, and for a GPU that was asked for and cannot be used.
     """
     found = device(name)
-    return CPU if isinstance(found, Host) else Gpu(found, memory)
+    if isinstance(found, Host):
+        return CPU
+    from gpudiff.arrays.gpu import Gpu
+
+    return Gpu(found, memory)

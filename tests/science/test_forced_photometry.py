@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from emulated import Emulated
 
-from gpudiff.arrays.passes import CPU, Gpu
+from gpudiff.arrays.gpu import Gpu
+from gpudiff.arrays.passes import CPU
 from gpudiff.model.mask import bit
 from gpudiff.model.tables import DIASOURCE, Column, Table
 from gpudiff.science.forced_photometry import forced_photometry
