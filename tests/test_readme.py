@@ -54,7 +54,6 @@ def script() -> str:
     return "\n".join(parts).replace("5570", str(free_port())) + "\n"
 
 
-@pytest.mark.slow
 def test_every_command_runs(tmp_path, real_data):
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "data").symlink_to(real_data)

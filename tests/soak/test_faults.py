@@ -6,7 +6,6 @@ from killing import VICTIMS, Camera, Service, survive
 STAGES = [("differencer", "accepted"), ("differencer", "done"), ("associator", "commit")]
 
 
-@pytest.mark.slow
 def test_nothing_is_lost_or_doubled_when_programs_are_killed(tmp_path):
     night = survive(tmp_path / "night", seed=1, kills=4)
     assert set(night.camera.ends) <= {"done", "duplicate"}
