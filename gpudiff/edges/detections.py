@@ -35,7 +35,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from gpudiff.edges.json_header import decode_header
+from gpudiff.edges.json_header import decode_header, or_nan
 from gpudiff.model.batch import DetectionBatch, OwnPlanes
 from gpudiff.model.errors import BadMessage, MissingKey
 from gpudiff.model.forced import MadeUp
@@ -171,7 +171,7 @@ def decode(parts: list[Any]) -> DetectionBatch:
     psf = _decode_array(parts[4], header.psf_shape, f"{name}: psf")
     if psf.ndim != 2 or psf.shape[0] != psf.shape[1]:
         raise BadMessage(f"{name}: psf is {psf.shape}, expected (P, P)")
-    times = {key: _or_nan(getattr(header, key)) for key in TIMES_AND_ANGLES}
+    times = {key: or_nan(getattr(header, key)) for key in TIMES_AND_ANGLES}
     return DetectionBatch(
         observation=Observation(frame, header.band, **times),
         sources=sources,
@@ -182,11 +182,11 @@ def decode(parts: list[Any]) -> DetectionBatch:
         wcs=header.wcs,
         fingerprint=header.fingerprint,
         steps=tuple(header.steps),
-        quality={key: _or_nan(value) for key, value in header.quality.items()},
+        quality={key: or_nan(value) for key, value in header.quality.items()},
         unit=header.unit,
         zero_point=header.zero_point,
-        received_tai=_or_nan(header.received_tai),
-        sent_tai=_or_nan(header.sent_tai),
+        received_tai=or_nan(header.received_tai),
+        sent_tai=or_nan(header.sent_tai),
         forced=forced,
         own=_own_planes(parts[8:], square, name) if len(parts) > 8 else None,
     )
@@ -274,10 +274,6 @@ def _numpy_scalar(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"expected JSON values, got {type(value).__name__}")
-
-
-def _or_nan(value: Any) -> Any:
-    return float("nan") if value is None else value
 
 
 def _encode_table(table: Table, frame: FrameId, fingerprint: str) -> bytes:

@@ -1,5 +1,6 @@
-"""JSON headers of messages, told apart from what is none."""
+"""JSON headers of messages, told apart from what is none; numbers that nobody knows are null there, NaN here."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -30,3 +31,13 @@ def decode_header(text: Any, kind: type[Kind], required: Sequence[str], who: str
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         raise BadMessage(f"{who}: {error}") from None
+
+
+def or_nan(value: float | None) -> float:
+    """The number; NaN for null."""
+    return math.nan if value is None else value
+
+
+def or_none(value: float) -> float | None:
+    """The number; null for NaN and infinities, which JSON has not."""
+    return value if math.isfinite(value) else None

@@ -11,7 +11,7 @@ import msgspec
 
 from gpudiff.edges.control import CONTROL, sizes
 from gpudiff.edges.control import decode as decode_control
-from gpudiff.edges.json_header import decode_header
+from gpudiff.edges.json_header import decode_header, or_nan, or_none
 from gpudiff.model.clock import UNIX_EPOCH_MJD
 from gpudiff.model.errors import BadMessage, InputRejected, UnreadableFile, WrongCoordinates
 from gpudiff.model.next_visit import HORIZONS, NAN, NextVisit
@@ -67,12 +67,12 @@ def encode(visit: NextVisit) -> list[bytes]:
         "cameraAngle": visit.rotation_deg,
         "startTime": _to_unix(visit.start_tai),
         "filters": visit.band,
-        "duration": _or_none(visit.duration_s),
+        "duration": or_none(visit.duration_s),
         "nimages": visit.images,
         "detectors": list(visit.detectors),
         "supersedes": list(visit.supersedes),
         "cancelled": visit.cancelled,
-        "valid_until": _or_none(visit.valid_until),
+        "valid_until": or_none(visit.valid_until),
         "instrument": visit.instrument,
         "survey": visit.survey,
         "private_sndStamp": _to_unix(visit.sent_tai),
@@ -174,25 +174,17 @@ def _checked(said: Message) -> NextVisit:
         rotation_deg=said.cameraAngle,
         start_tai=_to_mjd(said.startTime),
         band=" ".join((said.filters or "").split())[:68],
-        duration_s=_number(said.duration),
+        duration_s=or_nan(said.duration),
         images=said.nimages or 0,
         detectors=tuple(detectors),
         supersedes=tuple(supersedes),
         cancelled=bool(said.cancelled),
-        valid_until=_number(said.valid_until),
+        valid_until=or_nan(said.valid_until),
         group=said.groupId or "",
         instrument=said.instrument or "",
         survey=said.survey or "",
         sent_tai=_to_mjd(said.private_sndStamp),
     )
-
-
-def _number(value: float | None) -> float:
-    return NAN if value is None else value
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _to_mjd(seconds: float | None) -> float:

@@ -1,6 +1,5 @@
 """Frame <-> the message `[GDF1, header, plane, ...]` that carries it from a camera client (see WIRE.md)."""
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import msgspec
 import numpy as np
 import xxhash
 
+from gpudiff.edges.json_header import or_nan, or_none
 from gpudiff.edges.ring import Segments
 from gpudiff.edges.ring_writer import Placed
 from gpudiff.edges.wire_header import (
@@ -78,7 +78,7 @@ def encode(frame: Frame, attempt: int = 1, placed: Sequence[Placed] = ()) -> lis
         snap=observation.frame.snap,
         detector=observation.frame.detector,
         band=observation.band or None,
-        **{name: _known(getattr(observation, name)) for name in TIMES_AND_ANGLES},
+        **{name: or_none(getattr(observation, name)) for name in TIMES_AND_ANGLES},
         gain=frame.gain,
         read_noise=frame.read_noise,
         saturation=frame.saturation,
@@ -180,7 +180,7 @@ def frame_in(envelope: Envelope) -> Frame:
     """The frame in an envelope, with its digest; raises BadPsf.  Of `wcs` only the keywords of a WCS are kept."""
     header = envelope.header
     name = f"frame {header.frame}"
-    times = {key: _or_nan(getattr(header, key)) for key in TIMES_AND_ANGLES}
+    times = {key: or_nan(getattr(header, key)) for key in TIMES_AND_ANGLES}
     return with_digest(
         Frame(
             name=name,
@@ -278,11 +278,3 @@ def _describe_all(planes: dict[str, np.ndarray], placed: Sequence[Placed]) -> li
 def as_bytes(plane: np.ndarray) -> memoryview:
     """A C-ordered plane's bytes, not copied."""
     return plane.data.cast("B") if plane.size else memoryview(b"")
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _or_nan(value: float | None) -> float:
-    return float("nan") if value is None else value
