@@ -7,7 +7,7 @@ import numpy as np
 
 from gpudiff.edges.object_store import ObjectStore
 from gpudiff.model.errors import UnreadableFile
-from gpudiff.model.sky import unit_vectors
+from gpudiff.model.sky import within
 from gpudiff.model.tables import Column, Table
 
 POSITION: tuple[Column, ...] = (
@@ -39,8 +39,7 @@ class Positions:
         """Those within `radius` degrees of a place."""
         first, last = np.searchsorted(self._rows["dec"], [dec - radius, dec + radius])
         belt = self._rows.take(slice(first, last))
-        centre = unit_vectors(np.array(ra), np.array(dec))
-        return belt.take(unit_vectors(belt["ra"], belt["dec"]) @ centre >= np.cos(np.radians(radius)))
+        return belt.take(within(belt["ra"], belt["dec"], ra, dec, radius))
 
 
 def known_positions(path: str) -> Callable[[float, float, float], Table]:
