@@ -15,7 +15,7 @@ HISTOGRAM_PX = 1_000_000
 """Pixels in a histogram, at most."""
 STACK_PX, STACKS = 31, 4
 """Side of a stack of stars; stacks, each of as many stars, from the faint to the bright."""
-BLUE, ORANGE, GREY, RED = "#0a7cff", "#c2410c", "#9aa3af", "#c81e1e"
+BLUE, ORANGE, RED = "#0a7cff", "#c2410c", "#c81e1e"
 MAPS = (
     ("noiseRatio", "noise / expected", 1.0, "{:.2f}"),
     ("scoreStd", "std of the score", 1.0, "{:.2f}"),
