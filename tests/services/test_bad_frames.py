@@ -105,13 +105,6 @@ def counters(service) -> str:
     return f"http://127.0.0.1:{service.differencer.metrics.serve(0)}/metrics"
 
 
-@pytest.fixture
-def raw(service) -> Iterator[Raw]:
-    raw = Raw(service.endpoint)
-    yield raw
-    raw.dealer.close()
-
-
 def counted(url: str, error: str) -> float:
     """Rejections by this error, as Prometheus reads them."""
     text = urllib.request.urlopen(url, timeout=TIMEOUT_S).read().decode()

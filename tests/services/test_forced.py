@@ -24,13 +24,6 @@ BLANK = 44.3, 189.6
 """x, y of sky in the small pair."""
 
 
-@pytest.fixture(scope="module")
-def associator():
-    associator = SmallAssociator()
-    yield associator
-    associator.close()
-
-
 def real(tmp_path, associator, **service):
     """Settings of a service that subtracts the small pair's template; the science file."""
     science, template = save_pair(tmp_path)
