@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 def add_streak(image: np.ndarray, x: float, y: float, angle_rad: float, peak: float, fwhm: float) -> None:
     """Add a straight line of light through (x, y) across the whole image, Gaussian in profile, in place.
 
-    peak : image units, on the line; fwhm : px
+    image : (H, W) float32; peak : image units, on the line; fwhm : px
     """
     rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
     across = (rows - y) * np.cos(angle_rad) - (columns - x) * np.sin(angle_rad)
@@ -33,7 +33,10 @@ def add_halo(image: np.ndarray, x: float, y: float, flux: float) -> None:
 
 
 def add_ghost(image: np.ndarray, x: float, y: float, flux: float) -> None:
-    """Add a reflection of a star, in place: a disc of 60 px with a hole of 20 px, 3e-6 of its flux a pixel."""
+    """Add a reflection of a star, in place: a ring of 20 to 60 px radius, 3e-6 of its flux a pixel.
+
+    image : (H, W) float32; x, y : px, its middle; flux : the star's, image units
+    """
     rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
     radius = np.hypot(columns - x, rows - y)
     image += (3e-6 * flux * ((radius > 20) & (radius < 60))).astype(np.float32)

@@ -134,7 +134,10 @@ def listed_cuda(
 
 
 def in_order(count: int, places: np.ndarray, values: np.ndarray, width: int) -> Tops:
-    """The list of one image, sorted by pixel number, that is by (y, x)."""
+    """(y, x, value) of the first `count` tops of one image, sorted by pixel number, that is by (y, x).
+
+    places, values : (N,) pixel numbers and scores, N at least `count`
+    """
     order = np.argsort(places[:count])
     y, x = np.divmod(places[:count][order].astype(np.int64), width)
     return y, x, values[:count][order]

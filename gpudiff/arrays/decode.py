@@ -109,7 +109,7 @@ def _place(
 
 
 def linearised(signal: np.ndarray, coefficients: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """(c1 s + c2 s^2 + ..., its slope) of the signal s; below zero the slope is c1."""
+    """(c1 s + c2 s^2 + ..., its slope) of the signal s, any shape; below zero the slope is c1."""
     polynomial = np.polynomial.Polynomial([0.0, *coefficients])
     above = np.maximum(signal, 0)
     with np.errstate(invalid="ignore"):  # infinite counts

@@ -38,7 +38,7 @@ def matched_filter(
 
 
 def weights(difference: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """1 / variance, float32, and 0 where the pixel has no value."""
+    """(H, W) float32 1 / variance, and 0 where the pixel of either plane, (H, W), has no value."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         inverse = np.float32(1) / np.asarray(variance, np.float32)
     known = np.isfinite(difference) & np.isfinite(inverse) & (inverse > 0)

@@ -14,7 +14,7 @@ def field(position: np.ndarray | float, pixels: int) -> np.ndarray:
 
 
 def terms(u: np.ndarray | float, v: np.ndarray | float, order: int) -> np.ndarray:
-    """(..., T) float64 values of the terms."""
+    """(..., T) float64 values of the terms at field coordinates u, v (`field`), of shapes that broadcast."""
     if np.ndim(u) == np.ndim(v) == 0:  # one position, as of every tile: without NumPy's overhead
         return np.array([float(u) ** i * float(v) ** j for i, j in powers(order)])
     u, v = np.asarray(u, np.float64), np.asarray(v, np.float64)
@@ -29,7 +29,7 @@ def gradients(u: np.ndarray | float, v: np.ndarray | float, order: int) -> tuple
 
 
 def rectangle(coefficients: np.ndarray, u: np.ndarray, v: np.ndarray, order: int) -> np.ndarray:
-    """(len(v), len(u)) float32 polynomial on a grid, as two small products."""
+    """(len(v), len(u)) float32 polynomial on a grid, as two small products; coefficients : (T,), of `terms`."""
     matrix = np.zeros((order + 1, order + 1))
     for value, (i, j) in zip(coefficients, powers(order), strict=True):
         matrix[j, i] = value

@@ -48,6 +48,7 @@ def light(image: np.ndarray, variance: np.ndarray, blank: np.ndarray, reach: int
     """(h, w) bool: pixels within reach of what changed so much that its wings would pass for sky.
 
     Seen against its surroundings: a sky with structure is no change.
+    image, variance : (h, w) float32; blank : (h, w) bool, sky alone; reach : px
     """
     ratio = np.where(blank, image / np.sqrt(variance), np.float32(0))
     near, around = box_means(ratio, MEAN)

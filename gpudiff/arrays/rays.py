@@ -52,7 +52,7 @@ def ray_light(
 
 
 def nearest(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """The image's values at the nearest pixels, 0 beyond it; a new array of the shape of y and x."""
+    """The values of an (H, W) image at the nearest pixels, 0 beyond it; a new array of the shape of y, x."""
     row, column = np.rint(y).astype(int), np.rint(x).astype(int)
     height, width = image.shape
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)

@@ -53,7 +53,7 @@ def sersic_mixture(index: float) -> Mixture:
 
 
 def mixture_profile(mixture: Mixture, radius: np.ndarray) -> np.ndarray:
-    """Surface brightness per unit flux at each radius, in the mixture's own unit of length."""
+    """(N,) surface brightness per unit flux at each radius, (N,) in the mixture's own unit of length."""
     weight, sigma = mixture
     return (weight / (2 * np.pi * sigma**2) * np.exp(-0.5 * (radius[:, None] / sigma) ** 2)).sum(-1)
 

@@ -188,7 +188,7 @@ def mostly_unusable(bad: np.ndarray, magnitude: np.ndarray, half: int, tile: Til
 
 
 def background_tile(coefficients: np.ndarray, order: int, tile: Tile) -> np.ndarray:
-    """(h, w) float32 differential background of a tile's core."""
+    """(h, w) float32 differential background of a tile's core; coefficients : (T,), of polynomial.terms."""
     if len(coefficients) != len(powers(order)):
         raise ValueError(f"expected {len(powers(order))} coefficients, got {len(coefficients)}")
     u = field(np.arange(tile.x0, tile.x1), tile.shape[1])

@@ -58,7 +58,7 @@ def proper(
 
 
 def calm(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(spectrum of a PSF, share of it that was measured), both (size, size // 2 + 1).
+    """(spectrum of a PSF, share of it that was measured), both (size, size // 2 + 1) as the one given.
 
     Below FLOOR a measured PSF is noise, whose phases would scatter each pixel over the reach of the PSF: there it
     goes on as exp(a - b k^p), the one of SLOPES that fits it best where it is well known.

@@ -12,12 +12,12 @@ BOX = 7, 14
 
 
 def cut_difference(difference: Difference, y: np.ndarray, x: np.ndarray) -> Cut:
-    """The difference at (y, x), whole pixels."""
+    """The difference at (y, x), (N,) int pixels."""
     return _cut(difference, difference.image, difference.psf, y, x)
 
 
 def cut_matched(difference: Difference, y: np.ndarray, x: np.ndarray) -> Cut:
-    """The matched template at (y, x); its weight is the difference's: no pixel of it is trusted more."""
+    """The matched template there; its weight is the difference's: no pixel of it is trusted more."""
     return _cut(difference, difference.matched, difference.matched_psf, y, x)
 
 

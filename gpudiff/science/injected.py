@@ -64,7 +64,10 @@ def truth_of(
     unusable: np.ndarray,
     cards: dict[str, Any],
 ) -> Table:
-    """One row a change that lies on this detector."""
+    """Table of TRUTH: one row a change that lies on this detector.
+
+    changes : columns of equal length; mean : (H, W) expected electrons; unusable : (H, W) bool
+    """
     on = np.flatnonzero(
         (changes["x"] > -0.5)
         & (changes["x"] < view.detector.width - 0.5)

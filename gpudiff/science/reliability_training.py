@@ -17,7 +17,7 @@ from gpudiff.model.provenance import digest
 from gpudiff.model.reliability import FEATURES, Curve, ReliabilityModel
 from gpudiff.science.reliability import log_odds
 
-KNOTS = 12
+KNOTS, BINS = 12, 10
 FEWEST = 30
 """Reals and bogus each, below which nothing is trained."""
 LEAST_POOL = 100
@@ -145,7 +145,10 @@ def _calibration(odds: np.ndarray, real: np.ndarray) -> Curve:
 
 # ---------------------------------------------------------------- how good
 def area(score: np.ndarray, real: np.ndarray) -> float:
-    """Area under the ROC curve: the chance that a real one scores above a bogus one, ties half."""
+    """Area under the ROC curve: the chance that a real one scores above a bogus one, ties half; NaN without both.
+
+    score : (N,) any numbers; real : (N,) bool
+    """
     order = np.concatenate([score[real], score[~real]])
     _, inverse, counts = np.unique(order, return_inverse=True, return_counts=True)
     rank = (np.cumsum(counts) - 0.5 * (counts - 1))[inverse]
@@ -153,11 +156,14 @@ def area(score: np.ndarray, real: np.ndarray) -> float:
     return float((rank[:n].sum() - n * (n + 1) / 2) / (n * m)) if n and m else float("nan")
 
 
-def calibration(score: np.ndarray, real: np.ndarray, bins: int = 10) -> list[tuple[float, float, float, int]]:
-    """(mean reliability, share of reals, its binomial error, count) in bins of equal width that hold any."""
-    number = np.minimum((score * bins).astype(int), bins - 1)
+def calibration(score: np.ndarray, real: np.ndarray) -> list[tuple[float, float, float, int]]:
+    """(mean reliability, share of reals, its binomial error, count) in each of BINS equal bins that holds any.
+
+    score : (N,) reliabilities, 0 to 1; real : (N,) bool
+    """
+    number = np.minimum((score * BINS).astype(int), BINS - 1)
     out = []
-    for n in range(bins):
+    for n in range(BINS):
         here = number == n
         if here.any():
             share, count = float(real[here].mean()), int(here.sum())

@@ -46,7 +46,7 @@ class Trails:
 
 
 def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Shapes) -> Trails:
-    """The trails among detections at (y, x), which are ordered brightest first."""
+    """The trails among detections at (y, x), (N,) int pixels, which are ordered brightest first."""
     count = len(y)
     found = Trails(np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count, bool))
     with np.errstate(invalid="ignore"):
