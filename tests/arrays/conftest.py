@@ -6,8 +6,8 @@ from launchers import gpu_launchers
 
 from gpudiff.arrays.device import Launcher
 
-# (build, order): the check build in three orders of threads and blocks, then the sanitizers.
-EMULATED = [("check", 0), ("check", 1), ("check", 20261122), ("asan", 0), ("tsan", 0)]
+# (build, order): each build, and threads and blocks in each of three orders.
+EMULATED = [("check", 0), ("asan", 1), ("tsan", 20261122)]
 
 
 LAUNCHERS: list[Launcher] = [*(Emulated(*kind) for kind in EMULATED), *gpu_launchers()]
