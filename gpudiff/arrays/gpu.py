@@ -82,12 +82,17 @@ class Gpu:
     def _up(self, plane: np.ndarray, dtype: Any) -> Any:
         return self.launcher.upload(plane[None], dtype)
 
-    def _image(self, name: str, image: np.ndarray, bad: np.ndarray) -> tuple[Any, Any]:
-        """(image, bad) on the device; of an image that is held only the bad pixels go up: no others changed."""
+    def _image(
+        self, name: str, image: np.ndarray, bad: np.ndarray, flaws: np.ndarray | None = None
+    ) -> tuple[Any, Any]:
+        """(image, bad) on the device; of an image that is held only the bad pixels go up: no others changed.
+
+        flaws : their numbers, where they are known
+        """
         held = self._held.get(name) if name else None
         if held is None:
             return self._up(image, np.float32), self._up(bad, np.uint8)
-        pixels = np.flatnonzero(bad)
+        pixels = np.flatnonzero(bad) if flaws is None else flaws
         made, marks = self.launcher.copy(held), self.launcher.zeros(held.shape, np.uint8)
         put_cuda(self.launcher, made, pixels, image.reshape(-1)[pixels])
         mark_cuda(self.launcher, marks, pixels)
@@ -203,8 +208,10 @@ class Gpu:
         self, pair: Pair, found: Found, variances: tuple[Factors, Factors], pieces: Sequence[Tile]
     ) -> tuple[Any, Any, Any, Any]:
         def work() -> tuple[Any, Any, Any, Any]:
-            target, target_bad = self._image(pair.target_name, pair.target, pair.target_bad)
-            convolved, convolved_bad = self._image(pair.convolved_name, pair.convolved, pair.convolved_bad)
+            target, target_bad = self._image(pair.target_name, pair.target, pair.target_bad, pair.target_flaws)
+            convolved, convolved_bad = self._image(
+                pair.convolved_name, pair.convolved, pair.convolved_bad, pair.convolved_flaws
+            )
             names = pair.target_name, pair.convolved_name
             factors = [self._factors(name, each) for name, each in zip(names, variances, strict=True)]
             there = OnDevice(target, convolved, target_bad, convolved_bad, (*factors[0], *factors[1]))

@@ -31,7 +31,11 @@ def noise_power(kernel: np.ndarray, target: float, convolved: float) -> np.ndarr
 
     target, convolved : sky variance of the two images, white
     """
-    return target + convolved * (kernel.real**2 + kernel.imag**2)
+    power = kernel.real**2
+    power += kernel.imag**2
+    power *= convolved
+    power += target
+    return power
 
 
 def extra_power(correlation: np.ndarray, size: int) -> np.ndarray:
@@ -49,7 +53,7 @@ def mean_power(power: np.ndarray, size: int) -> float:
     weight[0] = 1
     if size % 2 == 0:
         weight[-1] = 1
-    return float((power * weight).sum() / size**2)
+    return float((power @ weight).sum() / size**2)
 
 
 def reach_of(filter_image: np.ndarray, most: float) -> int:
