@@ -18,6 +18,7 @@ from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda, sampled_rows
 from gpudiff.arrays.normal import Equations, grams_cuda, models_cuda
 from gpudiff.arrays.peaks import Positions, peaks, peaks_cuda
 from gpudiff.arrays.quiet_sky import Known, quiet_sky_again_cuda, quiet_sky_cuda
+from gpudiff.arrays.remembered import Remembered
 from gpudiff.arrays.resample import Lattice, resample_cuda
 from gpudiff.arrays.resident import Resident
 from gpudiff.arrays.retouch import mark_cuda, put_cuda
@@ -44,15 +45,22 @@ class Gpu:
     Raises DeviceFull where a frame has no room without any, DeviceFailed for a device that failed.
     """
 
-    def __init__(self, launcher: Launcher, memory: float = 0.0, resident: Resident | None = None) -> None:
+    def __init__(
+        self,
+        launcher: Launcher,
+        memory: float = 0.0,
+        resident: Resident | None = None,
+        remembered: Remembered | None = None,
+    ) -> None:
         self.launcher, self.name = launcher, launcher.name
+        self.remembered = remembered or Remembered()
         self.resident = resident or Resident(int(memory * 1e9) or int(SHARE * launcher.free()), launcher)
         self.notes: list[str] = []
         self._held: dict[str, Any] = {}
 
     def frame(self) -> "Gpu":
         """This device for one frame: its planes are let go with it, the templates stay."""
-        return type(self)(self.launcher, resident=self.resident)
+        return type(self)(self.launcher, resident=self.resident, remembered=self.remembered)
 
     def lanes(self, most: int, say: Callable[[str], Any]) -> Lanes:
         return Lanes(self.launcher, most, say)
