@@ -1,5 +1,7 @@
 """Correlation of the noise between neighbouring pixels."""
 
+from functools import lru_cache
+
 import numpy as np
 import scipy.fft
 
@@ -15,13 +17,22 @@ def autocorrelation(values: np.ndarray, use: np.ndarray, reach: int) -> tuple[np
     ]  # room for the pairs' distance
     spectra = scipy.fft.rfft2(np.array([np.where(use, values, 0), use], np.float32), s=size)
     power = (spectra.real**2 + spectra.imag**2).astype(float)
-    index = np.arange(-reach, reach + 1)[:, None]
-    down, across = (np.exp(2j * np.pi / side * index * np.arange(side)) for side in size)
-    twice = np.full(power.shape[2], 2.0)  # of a column and of the one that is not there
-    twice[0], twice[size[1] // 2 :] = 1, 2 - (size[1] % 2 == 0)
-    back = (twice * across[:, : len(twice)]).T / (size[0] * size[1])
-    products, pairs = (down @ power @ back).real  # a few distances of all: no transform
+    down, back = _waves(size[0], size[1], reach)
+    real, imaginary = np.split(down @ power, 2, 1)
+    products, pairs = real @ back.real - imaginary @ back.imag  # a few distances of all: no transform
     return products / np.maximum(np.rint(pairs), 1), int(use.sum())
+
+
+@lru_cache(8)
+def _waves(rows: int, columns: int, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """What takes the power (rows, columns // 2 + 1) of a half spectrum to the middle of its transform: cosines and
+    then sines down its columns, (2 D, rows), and (columns // 2 + 1, D) complex along what rows are left; D = 2
+    reach + 1.  To be read only."""
+    index = np.arange(-reach, reach + 1)[:, None]
+    down, across = (np.exp(2j * np.pi / side * index * np.arange(side)) for side in (rows, columns))
+    twice = np.full(columns // 2 + 1, 2.0)  # of a column and of the one that is not there
+    twice[0], twice[columns // 2 :] = 1, 2 - (columns % 2 == 0)
+    return np.concatenate([down.real, down.imag]), (twice * across[:, : len(twice)]).T / (rows * columns)
 
 
 def of_kernel(kernel: np.ndarray, reach: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gpudiff.arrays.device import Launcher
+from gpudiff.arrays.stamps import distinct
 
 SigmaAt = Callable[[np.ndarray], np.ndarray]
 
@@ -132,7 +133,7 @@ def _inside(shape: tuple[int, ...], at: np.ndarray) -> np.ndarray:
 
 def _neighbours(shape: tuple[int, ...], at: np.ndarray) -> np.ndarray:
     offset = np.array([j * shape[1] + i for j, i in ROUND])
-    return _inside(shape, np.unique(at[:, None] + offset))
+    return _inside(shape, distinct((at[:, None] + offset).ravel()))
 
 
 ROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)

@@ -18,6 +18,7 @@ from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda, sampled_rows
 from gpudiff.arrays.normal import Equations, grams_cuda, models_cuda
 from gpudiff.arrays.peaks import Positions, peaks, peaks_cuda
 from gpudiff.arrays.quiet_sky import Known, quiet_sky_again_cuda, quiet_sky_cuda
+from gpudiff.arrays.remembered import Remembered
 from gpudiff.arrays.resample import Lattice, resample_cuda
 from gpudiff.arrays.resident import Resident
 from gpudiff.arrays.retouch import mark_cuda, put_cuda
@@ -44,15 +45,22 @@ class Gpu:
     Raises DeviceFull where a frame has no room without any, DeviceFailed for a device that failed.
     """
 
-    def __init__(self, launcher: Launcher, memory: float = 0.0, resident: Resident | None = None) -> None:
+    def __init__(
+        self,
+        launcher: Launcher,
+        memory: float = 0.0,
+        resident: Resident | None = None,
+        remembered: Remembered | None = None,
+    ) -> None:
         self.launcher, self.name = launcher, launcher.name
+        self.remembered = remembered or Remembered()
         self.resident = resident or Resident(int(memory * 1e9) or int(SHARE * launcher.free()), launcher)
         self.notes: list[str] = []
         self._held: dict[str, Any] = {}
 
     def frame(self) -> "Gpu":
         """This device for one frame: its planes are let go with it, the templates stay."""
-        return type(self)(self.launcher, resident=self.resident)
+        return type(self)(self.launcher, resident=self.resident, remembered=self.remembered)
 
     def lanes(self, most: int, say: Callable[[str], Any]) -> Lanes:
         return Lanes(self.launcher, most, say)
@@ -82,12 +90,17 @@ class Gpu:
     def _up(self, plane: np.ndarray, dtype: Any) -> Any:
         return self.launcher.upload(plane[None], dtype)
 
-    def _image(self, name: str, image: np.ndarray, bad: np.ndarray) -> tuple[Any, Any]:
-        """(image, bad) on the device; of an image that is held only the bad pixels go up: no others changed."""
+    def _image(
+        self, name: str, image: np.ndarray, bad: np.ndarray, flaws: np.ndarray | None = None
+    ) -> tuple[Any, Any]:
+        """(image, bad) on the device; of an image that is held only the bad pixels go up: no others changed.
+
+        flaws : their numbers, where they are known
+        """
         held = self._held.get(name) if name else None
         if held is None:
             return self._up(image, np.float32), self._up(bad, np.uint8)
-        pixels = np.flatnonzero(bad)
+        pixels = np.flatnonzero(bad) if flaws is None else flaws
         made, marks = self.launcher.copy(held), self.launcher.zeros(held.shape, np.uint8)
         put_cuda(self.launcher, made, pixels, image.reshape(-1)[pixels])
         mark_cuda(self.launcher, marks, pixels)
@@ -203,8 +216,10 @@ class Gpu:
         self, pair: Pair, found: Found, variances: tuple[Factors, Factors], pieces: Sequence[Tile]
     ) -> tuple[Any, Any, Any, Any]:
         def work() -> tuple[Any, Any, Any, Any]:
-            target, target_bad = self._image(pair.target_name, pair.target, pair.target_bad)
-            convolved, convolved_bad = self._image(pair.convolved_name, pair.convolved, pair.convolved_bad)
+            target, target_bad = self._image(pair.target_name, pair.target, pair.target_bad, pair.target_flaws)
+            convolved, convolved_bad = self._image(
+                pair.convolved_name, pair.convolved, pair.convolved_bad, pair.convolved_flaws
+            )
             names = pair.target_name, pair.convolved_name
             factors = [self._factors(name, each) for name, each in zip(names, variances, strict=True)]
             there = OnDevice(target, convolved, target_bad, convolved_bad, (*factors[0], *factors[1]))

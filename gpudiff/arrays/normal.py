@@ -74,23 +74,32 @@ def assemble(
     right, kernel_terms, background_terms = right[rows], kernel_terms[rows], background_terms[rows]
     last, terms, others = right.shape[1] - 1, kernel_terms.shape[1], background_terms.shape[1]
     size = last * terms
-    kk = (kernel_terms[:, :, None] * kernel_terms[:, None]).reshape(len(rows), -1)
+    (one, other), (row, column) = np.triu_indices(terms), np.triu_indices(last)  # the rest is the same by symmetry
+    kk = kernel_terms[:, one] * kernel_terms[:, other]
     kb = (kernel_terms[:, :, None] * background_terms[:, None]).reshape(len(rows), -1)
     bb = (background_terms[:, :, None] * background_terms[:, None]).reshape(len(rows), -1)
-    block, side, corner = np.zeros((last**2, terms**2)), np.zeros((last, terms * others)), np.zeros(others**2)
+    block, side, corner = np.zeros((len(row), len(one))), np.zeros((last, terms * others)), np.zeros(others**2)
     step = max(COPIED // (last + 1) ** 2, 1)
     for some in (slice(i, i + step) for i in range(0, len(rows), step)):
         part = np.asarray(gram[rows[some]], np.float64)
-        block += part[:, :last, :last].reshape(len(part), -1).T @ kk[some]
+        block += part[:, row, column].T @ kk[some]
         side += part[:, :last, last].T @ kb[some]
         corner += part[:, last, last] @ bb[some]
     matrix = np.empty((size + others, size + others))
-    matrix[:size, :size] = block.reshape(last, last, terms, terms).transpose(0, 2, 1, 3).reshape(size, size)
+    whole = block[_both(row, column, last)][..., _both(one, other, terms)]
+    matrix[:size, :size] = whole.transpose(0, 2, 1, 3).reshape(size, size)
     matrix[:size, size:] = side.reshape(size, others)
     matrix[size:, :size] = matrix[:size, size:].T
     matrix[size:, size:] = corner.reshape(others, others)
     vector = np.concatenate([(right[:, :last].T @ kernel_terms).ravel(), right[:, last] @ background_terms])
     return matrix, vector
+
+
+def _both(row: np.ndarray, column: np.ndarray, side: int) -> np.ndarray:
+    """(side, side) places in an upper triangle of what a symmetric matrix has there."""
+    places = np.empty((side, side), int)
+    places[row, column] = places[column, row] = np.arange(len(row))
+    return places
 
 
 def solve(matrix: np.ndarray, vector: np.ndarray, penalty: Penalty = None, ridge: float = RIDGE) -> np.ndarray:
@@ -184,8 +193,7 @@ def grams_cuda(launcher: Launcher, design: Any, target: np.ndarray, weights: np.
     arguments = [*arrays, np.int32(functions), np.int32(pixels)]
     grid = (-(-rows * rows // BLOCK), count, 1)
     launcher.launch("normal", "grams", grid, (BLOCK, 1, 1), arguments, shared_bytes(functions))
-    square, (row, column) = np.empty((count, rows, rows)), np.triu_indices(rows)
-    square[:, row, column] = square[:, column, row] = launcher.download(sums)
+    square = launcher.download(sums).take(_both(*np.triu_indices(rows), rows), 1)
     return square[:, :-1, :-1], square[:, :-1, -1], square[:, -1, -1]
 
 

@@ -19,6 +19,7 @@ from gpudiff.arrays.normal import Equations, grams, models
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.peaks import Positions, peaks
 from gpudiff.arrays.quiet_sky import Known
+from gpudiff.arrays.remembered import Remembered
 from gpudiff.arrays.resample import Lattice, resample
 from gpudiff.arrays.score_tiles import Filters
 from gpudiff.arrays.subtract_tiles import Factors, Found, Pair
@@ -41,12 +42,14 @@ class Device(Protocol):
     """Where the passes are computed; what comes back is the same, on the host.
 
     name : cpu, or cuda:N; notes : what the user should know of how it went
+    remembered : what is known from earlier frames
     A device with memory of its own keeps what went up under a name (`hold`) and what was made there (`Afar`) until
     the frame is done, and takes it in place of the host's.
     """
 
     name: str
     notes: list[str]
+    remembered: Remembered
 
     def frame(self) -> "Device":
         """The same device, for one frame."""
@@ -177,6 +180,7 @@ class _Cpu:
 
     def __init__(self) -> None:
         self.name, self.notes = "cpu", list[str]()
+        self.remembered = Remembered(0)  # here what comes again takes as long
 
     def frame(self) -> Device:
         return self

@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from gpudiff.arrays.stamps import inside, square, stamps
+from gpudiff.arrays.stamps import distinct, inside, square, stamps
 
 WING = 20
 """Least half width of the box a star is fitted in, pixels; else it is the PSF's."""
@@ -190,7 +190,7 @@ def spoilt(
         there = inside(matched.shape, y, x, edge)
         star, row, column = np.nonzero(_within(bright & there, GROW) & there)
         found.append((y[star] + row - edge) * width + x[star] + column - edge)
-    return np.unique(np.concatenate(found))
+    return distinct(np.concatenate(found))
 
 
 def _within(flags: np.ndarray, steps: int) -> np.ndarray:

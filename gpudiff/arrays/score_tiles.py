@@ -8,6 +8,7 @@ On a GPU the same tiles, summed directly (`score_tiles_cuda`).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,11 @@ def noise_power(kernel: np.ndarray, target: float, convolved: float) -> np.ndarr
 
     target, convolved : sky variance of the two images, white
     """
-    return target + convolved * (kernel.real**2 + kernel.imag**2)
+    power = kernel.real**2
+    power += kernel.imag**2
+    power *= convolved
+    power += target
+    return power
 
 
 def extra_power(correlation: np.ndarray, size: int) -> np.ndarray:
@@ -49,7 +54,7 @@ def mean_power(power: np.ndarray, size: int) -> float:
     weight[0] = 1
     if size % 2 == 0:
         weight[-1] = 1
-    return float((power * weight).sum() / size**2)
+    return float((power @ weight).sum() / size**2)
 
 
 def reach_of(filter_image: np.ndarray, most: float) -> int:
@@ -64,19 +69,30 @@ def reach_of(filter_image: np.ndarray, most: float) -> int:
 
 @dataclass(frozen=True)
 class Filters:
-    """Spectra of the filters over the field for one tile size; the polynomial's terms lead.
+    """The filters over the field for one tile size; the polynomial's terms lead.
 
-    whiten : (P, size, size // 2 + 1) float32 real filter psi, or None
+    whiten : (P, size, size // 2 + 1) float32 real filter psi, in Fourier space, or None
     gain : (P,) variance after whitening over variance before
-    profile : (P, 2, size * (size // 2 + 1)) complex64 of the flipped PSF and its square
-    halo : pixels that whitening needs; half : half width of the PSF
+    pictures : (P, 2, K, K) float32 flipped PSF and its square
+    halo : pixels that whitening needs
     """
 
     whiten: np.ndarray | None
     gain: np.ndarray
-    profile: np.ndarray
+    pictures: np.ndarray
     halo: int
-    half: int
+    size: int
+
+    @property
+    def half(self) -> int:
+        """Half width of the PSF."""
+        return self.pictures.shape[-1] // 2
+
+    @cached_property
+    def profile(self) -> np.ndarray:
+        """(P, 2, size * (size // 2 + 1)) complex64 spectra of the pictures."""
+        spectra = scipy.fft.rfft2(self.pictures, s=(self.size, self.size))
+        return spectra.reshape(len(self.pictures), 2, -1)
 
     def level(self, tile: Tile) -> np.float32:
         """Variance after whitening over before, in a tile."""
@@ -91,7 +107,7 @@ class Filters:
 
     def floors(self, at: np.ndarray, levels: np.ndarray) -> np.ndarray:
         """(T,) `floor` of tiles.  at : (T, P) terms in their middles; levels : (T,) their median variance"""
-        squares = at @ self.profile[:, 1, 0].real
+        squares = at @ self.pictures[:, 1].sum((1, 2))
         return (1e-5 * squares / np.maximum(levels, 1e-30)).astype(np.float32)
 
 
@@ -108,13 +124,11 @@ def filters(
     whiten_at(u, v, size) : (half spectrum of psi, variance after over before), None to leave the noise as it is
     """
     pictures = polynomial_fit(lambda u, v: _pair(profile_at(u, v)), ORDER, threads).astype(np.float32)
-    profile = scipy.fft.rfft2(pictures, s=(size, size)).reshape(len(pictures), 2, -1)
-    half = pictures.shape[-1] // 2
     if whiten_at is None:
-        return Filters(None, np.array([1.0] + [0.0] * 5), profile, 0, half)
+        return Filters(None, np.array([1.0] + [0.0] * 5), pictures, 0, size)
     psi = polynomial_fit(lambda u, v: whiten_at(u, v, size)[0], ORDER, threads).astype(np.float32)
     gain = polynomial_fit(lambda u, v: np.array(whiten_at(u, v, 64)[1]), ORDER)
-    return Filters(psi, gain, profile, halo, half)
+    return Filters(psi, gain, pictures, halo, size)
 
 
 def _pair(psf: np.ndarray) -> np.ndarray:
@@ -165,6 +179,7 @@ def score_tile(
 
 def scorer(image: np.ndarray, variance: np.ndarray, lost: np.ndarray, made: Filters) -> Callable[[Tile], Scored]:
     """A function for each tile's whitened difference and score.  image, variance, lost : (H, W)"""
+    _ = made.profile  # made once, before threads read it
 
     def scored(tile: Tile) -> Scored:
         gone = lost[tile.outer]
@@ -285,10 +300,7 @@ def tile_filters(made: Filters, pieces: Sequence[Tile], reach: int) -> tuple[np.
 
     (T, S, padded) with S = 2 reach + 1, (T, 2, P, padded), (T,), float32
     """
-    size, side = pieces[0].size, 2 * made.half + 1
-    at = _terms_of(pieces)
-    spectrum = made.profile.reshape(len(made.profile), 2, size, -1)
-    profile = scipy.fft.irfft2(spectrum, s=(size, size))[..., :side, :side]
+    size, at = pieces[0].size, _terms_of(pieces)
     index = np.arange(-reach, reach + 1)
     if made.whiten is None:
         whiten = np.zeros((len(made.gain), 2 * reach + 1, 2 * reach + 1))
@@ -296,7 +308,7 @@ def tile_filters(made: Filters, pieces: Sequence[Tile], reach: int) -> tuple[np.
     else:
         whiten = scipy.fft.irfft2(made.whiten, s=(size, size))[:, index[:, None], index]
     filters_at = by_column(np.tensordot(at, whiten, 1))
-    return filters_at, by_column(np.tensordot(at, profile, 1)), at @ made.gain.astype(np.float32)
+    return filters_at, by_column(np.tensordot(at, made.pictures, 1)), at @ made.gain.astype(np.float32)
 
 
 def _floors(made: Filters, pieces: Sequence[Tile], variance: np.ndarray) -> np.ndarray:

@@ -88,6 +88,7 @@ class Pair:
     target_variance, convolved_variance : rectangles of the sky variance
     target_gain, convolved_gain : electrons a unit, inf for none
     target_name, convolved_name : under which a device may hold the images, but for their bad pixels; '' for none
+    target_flaws, convolved_flaws : (N,) numbers of the bad pixels, row by row; None: whoever needs them looks
     """
 
     target: np.ndarray
@@ -100,6 +101,8 @@ class Pair:
     convolved_gain: float
     target_name: str = ""
     convolved_name: str = ""
+    target_flaws: np.ndarray | None = None
+    convolved_flaws: np.ndarray | None = None
 
 
 def matched_tile(pair: Pair, spectrum: Spectra, tile: Tile) -> tuple[np.ndarray, np.ndarray]:

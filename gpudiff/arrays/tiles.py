@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import scipy.fft
@@ -63,16 +64,22 @@ class Tile:
 
 def tiles(shape: tuple[int, int], side: int, halo: int) -> list[Tile]:
     """Tiles of about `side` - 2 `halo` pixels that cover the image once, row by row, all with one FFT size."""
+    return list(_tiles(shape, side, halo))
+
+
+@lru_cache(16)
+def _tiles(shape: tuple[int, int], side: int, halo: int) -> tuple[Tile, ...]:
+    """The same, made once: a frame asks for a thousand."""
     step = max(side - 2 * halo, side // 4, 16)
     rows = np.linspace(0, shape[0], max(1, -(-shape[0] // step)) + 1).astype(int)
     columns = np.linspace(0, shape[1], max(1, -(-shape[1] // step)) + 1).astype(int)
     longest = int(max(np.diff(rows).max(), np.diff(columns).max()))
     size = scipy.fft.next_fast_len(longest + 2 * halo, real=True)
     corners = [(j, i) for j in range(len(rows) - 1) for i in range(len(columns) - 1)]
-    return [
+    return tuple(
         Tile(n, int(rows[j]), int(rows[j + 1]), int(columns[i]), int(columns[i + 1]), halo, size, shape)
         for n, (j, i) in enumerate(corners)
-    ]
+    )
 
 
 def centres(pieces: Sequence[Tile]) -> tuple[np.ndarray, np.ndarray]:

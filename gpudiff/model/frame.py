@@ -147,8 +147,10 @@ class Exposure:
         return self
 
     def mark(self, y: np.ndarray, x: np.ndarray, name: str) -> None:
-        """Set an unusable plane of the mask at (N,) pixels."""
-        flaws = np.union1d(self.flaws, y * self.shape[1] + x)
+        """Set an unusable plane of the mask at (N,) pixels, row by row, each once."""
+        struck = y * self.shape[1] + x
+        fresh = struck[~self.unusable[y, x]]
+        flaws = np.insert(self.flaws, np.searchsorted(self.flaws, fresh), fresh)
         self.unusable[y, x] = True
         self.mask[y, x] |= bit(name)
         self.knowing(self.unusable, flaws)

@@ -65,11 +65,17 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
 
     sky.cut(0, 1, 0, 1)  # its matrices are made once, before threads read them
     flaws = np.concatenate(over(subtract_sky, bands(image.shape[0]), threads))
-    name = f"{frame.digest}-{configuration.digest('calibrate')}" if frame.digest else ""
     made = frame.without_planes()
     notes = [*frame.notes, *notes, *said]
-    exposure = Exposure(made, image, mask, sky, variance, gain, known, tuple(notes), held=name)
+    exposure = Exposure(
+        made, image, mask, sky, variance, gain, known, tuple(notes), held=held_name(frame, configuration)
+    )
     return exposure.knowing(unusable, flaws)
+
+
+def held_name(frame: Frame, configuration: Configuration) -> str:
+    """A name that says all that the pixels of the exposure depend on, '' where nothing does."""
+    return f"{frame.digest}-{configuration.digest('calibrate')}" if frame.digest else ""
 
 
 def bands(height: int) -> list[slice]:

@@ -177,7 +177,7 @@ def _match_again(
 
 def _uneven(sky: SmoothPlane, variance: np.ndarray) -> bool:
     """Whether a residual sky is rough enough to spoil the fit of the kernel."""
-    return bool(np.std(sky.grid) > UNEVEN * np.sqrt(np.median(variance[::7, ::7])))
+    return bool(np.std(sky.grid) > UNEVEN * np.sqrt(np.median(variance[::16, ::16])))
 
 
 def _take_sky(sky: SmoothPlane, parts: Roles, kernel: MatchingKernel) -> None:

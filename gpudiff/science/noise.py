@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 from scipy import ndimage
@@ -208,15 +209,16 @@ def whitener(
     psi keeps flux: it is 1 at zero frequency.
     """
     height, width = kernel.shape
-    spectrum_at = kernel.spectrum()
+    spectrum_at, variances_at = kernel.spectrum(), cache(partial(sky_variances, parts))
+    ratio = cache(noise.ratio)
 
     def whiten_at(u: float, v: float, size: int) -> tuple[np.ndarray, float]:
         y, x = (v + 1) * height / 2, (u + 1) * width / 2
-        a, b = sky_variances(parts, y, x)
+        a, b = variances_at(y, x)
         spectrum = spectrum_at(y, x, size)
         power = noise_power(spectrum, a, b)
         if noise.correlated:
-            power = power * noise.ratio(size)
+            power = power * ratio(size)
         level = mean_power(power, size)
         return np.sqrt(power[0, 0] / power), float(power[0, 0] / level)
 

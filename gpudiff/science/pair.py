@@ -97,6 +97,8 @@ def bare(parts: Roles) -> Pair:
         convolved.gain,
         target.held,
         convolved.held,
+        target.flaws,
+        convolved.flaws,
     )
 
 

@@ -14,6 +14,7 @@ from gpudiff.science.calibrate import calibrate
 from gpudiff.science.delta import delta
 from gpudiff.science.detect import detect
 from gpudiff.science.difference import difference
+from gpudiff.science.known_template import calibrated
 from gpudiff.science.whole_image import whole_image
 from gpudiff.science.zogy import zogy
 
@@ -38,7 +39,7 @@ def subtract(
     """
     start = time.perf_counter()
     device = (device or open_device(configuration)).frame()
-    exposures = calibrate(science, configuration, device), calibrate(template, configuration, device)
+    exposures = calibrate(science, configuration, device), calibrated(template, configuration, device)
     seconds = {"calibrate": time.perf_counter() - start}
     made = difference_exposures(*exposures, configuration, device)
     return search(dataclasses.replace(made, seconds=seconds | made.seconds), configuration, device)

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.signal import convolve2d
 
-from gpudiff.arrays.stamps import convolved, positions, stamps
+from gpudiff.arrays.stamps import convolved, distinct, positions, stamps
 
 
 def test_a_stamp_is_the_square_round_its_position():
@@ -39,3 +39,8 @@ def test_each_stamp_is_convolved_with_its_own_kernel():
     cut, kernels = rng.normal(size=(3, 26, 26)).astype(np.float32), rng.normal(size=(3, 6 + 1, 6 + 1))
     expected = [convolve2d(a, b, mode="valid").ravel() for a, b in zip(cut, kernels, strict=True)]
     np.testing.assert_allclose(convolved(cut, kernels, 20), expected, atol=1e-4)  # float32 FFTs
+
+
+def test_distinct_numbers_come_in_order_each_once():
+    np.testing.assert_array_equal(distinct(np.array([7, 3, 7, 3, 3, 9])), [3, 7, 9])
+    assert distinct(np.empty(0, int)).shape == (0,)

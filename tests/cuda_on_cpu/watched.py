@@ -10,8 +10,8 @@ from gpudiff.arrays.peaks import peaks
 class Watched(Gpu):
     """A Gpu that compares what is held with the host's own, whenever it is used."""
 
-    def _image(self, name, image, bad):
-        made, marks = super()._image(name, image, bad)
+    def _image(self, name, image, bad, flaws=None):
+        made, marks = super()._image(name, image, bad, flaws)
         np.testing.assert_array_equal(self.launcher.download(made)[0], image)
         np.testing.assert_array_equal(self.launcher.download(marks)[0].view(bool), bad)
         return made, marks
