@@ -11,7 +11,6 @@ from gpudiff.arrays.ridges import RADII, Beside, along, flanks, patch_beside, sc
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
-from gpudiff.science.calibrate import bands
 
 BRIGHT = 1000.0
 """Signal to noise of stars whose spikes are looked for; saturated ones too."""
@@ -72,14 +71,12 @@ def bright_stars(difference: Difference) -> BrightStars:
 
 def _bright_pixels(difference: Difference, limit: float) -> tuple[np.ndarray, np.ndarray]:
     """(y, x) of the pixels above the limit in the template, or saturated."""
-    (height, width), matched = difference.image.shape, difference.matched
+    width, matched = difference.image.shape[1], difference.matched
     y, x = beyond(matched, limit)
     bright = matched[y, x] > np.float32(limit)
-    found = [(y * width + x)[bright]]
-    for band in bands(height):
-        saturated = (difference.mask[band] & bit("SAT", "SAT_TEMPLATE")) != 0
-        found.append(np.flatnonzero(saturated) + band.start * width)
-    return np.divmod(np.unique(np.concatenate(found)), width)
+    flaws = np.concatenate([difference.science.flaws, difference.template.flaws])  # saturated ones among them
+    saturated = flaws[difference.mask[np.divmod(flaws, width)] & bit("SAT", "SAT_TEMPLATE") != 0]
+    return np.divmod(np.unique(np.concatenate([(y * width + x)[bright], saturated])), width)
 
 
 def on_streaks(
