@@ -121,20 +121,20 @@ def off_source(
     fwhm = difference.quality.science_fwhm
     line = (light.ridge > RIDGE) & ((size - light.ridge < threshold) | (light.ridge > SHARE * size))
     trailed = length > 0
+    t = np.flatnonzero(trailed)
+    lines = (middle[0][t], middle[1][t]), length[t], angle[t]
     around = light.patch.copy()
-    around[trailed] = patch_beside(difference.score, y[trailed], x[trailed], angle[trailed], fwhm)
+    around[t] = patch_beside(difference.score, y[t], x[t], angle[t], fwhm)
     patch = (around > PATCH) & ((size - around < threshold) | (around > WIDE_SHARE * size))
-    patch |= trailed & (around > np.maximum(PATCH, 0.1 * size))
-    flank, error = flanks(difference.score, *middle, angle, length, fwhm)
-    patch |= trailed & (flank > FLANK * error)
-    near = length / 2 + 1.5 * fwhm
-    ends = (
-        along(difference.score, *middle, angle, near, near + 2 * fwhm) * np.sign(difference.score[y, x])[:, None]
-    )
+    patch[t] |= (around[t] > np.maximum(PATCH, 0.1 * size[t])) | _touched(stars, *lines, fwhm)
+    flank, error = flanks(difference.score, *lines[0], angle[t], length[t], fwhm)
+    patch[t] |= flank > FLANK * error
+    near = length[t] / 2 + 1.5 * fwhm
+    ends = along(difference.score, *lines[0], angle[t], near, near + 2 * fwhm)
+    ends *= np.sign(difference.score[y[t], x[t]])[:, None]
     ends = np.where(ends == 0, ends[:, ::-1], ends)  # of a trail that leaves the image there is one end to look at
-    line = np.where(trailed, ends.min(1) > np.maximum(BEYOND[0], BEYOND[1] * size), line)
+    line[t] = ends.min(1) > np.maximum(BEYOND[0], BEYOND[1] * size[t])
     place = np.where(trailed, middle[0], y), np.where(trailed, middle[1], x)
-    patch |= trailed & _touched(stars, middle, length, angle, fwhm)
     scatter = scatter_round(difference.score, *place, np.where(trailed, angle, 0), length, fwhm)
     patch |= (scatter > RESTLESS) & (size < threshold * scatter)
     ray = _on_rays(difference, stars, place, size, length, angle, threshold)
