@@ -43,6 +43,7 @@ class Afar(NDArrayOperatorsMixin):
         self.ndim, self.size = 2, self.shape[0] * self.shape[1]
         self._here: np.ndarray | None = None
         """All of it, once it came down."""
+        self._numbers: np.ndarray | None = None
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -68,6 +69,7 @@ class Afar(NDArrayOperatorsMixin):
         values = np.broadcast_to(np.asarray(values, self.dtype), y.shape)
         pixels, flat = np.ravel(y * self.shape[1] + x), np.ravel(values)
         if self.dtype == bool:
+            self._numbers = None
             self.on_device(lambda launcher, there: mark_cuda(launcher, there, pixels[flat], True))
             self.on_device(lambda launcher, there: mark_cuda(launcher, there, pixels[~flat], False))
         else:
@@ -111,6 +113,12 @@ class Afar(NDArrayOperatorsMixin):
         """What a CUDA body makes of it."""
         return self.device.with_room(lambda: work(self.device.launcher, self.there))
 
+    def numbers(self) -> np.ndarray:
+        """Of a plane of bool those where it is True, row by row; looked for once."""
+        if self._numbers is None:
+            self._numbers = np.flatnonzero(self)
+        return self._numbers
+
     def lattice(self, rows: Any, columns: Any) -> np.ndarray:
         """(R, C) the values at all of these rows in all of these columns, integers."""
         return self._down(lattice_cuda, rows, columns)
@@ -152,6 +160,11 @@ def holes(plane: Any) -> Any:
     """(H, W) bool, where a plane is not finite; on the device where the plane lies there."""
     known = plane.holes if isinstance(plane, Afar) else None
     return ~np.isfinite(plane) if known is None else known
+
+
+def numbers(plane: Any) -> np.ndarray:
+    """(N,) numbers, row by row, of the pixels at which a plane of bool is True."""
+    return plane.numbers() if isinstance(plane, Afar) else np.flatnonzero(plane)
 
 
 def sampled(plane: Any, pieces: Sequence[Tile], step: int) -> list[np.ndarray]:

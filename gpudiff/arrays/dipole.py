@@ -7,7 +7,6 @@ the negative lobe alone, tells the two apart (Reiss & Lupton 2016, LSST DMTN-007
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
 
 from gpudiff.arrays.measure import Cut
 
@@ -17,6 +16,8 @@ NEAR = 1e-6
 """chi2 that a step may still promise where a fit ends: a thousandth of an error."""
 NEAREST = 0.02
 """Pixels: two lobes are not put closer, where flux and separation cannot be told apart."""
+ROOM = 8
+"""Pixels beyond a stamp."""
 POSITIVE, NEGATIVE, SUBTRACTED = (0.5, 1.0), (-0.5, -1.0), (-0.5, 1.0)
 """Lobes: how far from the middle to the positive lobe, and the sign of their light on the image; the last is the
 negative lobe's star on the template."""
@@ -114,18 +115,15 @@ def _equations(
     images: "list[Image]", at: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(chi2 (N, images), J^T W J (N, 6, 6), J^T W residual (N, 6)) of `rows` (N,) of the images together."""
-    count, chi2 = len(at), []
-    matrix, vector = np.zeros((count, 6, 6)), np.zeros((count, 6))
+    sums = []
     for cut, shifter, lobes in images:
-        pixels = cut.data.shape[1] * cut.data.shape[2]
         drawn = _drawn(shifter, at, rows, *np.array(lobes).T)
-        jacobian, residual = drawn[:, :6], cut.data[rows].reshape(count, pixels) - drawn[:, 6]
-        weight = cut.weight[rows].reshape(count, pixels)
-        weighted = jacobian * weight[:, None]
-        matrix += weighted @ jacobian.transpose(0, 2, 1)
-        vector += (weighted @ residual[..., None])[..., 0]
-        chi2.append((weight * residual**2).sum(1))
-    return np.stack(chi2, 1), matrix, vector
+        residual = drawn[:, 6]
+        np.subtract(cut.data[rows].reshape(residual.shape), residual, out=residual)
+        weight = cut.weight[rows].reshape(residual.shape)[:, None]
+        sums.append((drawn * weight) @ drawn.transpose(0, 2, 1))
+    both = np.sum(sums, 0)
+    return np.stack([one[:, 6, 6] for one in sums], 1), both[:, :6, :6], both[:, :6, 6]
 
 
 def _drawn(
@@ -146,21 +144,30 @@ def _drawn(
 
 
 class _Shifter:
-    """PSFs moved by fractions of a pixel, with their slopes, from spectra that are made once."""
+    """PSFs moved by fractions of a pixel, with their slopes, by trigonometric interpolation along each axis.
+
+    What leaves at one end comes back at the other after ROOM pixels of nothing.
+    """
 
     def __init__(self, psf: np.ndarray):
-        self._side = psf.shape[-1]
-        self._size = scipy.fft.next_fast_len(self._side + 8, real=True)
-        self._ky = -2j * np.pi * np.fft.fftfreq(self._size)[:, None]
-        self._kx = -2j * np.pi * np.fft.rfftfreq(self._size)[None]
-        self._spectrum = scipy.fft.rfft2(psf.astype(np.float32), s=(self._size, self._size))
+        self._psf, side = psf.astype(float), psf.shape[-1]
+        period = side + ROOM  # odd, as the side is: no frequency is its own mirror image
+        self._turn = 2 * np.pi / period * np.arange(1 + period // 2)
+        phase = self._turn[:, None] * np.arange(1 - side, side)
+        weight = np.where(self._turn > 0, 2, 1)[:, None] / period
+        cosine, sine, turn = weight * np.cos(phase), weight * np.sin(phase), self._turn[:, None]
+        self._waves = np.block([[cosine, turn * sine], [sine, -turn * cosine]])
+        self._distance = np.arange(side)[:, None] - np.arange(side) + side - 1
 
     def at(self, places: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """(N, 3, S, S): PSFs of `rows` at places (N, 2) y, x from the middle, and their slopes along y and x."""
-        down, across = np.exp(self._ky * places[:, 0, None, None]), np.exp(self._kx * places[:, 1, None, None])
-        moved = self._spectrum[rows] * (down * across)
-        spectra = np.stack([moved, self._ky * moved, self._kx * moved], 1)
-        return scipy.fft.irfft2(spectra, s=(self._size, self._size))[..., : self._side, : self._side]
+        count, side = len(places), len(self._distance)
+        phase = self._turn * places[..., None]
+        lines = np.concatenate([np.cos(phase), np.sin(phase)], 2) @ self._waves
+        moves = lines.reshape(count, 2, 2, 2 * side - 1)[..., self._distance].reshape(count, 2, 2 * side, side)
+        moved = moves[:, 0] @ self._psf[rows] @ moves[:, 1].swapaxes(1, 2)
+        moved = moved.reshape(count, 2, side, 2, side)
+        return np.stack([moved[:, 0, :, 0], moved[:, 1, :, 0], moved[:, 0, :, 1]], 1)
 
 
 Image = tuple[Cut, _Shifter, tuple[tuple[float, float], ...]]

@@ -63,7 +63,8 @@ def _pairs(
     pairs, step = pairs[good], step[good]
     if len(pairs) == 0:
         return pairs
-    followed = tree.query(points[pairs[:, 1]] + step)[0] <= tolerance
+    farthest = np.nextafter(tolerance, np.inf)  # a bound that is not reached itself, and spares most of the search
+    followed = np.isfinite(tree.query(points[pairs[:, 1]] + step, distance_upper_bound=farthest)[0])
     return pairs[followed]
 
 

@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 import numpy as np
 
 from gpudiff.arrays.parallel import over
-from gpudiff.arrays.positive import solve_positive
+from gpudiff.arrays.positive import solve_last
 
 CELLS = 16
 """Cells along a side of a tile."""
@@ -25,8 +25,10 @@ WILD = 5.0
 """Sigmas from the median of the 3 x 3 cells round it that a cell is not believed."""
 FAR = 9.0
 """Widths from which on a Gaussian weight, times its distance's fourth power, is nothing to float64."""
-POWERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
-"""Of y and x in a quadratic surface."""
+TOGETHER = 4096
+"""Cells whose surfaces are fitted at a time: they stay in cache."""
+POWERS = ((0, 2), (1, 1), (2, 0), (0, 1), (1, 0), (0, 0))
+"""Of y and x in a quadratic surface; last its value in the middle."""
 
 Near = tuple[slice, slice, np.ndarray]
 
@@ -128,25 +130,37 @@ def _fitted(sums: np.ndarray, width: float, step_y: int, step_x: int) -> tuple[n
     """(sky in every `step`-th row and column of cells, share of that which is the cell's own), both (R, C)."""
     down, across = _weights(sums.shape[1], step_y, width), _weights(sums.shape[2], step_x, width)
     moments, levels = _moments(sums[1], down, across, 5), _moments(sums[0], down, across, 3)
-    normal = np.array([[moments[p + r, q + s] for r, s in POWERS] for p, q in POWERS])
     stiff = 1e-4 * sums[1].mean()  # where too few cells are near, the surface is flat, and at last zero
-    normal[range(len(POWERS)), range(len(POWERS))] += stiff
-    right = np.zeros((len(POWERS), 2, *normal.shape[2:]))
-    right[:, 0] = [levels[p, q] for p, q in POWERS]
-    right[0, 1] = 1
-    sky, own = solve_positive(normal, right)[0]
+    sky, own = np.empty((2, *moments.shape[2:]))
+    block = max(1, TOGETHER // sky.shape[1])
+    for first in range(0, len(sky), block):
+        rows = slice(first, first + block)
+        sky[rows], own[rows] = _in_the_middle(moments[:, :, rows], levels[:, :, rows], stiff)
     return sky, own * sums[1][::step_y, ::step_x]
 
 
+def _in_the_middle(moments: np.ndarray, levels: np.ndarray, stiff: float) -> tuple[np.ndarray, np.ndarray]:
+    """(value of the surface in the middle of each cell, what it changes by for a unit more of the cell's sum)."""
+    rows = []
+    for n, (p, q) in enumerate(POWERS):
+        rows.append(np.array([*(moments[p + r, q + s] for r, s in POWERS[n:]), levels[p, q]]))
+        rows[-1][0] += stiff
+    return solve_last(rows)
+
+
 def _moments(cells: np.ndarray, down: list[Near], across: list[Near], powers: int) -> np.ndarray:
-    """(P, P, R, C) sums of the cells (H, W) under the weights of each row and column, P `powers` of each."""
+    """(P, P, R, C) sums of the cells (H, W) under the weights of each row and column, powers 0 to P - 1 of each.
+
+    Unless their powers together are less than P there is nothing.
+    """
     rows = np.empty((powers, down[-1][0].stop, cells.shape[1]))
     for out, near, weights in down:
         rows[:, out] = (_flat(weights[:powers]) @ cells[near]).reshape(powers, -1, rows.shape[2])
     made = np.empty((powers, powers, rows.shape[1], across[-1][0].stop))
     for out, near, weights in across:
-        sums = _flat(rows)[:, near] @ _flat(weights[:powers]).T
-        made[..., out] = sums.reshape(powers, -1, powers, out.stop - out.start).swapaxes(1, 2)
+        for power, row in enumerate(rows):
+            sums = row[:, near] @ _flat(weights[: powers - power]).T
+            made[power, : powers - power, :, out] = sums.reshape(len(row), -1, out.stop - out.start).swapaxes(0, 1)
     return made
 
 

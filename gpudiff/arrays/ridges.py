@@ -109,7 +109,7 @@ def flanks(
         off = side * FLANK[:, None] * fwhm
         rows = y[:, None, None] + np.sin(radians) * step + np.cos(radians) * off
         columns = x[:, None, None] + np.cos(radians) * step - np.sin(radians) * off
-        values = nearest(score, rows, columns).reshape(len(y), -1)
+        values = nearest(score, rows, columns).reshape(len(y), FLANK.size * step.shape[-1])
         out = np.maximum(out, np.abs(median_of_known(values)[1]))
     independent = np.maximum(length / (CORRELATED * fwhm), 1) * np.ptp(FLANK) / CORRELATED
     return out, MEDIAN / np.sqrt(independent)

@@ -111,12 +111,18 @@ class Starts:
         point = line.image(0, 0, 0, 0).astype(np.float32)
         self._points = _moved(point[None], np.zeros(len(PLACES), int), PLACES)
 
-    def best(self, data: np.ndarray, weight: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(y, x, length, angle), each (N, 4), of the strongest point, and of the strongest trail in the middle,
-        at the point's place or moved along itself.  data, weight, angle : as fit_trails takes them"""
+    def best(
+        self, data: np.ndarray, weight: np.ndarray, angle: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """((N, 4) y, x, length, angle of the strongest point, (N, 4) of the strongest trail in the middle, at the
+        point's place or moved along itself, (N,) `Trail.gain` of the one over the other).
+
+        data, weight, angle : as fit_trails takes them
+        """
         planes = np.stack([weight, weight * data], 1).astype(np.float32)
         count, _, side, _ = planes.shape
-        places = PLACES[_powers(self._points, planes).argmax(1)]
+        points = _powers(self._points, planes)
+        places = PLACES[points.argmax(1)]
         seen = _moved(planes.reshape(-1, side, side), np.arange(2 * count), -np.repeat(places, 2, 0))
         seen = seen.reshape(planes.shape)
         lengths = np.concatenate([LENGTHS, np.repeat(LENGTHS, len(ALONG))])
@@ -134,7 +140,7 @@ class Starts:
             start = np.column_stack([place, lengths[n], np.full(len(n), STEP * turn)])
             better = top > most[rows]
             most[rows[better]], best[rows[better]] = top[better], start[better]
-        return np.column_stack([places, np.zeros((count, 2))]), best
+        return np.column_stack([places, np.zeros((count, 2))]), best, most - points.max(1)
 
 
 def _powers(models: np.ndarray, planes: np.ndarray) -> np.ndarray:
@@ -173,25 +179,16 @@ def fit_trails(
     found: list[Trail | None] = [None] * len(data)
     if len(data) == 0:
         return found
-    nearest, best = (starts or Starts(psf[0], data.shape[1])).best(data, weight, angle)
-    weight = weight.astype(float)
-    line = Line(psf, data.shape[1])
-    every = np.arange(len(data))
-    gain = _power(*_sums(line.slopes(best, every, 0), data, weight))
-    rim = (data.shape[1] - psf.shape[1]) // 2
-    points = _moved(np.pad(psf, ((0, 0), (rim, rim), (rim, rim))), every, nearest[:, :2].astype(int))
-    gain -= _power(*_sums(points[:, None], data, weight))
+    nearest, best, gain = (starts or Starts(psf[0], data.shape[1])).best(data, weight, angle)
     rows = np.flatnonzero(gain >= least_gain / 3)
     if len(rows) == 0:
         return found
-    trail, point = (
-        _refined(line, rows, data[rows], weight[rows], start[rows], free)
-        for start, free in ((best, 4), (nearest, 2))
-    )
-    for n, one, other in zip(rows, trail, point, strict=True):
-        found[n] = _judged(
-            line.slopes(np.stack([one, other]), np.array([n, n]), 0, np.complex128)[:, 0], one, data[n], weight[n]
-        )
+    line, data, weight = Line(psf[rows], data.shape[1]), data[rows], weight[rows].astype(float)
+    trail, point = (_refined(line, data, weight, start[rows], free) for start, free in ((best, 4), (nearest, 2)))
+    every = np.arange(len(rows))
+    models = [line.slopes(one, every, 0, np.complex128) for one in (trail, point)]
+    for n, both, *own in zip(rows, np.concatenate(models, 1), trail, data, weight, strict=True):
+        found[n] = _judged(both, *own)
     return found
 
 
@@ -214,23 +211,21 @@ def _judged(models: np.ndarray, values: np.ndarray, data: np.ndarray, weight: np
     return Trail(y, x, abs(length), (direction + 90) % 180 - 90, float(power[0] - power[1]), chi2)
 
 
-def _refined(
-    line: Line, rows: np.ndarray, data: np.ndarray, weight: np.ndarray, start: np.ndarray, free: int
-) -> np.ndarray:
+def _refined(line: Line, data: np.ndarray, weight: np.ndarray, start: np.ndarray, free: int) -> np.ndarray:
     """(M, 4) the starts with their first `free` values fitted, by damped least squares (Marquardt 1963).
 
     The flux is left to each model (variable projection: Kaufman 1975, BIT 15, 49).
-    rows : (M,) of the line's PSFs; data, weight : (M, S, S); start : (M, 4)
+    line : with a PSF for each stamp; data, weight : (M, S, S); start : (M, 4)
     """
     at, left, damping = start.astype(float), np.arange(len(start)), np.full(len(start), 1e-2)
-    gram, right = _sums(line.slopes(at, rows, free), data, weight)
+    gram, right = _sums(line.slopes(at, left, free), data, weight)
     for _ in range(ROUNDS):
         if len(left) == 0:
             break
         step, promised = _step(gram[left], right[left], damping[left])
         to = at[left]
         to[:, :free] += step
-        new = _sums(line.slopes(to, rows[left], free), data[left], weight[left])
+        new = _sums(line.slopes(to, left, free), data[left], weight[left])
         better = (_power(*new) > _power(gram[left], right[left])) & _possible(to, data.shape[1])
         kept = left[better]
         at[kept], gram[kept], right[kept] = to[better], new[0][better], new[1][better]

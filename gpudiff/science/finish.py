@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpudiff.arrays.afar import Afar, lattice
+from gpudiff.arrays.afar import Afar, lattice, numbers
 from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import Device
@@ -85,13 +85,14 @@ def finished(made: Subtracted, configuration: Configuration, device: Device, wat
         Surface(planes.score, planes.variance, matched, planes.lost, profile, made.fwhm, made.rings)
     )
     watch.lap("decorrelate and score")
+    lost = numbers(planes.lost)
     steps, fingerprint = difference_steps(science.frame, template.frame, configuration, device.name)
     result = Difference(
         science=science,
         template=template,
         image=planes.image,
         variance=planes.variance,
-        mask=mask_of(science, template, planes, threads),
+        mask=mask_of(science, template, lost),
         score=planes.score,
         matched=matched,
         kernel=made.kernel,
@@ -100,7 +101,7 @@ def finished(made: Subtracted, configuration: Configuration, device: Device, wat
         template_psf=made.psfs[1],
         matched_psf=recipe.plain_thirds,
         decorrelated=configuration.detect.decorrelate,
-        quality=_quality(configuration.match.algorithm, made, blank, scale, before),
+        quality=_quality(configuration.match.algorithm, made, lost, blank, scale, before),
         fingerprint=fingerprint,
         steps=steps,
         seconds=watch.seconds,
@@ -178,15 +179,21 @@ def cropped(psf: PsfModel, half: int) -> np.ndarray:
 
 
 def _quality(
-    algorithm: str, made: Subtracted, blank: tuple[float, float], scale: tuple[float, float], before: float
+    algorithm: str,
+    made: Subtracted,
+    lost: np.ndarray,
+    blank: tuple[float, float],
+    scale: tuple[float, float],
+    before: float,
 ) -> Quality:
+    """lost : (N,) numbers of the pixels without a value; blank, scale, before : as they were measured"""
     parts, stars, fit = made.parts, made.stars, made.fit
     height, width = made.science.shape
     grid = [(y * height, x * width) for y in (0.05, 0.5, 0.95) for x in (0.05, 0.5, 0.95)]
     sums = np.array([fit.kernel.at(y, x).sum() for y, x in grid])
     if parts.convolves_science:
         sums = 1 / sums
-    unusable, lost = made.science.unusable, np.flatnonzero(made.planes.lost)
+    unusable = made.science.unusable
     lost_usable = len(lost) - np.count_nonzero(unusable.reshape(-1)[lost])
     return Quality(
         convolved=parts.name,

@@ -248,19 +248,25 @@ def scatter(values: np.ndarray) -> float:
 def scatters(values: np.ndarray) -> np.ndarray:
     """(N,) the same of each row (N, n), NaN where there is no pixel: of many short ones at once."""
     size, count = np.abs(values), np.count_nonzero(~np.isnan(values), 1)
-    some = values[:, :: max(1, values.shape[1] // FEW)]
+    some = few(values)
     sigma, last = 1.4826 * medians(np.abs(some - medians(some)[:, None]))[:, None], np.zeros(0)
     with np.errstate(divide="ignore", invalid="ignore"):
+        values = np.where(np.isfinite(values), values, 0)
         for _ in range(5):
             kept = size < 3.5 * sigma
-            number, near = np.count_nonzero(kept, 1)[:, None], np.where(kept, values, 0)
+            number, near = np.count_nonzero(kept, 1)[:, None], kept * values
             if np.array_equal(number, last):  # the same ones
                 break
             last = number
-            mean = near.sum(1, float, keepdims=True) / number
-            squares = np.einsum("ij,ij->i", near, near, dtype=float)[:, None]
+            mean = near.sum(1, keepdims=True) / number
+            squares = np.vecdot(near, near)[:, None]
             sigma = (np.sqrt(squares / number - mean**2) / CLIPPED).astype(values.dtype)
     return np.where(count < ENOUGH, np.nan, sigma[:, 0])
+
+
+def few(values: np.ndarray) -> np.ndarray:
+    """(N, FEW or some more) of each row's (N, n) values, evenly."""
+    return values[:, :: max(1, values.shape[1] // FEW)]
 
 
 def medians(values: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ from gpudiff.model.frame import Exposure
 from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.model.plane import SmoothPlane, constant
 from gpudiff.science import noise as noises
-from gpudiff.science.calibrate import bands
 
 RIM = 12
 """Pixels from the edge within which a pixel without a value is lost to the edge."""
@@ -130,37 +129,31 @@ def subtract_sky(image: np.ndarray, sky: SmoothPlane, pieces: list[Tile], thread
     over(work, pieces, threads)
 
 
-def mask_of(science: Exposure, template: Exposure, planes: Planes, threads: int) -> np.ndarray:
-    """Science's planes, the template's that matter, and NO_DATA or EDGE where there is no value."""
+def mask_of(science: Exposure, template: Exposure, lost: np.ndarray) -> np.ndarray:
+    """Science's planes, the template's that matter, and NO_DATA or EDGE where there is no value.
+
+    lost : (N,) numbers of the pixels that have none
+    """
     carried = bit("BAD", "INTRP", "SUSPECT", "STREAK")
-    height, width = science.shape
-    out, gone = np.empty((height, width), science.mask.dtype), np.asarray(planes.lost)
-
-    def work(band: slice) -> None:
-        mask, its, lost = out[band], template.mask[band], gone[band]
-        np.bitwise_and(its, carried, out=mask)
-        mask |= science.mask[band]
-        some = np.flatnonzero(science.unusable[band] | template.unusable[band] | lost)
-        y = some // width  # divmod takes three times as long
-        x = some - y * width
-        y += band.start
-        edge = np.minimum(np.minimum(y, height - 1 - y), np.minimum(x, width - 1 - x)) < RIM
-        mask.reshape(-1)[some] = _settled(mask.ravel()[some], its.ravel()[some], lost.ravel()[some], edge)
-
-    over(work, bands(height), threads)
+    out = science.mask.copy()
+    some = np.flatnonzero(np.bitwise_or.reduce(template.mask, 1) & carried)  # rows: few have any
+    out[some] |= template.mask[some] & carried
+    flat, its = out.reshape(-1), template.mask.reshape(-1)
+    flaws = np.concatenate([science.flaws, template.flaws])
+    for pixels in (flaws, lost):
+        flat[pixels[its[pixels] & bit("SAT", "SAT_TEMPLATE") != 0]] |= bit("SAT_TEMPLATE")
+    gone = _without_value(flat[lost], lost, science.shape)
+    filled = flaws[flat[flaws] & bit("NO_DATA") != 0]
+    flat[filled] = (flat[filled] & ~bit("NO_DATA")) | bit("INTRP")
+    flat[lost] = gone
     return out
 
 
-def _settled(mask: np.ndarray, template: np.ndarray, lost: np.ndarray, edge: np.ndarray) -> np.ndarray:
-    """(N,) the masks of pixels that have no value, or are saturated or without data in an image.
-
-    mask : (N,) before; template : (N,) its mask; lost, edge : (N,) bool
-    """
-    mask[(template & bit("SAT", "SAT_TEMPLATE")) != 0] |= bit("SAT_TEMPLATE")
-    usable = lost & ((mask & bit(*UNUSABLE)) == 0)
-    mask[usable & edge] |= bit("EDGE")
-    mask[usable & ~edge] |= bit("SUSPECT")
-    filled = ~lost & ((mask & bit("NO_DATA")) != 0)
-    mask[filled] = (mask[filled] & ~bit("NO_DATA")) | bit("INTRP")
-    mask[lost] |= bit("NO_DATA")
-    return mask
+def _without_value(mask: np.ndarray, pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """(N,) the masks of pixels that have no value.  mask : (N,) before; pixels : (N,) their numbers"""
+    height, width = shape
+    y = pixels // width  # divmod takes three times as long
+    x = pixels - y * width
+    edge = np.minimum(np.minimum(y, height - 1 - y), np.minimum(x, width - 1 - x)) < RIM
+    why = np.where(edge, bit("EDGE"), bit("SUSPECT"))
+    return mask | bit("NO_DATA") | np.where(mask & bit(*UNUSABLE) == 0, why, 0).astype(mask.dtype)

@@ -2,12 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from gpudiff.arrays.afar import holes, sampled
+from gpudiff.arrays.afar import holes, numbers, sampled
 from gpudiff.arrays.moments import FWHM, moments
 from gpudiff.arrays.polynomial import field, terms
 from gpudiff.arrays.stamps import stamps
@@ -16,7 +15,7 @@ from gpudiff.model.frame import Difference, Quality
 from gpudiff.model.mask import bit
 from gpudiff.model.qa import CELL, KERNEL_STAR, side
 from gpudiff.model.tables import Table
-from gpudiff.science.noise import medians, scatters
+from gpudiff.science.noise import few, medians, scatters
 from gpudiff.science.stars import Stars
 
 CELL_PX, MOST_CELLS = 192, 8
@@ -215,12 +214,12 @@ def _sky(difference: Difference, boxes: list[tuple[int, int, int, int]]) -> list
     with np.errstate(invalid="ignore", divide="ignore"):
         blank = np.isfinite(image) & (matched**2 < DARK**2 * variance)
         blank &= (mask.astype(np.int32) & bit("DETECTED", "DETECTED_NEGATIVE", "STREAK")) == 0
-        sigma = np.sqrt(np.where(blank, variance, np.nan))
+        sigma = np.where(blank, np.sqrt(variance), np.nan)
         ratio = image / sigma
         near = np.abs(ratio) < 4
         mean = np.where(near, ratio, 0).sum(1, float) / near.sum(1)
     blank[~np.any(blank & (score != 0), 1)] = False
-    return [scatters(ratio), scatters(np.where(blank, score, np.nan)), mean * medians(sigma), mean]
+    return [scatters(ratio), scatters(np.where(blank, score, np.nan)), mean * medians(few(sigma)), mean]
 
 
 def _seen(planes: tuple[np.ndarray, ...], boxes: list[tuple[int, int, int, int]]) -> np.ndarray:
@@ -243,15 +242,20 @@ def _lost_share(difference: Difference, rows: np.ndarray, columns: np.ndarray) -
 
     rows, columns : where cells begin, and the last one's end
     """
-    bad, lost = difference.science.unusable, np.asarray(holes(difference.image))
-    usable, gone = np.zeros((2, len(rows) - 1, len(columns) - 1), int)
-    for n, (top, bottom) in enumerate(pairwise(rows)):
-        for first in range(top, bottom, 255):  # as many as are counted in a byte, a row at a time
-            some = slice(first, min(first + 255, bottom))
-            for out, flags in ((usable, ~bad[some]), (gone, lost[some] > bad[some])):
-                out[n] += np.add.reduceat(flags.view(np.uint8).sum(0, dtype=np.uint8), columns[:-1], dtype=int)
+    flaws, lost = difference.science.flaws, numbers(holes(difference.image))
+    gone = lost[~difference.science.unusable.reshape(-1)[lost]]
+    usable = np.outer(np.diff(rows), np.diff(columns)) - _in_cells(flaws, rows, columns)
     with np.errstate(invalid="ignore"):
-        return (gone / usable).ravel()
+        return (_in_cells(gone, rows, columns) / usable).ravel()
+
+
+def _in_cells(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(R, C) how many of the pixels (N,), by their numbers, lie in each cell.  rows, columns : as `_lost_share`"""
+    row, column = (np.repeat(np.arange(len(edges) - 1), np.diff(edges)) for edges in (rows, columns))
+    y = pixels // len(column)
+    x = pixels - y * len(column)
+    shape = len(rows) - 1, len(columns) - 1
+    return np.bincount(row[y] * shape[1] + column[x], minlength=shape[0] * shape[1]).reshape(shape)
 
 
 def _fields(difference: Difference, y: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:

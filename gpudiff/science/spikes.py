@@ -11,7 +11,6 @@ from gpudiff.arrays.ridges import RADII, Beside, along, flanks, patch_beside, sc
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
-from gpudiff.science.calibrate import bands
 
 BRIGHT = 1000.0
 """Signal to noise of stars whose spikes are looked for; saturated ones too."""
@@ -72,14 +71,12 @@ def bright_stars(difference: Difference) -> BrightStars:
 
 def _bright_pixels(difference: Difference, limit: float) -> tuple[np.ndarray, np.ndarray]:
     """(y, x) of the pixels above the limit in the template, or saturated."""
-    (height, width), matched = difference.image.shape, difference.matched
+    width, matched = difference.image.shape[1], difference.matched
     y, x = beyond(matched, limit)
     bright = matched[y, x] > np.float32(limit)
-    found = [(y * width + x)[bright]]
-    for band in bands(height):
-        saturated = (difference.mask[band] & bit("SAT", "SAT_TEMPLATE")) != 0
-        found.append(np.flatnonzero(saturated) + band.start * width)
-    return np.divmod(np.unique(np.concatenate(found)), width)
+    flaws = np.concatenate([difference.science.flaws, difference.template.flaws])  # saturated ones among them
+    saturated = flaws[difference.mask[np.divmod(flaws, width)] & bit("SAT", "SAT_TEMPLATE") != 0]
+    return np.divmod(np.unique(np.concatenate([(y * width + x)[bright], saturated])), width)
 
 
 def on_streaks(
@@ -124,20 +121,20 @@ def off_source(
     fwhm = difference.quality.science_fwhm
     line = (light.ridge > RIDGE) & ((size - light.ridge < threshold) | (light.ridge > SHARE * size))
     trailed = length > 0
+    t = np.flatnonzero(trailed)
+    lines = (middle[0][t], middle[1][t]), length[t], angle[t]
     around = light.patch.copy()
-    around[trailed] = patch_beside(difference.score, y[trailed], x[trailed], angle[trailed], fwhm)
+    around[t] = patch_beside(difference.score, y[t], x[t], angle[t], fwhm)
     patch = (around > PATCH) & ((size - around < threshold) | (around > WIDE_SHARE * size))
-    patch |= trailed & (around > np.maximum(PATCH, 0.1 * size))
-    flank, error = flanks(difference.score, *middle, angle, length, fwhm)
-    patch |= trailed & (flank > FLANK * error)
-    near = length / 2 + 1.5 * fwhm
-    ends = (
-        along(difference.score, *middle, angle, near, near + 2 * fwhm) * np.sign(difference.score[y, x])[:, None]
-    )
+    patch[t] |= (around[t] > np.maximum(PATCH, 0.1 * size[t])) | _touched(stars, *lines, fwhm)
+    flank, error = flanks(difference.score, *lines[0], angle[t], length[t], fwhm)
+    patch[t] |= flank > FLANK * error
+    near = length[t] / 2 + 1.5 * fwhm
+    ends = along(difference.score, *lines[0], angle[t], near, near + 2 * fwhm)
+    ends *= np.sign(difference.score[y[t], x[t]])[:, None]
     ends = np.where(ends == 0, ends[:, ::-1], ends)  # of a trail that leaves the image there is one end to look at
-    line = np.where(trailed, ends.min(1) > np.maximum(BEYOND[0], BEYOND[1] * size), line)
+    line[t] = ends.min(1) > np.maximum(BEYOND[0], BEYOND[1] * size[t])
     place = np.where(trailed, middle[0], y), np.where(trailed, middle[1], x)
-    patch |= trailed & _touched(stars, middle, length, angle, fwhm)
     scatter = scatter_round(difference.score, *place, np.where(trailed, angle, 0), length, fwhm)
     patch |= (scatter > RESTLESS) & (size < threshold * scatter)
     ray = _on_rays(difference, stars, place, size, length, angle, threshold)

@@ -123,6 +123,16 @@ def test_flags_are_read_and_written(plane):
     np.testing.assert_array_equal(~np.asarray(there), ~flags)
 
 
+def test_the_numbers_of_flags_are_those_after_a_change():
+    launcher, flags = Counting(), np.zeros(SHAPE, bool)
+    there = Afar(Device(launcher), launcher.upload(flags[None], np.uint8), bool)
+    assert len(afar.numbers(there)) == 0
+    y, x = np.array([30, 0]), np.array([8, 7])
+    there[y, x] = flags[y, x] = True
+    np.testing.assert_array_equal(afar.numbers(there), afar.numbers(flags))
+    assert afar.numbers(there).tolist() == [7, 30 * SHAPE[1] + 8]
+
+
 def test_a_change_that_would_be_lost_is_refused(there):
     with pytest.raises(TypeError, match="is written to by"):
         there[0:3, 0:3] = 1

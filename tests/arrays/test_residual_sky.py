@@ -126,4 +126,6 @@ def test_sums_under_gaussian_weights_are_those_over_all_cells():
         distance = (np.arange(side) - np.arange(0, side, step)[:, None]) / 1.4
         weights.append([np.exp(-0.5 * distance**2) * distance**power for power in range(3)])
     expected = np.einsum("pry,yx,qcx->pqrc", weights[0], cells, weights[1])
-    np.testing.assert_allclose(made, expected, atol=1e-12)  # float64; what is left out is less than 1e-14
+    asked = np.add.outer(range(3), range(3)) < 3
+    # float64; what is left out is less than 1e-14
+    np.testing.assert_allclose(made[asked], expected[asked], atol=1e-12)

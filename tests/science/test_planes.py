@@ -1,4 +1,6 @@
-"""The residual sky of a difference, and the noise that it takes with it."""
+"""The residual sky of a difference, the noise that it takes with it, and the difference's mask."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,8 +9,9 @@ from scipy.ndimage import gaussian_filter
 from gpudiff.arrays.artefacts import rough_surface
 from gpudiff.arrays.residual_sky import cell_sums
 from gpudiff.arrays.tiles import tiles
+from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.model.plane import constant
-from gpudiff.science.planes import ResidualSky, raised, subtract_sky
+from gpudiff.science.planes import ResidualSky, mask_of, raised, subtract_sky
 
 SHAPE, WIDTH = (1024, 1024), 2.0
 
@@ -68,3 +71,23 @@ def test_sources_much_wider_than_a_cell_are_not_taken_for_sky():
         sky, _ = cells.smooth()
         left[fwhm] = 1 - (sky.cut(0, SHAPE[0], 0, SHAPE[1]) * light).sum() / (light**2).sum()
     assert left[20.0] > 0.85 > 0.75 > left[4.0]  # 0.91 and 0.66
+
+
+def masked(**planes):
+    """What of an exposure of 40 x 50 the mask is made of, one plane set at each number of a pixel."""
+    mask = np.zeros((40, 50), np.uint16)
+    for name, pixels in planes.items():
+        mask.reshape(-1)[pixels] |= bit(name)
+    return SimpleNamespace(mask=mask, shape=mask.shape, flaws=np.flatnonzero(mask & bit(*UNUSABLE)))
+
+
+def test_the_mask_says_why_there_is_no_value():
+    middle, filled, rim = 20 * 50 + 25, 20 * 50 + 30, 3
+    science, template = masked(NO_DATA=[middle, filled], CR=[7]), masked(SAT=[middle], INTRP=[900], CR=[901])
+    made = mask_of(science, template, np.array([rim, middle, 1020])).reshape(-1)
+    assert made[middle] == bit("NO_DATA", "SAT_TEMPLATE")
+    assert made[filled] == bit("INTRP")
+    assert made[rim] == bit("NO_DATA", "EDGE")
+    assert made[1020] == bit("NO_DATA", "SUSPECT")
+    assert (made[7], made[900], made[901]) == (bit("CR"), bit("INTRP"), 0)
+    assert np.count_nonzero(made) == 6
