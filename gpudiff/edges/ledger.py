@@ -313,10 +313,11 @@ class Ledger(LedgerReader):
         for what in frames:
             self._store_once("alert_schema", "json", what.schema_fingerprint, what.schema)
             self._store_once("provenance", "steps", what.alert_fingerprint, json.dumps(list(what.steps)))
+            places = what.appended.offsets, what.appended.lengths
+            if len(what.sources) or what.revision:  # a revision without alerts withdraws those before it
+                waiting.append((what.frame, what.revision, what.schema_fingerprint, what.file, *places, what.held))
             if not len(what.sources):
                 continue
-            places = what.appended.offsets, what.appended.lengths
-            waiting.append((what.frame, what.revision, what.schema_fingerprint, what.file, *places, what.held))
             before = grown.get(what.file, (0, 0))[1]
             grown[what.file] = what.appended.size, before + len(what.sources)
         self._wait(waiting)
