@@ -107,8 +107,19 @@ class Visits:
             self._timers.pop(visit, None)
 
     def failed(self, frame: FrameId, reason: str) -> None:
-        """A frame was given up: it is a dead letter.  Raises BadMessage when it is committed."""
-        self.ledger.move_detector(frame, "FAILED", self.clock(), reason)
+        """A frame was given up: it is a dead letter.  Raises BadMessage when it is committed.
+
+        The first frame of its visit begins that, as one that is committed does: a visit of which every frame is
+        refused is closed with their number.
+        """
+        now = self.clock()
+        with self.ledger.transaction():
+            self.ledger.move_detector(frame, "FAILED", now, reason)
+            first = self.ledger.state(frame.visit) in ("", "PLANNED", "ANNOUNCED", "PRIMED")
+            if first:
+                self.ledger.move_visit(frame.visit, "COLLECTING", now, "frame failed")
+        if first:
+            self.seen(frame, float("nan"))
         self.counts["failed"] += 1
 
     def late(self, frame: FrameId) -> bool:

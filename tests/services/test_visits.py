@@ -136,6 +136,17 @@ def test_a_failed_frame_ends_its_detector(night):
     assert (night.ledger.state(7), night.summaries()[0]["failed"]) == ("PUBLISHED", 1)
 
 
+@pytest.mark.parametrize("announced", [[], [4]])
+def test_a_visit_of_which_every_frame_is_refused_is_closed_with_their_number(night, announced):
+    if announced:
+        night.visits.announce(7, announced, END)
+    words = {"visit": 7, "snap": 0, "detector": 4, "reason": "NoTemplate"}
+    night.associator.control(encode_control("failed", **words))
+    night.later(50)
+    (summary,) = night.summaries()
+    assert (night.ledger.state(7), summary["ok"], summary["failed"]) == ("PUBLISHED", 0, 1)
+
+
 def test_a_visit_with_held_alerts_is_published_when_they_are_released_or_dropped(night):
     night.associator.breaker.largest = 1
     night.associator.take(a_batch(2))
