@@ -120,8 +120,8 @@ class Ledger(LedgerReader):
     def commit(self, *frames: Commit) -> None:
         """Store everything that frames change; several at once where no DIAObject is told of by two of them.
 
-        An earlier revision's DIASources stay, marked as withdrawn.  Raises BadMessage when a diaSourceId is
-        taken by another frame, or the visit is sealed; then nothing is changed.
+        An earlier revision's DIASources stay, marked as withdrawn; alerts of it that are held are dropped.  Raises
+        BadMessage when a diaSourceId is taken by another frame, or the visit is sealed; then nothing is changed.
         """
         with self.transaction():
             for what in frames:
@@ -277,6 +277,7 @@ class Ledger(LedgerReader):
             self._db.run(f"UPDATE dia_source SET withdrawn_at = ? WHERE {SPAN} AND {LIVE}", (now, *span(frame)))
             for table in ("batch", "dia_forced_source"):
                 self._db.run(f"UPDATE {table} SET withdrawn_at = ? WHERE {FRAME} AND {LIVE}", (now, *key(frame)))
+            self._db.run(f"UPDATE outbox SET held = ? WHERE {FRAME} AND held != ''", (DROPPED, *key(frame)))
         if len(what.withdrawn):
             ids = json.dumps(list(what.withdrawn))
             self._db.run(f"UPDATE dia_object SET withdrawn_at = ? WHERE diaObjectId {IDS}", (what.now, ids))

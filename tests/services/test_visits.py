@@ -158,6 +158,15 @@ def test_a_visit_with_held_alerts_is_published_when_they_are_released_or_dropped
     assert night.ledger.state(7) == "PUBLISHED"
 
 
+def test_held_alerts_are_dropped_when_a_new_revision_withdraws_them(night):
+    night.associator.breaker.largest = 1
+    night.associator.take(a_batch(2))
+    night.associator.take(a_batch(1, fingerprint="cd" * 16))
+    assert night.associator.control(encode_control("release", visit=7, drop=False)).alerts == 0
+    night.later(50)
+    assert night.ledger.state(7) == "PUBLISHED"
+
+
 def test_a_published_visit_is_sealed_at_the_end_of_the_night(night):
     night.associator.take(a_batch(2))
     night.later(50)
