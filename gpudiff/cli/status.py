@@ -103,6 +103,8 @@ def _lines(found: "Standing") -> Any:
         told.append(
             ("filter off", f"[yellow]{escape(one['name'])} of {escape(one['owner'])}: {escape(one['reason'])}[/]")
         )
+    if found.filters_wrong:
+        told.append(("filters", f"[yellow]the old ones stay: {escape(found.filters_wrong)}[/]"))
     for row in [*told, *_hour(found.hour)]:
         grid.add_row(*row)
     return grid

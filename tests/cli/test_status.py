@@ -34,10 +34,11 @@ def test_once_prints_visits_programs_and_dead_letters(tmp_path, capsys):
 def test_a_filter_that_is_switched_off_is_shown_with_its_owner_and_reason(tmp_path, capsys):
     a_service(tmp_path)
     told = {"a": {"owner": "a@b.c", "off": "took more than 50 ms"}, "b": {"owner": "b@b.c", "off": ""}}
-    (tmp_path / "broker.json").write_text(json.dumps({"filters": told}))
+    (tmp_path / "broker.json").write_text(json.dumps({"filters": told, "problem": "f.toml: no owner"}))
     assert main(["status", str(tmp_path), "--once"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "filter off a of a@b.c: took more than 50 ms" in said
+    assert "filters the old ones stay: f.toml: no owner" in said
     assert "b@b.c" not in said.replace("a@b.c", "")
     assert main(["status", str(tmp_path), "--json"]) == 0
     assert [one["name"] for one in json.loads(capsys.readouterr().out)["filters_off"]] == ["a"]
