@@ -145,6 +145,7 @@ def test_a_visit_of_which_every_frame_is_refused_is_closed_with_their_number(nig
     night.later(50)
     (summary,) = night.summaries()
     assert (night.ledger.state(7), summary["ok"], summary["failed"]) == ("PUBLISHED", 0, 1)
+    assert (night.visits.counts["published"], night.visits.counts["in_time"]) == (1, 0)
 
 
 def test_a_visit_with_held_alerts_is_published_when_they_are_released_or_dropped(night):
