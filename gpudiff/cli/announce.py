@@ -10,7 +10,8 @@ Announce visits to a running service, so that their templates are ready before t
   gpudiff announce visits.jsonl
   gpudiff announce night.csv --horizon night --to tcp://camera-hall:5570
 
-A file has one JSON message a line (WIRE.md says which keys), or is the CSV of a scheduler's simulated night.
+A file has one JSON message a line (WIRE.md says which keys), or is the CSV of a simulated night: of Rubin's
+scheduler, or the pointings.csv of `gpudiff simulate`.
 Exit status 0 when every visit was answered, 3 when one was refused, 1 when the service did not answer.
 """
 

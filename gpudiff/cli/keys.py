@@ -18,7 +18,8 @@ and on the camera's:
 
 A broker that subscribes to alerts beyond the machine is let in by `gpudiff keys allow broker.key --for alerts`.
 
-A key is taken back by removing its file under keys/allowed; that and `allow` need no new start.
+A key is taken back by removing its file under keys/allowed; that and `allow` need no new start (a connection that
+is open stays until it ends).
 """
 FOR = "what it may send, or hear: frames (default), detections of a differencer, alerts of a ZeroMQ sink"
 

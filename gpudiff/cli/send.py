@@ -44,16 +44,19 @@ def run(arguments: argparse.Namespace) -> int:
     configuration = load(arguments.config)
     endpoint = arguments.to or configuration.service.frames
     tally, start = Tally(), time.monotonic()
-    with (
-        FrameClient(endpoint, name="gpudiff send", timeout_s=arguments.timeout, keys=arguments.key) as client,
-        bars("sending") as (move,),
-    ):
-        for receipt in client.send_many(readable(arguments, configuration, tally)):
-            tally.add(receipt)
-            move(tally.total, len(arguments.frames))
-    if ": " in client.way:
-        print(f"pixels went over the {client.way}")
-    print(tally.summary(time.monotonic() - start))
+    try:
+        with (
+            FrameClient(endpoint, name="gpudiff send", timeout_s=arguments.timeout, keys=arguments.key) as client,
+            bars("sending") as (move,),
+        ):
+            for receipt in client.send_many(readable(arguments, configuration, tally)):
+                tally.add(receipt)
+                move(tally.total, len(arguments.frames))
+        if ": " in client.way:
+            print(f"pixels went over the {client.way}")
+    finally:
+        if tally.total:
+            print(tally.summary(time.monotonic() - start, len(arguments.frames)))
     return 3 if tally.bad else 0
 
 
@@ -85,12 +88,13 @@ class Tally:
         self.unreadable += 1
         print(f"not sent: {type(error).__name__}: {error}")
 
-    def summary(self, seconds: float) -> str:
-        """One line."""
+    def summary(self, seconds: float, given: int) -> str:
+        """One line.  given : how many frames there were to send"""
         done = [receipt for receipt in self.receipts if receipt.status == "done"]
         duplicates = sum(receipt.status == "duplicate" for receipt in self.receipts)
         sources, alerts = (sum(getattr(one, key) or 0 for one in done) for key in ("sources", "alerts"))
-        text = f"{self.total} frames in {seconds:.1f} s: {len(done)} done, {duplicates} duplicate, "
+        frames = f"{self.total} frames" if self.total == given else f"{self.total} of {given} frames"
+        text = f"{frames} in {seconds:.1f} s: {len(done)} done, {duplicates} duplicate, "
         text += f"{self.bad} refused; {sources} sources, {alerts} alerts"
         waits = sorted(receipt.latency_s for receipt in done if receipt.latency_s is not None)
         if waits:

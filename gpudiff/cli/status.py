@@ -95,15 +95,28 @@ def _lines(found: "Standing") -> Any:
     for name, said in (("differencer", found.differencer), ("associator", found.associator)):
         if left := said.get("load", {}).get("left_out"):
             told.append(("left out", f"[yellow]{', '.join(left)} (under load, {name})[/]"))
+    if shut := _not_let_in(found):
+        told.append(("not let in", f"[yellow]{escape(', '.join(shut))}[/]"))
     if found.held:
         told.append(("held", f"[yellow]{found.held} alerts of suspect frames wait for `gpudiff ledger`[/]"))
     for one in found.filters_off:
         told.append(
             ("filter off", f"[yellow]{escape(one['name'])} of {escape(one['owner'])}: {escape(one['reason'])}[/]")
         )
+    if found.filters_wrong:
+        told.append(("filters", f"[yellow]the old ones stay: {escape(found.filters_wrong)}[/]"))
     for row in [*told, *_hour(found.hour)]:
         grid.add_row(*row)
     return grid
+
+
+def _not_let_in(found: "Standing") -> list[str]:
+    """Connections that were refused for their keys, by what they wanted and why."""
+    refused = {f"frames: {why}": count for why, count in found.differencer.get("refused", {}).items()}
+    for name, count in found.associator.get("counts", {}).items():
+        if name.startswith("refused "):
+            refused[name.removeprefix("refused ")] = count
+    return [f"{count} {name}" for name, count in refused.items()]
 
 
 def _programs(found: "Standing") -> Iterator[tuple[str, str]]:

@@ -239,12 +239,10 @@ class FrameClient(Sender):
         """Send again what is due; raise NeighbourLost when the service has been silent for too long."""
         now = time.monotonic()
         if now - self._heard >= self.timeout_s:
-            count = len(self._waiting)
+            left = f"{len(self._waiting)} frames have no final receipt" if self.credit else "nothing was sent"
             self._waiting.clear()
-            raise NeighbourLost(
-                f"{self.endpoint}: expected an answer within {self.timeout_s:g} s, heard nothing; "
-                f"{count} frames have no final receipt{self._why()}"
-            )
+            silence = f"expected an answer within {self.timeout_s:g} s, heard nothing"
+            raise NeighbourLost(f"{self.endpoint}: {silence}; {left}{self._why()}")
         if self._waiting and now - self._moved >= self.patience_s:
             count = len(self._waiting)
             self._waiting.clear()

@@ -37,7 +37,8 @@ class DeadLetters:
 
     NAME.gdf   the parts after the magic and the header, one after the other: the planes' raw bytes
     NAME.json  error, reason, time (UTC), header (the message's own, as JSON, or as text where it is none),
-               sizes (of every part of the message), file (NAME.gdf); written last, so it never stands alone
+               magic (the first part), sizes (of every part of the message), file (NAME.gdf); written last, so it
+               never stands alone
 
     NAME is visit-snap-detector-ERROR, or unknown-CHECKSUM-ERROR for a message without identity: the same
     letter sent again replaces the first and takes no new room.
@@ -96,7 +97,8 @@ def read(path: Path) -> DeadLetter:
         planes = path.with_suffix(".gdf").read_bytes()
         header = letter["header"]
         text = header if isinstance(header, str) else json.dumps(header)
-        parts, start = [FRAMES, text.encode("utf-8", "surrogateescape")], 0
+        magic = letter.get("magic", FRAMES.decode()).encode("latin-1")
+        parts, start = [magic, text.encode("utf-8", "surrogateescape")], 0
         for size in letter["sizes"][2:]:
             parts.append(planes[start : start + size])
             start += size

@@ -65,7 +65,7 @@ def read(path: Path) -> Pair:
         text = path.read_bytes()[:MAX_BYTES].decode("latin-1")
         mode = path.stat().st_mode
     except OSError as error:
-        raise BadConfiguration(f"{path}: expected a key file: {error.strerror}") from None
+        raise BadConfiguration(f"{path}: expected a key file (gpudiff keys): {error.strerror}") from None
     found = {half: re.search(rf"^\s*{half}-key\s*=\s*{Z85}", text, re.MULTILINE) for half in ("public", "secret")}
     public, secret = found["public"], found["secret"]
     if public is None:

@@ -120,8 +120,8 @@ class Ledger(LedgerReader):
     def commit(self, *frames: Commit) -> None:
         """Store everything that frames change; several at once where no DIAObject is told of by two of them.
 
-        An earlier revision's DIASources stay, marked as withdrawn.  Raises BadMessage when a diaSourceId is
-        taken by another frame, or the visit is sealed; then nothing is changed.
+        An earlier revision's DIASources stay, marked as withdrawn; alerts of it that are held are dropped.  Raises
+        BadMessage when a diaSourceId is taken by another frame, or the visit is sealed; then nothing is changed.
         """
         with self.transaction():
             for what in frames:
@@ -277,6 +277,7 @@ class Ledger(LedgerReader):
             self._db.run(f"UPDATE dia_source SET withdrawn_at = ? WHERE {SPAN} AND {LIVE}", (now, *span(frame)))
             for table in ("batch", "dia_forced_source"):
                 self._db.run(f"UPDATE {table} SET withdrawn_at = ? WHERE {FRAME} AND {LIVE}", (now, *key(frame)))
+            self._db.run(f"UPDATE outbox SET held = ? WHERE {FRAME} AND held != ''", (DROPPED, *key(frame)))
         if len(what.withdrawn):
             ids = json.dumps(list(what.withdrawn))
             self._db.run(f"UPDATE dia_object SET withdrawn_at = ? WHERE diaObjectId {IDS}", (what.now, ids))
@@ -313,10 +314,11 @@ class Ledger(LedgerReader):
         for what in frames:
             self._store_once("alert_schema", "json", what.schema_fingerprint, what.schema)
             self._store_once("provenance", "steps", what.alert_fingerprint, json.dumps(list(what.steps)))
+            places = what.appended.offsets, what.appended.lengths
+            if len(what.sources) or what.revision:  # a revision without alerts withdraws those before it
+                waiting.append((what.frame, what.revision, what.schema_fingerprint, what.file, *places, what.held))
             if not len(what.sources):
                 continue
-            places = what.appended.offsets, what.appended.lengths
-            waiting.append((what.frame, what.revision, what.schema_fingerprint, what.file, *places, what.held))
             before = grown.get(what.file, (0, 0))[1]
             grown[what.file] = what.appended.size, before + len(what.sources)
         self._wait(waiting)

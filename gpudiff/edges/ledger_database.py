@@ -86,7 +86,7 @@ class Sqlite:
     def __init__(self, path: Path, write: bool):
         self.name = str(path)
         if not write and not path.is_file():
-            raise StoreFailed(f"{path}: expected a ledger, there is none")
+            raise StoreFailed(f"{path}: expected a ledger, there is none (is it in PostgreSQL? --config)")
         with self._failing():
             self.connection = sqlite3.connect(path, BUSY_S, isolation_level=None, check_same_thread=False)
             if write:

@@ -21,6 +21,9 @@ MAX_BYTES = 1 << 16
 ICRS, SKY = (2, "ICRS"), (2, "SKY")
 """The coordinate and the rotation system that are understood: Rubin's numbers, and their names."""
 REQUIRED = ("visit", "revision", "horizon", "position", "coordinateSystem", "rotationSystem", "cameraAngle")
+SCHEDULER = ("observationId", "observationStartMJD", "visitTime", "filter", "fieldRA", "fieldDec", "rotSkyPos")
+POINTINGS = ("visit", "mjd_start_tai", "exposure_s", "band", "ra", "dec", "rotation_deg")
+"""Columns of a night's CSV: visit, start (MJD TAI), seconds, band, and the boresight, degrees."""
 
 
 class Message(msgspec.Struct):
@@ -99,10 +102,10 @@ def from_json(text: bytes) -> NextVisit:
 
 
 def read_visits(path: str | Path, revision: int = 1, horizon: str = "night") -> Iterator[NextVisit]:
-    """The visits in a file: JSON lines of messages, or the CSV of a scheduler's simulated night.
+    """The visits in a file: JSON lines of messages, or the CSV of a simulated night.
 
-    A CSV (suffix .csv) has the columns observationId, observationStartMJD, fieldRA, fieldDec, rotSkyPos,
-    filter, visitTime, under the names of Rubin's simulations; its visits get the revision and horizon given.
+    A CSV (suffix .csv) has the columns of Rubin's simulations (SCHEDULER), or those of `gpudiff simulate`
+    (POINTINGS); its visits get the revision and horizon given.
     Raises UnreadableFile, and what `decode` raises with the file and line named.
     """
     try:
@@ -127,16 +130,18 @@ def _from_line(where: str, words: str) -> NextVisit:
 
 def _from_row(where: str, row: dict[str, str], revision: int, horizon: str) -> NextVisit:
     try:
+        visit, start, duration, band, *place = (row[name] for name in (POINTINGS if "visit" in row else SCHEDULER))
+        ra, dec, rotation = map(float, place)
         return NextVisit(
-            visit=int(row["observationId"]),
+            visit=int(visit),
             revision=revision,
             horizon=horizon,
-            ra=float(row["fieldRA"]),
-            dec=float(row["fieldDec"]),
-            rotation_deg=float(row["rotSkyPos"]),
-            start_tai=float(row["observationStartMJD"]),
-            band=row["filter"],
-            duration_s=float(row["visitTime"]),
+            ra=ra,
+            dec=dec,
+            rotation_deg=rotation,
+            start_tai=float(start),
+            band=band,
+            duration_s=float(duration),
         )
     except KeyError as error:
         raise InputRejected(f"{where}: expected a column {error}") from None

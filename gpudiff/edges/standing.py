@@ -39,7 +39,8 @@ class Standing:
     held : alerts that wait for a rule (gpudiff ledger)
     hour : the last one: visits, frames, alerts committed, and the latency of those that are published
     visits : the last ones, as LedgerReader.visits says, with their `states` (detectors by state) and `latency`
-    filters_off : of each filter that is switched off its name, owner and reason
+    filters_off : of each filter that is switched off its name, owner and reason; filters_wrong : what the filters'
+        file has wrong, so that the old ones stay, '' for nothing
     errors : the last dead letters' file name, error and reason; dead_letters : how many there are
     trouble : why the ledger could not be read, '' when it could
     """
@@ -51,6 +52,7 @@ class Standing:
     hour: dict[str, Any] = field(default_factory=dict)
     visits: list[dict[str, Any]] = field(default_factory=list)
     filters_off: list[dict[str, str]] = field(default_factory=list)
+    filters_wrong: str = ""
     dead_letters: int = 0
     errors: list[dict[str, str]] = field(default_factory=list)
     trouble: str = ""
@@ -65,12 +67,14 @@ def standing(directory: Path, store: str = "sqlite", clock: Callable[[], float] 
         raise StoreFailed(f"{directory}: expected the directory of a service")
     associator = _written(directory / "associator.json")
     ledger, trouble = _ledger(directory / "ledger.sqlite" if store == "sqlite" else store, associator, clock())
+    broker = _written(directory / "broker.json")
     letters = sorted((directory / "dead").glob("*.json"), key=_age)
     return Standing(
         differencer=_written(directory / "status.json"),
         associator=associator,
         **ledger,
-        filters_off=_filters_off(directory / "broker.json"),
+        filters_off=_filters_off(broker),
+        filters_wrong=broker.get("problem", ""),
         dead_letters=len(letters),
         errors=[letter for path in letters[-ERRORS:] if (letter := _letter(path))],
         trouble=trouble,
@@ -134,8 +138,8 @@ def _written(file: Path) -> dict[str, Any]:
     return said | {"running": said.get("state") != "stopped" and _lives(said.get("pid", 0))}
 
 
-def _filters_off(file: Path) -> list[dict[str, str]]:
-    said = _written(file).get("filters", {})
+def _filters_off(broker: dict[str, Any]) -> list[dict[str, str]]:
+    said = broker.get("filters", {})
     return [
         {"name": name, "owner": one["owner"], "reason": one["off"]} for name, one in said.items() if one["off"]
     ]

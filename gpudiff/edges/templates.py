@@ -9,7 +9,7 @@ import numpy as np
 from gpudiff.edges.fits import read_frame
 from gpudiff.edges.template_index import Entry, TemplateIndex
 from gpudiff.model.config import Instrument
-from gpudiff.model.errors import NoTemplate
+from gpudiff.model.errors import BadWcs, NoTemplate
 from gpudiff.model.footprint import Footprint
 from gpudiff.model.frame import Frame
 from gpudiff.model.sky import Sky, angles, unit_vectors
@@ -115,9 +115,13 @@ class TemplateStore:
 
 
 def footprint_of(frame: Frame) -> Footprint:
-    """What a template for the frame must cover."""
+    """What a template for the frame must cover; raises BadWcs."""
     observation, shape = frame.observation, (int(frame.image.shape[0]), int(frame.image.shape[1]))
-    return Footprint.of(Sky(frame.wcs), shape, observation.band, observation.frame.detector)
+    try:
+        sky = Sky(frame.wcs)
+    except BadWcs as error:
+        raise BadWcs(f"{frame.name}: {error}") from None
+    return Footprint.of(sky, shape, observation.band, observation.frame.detector)
 
 
 def covered(wanted: Footprint, entry: Entry) -> float:

@@ -32,7 +32,7 @@ def psf_of(exposure: Exposure, stars: Stars, which: str) -> PsfModel:
 
 
 def given(psf: np.ndarray, shape: tuple[int, int], name: str) -> PsfModel:
-    """A PSF model through given PSFs: (K, K), or (n n, K, K) on an n x n grid over the frame, rows outer.
+    """A PSF model through given PSFs: (K, K), or (n*n, K, K) on an n x n grid over the frame, rows outer.
 
     Cut to 81 x 81 when larger.  Raises BadPsf.
     """
@@ -40,7 +40,7 @@ def given(psf: np.ndarray, shape: tuple[int, int], name: str) -> PsfModel:
     side = round(len(stack) ** 0.5)
     odd = stack.ndim == 3 and stack.shape[1] == stack.shape[2] and stack.shape[1] % 2 == 1
     if not odd or side * side != len(stack) or stack.shape[1] < 3 or side == 0:
-        raise BadPsf(f"{name}: expected a PSF of (K, K) or (n n, K, K), K odd, 3 or more; got {psf.shape}")
+        raise BadPsf(f"{name}: expected a PSF of (K, K) or (n*n, K, K), K odd, 3 or more; got {psf.shape}")
     beyond = max(stack.shape[1] // 2 - LARGEST, 0)
     stack = stack[:, beyond : stack.shape[1] - beyond, beyond : stack.shape[2] - beyond]
     if not np.isfinite(stack).all() or (stack.sum((1, 2)) <= 0).any():

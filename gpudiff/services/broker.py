@@ -102,10 +102,13 @@ class Broker:
         return Delivery(len(batch))
 
     def tell(self, subject: str, said: Mapping[str, Any]) -> None:
-        """Tell the readers of every filter's sink."""
+        """Tell the readers of every filter's sink; one that does not take it now misses it: `lost`."""
         for one in self.running.values():
             if one.sink is not None:
-                one.sink.tell(subject, said)
+                try:
+                    one.sink.tell(subject, said)
+                except GpudiffError:
+                    one.counts["lost"] += 1
 
     def close(self) -> None:
         """Offer once more what waits, close the filters' sinks, count what is lost."""

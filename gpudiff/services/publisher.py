@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from gpudiff.edges.ledger import Delivered
 from gpudiff.edges.ledger_reader import LedgerReader, Pending
 from gpudiff.edges.sinks import refusals
 from gpudiff.model.clock import tai_now
-from gpudiff.model.errors import GpudiffError, NeighbourLost, StoreFailed
+from gpudiff.model.errors import BadMessage, GpudiffError, NeighbourLost, StoreFailed
 from gpudiff.model.outgoing import OUTGOING, PUBLISHED, Delivery, OutgoingBatch, Sink
 from gpudiff.model.tables import Table
 
@@ -109,6 +110,7 @@ class Follower:
         while not self.stopping.is_set():
             try:
                 batch = outgoing(reader, self.folder, one, self.memory)
+                self._withdraw(one)
                 self._note(one, batch, self.sink.publish(batch))
                 return True
             except (NeighbourLost, StoreFailed) as error:  # not the alerts' fault: they are offered again
@@ -122,6 +124,12 @@ class Follower:
             self.stopping.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
         return False
+
+    def _withdraw(self, one: Pending) -> None:
+        """Tell the readers that a revision takes the place of those before it, also where it has no alerts."""
+        if one.revision:
+            with suppress(BadMessage):  # they do not want to know
+                self.sink.tell("withdrawn", asdict(one.frame) | {"revision": one.revision})
 
     def _failed(self, error: Exception) -> None:
         self.errors += 1

@@ -62,10 +62,12 @@ class Program:
             # on SIGTERM a differencer waits for its associator, which ends too, and bars the port to a new start
             preexec_fn=ending_with_its_parent(signal.SIGKILL),
         )
-        line = self._first_line().strip()
-        words = line.split()
+        line = self._first_line()
+        words = line.split() if line else []
         if words[:2] != ["ready:", self.kind] or len(words) < 3:
-            said = f'it said "{line}"' if line else f"it ended first, or said nothing for {START_S:.0f} s"
+            said = f'it said "{line}"' if line else "it ended first"
+            if line is None:
+                said = f"it said nothing for {START_S:.0f} s"
             raise self.failure(f"expected `ready: {self.kind} ENDPOINT`, {said}", self.end())
         self.endpoint = words[2]
 
@@ -103,11 +105,11 @@ class Program:
         self.output.close()
         return status
 
-    def _first_line(self) -> str:
-        """What it says first, '' when it ends or is silent for START_S."""
+    def _first_line(self) -> str | None:
+        """What it says first, '' when it ends before, None when it is silent for START_S."""
         with selectors.DefaultSelector() as selector:
             selector.register(self.output, selectors.EVENT_READ)
-            return self.output.readline().decode() if selector.select(START_S) else ""
+            return self.output.readline().decode().strip() if selector.select(START_S) else None
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,8 @@ class Visits:
     ):
         """Visits that an earlier run left open get their full time again.
 
-        `counts` : detectors missing and failed, visits closed and published, and in_time: published ones of whose
-        alerts IN_TIME, at the least, had left within IN_TIME_S
+        `counts` : detectors missing and failed, visits closed and published, and in_time: published ones with a
+        committed frame, of whose alerts IN_TIME, at the least, had left within IN_TIME_S
         """
         self.ledger, self.path, self.settings = ledger, directory / "visits.jsonl", settings
         self.clock, self.monotonic = clock, monotonic
@@ -107,8 +107,19 @@ class Visits:
             self._timers.pop(visit, None)
 
     def failed(self, frame: FrameId, reason: str) -> None:
-        """A frame was given up: it is a dead letter.  Raises BadMessage when it is committed."""
-        self.ledger.move_detector(frame, "FAILED", self.clock(), reason)
+        """A frame was given up: it is a dead letter.  Raises BadMessage when it is committed.
+
+        The first frame of its visit begins that, as one that is committed does: a visit of which every frame is
+        refused is closed with their number.
+        """
+        now = self.clock()
+        with self.ledger.transaction():
+            self.ledger.move_detector(frame, "FAILED", now, reason)
+            first = self.ledger.state(frame.visit) in ("", "PLANNED", "ANNOUNCED", "PRIMED")
+            if first:
+                self.ledger.move_visit(frame.visit, "COLLECTING", now, "frame failed")
+        if first:
+            self.seen(frame, float("nan"))
         self.counts["failed"] += 1
 
     def late(self, frame: FrameId) -> bool:
@@ -148,8 +159,10 @@ class Visits:
         if state == "CLOSED" and not self.ledger.waiting(visit):
             self.ledger.move_visit(visit, "PUBLISHED", self.clock(), "outbox is empty")
             seconds = self.ledger.latencies(visit)
+            some = "COMMITTED" in self.ledger.detectors(visit).values()
+            early = np.count_nonzero(seconds <= IN_TIME_S) >= IN_TIME * len(seconds)
             self.counts["published"] += 1
-            self.counts["in_time"] += bool(np.count_nonzero(seconds <= IN_TIME_S) >= IN_TIME * len(seconds))
+            self.counts["in_time"] += bool(some and early)
             state = "PUBLISHED"
         timer.resting = state == "PUBLISHED" and timer.missing_at == float("inf")
         if state == "PUBLISHED" and now >= timer.seal_at:

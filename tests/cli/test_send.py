@@ -4,7 +4,11 @@ import pytest
 from serving import SmallAssociator, a_frame, serving
 
 from gpudiff.__main__ import main
+from gpudiff.edges import client
+from gpudiff.edges.client_double import FrameClientDouble
 from gpudiff.edges.fits import write_frame
+from gpudiff.model.errors import NeighbourLost
+from gpudiff.model.frame import FrameId
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,15 @@ def test_a_rejected_frame_gives_status_3_and_a_line(send, tmp_path, capsys):
     write_frame(tmp_path / "4.fits", a_frame(4, fill=float("nan")))
     assert send(tmp_path / "4.fits") == 3
     assert "4/0/4: rejected: NoUsablePixels: " in capsys.readouterr().out
+
+
+def test_what_is_done_is_said_also_when_the_service_is_lost(tmp_path, capsys, monkeypatch):
+    for visit in (1, 2):
+        write_frame(tmp_path / f"{visit}.fits", a_frame(visit))
+    double = FrameClientDouble({FrameId(2, 0, 4): [NeighbourLost("gone")]})
+    monkeypatch.setattr(client, "FrameClient", lambda *_, **__: double)
+    assert main(["send", *map(str, sorted(tmp_path.glob("*.fits")))]) == 1
+    assert "1 of 2 frames in" in capsys.readouterr().out
 
 
 def test_a_file_that_is_no_frame_gives_status_3_and_the_others_are_sent(send, tmp_path, capsys):

@@ -34,10 +34,11 @@ def test_once_prints_visits_programs_and_dead_letters(tmp_path, capsys):
 def test_a_filter_that_is_switched_off_is_shown_with_its_owner_and_reason(tmp_path, capsys):
     a_service(tmp_path)
     told = {"a": {"owner": "a@b.c", "off": "took more than 50 ms"}, "b": {"owner": "b@b.c", "off": ""}}
-    (tmp_path / "broker.json").write_text(json.dumps({"filters": told}))
+    (tmp_path / "broker.json").write_text(json.dumps({"filters": told, "problem": "f.toml: no owner"}))
     assert main(["status", str(tmp_path), "--once"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "filter off a of a@b.c: took more than 50 ms" in said
+    assert "filters the old ones stay: f.toml: no owner" in said
     assert "b@b.c" not in said.replace("a@b.c", "")
     assert main(["status", str(tmp_path), "--json"]) == 0
     assert [one["name"] for one in json.loads(capsys.readouterr().out)["filters_off"]] == ["a"]
@@ -53,9 +54,11 @@ BUSY = {
         "away": 5,
         "put_off": 7,
         "forced_dropped": 1,
+        "refused": {"unknown key": 2, "no key": 32},
         "load": {"left_out": ["forced photometry"]},
     }
     | {"associators": {f"tcp://10.0.0.{n}:5571": {"connected": n == 3, "refused": ""} for n in (3, 4)}},
+    "associator": {"state": "ready", "running": True, "pid": 7, "counts": {"refused alerts: no key": 5}},
     "sinks": [
         {"name": "kafka://10.0.0.9:9092/alerts", "frames": 345, "alerts": 18_234, "wait_s": 71.2}
         | {"delivered": 1_234_567, "refused": 163, "errors": 14, "trouble": "NeighbourLost: [Errno 111] refused"}
@@ -86,6 +89,7 @@ def test_a_busy_night_fits_the_terminal(width, tmp_path):
         "5 frames wait for an associator",
         "left out     forced photometry",
         "7001 alerts of suspect frames",
+        "not let in   2 frames: unknown key, 32 frames: no key, 5 alerts: no key",
         "visits 92  frames 17388  alerts 920000",
         "median 1.2 s  p98 2.0 s  max 13.3 s",
         "345        18234   71.2    1234567      163      14",
@@ -128,7 +132,7 @@ def test_an_associator_elsewhere_that_is_away_is_told(tmp_path, capsys):
     assert "away  tcp://10.0.0.4:5571" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("height", "visits"), [(20, 1), (29, 6), (60, 8)])
+@pytest.mark.parametrize(("height", "visits"), [(20, 1), (30, 6), (60, 8)])
 def test_the_live_view_shows_as_many_visits_as_fit(height, visits):
     latency = BUSY["visits"][0]["latency"] | {"count": 9}
     nights = [BUSY["visits"][0] | {"visit": 100 + n} for n in range(8)]

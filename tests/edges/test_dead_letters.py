@@ -31,6 +31,13 @@ def test_a_header_that_is_no_json_is_kept_as_it_came(letters):
     assert letter.parts == [b"GDF1", b"\xff{ no", b"12"]
 
 
+def test_a_message_of_another_protocol_is_not_sent_again_as_one_of_this(letters):
+    letter = read(letters.bury([b"GDF0", *wire.encode(a_frame())[1:]], BadMessage("magic"), "1-0-4"))
+    assert letter.parts[0] == b"GDF0"
+    with pytest.raises(BadMessage, match="GDF0"):
+        wire.decode(letter.parts, 1 << 20)
+
+
 def test_the_same_letter_takes_room_once(letters):
     for _ in range(3):
         letters.bury([b"GDF1", b"{", b"12"], BadMessage("no JSON"))

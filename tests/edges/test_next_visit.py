@@ -132,10 +132,15 @@ def test_a_bad_line_is_named(tmp_path):
         list(read_visits(tmp_path / "visits.jsonl"))
 
 
-def test_a_scheduler_s_night_is_read(tmp_path):
-    text = "observationId,observationStartMJD,visitTime,filter,fieldRA,fieldDec,rotSkyPos\n"
-    text += "5,60483.9,34,z,196,-21,95\n"
-    (tmp_path / "night.csv").write_text(text)
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "observationId,observationStartMJD,visitTime,filter,fieldRA,fieldDec,rotSkyPos",
+        "visit,mjd_start_tai,exposure_s,band,ra,dec,rotation_deg",
+    ],
+)
+def test_a_simulated_night_is_read_a_schedulers_or_our_own(tmp_path, columns):
+    (tmp_path / "night.csv").write_text(f"{columns},more\n5,60483.9,34,z,196,-21,95,x\n")
     (visit,) = read_visits(tmp_path / "night.csv", revision=4, horizon="hour")
     assert visit == NextVisit(5, 4, "hour", 196.0, -21.0, 95.0, 60483.9, "z", 34.0)
 

@@ -8,8 +8,8 @@ from batches import WCS
 from small_templates import frame
 
 from gpudiff.edges.fits import write_frame
-from gpudiff.edges.templates import TemplateStore
-from gpudiff.model.errors import NoTemplate
+from gpudiff.edges.templates import TemplateStore, footprint_of
+from gpudiff.model.errors import BadWcs, NoTemplate
 from gpudiff.model.frame import Frame
 
 
@@ -170,3 +170,9 @@ def test_a_template_that_was_replaced_is_loaded_anew(tmp_path):
 def test_compressed_templates_are_read_into_memory(tmp_path, suffix):
     write_frame(tmp_path / f"a.{suffix}", frame())
     assert not isinstance(TemplateStore(tmp_path).find(frame()).image, np.memmap)
+
+
+def test_a_wcs_that_is_none_is_refused_by_the_frames_name():
+    odd = dataclasses.replace(frame(), name="frame 7/0/4", wcs={"CRVAL1": "x"})
+    with pytest.raises(BadWcs, match="frame 7/0/4: expected a FITS WCS, got CRVAL1"):
+        footprint_of(odd)

@@ -54,6 +54,16 @@ def test_a_filter_gets_the_alerts_it_asks_for(tmp_path):
     assert setup.sinks[0].batches[0].alerts == [batch.alerts[1], batch.alerts[3]]
 
 
+def test_a_word_goes_to_every_filters_readers_and_waits_for_none(tmp_path):
+    setup = Setup(tmp_path, bright="snr > 15", faint="snr < 15")
+    setup.broker.publish(an_outgoing(2))
+    setup.sinks[0].away = True
+    setup.broker.tell("withdrawn", {"visit": 7})
+    setup.broker.report()
+    assert [sink.words for sink in setup.sinks] == [[], [("withdrawn", {"visit": 7})]]
+    assert (setup.told("bright")["lost"], setup.told("faint")["lost"]) == (1, 0)
+
+
 def test_what_is_let_through_carries_the_filters_step(tmp_path):
     setup = Setup(tmp_path, bright="snr > 15")
     batch = an_outgoing(2)

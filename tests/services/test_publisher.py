@@ -102,6 +102,18 @@ def test_a_restarted_sink_goes_on_where_it_was(tmp_path):
     assert [len(first.ids), len(second.ids)] == [2, 3]
 
 
+def test_readers_are_told_of_each_revision_that_withdraws_another_even_without_alerts(tmp_path):
+    sink = Memory()
+    associator = start(tmp_path, sink)
+    for count, fingerprint in ((3, "ab" * 16), (2, "cd" * 16), (0, "ef" * 16)):
+        associator.take(a_batch(count, fingerprint=fingerprint))
+    until(lambda: published(associator))
+    associator.close()
+    frame = {"visit": 7, "snap": 0, "detector": 4}
+    assert sink.words == [("withdrawn", frame | {"revision": revision}) for revision in (1, 2)]
+    assert len(sink.ids) == 5
+
+
 def test_what_a_crash_left_in_the_outbox_is_published_at_the_next_start(tmp_path):
     associator = start(tmp_path, Unreachable())
     associator.take(a_batch(2))

@@ -17,6 +17,7 @@ from gpudiff.edges.client import FrameClient
 from gpudiff.edges.fits import write_frame
 from gpudiff.edges.transport import Dealer
 from gpudiff.model.errors import BadConfiguration, GpudiffError, InputRejected, MustStop, NeighbourLost
+from gpudiff.services import run
 from gpudiff.services.run import DEATHS, Options, Program, Supervisor, differencer_command
 
 
@@ -46,9 +47,15 @@ def test_a_child_that_says_something_else_is_quoted():
         program("print('hello there', flush=True)").start()
 
 
-def test_a_child_that_says_nothing_is_said_to_have_ended():
-    with pytest.raises(NeighbourLost, match="it ended first, or said nothing for 60 s, exit status 0"):
+def test_a_child_that_ends_without_a_word_is_said_to_have_ended():
+    with pytest.raises(NeighbourLost, match="it ended first, exit status 0"):
         program("").start()
+
+
+def test_a_child_that_lives_and_says_nothing_is_ended(monkeypatch):
+    monkeypatch.setattr(run, "START_S", 0.2)
+    with pytest.raises(NeighbourLost, match="it said nothing for 0 s, exit status -9"):
+        program("import time; time.sleep(60)").start()
 
 
 def test_a_child_may_die_now_and_then_but_not_again_and_again():

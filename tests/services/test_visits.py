@@ -136,6 +136,18 @@ def test_a_failed_frame_ends_its_detector(night):
     assert (night.ledger.state(7), night.summaries()[0]["failed"]) == ("PUBLISHED", 1)
 
 
+@pytest.mark.parametrize("announced", [[], [4]])
+def test_a_visit_of_which_every_frame_is_refused_is_closed_with_their_number(night, announced):
+    if announced:
+        night.visits.announce(7, announced, END)
+    words = {"visit": 7, "snap": 0, "detector": 4, "reason": "NoTemplate"}
+    night.associator.control(encode_control("failed", **words))
+    night.later(50)
+    (summary,) = night.summaries()
+    assert (night.ledger.state(7), summary["ok"], summary["failed"]) == ("PUBLISHED", 0, 1)
+    assert (night.visits.counts["published"], night.visits.counts["in_time"]) == (1, 0)
+
+
 def test_a_visit_with_held_alerts_is_published_when_they_are_released_or_dropped(night):
     night.associator.breaker.largest = 1
     night.associator.take(a_batch(2))
@@ -144,6 +156,15 @@ def test_a_visit_with_held_alerts_is_published_when_they_are_released_or_dropped
     said = encode_control("release", visit=7, detector=4, drop=True)
     assert night.associator.control(said).alerts == 1
     night.later(0)
+    assert night.ledger.state(7) == "PUBLISHED"
+
+
+def test_held_alerts_are_dropped_when_a_new_revision_withdraws_them(night):
+    night.associator.breaker.largest = 1
+    night.associator.take(a_batch(2))
+    night.associator.take(a_batch(1, fingerprint="cd" * 16))
+    assert night.associator.control(encode_control("release", visit=7, drop=False)).alerts == 0
+    night.later(50)
     assert night.ledger.state(7) == "PUBLISHED"
 
 
