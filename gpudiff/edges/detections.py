@@ -307,23 +307,23 @@ def _is_keyword(key: str) -> bool:
 
 def _decode_table(part: Any, schema: tuple[Column, ...], name: str) -> Table:
     try:
-        table = pa.ipc.open_stream(part).read_all()
-        table.validate(full=True)
+        (rows,) = pa.ipc.open_stream(part)
+        rows.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise BadMessage(f"{name}: not an Arrow stream: {error}") from None
-    columns = dict(zip(table.column_names, table.columns, strict=True))
+        raise BadMessage(f"{name}: not an Arrow stream of one batch: {error}") from None
+    columns = dict(zip(rows.schema.names, rows.columns, strict=True))
     missing = [c.name for c in schema if c.name not in columns]
     if missing:
         raise MissingKey(f"{name}: missing {', '.join(missing)}")
     return Table(schema, {c.name: _decode_column(columns[c.name], c, name) for c in schema})
 
 
-def _decode_column(values: pa.ChunkedArray, column: Column, name: str) -> np.ndarray:
+def _decode_column(values: pa.Array, column: Column, name: str) -> np.ndarray:
     expected = _arrow_type(column.dtype)
     if values.type != expected or values.null_count:
         found = f"{values.type} with {values.null_count} nulls"
         raise BadMessage(f"{name}: column {column.name}: expected {expected} without nulls, got {found}")
-    return values.to_numpy()
+    return values.to_numpy(zero_copy_only=False)
 
 
 @cache

@@ -27,7 +27,6 @@ HEADER = struct.Struct("<4s4xQQ16s")
 """Magic, sequence, bytes, xxh3_128 (canonical); then its xxh3_64, and zeros up to HEADER_BYTES."""
 CHECKSUM = struct.Struct("<Q")
 HEADER_BYTES = 64
-BLOCK = 1 << 20
 SEGMENT = re.compile(r"[A-Za-z0-9_-]{1,80}\.ring")
 FOLDER, TOKEN = "gpudiff-ring-", "token"
 
@@ -52,27 +51,11 @@ class Segments:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def verify(self, place: Place, size: int, checksum: str) -> None:
-        """Compare the pixels in a slot with their checksum, through a small buffer: a file that its writer cuts
-        short meanwhile does no harm.
-
-        Raises BadMessage for a place that no ring has, LostSegment for a segment or slot that is gone,
-        ChecksumMismatch.
-        """
-        descriptor = self._open(place, size)
-        try:
-            _check_slot(descriptor, place, size, checksum)
-            found, buffer = xxhash.xxh3_128(), memoryview(bytearray(min(size, BLOCK)))
-            start = place.offset + HEADER_BYTES
-            for at in range(0, size, BLOCK):
-                block = buffer[: min(BLOCK, size - at)]
-                found.update(block[: os.preadv(descriptor, [block], start + at)])
-        finally:
-            os.close(descriptor)
-        _compare(place, found.hexdigest(), checksum)
-
     def pixels(self, place: Place, size: int, checksum: str) -> memoryview:
-        """The pixels where they lie, read-only, checked as `verify` does; unmapped when nobody uses them."""
+        """The pixels where they lie, read-only; unmapped when nobody uses them.
+
+        Raises as `confirm` does, and ChecksumMismatch.
+        """
         descriptor = self._open(place, size)
         try:
             _check_slot(descriptor, place, size, checksum)
@@ -82,11 +65,17 @@ class Segments:
         finally:
             os.close(descriptor)
         part = memoryview(mapped)[page:]
-        _compare(place, xxhash.xxh3_128_hexdigest(part), checksum)
+        found = xxhash.xxh3_128_hexdigest(part)
+        if found != checksum.lower():
+            where = f"shm: {place.segment} at {place.offset}"
+            raise ChecksumMismatch(f"{where}: xxh3_128 is {found}, expected {checksum}")
         return part
 
     def confirm(self, place: Place, size: int, checksum: str) -> None:
-        """Raises LostSegment when the slot is no longer the one that was read."""
+        """Look at the slot's header, not at its pixels.
+
+        Raises BadMessage for a place that no ring has, LostSegment for a segment or slot that is gone.
+        """
         descriptor = self._open(place, size)
         try:
             _check_slot(descriptor, place, size, checksum)
@@ -119,11 +108,6 @@ def _check_slot(descriptor: int, place: Place, size: int, checksum: str) -> None
             f"shm: {place.segment} at {place.offset}: expected the slot of sequence {place.sequence} with {size} "
             "bytes and the message's checksum; it is half-written, or holds another frame by now"
         )
-
-
-def _compare(place: Place, found: str, expected: str) -> None:
-    if found != expected.lower():
-        raise ChecksumMismatch(f"shm: {place.segment} at {place.offset}: xxh3_128 is {found}, expected {expected}")
 
 
 class RingFolder:

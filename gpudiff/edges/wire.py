@@ -36,8 +36,8 @@ PSF_SIDE = 512
 class Envelope:
     """A frame message whose header, sizes and checksums are as they should be; its pixels are not yet judged.
 
-    planes : name -> (H, W) little-endian, read-only views of the message's parts, or of shared memory; those that
-        were only compared with their checksums (`check`) are left out
+    planes : name -> (H, W) little-endian, read-only views of the message's parts, or of shared memory; left out
+        by `check`
     """
 
     header: Header
@@ -123,18 +123,21 @@ def open_envelope(parts: Sequence[Part], max_frame_bytes: int, segments: Segment
 
 
 def check(parts: Sequence[Part], max_frame_bytes: int, segments: Segments | None) -> Envelope:
-    """The message, checked as `open_envelope` does, without its planes: nothing of shared memory is kept."""
+    """The message, checked as `open_envelope` does, without its planes.
+
+    Of those in shared memory only the slots are looked at: `open_envelope` sums their pixels where they are used.
+    """
     header, sent = _read_header(parts, max_frame_bytes, segments)
     for plane in header.planes:
-        if plane.shm is None or segments is None:
+        if plane.name in sent:
             _checked_part(header, plane, sent[plane.name])
-        else:
-            segments.verify(plane.shm, plane.bytes, plane.xxh3_128)
-    return Envelope(header, {})
+    envelope = Envelope(header, {})
+    confirm(envelope, segments)
+    return envelope
 
 
 def confirm(envelope: Envelope, segments: Segments | None) -> None:
-    """Raises LostSegment when a plane in shared memory is no longer what was read."""
+    """Raises LostSegment when a plane in shared memory is no longer what the message says."""
     for plane in envelope.header.planes:
         if plane.shm is not None and segments is not None:
             segments.confirm(plane.shm, plane.bytes, plane.xxh3_128)

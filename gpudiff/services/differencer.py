@@ -305,9 +305,11 @@ class Differencer:
             self.associators.gave_up(held.associator)
             held.tries -= 1
             self.intake.again(held)
-        elif issubclass(kind, ChecksumMismatch | LostSegment):
+        elif issubclass(kind, LostSegment) or (
+            issubclass(kind, ChecksumMismatch) and held.attempt < self.attempts
+        ):
             self.backlog.forget(held.frame)
-            self.reception.end(held, refusal(held.frame, "failed", kind(reason)))  # changed since it was accepted
+            self.reception.end(held, refusal(held.frame, "failed", kind(reason)))
         elif issubclass(kind, InputRejected):
             self.reception.reject(held, kind(reason))
         elif held.tries < self.attempts:

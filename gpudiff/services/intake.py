@@ -40,6 +40,11 @@ class Held:
     associator: str = ""
     alone: bool = False
 
+    @property
+    def attempt(self) -> int:
+        """The highest under which it was sent."""
+        return max(self.waiters.values())
+
 
 class Intake:
     """The bounded queue between the clients and the workers."""

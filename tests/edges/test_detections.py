@@ -121,6 +121,21 @@ def test_the_arrow_part_names_its_frame():
     assert metadata == {b"visit": b"7", b"detector": b"4", b"fingerprint": b"ab" * 16}
 
 
+@pytest.mark.parametrize("batches", [0, 2])
+def test_a_stream_of_another_number_of_record_batches_is_refused(batches):
+    import pyarrow as pa
+
+    parts = encode(a_batch(2))
+    (rows,) = pa.ipc.open_stream(parts[2])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        for _ in range(batches):
+            writer.write_batch(rows)
+    parts[2] = sink.getvalue().to_pybytes()
+    with pytest.raises(BadMessage, match="one batch"):
+        decode(parts)
+
+
 def test_unknown_header_keys_are_ignored():
     assert len(decode(changed_header(encode(a_batch(2)), moon="full")).sources) == 2
 

@@ -47,7 +47,6 @@ def overwrite(folder, place, at, data):
 
 def test_pixels_come_out_as_they_went_in(folder, ring):
     place = placed(ring)
-    folder.segments.verify(place, len(PIXELS), CHECKSUM)
     assert folder.segments.pixels(place, len(PIXELS), CHECKSUM) == PIXELS
 
 
@@ -79,7 +78,7 @@ def test_a_slot_that_holds_another_frame_by_now_is_lost(folder, ring):
     place = placed(ring)
     ring.free(FIRST)
     placed(ring, SECOND)
-    for look in (folder.segments.verify, folder.segments.pixels, folder.segments.confirm):
+    for look in (folder.segments.pixels, folder.segments.confirm):
         with pytest.raises(LostSegment):
             look(place, len(PIXELS), CHECKSUM)
 
@@ -89,15 +88,14 @@ def test_a_damaged_slot_header_is_never_valid(folder, ring, byte):
     place = placed(ring)
     overwrite(folder, place, byte, b"\x5a")
     with pytest.raises(LostSegment):
-        folder.segments.verify(place, len(PIXELS), CHECKSUM)
+        folder.segments.pixels(place, len(PIXELS), CHECKSUM)
 
 
 def test_pixels_that_changed_are_seen(folder, ring):
     place = placed(ring)
     overwrite(folder, place, HEADER_BYTES + 99_999, b"?!")
-    for look in (folder.segments.verify, folder.segments.pixels):
-        with pytest.raises(ChecksumMismatch):
-            look(place, len(PIXELS), CHECKSUM)
+    with pytest.raises(ChecksumMismatch):
+        folder.segments.pixels(place, len(PIXELS), CHECKSUM)
 
 
 @pytest.mark.parametrize(
@@ -105,26 +103,26 @@ def test_pixels_that_changed_are_seen(folder, ring):
 )
 def test_a_segment_that_is_no_plain_name_is_refused(folder, segment):
     with pytest.raises(BadMessage):
-        folder.segments.verify(Place(segment, 0, 1), 10, CHECKSUM)
+        folder.segments.pixels(Place(segment, 0, 1), 10, CHECKSUM)
 
 
 def test_a_link_out_of_the_folder_is_not_followed(folder, tmp_path):
     (tmp_path / "secret").write_bytes(bytes(1000))
     (folder.path / "x.ring").symlink_to(tmp_path / "secret")
     with pytest.raises(LostSegment):
-        folder.segments.verify(Place("x.ring", 0, 1), 10, CHECKSUM)
+        folder.segments.pixels(Place("x.ring", 0, 1), 10, CHECKSUM)
 
 
 def test_a_pipe_does_not_make_the_reader_wait(folder):
     os.mkfifo(folder.path / "x.ring")
     with pytest.raises(BadMessage):
-        folder.segments.verify(Place("x.ring", 0, 1), 10, CHECKSUM)
+        folder.segments.pixels(Place("x.ring", 0, 1), 10, CHECKSUM)
 
 
 @pytest.mark.parametrize(("offset", "size"), [(1, 10), (1 << 40, 10), (0, 1 << 40), ((1 << 62) - 64, 1 << 62)])
 def test_a_place_outside_the_file_is_refused_before_memory_is_taken(folder, ring, offset, size):
     segment = placed(ring).segment
-    for look in (folder.segments.verify, folder.segments.pixels):
+    for look in (folder.segments.confirm, folder.segments.pixels):
         with pytest.raises(BadMessage):
             look(Place(segment, offset, 1), size, CHECKSUM)
 
@@ -181,7 +179,7 @@ def test_a_ring_with_frames_in_hand_is_left_to_the_service(folder):
     ring = Ring(folder.path, 2)
     place = placed(ring)
     ring.close()
-    folder.segments.verify(place, len(PIXELS), CHECKSUM)
+    folder.segments.pixels(place, len(PIXELS), CHECKSUM)
     folder.sweep(set())
     assert not (folder.path / place.segment).exists()
 
@@ -213,4 +211,4 @@ def test_an_offer_is_taken_only_where_its_token_is_found(folder):
 
 def test_a_reader_of_another_folder_finds_nothing(folder, ring, tmp_path):
     with pytest.raises(LostSegment):
-        Segments(tmp_path).verify(placed(ring), len(PIXELS), CHECKSUM)
+        Segments(tmp_path).pixels(placed(ring), len(PIXELS), CHECKSUM)

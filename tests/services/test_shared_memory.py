@@ -13,6 +13,7 @@ from serving import TIMEOUT_S, Served, a_frame, serving, until
 from gpudiff.edges import control, wire
 from gpudiff.edges.client import FrameClient
 from gpudiff.edges.dead_letters import read
+from gpudiff.edges.ring import HEADER_BYTES
 from gpudiff.edges.ring_writer import Ring, offered
 from gpudiff.model.frame import FrameId
 
@@ -100,6 +101,21 @@ def test_a_slot_written_over_while_it_waits_is_failed_not_taken(raw, ring, tmp_p
     receipt = raw.receipt()
     assert (receipt.status, receipt.retry) == ("failed", True)
     assert receipt.error in ("LostSegment", "ChecksumMismatch")  # before the worker began, or after
+
+
+@pytest.mark.parametrize(("attempt", "status"), [(1, "failed"), (3, "rejected")])
+def test_pixels_that_are_not_what_the_message_says_fail_and_the_third_time_are_rejected(
+    raw, ring, attempt, status
+):
+    parts = in_ring(ring, a_frame(50 + attempt))
+    place = json.loads(parts[1])["planes"][0]["shm"]
+    with open(ring.folder / place["segment"], "r+b") as file:
+        file.seek(place["offset"] + HEADER_BYTES)
+        file.write(b"?!")
+    header = json.dumps({**json.loads(parts[1]), "attempt": attempt}).encode()
+    raw.dealer.send([parts[0], header])
+    receipt = raw.receipt()
+    assert (receipt.status, receipt.error) == (status, "ChecksumMismatch")
 
 
 def test_a_hostile_place_is_refused_and_the_service_lives(raw, ring, client):
