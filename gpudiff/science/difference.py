@@ -14,6 +14,7 @@ from gpudiff.arrays.quiet_sky import changed, quiet_sky, quiet_sky_again
 from gpudiff.arrays.score_tiles import filters
 from gpudiff.arrays.subtract_tiles import kernel_sum, subtracter
 from gpudiff.arrays.tiles import Tile, tiles
+from gpudiff.arrays.wings import without_wings
 from gpudiff.model.config import Configuration, Match
 from gpudiff.model.frame import Difference, Exposure
 from gpudiff.model.kernel import MatchingKernel, PsfModel
@@ -81,6 +82,7 @@ def difference(
         del planes
         fit, planes = _match_again(parts, fit.kernel, known, fit_stars, device, settings.threads)
     planes.lose(saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width))
+    without_wings(planes.image, planes.variance, planes.lost, bright, FWHM * parts.target_width)
     watch.lap("convolve and subtract")
     seen = noises.measure_matched(planes.image, planes.variance, planes.blank, fit.kernel, parts, settings.threads)
     planes.allow_for(seen)
