@@ -225,18 +225,20 @@ def _noise(
         notes = [f"{measured} {frame.gain:g} and read noise {frame.read_noise or 0:g} e- give: they are not taken"]
     else:
         notes = [f"variance measured from the sky ({sigma:.4g} a pixel)"]
-    gain, said = _likely_gain(frame, float(np.median(level)), sigma)
+    gain, said = _likely_gain(frame, float(np.median(level)), sigma, step_of(_some(image, unusable)))
     return _flat(sigma, frame), gain, False, [*notes, said]
 
 
-def _likely_gain(frame: Frame, level: float, sigma: float) -> tuple[float, str]:
-    """(gain where nobody said one, inf for none, what to say of it)."""
+def _likely_gain(frame: Frame, level: float, sigma: float, step: float) -> tuple[float, str]:
+    """(gain where nobody said one, inf for none, what to say of it); step : between two values."""
     if sigma > 0 and level > SHOT * sigma:
         gain = level / sigma**2
         return gain, f"gain not given: {gain:.3g} e- a unit estimated from the sky's level and scatter"
     of_unit = electrons(frame.unit, frame.observation.exposure_s)
     if of_unit is not None:
         return of_unit, f"gain not given: {of_unit:.4g} e- a unit, which is {frame.unit}"
+    if _agree(level * step, sigma):
+        return 1 / step, f"gain not given: one photon every {step:.4g} units, as the sky's level and scatter say"
     return np.inf, "unknown gain: the sources' own photons are not in the variance"
 
 
