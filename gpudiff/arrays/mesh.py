@@ -56,6 +56,31 @@ def _mode(ordered: np.ndarray) -> tuple[float, float]:
     return level, sigma
 
 
+def counted_mesh(image: np.ndarray, unusable: np.ndarray, cell: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `clipped_mesh`, of counts so few that a quantile is one of a few: mean and deviation within 5 sigma."""
+    rows, columns = edges(image.shape[0], cell), edges(image.shape[1], cell)
+    level = np.full((len(rows) - 1, len(columns) - 1), np.nan)
+    sigma = level.copy()
+    for j, band in enumerate(pairwise(rows)):
+        for i, across in enumerate(pairwise(columns)):
+            cut = slice(*band), slice(*across)
+            kept = image[cut][~unusable[cut]].astype(float)
+            if kept.size < FEWEST:
+                continue
+            size = -1
+            while kept.size != size:
+                size = kept.size
+                kept = kept[np.abs(kept - kept.mean()) <= 5 * kept.std()]
+            level[j, i], sigma[j, i] = kept.mean(), kept.std()
+    return level, sigma
+
+
+def step_of(values: np.ndarray) -> float:
+    """The least distance between two unlike values; 0 where all are alike."""
+    steps = np.diff(np.unique(values))
+    return float(steps.min()) if steps.size else 0.0
+
+
 def robust_surface(level: np.ndarray) -> np.ndarray:
     """(GY, GX) polynomial, quadratic at most, through a mesh, cells full of galaxy or without value left out.
 

@@ -328,7 +328,8 @@ def _configure_method(group: Any) -> None:
     group.add_argument(
         "--algorithm",
         choices=CHOICES["match", "algorithm"],
-        help="default: alard-lupton; delta: a kernel pixel by pixel, for odd PSFs (defocused, trailed); "
+        help="default: auto, alard-lupton, a kernel of Gaussians, where those will do, else delta; "
+        "delta: a kernel pixel by pixel, for odd PSFs (defocused, trailed); "
         "whole-image: all light in place of stamps round stars, for few stars or very many; "
         "zogy: both images through each other's PSF (Zackay et al. 2016)",
     )

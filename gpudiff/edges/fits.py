@@ -162,8 +162,17 @@ def _frame(
         wcs=wcs_keywords(cards.headers),
         unit=str(cards.find("BUNIT") or "adu").strip(),
         zero_point=zero_point(cards, instrument),
-        notes=(*notes, *_unused(name, planes, rest)),
+        notes=(*notes, *_colours(cards), *_unused(name, planes, rest)),
     )
+
+
+def _colours(cards: Cards) -> tuple[str, ...]:
+    """A note on pixels that lie behind filters of several colours."""
+    key, pattern = cards.first("BAYERPAT", "COLORTYP")
+    if not pattern:
+        return ()
+    said = f"{key} = {pattern!r:.40}: unless the colours were parted, neighbouring pixels see different ones"
+    return (f"{said}; subtract one colour's pixels (every second row and column) from a template of theirs",)
 
 
 def _unused(name: str, planes: dict[str, Plane], rest: list[str]) -> tuple[str, ...]:

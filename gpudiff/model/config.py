@@ -45,7 +45,7 @@ class Calibrate:
 class Match:
     """The matching kernel."""
 
-    algorithm: str = "alard-lupton"
+    algorithm: str = "auto"  # alard-lupton | delta | whole-image | zogy | auto: delta where alard-lupton cannot
     align: str = "auto"  # wcs | stars | none | auto: how the template comes onto the science frame's pixel grid
     convolve: str = "auto"  # template | science | auto
     candidates: int = 600  # stars in the fit, at most
@@ -194,7 +194,7 @@ class Configuration:
 CHOICES = {
     ("match", "align"): ("auto", "wcs", "stars", "none"),
     ("match", "convolve"): ("template", "science", "auto"),
-    ("match", "algorithm"): ("alard-lupton", "delta", "whole-image", "zogy"),
+    ("match", "algorithm"): ("auto", "alard-lupton", "delta", "whole-image", "zogy"),
     ("service", "cutout_planes"): ("difference", "all"),
 }
 

@@ -26,6 +26,8 @@ TAKEN_UP = 0.4
 """Pixels up to which the matching kernel takes up an offset; resampling would cost noise and time for nothing."""
 CELL = 128
 """Pixels of the mesh on which smooth planes are resampled."""
+MIDDLE = 256
+"""Pixels from the middle of the frame within which the stars are asked whether two WCS that agree are right."""
 FAR = 1e9
 NEXT = 7
 """Pixels along the square in which a bright star's interpolation error may be a detection."""
@@ -38,7 +40,7 @@ def align(science: Exposure, template: Exposure, configuration: Configuration, d
 
     `match.align` says how.  "none": the pixel grids are taken as aligned, whatever the WCS say.  "wcs": the WCS of
     both are believed.  "stars": a map is fitted to the stars in both.  "auto": grids of one shape whose WCS agree
-    within 0.1 px are taken as aligned, those without two WCS too unless their stars say otherwise; else the stars
+    within 0.1 px, or without two WCS, are taken as aligned unless their stars say otherwise; else the stars
     say whether pixel grids or WCS are to be believed, however far away the WCS put the template, and a map is
     fitted to them when neither is.
 
@@ -58,7 +60,7 @@ def align(science: Exposure, template: Exposure, configuration: Configuration, d
     if choice == "stars":
         plan = _by_stars(science, template, device)
     elif nothing:
-        plan = _unless_stars_say_otherwise(science, template, device)
+        plan = _unless_stars_say_otherwise(science, template, "without two WCS", device)
     else:
         plan = _by_wcs(science, template, here, there, choice == "auto", device)
     if plan.place is None:
@@ -104,7 +106,9 @@ def _by_wcs(science: Exposure, template: Exposure, here: Sky, there: Sky, check:
     place, away = _through(here, there), _away(here, there, science, template)
     off = _difference(place, science.shape)
     if not away and science.shape == template.shape and off < AGREE:
-        return _Plan(None)
+        if not check or _coincide_in_the_middle(science, template):
+            return _Plan(None)
+        return _unless_stars_say_otherwise(science, template, "by two WCS that agree", device)
     if check:
         return _checked(science, template, place, bool(away), _apart(here, there, science, template), device)
     if away:
@@ -158,14 +162,25 @@ def _by_stars(science: Exposure, template: Exposure, device: Device) -> _Plan:
     return stars.finished(found.place, found.fit, f"resampled by stars; {found.fit.said}")
 
 
-def _unless_stars_say_otherwise(science: Exposure, template: Exposure, device: Device) -> _Plan:
-    """As it is, but where the stars do not coincide pixel by pixel and do under another map."""
+def _coincide_in_the_middle(science: Exposure, template: Exposure) -> bool:
+    """Whether the stars do there, pixel by pixel: two WCS agree, too, that both say where a telescope was sent."""
+    mine, its = (bright_stars(exposure, half=MIDDLE) for exposure in (science, template))
+    return agreement(_identity, mine, its, template.shape).holds
+
+
+def _unless_stars_say_otherwise(science: Exposure, template: Exposure, by: str, device: Device) -> _Plan:
+    """As it is, but where the stars do not coincide pixel by pixel and do under another map.
+
+    by : what says that it is aligned
+    """
     stars = _Stars.of(science, template, device)
     as_is = stars.under(_identity)
-    found = None if as_is.holds else similar(stars.mine, stars.its, template.shape)
-    if found is None:
+    if as_is.holds or min(len(stars.mine), len(stars.its)) < Fit.FEWEST:
         return _Plan(None)
-    said = f"without two WCS {as_is.said} pixel by pixel: resampled by stars; {found.fit.said}"
+    found = similar(stars.mine, stars.its, template.shape)
+    if found is None:
+        return _Plan(None, f"{by} {as_is.said} pixel by pixel, nor under any map: taken as aligned")
+    said = f"{by} {as_is.said} pixel by pixel: resampled by stars; {found.fit.said}"
     return stars.finished(found.place, found.fit, said)
 
 

@@ -48,12 +48,19 @@ class BrightStars:
         return cKDTree(np.stack([self.y, self.x], 1))
 
 
-def bright_stars(exposure: Exposure, device: Device = CPU) -> BrightStars:
+def bright_stars(exposure: Exposure, device: Device = CPU, half: int = 0) -> BrightStars:
     """The brightest unmasked stars of an exposure, at most MOST, at least 10 sigma.
 
     device : where they are looked for; if it holds the image, then as it is
+    half : pixels from the middle of the frame within which they are looked for, on the CPU; 0: everywhere
     """
-    y, x = device.peaks(exposure.image, 10 * sky_noise(exposure), name=exposure.held)
+    if half:
+        top, left = (max(side // 2 - half, 0) for side in exposure.shape)
+        some = exposure.image[top : top + 2 * half, left : left + 2 * half]
+        y, x = CPU.peaks(np.ascontiguousarray(some), 10 * sky_noise(exposure))
+        y, x = y + top, x + left
+    else:
+        y, x = device.peaks(exposure.image, 10 * sky_noise(exposure), name=exposure.held)
     clean = ~spoilt(exposure, y, x, 2) & prominent(exposure, y, x, 10)
     y, x = y[clean], x[clean]
     order = np.lexsort((x, y, -exposure.image[y, x]))[:MOST]
@@ -193,7 +200,24 @@ class Found:
 
 
 def similar(mine: BrightStars, its: BrightStars, shape: tuple[int, int]) -> Found | None:
-    """The shift, rotation and scale under which most stars meet, or None.
+    """The shift, rotation and scale under which most stars meet, the template mirrored or not; or None."""
+    found = _similar(mine, its, shape)
+    if found is not None:
+        return found
+    last = shape[1] - 1
+    mirrored = _similar(mine, BrightStars(its.y, last - its.x, its.width), shape)
+    if mirrored is None:
+        return None
+
+    def place(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        ty, tx = mirrored.place(y, x)
+        return ty, last - tx
+
+    return Found(place, mirrored.fit)
+
+
+def _similar(mine: BrightStars, its: BrightStars, shape: tuple[int, int]) -> Found | None:
+    """The same of a template that is not mirrored.
 
     Triangles of neighbouring bright stars are compared by the ratios of their sides, and every pair that
     agrees is tried (Groth 1986, AJ 91, 1244; Beroiz et al. 2020, Astron. Comput. 32, 100384).

@@ -4,7 +4,7 @@ import numpy as np
 
 from gpudiff.arrays.blank import blank
 from gpudiff.arrays.box import box_mean, grown
-from gpudiff.arrays.mesh import robust_sigma, robust_surface
+from gpudiff.arrays.mesh import counted_mesh, robust_sigma, robust_surface, step_of
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
 from gpudiff.model.config import Calibrate, Configuration
@@ -34,6 +34,8 @@ LIT = 3.0, 0.1
 """Sigmas above the sky, and share of its photons in its variance, from which on a pixel has light."""
 ROUND, DARK = 31, 0.05
 """Pixels of a square round it, and the share of dark ones among them, that tell of the sky's variance there."""
+FEW = 2.0
+"""Steps between two values below which noise is that of counts: no quantile tells it."""
 BAND = 64
 """Rows that one thread works on at a time, so that they stay in cache: a megabyte of 4096 px each."""
 
@@ -186,6 +188,8 @@ def _sky(
     """(mesh of levels, noise of a sky pixel, sky).  Raises BadVariance."""
     cell = int(np.clip(min(image.shape) // 8, 32, settings.sky_cell))
     level, sigma = device.mesh(image, unusable, cell, 4 if cell >= 128 else 1)
+    if np.nanmedian(sigma) < FEW * step_of(_some(image, unusable)):
+        level, sigma = counted_mesh(image, unusable, cell)
     surface, noise = robust_surface(level), float(np.nanmedian(sigma))
     if noise > 0 and not NOISE[0] <= noise <= NOISE[1]:
         raise BadVariance(
@@ -193,6 +197,12 @@ def _sky(
             "multiply the image by a power of ten"
         )
     return surface, noise, SmoothPlane(surface, image.shape)
+
+
+def _some(image: np.ndarray, unusable: np.ndarray) -> np.ndarray:
+    """Some 4,000 usable pixels of all over the frame."""
+    step = max(1, int(np.sqrt(image.size / 4000)))
+    return np.asarray(image[::step, ::step][~unusable[::step, ::step]])
 
 
 def _noise(
@@ -221,18 +231,20 @@ def _noise(
         notes = [f"{measured} {frame.gain:g} and read noise {frame.read_noise or 0:g} e- give: they are not taken"]
     else:
         notes = [f"variance measured from the sky ({sigma:.4g} a pixel)"]
-    gain, said = _likely_gain(frame, float(np.median(level)), sigma)
+    gain, said = _likely_gain(frame, float(np.median(level)), sigma, step_of(_some(image, unusable)))
     return _flat(sigma, frame), gain, False, [*notes, said]
 
 
-def _likely_gain(frame: Frame, level: float, sigma: float) -> tuple[float, str]:
-    """(gain where nobody said one, inf for none, what to say of it)."""
+def _likely_gain(frame: Frame, level: float, sigma: float, step: float) -> tuple[float, str]:
+    """(gain where nobody said one, inf for none, what to say of it); step : between two values."""
     if sigma > 0 and level > SHOT * sigma:
         gain = level / sigma**2
         return gain, f"gain not given: {gain:.3g} e- a unit estimated from the sky's level and scatter"
     of_unit = electrons(frame.unit, frame.observation.exposure_s)
     if of_unit is not None:
         return of_unit, f"gain not given: {of_unit:.4g} e- a unit, which is {frame.unit}"
+    if _agree(level * step, sigma):
+        return 1 / step, f"gain not given: one photon every {step:.4g} units, as the sky's level and scatter say"
     return np.inf, "unknown gain: the sources' own photons are not in the variance"
 
 

@@ -81,6 +81,7 @@ def difference(
         known = sky, changed(planes.image, planes.variance, planes.lost)
         del planes
         fit, planes = _match_again(parts, fit.kernel, known, fit_stars, device, settings.threads)
+    notes.extend(fit.notes)
     planes.lose(saturated.spoilt(planes.model, planes.variance, bright, FWHM * parts.target_width))
     without_wings(planes.image, planes.variance, planes.lost, bright, FWHM * parts.target_width)
     watch.lap("convolve and subtract")

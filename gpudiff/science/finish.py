@@ -101,7 +101,7 @@ def finished(made: Subtracted, configuration: Configuration, device: Device, wat
         template_psf=made.psfs[1],
         matched_psf=recipe.plain_thirds,
         decorrelated=configuration.detect.decorrelate,
-        quality=_quality(configuration.match.algorithm, made, lost, blank, scale, before),
+        quality=_quality(fit.algorithm or configuration.match.algorithm, made, lost, blank, scale, before),
         fingerprint=fingerprint,
         steps=steps,
         seconds=watch.seconds,

@@ -53,6 +53,11 @@ class KernelFit:
     chi2_held_back: float
     held_back: np.ndarray | None = None
     """(N,) reduced chi2 of each star when held back; inf where too few were left, None where nobody knows."""
+    algorithm: str = ""
+    """The basis that was taken, where that was asked of the stars."""
+    common: tuple[float, float] = (1.0, 0.0)
+    """From `in_common`."""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -270,8 +275,30 @@ def _fit(sample: Sample, design: GaussianDesign, shape: Shape, threads: int, fir
     """first : after one round of this shape; one of another shape clips what this one would not."""
     state = _rounds(sample, design, shape, threads, ROUNDS - (first is not None), first)
     kernel = kernel_of(state.solution, design.functions, shape.spatial_order, shape.background_order, sample.shape)
-    held = held_back(state, sample.terms(shape.spatial_order, shape.background_order), [state.penalty])[0]
-    return fit_of(kernel, len(design.functions), state, held)
+    field_terms = sample.terms(shape.spatial_order, shape.background_order)
+    held = held_back(state, field_terms, [state.penalty])[0]
+    fit = fit_of(kernel, len(design.functions), state, held)
+    return dataclasses.replace(fit, common=in_common(sample, state, field_terms))
+
+
+def in_common(sample: Sample, state: State, field_terms: Terms) -> tuple[float, float]:
+    """(squared significance of a pixel, share of the light) of the residual that the stars in use share.
+
+    Each star leaves its own noise and its own neighbours; what all of them leave alike the basis does not
+    describe.  Noise alone gives 1 and about 0.
+    """
+    light = np.maximum(state.model, 0)
+    weights = state.usable * state.used[:, None] / sample.variance(light)
+    flux = light.sum(1, keepdims=True)
+    power = (weights * flux**2).sum(0, dtype=float)
+    seen = power > 0
+    if not seen.any():
+        return 1.0, 0.0
+    left = sample.target - state.model - normal.local(state.solution, *field_terms)[:, -1:]
+    share = (weights * flux * left).sum(0)[seen] / power[seen]
+    star = light.sum(0)[seen] / flux.sum()
+    excess = max(float((share**2 - 1 / power[seen]).sum()), 0.0)
+    return float((share**2 * power[seen]).mean()), float(np.sqrt(excess / (star**2).sum()))
 
 
 def _rounds(

@@ -31,6 +31,10 @@ does not depend on it."""
 CORRELATED = {True: 0.08, False: 0.03}
 """Unexplained correlation within 2 px that says the inputs were resampled, where their variances are known to
 fit white noise and where not.  Residuals of faint stars give up to 0.03."""
+FELT = 0.1, 0.25, 5.0
+"""Share of a star's variance by which correlation over its light is felt (the score is 5 % too wide), share of the
+tiles that need not feel it, and errors of the mean.  Between neighbours it may be too weak to see: a stacked
+template's under the science image's noise, or fringes.  Noise is everywhere, what streaks leave is not."""
 SHARED = 0.01
 """Variance on blank sky over the propagated one below which the two images have their noise in common."""
 RATIO = 0.1, 10.0
@@ -118,12 +122,14 @@ def measure(
     blank: np.ndarray,
     predict: Callable[[float, float], np.ndarray],
     known: bool,
+    width: float,
     threads: int = 0,
 ) -> Noise:
     """The noise seen on blank sky against the propagated one.
 
     predict(y, x) : (2 REACH + 1)^2 autocorrelation that the filters give white inputs there, any scale
     known : the inputs' variances follow from variance planes, or gain and read noise
+    width : Gaussian width of a star, pixels
     threads : 0 for one a core
     Correlation that the filters do not explain comes from inputs that were resampled or stacked.
     """
@@ -142,6 +148,7 @@ def measure(
         return int(use.sum()), autocorrelation(ratio, use, REACH)[0]
 
     seen, expected, count = np.zeros((2 * REACH + 1,) * 2), np.zeros((2 * REACH + 1,) * 2), 0
+    excess = list[float]()
     for first in range(0, min(len(pieces), ROUNDS * SAMPLE), SAMPLE):
         some = pieces[first : first + SAMPLE]
         for tile, (number, one) in zip(some, over(correlation, some, 1 if afar else threads), strict=True):
@@ -151,6 +158,7 @@ def measure(
             seen += number * one
             expected += number * predicted / predicted[REACH, REACH]
             count += number
+            excess.append(_on_stars(one, width) / _on_stars(predicted, width) - 1)
         if count >= PLENTY:
             break
     if count == 0:
@@ -160,9 +168,31 @@ def measure(
         return Noise(1.0, None, False, shared=True)
     seen, expected = seen / seen[REACH, REACH], expected / expected[REACH, REACH]
     off = np.abs(seen - expected)[REACH - 2 : REACH + 3, REACH - 2 : REACH + 3].max()
-    if off < max(CORRELATED[known], 5 / np.sqrt(count)):
+    if off < max(CORRELATED[known], 5 / np.sqrt(count)) and not _felt(np.array(excess), width, count):
         return Noise(level, None, not known)
     return Noise(level, (seen * _window(), expected * _window()), True)
+
+
+def _felt(excess: np.ndarray, width: float, count: int) -> bool:
+    """Whether a star's flux is surely noisier, or calmer, than the filters say, nearly everywhere.
+
+    excess : (T,) of each tile, by `_on_stars`; count : pixels in them all
+    width : Gaussian width of a star, pixels
+    """
+    share, spared, errors = FELT
+    low, high = np.quantile(excess, (spared, 1 - spared))
+    error = np.sqrt(4 * np.pi * width**2 / count)
+    return bool(max(low, -high) > share and abs(excess.mean()) > errors * error)
+
+
+def _on_stars(correlation: np.ndarray, width: float) -> float:
+    """Variance of a star's flux over a pixel's.
+
+    correlation : (2 REACH + 1)^2 of the noise; width : Gaussian width of the star, pixels
+    """
+    lag = np.arange(-REACH, REACH + 1)
+    star = np.exp(-(lag[:, None] ** 2 + lag**2) / (4 * width**2))
+    return float((correlation * star).sum() / correlation[REACH, REACH])
 
 
 def _spread(pieces: list[Tile]) -> list[Tile]:
@@ -198,7 +228,7 @@ def measure_matched(
         return predicted
 
     known = parts.target.variance_known and parts.convolved.variance_known
-    return measure(image, variance, blank, predict, known, threads)
+    return measure(image, variance, blank, predict, known, parts.target_width, threads)
 
 
 def whitener(

@@ -10,6 +10,7 @@ from gpudiff.model.config import Configuration
 from gpudiff.model.frame import Difference, Exposure, Frame
 from gpudiff.model.tables import Table
 from gpudiff.science.align import align
+from gpudiff.science.auto import auto
 from gpudiff.science.calibrate import calibrate
 from gpudiff.science.delta import delta
 from gpudiff.science.detect import detect
@@ -19,6 +20,7 @@ from gpudiff.science.whole_image import whole_image
 from gpudiff.science.zogy import zogy
 
 ALGORITHMS: dict[str, Callable[[Exposure, Exposure, Configuration, Device], Difference]] = {
+    "auto": partial(difference, fit_kernel=auto),
     "alard-lupton": difference,
     "delta": partial(difference, fit_kernel=delta),
     "whole-image": partial(difference, fit_kernel=whole_image),

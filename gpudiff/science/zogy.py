@@ -96,7 +96,9 @@ def zogy(science: Exposure, template: Exposure, configuration: Configuration, de
     planes.lose(saturated.spoilt(planes.model, planes.variance, bright, edge, share=1.0))
     watch.lap("convolve and subtract")
     known = science.variance_known and template.variance_known
-    seen = noises.measure(planes.image, planes.variance, planes.blank, local.correlation, known, settings.threads)
+    seen = noises.measure(
+        planes.image, planes.variance, planes.blank, local.correlation, known, wider, settings.threads
+    )
     planes.allow_for(seen)
     notes.extend(seen.notes)
     made = _recipe(local, seen, wider)

@@ -326,3 +326,18 @@ def test_stars_are_not_in_the_sky_of_a_variance_plane_with_holes():
     for columns in (slice(0, 80), slice(115, 126), slice(160, 256)):
         # the wings that one gain leaves; a window of 31 px keeps to the hole
         np.testing.assert_allclose(sky_variance(made)[:, columns], sky[:, columns], rtol=0.25)
+
+
+def test_few_photons_tell_the_gain_that_nobody_said():
+    image = 0.25 * np.random.default_rng(82).poisson(0.5, (512, 512)).astype(np.float32)
+    exposure = calibrate(frame(image, gain=None, read_noise=None), CONFIGURATION)
+    assert exposure.gain == pytest.approx(4)
+
+
+@pytest.mark.parametrize("counts", [0.3, 0.5, 0.8, 2.0])
+def test_a_sky_of_few_photons_is_a_sky(counts):
+    image = np.random.default_rng(81).poisson(counts, (512, 512)).astype(np.float32)
+    exposure = calibrate(frame(image, gain=1.0, read_noise=0.0), Configuration())
+    # 262,144 pixels: 0.3 % a sigma; beyond 5 sigma 0.5 % of the light of so few counts is left out
+    assert exposure.sky.at(np.array([256]), np.array([256]))[0] == pytest.approx(counts, rel=0.04)
+    assert exposure.sky_variance.at(np.array([256]), np.array([256]))[0] == pytest.approx(counts, rel=0.04)

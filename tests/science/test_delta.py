@@ -5,6 +5,7 @@ import pytest
 from scipy.signal import fftconvolve
 
 from gpudiff.arrays import delta as pixels
+from gpudiff.science.auto import auto
 from gpudiff.science.delta import PixelDesign, choose, delta
 from gpudiff.science.match import match
 from gpudiff.science.pair import roles
@@ -54,6 +55,20 @@ def test_it_predicts_defocused_stars_to_their_noise_and_gaussians_do_not(ring, f
     # 80 stars of 1000 pixels: chi2 scatters by 0.5 %; the fit's own error is in it.
     assert fit.chi2_held_back < 1.1
     assert gaussians.chi2_held_back - 1 > 2 * (fit.chi2_held_back - 1)
+
+
+def test_the_stars_ask_for_pixels_where_gaussians_leave_them_all_the_same_ring(maker):
+    pair = maker.pair(seed=53, fwhm=(3.6, 3.6), ring=5.0, star_flux=(2e4, 4e5), widen=0.0)
+    chosen = auto(*parts_of(maker, pair))
+    assert chosen.algorithm == "delta"
+    assert "pattern that all have" in chosen.notes[0]
+
+
+def test_the_stars_ask_for_nothing_where_gaussians_leave_each_its_own_noise(maker):
+    fit = match(*parts_of(maker, maker.pair(seed=54)))
+    # 625 pixels whose squares scatter by sqrt(2): their mean by 0.06; what the fit took of the noise is gone
+    assert 0.7 < fit.common[0] < 1.3
+    assert auto(*parts_of(maker, maker.pair(seed=54))).algorithm == "alard-lupton"
 
 
 def strength(maker, flux):

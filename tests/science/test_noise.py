@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from scipy.ndimage import shift
+from scipy.ndimage import gaussian_filter, shift
 
 from gpudiff.arrays.artefacts import add_streak
 from gpudiff.arrays.correlation import autocorrelation
@@ -75,6 +75,16 @@ def test_resampled_inputs_are_noticed_and_their_score_is_normal_all_the_same(mak
     # The scatter is measured on a fifth of a fifth of the pixels.
     assert away_std(done, done.difference.score) == pytest.approx(1, abs=0.07)
     assert away_std(done, over_sigma(done)) == pytest.approx(1, abs=0.04)
+
+
+def test_a_stacked_template_is_noticed_by_its_score_where_the_science_images_noise_hides_it(maker):
+    pair = maker.pair(seed=64)
+    added = gaussian_filter(np.random.default_rng(64).normal(size=pair.template.image.shape), 2.0)
+    template = pair.template.image + np.float32(3.5 / added.std() * added)  # where the science image has 14.7
+    done = maker.run(dataclasses.replace(pair, template=dataclasses.replace(pair.template, image=template)))
+    assert any(CORRELATED in note for note in done.difference.notes)
+    # The scatter is measured on a fifth of a fifth of the pixels.
+    assert away_std(done, done.difference.score) == pytest.approx(1, abs=0.07)
 
 
 def test_a_gain_that_was_never_said_gives_a_difference_as_good_as_the_measured_noise(maker):
