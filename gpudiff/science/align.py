@@ -14,7 +14,15 @@ from gpudiff.model.frame import Exposure
 from gpudiff.model.mask import UNUSABLE, bit, marked
 from gpudiff.model.plane import DensePlane, Plane, SmoothPlane
 from gpudiff.model.sky import Sky
-from gpudiff.science.asterisms import BrightStars, Fit, agreement, bright_stars, refined, similar
+from gpudiff.science.asterisms import (
+    BrightStars,
+    Fit,
+    agreement,
+    bright_stars,
+    refined,
+    similar,
+    similar_or_mirrored,
+)
 from gpudiff.science.cosmic_rays import mark_cosmic_rays, suspects
 from gpudiff.science.psf import psf_of
 from gpudiff.science.saturated import fill_cores
@@ -153,7 +161,7 @@ def _good_as_it_is(as_is: Fit, by_wcs: Fit) -> bool:
 
 def _by_stars(science: Exposure, template: Exposure, device: Device) -> _Plan:
     stars = _Stars.of(science, template, device)
-    found = similar(stars.mine, stars.its, template.shape)
+    found = similar_or_mirrored(stars.mine, stars.its, template.shape)
     if found is None:
         raise NoOverlap(
             f"{template.name}: expected the science frame's stars, got {len(stars.its)} bright ones among which "
@@ -177,7 +185,7 @@ def _unless_stars_say_otherwise(science: Exposure, template: Exposure, by: str, 
     as_is = stars.under(_identity)
     if as_is.holds or min(len(stars.mine), len(stars.its)) < Fit.FEWEST:
         return _Plan(None)
-    found = similar(stars.mine, stars.its, template.shape)
+    found = similar_or_mirrored(stars.mine, stars.its, template.shape)
     if found is None:
         return _Plan(None, f"{by} {as_is.said} pixel by pixel, nor under any map: taken as aligned")
     said = f"{by} {as_is.said} pixel by pixel: resampled by stars; {found.fit.said}"

@@ -200,24 +200,7 @@ class Found:
 
 
 def similar(mine: BrightStars, its: BrightStars, shape: tuple[int, int]) -> Found | None:
-    """The shift, rotation and scale under which most stars meet, the template mirrored or not; or None."""
-    found = _similar(mine, its, shape)
-    if found is not None:
-        return found
-    last = shape[1] - 1
-    mirrored = _similar(mine, BrightStars(its.y, last - its.x, its.width), shape)
-    if mirrored is None:
-        return None
-
-    def place(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        ty, tx = mirrored.place(y, x)
-        return ty, last - tx
-
-    return Found(place, mirrored.fit)
-
-
-def _similar(mine: BrightStars, its: BrightStars, shape: tuple[int, int]) -> Found | None:
-    """The same of a template that is not mirrored.
+    """The shift, rotation and scale under which most stars meet, or None.
 
     Triangles of neighbouring bright stars are compared by the ratios of their sides, and every pair that
     agrees is tried (Groth 1986, AJ 91, 1244; Beroiz et al. 2020, Astron. Comput. 32, 100384).
@@ -243,6 +226,23 @@ def _similar(mine: BrightStars, its: BrightStars, shape: tuple[int, int]) -> Fou
         if best is None or fit.count > best.fit.count:
             best = Found(place, fit)
     return None if best is None else _settled(best, mine, its, shape)
+
+
+def similar_or_mirrored(mine: BrightStars, its: BrightStars, shape: tuple[int, int]) -> Found | None:
+    """As `similar`, of a template that may be mirrored, where no WCS says that it is not."""
+    found = similar(mine, its, shape)
+    if found is not None:
+        return found
+    last = shape[1] - 1
+    mirrored = similar(mine, BrightStars(its.y, last - its.x, its.width), shape)
+    if mirrored is None:
+        return None
+
+    def place(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        ty, tx = mirrored.place(y, x)
+        return ty, last - tx
+
+    return Found(place, mirrored.fit)
 
 
 def _triangles(stars: BrightStars, most: int) -> tuple[np.ndarray, np.ndarray]:
