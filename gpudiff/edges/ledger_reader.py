@@ -74,7 +74,7 @@ class LedgerReader:
     """A ledger to read.  Every method raises StoreFailed when it cannot be read."""
 
     def __init__(self, where: Path | str):
-        """where : the file, or a postgresql:// URL; raises StoreFailed when there is no ledger."""
+        """where : the file, or a postgresql:// URL; raises UnreadableFile when the file is not there."""
         self.where = where
         self._db = connect(where, write=False)
         self._check_version()
