@@ -147,7 +147,8 @@ def _matched(
             dataclasses.replace(one, frame=dataclasses.replace(one.frame, psf=point))
             for one in (science, template)
         ]
-        return match_psfs(alike[0], alike[1], stars, psfs[1], (1.0, 1.0), settings)
+        fit = match_psfs(alike[0], alike[1], stars, psfs[1], (1.0, 1.0), settings)
+        return dataclasses.replace(fit, algorithm="zogy")
     ratio = _flux_ratio(science, template, stars)
     target, convolved = (
         _crossed(exposure, psf, stars, settings.threads)
