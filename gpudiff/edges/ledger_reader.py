@@ -331,6 +331,11 @@ class LedgerReader:
         ok = {"ok": states.get("COMMITTED", 0), "missing": states.get("MISSING", 0)}
         return {**ok, "failed": states.get("FAILED", 0), **dict(zip(names, map(int, sums), strict=True))}
 
+    def revised(self) -> np.ndarray:
+        """(N, 2) int64: diaSourceId >> 16 and present revision of the frames that were committed again."""
+        rows = self._rows("SELECT visit * 256 + detector, revision FROM detector WHERE revision > 0")
+        return np.array(rows, np.int64).reshape(-1, 2)
+
     def waiting(self, visit: int) -> int:
         """How many frames of a visit have alerts that are still to reach a sink, held ones among them."""
         sql = "SELECT count(*) FROM outbox WHERE visit = ? AND held != 'dropped'"
@@ -355,6 +360,17 @@ class LedgerReader:
     def _concatenated(self, sql: str, values: Sequence[Any], schema: Any) -> Table:
         tables = [unpack(row[0], schema) for row in self._rows(sql, values) if row[0] is not None]
         return concatenate(tables) if tables else Table.empty(schema)
+
+
+def revised(path: Path) -> np.ndarray:
+    """As LedgerReader.revised, of a file; none where there is no file.  Raises StoreFailed."""
+    if not path.is_file():
+        return np.empty((0, 2), np.int64)
+    reader = LedgerReader(path)
+    try:
+        return reader.revised()
+    finally:
+        reader.close()
 
 
 def key(frame: FrameId) -> tuple[int, int, int]:
