@@ -1,6 +1,7 @@
 """The alert archive to read: what the index finds, what only the files know yet, and the alerts' bytes."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from gpudiff.edges.alert_blocks import ArchiveReader
 from gpudiff.edges.alert_index import AlertIndex
 from gpudiff.edges.alert_segment import latest, placed
 from gpudiff.edges.avro_rows import long
-from gpudiff.edges.ledger_reader import revised
+from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.model.alert_index import AlertQuery
 from gpudiff.model.errors import UnreadableFile
 from gpudiff.model.tables import Table, concatenate
@@ -69,7 +70,7 @@ class AlertArchive:
         Raises StoreFailed when that cannot be read.
         """
         later = self.find(AlertQuery(least_revision=1))
-        told = revised(self.folder.parent / "ledger.sqlite")
+        told = _revised(self.folder.parent / "ledger.sqlite")
         frames = np.concatenate([[-1], told[:, 0], later["diaSourceId"] >> 16])
         revisions = np.concatenate([[0], told[:, 1], later["revision"]])
         order = np.lexsort((revisions, frames))
@@ -138,3 +139,11 @@ class AlertArchive:
         end = max([start, *(block.end for block in reader.blocks(start))])
         if left := reader.torn(end):
             self.notes.append(f"{name}: {left} bytes after the last whole block are not read")
+
+
+def _revised(ledger: Path) -> np.ndarray:
+    """As LedgerReader.revised; none where there is no ledger."""
+    if not ledger.is_file():
+        return np.empty((0, 2), np.int64)
+    with closing(LedgerReader(ledger)) as reader:
+        return reader.revised()

@@ -362,17 +362,6 @@ class LedgerReader:
         return concatenate(tables) if tables else Table.empty(schema)
 
 
-def revised(path: Path) -> np.ndarray:
-    """As LedgerReader.revised, of a file; none where there is no file.  Raises StoreFailed."""
-    if not path.is_file():
-        return np.empty((0, 2), np.int64)
-    reader = LedgerReader(path)
-    try:
-        return reader.revised()
-    finally:
-        reader.close()
-
-
 def key(frame: FrameId) -> tuple[int, int, int]:
     """The frame as SQL parameters for FRAME."""
     return frame.visit, frame.snap, frame.detector
