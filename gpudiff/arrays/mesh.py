@@ -65,6 +65,7 @@ def counted_mesh(image: np.ndarray, unusable: np.ndarray, cell: int) -> tuple[np
         for i, across in enumerate(pairwise(columns)):
             cut = slice(*band), slice(*across)
             kept = image[cut][~unusable[cut]].astype(float)
+            kept = kept[~np.isnan(kept)]
             if kept.size < FEWEST:
                 continue
             size = -1

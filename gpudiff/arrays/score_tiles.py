@@ -74,7 +74,7 @@ class Filters:
     whiten : (P, size, size // 2 + 1) float32 real filter psi, in Fourier space, or None
     gain : (P,) variance after whitening over variance before
     pictures : (P, 2, K, K) float32 flipped PSF and its square
-    halo : pixels that whitening needs
+    halo : pixels that whitening needs; size : of a tile with its rim, pixels
     """
 
     whiten: np.ndarray | None

@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print, or ask the associator; 0 when it could be done."""
+    """Print, or ask the associator; 0 when it could be done.  Raises BadConfiguration where nothing is held."""
     from gpudiff.model.errors import BadConfiguration
 
     configuration = load(arguments.config)
@@ -68,7 +68,7 @@ def _ask(arguments: argparse.Namespace, configuration: Configuration) -> int:
     from gpudiff.edges.endpoint import endpoint_in
     from gpudiff.edges.keys import associator_keys
     from gpudiff.edges.transport import Dealer
-    from gpudiff.model.errors import BadMessage, NeighbourLost
+    from gpudiff.model.errors import BadConfiguration, BadMessage, NeighbourLost
     from gpudiff.model.regions import parse
     from gpudiff.services.settings import one_associator
 
@@ -87,6 +87,8 @@ def _ask(arguments: argparse.Namespace, configuration: Configuration) -> int:
         dealer.close()
     if answer.status != "done":
         raise BadMessage(answer.reason)
+    if not answer.alerts:
+        raise BadConfiguration(f"visit {arguments.visit}: expected frames whose alerts wait, there are none")
     print(f"visit {arguments.visit}: alerts of {answer.alerts} frames {arguments.what}{_ed(arguments.what)}")
     return 0
 

@@ -41,6 +41,9 @@ def conditions(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cone", type=float, nargs=3, metavar=("RA", "DEC", "ARCSEC"), help="ICRS degrees, radius"
     )
+    parser.add_argument(
+        "--latest", action="store_true", help="without what a later revision of its frame withdrew"
+    )
 
 
 def query_of(arguments: argparse.Namespace) -> Any:
@@ -50,6 +53,12 @@ def query_of(arguments: argparse.Namespace) -> Any:
     cone = Cone(*arguments.cone) if arguments.cone else None
     ids = arguments.id, arguments.object, arguments.visit
     return AlertQuery(*ids, arguments.since, arguments.until, cone)
+
+
+def found(opened: Any, arguments: argparse.Namespace) -> Any:
+    """Table of PLACED: where the alerts lie that the options ask for."""
+    rows = opened.find(query_of(arguments))
+    return rows.take(~opened.withdrawn(rows)) if arguments.latest else rows
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -67,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.writelines(f"{line}\n" for line in damage)
         print(f"{len(opened.index.checksums())} sealed blocks, {len(damage)} damaged")
         return 3 if damage else 0
-    rows = opened.find(query_of(arguments))
+    rows = found(opened, arguments)
     if arguments.output:
         from gpudiff.edges.alert_table import write_alerts
 

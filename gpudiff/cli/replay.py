@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gpudiff.services.replay import replay
 
     opened = AlertArchive(archive_folder(arguments.archive))
-    rows = opened.find(query.query_of(arguments))
+    rows = query.found(opened, arguments)
     sink = _sink(arguments.sink, arguments.config)
     try:
         counts = _with_progress(

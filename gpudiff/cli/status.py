@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0; raises StoreFailed for a directory that is absent."""
+    """0; raises UnreadableFile for a directory that is absent."""
     from rich.console import Console
     from rich.live import Live
 

@@ -1,13 +1,17 @@
 """The alert archive to read: what the index finds, what only the files know yet, and the alerts' bytes."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from gpudiff.edges.alert_blocks import ArchiveReader
 from gpudiff.edges.alert_index import AlertIndex
 from gpudiff.edges.alert_segment import latest, placed
 from gpudiff.edges.avro_rows import long
+from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.model.alert_index import AlertQuery
 from gpudiff.model.errors import UnreadableFile
 from gpudiff.model.tables import Table, concatenate
@@ -58,6 +62,21 @@ class AlertArchive:
         """Where the alerts that satisfy a query lie: PLACED, by diaSourceId and revision."""
         rest = [rows.take(query.holds(rows)) for rows in self._unindexed]
         return latest(concatenate([*rest, self.index.find(query)]))
+
+    def withdrawn(self, rows: Table) -> np.ndarray:
+        """(N,) bool: of rows of PLACED those that a later revision of their frame withdrew.
+
+        A revision without alerts is in no file: the service's ledger tells of it, where it lies beside the folder.
+        Raises StoreFailed when that cannot be read.
+        """
+        later = self.find(AlertQuery(least_revision=1))
+        told = _revised(self.folder.parent / "ledger.sqlite")
+        frames = np.concatenate([[-1], told[:, 0], later["diaSourceId"] >> 16])
+        revisions = np.concatenate([[0], told[:, 1], later["revision"]])
+        order = np.lexsort((revisions, frames))
+        own = rows["diaSourceId"] >> 16
+        last = order[np.searchsorted(frames[order], own, "right") - 1]
+        return (frames[last] == own) & (revisions[last] > rows["revision"])
 
     def alerts(self, rows: Table) -> Iterator[Stored]:
         """The alert of each row of PLACED.
@@ -120,3 +139,11 @@ class AlertArchive:
         end = max([start, *(block.end for block in reader.blocks(start))])
         if left := reader.torn(end):
             self.notes.append(f"{name}: {left} bytes after the last whole block are not read")
+
+
+def _revised(ledger: Path) -> np.ndarray:
+    """As LedgerReader.revised; none where there is no ledger."""
+    if not ledger.is_file():
+        return np.empty((0, 2), np.int64)
+    with closing(LedgerReader(ledger)) as reader:
+        return reader.revised()

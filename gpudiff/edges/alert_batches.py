@@ -22,8 +22,7 @@ MOST = 1000
 def batches(archive: AlertArchive, rows: Table, schema_id: int) -> Iterator[tuple[float, OutgoingBatch]]:
     """(MJD TAI, batch) of the alerts in rows of PLACED; those of unknown time come first, at the first time.
 
-    schema_id : the number in Confluent framing.  Rows are as `row_of` has them, fluxes in the
-    alerts' unit.
+    schema_id : the number in Confluent framing.  Rows are as `row_of` has them, fluxes in the alerts' unit.
     """
     times = rows["midpointMjdTai"]
     first = float(np.nanmin(times)) if np.isfinite(times).any() else 0.0

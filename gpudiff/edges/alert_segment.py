@@ -116,6 +116,8 @@ class Segment:
                 np.inf if query.until is None else query.until,
             )
             return self._between("midpointMjdTai", [span])
+        if query.least_revision is not None:
+            return np.flatnonzero(self._column("revision") >= query.least_revision)
         return slice(None)
 
     def _by_id(self, dia_source_id: int) -> Any:

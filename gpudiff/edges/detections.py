@@ -266,7 +266,7 @@ def decode_answer(parts: list[Any]) -> Answer:
         raise BadMessage(f"answer: expected 2 parts, the first {ANSWER_MAGIC!r}; got {len(parts)}")
     try:
         return msgspec.json.decode(parts[1], type=Answer)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(f"answer: {error}") from None
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from gpudiff.model.errors import BadConfiguration, StoreFailed
+from gpudiff.model.errors import BadConfiguration, StoreFailed, UnreadableFile
 
 BUSY_S = 10.0
 """How long to wait for somebody else who holds the file (a backup, say) before it fails."""
@@ -86,7 +86,7 @@ class Sqlite:
     def __init__(self, path: Path, write: bool):
         self.name = str(path)
         if not write and not path.is_file():
-            raise StoreFailed(f"{path}: expected a ledger, there is none (is it in PostgreSQL? --config)")
+            raise UnreadableFile(f"{path}: expected a ledger, there is none (is it in PostgreSQL? --config)")
         with self._failing():
             self.connection = sqlite3.connect(path, BUSY_S, isolation_level=None, check_same_thread=False)
             if write:

@@ -74,7 +74,7 @@ class LedgerReader:
     """A ledger to read.  Every method raises StoreFailed when it cannot be read."""
 
     def __init__(self, where: Path | str):
-        """where : the file, or a postgresql:// URL; raises StoreFailed when there is no ledger."""
+        """where : the file, or a postgresql:// URL; raises UnreadableFile when the file is not there."""
         self.where = where
         self._db = connect(where, write=False)
         self._check_version()
@@ -330,6 +330,11 @@ class LedgerReader:
         names = ("suspect", "delayed", "sources", "known", "tonight", "moving", "new")
         ok = {"ok": states.get("COMMITTED", 0), "missing": states.get("MISSING", 0)}
         return {**ok, "failed": states.get("FAILED", 0), **dict(zip(names, map(int, sums), strict=True))}
+
+    def revised(self) -> np.ndarray:
+        """(N, 2) int64: diaSourceId >> 16 and present revision of the frames that were committed again."""
+        rows = self._rows("SELECT visit * 256 + detector, revision FROM detector WHERE revision > 0")
+        return np.array(rows, np.int64).reshape(-1, 2)
 
     def waiting(self, visit: int) -> int:
         """How many frames of a visit have alerts that are still to reach a sink, held ones among them."""

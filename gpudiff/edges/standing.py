@@ -12,7 +12,7 @@ import numpy as np
 
 from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.model.clock import tai_now
-from gpudiff.model.errors import StoreFailed
+from gpudiff.model.errors import StoreFailed, UnreadableFile
 
 VISITS, ERRORS = 8, 5
 """Shown at most: the last ones."""
@@ -59,12 +59,12 @@ class Standing:
 
 
 def standing(directory: Path, store: str = "sqlite", clock: Callable[[], float] = tai_now) -> Standing:
-    """How the service of a directory stands now; raises StoreFailed when there is no such directory.
+    """How the service of a directory stands now; raises UnreadableFile when there is no such directory.
 
     store : [ledger] store: sqlite for the directory's own ledger, or a postgresql:// URL
     """
     if not directory.is_dir():
-        raise StoreFailed(f"{directory}: expected the directory of a service")
+        raise UnreadableFile(f"{directory}: expected the directory of a service")
     associator = _written(directory / "associator.json")
     ledger, trouble = _ledger(directory / "ledger.sqlite" if store == "sqlite" else store, associator, clock())
     broker = _written(directory / "broker.json")
@@ -100,7 +100,7 @@ def _ledger(where: Path | str, associator: dict[str, Any], now: float) -> tuple[
             }, ""
         finally:
             reader.close()
-    except StoreFailed as error:
+    except (StoreFailed, UnreadableFile) as error:
         return {}, str(error)
 
 

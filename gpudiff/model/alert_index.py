@@ -47,6 +47,7 @@ class AlertQuery:
     since: float | None = None
     until: float | None = None
     cone: Cone | None = None
+    least_revision: int | None = None
 
     def holds(self, rows: Table) -> np.ndarray:
         """(N,) bool: which rows of INDEX satisfy it."""
@@ -59,6 +60,8 @@ class AlertQuery:
             good &= rows["midpointMjdTai"] >= self.since
         if self.until is not None:
             good &= rows["midpointMjdTai"] < self.until
+        if self.least_revision is not None:
+            good &= rows["revision"] >= self.least_revision
         if self.cone is not None:
             far = separation(rows["ra"], rows["dec"], self.cone.ra, self.cone.dec)
             good &= far <= self.cone.radius

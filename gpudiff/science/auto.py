@@ -15,8 +15,8 @@ from gpudiff.science.stars import Stars
 
 COMMON = 1.5, 0.01
 """Squared significance of a pixel, and share of the light, of a residual that the stars have in common, above
-which the Gaussians do not describe the kernel.  Noise gives 1 to
-5 % (the mean of 625 squares or more), an undersampled PSF 1.2."""
+which the Gaussians do not describe the kernel.  Noise gives 1 within 5 % (the mean of 625 squares or more), an
+undersampled PSF 1.2."""
 SURE = 2.0
 """Errors of the mean by which a basis has to predict held-back stars better."""
 

@@ -18,8 +18,8 @@ MARGIN = 15
 
 def clean_stars(
     science: Exposure, template: Exposure, settings: Match, device: Device = CPU
-) -> tuple[Stars, dict[str, PsfModel], list[int]]:
-    """(stars, PSF of "science" and "template", cosmic-ray pixels found in each).
+) -> tuple[Stars, dict[str, PsfModel], list[str]]:
+    """(stars, PSF of "science" and "template", a note on cosmic-ray pixels where there were some).
 
     Hot pixels look like stars to a first search; when some do, stars and PSFs are made again without them.
     device : where the first searches are; what it holds is the images before pixels were filled here
@@ -40,4 +40,5 @@ def clean_stars(
     if any(marked(stamps(image.mask, stars.y, stars.x, 2), "CR").any() for image in images.values()):
         stars = stars_or_psfs(science, template, settings, margin)
         psfs = {name: psf_of(image, stars, name) for name, image in images.items()}
-    return stars, psfs, found
+    said = f"cosmic-ray and hot pixels found: {found[0]} in science, {found[1]} in template"
+    return stars, psfs, [said] if any(found) else []

@@ -56,13 +56,10 @@ def difference(
     settings = configuration.match
     watch = Stopwatch()
     check_shapes(science, template)
-    notes = list[str]()
-    stars, own, found = clean_stars(science, template, settings, device)
+    stars, own, notes = clean_stars(science, template, settings, device)
     if len(stars) < FEWEST:
         fit_kernel = match_psfs
         notes.append("fewer than 3 stars: the matching kernel is made of the two PSFs that were given")
-    if any(found):
-        notes.append(f"cosmic-ray and hot pixels found: {found[0]} in science, {found[1]} in template")
     parts = roles(science, template, stars, settings)
     notes.extend((*seeing_notes(stars), *parts.notes))
     psf = own["science" if parts.convolves_science else "template"]

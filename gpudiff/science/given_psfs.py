@@ -65,7 +65,7 @@ def match_psfs(
     half = min(settings.half_width, (min(target.shape) - 1) // 2)
     kernel = quotient(_middle(target), _middle(convolved), half) * _scale(target, convolved)
     field = MatchingKernel(kernel[None], 0, target.shape, np.array([_level(target, convolved, kernel)]), 0)
-    return KernelFit(field, np.zeros(len(stars), bool), 0, float("nan"), float("nan"))
+    return KernelFit(field, np.zeros(len(stars), bool), 0, float("nan"), float("nan"), algorithm="given-psfs")
 
 
 def _level(target: Exposure, convolved: Exposure, kernel: np.ndarray) -> float:

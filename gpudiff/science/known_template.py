@@ -20,9 +20,9 @@ FEW = 0.01
 class Known:
     """An exposure without its pixels, as `calibrate` made it.
 
-    empty : the exposure, without planes
+    empty : the exposure, without planes; held : its name
     marked, bits : (N,) int32 numbers of the pixels that its mask marks, and uint16 what with
-    flaws : (M,) those that are unusable; held : its name
+    flaws : (M,) int64 numbers of those that are unusable
     """
 
     empty: Exposure

@@ -54,7 +54,7 @@ class KernelFit:
     held_back: np.ndarray | None = None
     """(N,) reduced chi2 of each star when held back; inf where too few were left, None where nobody knows."""
     algorithm: str = ""
-    """The basis that was taken, where that was asked of the stars."""
+    """What made the kernel, where that need not be what was chosen; '' else."""
     common: tuple[float, float] = (1.0, 0.0)
     """From `in_common`."""
     notes: tuple[str, ...] = ()

@@ -74,14 +74,11 @@ def zogy(science: Exposure, template: Exposure, configuration: Configuration, de
         raise BadConfiguration("zogy: its difference is white by construction; expected decorrelate = true")
     watch = Stopwatch()
     check_shapes(science, template)
-    notes = list[str]()
-    stars, own, found = clean_stars(science, template, settings, device)
+    stars, own, notes = clean_stars(science, template, settings, device)
     psfs = _quiet(own["science"], science, stars), _quiet(own["template"], template, stars)
     if len(stars) < FEWEST:
         notes.append("fewer than 3 stars: the two PSFs that were given are taken as they are")
     notes.extend(seeing_notes(stars))
-    if any(found):
-        notes.append(f"cosmic-ray and hot pixels found: {found[0]} in science, {found[1]} in template")
     widths = stars.width("science"), stars.width("template")
     parts = Roles(science, template, *widths, "TEMPLATE")
     watch.lap("stars, PSFs, cosmic rays")
@@ -147,7 +144,8 @@ def _matched(
             dataclasses.replace(one, frame=dataclasses.replace(one.frame, psf=point))
             for one in (science, template)
         ]
-        return match_psfs(alike[0], alike[1], stars, psfs[1], (1.0, 1.0), settings)
+        fit = match_psfs(alike[0], alike[1], stars, psfs[1], (1.0, 1.0), settings)
+        return dataclasses.replace(fit, algorithm="zogy")
     ratio = _flux_ratio(science, template, stars)
     target, convolved = (
         _crossed(exposure, psf, stars, settings.threads)

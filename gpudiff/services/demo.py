@@ -90,7 +90,7 @@ def until_filtered(service: Path, frames: int, patience_s: float = 30.0) -> None
 
 
 def sources(ledger: Path) -> Table:
-    """The DIASources in a ledger; raises StoreFailed where there is none."""
+    """The DIASources in a ledger; raises UnreadableFile where there is none."""
     reader = LedgerReader(ledger)
     try:
         return reader.sources()

@@ -295,7 +295,9 @@ class Differencer:
     def _failed(self, held: Held, name: str, reason: str) -> None:
         """By the error's branch: reject, try again (three times, then reject), or stop.
 
-        An error nobody foresaw is tried again: it may lie in the worker, not in the frame.
+        An error nobody foresaw is tried again: it may lie in the worker, not in the frame.  One whose pixels
+        in shared memory are not what its message says goes back to its sender, who may send it again; a checksum
+        that is wrong in the last attempt, too, is rejected.
         """
         kind = error_named(name)
         if issubclass(kind, MustStop):

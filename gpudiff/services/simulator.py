@@ -46,8 +46,7 @@ def simulate(
     `folder` gets frames/<visit>_<detector>.fits, templates/<band>_<detector>.fits (with several fields
     <band>_f<field>_<detector>.fits), truth.ecsv, pointings.csv and simulation.json.  `progress` is told how
     many files of how many are written.
-    Raises StoreFailed where the folder cannot be written, BadConfiguration unless
-    processes are 1 to 1024.
+    Raises StoreFailed where the folder cannot be written, BadConfiguration unless processes are 1 to 1024.
     """
     if processes is not None and not 1 <= processes <= 1024:
         raise BadConfiguration(f"processes: expected 1 to 1024, got {processes}")

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.mesh import clipped_mesh, edges, mesh_cuda, robust_sigma, robust_surface, sampled_rows
+from gpudiff.arrays.mesh import (
+    clipped_mesh,
+    counted_mesh,
+    edges,
+    mesh_cuda,
+    robust_sigma,
+    robust_surface,
+    sampled_rows,
+    step_of,
+)
 
 
 def noisy(shape=(256, 320), level=500.0, sigma=9.0, seed=1):
@@ -22,6 +31,27 @@ def test_level_and_sigma_of_blank_sky_are_the_skys():
     # 4096 px a cell: the level to 9 / 64 times 2 (the mode amplifies), sigma by a quantile to 2 %, 4 sigma.
     np.testing.assert_allclose(level, 500, atol=1.2)
     np.testing.assert_allclose(sigma, 9, rtol=0.08)
+
+
+def test_level_and_sigma_of_few_counts_are_their_mean_and_deviation():
+    image = np.random.default_rng(3).poisson(0.5, (256, 320)).astype(np.float32)
+    image[::40, ::40] = 50
+    image[5, 5] = np.nan
+    level, sigma = counted_mesh(image, np.zeros(image.shape, bool), 64)
+    # 4096 px a cell: 1.6 % a sigma, 20 cells; beyond 5 sigma 0.5 % of the light is left out
+    np.testing.assert_allclose(level, 0.5, rtol=0.06)
+    np.testing.assert_allclose(sigma**2, 0.5, rtol=0.1)
+
+
+def test_a_cell_without_enough_counts_is_empty():
+    unusable = np.ones((64, 64), bool)
+    unusable[0, :59] = False
+    assert np.isnan(counted_mesh(np.ones((64, 64), np.float32), unusable, 64)).all()
+
+
+def test_the_step_of_counts_is_what_a_photon_adds():
+    assert step_of(np.array([0.5, 0.0, 1.25, 0.5])) == 0.5
+    assert step_of(np.ones(3)) == 0
 
 
 def test_stars_on_a_tenth_of_the_pixels_lift_the_level_by_less_than_a_fifth_of_sigma():

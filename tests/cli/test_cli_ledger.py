@@ -51,9 +51,15 @@ def test_the_longest_visit_and_its_state_are_listed_whole(tmp_path, capsys, monk
 
 @pytest.mark.parametrize(("word", "told"), [("release", "released"), ("drop", "dropped")])
 def test_held_alerts_are_let_go_once(served, capsys, word, told):
-    for frames in (1, 0):
-        assert main(["ledger", word, "7", "--directory", str(served)]) == 0
-        assert capsys.readouterr().out == f"visit 7: alerts of {frames} frames {told}\n"
+    assert main(["ledger", word, "7", "--directory", str(served)]) == 0
+    assert capsys.readouterr().out == f"visit 7: alerts of 1 frames {told}\n"
+    assert main(["ledger", word, "7", "--directory", str(served)]) == 3
+    assert "visit 7: expected frames whose alerts wait, there are none" in capsys.readouterr().err
+
+
+def test_a_directory_that_is_absent_is_refused(tmp_path, capsys):
+    assert main(["ledger", "visits", "--directory", str(tmp_path / "absent")]) == 3
+    assert "expected a ledger" in capsys.readouterr().err
 
 
 def test_a_command_without_a_visit_is_refused(tmp_path, capsys):

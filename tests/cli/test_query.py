@@ -48,6 +48,19 @@ def test_every_condition_picks_its_alerts(archive, capsys, conditions, count):
     assert last == f"{count} alerts"
 
 
+@pytest.mark.parametrize(("beside", "left"), [(True, [1, 1]), (False, [1, 1, 0, 0])])
+def test_what_a_later_revision_withdrew_is_left_out(archive, capsys, beside, left):
+    associator = Associator(archive, Configuration())
+    for again in (a_batch(2, fingerprint="cd" * 16), a_batch(0, visit=8, fingerprint="cd" * 16)):
+        associator.take(again)
+    associator.close()
+    if not beside:
+        (archive / "ledger.sqlite").unlink()
+    assert said(capsys, "query", archive)[-1] == "7 alerts"
+    _, *rows, _ = said(capsys, "query", archive, "--latest")
+    assert [int(row.split()[1]) for row in rows] == left  # only the ledger has the revision without alerts
+
+
 def test_what_the_associator_committed_is_in_the_index(archive, capsys):
     main(["query", str(archive)])
     assert "not in the index" not in capsys.readouterr().err

@@ -113,8 +113,8 @@ def test_json_is_one_document(tmp_path, capsys):
 
 
 def test_a_directory_that_is_absent_is_refused(tmp_path, capsys):
-    assert main(["status", str(tmp_path / "absent"), "--once"]) == 4
-    assert "StoreFailed" in capsys.readouterr().err
+    assert main(["status", str(tmp_path / "absent"), "--once"]) == 3
+    assert "UnreadableFile" in capsys.readouterr().err
 
 
 def test_where_only_the_differencer_is_no_ledger_is_missed(tmp_path, capsys):

@@ -224,6 +224,7 @@ def test_an_answer_survives_the_wire():
     assert detections.decode_answer(detections.encode_answer(answer)) == answer
 
 
-def test_what_is_not_an_answer_is_refused():
+@pytest.mark.parametrize("said", [b'{"frame": 3}', b'{"status": "done", "more": ' + b"[" * 99999])
+def test_what_is_not_an_answer_is_refused(said):
     with pytest.raises(BadMessage):
-        detections.decode_answer([b"GDA1", b'{"frame": 3}'])
+        detections.decode_answer([b"GDA1", said])

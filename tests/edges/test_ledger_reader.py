@@ -7,7 +7,7 @@ from ledgers import a_commit, committed
 
 from gpudiff.edges.ledger import Ledger
 from gpudiff.edges.ledger_reader import LedgerReader
-from gpudiff.model.errors import StoreFailed
+from gpudiff.model.errors import StoreFailed, UnreadableFile
 from gpudiff.model.frame import FrameId
 
 
@@ -100,5 +100,5 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path):
     for kind in (Ledger, LedgerReader):
         with pytest.raises(StoreFailed):
             kind(tmp_path / "text")
-    with pytest.raises(StoreFailed, match="none"):
+    with pytest.raises(UnreadableFile, match="none"):
         LedgerReader(tmp_path / "absent")

@@ -11,7 +11,7 @@ from gpudiff.edges.dead_letters import DeadLetters
 from gpudiff.edges.sinks.memory import Memory
 from gpudiff.edges.standing import standing
 from gpudiff.model.config import Configuration
-from gpudiff.model.errors import NoStars, StoreFailed
+from gpudiff.model.errors import NoStars, UnreadableFile
 from gpudiff.services.associator import Associator
 
 
@@ -55,7 +55,7 @@ def test_a_directory_without_a_ledger_says_so(tmp_path):
 
 
 def test_an_absent_directory_is_refused(tmp_path):
-    with pytest.raises(StoreFailed, match="absent"):
+    with pytest.raises(UnreadableFile, match="absent"):
         standing(tmp_path / "absent")
 
 

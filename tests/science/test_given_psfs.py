@@ -69,9 +69,15 @@ def test_cutouts_with_zero_points_are_scaled_by_them():
     assert made.quality.kernel_sum == pytest.approx(0.5)
 
 
-def test_a_note_says_that_no_star_was_used():
+def test_it_is_said_that_no_star_was_used():
     made, _ = subtract(cutout(2.2, 1), cutout(1.6, 2), SETTINGS)
     assert any("the two PSFs that were given" in note for note in made.notes)
+    assert made.quality.algorithm == "given-psfs"
+
+
+def test_zogy_is_called_so_without_stars_too():
+    made, _ = subtract(cutout(2.2, 1), cutout(1.6, 2), override(SETTINGS, "match", algorithm="zogy"))
+    assert made.quality.algorithm == "zogy"
 
 
 def test_one_given_psf_is_not_enough():

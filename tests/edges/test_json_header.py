@@ -1,0 +1,44 @@
+"""JSON headers of messages, and numbers that nobody knows."""
+
+import math
+
+import msgspec
+import pytest
+
+from gpudiff.edges.json_header import decode_header, or_nan, or_none
+from gpudiff.model.errors import BadMessage, MissingKey
+
+
+class Words(msgspec.Struct):
+    visit: int
+    band: str | None = None
+
+
+def test_what_a_header_says_is_read_and_more_is_passed_over():
+    assert decode_header(b'{"visit": 7, "colour": 1}', Words, ("visit",), "words") == Words(7)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"{", "words: expected JSON"),
+        (b"\xff", "words: expected JSON"),
+        (b"[" * 99999, "words: expected JSON"),
+        (b"[7]", "words: expected a JSON object, got list"),
+        (b'{"visit": "7"}', "words: Expected `int`, got `str`"),
+    ],
+)
+def test_what_is_no_header_is_refused(text, said):
+    with pytest.raises(BadMessage, match=said):
+        decode_header(text, Words, ("visit",), "words")
+
+
+def test_every_key_that_is_missing_is_named():
+    with pytest.raises(MissingKey, match="words: missing visit, band"):
+        decode_header(b"{}", Words, ("visit", "band"), "words")
+
+
+def test_null_is_not_a_number_here_and_what_is_no_number_is_null_there():
+    assert (or_nan(1.5), or_none(1.5)) == (1.5, 1.5)
+    assert math.isnan(or_nan(None))
+    assert [or_none(value) for value in (math.nan, math.inf)] == [None, None]
