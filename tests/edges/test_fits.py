@@ -200,6 +200,29 @@ def test_header_values_that_stand_for_unknown_are_taken_as_not_given_and_said(tm
     assert "under [instrument], says it" in frame.notes[0]
 
 
+@pytest.mark.parametrize("value", ["NaN", "1,6", "-Infinity"])
+def test_a_value_that_fits_has_not_is_taken_as_not_given_and_said(tmp_path, value):
+    data = save(tmp_path / "a.fits", pixels(), GAIN=2.0).read_bytes()
+    at = data.index(b"GAIN    =")
+    (tmp_path / "a.fits").write_bytes(data[:at] + f"GAIN    = {value:>20}".ljust(80).encode() + data[at + 80 :])
+    frame = read_frame(tmp_path / "a.fits")
+    assert frame.gain is None
+    assert frame.notes[0].startswith(f"GAIN = '{value}' is no gain")
+
+
+@pytest.mark.parametrize("date", [1e300, 2451142.5])
+def test_a_date_that_is_no_mjd_is_unknown(tmp_path, date):
+    path = save(tmp_path / "a.fits", pixels(), **{"MJD-OBS": date, "EXPTIME": 60.0})
+    assert np.isnan(read_frame(path).observation.mjd_start_tai)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_date_of_a_photographic_plate_is_taken_without_a_warning(tmp_path):
+    path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": "1951-03-02T05:00:00"})
+    # no leap seconds were counted then
+    assert read_frame(path).observation.mjd_start_tai == pytest.approx(33707 + 5 / 24, abs=1e-3)
+
+
 def test_utc_dates_become_tai(tmp_path):
     path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": "2015-12-27T06:26:24", "EXPTIME": 60.0})
     observation = read_frame(path).observation
