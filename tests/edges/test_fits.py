@@ -100,6 +100,14 @@ def test_other_pixel_types_become_native_float32(tmp_path, dtype):
     assert np.array_equal(image, array.astype("f4"))
 
 
+@pytest.mark.parametrize("kind", [fits.ImageHDU, fits.CompImageHDU])
+def test_blank_pixels_of_unsigned_integers_have_no_value(tmp_path, kind):
+    hdu = kind(np.arange(64 * 48, dtype="u2").reshape(48, 64))
+    hdu.header["BLANK"] = 7 - 32768
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(tmp_path / "a.fits")
+    assert np.flatnonzero(np.isnan(read_frame(tmp_path / "a.fits").image)).tolist() == [7]
+
+
 def test_a_tile_compressed_file_is_read(tmp_path):
     array = pixels("i4")
     fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(array)]).writeto(tmp_path / "a.fits.fz")
