@@ -138,6 +138,8 @@ def check_outputs(arguments: argparse.Namespace) -> None:
             continue
         if not path.parent.is_dir():
             raise BadConfiguration(f"--{option} {path}: expected an existing folder, found no {path.parent}")
+        if path.exists() and not path.is_file():
+            raise BadConfiguration(f"--{option} {path}: expected the name of a file, found a folder or a device")
         if option in suffixes and not path.name.lower().endswith(suffixes[option]):
             choices = ", ".join(suffixes[option])
             raise BadConfiguration(f"--{option} {path}: expected a name that ends in {choices}")

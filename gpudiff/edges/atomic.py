@@ -1,8 +1,9 @@
 """Files that are there whole or not at all."""
 
+import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gpudiff.edges import folder
@@ -13,20 +14,26 @@ from gpudiff.model.errors import StoreFailed
 def atomically(path: str | Path, lasting: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`, with its suffixes; renamed to it at the end, removed on an error.
 
+    What a link leads to is replaced, not the link: /dev/stdout is one.
     lasting : it is on disk when this ends, also where the machine's power fails then
-    Raises StoreFailed, naming `path`, where the folder is absent or closed, or the disk is full.
+    Raises StoreFailed, naming `path`, where the folder is absent or closed, the disk is full, or a folder or a
+    device has that name: who may rename a file over a device has lost it.
     """
     path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    place = Path(os.path.realpath(path))
+    temporary = place.with_name(f".{os.getpid()}.{path.name}")
     try:
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EEXIST, "a folder or a device has that name")
         yield temporary
         if lasting:
             folder.sync(temporary)
-        os.replace(temporary, path)
+        os.replace(temporary, place)
         if lasting:
-            folder.sync(path.parent)
+            folder.sync(place.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise StoreFailed(f"{path}: cannot be written: {reason}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # none was made, or the disk is read only
+            temporary.unlink()

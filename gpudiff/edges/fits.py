@@ -287,7 +287,8 @@ def _plane(path: str | Path, hdu: Any, primary: fits.Header, kind: str, mapped: 
     if not (len(shape) == 2 or (kind == "psf" and len(shape) == 3)):
         found = "a cube" if len(shape) > 2 else "one axis"
         raise NotAnImage(f"{path}: {hdu.name}: expected a 2-D image, found {found} of shape {tuple(hdu.shape)}")
-    array = _map(path, hdu) if mapped and _as_it_lies(hdu) else _native(np.asarray(hdu.data))
+    blank = hdu.header.get("BLANK"), hdu.header.get("BZERO")
+    array = _map(path, hdu) if mapped and _as_it_lies(hdu) else _without(*blank, _native(np.asarray(hdu.data)))
     return linear(Plane(array.reshape(shape), hdu.header.copy(), primary.copy()))
 
 
@@ -307,6 +308,14 @@ def _native(array: np.ndarray) -> np.ndarray:
     if array.dtype.isnative or not array.flags.writeable:
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     return array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
+
+
+def _without(blank: Any, zero: Any, array: np.ndarray) -> np.ndarray:
+    """The pixels, NaN where they are BLANK: astropy looks for it in signed integers only."""
+    if blank is None or zero is None or array.dtype.kind != "u":
+        return array
+    lost = array == int(blank + zero)
+    return np.where(lost, np.float32(np.nan), array.astype(np.float32)) if lost.any() else array
 
 
 def _pixels(array: np.ndarray) -> np.ndarray:

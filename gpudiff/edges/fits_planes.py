@@ -13,7 +13,7 @@ from gpudiff.model.mask import BITS, bit, translate
 IMAGE, MASK, PSF = ("IMAGE", "SCI"), ("MASK", "DQ", "MSK", "BPM", "BADPIX"), ("PSF",)
 DEVIATION, INVERSE = ("ERR", "ERROR", "SIGMA", "RMS", "UNCERT"), ("IVAR", "INVVAR", "IVM")
 VARIANCE = ("VARIANCE", "VAR", *DEVIATION, *INVERSE)
-WEIGHT = ("WHT", "WT", "WEIGHT", "WTMAP")
+WEIGHT = ("WHT", "WT", "WGT", "WEIGHT", "WTMAP")
 """1/variance, exposure times or another thing, on a scale that its maker knows: no variance unless asked for."""
 OWN = ("COVERAGE", "SCORE", "KERNEL")
 """Planes that gpudiff itself writes beside a frame's."""

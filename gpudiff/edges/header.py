@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from astropy.io.fits import Card, Header
+from astropy.io.fits import Card, Header, VerifyError
 
 from gpudiff.model.config import Instrument
 from gpudiff.model.errors import BadConfiguration, BadGain
@@ -36,6 +36,7 @@ UNITS = {
     "read noise": "electrons, 0 or more",
     "saturation": "image units above 0",
 }
+FARTHEST = 1e6  # MJD: the year 4596; a Julian date is beyond
 LARGEST_GAIN = 1e6  # electrons per image unit; beyond it a header is wrong, not an image unusual
 
 
@@ -53,7 +54,7 @@ class Cards:
         """(keyword, value) of the first keyword that any header defines, or ("", None)."""
         for key in keys:
             for header in self.headers:
-                value = header.get(key)
+                value = value_of(header, key)
                 if value is not None:
                     return key, value
         return "", None
@@ -75,6 +76,21 @@ class Cards:
         return 0
 
 
+def value_of(header: Header, key: str) -> Any:
+    """A keyword's value, None where it has none; as text where FITS knows no such value: NaN, 1,6.
+
+    Raises VerifyError for a card that is not text.
+    """
+    try:
+        return header.get(key)
+    except VerifyError as error:
+        try:
+            header.cards[key].verify("silentfix")
+        except ValueError:
+            raise error from None
+        return header.get(key)
+
+
 def wcs_keywords(headers: Iterable[Header]) -> dict[str, Any]:
     """The WCS keywords of the first header that has CTYPE1: numbers and strings, {} when none has.
 
@@ -83,7 +99,7 @@ def wcs_keywords(headers: Iterable[Header]) -> dict[str, Any]:
     for header in headers:
         if "CTYPE1" in header:
             new = {re.sub(r"^PC00(\d)00(\d)$", r"PC\1_\2", key): key for key in header}
-            found = {key: header[old] for key, old in new.items() if WCS_KEYWORD.fullmatch(key)}
+            found = {key: value_of(header, old) for key, old in new.items() if WCS_KEYWORD.fullmatch(key)}
             return {key: value for key, value in found.items() if value is not None}
     return {}
 
@@ -219,13 +235,14 @@ def check_id(frame: FrameId, name: str) -> None:
 
 
 def _times(cards: Cards) -> tuple[float, float]:
-    """Start and end, MJD TAI.  Without TIMESYS times are UTC (FITS standard 4.0, 9.2.1)."""
+    """Start and end, MJD TAI, NaN for none.  Without TIMESYS times are UTC (FITS standard 4.0, 9.2.1)."""
     exposure_days = cards.number("EXPTIME") / 86400
     start, end = cards.number("MJD-BEG", "MJD-OBS"), cards.number("MJD-END")
     if math.isnan(start):
         start = _from_iso(cards.find("DATE-BEG", "DATE-OBS"))
     if math.isnan(end):
         end = start + exposure_days
+    start, end = (one if abs(one) < FARTHEST else NAN for one in (start, end))
     if str(cards.find("TIMESYS") or "UTC").strip().upper() == "TAI":
         return start, end
     return _utc_to_tai(start), _utc_to_tai(end)
@@ -241,9 +258,9 @@ def _from_iso(text: Any) -> float:
 
 
 def _utc_to_tai(mjd: float) -> float:
-    """ERFA's table of leap seconds; no look-up over the network."""
+    """ERFA's table of leap seconds, also for years before there were any; no look-up over the network."""
     if math.isnan(mjd):
         return NAN
     import erfa
 
-    return float(erfa.utctai(TAI_MJD_ZERO, mjd)[1])
+    return float(erfa.ufunc.utctai(TAI_MJD_ZERO, mjd)[1])  # erfa.utctai warns of such years

@@ -65,6 +65,11 @@ class Header(msgspec.Struct, kw_only=True):
     sent_tai: Days | None = None
     attempt: Attempt | None = None
 
+    def __post_init__(self) -> None:
+        start, end = self.mjd_start_tai, self.mjd_end_tai
+        if start is not None and end is not None and end < start:
+            raise ValueError(f"mjd_end_tai = {end!r} is before mjd_start_tai = {start!r}")
+
     @property
     def frame(self) -> FrameId:
         """The frame's identity."""

@@ -26,6 +26,7 @@ class Sky:
         """cards : FITS WCS keywords, {} for none.  Raises BadWcs for keywords that no projection follows from."""
         self._wcs, self._frame = None, None
         _check_numbers(cards)
+        cards = _named_tpv(cards)
         if cards:
             import warnings
 
@@ -72,6 +73,17 @@ class Sky:
         ra, dec = self.to_sky(x + steps[:, 0], y + steps[:, 1])
         dra = (ra[2::2] - ra[1::2] + 180) % 360 - 180
         return np.stack([dra * np.cos(np.radians(dec[0])), dec[2::2] - dec[1::2]], 1).transpose(2, 1, 0)
+
+
+def _named_tpv(cards: dict[str, Any]) -> dict[str, Any]:
+    """The keywords with SCAMP's TAN, which has polynomials in PV on both axes, under its later name TPV.
+
+    wcslib knows it by terms beyond the fourth, which polynomials of the first degree have not: it would take them
+    for the pole of a TAN, whose PV are all on one axis.
+    """
+    if {key[:3] for key in cards} >= {"PV1", "PV2"}:
+        return {key: re.sub("-TAN *$", "-TPV", one) if isinstance(one, str) else one for key, one in cards.items()}
+    return cards
 
 
 def _other_frame(wcs: Any) -> Any:

@@ -47,6 +47,7 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
     variance comes from the frame's variance plane, else from gain and read noise where they agree with the
     scatter of the sky or, where it has structure, of neighbouring pixels, else from that scatter; `notes` says
     which.  A gain far too small for that scatter is not taken: such an image is a mean of many, or per second.
+    Where no other is, and the sky scatters as few photons do, their size says gain and variance.
 
     device : where level and noise of the sky are looked for
     Raises WrongShape, NoUsablePixels, ConstantImage, BadGain, BadVariance, DeviceFailed.
@@ -230,21 +231,25 @@ def _noise(
             return _flat(sigma, frame), frame.gain, False, [note]
         notes = [f"{measured} {frame.gain:g} and read noise {frame.read_noise or 0:g} e- give: they are not taken"]
     else:
+        notes = []
+    step, typical = step_of(_some(image, unusable)), float(np.median(level))
+    if typical <= SHOT * sigma and _agree(typical * step, sigma):
+        said = f"variance of photons, one every {step:.4g} units, as the sky's level and scatter say"
+        return SmoothPlane(np.maximum(level, 0) * step, image.shape), 1 / step, True, [*notes, said]
+    if frame.gain is None:
         notes = [f"variance measured from the sky ({sigma:.4g} a pixel)"]
-    gain, said = _likely_gain(frame, float(np.median(level)), sigma, step_of(_some(image, unusable)))
+    gain, said = _likely_gain(frame, typical, sigma)
     return _flat(sigma, frame), gain, False, [*notes, said]
 
 
-def _likely_gain(frame: Frame, level: float, sigma: float, step: float) -> tuple[float, str]:
-    """(gain where nobody said one, inf for none, what to say of it); step : between two values."""
+def _likely_gain(frame: Frame, level: float, sigma: float) -> tuple[float, str]:
+    """(gain where nobody said one, inf for none, what to say of it)."""
     if sigma > 0 and level > SHOT * sigma:
         gain = level / sigma**2
         return gain, f"gain not given: {gain:.3g} e- a unit estimated from the sky's level and scatter"
     of_unit = electrons(frame.unit, frame.observation.exposure_s)
     if of_unit is not None:
         return of_unit, f"gain not given: {of_unit:.4g} e- a unit, which is {frame.unit}"
-    if _agree(level * step, sigma):
-        return 1 / step, f"gain not given: one photon every {step:.4g} units, as the sky's level and scatter say"
     return np.inf, "unknown gain: the sources' own photons are not in the variance"
 
 

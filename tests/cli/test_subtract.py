@@ -179,6 +179,7 @@ def test_numbers_on_the_command_line_stand_in_for_the_header(tmp_path, capsys):
         (["--sources", "s.txt"], ".ecsv, .fits, .parquet, .csv"),
         (["-o", "d.png"], ".fits, .fits.gz, .fits.fz"),
         (["--plot", "nowhere/r.png"], "expected an existing folder"),
+        (["--json", "."], "expected the name of a file, found a folder or a device"),
         (["--gain", "-1"], "BadGain"),
         (["--read-noise", "-1"], "BadGain"),
         (["--threshold", "0"], "expected a number above 0"),

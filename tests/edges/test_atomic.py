@@ -47,3 +47,34 @@ def test_a_disk_that_is_full_is_named_with_the_path(tmp_path):
         atomically(tmp_path / "a.txt"),
     ):
         raise OSError(28, "No space left on device")
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "full")
+    with (
+        pytest.raises(StoreFailed, match="full: cannot be written: a folder or a device has that name"),
+        atomically(tmp_path / "full"),
+    ):
+        pass
+    assert (tmp_path / "full").is_fifo()
+
+
+def test_a_link_stays_a_link_to_what_is_written(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to("a.txt")
+    with atomically(tmp_path / "link.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_a_disk_that_may_only_be_read_is_named_with_the_path(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    with (
+        pytest.raises(StoreFailed, match=r"a\.txt: cannot be written: Read-only"),
+        atomically(tmp_path / "a.txt") as temporary,
+    ):
+        refuse(temporary)

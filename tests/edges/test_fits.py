@@ -100,6 +100,14 @@ def test_other_pixel_types_become_native_float32(tmp_path, dtype):
     assert np.array_equal(image, array.astype("f4"))
 
 
+@pytest.mark.parametrize("kind", [fits.ImageHDU, fits.CompImageHDU])
+def test_blank_pixels_of_unsigned_integers_have_no_value(tmp_path, kind):
+    hdu = kind(np.arange(64 * 48, dtype="u2").reshape(48, 64))
+    hdu.header["BLANK"] = 7 - 32768
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(tmp_path / "a.fits")
+    assert np.flatnonzero(np.isnan(read_frame(tmp_path / "a.fits").image)).tolist() == [7]
+
+
 def test_a_tile_compressed_file_is_read(tmp_path):
     array = pixels("i4")
     fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(array)]).writeto(tmp_path / "a.fits.fz")
@@ -198,6 +206,29 @@ def test_header_values_that_stand_for_unknown_are_taken_as_not_given_and_said(tm
     assert (frame.gain, frame.read_noise, frame.saturation) == (None, None, None)
     assert frame.notes[0].startswith(f"{card[0]} = {card[1]!r} is no ")
     assert "under [instrument], says it" in frame.notes[0]
+
+
+@pytest.mark.parametrize("value", ["NaN", "1,6", "-Infinity"])
+def test_a_value_that_fits_has_not_is_taken_as_not_given_and_said(tmp_path, value):
+    data = save(tmp_path / "a.fits", pixels(), GAIN=2.0).read_bytes()
+    at = data.index(b"GAIN    =")
+    (tmp_path / "a.fits").write_bytes(data[:at] + f"GAIN    = {value:>20}".ljust(80).encode() + data[at + 80 :])
+    frame = read_frame(tmp_path / "a.fits")
+    assert frame.gain is None
+    assert frame.notes[0].startswith(f"GAIN = '{value}' is no gain")
+
+
+@pytest.mark.parametrize("date", [1e300, 2451142.5])
+def test_a_date_that_is_no_mjd_is_unknown(tmp_path, date):
+    path = save(tmp_path / "a.fits", pixels(), **{"MJD-OBS": date, "EXPTIME": 60.0})
+    assert np.isnan(read_frame(path).observation.mjd_start_tai)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_date_of_a_photographic_plate_is_taken_without_a_warning(tmp_path):
+    path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": "1951-03-02T05:00:00"})
+    # no leap seconds were counted then
+    assert read_frame(path).observation.mjd_start_tai == pytest.approx(33707 + 5 / 24, abs=1e-3)
 
 
 def test_utc_dates_become_tai(tmp_path):

@@ -26,7 +26,7 @@ def test_a_variance_is_read_under_the_names_of_other_houses(tmp_path, name, card
     assert read_frame(tmp_path / "a.fits").variance.tolist() == [values]
 
 
-@pytest.mark.parametrize("name", ["IVAR", "WHT", "WT", "WEIGHT"])
+@pytest.mark.parametrize("name", ["IVAR", "WHT", "WT", "WGT", "WEIGHT"])
 def test_pixels_without_weight_have_no_value(tmp_path, name):
     hdus = [fits.PrimaryHDU(np.ones((1, 3), "f4")), fits.ImageHDU(np.array([[2, 0.5, 0]], "f4"), name=name)]
     fits.HDUList([*hdus, fits.ImageHDU(np.array([[1, 0, 0]], "u1"), name="MSK")]).writeto(tmp_path / "a.fits")

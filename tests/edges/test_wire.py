@@ -237,6 +237,11 @@ def test_a_value_that_no_alert_could_hold_is_refused(key, value):
         wire.decode(message(**{key: value}), LIMIT)
 
 
+def test_an_exposure_that_ends_before_it_starts_is_refused():
+    with pytest.raises(BadMessage, match=r"mjd_end_tai = 60000\.0 is before mjd_start_tai = 60000\.5"):
+        wire.decode(message(mjd_start_tai=60000.5, mjd_end_tai=60000), LIMIT)
+
+
 def test_a_psf_that_is_too_large_is_refused_with_the_limit():
     with pytest.raises(BadPsf, match=r"psf is \(513, 513\), expected .* at most 512"):
         wire.decode(message(psf=[[1.0] * 513] * 513), LIMIT)

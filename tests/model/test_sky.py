@@ -56,6 +56,13 @@ def test_coordinates_that_are_neither_are_refused():
         Sky(tangent(0.0, 0.0) | {"CTYPE1": "XLON-TAN", "CTYPE2": "XLAT-TAN"})
 
 
+def test_polynomials_on_both_axes_of_a_tangent_plane_are_those_of_tpv():
+    first_degree = {f"PV{axis}_{term}": float(term == 1) for axis in (1, 2) for term in (0, 1, 2)}
+    place = Sky(tangent(150.0, 2.0) | first_degree).to_sky(600.0, 700.0)
+    # the identity, as SCAMP writes it where it fits no distortion
+    np.testing.assert_allclose(place, Sky(tangent(150.0, 2.0)).to_sky(600.0, 700.0), atol=1e-10)
+
+
 def test_positions_are_those_of_the_gnomonic_projection():
     # Calabretta & Greisen 2002, section 5.1.3: R = 180/pi cot(theta)
     _, dec = Sky(tangent(150.0, 0.0)).to_sky(511.0, 511.0 + 1000)

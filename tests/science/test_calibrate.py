@@ -332,6 +332,7 @@ def test_few_photons_tell_the_gain_that_nobody_said():
     image = 0.25 * np.random.default_rng(82).poisson(0.5, (512, 512)).astype(np.float32)
     exposure = calibrate(frame(image, gain=None, read_noise=None), CONFIGURATION)
     assert exposure.gain == pytest.approx(4)
+    assert exposure.variance_known
 
 
 @pytest.mark.parametrize("counts", [0.3, 0.5, 0.8, 2.0])
