@@ -141,6 +141,21 @@ def likeliest(
     return penalty
 
 
+def turned(rows: np.ndarray, turn: np.ndarray, terms: int) -> np.ndarray:
+    """(n, ...) the same for the unknowns of functions turned by `turn` (M, M); the background's stay.
+
+    rows : (n, ...), one for each unknown, as in `assemble`; terms : of the kernel, P
+    """
+    size = len(turn) * terms
+    first = turn @ rows[:size].reshape(len(turn), -1)
+    return np.concatenate([first.reshape(rows[:size].shape), rows[size:]])
+
+
+def turned_both(matrix: np.ndarray, turn: np.ndarray, terms: int) -> np.ndarray:
+    """(n, n) the same of a symmetric matrix, its rows and its columns turned."""
+    return turned(turned(matrix, turn, terms).T, turn, terms)
+
+
 def local(solution: np.ndarray, kernel_terms: np.ndarray, background_terms: np.ndarray) -> np.ndarray:
     """(N, M + 1) coefficients at each stamp: of the M functions and of the background's constant."""
     terms, others = kernel_terms.shape[1], background_terms.shape[1]

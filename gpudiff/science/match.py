@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import scipy.linalg
 
 from gpudiff.arrays import basis as bases
 from gpudiff.arrays import normal
@@ -98,7 +97,8 @@ def match(
     )
     shapes = _shapes(len(stars), settings)
     first = _rounds(sample, design, shapes[0], settings.threads, 1)
-    design = design.turned(*bases.turned(basis, psf_image, _mean_kernel(sample, first, shapes[0])))
+    turn, shell = bases.turned(basis, psf_image, _mean_kernel(sample, first, shapes[0]))
+    design = dataclasses.replace(design, shell=shell, turn=turn)
     losses = [_predict(sample, design, shape, settings.threads) for shape in shapes] if len(shapes) > 1 else [0.0]
     shape = shapes[int(np.argmin(losses))]
     fit = _fit(sample, design, shape, settings.threads, first if shape == shapes[0] else None)
@@ -157,7 +157,7 @@ class GaussianDesign:
     """Gaussians times polynomials, and the stamps convolved with them.
 
     functions : (M, K, K) float64; convolved : the stamps, with a last function of ones for the background
-    shell : (M,) from `arrays.basis.Basis`, or from `arrays.basis.turned`
+    shell : (M,) from `arrays.basis.Basis`, or, of the functions turned, from `arrays.basis.turned`
     norm : root of the summed squares of the PSF; a function's, convolved with the PSF, is 1 (the first's is about
         the PSF's own)
     """
@@ -167,21 +167,19 @@ class GaussianDesign:
     shell: np.ndarray
     norm: float
     turn: np.ndarray | None = None
-    """(M, M) that made the functions of those that the stamps are convolved with."""
+    """(M, M) that makes the functions that what is expected is known of; None: they are `functions`."""
 
     def grams(self, target: np.ndarray, weights: np.ndarray, threads: int) -> normal.Equations:
-        gram, right, power = self.convolved.grams(target, weights, threads)
-        if self.turn is None:
-            return gram, right, power
-        turn = scipy.linalg.block_diag(self.turn, 1)
-        return turn @ gram @ turn.T, right @ turn.T, power
+        return self.convolved.grams(target, weights, threads)
 
     def model(self, coefficients: np.ndarray, threads: int) -> np.ndarray:
-        return self.convolved.models(coefficients if self.turn is None else coefficients @ np.float32(self.turn))
+        return self.convolved.models(coefficients)
 
-    def turned(self, turn: np.ndarray, shell: np.ndarray) -> "GaussianDesign":
-        """The same of the functions that `arrays.basis.turned` makes of these."""
-        return dataclasses.replace(self, functions=np.tensordot(turn, self.functions, 1), shell=shell, turn=turn)
+    def penalty(self, penalty: normal.Penalty, shape: Shape) -> normal.Penalty:
+        """(n, n) on the unknowns of `functions` what (n,) is on those of the functions turned."""
+        if self.turn is None or penalty is None:
+            return penalty
+        return normal.turned_both(np.diag(penalty), self.turn.T, len(powers(shape.spatial_order)))
 
     def groups(self, shape: Shape) -> np.ndarray:
         """(n,) int: unknowns that are expected to be of one size, negative for the kernel sum and the background.
@@ -209,11 +207,11 @@ def _predict(sample: Sample, design: GaussianDesign, shape: Shape, threads: int)
     penalty: normal.Penalty = design.prior(shape, sample.scale)
     groups, state = design.groups(shape), None
     for _ in range(2):
-        state = clipped_round(sample, design, field_terms, state, threads, penalty, groups)
+        state = clipped_round(sample, design, field_terms, state, threads, penalty, groups, design.turn)
         state = dataclasses.replace(state, usable=sample.usable)
         penalty = state.penalty
     assert state is not None
-    return float(held_back(state, field_terms, [penalty])[0][sample.steady].mean())
+    return float(held_back(state, field_terms, [design.penalty(penalty, shape)])[0][sample.steady].mean())
 
 
 @dataclass(frozen=True)
@@ -239,10 +237,12 @@ def clipped_round(
     threads: int,
     penalty: normal.Penalty = None,
     groups: np.ndarray | None = None,
+    turn: np.ndarray | None = None,
 ) -> State:
     """One weighted solve and one clipping of stars and pixels; the first is of the steady stars.
 
     groups : of unknowns, for which the penalty is where `arrays.normal.likeliest` starts; None: it stays as it is
+    turn : `GaussianDesign.turn`, for penalty and groups are of the unknowns of the functions turned
     """
     used = before.used if before else sample.steady
     usable = before.usable if before else sample.usable
@@ -251,10 +251,15 @@ def clipped_round(
     weights = (trust / sample.variance(model)).astype(np.float32)
     equations = design.grams(sample.target, weights, threads)
     matrix, vector = normal.assemble(*equations[:2], *field_terms, used)
+    terms = field_terms[0].shape[1]
+    if turn is not None:
+        matrix, vector = normal.turned_both(matrix, turn, terms), normal.turned(vector, turn, terms)
     if groups is not None:
         assert penalty is not None
         penalty = normal.likeliest(matrix, vector, groups, penalty)
     solution = normal.solve(matrix, vector, penalty)
+    if turn is not None:
+        solution = normal.turned(solution, turn.T, terms)
     local = normal.local(solution, *field_terms).astype(np.float32)
     model = design.model(local[:, :-1], threads)
     chi = (sample.target - model - local[:, -1:]) / np.sqrt(sample.variance(model))
@@ -276,7 +281,7 @@ def _fit(sample: Sample, design: GaussianDesign, shape: Shape, threads: int, fir
     state = _rounds(sample, design, shape, threads, ROUNDS - (first is not None), first)
     kernel = kernel_of(state.solution, design.functions, shape.spatial_order, shape.background_order, sample.shape)
     field_terms = sample.terms(shape.spatial_order, shape.background_order)
-    held = held_back(state, field_terms, [state.penalty])[0]
+    held = held_back(state, field_terms, [design.penalty(state.penalty, shape)])[0]
     fit = fit_of(kernel, len(design.functions), state, held)
     return dataclasses.replace(fit, common=in_common(sample, state, field_terms))
 
@@ -308,7 +313,9 @@ def _rounds(
     field_terms = sample.terms(shape.spatial_order, shape.background_order)
     penalty: normal.Penalty = design.prior(shape, sample.scale)
     for _ in range(rounds):
-        state = clipped_round(sample, design, field_terms, state, threads, penalty, design.groups(shape))
+        state = clipped_round(
+            sample, design, field_terms, state, threads, penalty, design.groups(shape), design.turn
+        )
         penalty = state.penalty
     assert state is not None
     return state

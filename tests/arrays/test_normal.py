@@ -106,6 +106,19 @@ def test_a_strong_penalty_holds_the_solution_at_zero():
     assert free.sum() < 0.01 * held.sum()
 
 
+def test_turned_equations_are_those_of_the_turned_functions():
+    design, target, weights, kernel, background, _ = problem()
+    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(4, 4)))[0]
+    whole = design.copy()
+    whole[:, :-1] = np.einsum("mf,nfp->nmp", turn, design[:, :-1])
+    matrix, vector = normal.assemble(*normal.grams(design, target, weights)[:2], kernel, background)
+    wanted, of_turned = normal.assemble(*normal.grams(whole, target, weights)[:2], kernel, background)
+    np.testing.assert_allclose(normal.turned_both(matrix, turn, 3), wanted, atol=1e-5 * wanted.max())  # float32
+    np.testing.assert_allclose(normal.turned(vector, turn, 3), of_turned, atol=1e-5 * np.abs(of_turned).max())
+    back = normal.turned(normal.solve(wanted, of_turned), turn.T, 3)
+    np.testing.assert_allclose(back, normal.solve(matrix, vector), atol=1e-4)
+
+
 def fitted_groups(rounds=10):
     """(truth, free, likeliest, penalty) of groups of 40 unknowns whose mean squares are 0 and 9; noise 1."""
     rng = np.random.default_rng(4)
