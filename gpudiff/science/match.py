@@ -175,12 +175,6 @@ class GaussianDesign:
     def model(self, coefficients: np.ndarray, threads: int) -> np.ndarray:
         return self.convolved.models(coefficients)
 
-    def penalty(self, penalty: normal.Penalty, shape: Shape) -> normal.Penalty:
-        """(n, n) on the unknowns of `functions` what (n,) is on those of the functions turned."""
-        if self.turn is None or penalty is None:
-            return penalty
-        return normal.turned_both(np.diag(penalty), self.turn.T, len(powers(shape.spatial_order)))
-
     def groups(self, shape: Shape) -> np.ndarray:
         """(n,) int: unknowns that are expected to be of one size, negative for the kernel sum and the background.
 
@@ -211,13 +205,13 @@ def _predict(sample: Sample, design: GaussianDesign, shape: Shape, threads: int)
         state = dataclasses.replace(state, usable=sample.usable)
         penalty = state.penalty
     assert state is not None
-    return float(held_back(state, field_terms, [design.penalty(penalty, shape)])[0][sample.steady].mean())
+    return float(held_back(state, field_terms, [penalty])[0][sample.steady].mean())
 
 
 @dataclass(frozen=True)
 class State:
     """Where the iteration stands: solution, model (N, n), chi2 (N,), stars and pixels in use, equations and what
-    was added to them, and the chi2 (N,) to expect from their weights."""
+    was added to them, turned, and the chi2 (N,) to expect from their weights."""
 
     solution: np.ndarray
     model: np.ndarray
@@ -227,6 +221,7 @@ class State:
     freedom: np.ndarray
     equations: normal.Equations
     penalty: normal.Penalty
+    turn: np.ndarray | None
 
 
 def clipped_round(
@@ -252,14 +247,12 @@ def clipped_round(
     equations = design.grams(sample.target, weights, threads)
     matrix, vector = normal.assemble(*equations[:2], *field_terms, used)
     terms = field_terms[0].shape[1]
-    if turn is not None:
-        matrix, vector = normal.turned_both(matrix, turn, terms), normal.turned(vector, turn, terms)
+    matrix, vector = normal.turned_both(matrix, turn, terms), normal.turned(vector, turn, terms)
     if groups is not None:
         assert penalty is not None
         penalty = normal.likeliest(matrix, vector, groups, penalty)
-    solution = normal.solve(matrix, vector, penalty)
-    if turn is not None:
-        solution = normal.turned(solution, turn.T, terms)
+    back = None if turn is None else turn.T
+    solution = normal.turned(normal.solve(matrix, vector, penalty), back, terms)
     local = normal.local(solution, *field_terms).astype(np.float32)
     model = design.model(local[:, :-1], threads)
     chi = (sample.target - model - local[:, -1:]) / np.sqrt(sample.variance(model))
@@ -273,6 +266,7 @@ def clipped_round(
         trust.sum(1),
         equations,
         penalty,
+        turn,
     )
 
 
@@ -281,7 +275,7 @@ def _fit(sample: Sample, design: GaussianDesign, shape: Shape, threads: int, fir
     state = _rounds(sample, design, shape, threads, ROUNDS - (first is not None), first)
     kernel = kernel_of(state.solution, design.functions, shape.spatial_order, shape.background_order, sample.shape)
     field_terms = sample.terms(shape.spatial_order, shape.background_order)
-    held = held_back(state, field_terms, [design.penalty(state.penalty, shape)])[0]
+    held = held_back(state, field_terms, [state.penalty])[0]
     fit = fit_of(kernel, len(design.functions), state, held)
     return dataclasses.replace(fit, common=in_common(sample, state, field_terms))
 
@@ -359,7 +353,8 @@ def held_back(
     if count < max(FEWEST, field_terms[0].shape[1] + 2):
         return np.full((len(penalties), len(state.used)), np.inf)
     fold = np.arange(len(state.used)) % min(count, folds)
-    return log_reduced(normal.held_back(state.equations, *field_terms, state.used, fold, penalties), state.freedom)
+    chi2 = normal.held_back(state.equations, *field_terms, state.used, fold, penalties, state.turn)
+    return log_reduced(chi2, state.freedom)
 
 
 def log_reduced(chi2: np.ndarray, freedom: np.ndarray) -> np.ndarray:
