@@ -141,6 +141,24 @@ def likeliest(
     return penalty
 
 
+def turned(rows: np.ndarray, turn: np.ndarray | None, terms: int) -> np.ndarray:
+    """(n, ...) the same for the unknowns of functions turned by `turn` (M, M), None: as they are; the background's
+    stay.
+
+    rows : (n, ...), one for each unknown, as in `assemble`; terms : of the kernel, P
+    """
+    if turn is None:
+        return rows
+    size = len(turn) * terms
+    first = turn @ rows[:size].reshape(len(turn), -1)
+    return np.concatenate([first.reshape(rows[:size].shape), rows[size:]])
+
+
+def turned_both(matrix: np.ndarray, turn: np.ndarray | None, terms: int) -> np.ndarray:
+    """(n, n) the same of a symmetric matrix, its rows and its columns turned."""
+    return turned(turned(matrix, turn, terms).T, turn, terms)
+
+
 def local(solution: np.ndarray, kernel_terms: np.ndarray, background_terms: np.ndarray) -> np.ndarray:
     """(N, M + 1) coefficients at each stamp: of the M functions and of the background's constant."""
     terms, others = kernel_terms.shape[1], background_terms.shape[1]
@@ -156,12 +174,15 @@ def held_back(
     used: np.ndarray,
     fold: np.ndarray,
     penalties: Sequence[Penalty] = (None,),
+    turn: np.ndarray | None = None,
 ) -> np.ndarray:
     """(L, N) chi2 of each stamp under the fit to the used stamps of the other folds (k-fold cross-validation).
 
     fold : (N,) int, which one each stamp belongs to; penalties : L of them, each tried on the same equations
+    turn : orthogonal, as `turned` takes it: the penalties are of the unknowns of the functions turned
     """
     gram, right, power = equations
+    terms, back = kernel_terms.shape[1], None if turn is None else turn.T
     total, vector = assemble(gram, right, kernel_terms, background_terms, used)
     chi2 = np.empty((len(penalties), len(gram)))
     for k in np.unique(fold):
@@ -171,9 +192,11 @@ def held_back(
         if drop.any():
             part, part_vector = assemble(gram, right, kernel_terms, background_terms, drop)
             rest, rest_vector = total - part, vector - part_vector
+        rest, rest_vector = turned_both(rest, turn, terms), turned(rest_vector, turn, terms)
         mine = np.asarray(gram[out], np.float64)
         for n, penalty in enumerate(penalties):
-            c = local(solve(rest, rest_vector, penalty), kernel_terms[out], background_terms[out])
+            solution = turned(solve(rest, rest_vector, penalty), back, terms)
+            c = local(solution, kernel_terms[out], background_terms[out])
             quadratic = np.einsum("nf,nfg,ng->n", c, mine, c, optimize=True)
             chi2[n, out] = power[out] - 2 * (c * right[out]).sum(1) + quadratic
     return chi2

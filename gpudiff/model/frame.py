@@ -242,8 +242,8 @@ class Difference:
 
     @cached_property
     def usual_variance(self) -> float:
-        """The median of every 49th pixel's; NaN where none of them has a value."""
-        return float(np.nanmedian(self.variance[::7, ::7]))
+        """The median of every 256th pixel's; NaN where none of them has a value."""
+        return float(np.nanmedian(self.variance[::16, ::16]))
 
     def alone(self) -> "Difference":
         """The same without the planes of what it was made of: science, template and `matched`.

@@ -52,7 +52,8 @@ def bright_stars(exposure: Exposure, device: Device = CPU, half: int = 0) -> Bri
     """The brightest unmasked stars of an exposure, at most MOST, at least 10 sigma.
 
     device : where they are looked for; if it holds the image, then as it is
-    half : pixels from the middle of the frame within which they are looked for, on the CPU; 0: everywhere
+    half : pixels from the middle of the frame within which they are looked for, on the CPU, and then at most
+        COMPARED, for a crowd's moments cost more than all else; 0: everywhere
     """
     if half:
         top, left = (max(side // 2 - half, 0) for side in exposure.shape)
@@ -63,7 +64,7 @@ def bright_stars(exposure: Exposure, device: Device = CPU, half: int = 0) -> Bri
         y, x = device.peaks(exposure.image, 10 * sky_noise(exposure), name=exposure.held)
     clean = ~spoilt(exposure, y, x, 2) & prominent(exposure, y, x, 10)
     y, x = y[clean], x[clean]
-    order = np.lexsort((x, y, -exposure.image[y, x]))[:MOST]
+    order = np.lexsort((x, y, -exposure.image[y, x]))[: COMPARED if half else MOST]
     y, x = y[order], x[order]
     if len(y) == 0:
         return BrightStars(np.empty(0), np.empty(0), 1.4)

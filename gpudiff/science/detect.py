@@ -91,7 +91,7 @@ def _measure(
     Flux errors include the source's own photons; what vanished has none, though the variance plane, which knows
     the template's light alone, counts them.
     """
-    quality, gain = difference.quality, difference.science.gain
+    quality, gain, score = difference.quality, difference.science.gain, difference.score[y, x]
     scale = quality.score_scale * correlated(difference, difference.psf[MIDDLE])
     covariance = fit.covariance * scale**2
     own = fit.flux * own_photons(fit.profile) / gain
@@ -109,8 +109,8 @@ def _measure(
         "psfFluxErr": flux_error,
         "psfChi2": fit.chi2,
         "psfNdata": fit.pixels,
-        "snr": np.abs(difference.score[y, x]),
-        "isNegative": difference.score[y, x] < 0,
+        "snr": np.abs(score),
+        "isNegative": score < 0,
         "apFlux": ap_flux,
         "apFluxErr": ap_error,
         "scienceFlux": science,

@@ -185,13 +185,15 @@ def flags_of(
     mark("COSMIC_RAY", sharp)
     mark("NOT_POINT_LIKE", shapes.unlike & ~sharp & ~trailed)
     stars = bright_stars(difference)
-    residual = _explained(difference, y, x, threshold) | crowded(stars, y, x, difference.quality.science_fwhm)
+    size = columns["snr"]
+    residual = _explained(difference, y, x, size, threshold) | crowded(
+        stars, y, x, difference.quality.science_fwhm
+    )
     mark("BRIGHT_STAR", residual)
     mark("HIGH_VARIANCE", difference.variance[y, x] > HIGH * difference.usual_variance)
-    size = np.abs(difference.score[y, x])
     mark("POOR_SUBTRACTION", poor_at(difference, columns["y"], columns["x"], size, threshold))
     weak = np.abs(columns["psfFlux"]) < 0.6 * threshold * columns["psfFluxErr"]
-    mark("ONLY_IN_SCORE", weak | (np.sign(columns["psfFlux"]) != np.sign(difference.score[y, x])))
+    mark("ONLY_IN_SCORE", weak | (np.sign(columns["psfFlux"]) != np.where(columns["isNegative"], -1, 1)))
     middle_of = columns["y"], columns["x"]
     ray, patch = off_source(difference, stars, light, y, x, middle_of, length, angle, threshold)
     mark("SPIKE", ray)
@@ -263,7 +265,9 @@ def _significance(difference: Difference, y: np.ndarray, x: np.ndarray) -> np.nd
     return flux * np.sqrt((psf**2).sum() / variance)
 
 
-def _explained(difference: Difference, y: np.ndarray, x: np.ndarray, threshold: float) -> np.ndarray:
-    """Detections that the kernel's error at a star beneath them explains."""
+def _explained(
+    difference: Difference, y: np.ndarray, x: np.ndarray, size: np.ndarray, threshold: float
+) -> np.ndarray:
+    """Detections, of |score| `size`, that the kernel's error at a star beneath them explains."""
     star = kernel_error(difference) * _significance(difference, y, x)
-    return np.abs(difference.score[y, x]) < threshold * np.sqrt(1 + star**2)
+    return size < threshold * np.sqrt(1 + star**2)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import scipy.linalg
 
 from gpudiff.arrays import basis as bases
 from gpudiff.arrays import normal
@@ -98,7 +97,8 @@ def match(
     )
     shapes = _shapes(len(stars), settings)
     first = _rounds(sample, design, shapes[0], settings.threads, 1)
-    design = design.turned(*bases.turned(basis, psf_image, _mean_kernel(sample, first, shapes[0])))
+    turn, shell = bases.turned(basis, psf_image, _mean_kernel(sample, first, shapes[0]))
+    design = dataclasses.replace(design, shell=shell, turn=turn)
     losses = [_predict(sample, design, shape, settings.threads) for shape in shapes] if len(shapes) > 1 else [0.0]
     shape = shapes[int(np.argmin(losses))]
     fit = _fit(sample, design, shape, settings.threads, first if shape == shapes[0] else None)
@@ -157,7 +157,7 @@ class GaussianDesign:
     """Gaussians times polynomials, and the stamps convolved with them.
 
     functions : (M, K, K) float64; convolved : the stamps, with a last function of ones for the background
-    shell : (M,) from `arrays.basis.Basis`, or from `arrays.basis.turned`
+    shell : (M,) from `arrays.basis.Basis`, or, of the functions turned, from `arrays.basis.turned`
     norm : root of the summed squares of the PSF; a function's, convolved with the PSF, is 1 (the first's is about
         the PSF's own)
     """
@@ -167,21 +167,13 @@ class GaussianDesign:
     shell: np.ndarray
     norm: float
     turn: np.ndarray | None = None
-    """(M, M) that made the functions of those that the stamps are convolved with."""
+    """(M, M) that makes the functions that what is expected is known of; None: they are `functions`."""
 
     def grams(self, target: np.ndarray, weights: np.ndarray, threads: int) -> normal.Equations:
-        gram, right, power = self.convolved.grams(target, weights, threads)
-        if self.turn is None:
-            return gram, right, power
-        turn = scipy.linalg.block_diag(self.turn, 1)
-        return turn @ gram @ turn.T, right @ turn.T, power
+        return self.convolved.grams(target, weights, threads)
 
     def model(self, coefficients: np.ndarray, threads: int) -> np.ndarray:
-        return self.convolved.models(coefficients if self.turn is None else coefficients @ np.float32(self.turn))
-
-    def turned(self, turn: np.ndarray, shell: np.ndarray) -> "GaussianDesign":
-        """The same of the functions that `arrays.basis.turned` makes of these."""
-        return dataclasses.replace(self, functions=np.tensordot(turn, self.functions, 1), shell=shell, turn=turn)
+        return self.convolved.models(coefficients)
 
     def groups(self, shape: Shape) -> np.ndarray:
         """(n,) int: unknowns that are expected to be of one size, negative for the kernel sum and the background.
@@ -209,7 +201,7 @@ def _predict(sample: Sample, design: GaussianDesign, shape: Shape, threads: int)
     penalty: normal.Penalty = design.prior(shape, sample.scale)
     groups, state = design.groups(shape), None
     for _ in range(2):
-        state = clipped_round(sample, design, field_terms, state, threads, penalty, groups)
+        state = clipped_round(sample, design, field_terms, state, threads, penalty, groups, design.turn)
         state = dataclasses.replace(state, usable=sample.usable)
         penalty = state.penalty
     assert state is not None
@@ -219,7 +211,7 @@ def _predict(sample: Sample, design: GaussianDesign, shape: Shape, threads: int)
 @dataclass(frozen=True)
 class State:
     """Where the iteration stands: solution, model (N, n), chi2 (N,), stars and pixels in use, equations and what
-    was added to them, and the chi2 (N,) to expect from their weights."""
+    was added to them, turned, and the chi2 (N,) to expect from their weights."""
 
     solution: np.ndarray
     model: np.ndarray
@@ -229,6 +221,7 @@ class State:
     freedom: np.ndarray
     equations: normal.Equations
     penalty: normal.Penalty
+    turn: np.ndarray | None
 
 
 def clipped_round(
@@ -239,10 +232,12 @@ def clipped_round(
     threads: int,
     penalty: normal.Penalty = None,
     groups: np.ndarray | None = None,
+    turn: np.ndarray | None = None,
 ) -> State:
     """One weighted solve and one clipping of stars and pixels; the first is of the steady stars.
 
     groups : of unknowns, for which the penalty is where `arrays.normal.likeliest` starts; None: it stays as it is
+    turn : `GaussianDesign.turn`, for penalty and groups are of the unknowns of the functions turned
     """
     used = before.used if before else sample.steady
     usable = before.usable if before else sample.usable
@@ -251,10 +246,13 @@ def clipped_round(
     weights = (trust / sample.variance(model)).astype(np.float32)
     equations = design.grams(sample.target, weights, threads)
     matrix, vector = normal.assemble(*equations[:2], *field_terms, used)
+    terms = field_terms[0].shape[1]
+    matrix, vector = normal.turned_both(matrix, turn, terms), normal.turned(vector, turn, terms)
     if groups is not None:
         assert penalty is not None
         penalty = normal.likeliest(matrix, vector, groups, penalty)
-    solution = normal.solve(matrix, vector, penalty)
+    back = None if turn is None else turn.T
+    solution = normal.turned(normal.solve(matrix, vector, penalty), back, terms)
     local = normal.local(solution, *field_terms).astype(np.float32)
     model = design.model(local[:, :-1], threads)
     chi = (sample.target - model - local[:, -1:]) / np.sqrt(sample.variance(model))
@@ -268,6 +266,7 @@ def clipped_round(
         trust.sum(1),
         equations,
         penalty,
+        turn,
     )
 
 
@@ -308,7 +307,9 @@ def _rounds(
     field_terms = sample.terms(shape.spatial_order, shape.background_order)
     penalty: normal.Penalty = design.prior(shape, sample.scale)
     for _ in range(rounds):
-        state = clipped_round(sample, design, field_terms, state, threads, penalty, design.groups(shape))
+        state = clipped_round(
+            sample, design, field_terms, state, threads, penalty, design.groups(shape), design.turn
+        )
         penalty = state.penalty
     assert state is not None
     return state
@@ -352,7 +353,8 @@ def held_back(
     if count < max(FEWEST, field_terms[0].shape[1] + 2):
         return np.full((len(penalties), len(state.used)), np.inf)
     fold = np.arange(len(state.used)) % min(count, folds)
-    return log_reduced(normal.held_back(state.equations, *field_terms, state.used, fold, penalties), state.freedom)
+    chi2 = normal.held_back(state.equations, *field_terms, state.used, fold, penalties, state.turn)
+    return log_reduced(chi2, state.freedom)
 
 
 def log_reduced(chi2: np.ndarray, freedom: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 from gpudiff.arrays.components import beyond
 from gpudiff.arrays.rays import blobs, ray_light
 from gpudiff.arrays.ridges import RADII, Beside, along, flanks, patch_beside, scatter_round
-from gpudiff.arrays.stamps import stamps
+from gpudiff.arrays.stamps import distinct, stamps
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
 
@@ -76,7 +76,7 @@ def _bright_pixels(difference: Difference, limit: float) -> tuple[np.ndarray, np
     bright = matched[y, x] > np.float32(limit)
     flaws = np.concatenate([difference.science.flaws, difference.template.flaws])  # saturated ones among them
     saturated = flaws[difference.mask[np.divmod(flaws, width)] & bit("SAT", "SAT_TEMPLATE") != 0]
-    return np.divmod(np.unique(np.concatenate([(y * width + x)[bright], saturated])), width)
+    return np.divmod(distinct(np.concatenate([(y * width + x)[bright], saturated])), width)
 
 
 def on_streaks(

@@ -112,7 +112,7 @@ def allow_for_stars(surface: Surface) -> StarNoise:
 
 def _stars(surface: Surface) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(y, x, signal to noise) of the matched template's stars with a value, the brightest first."""
-    middle = float(np.nanmedian(surface.variance[::7, ::7]))
+    middle = float(np.nanmedian(surface.variance[::16, ::16]))
     psf = surface.psf.at(surface.psf.shape[0] / 2, surface.psf.shape[1] / 2)
     noise = np.sqrt(middle / (psf**2).sum())
     y, x = peaks(surface.matched, FAINTEST * noise * psf.max(), surface.lost)

@@ -106,6 +106,41 @@ def test_a_strong_penalty_holds_the_solution_at_zero():
     assert free.sum() < 0.01 * held.sum()
 
 
+@pytest.fixture
+def turning():
+    """(turn, what `problem` makes with noise of 0.5, the same with its functions turned)."""
+    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(4, 4)))[0]
+    design, *others = problem(noise=0.5)
+    whole = design.copy()
+    whole[:, :-1] = np.einsum("mf,nfp->nmp", turn, design[:, :-1])
+    return turn, (design, *others), (whole, *others)
+
+
+def test_turned_equations_are_those_of_the_turned_functions(turning):
+    turn, *problems = turning
+    (matrix, vector), (wanted, of_turned) = (
+        normal.assemble(*normal.grams(design, target, weights)[:2], kernel, background)
+        for design, target, weights, kernel, background, _ in problems
+    )
+    # Float32 stamps.
+    np.testing.assert_allclose(normal.turned_both(matrix, turn, 3), wanted, atol=1e-5 * wanted.max())
+    np.testing.assert_allclose(normal.turned(vector, turn, 3), of_turned, atol=1e-5 * np.abs(of_turned).max())
+    back = normal.turned(normal.solve(wanted, of_turned), turn.T, 3)
+    np.testing.assert_allclose(back, normal.solve(matrix, vector), atol=1e-4)
+
+
+def test_a_penalty_on_turned_functions_may_be_as_large_as_it_likes(turning):
+    turn, *problems = turning
+    penalty, fold = np.repeat([1.0, 1e20, 1e12, 0.0, 0.0], 3), np.arange(30) % 5  # of noise alone they grow so
+    here, there = (
+        normal.held_back(
+            normal.grams(design, target, weights), kernel, background, fold < 5, fold, (penalty,), turned
+        )
+        for (design, target, weights, kernel, background, _), turned in zip(problems, (turn, None), strict=True)
+    )
+    np.testing.assert_allclose(here, there, rtol=1e-4)  # float32 stamps
+
+
 def fitted_groups(rounds=10):
     """(truth, free, likeliest, penalty) of groups of 40 unknowns whose mean squares are 0 and 9; noise 1."""
     rng = np.random.default_rng(4)

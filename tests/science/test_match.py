@@ -5,13 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from scipy.signal import fftconvolve
 
-from gpudiff.arrays import basis as bases
-from gpudiff.arrays import normal
-from gpudiff.arrays.passes import CPU
 from gpudiff.model.errors import NoStars
-from gpudiff.science.match import GaussianDesign, match
+from gpudiff.science.match import match
 from gpudiff.science.pair import roles
 from gpudiff.science.psf import psf_of
 from gpudiff.science.stars import find_stars
@@ -107,26 +103,6 @@ def test_faint_stars_tell_the_scale_from_the_sky_round_them(maker):
         sums.append(fit.kernel.at(192, 192).sum())
     # Each scatters by 2 %; where dark pixels counted nothing the mean of six came out at 0.95.
     assert np.mean(sums) == pytest.approx(1, abs=0.02)
-
-
-def test_a_turned_design_is_that_of_the_turned_functions():
-    rng = np.random.default_rng(2)
-    stamps, target, weights = (
-        rng.normal(1, 0.1, shape).astype(np.float32) for shape in ((3, 33, 33), (3, 81), (3, 81))
-    )
-    psf = np.exp(-0.5 * np.hypot(*np.mgrid[-9:10, -9:10]) ** 2 / 1.5**2)
-    basis = bases.basis(bases.LARGE, 1.4, 12, psf)
-    design = GaussianDesign(basis.functions, CPU.convolved(basis, stamps, 9, 1), basis.shell, 1.0)
-    turned = design.turned(*bases.turned(basis, psf, np.eye(len(basis.functions))[0]))
-    seen = [fftconvolve(stamps, one[None], "valid", axes=(1, 2)).reshape(3, -1) for one in turned.functions]
-    gram, right, power = normal.grams(
-        np.stack([*seen, np.ones((3, 81))], 1).astype(np.float32), target, weights, 1
-    )
-    # Float32 stamps.
-    for made, wanted in zip(turned.grams(target, weights, 1), (gram, right, power), strict=True):
-        np.testing.assert_allclose(made, wanted, atol=1e-4 * np.abs(wanted).max())
-    third = np.eye(len(turned.functions), dtype=np.float32)[[2, 2, 2]]
-    np.testing.assert_allclose(turned.model(third, 1), seen[2], atol=1e-5)
 
 
 def test_stars_that_were_held_back_are_predicted_to_their_noise(maker):
