@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import scipy.fft
+from scipy.optimize import brentq
 
 from gpudiff.arrays.box import grown
 from gpudiff.arrays.mesh import robust_sigma
@@ -150,6 +151,8 @@ INNER, FURTHER = 1.25, 2.25
 """Radii, FWHM, of the rings whose power law is continued to the rim."""
 RIM = 6
 """Pixels at the edge of the stamp in which the pedestal is measured."""
+FLATTEST = 11 / 6
+"""Moffat's beta of wings that turbulent air makes, r^(-11/3) (Racine 1996, PASP 108, 699): none is flatter."""
 
 
 def clean_wings(coefficients: np.ndarray, fwhm: float) -> np.ndarray:
@@ -204,3 +207,37 @@ def _falling(image: np.ndarray, radius: np.ndarray, half: int) -> np.ndarray:
 
 def _ring_mean(image: np.ndarray, radius: np.ndarray, at: float) -> float:
     return float(image[np.abs(radius - at) <= 0.7].mean())
+
+
+def lacking(image: np.ndarray, fwhm: float) -> float:
+    """Light beyond the reach of a PSF's pixels, a unit of their sum; 0 for a Gaussian.
+
+    Stamps of stars and matching kernels end a few FWHM out, and seeing throws light farther.  Beyond 2.25 FWHM the
+    PSF has the light of the Moffat profile (Moffat 1969) through its middle and its rings at 1.25 and 2.25 FWHM,
+    or that of its pixels, if that is more.
+
+    image : (K, K) from the middle of a PSF of unit sum; fwhm : pixels
+    """
+    half = image.shape[-1] // 2
+    axis = np.arange(-half, half + 1)
+    radius = np.hypot(axis, axis[:, None])
+    edges = INNER * fwhm, min(FURTHER * fwhm, half)
+    middle, inner, further = float(image[half, half]), *(_ring_mean(image, radius, edge) for edge in edges)
+    if not middle > inner > further > 0:
+        return 0.0
+    with np.errstate(divide="ignore"):
+        near, far = (_ring_mean(radius**-4, radius, edge) ** -0.25 for edge in edges)  # they fall about so fast
+    falls = np.log(middle / inner), np.log(middle / further)
+
+    def excess(log_scale: float) -> float:
+        scale = np.exp(log_scale)
+        return float(np.log1p((far / scale) ** 2) / np.log1p((near / scale) ** 2) - falls[1] / falls[0])
+
+    limits = np.log(0.1 * fwhm), np.log(10 * fwhm)
+    if excess(limits[0]) > 0 or excess(limits[1]) < 0:  # no wing of a star's, or as steep as a Gaussian
+        return 0.0
+    scale = np.exp(brentq(excess, *limits))
+    beta = max(falls[0] / np.log1p((near / scale) ** 2), FLATTEST)
+    moffat = further * ((scale**2 + radius**2) / (scale**2 + far**2)) ** -beta
+    light = np.pi * scale**2 / (beta - 1) * moffat[half, half]
+    return float(max(light + (image - moffat)[radius <= edges[1]].sum() - 1, 0))

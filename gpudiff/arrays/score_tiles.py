@@ -120,7 +120,7 @@ def filters(
 ) -> Filters:
     """The filters for tiles of FFT size `size`.
 
-    profile_at(u, v) : (2 half + 1, ...) PSF of the (whitened) difference, unit sum
+    profile_at(u, v) : (2 half + 1, ...) PSF of the (whitened) difference, cut from one of unit sum
     whiten_at(u, v, size) : (half spectrum of psi, variance after over before), None to leave the noise as it is
     """
     pictures = polynomial_fit(lambda u, v: _pair(profile_at(u, v)), ORDER, threads).astype(np.float32)

@@ -10,6 +10,7 @@ from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
+from gpudiff.arrays.psf import lacking
 from gpudiff.arrays.quiet_sky import changed, quiet_sky, quiet_sky_again
 from gpudiff.arrays.score_tiles import filters
 from gpudiff.arrays.subtract_tiles import kernel_sum, subtracter
@@ -199,13 +200,18 @@ def _filters(
     of_psf, of_kernel, middle = psf.round().spectrum(), kernel.spectrum(), psf.half + kernel.half
     index = np.arange(middle - half, middle + half + 1) % size
 
-    def profile_at(u: float, v: float, white: bool = True) -> np.ndarray:
+    def picture(u: float, v: float, white: bool) -> np.ndarray:
         y, x = (v + 1) * height / 2, (u + 1) * width / 2
         spectrum = of_psf(y, x, size) * of_kernel(y, x, size)
         spectrum = spectrum / spectrum[0, 0].real
         if whiten_at and white:
             spectrum = spectrum * whiten_at(u, v, size)[0]
         return np.fft.irfft2(spectrum, (size, size))[np.ix_(index, index)]
+
+    whole = 1 + lacking(picture(0, 0, white=False), FWHM * parts.target_width)
+
+    def profile_at(u: float, v: float, white: bool = True) -> np.ndarray:
+        return picture(u, v, white) / whole
 
     thirds = [(u, v) for v in (-2 / 3, 0, 2 / 3) for u in (-2 / 3, 0, 2 / 3)]
     return Recipe(

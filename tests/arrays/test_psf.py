@@ -1,6 +1,7 @@
 """A pixel PSF from stars."""
 
 import numpy as np
+import pytest
 
 from gpudiff.arrays import psf
 from gpudiff.arrays.polynomial import terms
@@ -143,3 +144,20 @@ def test_noise_adds_no_light_to_the_wings():
         light.append((found - truth)[(radius > 6) & (radius <= 12)].sum())
     # 340 pixels of noise 1e-3, their negative ones put to 0, would add 14 % of the star's light.
     assert abs(np.mean(light)) < 0.02
+
+
+@pytest.mark.parametrize("fwhm", [2.0, 4.2, 8.0, 12.0])
+@pytest.mark.parametrize("beta", [2.5, 3.5, 5.0])
+def test_the_light_beyond_the_rim_is_that_of_the_wings_continued(fwhm, beta):
+    half = 17 if fwhm < 6 else 30
+    cut, whole = moffat(fwhm, beta, half).sum(), moffat(fwhm, beta, 300).sum()
+    # Stars' Gaussian widths come out a tenth larger than what half their peak says.
+    beyond = psf.lacking(moffat(fwhm, beta, half) / cut, 1.1 * fwhm)
+    # Rings of whole pixels are coarse: 8 % of what is beyond, more where they are 2 px from the middle.
+    assert beyond == pytest.approx(whole / cut - 1, abs=1.5e-3 if fwhm < 3 else 1e-3)
+
+
+@pytest.mark.parametrize("fwhm", [1.8, 4.2, 12.0])
+def test_a_gaussian_lacks_no_light(fwhm):
+    image = gaussian(sigma=fwhm / 2.355, half=30)
+    assert psf.lacking(image / image.sum(), fwhm) < 1e-5  # what float64 leaves of rings of whole pixels
