@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import scipy.fft
-from scipy.optimize import brentq
 
 from gpudiff.arrays.box import grown
 from gpudiff.arrays.mesh import robust_sigma
@@ -228,15 +227,12 @@ def lacking(image: np.ndarray, fwhm: float) -> float:
     with np.errstate(divide="ignore"):
         near, far = (_ring_mean(radius**-4, radius, edge) ** -0.25 for edge in edges)  # they fall about so fast
     falls = np.log(middle / inner), np.log(middle / further)
-
-    def excess(log_scale: float) -> float:
-        scale = np.exp(log_scale)
-        return float(np.log1p((far / scale) ** 2) / np.log1p((near / scale) ** 2) - falls[1] / falls[0])
-
-    limits = np.log(0.1 * fwhm), np.log(10 * fwhm)
-    if excess(limits[0]) > 0 or excess(limits[1]) < 0:  # no wing of a star's, or as steep as a Gaussian
+    scales = fwhm * np.geomspace(0.1, 10, 1000)
+    ratios = np.log1p((far / scales) ** 2) / np.log1p((near / scales) ** 2)  # rise with the scale
+    wanted = falls[1] / falls[0]
+    if not ratios[0] < wanted < ratios[-1]:  # no wing of a star's, or as steep as a Gaussian
         return 0.0
-    scale = np.exp(brentq(excess, *limits))
+    scale = np.interp(wanted, ratios, scales)
     beta = max(falls[0] / np.log1p((near / scale) ** 2), FLATTEST)
     moffat = further * ((scale**2 + radius**2) / (scale**2 + far**2)) ** -beta
     light = np.pi * scale**2 / (beta - 1) * moffat[half, half]
