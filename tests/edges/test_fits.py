@@ -397,9 +397,3 @@ def test_a_mask_whose_bits_have_no_numbers_is_refused(tmp_path, card):
     (tmp_path / "x.fits").write_bytes(data[:at] + card.ljust(80).encode() + data[at + 80 :])
     with pytest.raises(UnreadableFile, match="mask bit"):
         read_frame(tmp_path / "x.fits")
-
-
-def test_a_mosaic_of_colours_is_named(tmp_path):
-    path = tmp_path / "dslr.fits"
-    fits.writeto(path, pixels("u2"), fits.Header({"BAYERPAT": "RGGB"}))
-    assert any("BAYERPAT = 'RGGB'" in note for note in read_frame(path).notes)

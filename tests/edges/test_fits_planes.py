@@ -64,3 +64,8 @@ def test_extensions_that_are_not_used_are_named_with_the_way_to_use_them(tmp_pat
     assert note.startswith("extensions not used: WHT (but its 0: pixels without a value), SCI, ERR; ")
     assert "--science-variance" in note
     assert note.endswith("a.fits[WHT]")
+
+
+def test_a_mosaic_of_colours_is_named(tmp_path):
+    fits.writeto(tmp_path / "dslr.fits", np.ones((4, 6), "u2"), fits.Header({"BAYERPAT": "RGGB"}))
+    assert any("BAYERPAT = 'RGGB'" in note for note in read_frame(tmp_path / "dslr.fits").notes)
