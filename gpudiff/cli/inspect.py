@@ -21,8 +21,8 @@ examples:
   gpudiff inspect night --id 117702656 --png alert.png
   gpudiff inspect packet.avro --schema lsst.v9_0.alert.avsc
 """
-COLUMNS = ("index", "diaSourceId", "object", "", "ra", "dec", "flux", "snr", "flags")
-ROW = "{:>6} {:>19} {:>19} {:<5} {:>11} {:>11} {:>12} {:>7}  {}"
+COLUMNS = ("index", "diaSourceId", "object", "kind", "ra", "dec", "flux", "snr", "flags")
+ROW = "{:>6} {:>19} {:>19} {:<7} {:>11} {:>11} {:>12} {:>7}  {}"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -103,11 +103,10 @@ def listing(alerts: Iterable[dict[str, Any]]) -> Iterator[str]:
         if index == 0:
             yield ROW.format(*COLUMNS).rstrip()
         source, association = alert["diaSource"], alert.get("association") or {}
-        known = {True: "known", False: "new", None: ""}[association.get("known")]
         numbers = (("ra", ".6f"), ("dec", "+.6f"), ("psfFlux", ".6g"), ("snr", ".1f"))
         values = [_number(source.get(name), form) for name, form in numbers]
-        owner = source.get("diaObjectId") or ""
-        yield ROW.format(index, alert["diaSourceId"], owner, known, *values, _flags(source)).rstrip()
+        owner, kind = source.get("diaObjectId") or "", association.get("kind", "")
+        yield ROW.format(index, alert["diaSourceId"], owner, kind, *values, _flags(source)).rstrip()
     if index < 0:
         yield "no alerts"
 

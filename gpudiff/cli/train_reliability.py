@@ -1,6 +1,7 @@
 """gpudiff train-reliability: a real/bogus model from a night, or from simulated scenes."""
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
 DESCRIPTION = """\
@@ -46,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if not arguments.nights and arguments.scenes < 1:
         raise BadConfiguration("expected a NIGHT or --scenes N to train on")
+    if find_spec("sklearn") is None:  # said before the frames are subtracted, which takes long
+        raise BadConfiguration("expected scikit-learn, it is not installed: pip install 'gpudiff[train]'")
     configuration = load(arguments.config)
     samples: list[Sample] = []
     if arguments.scenes:

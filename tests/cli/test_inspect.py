@@ -10,6 +10,7 @@ from batches import a_batch
 from lsst.alert.packet import get_schema_path
 
 from gpudiff.__main__ import main
+from gpudiff.cli.inspect import listing
 from gpudiff.edges.picture_alert import draw
 from gpudiff.model.config import Configuration
 from gpudiff.model.tables import flag
@@ -37,6 +38,11 @@ def test_a_file_is_listed_one_line_an_alert(alerts, capsys):
     assert [row.split()[3] for row in rows] == ["known", "known", "new"]
     assert rows[1].endswith("EDGE SATURATED")
     assert rows[0].split()[1] == str(8 << 24 | 4 << 16)
+
+
+def test_what_moves_is_listed_as_moving():
+    alert = {"diaSourceId": 7, "diaSource": {"flags": 0}, "association": {"known": False, "kind": "moving"}}
+    assert list(listing([alert]))[1].split() == ["0", "7", "moving"]
 
 
 @pytest.mark.parametrize("which", [("--index", 1), ("--id", (8 << 24 | 4 << 16) + 1)])

@@ -107,7 +107,8 @@ def test_a_refusal_says_what_was_expected_and_what_came():
 
 def test_a_key_that_is_not_required_may_be_null():
     optional = [key for key in Message.__struct_fields__ if key not in REQUIRED]
-    assert from_json(said(**dict.fromkeys(optional))) == from_json(said(**dict.fromkeys(optional, ...)))
+    null, absent = (from_json(said(**dict.fromkeys(optional, value))) for value in (None, ...))
+    assert vars(null) == vars(absent)  # in dicts the same NaN is equal
 
 
 @pytest.mark.parametrize("parts", [[], [b"GDN1"], [b"GDN1", b"{"], [b"GDN1", b"[]"], [b"GDN1", b"[" * 60000]])
@@ -142,7 +143,7 @@ def test_a_bad_line_is_named(tmp_path):
 def test_a_simulated_night_is_read_a_schedulers_or_our_own(tmp_path, columns):
     (tmp_path / "night.csv").write_text(f"{columns},more\n5,60483.9,34,z,196,-21,95,x\n")
     (visit,) = read_visits(tmp_path / "night.csv", revision=4, horizon="hour")
-    assert visit == NextVisit(5, 4, "hour", 196.0, -21.0, 95.0, 60483.9, "z", 34.0)
+    assert vars(visit) == vars(NextVisit(5, 4, "hour", 196.0, -21.0, 95.0, 60483.9, "z", 34.0))  # NaN
 
 
 @pytest.mark.parametrize(("text", "message"), [("a,b\n1,2\n", "expected a column"), ("", "expected a column")])
