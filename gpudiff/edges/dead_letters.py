@@ -148,7 +148,9 @@ def send_again(path: Path, sender: Sender) -> Receipt:
 
 def _as_json(header: bytes) -> Any:
     try:
-        return json.loads(header)
+        found = json.loads(header)
+        json.dumps(found, allow_nan=False)  # NaN and 1e999 are read, and are no JSON
+        return found
     except (ValueError, RecursionError):
         return header.decode("utf-8", "surrogateescape")
 

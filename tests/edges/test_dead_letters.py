@@ -1,5 +1,6 @@
 """gpudiff.edges.dead_letters: refused frames, kept with the reason."""
 
+import json
 import subprocess
 
 import pytest
@@ -29,6 +30,12 @@ def test_a_letter_holds_the_frame_so_that_it_can_be_sent_again(letters):
 def test_a_header_that_is_no_json_is_kept_as_it_came(letters):
     letter = read(letters.bury([b"GDF1", b"\xff{ no", b"12"], BadMessage("no JSON")))
     assert letter.parts == [b"GDF1", b"\xff{ no", b"12"]
+
+
+@pytest.mark.parametrize("gain", ["NaN", "Infinity", "1e999"])
+def test_a_number_that_is_no_json_is_kept_as_it_came(letters, gain):
+    path = letters.bury([b"GDF1", b'{"gain": %s}' % gain.encode()], BadMessage("no JSON"))
+    assert json.loads(path.read_text(), parse_constant=pytest.fail)["header"] == f'{{"gain": {gain}}}'
 
 
 def test_a_message_of_another_protocol_is_not_sent_again_as_one_of_this(letters):
