@@ -88,7 +88,7 @@ class Sqlite:
         if not write and not path.is_file():
             raise UnreadableFile(f"{path}: expected a ledger, there is none (is it in PostgreSQL? --config)")
         with self._failing():
-            self.connection = sqlite3.connect(path, BUSY_S, isolation_level=None, check_same_thread=False)
+            self.connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
             if write:
                 self.connection.execute("PRAGMA page_size = 16384")  # a row has about 700 bytes
                 self.connection.execute("PRAGMA journal_mode = WAL")
