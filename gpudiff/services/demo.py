@@ -15,12 +15,12 @@ from gpudiff.edges.control import Receipt
 from gpudiff.edges.fits import read_frame
 from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.edges.published import read_alerts
-from gpudiff.edges.truth import read_truth
+from gpudiff.edges.sources import read_table
 from gpudiff.model.clock import tai_now
 from gpudiff.model.demo import Demo, FrameRecord
 from gpudiff.model.errors import BadConfiguration, NeighbourLost
 from gpudiff.model.frame import Frame, FrameId
-from gpudiff.model.scene import FocalPlane, Night
+from gpudiff.model.scene import TRUTH, FocalPlane, Night
 from gpudiff.model.tables import Table
 from gpudiff.science.night import visits
 from gpudiff.science.recovery import recover
@@ -68,7 +68,7 @@ def run_demo(
         plane,
         tuple(visits(night)),
         tuple(records),
-        recover(read_truth(folder / "truth.ecsv"), alerts, lost),
+        recover(read_table(folder / "truth.ecsv", TRUTH), alerts, lost),
         cutouts,
         {**seconds, "review": time.monotonic() - reviewing},
         status,

@@ -15,7 +15,7 @@ from typing import Any
 from gpudiff import __version__
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.fits import write_frame
-from gpudiff.edges.truth import write_truth
+from gpudiff.edges.sources import write_table
 from gpudiff.model.errors import BadConfiguration, StoreFailed
 from gpudiff.model.scene import Detector, FocalPlane, Night, Visit
 from gpudiff.model.tables import Table, concatenate
@@ -67,7 +67,7 @@ def simulate(
         done.append(made)
         progress(len(done), len(jobs))
     truth = concatenate([table for _, table in done if table is not None])
-    write_truth(folder / "truth.ecsv", truth)
+    write_table(folder / "truth.ecsv", truth)
     _write_pointings(folder / "pointings.csv", night, planned)
     _write_summary(folder / "simulation.json", night, plane, planned)
     frames = tuple(path for path, table in done if table is not None)
