@@ -24,6 +24,7 @@ from gpudiff.model.filters import VERSION, Filter
 from gpudiff.model.outgoing import SETTLE_S, Delivery, OutgoingBatch, Sink
 from gpudiff.model.provenance import extend, step
 from gpudiff.science.filters import Node, OutOfTime, columns_of, compile_expression, matches
+from gpudiff.services import switched_off
 
 VISITS = 100
 """Visits whose quotas are remembered."""
@@ -190,7 +191,7 @@ class Broker:
         switched-off.jsonl."""
         one.off = reason
         said = {"filter": one.declared.name, "owner": one.declared.owner, "at_tai": tai_now(), "reason": reason}
-        with open(self.directory / "switched-off.jsonl", "a") as file:
+        with open(self.directory / switched_off.FILE, "a") as file:
             file.write(json.dumps(said) + "\n")
         one.word = said
         self._tell(one)

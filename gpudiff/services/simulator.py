@@ -4,13 +4,13 @@ import csv
 import dataclasses
 import json
 import multiprocessing
+import operator
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from gpudiff import __version__
 from gpudiff.edges.atomic import atomically
@@ -96,13 +96,9 @@ def _run(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context)
     try:
-        yield from pool.map(_call, jobs)
+        yield from pool.map(operator.call, jobs)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _call(job: Callable[[], Any]) -> Any:
-    return job()
 
 
 def _write_template(
