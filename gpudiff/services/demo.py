@@ -162,17 +162,10 @@ def _record(receipt: Receipt, ends: dict[FrameId, float]) -> FrameRecord:
 def recorded(demo: Demo) -> dict[str, Any]:
     """The demo's figures for a program to read (demo.json)."""
     r = demo.recovery
-    flagged = r.alerts["flagged"]
     return {
         "injected": len(r.truth),
-        "detectable": int(r.detectable.sum()),
-        "found": int((r.found & r.detectable).sum()),
-        "only_flagged": int((r.only_flagged & r.detectable).sum()),
-        "missed": int(r.missed.sum()),
-        "false": int((r.false & ~flagged).sum()),
-        "false_flagged": int((r.false & flagged).sum()),
+        **r.counts,
         "alerts": len(r.alerts),
-        "known": int(r.alerts["known"].sum()),
         "association_right": r.right,
         "association_wrong": r.wrong,
         "latency_s": _rounded(r.alerts["latency_s"]),
