@@ -7,7 +7,7 @@ import numpy as np
 
 from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.edges.sky_file import SkyFile, write_sky_file
-from gpudiff.edges.sources import read_columns
+from gpudiff.edges.sources import WRITERS, read_columns
 from gpudiff.model.errors import UnreadableFile
 from gpudiff.model.tables import DIAOBJECT, Table
 
@@ -89,6 +89,8 @@ def read_objects(path: Path | str) -> Table:
             return reader.objects()
         finally:
             reader.close()
+    if path.suffix.lower() not in WRITERS:
+        raise UnreadableFile(f"{path}: expected a file named {', '.join(WRITERS)} or .sqlite")
     columns = read_columns(path)
     missing = {"ra", "dec"} - set(columns)
     if missing:
