@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,13 +47,35 @@ def tools() -> Path:
     return folder
 
 
-def arguments(description: str | None, size: int, seeds: str) -> argparse.ArgumentParser:
-    """The options that all benchmarks have."""
+def data() -> Path:
+    """The folder of real frames: GPUDIFF_DATA, or ../shared/data; it need not be there."""
+    return Path(os.environ.get("GPUDIFF_DATA", ROOT.parent / "shared" / "data"))
+
+
+def arguments(description: str | None, size: int = 0, seeds: str = "") -> argparse.ArgumentParser:
+    """The options that all benchmarks have; --size and --seeds where their defaults are given."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=size, help="pixels along one side (%(default)s)")
-    parser.add_argument("--seeds", default=seeds, help="comma-separated (%(default)s)")
+    if size:
+        parser.add_argument("--size", type=int, default=size, help="pixels along one side (%(default)s)")
+    if seeds:
+        parser.add_argument("--seeds", default=seeds, help="comma-separated (%(default)s)")
     parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
     return parser
+
+
+def took_s(work: Callable[[Any], object], over: Iterable[Any]) -> list[float]:
+    """Wall seconds of `work` with each of these."""
+    seconds = []
+    for one in over:
+        start = time.perf_counter()
+        work(one)
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def median_s(work: Callable[[], object], repeats: int) -> float:
+    """Median wall seconds of so many runs."""
+    return statistics.median(took_s(lambda _: work(), range(repeats)))
 
 
 def timed(command: list[str | Path]) -> Run:

@@ -79,7 +79,7 @@ def looked_at(launcher: Any, scores: Any, lost: Any, size: int, batch: int) -> N
     changed, marks = launcher.copy(scores), launcher.zeros(scores.shape, np.uint8)
     retouch.put_cuda(launcher, changed, pixels, values)
     retouch.mark_cuda(launcher, marks, pixels)
-    _stays(launcher, scores[-1:], image, lost[-1:])
+    _stays(launcher, scores[-1:], image)
     _quiet(launcher, scores, lost, image, gone)
     last = pixels >= (batch - 1) * size * size
     its = pixels[last] - (batch - 1) * size * size
@@ -90,7 +90,7 @@ def looked_at(launcher: Any, scores: Any, lost: Any, size: int, batch: int) -> N
     np.testing.assert_array_equal(cut[-CUTOUTS:], cutouts(image, x[-CUTOUTS:], y[-CUTOUTS:], SIDE))
 
 
-def _stays(launcher: Any, there: Any, image: np.ndarray, lost: Any) -> None:
+def _stays(launcher: Any, there: Any, image: np.ndarray) -> None:
     """Of a plane that stays, of one detector: pixels, squares, rows and columns, bright pixels, cells."""
     size = len(image)
     numbers = np.arange(0, size * size, 997)

@@ -6,16 +6,13 @@ compared with fastavro's: they are the same.
     python bench/alert_codec.py --sources 2000
 """
 
-import argparse
 import io
 import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
 import fastavro
 import numpy as np
-from _common import CUTOUT, device, own_planes, record
+from _common import CUTOUT, arguments, device, median_s, own_planes, record
 
 from gpudiff.edges import alert_codec
 from gpudiff.edges.alert_schema import alert_schema
@@ -35,11 +32,10 @@ WCS |= {"CRVAL2": -30.0, "CD1_1": -5.5e-5, "CD1_2": 1e-7, "CD2_1": 1e-7, "CD2_2"
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = arguments(__doc__)
     options.add_argument("--sources", type=int, default=2000, help="alerts in the frame (%(default)s)")
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--planes", choices=("difference", "all"), default="all", help="(%(default)s)")
-    options.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
     asked = options.parse_args()
 
     alerts, forced = a_frame(asked.sources, asked.planes == "all")
@@ -80,16 +76,6 @@ def naive(alert: dict[str, Any], schema: Any) -> bytes:
     out = io.BytesIO()
     fastavro.schemaless_writer(out, schema, alert)
     return out.getvalue()
-
-
-def median_s(work: Callable[[], object], rounds: int) -> float:
-    """Median wall seconds of the rounds."""
-    seconds = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
 
 
 def a_frame(count: int, all_planes: bool = False) -> tuple[AlertBatch, Table]:

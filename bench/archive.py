@@ -6,7 +6,6 @@ are looked up by id, and circles of 1 arcmin, and read; beside SQLite (indexes o
 row) and DuckDB over the Parquet of the same rows. What is found is compared before anything is timed.
 """
 
-import argparse
 import json
 import sqlite3
 import statistics
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import record
+from _common import arguments, record, took_s
 
 from gpudiff.edges import archive
 from gpudiff.edges.alert_archive import AlertArchive
@@ -112,12 +111,8 @@ def sqlite_cone(db: sqlite3.Connection, cone: Cone) -> list[int]:
 
 def timed(work: Callable[[Any], Any], questions: list[Any]) -> dict[str, float]:
     """Median and 98th percentile, ms."""
-    spent = []
-    for one in questions:
-        begin = time.perf_counter()
-        work(one)
-        spent.append(1e3 * (time.perf_counter() - begin))
-    return {"median_ms": statistics.median(spent), "p98_ms": float(np.percentile(spent, 98))}
+    spent = took_s(work, questions)
+    return {"median_ms": 1e3 * statistics.median(spent), "p98_ms": 1e3 * float(np.percentile(spent, 98))}
 
 
 def measure(folder: Path, visits: int) -> dict[str, Any]:
@@ -171,16 +166,15 @@ def _adding(folder: Path, rows: Table) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--visits", default="1,10,100", help="of 10,000 alerts each (%(default)s)")
-    parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
-    arguments = parser.parse_args()
+    options = parser.parse_args()
     results = []
-    for visits in map(int, arguments.visits.split(",")):
+    for visits in map(int, options.visits.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             results.append(measure(Path(folder), visits))
         print(json.dumps(results[-1], indent=1), flush=True)
-    if not arguments.no_record:
+    if not options.no_record:
         record(__file__, {"sizes": results})
 
 

@@ -10,9 +10,7 @@ The peer takes the nearest of the same objects and predictions within the gate (
 """
 
 import os
-import statistics
 import sys
-import time
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -206,11 +204,9 @@ def quality(seeds: list[int]) -> dict[str, dict[str, float]]:
     return made
 
 
-def tracklets(seeds: list[int], strangers: int = 3000, movers: int = 300) -> dict[str, float]:
-    """Unknown movers of up to an arcsec a minute that a third visit links, and strangers that it links, in %.
-
-    strangers : unrelated detections a visit, in 7 square degrees
-    """
+def tracklets(seeds: list[int]) -> dict[str, float]:
+    """Unknown movers of up to an arcsec a minute that a third visit links, and strangers that it links, in %."""
+    strangers, movers = 3000, 300  # unrelated detections a visit, in 7 square degrees, and movers among them
     linked = false = 0
     for seed in seeds:
         field = Field(seed, (40.0, -10.0), 0, movers)
@@ -243,19 +239,11 @@ def speed(repeats: int) -> dict[str, float]:
         ),
         "nearest neighbour": lambda: Nearest(field).decide(sources, movers),
     }
-    made = {}
-    for name, work in figures.items():
-        taken = []
-        for _ in range(repeats):
-            begun = time.perf_counter()
-            work()
-            taken.append(time.perf_counter() - begun)
-        made[name] = 1000 * statistics.median(taken)
-    return made
+    return {name: 1000 * common.median_s(work, repeats) for name, work in figures.items()}
 
 
 def main() -> int:
-    parser = common.arguments(__doc__, size=0, seeds="1,2,3")
+    parser = common.arguments(__doc__, seeds="1,2,3")
     parser.add_argument("--repeats", type=int, default=7, help="timed runs (%(default)s)")
     options = parser.parse_args()
     judged = quality([int(seed) for seed in options.seeds.split(",")])
@@ -273,17 +261,8 @@ def main() -> int:
             f"  {name:<28} {milliseconds:7.1f} ms  (10,000 detections, 100,000 known, 2,000 movers in the visit)"
         )
     if not options.no_record:
-        print(
-            common.record(
-                __file__,
-                {
-                    "seeds": options.seeds,
-                    "wrong_percent": judged,
-                    "tracklets_percent": links,
-                    "milliseconds": timed,
-                },
-            )
-        )
+        figures = {"wrong_percent": judged, "tracklets_percent": links, "milliseconds": timed}
+        print(common.record(__file__, {"seeds": options.seeds, **figures}))
     return 0
 
 

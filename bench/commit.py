@@ -5,7 +5,6 @@ DIAObjects, outbox, states.  Checked first: every id is there once.  The peers s
 nothing else.  PostgreSQL is measured where its programs are found.
 """
 
-import argparse
 import sqlite3
 import statistics
 import sys
@@ -14,7 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from _common import ROOT, record
+from _common import ROOT, arguments, record
 
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT))
@@ -134,9 +133,7 @@ def plain_copy(url: str) -> list[float]:
 
 def main() -> None:
     """Measure, print, record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
-    options = parser.parse_args()
+    options = arguments(__doc__).parse_args()
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         found["ledger, SQLite"] = ours(Path(folder) / "ours.sqlite")

@@ -8,8 +8,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -67,18 +65,8 @@ def orbits(count: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return known | {"epoch": np.full(count, 60961.0)}, equatorial(states_of(elements))
 
 
-def milliseconds(work: Callable[[int], object], repeats: int) -> float:
-    """Median; `work` is told which repeat it is."""
-    taken = []
-    for n in range(repeats):
-        begun = time.perf_counter()
-        work(n)
-        taken.append(time.perf_counter() - begun)
-    return 1000 * statistics.median(taken)
-
-
 def main() -> int:
-    parser = common.arguments(__doc__, size=0, seeds="1")
+    parser = common.arguments(__doc__)
     parser.add_argument("--objects", type=int, default=1_000_000, help="ephemerides (%(default)s)")
     parser.add_argument("--repeats", type=int, default=9, help="visits timed (%(default)s)")
     options = parser.parse_args()
@@ -96,15 +84,12 @@ def main() -> int:
             visit = system.at(NIGHT.middle + 0.2, 30.0, ra, dec, RADIUS)
             assert set(everything["ssObjectId"][inside].tolist()) <= set(visit["ssObjectId"].tolist())
             found += len(visit)
-        figures = {
-            "one visit": milliseconds(
-                lambda n: system.at(NIGHT.middle + 0.2, 30.0, *where[n], RADIUS), options.repeats
-            ),
-            "evaluate all": milliseconds(lambda n: predict(columns, NIGHT, NIGHT.middle + 0.2, 30.0), 3),
-        }
+        visits = common.took_s(lambda place: system.at(NIGHT.middle + 0.2, 30.0, *place, RADIUS), where)
+        everything_s = common.median_s(lambda: predict(columns, NIGHT, NIGHT.middle + 0.2, 30.0), 3)
+        figures = {"one visit": 1000 * statistics.median(visits), "evaluate all": 1000 * everything_s}
     known, states = orbits(5000)
-    building = milliseconds(lambda n: columns_of(known, states, NIGHT, SITE), 1)
-    figures["build, a million orbits, s"] = building / 5000 * 1000
+    building = common.median_s(lambda: columns_of(known, states, NIGHT, SITE), 1)
+    figures["build, a million orbits, s"] = building / 5000 * 1e6
     print(
         f"{common.device()}; {options.objects} ephemerides; load {os.getloadavg()[0]:.1f}; {found / 3:.0f} a visit"
     )

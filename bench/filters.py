@@ -4,17 +4,15 @@ Both must pick the same alerts of every filter before anything is timed.  The br
 `Broker.publish`: expressions, quotas, and the matches' batches handed to sinks that keep nothing.
 """
 
-import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import _common as common
 import numpy as np
 
-from gpudiff.model.filters import KINDS
+from gpudiff.model.association import KINDS
 from gpudiff.model.outgoing import OUTGOING, Delivery, OutgoingBatch
 from gpudiff.model.tables import Table
 from gpudiff.science.filters import columns_of, compile_expression, matches
@@ -81,16 +79,12 @@ def _of_row(text: str) -> str:
 
 def timed(work: Any, times: int) -> tuple[float, Any]:
     """(median seconds, the last result)."""
-    seconds, made = [], None
-    for _ in range(times):
-        start = time.perf_counter()
-        made = work()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds), made
+    made: list[Any] = []
+    return common.median_s(lambda: made.append(work()), times), made[-1]
 
 
 def main() -> int:
-    options = common.arguments(__doc__, 0, "1").parse_args()
+    options = common.arguments(__doc__).parse_args()
     table, texts = rows(1), expressions()
     nodes = [compile_expression(text) for text in texts]
     theirs_s, theirs = timed(lambda: peer(texts, table), 1)

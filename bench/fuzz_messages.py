@@ -6,7 +6,6 @@ once, and 5,000 FITS files with damaged cards, bytes and ends, go through what r
 on the seed only) and the status is 1.
 """
 
-import argparse
 import collections
 import random
 import sys
@@ -17,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from _common import ROOT, record
+from _common import ROOT, arguments, record
 
 sys.path.insert(0, str(ROOT / "tests"))
 from mutations import DAMAGE, ODD
@@ -130,11 +129,10 @@ def fuzz(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--files", type=int, default=5_000)
     parser.add_argument("--seed", type=int, default=20261124)
-    parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     results, good = {}, True

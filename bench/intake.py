@@ -8,7 +8,6 @@ pyzmq loop (the same bytes, DEALER to ROUTER, same checksums) in the same run.
 Before anything is timed, right frames must be accepted and one whose checksum is wrong refused.
 """
 
-import argparse
 import json
 import multiprocessing
 import statistics
@@ -21,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 import zmq
-from _common import device, record
+from _common import arguments, device, record
 
 from gpudiff.edges import control, wire
 from gpudiff.edges.client import FrameClient
@@ -140,11 +139,10 @@ def through_bare(side: int, count: int, runs: int) -> Callable[[str], list[float
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--side", type=int, default=4096, help="pixels along one side (%(default)s)")
     parser.add_argument("--frames", type=int, default=24, help="a run (%(default)s)")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
     options = parser.parse_args()
     size = (options.side, options.frames, options.runs)
     with tempfile.TemporaryDirectory() as folder:

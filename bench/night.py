@@ -11,7 +11,6 @@ ledger, archive and stream are the same, each once.
 """
 
 import argparse
-import os
 import sys
 import tempfile
 import threading
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import zmq
-from _common import ROOT, device, free_port, print_table, record, running, wait_published
+from _common import ROOT, arguments, data, device, free_port, print_table, record, running, wait_published
 
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT))
@@ -70,7 +69,7 @@ def images() -> list[np.ndarray]:
     return made
 
 
-def kind_of(visit: int, number: int, detector: int) -> int:
+def kind_of(number: int, detector: int) -> int:
     """Which of the science frames a detector of the night's n-th visit sees."""
     return (number * len(DETECTORS) + detector) % KINDS
 
@@ -80,7 +79,7 @@ def frames(visits: Sequence[NextVisit], science: Sequence[np.ndarray]) -> Iterat
     for number, visit in enumerate(visits):
         for detector in DETECTORS:
             wcs = {**WCS, "CRVAL1": visit.ra, "CRVAL2": visit.dec + 0.1 * detector}
-            image = science[kind_of(visit.visit, number, detector)]
+            image = science[kind_of(number, detector)]
             yield a_frame(FrameId(visit.visit, 0, detector), visit.band, image, wcs, visit.start_tai)
 
 
@@ -137,7 +136,7 @@ def expected(found: dict[FrameId, int], visits: Sequence[NextVisit]) -> list[int
     ids: list[int] = []
     for number, visit in enumerate(visits):
         for detector in DETECTORS:
-            kind = kind_of(visit.visit, number, detector)
+            kind = kind_of(number, detector)
             count = counts.setdefault(kind, found.get(FrameId(visit.visit, 0, detector), 0))
             if count < CHANGES:
                 sys.exit(f"visit {visit.visit}, detector {detector}: {count} detections of {CHANGES} changes")
@@ -196,12 +195,11 @@ def measure(visits: Sequence[NextVisit], workers: int) -> dict[str, Any]:
 
 def parsed() -> argparse.Namespace:
     """The command line."""
-    data = Path(os.environ.get("GPUDIFF_DATA", ROOT.parent / "shared" / "data")) / "pointings"
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("night", type=Path, nargs="?", default=next(iter(sorted(data.glob("*.csv"))), None))
+    nights = sorted((data() / "pointings").glob("*.csv"))
+    parser = arguments(__doc__)
+    parser.add_argument("night", type=Path, nargs="?", default=next(iter(nights), None))
     parser.add_argument("--visits", type=int, help="the first of the night (all)")
     parser.add_argument("--workers", type=int, default=2, help="(%(default)s)")
-    parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
     return parser.parse_args()
 
 

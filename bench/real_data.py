@@ -12,8 +12,6 @@ ztf_stamps     324 cutouts of 63 px.  Goal: sign and flux of the alert's.
 The frames are in ../shared/data, or in the folder that GPUDIFF_DATA names.
 """
 
-import argparse
-import os
 import statistics
 import sys
 from pathlib import Path
@@ -151,10 +149,8 @@ def _said(good: bool) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
-    options = parser.parse_args()
-    folder = Path(os.environ.get("GPUDIFF_DATA", common.ROOT.parent / "shared" / "data"))
+    options = common.arguments(__doc__).parse_args()
+    folder = common.data()
     if not folder.is_dir():
         print(f"nothing measured: expected real frames in {folder} (set GPUDIFF_DATA)")
         return 0

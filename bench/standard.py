@@ -139,9 +139,8 @@ def _drop(pair: Path, options: argparse.Namespace) -> None:
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.arguments(__doc__, seeds="9101,9102,9103,9104,9105")
     parser.add_argument("--sizes", default="2048,4096", help="px along one side (%(default)s)")
-    parser.add_argument("--seeds", default="9101,9102,9103,9104,9105", help="comma-separated (%(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs a pair (%(default)s)")
     parser.add_argument(
         "--injected", type=int, default=12, metavar="N", help="pairs of 100 injections (%(default)s)"
@@ -150,7 +149,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--peer-seeds", default="9101,9102,9103", help="'' for no peers (%(default)s)")
     parser.add_argument("--subtract", default="", metavar="OPTIONS", help="for gpudiff subtract")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave pairs there, and use those found there")
-    parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
     return parser.parse_args()
 
 

@@ -5,7 +5,6 @@ the peers that bench/peers.sh installs, in turns with ours so that both meet the
 theirs over ours.  Takes 8 minutes with the peers, two of them at 4096 px.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -60,12 +59,10 @@ def show(row: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.arguments(__doc__, seeds="71")
     parser.add_argument(
         "--sizes", default="1024,2048,4096", help="px along one side, comma-separated (%(default)s)"
     )
-    parser.add_argument("--seeds", default="71", help="comma-separated (%(default)s)")
-    parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs (%(default)s)")
     parser.add_argument("--threads", default="0", help="of gpudiff; 0: one a core (%(default)s)")
     options = parser.parse_args()

@@ -64,12 +64,7 @@ def footprint(ra: float, dec: float, band: str) -> Footprint:
 
 
 def median_ms(work: Callable[[int], object], numbers: list[int]) -> float:
-    taken = []
-    for n in numbers:
-        begun = time.perf_counter()
-        work(n)
-        taken.append(1e3 * (time.perf_counter() - begun))
-    return round(statistics.median(taken), 3)
+    return round(1e3 * statistics.median(common.took_s(work, numbers)), 3)
 
 
 def found(folder: Path, count: int) -> dict[str, float]:
@@ -145,7 +140,7 @@ def template(size: int) -> Frame:
 
 
 def main() -> int:
-    parser = common.arguments(__doc__, size=4096, seeds="1")
+    parser = common.arguments(__doc__, size=4096)
     parser.add_argument("--templates", type=int, default=100_000, help="in the index (%(default)s)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,3 +41,14 @@ def the_log_as_it_was() -> Iterator[None]:
     yield
     logger.handlers, logger.propagate = before[:2]
     logger.setLevel(before[2])
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A running differencer whose associator commits everything, for the tests of one file."""
+    from serving import SmallAssociator, serving
+
+    associator = SmallAssociator()
+    with serving(tmp_path_factory.mktemp("service"), associator) as served:
+        yield served
+    associator.close()

@@ -4,7 +4,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +38,13 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.live import Live
 
-    from gpudiff.edges.standing import as_dict, standing
+    from gpudiff.edges.standing import standing
     from gpudiff.model.config import load
 
     store = load(arguments.config).ledger.store
     found = standing(arguments.directory, store)
     if arguments.json:
-        print(json.dumps(as_dict(found), indent=1))
+        print(json.dumps(asdict(found), indent=1))
     elif arguments.once:
         Console().print(view(found, arguments.directory))
     else:

@@ -126,13 +126,4 @@ def _read_entry(path: Path) -> _Entry:
 
 
 def _amplifier(one: _Amplifier) -> Amplifier:
-    return Amplifier(
-        data=one.data,
-        at=one.at or (one.data[0], one.data[2]),
-        gain=one.gain,
-        read_noise=one.read_noise,
-        saturation=one.saturation,
-        overscan=one.overscan,
-        level=one.level,
-        linearity=one.linearity,
-    )
+    return Amplifier(**msgspec.structs.asdict(one) | {"at": one.at or (one.data[0], one.data[2])})

@@ -13,6 +13,7 @@ import xxhash
 from gpudiff.edges import wire
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.control import Receipt, one_line
+from gpudiff.edges.folder import make
 from gpudiff.edges.sender import Sender
 from gpudiff.edges.wire_header import FRAMES, MAX_HEADER_BYTES
 from gpudiff.model.errors import GpudiffError, InputRejected, StoreFailed, UnreadableFile
@@ -47,10 +48,7 @@ class DeadLetters:
     def __init__(self, folder: Path):
         """The folder is made where it is absent; raises StoreFailed."""
         self.folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreFailed(f"{folder}: cannot be made: {error.strerror}") from None
+        make(folder)
 
     def bury(self, parts: Sequence[Part], error: GpudiffError, frame: str = "") -> Path:
         """The JSON file of the letter just written.

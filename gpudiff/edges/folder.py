@@ -13,7 +13,7 @@ def make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         sync(folder.parent)
     except OSError as error:
-        raise StoreFailed(f"{folder}: {error.strerror}") from None
+        raise StoreFailed(f"{folder}: cannot be made: {error.strerror}") from None
 
 
 def sync(path: Path) -> None:

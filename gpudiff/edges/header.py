@@ -19,10 +19,6 @@ WCS_KEYWORD = re.compile(
     r"|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|[AB]P?_(ORDER|DMAX|\d_\d)"
 )
 """WCS keywords of papers I and II, with SIP, TPV and TNX distortions; alternate descriptions are left out."""
-STRUCTURE = re.compile(
-    r"XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS|EXTNAME|T(TYPE|FORM|UNIT|COMM|NULL|SCAL|ZERO|DISP|DIM)\d+"
-)
-"""Keywords that describe a binary table's bytes, not its meaning."""
 ALIASES = {
     "RDNOISE": ("RDNOISE", "READNOIS"),
     "FILTER": ("FILTER", "BAND"),

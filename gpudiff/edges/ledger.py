@@ -31,6 +31,7 @@ from gpudiff.edges.ledger_tables import (
     BATCH_COLUMNS,
     CREATE,
     FORCED_COLUMNS,
+    INDEXES,
     LAYOUT,
     OBJECT_COLUMNS,
     SOURCE_COLUMNS,
@@ -86,6 +87,8 @@ class Ledger(LedgerReader):
         if self._db.version() == 0:
             self._create()
         self._check_version()
+        for index in INDEXES:
+            self._db.run(index)
 
     # ------------------------------------------------------------ transactions
     @contextmanager

@@ -13,7 +13,7 @@ from gpudiff.edges.ledger_tables import DIA_SOURCE, LAYOUT, VERSION, unpack, unp
 from gpudiff.model.errors import StoreFailed
 from gpudiff.model.frame import FrameId
 from gpudiff.model.photometry import Light
-from gpudiff.model.tables import DIAOBJECT, DIASOURCE, FORCED_SOURCE, Table, concatenate
+from gpudiff.model.tables import DIAOBJECT, DIASOURCE, FORCED_SOURCE, Column, Table, concatenate
 
 HISTORY_DAYS = 365.25
 FRAME = "visit = ? AND snap = ? AND detector = ?"
@@ -115,26 +115,23 @@ class LedgerReader:
         objects : ids; 0 (no object) has no history
         mjd_tai : from when the 12 months count back; NaN for all.
         """
-        since = -1e9 if np.isnan(mjd_tai) else mjd_tai - HISTORY_DAYS
-        found: dict[int, list[bytes]] = {}
-        for one, record in self._rows(
-            f"SELECT diaObjectId, record FROM dia_source WHERE diaObjectId {IDS} AND {LIVE} AND NOT ({SPAN})"
-            " AND coalesce(midpointMjdTai, ?) >= ?"
-            " ORDER BY diaObjectId, midpointMjdTai NULLS FIRST, diaSourceId",  # as the index has them
-            (json.dumps([one for one in objects if one]), *span(frame), since, since),
-        ):
-            found.setdefault(one, []).append(record)
-        return found
+        where = f"FROM dia_source WHERE diaObjectId {IDS} AND {LIVE} AND NOT ({SPAN})"
+        return self._records(where, "diaSourceId", objects, span(frame), mjd_tai)
 
     def forced_history(self, objects: Sequence[int], mjd_tai: float) -> dict[int, list[bytes]]:
         """diaObjectId -> its stored diaForcedSource records, in order of time, of 12 months; see `history`."""
+        where = f"FROM dia_forced_source WHERE diaObjectId {IDS} AND {LIVE}"
+        return self._records(where, "visit", objects, (), mjd_tai)
+
+    def _records(
+        self, where: str, last: str, objects: Sequence[int], values: Sequence[Any], mjd_tai: float
+    ) -> dict[int, list[bytes]]:
+        """Records by object, in order of time and `last`, as the index has them."""
         since = -1e9 if np.isnan(mjd_tai) else mjd_tai - HISTORY_DAYS
+        sql = f"SELECT diaObjectId, record {where} AND coalesce(midpointMjdTai, ?) >= ?"
+        sql += f" ORDER BY diaObjectId, midpointMjdTai NULLS FIRST, {last}"
         found: dict[int, list[bytes]] = {}
-        for one, record in self._rows(
-            f"SELECT diaObjectId, record FROM dia_forced_source WHERE diaObjectId {IDS} AND {LIVE}"
-            " AND coalesce(midpointMjdTai, ?) >= ? ORDER BY diaObjectId, midpointMjdTai NULLS FIRST, visit",
-            (json.dumps([one for one in objects if one]), since, since),
-        ):
+        for one, record in self._rows(sql, (json.dumps([one for one in objects if one]), *values, since, since)):
             found.setdefault(one, []).append(record)
         return found
 
@@ -214,18 +211,19 @@ class LedgerReader:
 
     def archive_file(self, name: str) -> ArchiveFile:
         """One file of the archive, by its name."""
-        sql = "SELECT file, visit, schema_fingerprint, size FROM archive WHERE file = ?"
-        return ArchiveFile(*self._rows(sql, (name,))[0])
+        return self._archive_files("WHERE file = ?", name)[0]
 
     def all_archive_files(self) -> list[ArchiveFile]:
         """Every file of the archive."""
-        sql = "SELECT file, visit, schema_fingerprint, size FROM archive ORDER BY file"
-        return [ArchiveFile(*row) for row in self._rows(sql)]
+        return self._archive_files("ORDER BY file")
 
     def archive_files(self, visit: int) -> dict[str, ArchiveFile]:
         """The archive files of a visit, by the fingerprint of their schema."""
-        sql = "SELECT file, visit, schema_fingerprint, size FROM archive WHERE visit = ?"
-        return {row[2]: ArchiveFile(*row) for row in self._rows(sql, (visit,))}
+        return {one.schema: one for one in self._archive_files("WHERE visit = ?", visit)}
+
+    def _archive_files(self, which: str, *values: Any) -> list[ArchiveFile]:
+        sql = f"SELECT file, visit, schema_fingerprint, size FROM archive {which}"
+        return [ArchiveFile(*row) for row in self._rows(sql, values)]
 
     # ------------------------------------------------------------ reports
     def visits(self) -> list[dict[str, Any]]:
@@ -244,15 +242,11 @@ class LedgerReader:
 
         Table of ledger_tables.DIA_SOURCE: DIASOURCE and diaObjectId, kind, known, probability, revision ...
         """
-        where, values = ("", ()) if visit is None else ("AND visit = ?", (visit,))
-        sql = f"SELECT sources FROM batch WHERE {LIVE} {where} ORDER BY visit, detector, snap"
-        return self._concatenated(sql, values, DIA_SOURCE)
+        return self._batches("sources", visit, DIA_SOURCE)
 
     def forced(self, visit: int | None = None) -> Table:
         """The forced photometry of a visit (None: of all) that was not withdrawn: Table of FORCED_SOURCE."""
-        where, values = ("", ()) if visit is None else ("AND visit = ?", (visit,))
-        sql = f"SELECT forced FROM batch WHERE {LIVE} {where} ORDER BY visit, detector, snap"
-        return self._concatenated(sql, values, FORCED_SOURCE)
+        return self._batches("forced", visit, FORCED_SOURCE)
 
     def outbox(self, after: int) -> dict[str, Any]:
         """What waits in the outbox behind a sequence number: frames, alerts, since_tai (MJD TAI, when the first of
@@ -357,7 +351,10 @@ class LedgerReader:
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> Rows:
         return self._db.rows(sql, values)
 
-    def _concatenated(self, sql: str, values: Sequence[Any], schema: Any) -> Table:
+    def _batches(self, column: str, visit: int | None, schema: tuple[Column, ...]) -> Table:
+        """A column of packed tables put together, of a visit or of all."""
+        where, values = ("", ()) if visit is None else ("AND visit = ?", (visit,))
+        sql = f"SELECT {column} FROM batch WHERE {LIVE} {where} ORDER BY visit, detector, snap"
         tables = [unpack(row[0], schema) for row in self._rows(sql, values) if row[0] is not None]
         return concatenate(tables) if tables else Table.empty(schema)
 

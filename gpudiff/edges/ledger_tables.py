@@ -79,6 +79,10 @@ CREATE = (
     "CREATE TABLE alert_schema (fingerprint TEXT PRIMARY KEY, json TEXT)",
     "CREATE TABLE provenance (fingerprint TEXT PRIMARY KEY, steps TEXT)",
 )
+BY_VISIT = ("outbox", "transition", "archive")
+INDEXES = tuple(f"CREATE INDEX IF NOT EXISTS {table}_of_visit ON {table} (visit)" for table in BY_VISIT)
+"""Of what is asked for visit by visit at every commit: while a sink is a night behind, or when the ledger has many
+nights, a search row by row takes seconds.  Ledgers of earlier versions have none: they get those they lack."""
 
 
 def pack(table: Table, sizes: Sequence[int] | None = None) -> list[bytes]:

@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.edges.sky_file import SkyFile, write_sky_file
+from gpudiff.edges.sources import WRITERS, read_columns
 from gpudiff.model.errors import UnreadableFile
 from gpudiff.model.tables import DIAOBJECT, Table
 
 KIND = "known objects"
-READERS = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".fits": "fits"}
 UNTIL = "ledger_until_tai"
 
 
@@ -90,6 +89,8 @@ def read_objects(path: Path | str) -> Table:
             return reader.objects()
         finally:
             reader.close()
+    if path.suffix.lower() not in WRITERS:
+        raise UnreadableFile(f"{path}: expected a file named {', '.join(WRITERS)} or .sqlite")
     columns = read_columns(path)
     missing = {"ra", "dec"} - set(columns)
     if missing:
@@ -107,31 +108,3 @@ def read_objects(path: Path | str) -> Table:
 
 def _is_ledger(source: Path | str) -> bool:
     return isinstance(source, str) or source.suffix == ".sqlite"
-
-
-def read_columns(path: Path) -> dict[str, np.ndarray]:
-    """The columns of a table in a .csv, .ecsv, .fits or .parquet file; raises UnreadableFile.
-
-    A masked number is NaN.
-    """
-    try:
-        if path.suffix == ".parquet":
-            import pyarrow.parquet
-
-            table = pyarrow.parquet.read_table(path)
-            return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
-        if path.suffix in READERS:
-            from astropy.table import Table as Astropy
-
-            rows = Astropy.read(path, format=READERS[path.suffix])
-            return {name: _plain(rows[name]) for name in rows.colnames}
-    except Exception as error:  # each library has errors of its own
-        raise UnreadableFile(f"{path}: expected a table: {' '.join(str(error).split())[:200]}") from None
-    raise UnreadableFile(f"{path}: expected a file named .csv, .ecsv, .fits, .parquet or .sqlite")
-
-
-def _plain(column: Any) -> np.ndarray:
-    masked = getattr(column, "mask", None)
-    if masked is not None and np.any(masked):
-        column = column.astype(float).filled(np.nan)
-    return np.asarray(column)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from gpudiff.edges.object_store import read_columns
+from gpudiff.edges.sources import read_columns
 from gpudiff.model.errors import UnreadableFile
 
 SAMPLE = Path(__file__).with_name("sample_orbits.csv")

@@ -88,19 +88,18 @@ def _headline(demo: Demo) -> list[dict[str, str]]:
     """The four figures at the top."""
     r = demo.recovery
     median, p98, _ = latency(r.alerts["latency_s"])
-    found, detectable = int((r.found & r.detectable).sum()), int(r.detectable.sum())
-    false = int((r.false & ~r.alerts["flagged"]).sum())
+    counts = r.counts
     megapixels = sum(d.megapixels() for d in demo.plane.detectors) * len(demo.visits)
     return [
         {
             "value": f"{r.share_found:.1%}",
             "label": "found",
-            "note": f"{found} of {detectable} detectable changes",
+            "note": f"{counts['found']} of {counts['detectable']} detectable changes",
         },
         {
-            "value": f"{false}",
+            "value": f"{counts['false']}",
             "label": "false, unflagged",
-            "note": f"{false / megapixels:.2f} per 1024 x 1024 px",
+            "note": f"{counts['false'] / megapixels:.2f} per 1024 x 1024 px",
         },
         {
             "value": f"{r.right} / {r.right + r.wrong}",
@@ -123,23 +122,14 @@ def _size(demo: Demo) -> str:
 def _visit(demo: Demo, visit: Any) -> dict[str, Any]:
     r = demo.recovery.of_visit(visit.number)
     frames = [frame for frame in demo.frames if frame.visit == visit.number]
-    flagged, moving = r.alerts["flagged"], r.alerts["diaObjectId"] == 0
     median, _, largest = latency(r.alerts["latency_s"])
     return {
         "number": visit.number,
         "seeing": f"{visit.weather.fwhm * demo.night.pixel_scale:.2f}",
         "transparency": f"{visit.weather.transparency:.2f}",
         "frames": f"{sum(frame.good for frame in frames)}/{len(demo.plane.detectors)}",
-        "detectable": int(r.detectable.sum()),
-        "found": int((r.found & r.detectable).sum()),
+        **r.counts,
         "share": "" if np.isnan(r.share_found) else f"{r.share_found:.0%}",
-        "only_flagged": int((r.only_flagged & r.detectable).sum()),
-        "missed": int(r.missed.sum()),
-        "false": int((r.false & ~flagged).sum()),
-        "false_flagged": int((r.false & flagged).sum()),
-        "new": int((~r.alerts["known"] & ~moving).sum()),
-        "moving": int(moving.sum()),
-        "known": int(r.alerts["known"].sum()),
         "median": f"{median:.2f}",
         "largest": f"{largest:.2f}",
     }

@@ -58,18 +58,19 @@ def draw(alert: dict[str, Any], title: str, path: Path) -> None:
         axes.set_xticks([])
         axes.set_yticks([])
         if pixels.size:
-            low, high = _stretch(name, images)
-            shown = axes.imshow(
-                pixels,
-                origin="lower",
-                cmap="RdBu_r" if name == "difference" else "gray",
-                vmin=low,
-                vmax=high,
-                interpolation="nearest",
-            )
-            figure.colorbar(shown, ax=axes, label=unit, fraction=0.046, pad=0.03)
+            figure.colorbar(draw_cutout(axes, name, images), ax=axes, label=unit, fraction=0.046, pad=0.03)
     with atomically(path) as temporary:
         figure.savefig(temporary, dpi=110)
+
+
+def draw_cutout(axes: Any, name: str, images: dict[str, tuple[np.ndarray, str]]) -> Any:
+    """Draw the one of that name, in the stretch that `draw` has; what matplotlib makes of it.
+
+    images : of `read_cutout`, by the names of CUTOUTS
+    """
+    low, high = _stretch(name, images)
+    colours = "RdBu_r" if name == "difference" else "gray"
+    return axes.imshow(images[name][0], origin="lower", cmap=colours, vmin=low, vmax=high, interpolation="nearest")
 
 
 def _stretch(name: str, images: dict[str, tuple[np.ndarray, str]]) -> tuple[float, float]:

@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gpudiff.edges.atomic import atomically
-from gpudiff.edges.picture_alert import CUTOUTS, read_cutout
+from gpudiff.edges.picture_alert import CUTOUTS, draw_cutout, read_cutout
 
 ACROSS = 4
 """Alerts in a row."""
@@ -36,12 +34,7 @@ def draw_sheet(alerts: list[dict[str, Any]], titles: list[str], heading: str, pa
 
 
 def _draw_one(place: Any, alert: dict[str, Any]) -> None:
-    images = [read_cutout(alert.get(name), name)[0] for name in CUTOUTS.values()]
-    light = np.concatenate([one[np.isfinite(one)] for one in images[:2]] or [np.zeros(1)])
-    low, high = np.percentile(light, [1, 99.5]) if light.size else (0, 1)
-    left = np.abs(images[2][np.isfinite(images[2])])
-    most = float(np.percentile(left, 99.5)) if left.size else 1.0
-    for axes, pixels, (bottom, top) in zip(place, images, [(low, high)] * 2 + [(-most, most)], strict=True):
+    images = {name: read_cutout(alert.get(field), field) for name, field in CUTOUTS.items()}
+    for axes, (name, (pixels, _)) in zip(place, images.items(), strict=True):
         if pixels.size:
-            colours = "RdBu_r" if bottom == -top else "gray"
-            axes.imshow(pixels, origin="lower", cmap=colours, vmin=bottom, vmax=top, interpolation="nearest")
+            draw_cutout(axes, name, images)

@@ -1,4 +1,4 @@
-"""DIASource tables to files and back; the suffix decides the format."""
+"""Tables to files and back; the suffix decides the format."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 
 from gpudiff.edges.atomic import atomically
 from gpudiff.model.errors import BadConfiguration, UnreadableFile
-from gpudiff.model.tables import DIASOURCE, FLAG_DESCRIPTIONS, FLAGS, Column, Table
+from gpudiff.model.tables import FLAG_DESCRIPTIONS, FLAGS, Column, Table
 
 IMAGE_UNIT = "image unit"
 """Stands in a schema for the unit of the science image; files carry that unit itself, meta["unit"]."""
@@ -24,52 +24,75 @@ def write_sources(path: str | Path, sources: Table, meta: dict[str, Any] | None 
     write_table(path, sources, {**(meta or {}), "FLAGS": FLAGS, "FLAG_DESCRIPTIONS": FLAG_DESCRIPTIONS})
 
 
-def read_sources(path: str | Path) -> tuple[Table, dict[str, Any]]:
-    """The DIASources of a file and its metadata ({} of a .csv); raises UnreadableFile, BadConfiguration."""
-    return read_table(path, DIASOURCE)
-
-
 def write_table(path: str | Path, table: Table, meta: dict[str, Any] | None = None) -> None:
     """Write a table with its units and descriptions, whole or not at all.
 
     Columns keep the schema's order, dtype and names; ECSV and CSV keep every digit.
     Raises BadConfiguration for an unknown suffix, StoreFailed.
     """
-    write = _format(path)[0]
+    write = _writer(path)
     meta = meta or {}
     with atomically(path) as temporary:
         write(temporary, table, meta)
 
 
-def read_table(path: str | Path, schema: tuple[Column, ...]) -> tuple[Table, dict[str, Any]]:
-    """The columns of a schema from a file, and its metadata.
+def read_table(path: str | Path, schema: tuple[Column, ...]) -> Table:
+    """The columns of a schema from a file; others are left out.
 
-    Other columns are left out.  Raises BadConfiguration for an unknown suffix; UnreadableFile for a file that
-    is absent, damaged, or lacks a column.
+    Raises UnreadableFile for a file that is absent, damaged, of no known format, or lacks a column.
     """
-    read = _format(path)[1]
+    columns = read_columns(path)
     try:
-        columns, meta = read(Path(path))
-        return Table(schema, {c.name: columns[c.name] for c in schema}), meta
-    except FileNotFoundError:
-        raise UnreadableFile(f"{path}: expected a table, found no file") from None
+        return Table(schema, {c.name: columns[c.name] for c in schema})
     except KeyError as error:
         raise UnreadableFile(f"{path}: expected the columns of the schema, found no {error}") from None
+    except ValueError as error:
+        raise UnreadableFile(f"{path}: expected the columns of the schema: {error}") from None
+
+
+def read_columns(path: str | Path) -> dict[str, np.ndarray]:
+    """All columns of a table in a file, whoever wrote it: a masked number is NaN, a masked text ''.
+
+    Raises UnreadableFile.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in WRITERS:
+        raise UnreadableFile(f"{path}: expected a file named {', '.join(WRITERS)}")
+    try:
+        if suffix == ".parquet":
+            from pyarrow import parquet
+
+            rows = parquet.read_table(path)
+            return {name: rows[name].to_numpy(zero_copy_only=False) for name in rows.column_names}
+        from astropy.table import Table as AstropyTable
+
+        read = AstropyTable.read(path, **ASTROPY[suffix])
+        return {name: _plain(read[name]) for name in read.colnames}
+    except FileNotFoundError:
+        raise UnreadableFile(f"{path}: expected a table, found no file") from None
     except Exception as error:  # each format's reader has its own kinds
-        reason = " ".join(str(error).split())
-        raise UnreadableFile(f"{path}: expected a {Path(path).suffix} table: {reason}") from None
+        raise UnreadableFile(f"{path}: expected a table: {' '.join(str(error).split())[:200]}") from None
+
+
+def _plain(column: Any) -> np.ndarray:
+    """A column of astropy's, NaN or '' where it is masked; truth that a CSV has in words as such."""
+    text = column.dtype.kind == "U"
+    if np.any(getattr(column, "mask", False)):
+        column = column.filled("") if text else column.astype(float).filled(np.nan)
+    words = text and len(column) and np.isin(column, ("True", "False")).all()
+    return np.asarray(column) == "True" if words else np.asarray(column)
 
 
 def check_suffix(path: str | Path) -> None:
     """Raises BadConfiguration when no table format has the path's suffix."""
-    _format(path)
+    _writer(path)
 
 
-def _format(path: str | Path) -> tuple[Callable, Callable]:
+def _writer(path: str | Path) -> Callable[[Path, Table, dict[str, Any]], None]:
     suffix = Path(path).suffix.lower()
-    if suffix not in FORMATS:
-        raise BadConfiguration(f"{path}: expected a table's suffix, one of {', '.join(FORMATS)}, got {suffix!r}")
-    return FORMATS[suffix]
+    if suffix not in WRITERS:
+        raise BadConfiguration(f"{path}: expected a table's suffix, one of {', '.join(WRITERS)}, got {suffix!r}")
+    return WRITERS[suffix]
 
 
 def _unit(column: Column, meta: dict[str, Any]) -> str:
@@ -91,13 +114,6 @@ def _write_ecsv(path: Path, table: Table, meta: dict[str, Any]) -> None:
             description=column.description,
         )
     made.write(path, format="ascii.ecsv", overwrite=True)
-
-
-def _read_ecsv(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    from astropy.table import Table as AstropyTable
-
-    table = AstropyTable.read(path, format="ascii.ecsv")
-    return {name: np.asarray(table[name]) for name in table.colnames}, dict(table.meta)
 
 
 # ---------------------------------------------------------------- FITS
@@ -142,20 +158,6 @@ def _fits_format(dtype: np.dtype) -> str:
     return {"?": "L", "h": "I", "i": "J", "l": "K", "q": "K", "f": "E", "d": "D"}[dtype.char]
 
 
-def _read_fits(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    from astropy.io import fits
-
-    from gpudiff.edges.header import STRUCTURE
-
-    with fits.open(path, memmap=False) as hdus:
-        header, data = hdus[1].header, hdus[1].data
-        columns = {name: np.array(data[name]) for name in data.names}
-        said = {key: header[key] for key in header if key and not STRUCTURE.match(key)}
-    flags = {key[5:]: bit for key, bit in said.items() if key.startswith("FLAG_")}
-    meta = {key.lower(): value for key, value in said.items() if not key.startswith("FLAG_")}
-    return columns, {**meta, "FLAGS": flags} if flags else meta
-
-
 # ---------------------------------------------------------------- Parquet and CSV
 def _arrow(table: Table, meta: dict[str, Any]) -> Any:
     import pyarrow
@@ -178,14 +180,6 @@ def _write_parquet(path: Path, table: Table, meta: dict[str, Any]) -> None:
     parquet.write_table(_arrow(table, meta), path)
 
 
-def _read_parquet(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    from pyarrow import parquet
-
-    table = parquet.read_table(path)
-    said = (table.schema.metadata or {}).get(b"gpudiff", b"{}")
-    return {name: table[name].to_numpy() for name in table.column_names}, json.loads(said)
-
-
 def _write_csv(path: Path, table: Table, meta: dict[str, Any]) -> None:
     import csv
 
@@ -195,25 +189,10 @@ def _write_csv(path: Path, table: Table, meta: dict[str, Any]) -> None:
         writer.writerows(zip(*(column.tolist() for column in table.columns.values()), strict=True))
 
 
-def _read_csv(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    import csv
-
-    with open(path, newline="") as file:
-        names, *rows = csv.reader(file)
-    columns = {name: np.array([row[n] for row in rows]) for n, name in enumerate(names)}
-    return {name: _typed(column) for name, column in columns.items()}, {}
-
-
-def _typed(text: np.ndarray) -> np.ndarray:
-    """Booleans of a CSV column as such; NumPy turns the other strings into numbers by the schema."""
-    if len(text) and np.isin(text, ("True", "False")).all():
-        return text == "True"
-    return text
-
-
-FORMATS: dict[str, tuple[Callable, Callable]] = {
-    ".ecsv": (_write_ecsv, _read_ecsv),
-    ".fits": (_write_fits, _read_fits),
-    ".parquet": (_write_parquet, _read_parquet),
-    ".csv": (_write_csv, _read_csv),
+WRITERS = {".ecsv": _write_ecsv, ".fits": _write_fits, ".parquet": _write_parquet, ".csv": _write_csv}
+ASTROPY: dict[str, dict[str, Any]] = {
+    ".ecsv": {"format": "ascii.ecsv"},
+    ".fits": {"format": "fits", "character_as_bytes": False},
+    ".csv": {"format": "ascii.csv"},
 }
+"""How astropy is told to read each."""

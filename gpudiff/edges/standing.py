@@ -4,7 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,6 @@ from gpudiff.model.errors import StoreFailed, UnreadableFile
 VISITS, ERRORS = 8, 5
 """Shown at most: the last ones."""
 HOUR = 1 / 24
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Seconds from the end of readout to publication, of the alerts of one visit; count 0 when there are none."""
-
-    count: int
-    median_s: float | None = None
-    p98_s: float | None = None
-    max_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,11 +71,6 @@ def standing(directory: Path, store: str = "sqlite", clock: Callable[[], float] 
     )
 
 
-def as_dict(found: Standing) -> dict[str, Any]:
-    """The same as nested dicts, for JSON."""
-    return asdict(found)
-
-
 def _ledger(where: Path | str, associator: dict[str, Any], now: float) -> tuple[dict[str, Any], str]:
     """What the ledger says: sinks, held, hour, visits; and why it cannot be read."""
     try:
@@ -95,7 +80,7 @@ def _ledger(where: Path | str, associator: dict[str, Any], now: float) -> tuple[
             return {
                 "sinks": _sinks(reader, associator.get("sinks", {}), now),
                 "held": reader.outbox(0)["held"],
-                "hour": hour | {"latency": asdict(_latency(reader.latencies(since_tai=now - HOUR)))},
+                "hour": hour | {"latency": _latency(reader.latencies(since_tai=now - HOUR))},
                 "visits": [_visit(reader, one) for one in reader.visits()[-VISITS:]],
             }, ""
         finally:
@@ -121,13 +106,13 @@ def _sinks(reader: LedgerReader, told: dict[str, Any], now: float) -> list[dict[
 def _visit(reader: LedgerReader, one: dict[str, Any]) -> dict[str, Any]:
     last = {(row["snap"], row["detector"]): row["after"] for row in reader.transitions(one["visit"])}
     states = Counter(state for (_, detector), state in last.items() if detector is not None)
-    return one | {"states": dict(states), "latency": asdict(_latency(reader.latencies(one["visit"])))}
+    return one | {"states": dict(states), "latency": _latency(reader.latencies(one["visit"]))}
 
 
-def _latency(seconds: np.ndarray) -> Latency:
-    if not len(seconds):
-        return Latency(0)
-    return Latency(len(seconds), *np.percentile(seconds, [50, 98, 100]).round(3).tolist())
+def _latency(seconds: np.ndarray) -> dict[str, float | None]:
+    """Of alerts, from the end of readout to publication: how many, and None for the rest where there are none."""
+    values = np.percentile(seconds, [50, 98, 100]).round(3).tolist() if len(seconds) else [None] * 3
+    return {"count": len(seconds), **dict(zip(("median_s", "p98_s", "max_s"), values, strict=True))}
 
 
 def _written(file: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from gpudiff.model.errors import BadConfiguration
 from gpudiff.model.provenance import canonical, digest
@@ -20,12 +20,56 @@ STRINGS = tuple[str, ...]
 
 
 @dataclass(frozen=True)
+class Range:
+    """What a number may be, both ends included; a NaN is in no range."""
+
+    least: float
+    greatest: float = inf
+    odd: bool = False
+
+    def expected(self, value: float) -> str:
+        """What was expected of a number, '' when it is that."""
+        if self.odd and value % 2 == 0:
+            return "an odd number"
+        if self.least <= value <= self.greatest:
+            return ""
+        return f"{self.least:g} to {self.greatest:g}" if self.greatest < inf else f"{self.least:g} or more"
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a text must look like: a pattern, and how it is called."""
+
+    pattern: str
+    name: str
+
+    def expected(self, value: str) -> str:
+        """What was expected of a text, '' when it is that."""
+        return "" if re.fullmatch(self.pattern, value) else self.name
+
+
+Count = Annotated[int, Range(1)]
+Order = Annotated[int, Range(0, 10)]
+Threads = Annotated[int, Range(0, 1024)]
+Frames = Annotated[int, Range(1, 64)]
+NotNegative = Annotated[float, Range(0)]
+Positive = Annotated[float, Range(1e-3)]
+Factor = Annotated[float, Range(1)]
+Share = Annotated[float, Range(0, 1)]
+Elevation = Annotated[float, Range(-90, 90)]
+Patience = Annotated[float, Range(0.01, 3600)]
+Gigabytes = Annotated[float, Range(0, 1e4)]
+Store = Annotated[str, Form(r"sqlite|postgres(ql)?://.+", "sqlite or a postgresql:// URL")]
+Endpoint = Annotated[str, Form(r"tcp://\S+:(\d+|\*)|ipc://.+", "tcp://HOST:PORT or ipc://PATH")]
+
+
+@dataclass(frozen=True)
 class Instrument:
     """What headers do not say, or say under other names.  Numbers here win over the header's."""
 
-    gain: float = 0.0  # electrons per image unit; 0: from the header
+    gain: NotNegative = 0.0  # electrons per image unit; 0: from the header
     read_noise: float = -1.0  # electrons; negative: from the header
-    saturation: float = 0.0  # image units; 0: from the header
+    saturation: NotNegative = 0.0  # image units; 0: from the header
     gain_key: str = "GAIN"
     read_noise_key: str = "RDNOISE"
     saturation_key: str = "SATURATE"
@@ -37,8 +81,8 @@ class Instrument:
 class Calibrate:
     """From a frame to an exposure."""
 
-    sky_cell: int = 256  # px, mesh of the sky
-    min_usable_fraction: float = 0.6  # of the pixels; below it the frame is refused
+    sky_cell: Count = 256  # px, mesh of the sky
+    min_usable_fraction: Share = 0.6  # of the pixels; below it the frame is refused
 
 
 @dataclass(frozen=True)
@@ -48,22 +92,22 @@ class Match:
     algorithm: str = "auto"  # alard-lupton | delta | whole-image | zogy | auto: delta where alard-lupton cannot
     align: str = "auto"  # wcs | stars | none | auto: how the template comes onto the science frame's pixel grid
     convolve: str = "auto"  # template | science | auto
-    candidates: int = 600  # stars in the fit, at most
-    candidate_snr: float = 25.0  # peak over sky noise
-    spatial_order: int = 2  # of the kernel over the field, lowered for few stars
-    background_order: int = 2
-    half_width: int = 12  # px, of the kernel at the least; a wide kernel gets more
-    threads: int = 0  # 0: one a core; changes no result
+    candidates: Count = 600  # stars in the fit, at most
+    candidate_snr: NotNegative = 25.0  # peak over sky noise
+    spatial_order: Order = 2  # of the kernel over the field, lowered for few stars
+    background_order: Order = 2
+    half_width: Annotated[int, Range(1, 1000)] = 12  # px, of the kernel at the least; a wide kernel gets more
+    threads: Threads = 0  # 0: one a core; changes no result
     device: str = "auto"  # cpu | cuda | cuda:N | auto: a GPU where one can be used
-    gpu_memory: float = 0.0  # GB that templates may stay in on it, of each worker; 0: half of what is free
-    gpu_frames: int = 2  # frames that a worker has at work on it at a time; fewer where its memory is short
+    gpu_memory: Gigabytes = 0.0  # GB that templates may stay in on it, of each worker; 0: half of what is free
+    gpu_frames: Frames = 2  # frames that a worker has at work on it at a time; fewer where its memory is short
 
 
 @dataclass(frozen=True)
 class Detect:
     """From the difference to DIASources."""
 
-    threshold: float = 5.0  # sigma
+    threshold: NotNegative = 5.0  # sigma
     decorrelate: bool = True
 
 
@@ -71,16 +115,16 @@ class Detect:
 class Service:
     """`gpudiff run` and its two halves."""
 
-    frames: str = "tcp://127.0.0.1:5570"  # where clients send frames
-    detections: str = "ipc://{directory}/detections.ipc"  # differencer to associator
+    frames: Endpoint = "tcp://127.0.0.1:5570"  # where clients send frames
+    detections: Endpoint = "ipc://{directory}/detections.ipc"  # differencer to associator
     associators: tuple[str, ...] = ()  # several, by sky: "tcp://host:5571 ra 0 180 dec -90 0", ...
-    workers: int = 0  # 0: one a core
-    credit: int = 4  # frames a client may have in flight
-    lease_s: float = 60.0
-    attempts: int = 3
-    max_frame_bytes: int = 1 << 30
-    association_radius: float = 1.0  # arcsec
-    cutout_size: int = 51  # px, odd
+    workers: Threads = 0  # 0: one a core
+    credit: Count = 4  # frames a client may have in flight
+    lease_s: Annotated[float, Range(0.1)] = 60.0
+    attempts: Count = 3
+    max_frame_bytes: Count = 1 << 30
+    association_radius: NotNegative = 1.0  # arcsec
+    cutout_size: Annotated[int, Range(1, 1001, odd=True)] = 51  # px, odd
     cutout_planes: str = "all"  # which cutouts have variance, mask and PSF: all, or the difference alone
     sinks: tuple[str, ...] = ()  # where alerts go beside the archive: "zmq+tcp://127.0.0.1:5571", ... (ALERTS.md)
     forced: bool = True  # fluxes at known positions without a detection; made up later when frames queue up
@@ -96,25 +140,25 @@ class Telescope:
     """Where the telescope stands, how fast it moves, what its camera sees: to make ready what comes next."""
 
     focal_plane: str = ""  # CSV file of the camera's sensors; without it a visit is a circle on the sky
-    plate_scale: float = 20.0  # arcsec a mm of the focal plane
-    field_radius: float = 1.75  # degrees, of that circle
-    latitude: float = -30.2446  # degrees
-    longitude: float = -70.7494  # degrees, east of Greenwich
-    altitude_low: float = 20.0  # degrees
-    altitude_high: float = 86.5
-    azimuth_speed: float = 7.0  # degrees a second
-    azimuth_acceleration: float = 7.0  # degrees a second^2
-    azimuth_jerk: float = 28.0  # degrees a second^3
-    altitude_speed: float = 3.5
-    altitude_acceleration: float = 3.5
-    altitude_jerk: float = 14.0
-    dome_speed: float = 1.5  # degrees a second, in azimuth
-    dome_altitude_speed: float = 1.75
-    settle_s: float = 3.0
-    readout_s: float = 3.07  # slewing goes on meanwhile
-    filter_change_s: float = 120.0
-    ahead_s: float = 15.0  # what can be reached in so long after the last announced visit is warmed too
-    warm_bytes: int = 8 << 30  # of templates that are read before their frames come
+    plate_scale: Positive = 20.0  # arcsec a mm of the focal plane
+    field_radius: Annotated[float, Range(0, 180)] = 1.75  # degrees, of that circle
+    latitude: Elevation = -30.2446  # degrees
+    longitude: Annotated[float, Range(-360, 360)] = -70.7494  # degrees, east of Greenwich
+    altitude_low: Elevation = 20.0  # degrees
+    altitude_high: Elevation = 86.5
+    azimuth_speed: Positive = 7.0  # degrees a second
+    azimuth_acceleration: Positive = 7.0  # degrees a second^2
+    azimuth_jerk: Positive = 28.0  # degrees a second^3
+    altitude_speed: Positive = 3.5
+    altitude_acceleration: Positive = 3.5
+    altitude_jerk: Positive = 14.0
+    dome_speed: Positive = 1.5  # degrees a second, in azimuth
+    dome_altitude_speed: Positive = 1.75
+    settle_s: NotNegative = 3.0
+    readout_s: NotNegative = 3.07  # slewing goes on meanwhile
+    filter_change_s: NotNegative = 120.0
+    ahead_s: NotNegative = 15.0  # what can be reached in so long after the last announced visit is warmed too
+    warm_bytes: Annotated[int, Range(0)] = 8 << 30  # of templates that are read before their frames come
 
 
 @dataclass(frozen=True)
@@ -131,10 +175,10 @@ class Sky:
 
     known_objects: str = ""  # store made by `gpudiff objects build`
     ephemerides: str = ""  # file made by `gpudiff ephemerides build`
-    tracklet_slowest: float = 0.02  # arcsec a minute
-    tracklet_fastest: float = 3.0  # arcsec a minute
-    tracklet_window: float = 90.0  # minutes
-    tracklet_chance: float = 1e-3  # false links a detection, at most
+    tracklet_slowest: NotNegative = 0.02  # arcsec a minute
+    tracklet_fastest: NotNegative = 3.0  # arcsec a minute
+    tracklet_window: NotNegative = 90.0  # minutes
+    tracklet_chance: Share = 1e-3  # false links a detection, at most
 
 
 @dataclass(frozen=True)
@@ -155,15 +199,15 @@ class Broker:
 class Ledger:
     """How results are committed, and when a visit's books are closed."""
 
-    store: str = "sqlite"  # or a postgresql:// URL
-    group: int = 16  # frames that may share a transaction
-    group_s: float = 0.05  # how long a transaction may wait for more of them
-    patience_s: float = 2.0  # how long batches may wait for each other before anything is left out
-    missing_s: float = 20.0  # after the end of readout: a detector without a frame is MISSING
-    close_s: float = 45.0  # after the end of readout: the visit is CLOSED, whatever is missing
-    seal_s: float = 43200.0  # after the closing: nothing can be added to the visit any more
-    suspect_factor: float = 5.0  # times the detector's running median of detections: its alerts are held
-    suspect_count: int = 5000  # detections of one frame: its alerts are held
+    store: Store = "sqlite"  # or a postgresql:// URL
+    group: Annotated[int, Range(1, 10000)] = 16  # frames that may share a transaction
+    group_s: Annotated[float, Range(0, 10)] = 0.05  # how long a transaction may wait for more of them
+    patience_s: Patience = 2.0  # how long batches may wait for each other before anything is left out
+    missing_s: NotNegative = 20.0  # after the end of readout: a detector without a frame is MISSING
+    close_s: NotNegative = 45.0  # after the end of readout: the visit is CLOSED, whatever is missing
+    seal_s: NotNegative = 43200.0  # after the closing: nothing can be added to the visit any more
+    suspect_factor: Factor = 5.0  # times the detector's running median of detections: its alerts are held
+    suspect_count: Count = 5000  # detections of one frame: its alerts are held
 
 
 @dataclass(frozen=True)
@@ -198,68 +242,7 @@ CHOICES = {
     ("service", "cutout_planes"): ("difference", "all"),
 }
 
-MOTION = ("speed", "acceleration", "jerk")
-
-RANGES: dict[tuple[str, str], tuple[float, float]] = {
-    ("instrument", "gain"): (0, inf),
-    ("instrument", "saturation"): (0, inf),
-    ("calibrate", "sky_cell"): (1, inf),
-    ("calibrate", "min_usable_fraction"): (0, 1),
-    ("match", "candidates"): (1, inf),
-    ("match", "candidate_snr"): (0, inf),
-    ("match", "spatial_order"): (0, 10),
-    ("match", "background_order"): (0, 10),
-    ("match", "half_width"): (1, 1000),
-    ("match", "threads"): (0, 1024),
-    ("match", "gpu_memory"): (0, 1e4),
-    ("match", "gpu_frames"): (1, 64),
-    ("detect", "threshold"): (0, inf),
-    ("service", "workers"): (0, 1024),
-    ("service", "credit"): (1, inf),
-    ("service", "lease_s"): (0.1, inf),
-    ("service", "attempts"): (1, inf),
-    ("service", "max_frame_bytes"): (1, inf),
-    ("service", "association_radius"): (0, inf),
-    ("service", "cutout_size"): (1, 1001),
-    ("telescope", "plate_scale"): (1e-3, inf),
-    ("telescope", "field_radius"): (0, 180),
-    ("telescope", "latitude"): (-90, 90),
-    ("telescope", "longitude"): (-360, 360),
-    ("telescope", "altitude_low"): (-90, 90),
-    ("telescope", "altitude_high"): (-90, 90),
-    **{("telescope", f"{axis}_{what}"): (1e-3, inf) for axis in ("azimuth", "altitude") for what in MOTION},
-    ("telescope", "dome_speed"): (1e-3, inf),
-    ("telescope", "dome_altitude_speed"): (1e-3, inf),
-    ("telescope", "settle_s"): (0, inf),
-    ("telescope", "readout_s"): (0, inf),
-    ("telescope", "filter_change_s"): (0, inf),
-    ("telescope", "ahead_s"): (0, inf),
-    ("telescope", "warm_bytes"): (0, inf),
-    ("ledger", "group"): (1, 10000),
-    ("ledger", "group_s"): (0, 10),
-    ("ledger", "patience_s"): (0.01, 3600),
-    ("ledger", "missing_s"): (0, inf),
-    ("ledger", "close_s"): (0, inf),
-    ("ledger", "seal_s"): (0, inf),
-    ("ledger", "suspect_factor"): (1, inf),
-    ("ledger", "suspect_count"): (1, inf),
-    ("sky", "tracklet_slowest"): (0, inf),
-    ("sky", "tracklet_fastest"): (0, inf),
-    ("sky", "tracklet_window"): (0, inf),
-    ("sky", "tracklet_chance"): (0, 1),
-}
-"""Least and greatest value; a NaN is out of every range."""
-
-ENDPOINT = (r"tcp://\S+:(\d+|\*)|ipc://.+", "tcp://HOST:PORT or ipc://PATH")
-FORMS = {
-    ("service", "frames"): ENDPOINT,
-    ("service", "detections"): ENDPOINT,
-    ("ledger", "store"): (r"sqlite|postgres(ql)?://.+", "sqlite or a postgresql:// URL"),
-}
-"""What a text must look like: a pattern, and how it is called."""
-
 REGIONS = ("service", "associators")
-ODD = {("service", "cutout_size")}
 
 
 def load(path: str | Path | None) -> Configuration:
@@ -330,15 +313,19 @@ def _refuse(name: str, wrong: list[str]) -> None:
 
 def _section(kind: type, section: str, values: dict[str, Any], wrong: list[str]) -> dict[str, Any]:
     """The values that are good, in their types; one line in `wrong` for each that is not."""
-    types = get_type_hints(kind)
+    types = get_type_hints(kind, include_extras=True)
     made = {}
     for key, value in values.items():
         where = f"[{section}] {key}: "
         if key not in types:
             wrong.append(f"{where}no such key; expected one of {sorted(types)}{_perhaps(key, types)}")
             continue
-        typed = _typed(types[key], value)
-        expected = _expected(types[key], section, key, typed)
+        plain, *rules = get_args(types[key]) if get_origin(types[key]) is Annotated else (types[key],)
+        typed = _typed(plain, value)
+        choices = CHOICES.get((section, key))
+        expected = _expected(plain, typed) or next(filter(None, (rule.expected(typed) for rule in rules)), "")
+        if not expected and choices and typed not in choices:
+            expected = f"one of {choices}"
         if expected:
             wrong.append(f"{where}expected {expected}, got {value!r}")
         elif (section, key) == REGIONS and (said := problem(typed)):
@@ -355,24 +342,12 @@ def _typed(expected: Any, value: Any) -> Any:
     return tuple(value) if expected == STRINGS and isinstance(value, list) else value
 
 
-def _expected(expected: Any, section: str, key: str, value: Any) -> str:
-    """What was expected of a value, '' when it is that."""
-    if expected == STRINGS:
+def _expected(kind: Any, value: Any) -> str:
+    """The type that was expected of a value, '' when it has it."""
+    if kind == STRINGS:
         good = isinstance(value, tuple) and all(type(one) is str for one in value)
         return "" if good else "a list of strings"
-    if type(value) is not expected:
-        return expected.__name__
-    if value not in CHOICES.get((section, key), (value,)) and value == value:
-        return f"one of {CHOICES[section, key]}"
-    pattern, form = FORMS.get((section, key), ("", ""))
-    if form and not re.fullmatch(pattern, value):
-        return form
-    if (section, key) in ODD and value % 2 == 0:
-        return "an odd number"
-    low, high = RANGES.get((section, key), (-inf, inf))
-    if type(value) in (int, float) and not low <= value <= high:
-        return f"{low:g} to {high:g}" if high < inf else f"{low:g} or more"
-    return ""
+    return "" if type(value) is kind else kind.__name__
 
 
 def _perhaps(word: str, words: Iterable[str]) -> str:

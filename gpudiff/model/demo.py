@@ -176,27 +176,26 @@ def latency(values: np.ndarray) -> tuple[float, float, float]:
 def summary(demo: Demo) -> list[tuple[str, str, str]]:
     """The table with which a demo ends: what, how much, and what that means."""
     r = demo.recovery
-    detectable, found = int(r.detectable.sum()), int((r.found & r.detectable).sum())
-    flagged, moving = r.alerts["flagged"], r.alerts["diaObjectId"] == 0
+    counts = r.counts
     median, p98, largest = latency(r.alerts["latency_s"])
     good = sum(frame.good for frame in demo.frames)
     return [
         ("frames", f"{good} of {len(demo.visits) * len(demo.plane.detectors)}", "sent and committed"),
         ("injected", f"{len(r.truth)}", "changes on all frames"),
-        ("detectable", f"{detectable}", "of them, with an ideal signal to noise of 5 or more"),
-        ("found", f"{found} ({r.share_found:.1%})", "of the detectable, by an alert that is not flagged"),
+        ("detectable", f"{counts['detectable']}", "of them, with an ideal signal to noise of 5 or more"),
         (
-            "found, flagged",
-            f"{int((r.only_flagged & r.detectable).sum())}",
-            "of the detectable, by a flagged alert only",
+            "found",
+            f"{counts['found']} ({r.share_found:.1%})",
+            "of the detectable, by an alert that is not flagged",
         ),
-        ("missed", f"{int(r.missed.sum())}", "of the detectable, no alert at all"),
+        ("found, flagged", f"{counts['only_flagged']}", "of the detectable, by a flagged alert only"),
+        ("missed", f"{counts['missed']}", "of the detectable, no alert at all"),
         ("found below 5", f"{int((r.found & ~r.detectable).sum())}", "fainter than the detectable ones"),
-        ("false", f"{int((r.false & ~flagged).sum())}", "unflagged alerts where nothing was put in"),
-        ("false, flagged", f"{int((r.false & flagged).sum())}", "flagged alerts where nothing was put in"),
-        ("new objects", f"{int((~r.alerts['known'] & ~moving).sum())}", "alerts that created an object"),
-        ("moving", f"{int(moving.sum())}", "alerts of trails and tracklets, which make no object"),
-        ("known objects", f"{int(r.alerts['known'].sum())}", "alerts that joined an object seen before"),
+        ("false", f"{counts['false']}", "unflagged alerts where nothing was put in"),
+        ("false, flagged", f"{counts['false_flagged']}", "flagged alerts where nothing was put in"),
+        ("new objects", f"{counts['new']}", "alerts that created an object"),
+        ("moving", f"{counts['moving']}", "alerts of trails and tracklets, which make no object"),
+        ("known objects", f"{counts['known']}", "alerts that joined an object seen before"),
         (
             "association",
             f"{r.right} right, {r.wrong} wrong",

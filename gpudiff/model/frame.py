@@ -51,7 +51,7 @@ TIMES_AND_ANGLES = tuple(one.name for one in dataclasses.fields(Observation) if 
 
 @dataclass(frozen=True)
 class Frame:
-    """Pixels as they came from a file or a message: read, not yet judged.
+    """Pixels as they came from a file or a message: read, not yet judged.  A template comes as any frame does.
 
     name : what errors call it (a path, or "frame 12/0/3")
     image : (H, W) uint16 or float32, any byte order; the science unit is ADU unless the header says otherwise
@@ -88,10 +88,6 @@ class Frame:
     def without_planes(self) -> "Frame":
         """What is said of the pixels, without them: an image of (0, 0), no mask, no variance."""
         return dataclasses.replace(self, image=np.empty((0, 0), np.float32), mask=None, variance=None)
-
-
-Template = Frame
-"""A template comes as any frame does; `gpudiff.edges.templates` finds the one that covers a science frame."""
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,24 @@ class Recovery:
         wanted = self.detectable.sum()
         return float((self.found & self.detectable).sum() / wanted) if wanted else float("nan")
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many changes were detectable, and of these found, found only flagged, and missed; how many alerts
+        are false (and unflagged), false and flagged, of new objects, of known ones, and moving."""
+        flagged, moving, known = self.alerts["flagged"], self.alerts["diaObjectId"] == 0, self.alerts["known"]
+        masks = {
+            "detectable": self.detectable,
+            "found": self.found & self.detectable,
+            "only_flagged": self.only_flagged & self.detectable,
+            "missed": self.missed,
+            "false": self.false & ~flagged,
+            "false_flagged": self.false & flagged,
+            "new": ~known & ~moving,
+            "known": known,
+            "moving": moving,
+        }
+        return {name: int(mask.sum()) for name, mask in masks.items()}
+
     def of_visit(self, visit: int) -> "Recovery":
         """The part of one visit, for its counts: `truth_of` keeps the whole's row numbers.
 

@@ -29,22 +29,11 @@ class Place:
     flux: np.ndarray
 
 
-def forced_photometry(
-    difference: Difference, sources: Table, known: Known, gate: float, device: Device = CPU
-) -> Table:
-    """Table of model.tables.FORCED_SOURCE: PSF fluxes on difference and science image at known positions.
+def forced_squares(difference: Difference, sources: Table, known: Known, gate: float) -> ForcedSquares | None:
+    """What `measured` makes fluxes at known positions from, now or later; None without a WCS, or any such object.
 
     sources : the frame's DIASources; an object within `gate` arcsec of one was detected and is left out
-    device : where they are measured
-    Errors include the object's own photons.  NaN where no pixel of the PSF is usable; `pixelFlags` says what lies
-    in its core.  Empty without a WCS.
     """
-    squares = forced_squares(difference, sources, known, gate)
-    return measured(squares, device) if squares else Table.empty(FORCED_SOURCE)
-
-
-def forced_squares(difference: Difference, sources: Table, known: Known, gate: float) -> ForcedSquares | None:
-    """What `measured` makes the fluxes of `forced_photometry` from, now or later; None where nothing is known."""
     frame = difference.science.frame
     sky = Sky(frame.wcs)
     if not sky:
@@ -72,7 +61,12 @@ def forced_squares(difference: Difference, sources: Table, known: Known, gate: f
 
 
 def measured(squares: ForcedSquares, device: Device = CPU) -> Table:
-    """The places with their fluxes: Table of FORCED_SOURCE.  device : where they are measured"""
+    """The places with their PSF fluxes on difference and science image: Table of FORCED_SOURCE.
+
+    device : where they are measured
+    Errors include the object's own photons.  NaN where no pixel of the PSF is usable; `pixelFlags` says what lies
+    in its core.
+    """
     profile = device.shifted(squares.psf, squares.dy, squares.dx)
     flux, error = device.forced(squares.data, squares.weight, profile)
     own = np.maximum(flux, 0) * own_photons(profile) / squares.science.gain

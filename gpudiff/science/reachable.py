@@ -10,8 +10,6 @@ NSIDE = 64
 """HEALPix cells of 0.9 degrees."""
 CELL_RADIUS = 0.75
 """Degrees from a cell's middle to its farthest corner, at most."""
-AREA = 41252.96 / (12 * NSIDE**2)
-"""Square degrees of a cell."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from gpudiff.model.config import Configuration
 from gpudiff.services import log
 from gpudiff.services.associator import MAX_BYTES, Associator, Message, Read
 from gpudiff.services.monitor import Monitor, well
-from gpudiff.services.owners import SwitchedOff
 from gpudiff.services.sealing import Sealer
+from gpudiff.services.switched_off import SwitchedOff
 
 LISTEN_S = 1.0
 GROUP_PAUSE_S = 0.012

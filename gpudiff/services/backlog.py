@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpudiff.edges import put_off
-from gpudiff.model.errors import GpudiffError, StoreFailed, UnreadableFile
+from gpudiff.edges.folder import make
+from gpudiff.model.errors import GpudiffError, UnreadableFile
 from gpudiff.model.frame import FrameId
 from gpudiff.services import log
 
@@ -40,12 +41,8 @@ class Backlog:
         self.folder, self.room, self.dropped = folder, room, 0
         self._waiting: OrderedDict[FrameId, Owed] = OrderedDict()
         self._in_hand: dict[FrameId, Owed] = {}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            found = sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime)
-        except OSError as error:
-            raise StoreFailed(f"{folder}: cannot be made: {error.strerror}") from None
-        for path in found:
+        make(folder)
+        for path in sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime):
             self._find(path, route)
 
     def _find(self, path: Path, route: Callable[[float, float], str]) -> None:

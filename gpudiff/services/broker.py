@@ -8,6 +8,7 @@ import json
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from gpudiff.edges.filter_file import read_filters
 from gpudiff.edges.sinks import refusals
 from gpudiff.model.clock import tai_now
 from gpudiff.model.config import Configuration
-from gpudiff.model.errors import BadFilter, GpudiffError, NeighbourLost
+from gpudiff.model.errors import BadFilter, GpudiffError, NeighbourLost, StoreFailed
 from gpudiff.model.filters import VERSION, Filter
 from gpudiff.model.outgoing import SETTLE_S, Delivery, OutgoingBatch, Sink
 from gpudiff.model.provenance import extend, step
 from gpudiff.science.filters import Node, OutOfTime, columns_of, compile_expression, matches
+from gpudiff.services import switched_off
 
 VISITS = 100
 """Visits whose quotas are remembered."""
@@ -98,7 +100,8 @@ class Broker:
             self._tell(one)
             if not one.off and len(batch):
                 self._filter(one, batch, columns)
-        self.report()
+        with suppress(StoreFailed):  # what has left would leave again, and use up quotas, if this failed the offer
+            self.report()
         return Delivery(len(batch))
 
     def tell(self, subject: str, said: Mapping[str, Any]) -> None:
@@ -190,8 +193,11 @@ class Broker:
         switched-off.jsonl."""
         one.off = reason
         said = {"filter": one.declared.name, "owner": one.declared.owner, "at_tai": tai_now(), "reason": reason}
-        with open(self.directory / "switched-off.jsonl", "a") as file:
-            file.write(json.dumps(said) + "\n")
+        try:
+            with open(self.directory / switched_off.FILE, "a") as file:
+                file.write(json.dumps(said) + "\n")
+        except OSError as error:
+            one.off += f"; not written down: {error.strerror}"
         one.word = said
         self._tell(one)
 

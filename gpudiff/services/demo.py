@@ -15,12 +15,12 @@ from gpudiff.edges.control import Receipt
 from gpudiff.edges.fits import read_frame
 from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.edges.published import read_alerts
-from gpudiff.edges.truth import read_truth
+from gpudiff.edges.sources import read_table
 from gpudiff.model.clock import tai_now
 from gpudiff.model.demo import Demo, FrameRecord
 from gpudiff.model.errors import BadConfiguration, NeighbourLost
 from gpudiff.model.frame import Frame, FrameId
-from gpudiff.model.scene import FocalPlane, Night
+from gpudiff.model.scene import TRUTH, FocalPlane, Night
 from gpudiff.model.tables import Table
 from gpudiff.science.night import visits
 from gpudiff.science.recovery import recover
@@ -68,7 +68,7 @@ def run_demo(
         plane,
         tuple(visits(night)),
         tuple(records),
-        recover(read_truth(folder / "truth.ecsv"), alerts, lost),
+        recover(read_table(folder / "truth.ecsv", TRUTH), alerts, lost),
         cutouts,
         {**seconds, "review": time.monotonic() - reviewing},
         status,
@@ -162,17 +162,10 @@ def _record(receipt: Receipt, ends: dict[FrameId, float]) -> FrameRecord:
 def recorded(demo: Demo) -> dict[str, Any]:
     """The demo's figures for a program to read (demo.json)."""
     r = demo.recovery
-    flagged = r.alerts["flagged"]
     return {
         "injected": len(r.truth),
-        "detectable": int(r.detectable.sum()),
-        "found": int((r.found & r.detectable).sum()),
-        "only_flagged": int((r.only_flagged & r.detectable).sum()),
-        "missed": int(r.missed.sum()),
-        "false": int((r.false & ~flagged).sum()),
-        "false_flagged": int((r.false & flagged).sum()),
+        **r.counts,
         "alerts": len(r.alerts),
-        "known": int(r.alerts["known"].sum()),
         "association_right": r.right,
         "association_wrong": r.wrong,
         "latency_s": _rounded(r.alerts["latency_s"]),

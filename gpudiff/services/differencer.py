@@ -178,7 +178,7 @@ class Differencer:
             if one.alive in ready:
                 self._bury_worker(one)
         self._give_work()
-        self.metrics.overdue(self.pool.kill_overdue())
+        self.metrics.overdue.inc(self.pool.kill_overdue())
         self.associators.listen()
         self._follow()
         self.reception.beat()
@@ -258,14 +258,14 @@ class Differencer:
 
         size : bytes that were put off, None where they had to be left out
         """
-        self.metrics.forced(fluxes)
+        self.metrics.forced.inc(fluxes)
         if size:
             self.backlog.add(held.frame, size, held.associator)
-            self.metrics.put_off()
+            self.metrics.put_off.inc()
             return "put off"
         self.backlog.forget(held.frame)
         if size is None:
-            self.metrics.put_off()
+            self.metrics.put_off.inc()
             self.backlog.dropped += 1
             return "left out"
         return fluxes
@@ -328,7 +328,7 @@ class Differencer:
         for seat in one.seats:
             self._hear(seat)
         status = self.pool.replace(one)
-        self.metrics.worker_restarted()
+        self.metrics.worker_restarts.inc()
         had: list[FrameId | None] = [work.frame for seat in one.seats if (work := seat.held or seat.owed)]
         for frame in had or [None]:
             log.say("worker died", frame, log.WARNING, status=status)

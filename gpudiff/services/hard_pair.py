@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gpudiff.edges.fits import write_frame
-from gpudiff.edges.truth import write_truth
+from gpudiff.edges.sources import write_table
 from gpudiff.model.errors import StoreFailed
 from gpudiff.model.hard_scene import HardPair, HardScene
 from gpudiff.model.scene import Night
@@ -23,5 +23,5 @@ def simulate_pair(scene: HardScene, night: Night, size: int, folder: Path) -> Ha
     write_frame(folder / "science.fits", pair.science)
     write_frame(folder / "template.fits", pair.template)
     write_frame(folder / "perfect.fits", pair.perfect)
-    write_truth(folder / "truth.ecsv", pair.truth)
+    write_table(folder / "truth.ecsv", pair.truth)
     return pair

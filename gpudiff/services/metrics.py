@@ -18,7 +18,6 @@ from gpudiff.services.load import STEPS, Level
 from gpudiff.services.monitor import Monitor, Probe, well
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
-FORCED = "sources", "deferred", "made_up", "dropped"
 GAUGES = (
     ("at_a_time", "frames_at_a_time", "frames that workers may have at work, fewer where GPU memory is short"),
     ("away", "frames_away", "frames that wait for an associator that is away"),
@@ -49,43 +48,49 @@ class LoadMetrics:
         self._counted = level.counts.copy()
 
 
+def counted(total: Total) -> dict[str, int]:
+    """What a counter has come to, by the values of its one label; under '' where it has none."""
+    (family,) = total.collect()
+    return {"".join(one.labels.values()): int(one.value) for one in family.samples if one.name.endswith("_total")}
+
+
 class Metrics:
-    """Counters of one differencer; services/OPERATIONS.md lists the names."""
+    """Counters of one differencer; services/OPERATIONS.md lists the names.
+
+    Those that are public are for whoever sees what they count: `metrics.dead_letters.inc()`.
+    """
 
     def __init__(self, endpoint: str):
         """endpoint : where clients send frames, shown in status.json."""
         self._endpoint = endpoint
-        self._frames: Counter[str] = Counter()
-        self._rejected: Counter[str] = Counter()
-        self._refused: Counter[str] = Counter()
         self._sums: Counter[str] = Counter()
-        self._visits: Counter[str] = Counter()
-        self._loads: Counter[str] = Counter({"before": 0, "on_arrival": 0})
         self._left_out = Level().report()
         self._written: dict[str, Any] = {}
         self._monitor: Monitor | None = None
         self.registry = registry = CollectorRegistry()
         total, gauge = partial(Total, registry=registry), partial(Gauge, registry=registry)
         seconds = partial(Histogram, registry=registry, buckets=SECONDS)
-        self._frames_total = total("gpudiff_frames", "receipts by status", ["status"])
+        self._frames = total("gpudiff_frames", "receipts by status", ["status"])
         self._rejections = total("gpudiff_rejections", "rejected frames by error", ["error"])
         self._failures = total("gpudiff_failures", "frames to be sent again by error", ["error"])
-        self._dead_letters = total("gpudiff_dead_letters", "frames kept as dead letters")
-        self._restarts = total("gpudiff_worker_restarts", "workers started again")
-        self._refused_total = total("gpudiff_connections_refused", "connections not let in", ["reason"])
+        self.dead_letters = total("gpudiff_dead_letters", "frames kept as dead letters")
+        self.worker_restarts = total("gpudiff_worker_restarts", "workers started again")
+        self._refused = total("gpudiff_connections_refused", "connections not let in", ["reason"])
         self._stages = seconds("gpudiff_stage_seconds", "time of one frame in a stage", ["stage"])
         self._latency = seconds("gpudiff_frame_latency_seconds", "arrival to commit")
-        self._visits_total = total("gpudiff_next_visits", "announcements", ["status"])
-        self._loads_total = total("gpudiff_template_loads", "templates of frames", ["when"])
-        self._forced_total = total("gpudiff_forced_sources", "forced fluxes")
-        self._deferred_total = total("gpudiff_forced_deferred", "frames whose forced photometry was put off")
-        self._made_up_total = total("gpudiff_forced_made_up", "frames whose forced photometry was made up")
-        self._dropped_total = total("gpudiff_forced_dropped", "frames whose forced photometry never will be")
+        self._visits = total("gpudiff_next_visits", "announcements", ["status"])
+        self._loads = total("gpudiff_template_loads", "templates of frames", ["when"])
+        self.forced = total("gpudiff_forced_sources", "forced fluxes")
+        self.put_off = total("gpudiff_forced_deferred", "frames whose forced photometry was put off")
+        self._made_up = total("gpudiff_forced_made_up", "frames whose forced photometry was made up")
+        self._dropped = total("gpudiff_forced_dropped", "frames whose forced photometry never will be")
         self._load = LoadMetrics(registry)
         self._in_flight = gauge("gpudiff_frames_in_flight", "frames in hand")
         self._queued = gauge("gpudiff_frames_queued", "frames no worker has yet")
-        self._overdue = total("gpudiff_leases_expired", "frames taken from a worker that took too long")
+        self.overdue = total("gpudiff_leases_expired", "frames taken from a worker that took too long")
         self._more = {key: gauge(f"gpudiff_{name}", text) for key, name, text in GAUGES}
+        for when in ("before", "on_arrival"):
+            self._loads.labels(when)
 
     def serve(self, where: str | int, alive: Probe = well, ready: Probe = well) -> int:
         """Offer the counters, /healthz and /readyz at "[HOST:]PORT"; the port (a free one for 0)."""
@@ -94,10 +99,8 @@ class Metrics:
 
     def count(self, receipt: Receipt) -> None:
         """Count a receipt that says something new of a frame (not a repeat to a second waiter)."""
-        self._frames[receipt.status] += 1
-        self._frames_total.labels(receipt.status).inc()
+        self._frames.labels(receipt.status).inc()
         if receipt.status == "rejected":
-            self._rejected[str(receipt.error)] += 1
             self._rejections.labels(receipt.error).inc()
         elif receipt.status == "failed":
             self._failures.labels(receipt.error).inc()
@@ -106,42 +109,22 @@ class Metrics:
             self._sums["alerts"] += receipt.alerts or 0
             self._latency.observe(receipt.latency_s or 0.0)
 
-    def dead_letter(self) -> None:
-        """Count a dead letter."""
-        self._sums["dead_letters"] += 1
-        self._dead_letters.inc()
-
     def visit(self, status: str) -> None:
         """Count an announcement by what became of it, or the first frame of a visit, announced or unannounced."""
-        self._visits[status] += 1
-        self._visits_total.labels(status).inc()
+        self._visits.labels(status).inc()
 
     def template(self, before: bool) -> None:
         """Count a frame's template: read before the frame came, or on its arrival."""
-        when = "before" if before else "on_arrival"
-        self._loads[when] += 1
-        self._loads_total.labels(when).inc()
-
-    def forced(self, count: int) -> None:
-        """Count forced fluxes that are committed."""
-        self._sums["forced_sources"] += count
-        self._forced_total.inc(count)
-
-    def put_off(self) -> None:
-        """Count a frame that was committed without its forced photometry."""
-        self._sums["forced_deferred"] += 1
-        self._deferred_total.inc()
+        self._loads.labels("before" if before else "on_arrival").inc()
 
     def made_up(self, count: int) -> None:
         """Count a frame whose forced photometry was made up, and its fluxes."""
-        self._sums["forced_made_up"] += 1
-        self._made_up_total.inc()
-        self.forced(count)
+        self._made_up.inc()
+        self.forced.inc(count)
 
     def dropped(self, so_far: int) -> None:
         """Count frames whose forced photometry is given up.  so_far : since the start"""
-        self._dropped_total.inc(so_far - self._sums["forced_dropped"])
-        self._sums["forced_dropped"] = so_far
+        self._dropped.inc(so_far - counted(self._dropped)[""])
 
     def load(self, level: Level) -> None:
         """Note what is left out under load."""
@@ -150,18 +133,8 @@ class Metrics:
 
     def refused(self, connections: Counter[str]) -> None:
         """Count connections that were not let in, by reason."""
-        self._refused.update(connections)
         for reason, count in connections.items():
-            self._refused_total.labels(reason).inc(count)
-
-    def overdue(self, frames: int) -> None:
-        """Count frames taken from workers that took too long."""
-        self._overdue.inc(frames)
-
-    def worker_restarted(self) -> None:
-        """Count a worker that was started again."""
-        self._sums["worker_restarts"] += 1
-        self._restarts.inc()
+            self._refused.labels(reason).inc(count)
 
     def stages(self, seconds: dict[str, float]) -> None:
         """Note how long each stage of a frame took."""
@@ -188,17 +161,24 @@ class Metrics:
         self._queued.set(queued)
         for name, gauge in self._more.items():
             gauge.set(more.get(name, 0))
+        frames, sums = counted(self._frames), self._sums
         status = {
             "state": state,
             "pid": os.getpid(),
             "frames": self._endpoint,
-            **{name: self._frames[name] for name in ("accepted", "done", "duplicate", "failed")},
-            "rejected": dict(self._rejected),
-            "refused": dict(self._refused),
-            **{name: self._sums[name] for name in ("sources", "alerts", "dead_letters", "worker_restarts")},
-            **{f"forced_{name}": self._sums[f"forced_{name}"] for name in FORCED},
-            "next_visits": dict(self._visits),
-            "template_loads": dict(self._loads),
+            **{name: frames.get(name, 0) for name in ("accepted", "done", "duplicate", "failed")},
+            "rejected": counted(self._rejections),
+            "refused": counted(self._refused),
+            "sources": sums["sources"],
+            "alerts": sums["alerts"],
+            "dead_letters": counted(self.dead_letters)[""],
+            "worker_restarts": counted(self.worker_restarts)[""],
+            "forced_sources": counted(self.forced)[""],
+            "forced_deferred": counted(self.put_off)[""],
+            "forced_made_up": counted(self._made_up)[""],
+            "forced_dropped": counted(self._dropped)[""],
+            "next_visits": counted(self._visits),
+            "template_loads": counted(self._loads),
             "load": self._left_out,
             "in_flight": in_flight,
             "queued": queued,

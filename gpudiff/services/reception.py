@@ -190,7 +190,7 @@ class Reception:
         known = None not in (who.visit, who.snap, who.detector)
         parts = wire.whole(parts, self.segments)
         self.dead_letters.bury(parts, error, f"{who.visit}-{who.snap}-{who.detector}" if known else "")
-        self.metrics.dead_letter()
+        self.metrics.dead_letters.inc()
 
     def _send(self, client: bytes, receipt: Receipt) -> None:
         """A client that is gone asks again when it is back: nothing is lost with its receipt."""

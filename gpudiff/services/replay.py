@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from gpudiff.model.errors import NeighbourLost
-from gpudiff.model.outgoing import OutgoingBatch, Sink
+from gpudiff.model.outgoing import Delivery, OutgoingBatch, Sink
 
 TRIES, PAUSE_S = 5, 1.0
 
@@ -33,19 +33,16 @@ def replay(
         if early > 0:
             wait(early)
         delivery = _publish(sink, batch, wait)
-        counts["delivered"] += delivery[0]
-        counts["refused"] += delivery[1]
+        counts["delivered"] += delivery.delivered
+        counts["refused"] += len(delivery.refused)
         progress(len(batch))
     return counts
 
 
-def _publish(sink: Sink, batch: OutgoingBatch, wait: Callable[[float], None]) -> tuple[int, int]:
-    for left in reversed(range(TRIES)):
+def _publish(sink: Sink, batch: OutgoingBatch, wait: Callable[[float], None]) -> Delivery:
+    for _ in range(TRIES - 1):
         try:
-            delivery = sink.publish(batch)
-            return delivery.delivered, len(delivery.refused)
+            return sink.publish(batch)
         except NeighbourLost:
-            if not left:
-                raise
             wait(PAUSE_S)
-    raise AssertionError("unreachable")
+    return sink.publish(batch)

@@ -58,7 +58,10 @@ class Sealer:
         """Stop the process; what it has not sealed is sealed after the next start."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(STOP_S)
+            try:
+                self._process.wait(STOP_S)
+            except subprocess.TimeoutExpired:  # the associator has a ledger to close
+                self._process.kill()
 
     def _waiting(self, open_visits: Collection[str]) -> dict[str, int]:
         """Archive files with rows to seal whose visit is over, and how many bytes these are; not those that were

@@ -4,18 +4,18 @@ import csv
 import dataclasses
 import json
 import multiprocessing
+import operator
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from gpudiff import __version__
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.fits import write_frame
-from gpudiff.edges.truth import write_truth
+from gpudiff.edges.sources import write_table
 from gpudiff.model.errors import BadConfiguration, StoreFailed
 from gpudiff.model.scene import Detector, FocalPlane, Night, Visit
 from gpudiff.model.tables import Table, concatenate
@@ -67,7 +67,7 @@ def simulate(
         done.append(made)
         progress(len(done), len(jobs))
     truth = concatenate([table for _, table in done if table is not None])
-    write_truth(folder / "truth.ecsv", truth)
+    write_table(folder / "truth.ecsv", truth)
     _write_pointings(folder / "pointings.csv", night, planned)
     _write_summary(folder / "simulation.json", night, plane, planned)
     frames = tuple(path for path, table in done if table is not None)
@@ -96,13 +96,9 @@ def _run(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context)
     try:
-        yield from pool.map(_call, jobs)
+        yield from pool.map(operator.call, jobs)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _call(job: Callable[[], Any]) -> Any:
-    return job()
 
 
 def _write_template(

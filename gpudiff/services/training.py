@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from gpudiff.edges.fits import read_frame
+from gpudiff.edges.sources import read_table
 from gpudiff.edges.templates import TemplateStore
-from gpudiff.edges.truth import read_truth
 from gpudiff.model.config import Configuration, override
 from gpudiff.model.errors import InputRejected, UnreadableFile
 from gpudiff.model.frame import Difference, Frame
 from gpudiff.model.hard_scene import SCENES, hard_scene, night_of_scene
-from gpudiff.model.scene import Night
+from gpudiff.model.scene import TRUTH, Night
 from gpudiff.model.tables import DIASOURCE, Table, concatenate
 from gpudiff.science.hard_pair import hard_pair
 from gpudiff.science.reliability_features import features
@@ -54,7 +54,7 @@ def folder_sample(folder: Path, first: int, seed: int, configuration: Configurat
     truth.ecsv its changes count as real too
     Raises UnreadableFile for a folder that is neither; a frame that cannot be subtracted is left out.
     """
-    truth = read_truth(folder / "truth.ecsv") if (folder / "truth.ecsv").exists() else None
+    truth = read_table(folder / "truth.ecsv", TRUTH) if (folder / "truth.ecsv").exists() else None
     found = []
     for number, (frame, template) in enumerate(_pairs(folder, configuration), first):
         try:

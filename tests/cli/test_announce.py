@@ -4,21 +4,13 @@ import dataclasses
 import json
 
 import pytest
-from serving import TIMEOUT_S, Raw, SmallAssociator, a_frame, serving, until
+from serving import TIMEOUT_S, Raw, a_frame, until
 
 from gpudiff.__main__ import main
 from gpudiff.edges.client import FrameClient
 from gpudiff.edges.next_visit import encode
 from gpudiff.model.clock import tai_now
 from gpudiff.model.next_visit import NextVisit
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    associator = SmallAssociator()
-    with serving(tmp_path_factory.mktemp("announce"), associator) as served:
-        yield served
-    associator.close()
 
 
 def line(number: int, **values) -> str:

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from serving import SmallAssociator, a_frame, serving
+from serving import a_frame
 
 from gpudiff.__main__ import main
 from gpudiff.edges import wire
@@ -12,14 +12,6 @@ from gpudiff.edges.client_double import FrameClientDouble
 from gpudiff.edges.dead_letters import DeadLetters, frames_in, send_again
 from gpudiff.model.errors import BadMessage, NeighbourLost, NoStars, NoTemplate
 from gpudiff.model.frame import FrameId
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    associator = SmallAssociator()
-    with serving(tmp_path_factory.mktemp("requeue"), associator) as served:
-        yield served
-    associator.close()
 
 
 @pytest.fixture

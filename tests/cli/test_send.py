@@ -1,7 +1,7 @@
 """gpudiff send: FITS files to a service, by exit status and what is printed."""
 
 import pytest
-from serving import SmallAssociator, a_frame, serving
+from serving import a_frame
 
 from gpudiff.__main__ import main
 from gpudiff.edges import client
@@ -9,14 +9,6 @@ from gpudiff.edges.client_double import FrameClientDouble
 from gpudiff.edges.fits import write_frame
 from gpudiff.model.errors import NeighbourLost
 from gpudiff.model.frame import FrameId
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    associator = SmallAssociator()
-    with serving(tmp_path_factory.mktemp("send"), associator) as served:
-        yield served
-    associator.close()
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from astropy.io import fits
 from small_pair import GAIN, GONE, HEADER, NEW, SIZE, WCS, images, save, save_pair
 
 from gpudiff.__main__ import main
-from gpudiff.edges.sources import read_sources
+from gpudiff.edges.sources import read_table
+from gpudiff.model.tables import DIASOURCE
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def pair(tmp_path):
 
 
 def unflagged(path):
-    sources, _ = read_sources(path)
+    sources = read_table(path, DIASOURCE)
     return sources.take(~sources["flagged"])
 
 
@@ -56,7 +57,7 @@ def test_flux_is_right_within_its_error(run):
 
 
 def test_ids_are_of_the_header_s_visit_and_detector(run):
-    sources, _ = read_sources(run[0] / "s.ecsv")
+    sources = read_table(run[0] / "s.ecsv", DIASOURCE)
     assert (sources["diaSourceId"] >> 16 == 7 << 8 | 3).all()
 
 
@@ -154,8 +155,8 @@ def test_compressed_files_with_planes_of_their_own_give_the_same_sources(pair, t
     mask = save(tmp_path / "m.fits", np.zeros(science.shape, np.int16), {})
     options = ["--science-mask", str(mask), "--sources", str(tmp_path / "s.csv"), "-q"]
     assert main(["subtract", str(tmp_path / "s.fits.fz"), pair[1], *options]) == 0
-    same = read_sources(run[0] / "s.ecsv")[0]
-    assert np.array_equal(read_sources(tmp_path / "s.csv")[0]["psfFlux"], same["psfFlux"])
+    same = read_table(run[0] / "s.ecsv", DIASOURCE)
+    assert np.array_equal(read_table(tmp_path / "s.csv", DIASOURCE)["psfFlux"], same["psfFlux"])
 
 
 def test_without_a_gain_the_variance_is_measured_and_the_summary_says_so(tmp_path, capsys):

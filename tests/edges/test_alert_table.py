@@ -7,7 +7,7 @@ from batches import a_batch
 from gpudiff.edges import alert_nights
 from gpudiff.edges.alert_archive import AlertArchive
 from gpudiff.edges.alert_table import write_alerts
-from gpudiff.edges.sources import FORMATS
+from gpudiff.edges.sources import read_columns
 from gpudiff.model.alert_index import AlertQuery
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import BadConfiguration, UnreadableFile
@@ -41,7 +41,7 @@ def test_alerts_are_written_as_they_are(opened, tmp_path):
 def test_alerts_are_written_as_a_table(opened, tmp_path, suffix):
     path = tmp_path / f"out{suffix}"
     write_alerts(path, everything(opened))
-    columns, _ = FORMATS[suffix][1](path)
+    columns = read_columns(path)
     assert [int(one) for one in columns["diaSourceId"]] == opened.find(AlertQuery())["diaSourceId"].tolist()
     assert [float(one) for one in columns["psfFlux"]] == [1000, 1001, 1002, 1000, 1001]
 

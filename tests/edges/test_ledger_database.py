@@ -26,6 +26,17 @@ def test_a_full_disk_is_named_and_leaves_the_ledger_as_it_was(file_ledger):
     assert everything(file_ledger) == before
 
 
+@pytest.mark.parametrize("table", ["outbox", "transition", "archive"])
+def test_what_is_asked_for_by_visit_is_not_searched_row_by_row(tmp_path, table):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger._db.run(f"DROP INDEX {table}_of_visit")  # as in a ledger of an earlier version
+    ledger.close()
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    (plan,) = ledger._db.rows(f"EXPLAIN QUERY PLAN SELECT * FROM {table} WHERE visit = 7")
+    assert f"USING INDEX {table}_of_visit" in plan[-1]
+    ledger.close()
+
+
 def test_a_locked_ledger_is_named(file_ledger):
     other = sqlite3.connect(file_ledger.where, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -13,7 +13,7 @@ from gpudiff.model.forced import PutOff
 from gpudiff.model.frame import FrameId
 from gpudiff.model.sky import Sky
 from gpudiff.model.tables import DIASOURCE, Column, Table
-from gpudiff.science.forced_photometry import forced_photometry, forced_squares, measured
+from gpudiff.science.forced_photometry import forced_squares, measured
 
 POSITION = tuple(Column(name, kind, "", "") for name, kind in (("diaObjectId", "i8"), ("ra", "f8"), ("dec", "f8")))
 
@@ -26,10 +26,9 @@ def known(*circle) -> Table:
 def a_putting_off() -> tuple[PutOff, Table]:
     """What is put off of a small frame, and its forced photometry as it is without that."""
     difference = a_difference(a_frame(7), a_frame(0))
-    sources = Table.empty(DIASOURCE)
-    squares = forced_squares(difference, sources, known, 1.0)
+    squares = forced_squares(difference, Table.empty(DIASOURCE), known, 1.0)
     words = FrameId(7, 0, 4), "ab" * 16, "adu", None, 150.0, float("nan")
-    return PutOff(*words, squares), forced_photometry(difference, sources, known, 1.0)
+    return PutOff(*words, squares), measured(squares)
 
 
 def test_fluxes_measured_later_are_those_measured_at_once_bit_by_bit(tmp_path):

@@ -5,9 +5,8 @@ import re
 from importlib.resources import files
 
 import numpy as np
-import pytest
 import xxhash
-from serving import SmallAssociator, a_frame, serving
+from serving import a_frame
 
 from gpudiff.edges import next_visit, wire
 from gpudiff.edges.ring import Place, RingFolder
@@ -70,14 +69,6 @@ def test_every_error_that_is_named_exists():
     names = set(re.findall(r"`([A-Z][a-z]+[A-Z]\w+)`", TEXT))
     assert {"MissingKey", "NoCredit", "BadWcs"} < names
     assert names <= vars(errors).keys()
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    associator = SmallAssociator()
-    with serving(tmp_path_factory.mktemp("document"), associator) as served:
-        yield served
-    associator.close()
 
 
 def test_the_client_in_the_document_sends_a_frame(service):

@@ -9,8 +9,8 @@ from emulated import Emulated
 from gpudiff.arrays.gpu import Gpu
 from gpudiff.arrays.passes import CPU
 from gpudiff.model.mask import bit
-from gpudiff.model.tables import DIASOURCE, Column, Table
-from gpudiff.science.forced_photometry import forced_photometry
+from gpudiff.model.tables import DIASOURCE, FORCED_SOURCE, Column, Table
+from gpudiff.science.forced_photometry import forced_squares, measured
 
 POSITION = tuple(Column(name, "f8", "", "") for name in ("diaObjectId", "ra", "dec"))
 SCALE = 0.2 / 3600
@@ -39,7 +39,8 @@ def at(difference, y, x, sources=None, gate=1.0, device=CPU) -> Table:
     ra, dec = Sky(WCS).to_sky(x, y)
     objects = Table(POSITION, {"diaObjectId": np.arange(len(ra)), "ra": ra, "dec": dec})
     sources = Table.empty(DIASOURCE) if sources is None else sources
-    return forced_photometry(placed(difference), sources, lambda *circle: objects, gate, device)
+    squares = forced_squares(placed(difference), sources, lambda *circle: objects, gate)
+    return measured(squares, device) if squares else Table.empty(FORCED_SOURCE)
 
 
 @pytest.fixture(scope="module")
@@ -122,14 +123,14 @@ def test_where_no_pixel_is_usable_there_is_no_flux(done):
 
 
 def test_a_frame_without_a_wcs_has_none(done):
-    assert len(forced_photometry(done.difference, done.sources, lambda *circle: 1 / 0, 1.0)) == 0
+    assert forced_squares(done.difference, done.sources, lambda *circle: 1 / 0, 1.0) is None
 
 
 def test_the_circle_that_is_asked_for_holds_the_image(done):
     from gpudiff.model.sky import Sky
 
     asked = []
-    forced_photometry(
+    forced_squares(
         placed(done.difference), done.sources, lambda *circle: asked.append(circle) or Table.empty(POSITION), 1.0
     )
     ((ra, dec, radius),) = asked

@@ -8,8 +8,10 @@ import pytest
 
 from gpudiff.edges.next_visit import read_visits
 from gpudiff.model.config import Telescope
-from gpudiff.science.reachable import AREA, NSIDE, horizontal, move_seconds, reachable, slew_seconds
+from gpudiff.science.reachable import NSIDE, horizontal, move_seconds, reachable, slew_seconds
 
+AREA = 41252.96 / (12 * NSIDE**2)
+"""Square degrees of a cell."""
 AZIMUTH = (0.5, 3.5, 7.0, 15.0, 30.0, 90.0)
 TABLE = {
     10: (4.7, 7.8, 11.3, 19.3, 34.3, 94.3),

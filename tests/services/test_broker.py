@@ -103,6 +103,14 @@ def test_a_failing_filter_is_switched_off_and_does_not_stop_the_others(tmp_path)
     assert [(one["filter"], one["owner"]) for one in said] == [("bad", "a@b.c")]
 
 
+def test_a_report_that_cannot_be_written_has_no_alert_leave_twice(tmp_path):
+    setup = Setup(tmp_path, bad="visit * 9000000000000000000 > 1", good="snr > 1")
+    setup.broker.directory = tmp_path / "full"
+    assert setup.broker.publish(an_outgoing(3)).delivered == 3
+    assert len(setup.ids(1)) == 3
+    assert "not written down: No such file" in setup.broker.running["bad"].off
+
+
 def test_the_owner_of_a_filter_that_is_switched_off_is_told_through_its_sink(tmp_path):
     setup = Setup(tmp_path, bad="visit * 9000000000000000000 > 1", good="snr > 1")
     for _ in range(2):

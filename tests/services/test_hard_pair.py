@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from gpudiff.edges.fits import read_frame
-from gpudiff.edges.truth import read_truth
+from gpudiff.edges.sources import read_table
 from gpudiff.model.errors import StoreFailed
 from gpudiff.model.hard_scene import SCENES, night_of_scene
-from gpudiff.model.scene import Night
+from gpudiff.model.scene import TRUTH, Night
 from gpudiff.services.hard_pair import simulate_pair
 
 
@@ -21,7 +21,7 @@ def test_the_pair_on_disk_is_the_pair_returned(tmp_path):
         assert np.array_equal(back.image, meant.image)
         assert np.array_equal(back.mask, meant.mask)
         assert back.wcs == pytest.approx(meant.wcs)
-    assert (read_truth(tmp_path / "new" / "truth.ecsv")["flux"] == pair.truth["flux"]).all()
+    assert (read_table(tmp_path / "new" / "truth.ecsv", TRUTH)["flux"] == pair.truth["flux"]).all()
 
 
 def test_without_a_mask_none_is_written(tmp_path):

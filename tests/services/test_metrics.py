@@ -39,7 +39,7 @@ def test_status_is_not_written_again_when_nothing_changed(metrics, tmp_path):
     written(metrics, tmp_path / "status.json")
     (tmp_path / "status.json").write_text("{}")
     assert written(metrics, tmp_path / "status.json") == {}
-    metrics.dead_letter()
+    metrics.dead_letters.inc()
     assert written(metrics, tmp_path / "status.json")["dead_letters"] == 1
 
 
@@ -53,8 +53,8 @@ def test_prometheus_reads_the_counters_under_stable_names(metrics):
     metrics.count(DONE)
     metrics.count(REJECTED)
     metrics.stages({"difference": 0.2})
-    metrics.dead_letter()
-    metrics.worker_restarted()
+    metrics.dead_letters.inc()
+    metrics.worker_restarts.inc()
     text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT_S).read().decode()
     assert 'gpudiff_frames_total{status="done"} 1.0' in text
     assert 'gpudiff_rejections_total{error="NoStars"} 1.0' in text
@@ -67,7 +67,7 @@ def test_prometheus_reads_the_counters_under_stable_names(metrics):
 def test_frames_to_be_sent_again_are_counted_by_error_and_leases_that_ended(metrics):
     for error in ("ChecksumMismatch", "NoCredit", "NoCredit"):
         metrics.count(Receipt(8, 0, 4, 1, "failed", error=error, reason="", retry=True))
-    metrics.overdue(2)
+    metrics.overdue.inc(2)
     value = metrics.registry.get_sample_value
     assert value("gpudiff_failures_total", {"error": "NoCredit"}) == 2
     assert value("gpudiff_failures_total", {"error": "ChecksumMismatch"}) == 1

@@ -1,8 +1,12 @@
 """The alert index of visits that are over is sealed beside the running associator."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 from batches import a_batch
-from serving import until
+from serving import TIMEOUT_S, until
 
 from gpudiff.edges.alert_archive import AlertArchive
 from gpudiff.edges.alert_index import AlertIndex
@@ -85,6 +89,17 @@ def test_closing_leaves_the_rest_for_the_next_start(alerts):
     sealer.close()
     finished(Sealer(alerts), {}) if tails(alerts) else None
     assert tails(alerts) == []
+
+
+def test_a_process_that_does_not_stop_holds_nobody_up(alerts, monkeypatch):
+    monkeypatch.setattr(sealing, "STOP_S", 0.01)
+    sealer = Sealer(alerts)
+    stubborn = [sys.executable, "-c", "import signal; signal.signal(15, signal.SIG_IGN); print(1); signal.pause()"]
+    sealer._process = subprocess.Popen(stubborn, stdout=subprocess.PIPE)
+    sealer._process.stdout.read(1)  # it does not hear SIGTERM from now on
+    sealer.close()
+    sealer._process.stdout.close()
+    assert sealer._process.wait(TIMEOUT_S) == -signal.SIGKILL
 
 
 def test_a_file_that_is_not_there_is_one_line_and_status_3(alerts, capsys):

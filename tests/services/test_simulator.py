@@ -4,10 +4,10 @@ import json
 import pytest
 
 from gpudiff.edges.fits import read_frame
-from gpudiff.edges.truth import read_truth
+from gpudiff.edges.sources import read_table
 from gpudiff.model.errors import BadConfiguration
 from gpudiff.model.frame import FrameId
-from gpudiff.model.scene import Night, grid
+from gpudiff.model.scene import TRUTH, Night, grid
 from gpudiff.services.simulator import simulate
 
 NIGHT = Night(visits=2, seed=11, epochs=2)
@@ -53,7 +53,7 @@ def test_a_template_on_disk_has_the_gain_of_all_its_epochs(night):
 
 
 def test_the_truth_on_disk_is_the_truth_returned(night):
-    back = read_truth(night.folder / "truth.ecsv")
+    back = read_table(night.folder / "truth.ecsv", TRUTH)
     assert (back["objectId"] == night.truth["objectId"]).all()
     assert set(back["visit"]) == {20261122001, 20261122002}
 

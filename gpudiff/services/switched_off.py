@@ -17,7 +17,7 @@ class SwitchedOff:
         self._at = self._size()
 
     def news(self) -> Iterator[dict[str, Any]]:
-        """Each filter switched off since last asked: filter, owner, reason, at_tai, told."""
+        """Each filter switched off since last asked: filter, owner, reason, at_tai."""
         if self._size() <= self._at:
             return
         with open(self.path, "rb") as file:

@@ -1,6 +1,6 @@
 """Filters that were switched off, for the log."""
 
-from gpudiff.services.owners import SwitchedOff
+from gpudiff.services.switched_off import SwitchedOff
 
 LINE = '{"filter": "bright", "owner": "a@b.c", "reason": "slow"}\n'
 
