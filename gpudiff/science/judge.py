@@ -16,7 +16,7 @@ from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
 from gpudiff.model.tables import flag
 from gpudiff.science.quality import poor_at
-from gpudiff.science.spikes import bright_stars, crowded, off_source, on_streaks
+from gpudiff.science.spikes import bright_stars, crowded, cut_by_edge, off_source, on_streaks
 from gpudiff.science.streaks import glints
 
 UNEXPLAINED = 0.15
@@ -168,7 +168,9 @@ def flags_of(
 
     height, width = difference.image.shape
     reach = 2 * difference.quality.science_fwhm
+    middle_of = columns["y"], columns["x"]
     mark("EDGE", np.minimum.reduce([y, x, height - 1 - y, width - 1 - x]) < reach)
+    mark("EDGE", cut_by_edge(difference, (y, x), middle_of, length, angle))
     bits = stamps(difference.mask, y, x, 2 * NEAR)
     touching, near = (bits[:, rim:-rim, rim:-rim] for rim in (2 * NEAR - 1, NEAR))
     masked = (touching & bit("NO_DATA", "BAD", "CR", "SAT", "SAT_TEMPLATE") != 0).any((1, 2))
@@ -194,7 +196,6 @@ def flags_of(
     mark("POOR_SUBTRACTION", poor_at(difference, columns["y"], columns["x"], size, threshold))
     weak = np.abs(columns["psfFlux"]) < 0.6 * threshold * columns["psfFluxErr"]
     mark("ONLY_IN_SCORE", weak | (np.sign(columns["psfFlux"]) != np.where(columns["isNegative"], -1, 1)))
-    middle_of = columns["y"], columns["x"]
     ray, patch = off_source(difference, stars, light, y, x, middle_of, length, angle, threshold)
     mark("SPIKE", ray)
     mark("NOT_POINT_LIKE", patch)
