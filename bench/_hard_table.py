@@ -7,6 +7,12 @@ LESS_FOUND, MOST_FALSE, SCORE, BIAS, UNCHANGED = 3, 10, 0.02, 1.0, 2
 and unflagged detections where nothing changed: for every pair."""
 
 
+TRAILS = (("length", "length within 15 %"), ("angle", "angle within 5 degrees"))
+LESS_MEASURED = 1
+"""Of all seeds' trails, fewer than with the perfect difference: one lies so near to the limit that the template's
+noise decides."""
+
+
 def missed(scene: str, pairs: list[dict[str, Any]], summary: dict[str, Any]) -> list[str]:
     """One phrase a goal that was not reached, the worst pair's figure in it; [] when the scene passes.
 
@@ -45,14 +51,10 @@ def _bias(summary: dict[str, Any]) -> list[str]:
 def _trails(summary: dict[str, Any]) -> list[str]:
     if "trails" not in summary:
         return []
-    number, out = summary["trails"], []
-    if summary["trails_once"] < number:
-        out.append(f"trails found once: {summary['trails_once']} of {number}")
-    for key, words, perfect in (
-        ("length_within_15_percent", "length within 15 %", "trails_perfect_length"),
-        ("angle_within_5_degrees", "angle within 5", "trails_perfect_angle"),
-    ):
-        if summary[f"trails_{key}"] < summary["trails_once"]:
-            known = f" (perfect {summary[perfect]} of {number})" if perfect in summary else ""
-            out.append(f"trails' {words}: {summary[f'trails_{key}']} of {summary['trails_once']}{known}")
+    whole, once = summary["trails_whole"], summary["trails_whole_once"]
+    out = [f"trails found once: {once} of {whole}"] if once < whole else []
+    for name, words in TRAILS:
+        ours, perfect = (summary[f"trails_{name}{of}_of_allowed"] for of in ("", "_perfect"))
+        if ours < perfect - LESS_MEASURED:
+            out.append(f"trails' {words}: {ours} of {summary[f'trails_{name}_allowed']} (perfect {perfect})")
     return out

@@ -13,7 +13,7 @@ from scipy.signal import fftconvolve
 
 from gpudiff.arrays.components import extrema
 from gpudiff.arrays.stamps import stamps
-from gpudiff.arrays.trails import Trail, fit_trail
+from gpudiff.arrays.trails import Line, Trail, fit_trail
 from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.model.tables import flag_names
 from gpudiff.science.trails import LEAST_GAIN
@@ -75,9 +75,13 @@ class Truth:
 def perfect_detections(truth: Truth, threshold: float = 5.0) -> Detections:
     """What the same rule finds by a matched filter with the true PSF and noise in the perfect difference."""
     score = _matched_filter(truth)
-    width = float(np.sqrt((truth.psf[4] > 0.5 * truth.psf[4].max()).sum() * 4 / np.pi))
-    y, x = extrema(score, threshold, width)
+    y, x = extrema(score, threshold, _fwhm(truth))
     return Detections(x.astype(float), y.astype(float), score[y, x] < 0)
+
+
+def _fwhm(truth: Truth) -> float:
+    """px, of the true PSF in the middle."""
+    return float(np.sqrt((truth.psf[4] > 0.5 * truth.psf[4].max()).sum() * 4 / np.pi))
 
 
 def _matched_filter(truth: Truth) -> np.ndarray:
@@ -131,38 +135,90 @@ def fluxes(truth: Truth, rows: Table) -> dict[str, list[float]]:
 
 
 def trails(truth: Truth, rows: Table) -> dict[str, list[float]]:
-    """Of each trail of 5 px and more: detections on it, relative error of its length, error of its angle (deg).
+    """Of each trail of 5 px and more, each a list over them, NaN where there is nothing to measure.
 
+    detections : on it; length, angle : relative error, and error in degrees, where that is one
     perfect_length, perfect_angle : of our fit to the perfect difference with the true PSF, from the true angle
+    length_bound, angle_bound : standard errors that no unbiased fit to the perfect difference can beat (`_bound`)
+    whole : both its ends lie farther from the edge of the frame than the program flags EDGE
     """
     hit = truth.hits(_detections(rows))
-    names = ("detections", "length", "angle", "perfect_length", "perfect_angle")
-    out: dict[str, list[float]] = {name: [] for name in names}
+    names = "detections length angle perfect_length perfect_angle length_bound angle_bound whole"
+    out: dict[str, list[float]] = {name: [] for name in names.split()}
     for change in np.flatnonzero((np.asarray(truth.sky["trailLength"]) >= 5) & truth.asked):
         on, true = np.flatnonzero(hit[change]), truth.sky[int(change)]
-        out["detections"].append(len(on))
-        perfect = _perfect_trail(truth, true)
-        measured = [("perfect_", perfect.length, perfect.angle)] if perfect else []
-        if len(on) == 1:
-            measured.append(("", float(rows["trailLength"][on[0]]), float(rows["trailAngle"][on[0]])))
-        for name, length, angle in measured:
+        cut = _cut(truth, int(change))
+        perfect, row = _perfect_trail(cut, true), rows[on[0]] if len(on) == 1 else None
+        for name, length, angle in (
+            ("perfect_", perfect.length if perfect else np.nan, perfect.angle if perfect else np.nan),
+            ("", float(row["trailLength"]) if row else np.nan, float(row["trailAngle"]) if row else np.nan),
+        ):
             out[f"{name}length"].append(length / float(true["trailLength"]) - 1)
             out[f"{name}angle"].append(abs((angle - float(true["trailAngle"]) + 90) % 180 - 90))
+        length_bound, angle_bound = _bound(cut, true)
+        out["length_bound"].append(length_bound)
+        out["angle_bound"].append(angle_bound)
+        out["detections"].append(len(on))
+        out["whole"].append(_whole(truth, true))
     return out
 
 
-def _perfect_trail(truth: Truth, true: Any) -> Trail | None:
-    """The trail fitted to the perfect difference; None when a point explains it as well, by the program's rule."""
+@dataclass(frozen=True)
+class Cut:
+    """A stamp of the perfect difference: y, x of its middle; data, weight, psf as arrays.trails takes them."""
+
+    y: int
+    x: int
+    data: np.ndarray
+    weight: np.ndarray
+    psf: np.ndarray
+
+
+def _cut(truth: Truth, change: int, half: int = 30) -> Cut:
+    """Round a change; where others give their light it has no weight."""
+    true = truth.sky[change]
     y, x = np.array([round(float(true["y"]))]), np.array([round(float(true["x"]))])
-    (height, width), half = truth.image.shape, 30
-    axis = np.arange(-half, half + 1)
-    inside = ((y + axis >= 0) & (y + axis < height))[:, None] & (x + axis >= 0) & (x + axis < width)
-    known = inside & (stamps(truth.mask, y, x, half)[0] & int(bit(*UNUSABLE)) == 0)
+    (height, width), axis = truth.image.shape, np.arange(-half, half + 1)
+    known = ((y + axis >= 0) & (y + axis < height))[:, None] & (x + axis >= 0) & (x + axis < width)
+    known &= stamps(truth.mask, y, x, half)[0] & int(bit(*UNUSABLE)) == 0
+    yy, xx = np.meshgrid(y + axis, x + axis, indexing="ij")
+    away = truth.distance(xx.ravel().astype(float), yy.ravel().astype(float))
+    known &= (np.delete(away, change, 0) > 2 * _fwhm(truth)).all(0).reshape(known.shape)
     weight = np.where(known, 1 / stamps(truth.variance, y, x, half)[0], 0)
     psf = truth.psf[y[0] * 3 // height * 3 + x[0] * 3 // width].astype(float)
     data = np.where(known, stamps(truth.image, y, x, half)[0], 0)
-    trail = fit_trail(data, weight, psf / psf.sum(), float(true["trailAngle"]), LEAST_GAIN)
+    return Cut(int(y[0]), int(x[0]), data, weight, psf / psf.sum())
+
+
+def _perfect_trail(cut: Cut, true: Any) -> Trail | None:
+    """The trail fitted to the perfect difference; None when a point explains it as well, by the program's rule."""
+    trail = fit_trail(cut.data, cut.weight, cut.psf, float(true["trailAngle"]), LEAST_GAIN)
     return trail if trail and trail.gain >= LEAST_GAIN else None
+
+
+def _bound(cut: Cut, true: Any) -> tuple[float, float]:
+    """(relative error of the length, error of the angle in degrees): Cramer and Rao's bound of a trail.
+
+    From the information on flux, place, length and angle in the sky's noise; its own photons are left out.
+    """
+    values = [
+        float(true["y"]) - cut.y,
+        float(true["x"]) - cut.x,
+        float(true["trailLength"]),
+        float(true["trailAngle"]),
+    ]
+    line = Line(cut.psf, len(cut.data))
+    slopes = line.slopes(np.array([values]), np.arange(1), 4, np.complex128)[0].reshape(5, -1)
+    slopes[1:] *= float(true["flux"])
+    errors = np.sqrt(np.diag(np.linalg.inv((slopes * cut.weight.ravel()) @ slopes.T)))
+    return float(errors[3]) / values[2], float(errors[4])
+
+
+def _whole(truth: Truth, true: Any) -> bool:
+    angle, reach = np.radians(float(true["trailAngle"])), 2 * _fwhm(truth)
+    half = 0.5 * float(true["trailLength"]) * np.abs([np.sin(angle), np.cos(angle)]) + reach
+    at, size = np.array([float(true["y"]), float(true["x"])]), np.array(truth.image.shape)
+    return bool(((at - half >= 0) & (at + half <= size - 1)).all())
 
 
 def noise(truth: Truth, difference: Path) -> dict[str, float]:

@@ -14,6 +14,8 @@ CORRELATED = 1.3
 """FWHM along a line that one independent value of the score takes up."""
 FEWEST = 12
 """Samples with a value below which nothing is said."""
+CLIP = 5.0
+"""Score beyond which there may be a source beside another star."""
 MEDIAN = 1.25
 """Error of a median over that of a mean."""
 
@@ -49,6 +51,31 @@ def ray_light(
     spacing = (high - low) / (STEPS - 1)
     error = MEDIAN / np.sqrt(np.maximum(count * spacing / (CORRELATED * fwhm), 1))
     return np.where(count >= FEWEST, light, 0.0), error
+
+
+def unrest_beside_others(
+    score: np.ndarray,
+    offset: tuple[np.ndarray, np.ndarray],
+    own: np.ndarray,
+    stars: tuple[np.ndarray, np.ndarray],
+    brightness: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """((P,) variance, (P,) its error) of the score beyond noise at a place beside a star, by the other stars.
+
+    The mean square of the score at that place beside them, and at the opposite one, less 1, in proportion to the
+    square of their brightness, of those at least half as bright as the star; 0 where they are fewer than FEWEST.
+    score : as in `ray_light`, what is beyond CLIP counts as that; offset : (y, x), (P,) px from the star
+    own : (P,) int, the star; stars : (y, x), (S,) float; brightness : (S,) > 0
+    """
+    sides = [[of + sign * at[:, None] for of, at in zip(stars, offset, strict=True)] for sign in (1, -1)]
+    values = np.stack([nearest(score, *side) for side in sides], 1)
+    known = (values != 0) & (brightness >= 0.5 * brightness[own][:, None])[:, None]
+    known[np.arange(len(own)), :, own] = False
+    count = np.maximum(known.sum((1, 2)), 1)
+    excess = (np.minimum(values**2, CLIP**2) - 1) * ((brightness[own][:, None] / brightness) ** 2)[:, None]
+    mean = (known * excess).sum((1, 2)) / count
+    scatter = (known * (excess - mean[:, None, None]) ** 2).sum((1, 2)) / count
+    return np.where(known.sum((1, 2)) >= FEWEST, mean, 0.0), np.sqrt(scatter / count)
 
 
 def nearest(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -18,7 +18,8 @@ class Beside:
     ridge : in the direction where the fainter of the two sides is brightest; of noise alone about 0.6 +- 0.3
     angle : that direction, degrees from +x to +y
     patch : median over all directions; of noise alone 0 +- 0.2
-    What has no value says nothing; a side is 0 of which less than half has one.
+    What has no value says nothing.  For a side of which less than half has one, as beyond the image, stands what
+    the other side is 2 FWHM farther on; 0 where that has none either.
     """
 
     ridge: np.ndarray
@@ -32,21 +33,25 @@ def beside(score: np.ndarray, y: np.ndarray, x: np.ndarray, fwhm: float) -> Besi
     score : (H, W) float32, 0 where there is no value and beyond the image; y, x : (N,) int, peaks of |score|
     """
     light = _around(score, y, x, fwhm)
-    sides = _mean_of_known(light).min(-1)
+    both = _mean_of_known(light)
+    cut = np.flatnonzero((both == 0).any((1, 2)))
+    farther = _mean_of_known(_around(score, y[cut], x[cut], fwhm, RADII[-1] - RADII[0]))[..., ::-1]
+    both[cut] = np.where(both[cut] == 0, farther, both[cut])
+    sides = both.min(-1)
     best = sides.argmax(1)
     patch = _median_of_known(light)
     return Beside(sides[np.arange(len(y)), best], 180 / DIRECTIONS * best, patch)
 
 
-OWN = 30.0
-"""Degrees from a trail's direction within which the light 2 FWHM from a place on it is its own."""
+OWN = 1.5
+"""FWHM from a trail's line within which light is its own."""
 
 
 def patch_beside(score: np.ndarray, y: np.ndarray, x: np.ndarray, angle: np.ndarray, fwhm: float) -> np.ndarray:
     """(N,) `Beside.patch` of trails, whose own light is left out.  angle : (N,) degrees from +x to +y"""
-    turned = 180 / DIRECTIONS * np.arange(DIRECTIONS) - angle[:, None]
-    own = np.abs((turned + 90) % 180 - 90) < OWN
-    return _median_of_known(np.where(own[:, :, None, None], 0, _around(score, y, x, fwhm)))
+    turned = np.radians(180 / DIRECTIONS * np.arange(DIRECTIONS) - angle[:, None])
+    own = np.abs(np.sin(turned))[..., None] * RADII < OWN
+    return _median_of_known(np.where(own[:, :, None], 0, _around(score, y, x, fwhm)))
 
 
 def _median_of_known(light: np.ndarray) -> np.ndarray:
@@ -54,10 +59,13 @@ def _median_of_known(light: np.ndarray) -> np.ndarray:
     return median_of_known(light.reshape(len(light), 2 * DIRECTIONS * len(RADII)))[1]
 
 
-def _around(score: np.ndarray, y: np.ndarray, x: np.ndarray, fwhm: float) -> np.ndarray:
-    """(N, DIRECTIONS, 2, RADII) score, in the sign of the detection, on both sides of it in all directions."""
+def _around(score: np.ndarray, y: np.ndarray, x: np.ndarray, fwhm: float, farther: float = 0.0) -> np.ndarray:
+    """(N, DIRECTIONS, 2, RADII) score, in the sign of the detection, on both sides of it in all directions.
+
+    farther : FWHM, beyond RADII
+    """
     angle = np.pi * np.arange(DIRECTIONS) / DIRECTIONS
-    step = np.concatenate([RADII, -RADII]) * fwhm
+    step = np.concatenate([RADII + farther, -RADII - farther]) * fwhm
     rows = y[:, None, None] + np.sin(angle)[:, None] * step
     columns = x[:, None, None] + np.cos(angle)[:, None] * step
     light = _at(score, rows, columns) * np.sign(score[y, x])[:, None, None]
@@ -71,11 +79,34 @@ def along(
 
     angle : (N,) degrees from +x to +y; score as in `beside`; 0 for a side of which less than half has a value
     """
+    return _mean_of_known(_at(score, *_sides(y, x, angle, near, far)))
+
+
+def before_the_edge(
+    score: np.ndarray, y: np.ndarray, x: np.ndarray, angle: np.ndarray, near: np.ndarray, far: np.ndarray
+) -> np.ndarray:
+    """(N, 2) the same as `along` of a side that leaves the image before `far`, and of what little it has there.
+
+    NaN where that is nothing; 0 for a side that does not leave the image
+    """
+    rows, columns = _sides(y, x, angle, near, far)
+    values = _at(score, rows, columns)
+    inside = [
+        (at[..., -1] >= 0) & (at[..., -1] < side) for at, side in zip((rows, columns), score.shape, strict=True)
+    ]
+    count = np.count_nonzero(values, -1)
+    light = np.where(count > 0, values.sum(-1) / np.maximum(count, 1), np.nan)
+    return np.where(inside[0] & inside[1], 0, light)
+
+
+def _sides(
+    y: np.ndarray, x: np.ndarray, angle: np.ndarray, near: np.ndarray, far: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(y, x), each (N, 2, 5), of the samples that `along` takes."""
     step = near[:, None] + (far - near)[:, None] * np.linspace(0, 1, 5)
     step = np.stack([step, -step], 1)
     radians = np.radians(angle)[:, None, None]
-    rows, columns = y[:, None, None] + np.sin(radians) * step, x[:, None, None] + np.cos(radians) * step
-    return _mean_of_known(_at(score, rows, columns))
+    return y[:, None, None] + np.sin(radians) * step, x[:, None, None] + np.cos(radians) * step
 
 
 def _mean_of_known(values: np.ndarray) -> np.ndarray:

@@ -10,13 +10,14 @@ from gpudiff.arrays.afar import holes
 from gpudiff.arrays.measure import PointFit, forced
 from gpudiff.arrays.moments import axes, second_moments
 from gpudiff.arrays.peaks import peaks
+from gpudiff.arrays.rays import unrest_beside_others
 from gpudiff.arrays.ridges import beside
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
 from gpudiff.model.tables import flag
 from gpudiff.science.quality import poor_at
-from gpudiff.science.spikes import bright_stars, crowded, off_source, on_streaks
+from gpudiff.science.spikes import bright_stars, crowded, cut_by_edge, off_source, on_streaks
 from gpudiff.science.streaks import glints
 
 UNEXPLAINED = 0.15
@@ -37,6 +38,8 @@ UNSEEN = 0.15
 """Share of a source's information on unusable pixels above which it is not trusted alone."""
 APART = 1.2
 """Times the threshold that a source's signal to noise apart from unusable pixels must be, to be trusted."""
+WINGS, SURELY = 4.0, 3.0
+"""FWHM round a star within which its light may be left by the kernel, and errors of what is left to be sure."""
 SAME = 3.0, 0.05
 """Errors, and share of its flux, by which a source may differ from what pixels apart from unusable ones say."""
 
@@ -168,7 +171,9 @@ def flags_of(
 
     height, width = difference.image.shape
     reach = 2 * difference.quality.science_fwhm
+    middle_of = columns["y"], columns["x"]
     mark("EDGE", np.minimum.reduce([y, x, height - 1 - y, width - 1 - x]) < reach)
+    mark("EDGE", cut_by_edge(difference, (y, x), middle_of, length, angle))
     bits = stamps(difference.mask, y, x, 2 * NEAR)
     touching, near = (bits[:, rim:-rim, rim:-rim] for rim in (2 * NEAR - 1, NEAR))
     masked = (touching & bit("NO_DATA", "BAD", "CR", "SAT", "SAT_TEMPLATE") != 0).any((1, 2))
@@ -194,7 +199,6 @@ def flags_of(
     mark("POOR_SUBTRACTION", poor_at(difference, columns["y"], columns["x"], size, threshold))
     weak = np.abs(columns["psfFlux"]) < 0.6 * threshold * columns["psfFluxErr"]
     mark("ONLY_IN_SCORE", weak | (np.sign(columns["psfFlux"]) != np.where(columns["isNegative"], -1, 1)))
-    middle_of = columns["y"], columns["x"]
     ray, patch = off_source(difference, stars, light, y, x, middle_of, length, angle, threshold)
     mark("SPIKE", ray)
     mark("NOT_POINT_LIKE", patch)
@@ -223,14 +227,14 @@ def sharper(shapes: Shapes) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- bright stars
-def kernel_error(difference: Difference) -> float:
+def _kernel_error(difference: Difference, y: np.ndarray, x: np.ndarray, significance: np.ndarray) -> float:
     """Fraction of a star's signal to noise that the difference leaves at static stars, beyond the noise.
 
     Measured at the template's stars: the largest |score| within one FWHM, what noise alone makes of it taken
-    out, over the star's own signal to noise; their 80 % quantile, so that most stars are explained and a
-    variable one among them is not.  0 when the kernel is as good as the noise.
+    out, over the star's own signal to noise; their median, so that a variable one among them says nothing.
+    0 when the kernel is as good as the noise.
+    y, x, significance : from `_static_stars`
     """
-    y, x, significance = _static_stars(difference)
     if len(y) == 0:
         return 0.0
     half = max(2, round(difference.quality.science_fwhm))
@@ -268,6 +272,28 @@ def _significance(difference: Difference, y: np.ndarray, x: np.ndarray) -> np.nd
 def _explained(
     difference: Difference, y: np.ndarray, x: np.ndarray, size: np.ndarray, threshold: float
 ) -> np.ndarray:
-    """Detections, of |score| `size`, that the kernel's error at a star beneath them explains."""
-    star = kernel_error(difference) * _significance(difference, y, x)
-    return size < threshold * np.sqrt(1 + star**2)
+    """Detections, of |score| `size`, that the kernel's error explains, at a star beneath or in stars' wings."""
+    stars = _static_stars(difference)
+    star = _kernel_error(difference, *stars) * _significance(difference, y, x)
+    return size < threshold * np.sqrt(1 + np.maximum(star**2, _in_wings(difference, y, x, *stars)))
+
+
+def _in_wings(
+    difference: Difference,
+    y: np.ndarray,
+    x: np.ndarray,
+    star_y: np.ndarray,
+    star_x: np.ndarray,
+    significance: np.ndarray,
+) -> np.ndarray:
+    """(N,) variance of the score beyond noise that the kernel's error surely makes at a star beside a detection.
+
+    Measured at the same place beside the other static stars: of a kernel that is wrong in the wings.
+    """
+    reach = WINGS * difference.quality.science_fwhm
+    n, s = np.nonzero(np.hypot(y[:, None] - star_y, x[:, None] - star_x) < reach)
+    offset = y[n] - star_y[s], x[n] - star_x[s]
+    excess, error = unrest_beside_others(difference.score, offset, s, (star_y, star_x), significance)
+    out = np.zeros(len(y))
+    np.maximum.at(out, n, excess - SURELY * error)
+    return out

@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 
 from gpudiff.arrays.components import beyond
 from gpudiff.arrays.rays import blobs, ray_light
-from gpudiff.arrays.ridges import RADII, Beside, along, flanks, patch_beside, scatter_round
+from gpudiff.arrays.ridges import RADII, Beside, along, before_the_edge, flanks, patch_beside, scatter_round
 from gpudiff.arrays.stamps import distinct, stamps
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
@@ -25,6 +25,8 @@ ALIGNED = 15.0
 RIDGE, PATCH, SHARE = 1.8, 0.8, 0.35
 """Mean score on a line to both sides of a detection, or all round it, that is no noise (4 sigma each); and share
 of the detection's own score above which the line is not a chance neighbour."""
+PATCH_OF_TRAIL = 1.2
+"""PATCH of a trail, beside which fewer directions are looked in: 115 trails on plain sky had 0.2 +- 0.26."""
 BEYOND = 1.25, 0.15
 """Mean score beyond both ends of a trail that is no noise (0.65 each), and its share of the trail's own, below
 which it is no piece of a longer line."""
@@ -98,6 +100,25 @@ def crowded(stars: BrightStars, y: np.ndarray, x: np.ndarray, fwhm: float) -> np
     return near[:, near.sum(0) >= CROWD].any(1)
 
 
+def cut_by_edge(
+    difference: Difference,
+    peak: tuple[np.ndarray, np.ndarray],
+    middle: tuple[np.ndarray, np.ndarray],
+    length: np.ndarray,
+    angle: np.ndarray,
+) -> np.ndarray:
+    """(N,) bool: trails with an end that cannot be seen, there being no dark between it and the frame's edge.
+
+    Such a trail may be the ray of a star beyond the edge; its length and its middle are not known.
+    peak : (y, x), (N,) int; middle : (y, x), (N,) float; length : (N,) px, 0 for no trail; angle : (N,) degrees
+    """
+    score, fwhm = difference.score[peak], difference.quality.science_fwhm
+    near = length / 2 + 1.5 * fwhm
+    light = before_the_edge(difference.score, *middle, angle, near, near + 2 * fwhm) * np.sign(score)[:, None]
+    dark = light <= np.maximum(BEYOND[0], BEYOND[1] * np.abs(score))[:, None]
+    return (length > 0) & ~dark.all(1)
+
+
 def off_source(
     difference: Difference,
     stars: BrightStars,
@@ -125,8 +146,9 @@ def off_source(
     lines = (middle[0][t], middle[1][t]), length[t], angle[t]
     around = light.patch.copy()
     around[t] = patch_beside(difference.score, y[t], x[t], angle[t], fwhm)
-    patch = (around > PATCH) & ((size - around < threshold) | (around > WIDE_SHARE * size))
-    patch[t] |= (around[t] > np.maximum(PATCH, 0.1 * size[t])) | _touched(stars, *lines, fwhm)
+    noise = np.where(trailed, PATCH_OF_TRAIL, PATCH)
+    patch = (around > noise) & ((size - around < threshold) | (around > WIDE_SHARE * size))
+    patch[t] |= (around[t] > np.maximum(PATCH_OF_TRAIL, 0.1 * size[t])) | _touched(stars, *lines, fwhm)
     flank, error = flanks(difference.score, *lines[0], angle[t], length[t], fwhm)
     patch[t] |= flank > FLANK * error
     near = length[t] / 2 + 1.5 * fwhm

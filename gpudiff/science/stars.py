@@ -24,6 +24,9 @@ ALONE = 0.1
 """Share of a peak's height that the mean of the four pixels beside it has in a star of FWHM 0.9 px."""
 OFF_CENTRE = 1.0
 """Pixels from the brightest pixel to the centre of light, the median star's, above which positions are moved."""
+WIDEST = 9.99
+"""Gaussian width, pixels, at which `arrays.moments` ends: light as flat as that, of a nebula's knots, is no star,
+unless three quarters of the candidates are as wide."""
 RECENTRED = 4
 """Times that they are moved, at most: 2 px a time."""
 
@@ -192,7 +195,8 @@ def _described(
     peak = science.image[y, x]
     stellar = np.ones(len(y), bool)
     for width in (in_science[2], in_template[2]):
-        bright = peak >= np.median(peak)
+        bright = (width < WIDEST) | (np.mean(width < WIDEST) < 0.25)
+        bright &= peak >= np.median(peak[bright])
         middle = np.median(width[bright])
         stellar &= np.abs(width - middle) < 4 * robust_sigma(width[bright]) + 0.1
     if stellar.sum() < FEWEST:

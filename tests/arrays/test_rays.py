@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.rays import blobs, median_of_known, nearest, ray_light
+from gpudiff.arrays.rays import blobs, median_of_known, nearest, ray_light, unrest_beside_others
 
 FWHM = 4.0
 
@@ -76,3 +76,17 @@ def test_blobs_are_pixels_that_touch_by_their_sides():
     label = blobs(y, x, 4)
     assert len(set(label)) == 4
     assert label[0] == label[1] == label[3]
+
+
+@pytest.mark.parametrize(("lobe", "excess"), [(0.0, 0.0), (3.0, 9.0)])
+def test_unrest_beside_others_is_what_the_score_has_there_beyond_noise(lobe, excess):
+    rng = np.random.default_rng(3)
+    y, x = (plane.ravel() for plane in np.mgrid[20:580:40, 20:580:40])
+    score = rng.standard_normal((600, 600)).astype(np.float32)
+    score[y, x + 8] += lobe * rng.choice([-1, 1], len(y))
+    bright = np.full(len(y), 100.0)
+    own, offset = np.array([7]), (np.array([0]), np.array([8]))
+    found, error = unrest_beside_others(score, offset, own, (y, x), bright)
+    # 195 places with a lobe and as many without: half of it.
+    assert found[0] == pytest.approx(excess / 2, abs=4 * error[0])
+    assert unrest_beside_others(score, offset, own - 7, (y[:6], x[:6]), bright[:6])[0][0] == 0  # too few

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from gpudiff.arrays.ridges import along, beside, flanks, patch_beside, scatter_round
+from gpudiff.arrays.ridges import along, before_the_edge, beside, flanks, patch_beside, scatter_round
 
 FWHM = 4.0
 AT = np.array([60]), np.array([60])
@@ -27,9 +27,9 @@ def test_a_point_alone_has_nothing_beside_it():
 
 
 def test_light_on_one_side_only_is_no_ridge():
-    score = np.zeros((121, 121), np.float32)
+    score = np.full((121, 121), 1e-6, np.float32)
     score[60, 60:] = 9
-    assert beside(score, *AT, FWHM).ridge[0] == 0
+    assert beside(score, *AT, FWHM).ridge[0] == pytest.approx(0, abs=1e-5)
 
 
 def test_a_halo_is_a_patch_and_has_the_detections_sign():
@@ -40,10 +40,12 @@ def test_a_halo_is_a_patch_and_has_the_detections_sign():
     assert beside(score, *AT, FWHM).patch[0] == pytest.approx(-3)
 
 
-def test_beyond_the_image_there_is_no_light():
-    score = np.full((40, 40), 5.0, np.float32)
+@pytest.mark.parametrize(("stop", "ridge"), [(40, 5), (16, 0)])
+def test_at_the_edge_a_ridge_goes_on_inward_for_six_fwhm(stop, ridge):
+    score = np.full((40, 40), 1e-6, np.float32)
+    score[0, :stop] = 5
     corner = np.array([0]), np.array([0])
-    assert beside(score, *corner, FWHM).ridge[0] == 0
+    assert beside(score, *corner, FWHM).ridge[0] == pytest.approx(ridge, abs=1e-5)
 
 
 def test_a_line_that_leaves_the_image_is_as_bright_as_what_is_seen_of_it():
@@ -58,6 +60,18 @@ def test_along_means_each_side_by_itself():
     score[60, 70:90] = 6
     sides = along(score, *AT, np.array([0.0]), np.array([12.0]), np.array([25.0]))
     assert sides.tolist() == [[6.0, 0.0]]
+
+
+def test_before_the_edge_what_little_there_is_counts_and_nothing_is_nan():
+    score = np.full((121, 121), 1.0, np.float32)
+    score[60, 118:] = 6
+
+    def ends(near, far):
+        return before_the_edge(score, *AT, np.zeros(1), np.array([near]), np.array([far]))[0].tolist()
+
+    assert ends(58.0, 70.0) == [6, 1]
+    assert np.isnan(ends(65.0, 70.0)).all()
+    assert ends(40.0, 50.0) == [0, 0]  # no side leaves the image
 
 
 @pytest.mark.parametrize("light", [-3.0, 3.0])

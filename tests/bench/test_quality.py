@@ -1,5 +1,7 @@
 """The judge of the benchmark is right about tables whose faults are known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from astropy.table import Table
@@ -84,9 +86,18 @@ def test_a_trail_told_in_two_halves_is_two_detections(quality, trails):
 
 def test_bright_trails_are_measured_well_on_the_perfect_difference(quality, trails):
     result = quality.trails(trails, told(trails)[:0])
-    assert (len(result["length"]), len(result["perfect_length"])) == (0, 3)
+    assert np.isnan(result["length"]).all()
+    assert len(result["perfect_length"]) == 3
     assert np.abs(result["perfect_length"]).max() < 0.15  # at 20 sigma: 6 % for 12 px, 1 % for 40
     assert np.abs(result["perfect_angle"]).max() < 10  # 3 degrees for 12 px, less for longer ones
+
+
+def test_the_noise_bounds_a_trails_length_and_angle_by_its_signal(quality, trails):
+    change = int(np.flatnonzero(np.asarray(trails.sky["trailLength"]) >= 5)[0])
+    cut, true = quality._cut(trails, change), trails.sky[change]
+    length, angle = quality._bound(cut, true)
+    halved = quality._bound(dataclasses.replace(cut, weight=cut.weight / 4), true)
+    assert halved == (pytest.approx(2 * length), pytest.approx(2 * angle))
 
 
 def test_true_fluxes_have_neither_bias_nor_pull(quality, trails):

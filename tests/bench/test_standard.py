@@ -88,3 +88,16 @@ def test_a_hard_scene_says_what_it_did_not_reach(bench):
     (said,) = missed("crowded", [good, {**good, "false": 11}], {"bias_percent": 0.4})
     assert said == "false 11, at most 10"
     assert missed("nothing", [{**good, "false": 3}], {}) == ["unflagged 3, at most 2"]
+
+
+def test_a_trail_that_the_noise_does_not_let_be_measured_counts_against_nobody(bench):
+    trails = bench("subtract_quality")._trails
+    one = {"detections": 1, "length": 0.3, "angle": 1, "perfect_length": 0.4, "perfect_angle": 1, "whole": 1}
+    each = [
+        {**one, "length_bound": 0.2, "angle_bound": 1},
+        {**one, "length": 0.1, "length_bound": 0.05, "angle_bound": 1},
+    ]
+    found = trails({name: [row[name] for row in each] for name in each[0]})
+    assert (found["trails_length"], found["trails_length_allowed"], found["trails_length_of_allowed"]) == (1, 1, 1)
+    assert bench("_hard_table")._trails(found) == []
+    assert bench("_hard_table")._trails({**found, "trails_whole_once": 1}) == ["trails found once: 1 of 2"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gpudiff.model.tables import flag
+from gpudiff.science.judge import _explained
 
 
 def near(done, y, x, radius=6.0):
@@ -157,3 +158,19 @@ def test_a_source_that_shows_on_both_sides_of_a_bad_column_is_not_flagged(maker,
 
     sources = near(maker.run(pair.with_science(change)), y, x, 4)
     assert sources["flagged"].tolist() == [False]
+
+
+@pytest.mark.parametrize(("place", "explained"), [((0, 8), True), ((8, 0), False)])
+def test_beside_a_star_the_threshold_is_in_units_of_the_scatter_at_that_place_beside_others(
+    done, place, explained
+):
+    rng, made = np.random.default_rng(4), done.difference
+    y, x = (plane.ravel() for plane in np.mgrid[20:380:40, 20:380:40])
+    score = rng.standard_normal((400, 400)).astype(np.float32)
+    score[y, x + 8] = rng.choice([-3, 3], len(y))
+    score[y, x - 8] = rng.choice([-3, 3], len(y))
+    flat, matched = np.full(score.shape, 200, np.float32), np.zeros_like(score)
+    matched[y, x] = 100 * made.matched_psf[4].max() * np.sqrt(200 / (made.psf[4].astype(float) ** 2).sum())
+    made = dataclasses.replace(made, score=score, image=score, matched=matched, variance=flat)
+    at = np.array([y[30] + place[0]]), np.array([x[30] + place[1]])
+    assert _explained(made, *at, np.array([6.0]), 5.0).tolist() == [explained]

@@ -7,7 +7,7 @@ import pytest
 
 from gpudiff.arrays.ridges import beside
 from gpudiff.model.mask import bit
-from gpudiff.science.spikes import BrightStars, bright_stars, crowded, off_source, on_streaks
+from gpudiff.science.spikes import BrightStars, bright_stars, crowded, cut_by_edge, off_source, on_streaks
 
 
 def scene(done, score, star=None, streak=False):
@@ -89,6 +89,13 @@ def test_a_faint_trail_does_not_go_on_where_there_is_noise_beyond_it(done):
 def test_a_trail_that_leaves_the_image_goes_on_when_its_other_end_does(done, stop):
     made = scene(done, on_a_line(0, stop))
     assert judged(made, 100, 15, 24.0) == (False, stop == 200)
+
+
+@pytest.mark.parametrize(("start", "cut"), [(0, True), (16, False)])
+def test_a_trail_is_cut_by_the_edge_where_no_dark_lies_between(done, start, cut):
+    made = scene(done, on_a_line(start, 60))
+    trail = (np.array([100.0]), np.array([38.0])), np.array([44.0]), np.zeros(1)
+    assert cut_by_edge(made, (np.array([100]), np.array([50])), *trail).tolist() == [cut]
 
 
 @pytest.mark.parametrize(("row", "residual"), [(108, True), (140, False)])

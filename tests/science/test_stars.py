@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpudiff.model.errors import NoStars
-from gpudiff.science.stars import find_stars, prominent, sky_noise
+from gpudiff.science.stars import _described, find_stars, prominent, sky_noise
 
 MARGIN = 25
 
@@ -75,6 +75,18 @@ def test_their_widths_are_those_of_the_two_images(maker, pair):
     # The width grows by 3 % towards the edge; the median is that of the centre to a few 0.1 %.
     assert stars.width("science") * 2.3548 == pytest.approx(4.6, rel=0.02)
     assert stars.width("template") * 2.3548 == pytest.approx(3.6, rel=0.02)
+
+
+@pytest.mark.parametrize(("stars", "width"), [(40, 1.95), (10, 10.0)])
+def test_light_too_flat_to_have_a_width_is_no_star_where_a_quarter_has_one(maker, pair, stars, width):
+    science = maker.exposures(pair)[0]
+    y, x = (axis.ravel() for axis in np.mgrid[50:350:30, 50:350:30])
+    science.image[y, x] = 1e4 + np.arange(100) * 7 % 100
+    shapes = np.zeros((3, 100))
+    shapes[2] = np.where(np.arange(100) < stars, 1.95, 10.0)
+    found = _described(science, y, x, shapes, shapes)
+    assert found.width("science") == width
+    assert found.stellar.sum() == (stars if width < 10 else 100 - stars)
 
 
 def test_a_star_that_the_template_lacks_is_no_candidate(maker):
