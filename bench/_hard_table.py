@@ -8,9 +8,6 @@ and unflagged detections where nothing changed: for every pair."""
 
 
 TRAILS = (("length", "length within 15 %"), ("angle", "angle within 5 degrees"))
-LESS_MEASURED = 1
-"""Of all seeds' trails, fewer than with the perfect difference: one lies so near to the limit that the template's
-noise decides."""
 
 
 def missed(scene: str, pairs: list[dict[str, Any]], summary: dict[str, Any]) -> list[str]:
@@ -54,7 +51,7 @@ def _trails(summary: dict[str, Any]) -> list[str]:
     whole, once = summary["trails_whole"], summary["trails_whole_once"]
     out = [f"trails found once: {once} of {whole}"] if once < whole else []
     for name, words in TRAILS:
-        ours, perfect = (summary[f"trails_{name}{of}_of_allowed"] for of in ("", "_perfect"))
-        if ours < perfect - LESS_MEASURED:
-            out.append(f"trails' {words}: {ours} of {summary[f'trails_{name}_allowed']} (perfect {perfect})")
+        number, allowed, perfect = (summary[f"trails_{name}{of}"] for of in ("", "_allowed", "_perfect"))
+        if number < whole:
+            out.append(f"trails' {words}: {number} of {whole} (the noise allows {allowed}, perfect {perfect})")
     return out

@@ -90,7 +90,7 @@ def test_a_hard_scene_says_what_it_did_not_reach(bench):
     assert missed("nothing", [{**good, "false": 3}], {}) == ["unflagged 3, at most 2"]
 
 
-def test_a_trail_that_the_noise_does_not_let_be_measured_counts_against_nobody(bench):
+def test_beside_the_trails_measured_well_stand_those_that_the_noise_allows(bench):
     trails = bench("subtract_quality")._trails
     one = {"detections": 1, "length": 0.3, "angle": 1, "perfect_length": 0.4, "perfect_angle": 1, "whole": 1}
     each = [
@@ -99,5 +99,6 @@ def test_a_trail_that_the_noise_does_not_let_be_measured_counts_against_nobody(b
     ]
     found = trails({name: [row[name] for row in each] for name in each[0]})
     assert (found["trails_length"], found["trails_length_allowed"], found["trails_length_of_allowed"]) == (1, 1, 1)
-    assert bench("_hard_table")._trails(found) == []
-    assert bench("_hard_table")._trails({**found, "trails_whole_once": 1}) == ["trails found once: 1 of 2"]
+    length = "trails' length within 15 %: 1 of 2 (the noise allows 1, perfect 0)"
+    assert bench("_hard_table")._trails(found) == [length]
+    assert bench("_hard_table")._trails({**found, "trails_whole_once": 1}) == ["trails found once: 1 of 2", length]
