@@ -268,10 +268,13 @@ def scatter(values: np.ndarray) -> float:
     first = robust_sigma(values[:: max(1, len(values) // START)])
     sigma, size, count = first, np.abs(values), -1
     for _ in range(5):
-        kept = values[size < 3.5 * sigma]
-        if len(kept) == count:  # the same ones
+        kept = size < 3.5 * sigma
+        number = int(np.count_nonzero(kept))
+        if number == count:  # the same ones
             break
-        sigma, count = float(kept.std()) / CLIPPED, len(kept)
+        near = np.where(kept, values, 0)  # taking them out costs as much again as all else
+        mean, square = float(near.sum()) / number, float(np.square(near, out=near).sum()) / number
+        sigma, count = float(np.sqrt(square - mean**2)) / CLIPPED, number
     return sigma
 
 
