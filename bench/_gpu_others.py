@@ -15,6 +15,7 @@ from gpudiff.arrays import (
     normal,
     quiet_sky,
     retouch,
+    star_light,
     streaks,
     zone_join,
 )
@@ -99,6 +100,12 @@ def _stays(launcher: Any, there: Any, image: np.ndarray, lost: Any) -> None:
     np.testing.assert_array_equal(afar.stamps_cuda(launcher, there, y, x, 15), squares.stamps(image, y, x, 15))
     thin = range(0, size, 5)
     np.testing.assert_array_equal(afar.lattice_cuda(launcher, there, thin, thin), afar.lattice(image, thin, thin))
+    ones, psf = np.ones_like(image), np.full((len(y), 9, 9), 1 / 81)
+    planes = launcher.upload(ones[None], np.float32), lost
+    gone = launcher.download(lost)[0].view(bool)
+    found = star_light.light_round_cuda(launcher, there, *planes, y, x, psf, 3)
+    for got, expected in zip(found, star_light.light_round(image, ones, gone, y, x, psf, 3), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * expected.max())  # float32 sums
     y, x, _ = beyond_cuda(launcher, there, 4.0)[0]
     np.testing.assert_array_equal((y, x), beyond(image, 4.0))
     side = max(streaks.FINEST, -(-size // streaks.MOST_CELLS))

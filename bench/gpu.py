@@ -215,7 +215,6 @@ def visit(launcher: Any, size: int, half: int, detectors: int, repeats: int) -> 
     rng = np.random.default_rng(7)
     jobs, found = zip(*(_pair(rng, size, half) for _ in range(min(RAFT, detectors))), strict=True)
     factors = [(one.target_factors, one.convolved_factors) for one in jobs]
-    wide = tiles((size, size), 256, 15 + 8)
     made = score_tiles.filters(lambda u, v: _bell(2.0, 15), _whitener, score_tiles.SQUARE, 8)
     one = gpu_visit.Visit(
         launcher, [job.pair for job in jobs], found, factors, made, (half, 15 + 8), _bell(2.0, 7)

@@ -36,6 +36,9 @@ DOWN = 8.0
 the planes that stay, a byte of what is lost, the sums of the fit of the kernel."""
 LINES = 512 * 1024
 """Sums along lines of 512 x 512 cells, of either slope and direction; of what is known as many."""
+LIT, ROUND, WEIGHED = 400, 7, 17
+"""Static stars that a difference's errors are learned from; sides in px of the squares round them and of the PSF
+that they are weighed with.  Once more, in larger squares, where errors are found."""
 INTEGER = 4
 """Float32 operations that one of integers takes as long as: half as many a cycle as multiply-adds."""
 MEMORY, SINGLE, DOUBLE, LINK = 3.35e12, 67e12, 34e12, 64e9
@@ -112,6 +115,10 @@ def work(
         "cell_means": Work(4 * pixels, 4 * pixels),
         "columns": Work(8 * (4 * 512**2 + 4 * LINES)),
         "joined": Work(8 * 9 * 2 * 4 * LINES, 8 * 9 * LINES),
+        "light_round": Work(
+            LIT * (9 * (ROUND + WEIGHED - 1) ** 2 + 4 * WEIGHED**2 + 16 * ROUND**2),
+            2 * 6 * LIT * (ROUND * WEIGHED) ** 2,
+        ),
         "cutouts": Work(60 * 3 * 8 * 51**2),
         **joined(),
         **measured(),

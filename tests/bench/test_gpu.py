@@ -24,7 +24,7 @@ def test_every_step_runs_and_agrees(bench, monkeypatch, capsys):
         assert out.count(f"'kernel': '{kernel}'") == 1
     planes = ("subtract_tiles", "whiten", "score", "tops", "weighed", "decode", "take_sky", "lift", "rescale")
     sky = "blank", "bright", "spread", "cell_sums", "changed", "sigmas"
-    stays = "pixels", "stamps", "lattice", "beyond", "cell_means", "put", "mark", "cutouts"
+    stays = "pixels", "stamps", "lattice", "beyond", "cell_means", "light_round", "put", "mark", "cutouts"
     for kernel in (*planes, *sky, *stays, "clipped_mesh", "peaks", "resample"):
         assert out.count(f"'kernel': '{kernel}'") == 2  # one detector, and a raft
     assert out.count("'detectors': 2") == 2  # the kernels alone, and the whole engine
