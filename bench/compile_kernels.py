@@ -47,6 +47,7 @@ def builds() -> list[Build]:
         Build("measure", (), measure.shared_bytes(measure.LARGEST), 96),
         Build("quiet_sky", (), 0, 40),
         Build("streaks", (), 0, 40),
+        Build("residual_sky", (), 0, 136),
         Build("star_light", (), 0, 48),
         Build("cosmic_rays", (), 0, 32),
         Build("afar", ("VALUE=float",), 0, 32),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from gpudiff.arrays import basis
+from gpudiff.arrays import basis, residual_sky
 from gpudiff.arrays.tiles import tiles
 
 README = Path(__file__).resolve().parents[1] / "kernels" / "README.md"
@@ -102,6 +102,7 @@ def work(
         "changed": Work(10 * pixels, 2 * 20 * pixels),
         "sigmas": Work(13 * pixels),
         "cell_sums": Work(10 * pixels, INTEGER * (2 * SPREAD + 1) * pixels),
+        "fitted": Work(16 * 4 / 3 * pixels / 256, 0, _fitted(shape)),
         "take_sky": Work(8 * pixels, 2 * 16 * pixels),
         "lift": Work(8 * pixels, 2 * 16 * pixels),
         "rescale": Work(2 * 8 * pixels),
@@ -123,6 +124,18 @@ def work(
         **joined(),
         **measured(),
     }
+
+
+def _fitted(shape: tuple[int, int]) -> float:
+    """Operations of the surfaces that are tried for a residual sky: eight sums of a cell near each."""
+    done = 0.0
+    for together, width in residual_sky.SCALES:
+        sides = [max(1, length * residual_sky.CELLS // 256 // together) for length in shape]
+        predicted = math.prod(-(-side // -(-side // residual_sky.JUDGED)) for side in sides)
+        done += (
+            2 * 8 * predicted * math.prod(min(side, 2 * math.ceil(residual_sky.FAR * width) + 1) for side in sides)
+        )
+    return done
 
 
 def measured(sources: int = SOURCES, side: int = SQUARE, rounds: int = 5) -> dict[str, Work]:
