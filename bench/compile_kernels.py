@@ -49,6 +49,7 @@ def builds() -> list[Build]:
         Build("streaks", (), 0, 40),
         Build("residual_sky", (), 0, 136),
         Build("star_light", (), 0, 48),
+        Build("trails", (), 0, 56),
         Build("cosmic_rays", (), 0, 32),
         Build("afar", ("VALUE=float",), 0, 32),
         Build("afar", ("VALUE=unsigned char",), 0, 32),

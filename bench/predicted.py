@@ -24,6 +24,8 @@ STARS, ROUNDS, STAMP = 600, 5, 31
 SOURCES, SQUARE, KNOWN, FIELD = 60, 15, 5300, 180.0
 """Of a detector: detections, the side in px of the stamps they are measured on; known objects, joined within 30
 arcsec, on its square minutes of sky."""
+DRAWN = 50
+"""Detections that may be trails: on stamps of 61 px, 5 angles, 7 lengths and 6 places of each are tried."""
 CELLS = 17
 """Lattice points along a row that the positions of `resample` are made of."""
 STEP, COUNTS = 4, 77
@@ -109,6 +111,7 @@ def work(
         "pixels": Work(3 * 4 * pixels / 997),
         "stamps": Work(2 * DOWN * pixels),
         "lattice": Work(2 * 3 * 4 * pixels / 25),
+        "packed": Work(pixels + pixels / 8),
         "whiten": Work((5 + 4 * squares) * pixels, 2 * (2 * reach + 1) ** 2 * squares * pixels),
         "score": Work((4 * squares + 18) * pixels, 2 * 2 * (2 * psf_half + 1) ** 2 * pixels),
         "tops": Work(4 * pixels, 2 * 25 * 0.01 * pixels),
@@ -116,6 +119,8 @@ def work(
         "cell_means": Work(4 * pixels, 4 * pixels),
         "columns": Work(8 * (4 * 512**2 + 4 * LINES)),
         "joined": Work(8 * 9 * 2 * 4 * LINES, 8 * 9 * LINES),
+        "for_length": Work(6 * 4 * LINES, 6 * LINES),
+        "farthest": Work(2 * 4 * LINES, 2 * 2 * LINES),
         "light_round": Work(
             LIT * (9 * (ROUND + WEIGHED - 1) ** 2 + 4 * WEIGHED**2 + 16 * ROUND**2),
             2 * 6 * LIT * (ROUND * WEIGHED) ** 2,
@@ -148,6 +153,7 @@ def measured(sources: int = SOURCES, side: int = SQUARE, rounds: int = 5) -> dic
         "fit_points": Work(16 * pixels, 0, (rounds + 1) * shift + rounds * 2 * 9 * pixels),
         "forced": Work(12 * pixels, 0, 6 * pixels),
         "aperture": Work(8 * pixels, 0, 6 * pixels),
+        "line_powers": Work(4 * (2 * DRAWN + 126) * 61**2, 2 * 2 * DRAWN * 5 * 7 * 6 * 61**2),
     }
 
 
