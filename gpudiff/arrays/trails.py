@@ -85,7 +85,13 @@ class Line:
             moved *= kx.dtype.type(np.pi) * slope  # of the sinc
             np.multiply(moved, along, out=spectra[:, 3])
             np.multiply(moved, np.radians(length) * (ky * cos - kx * sin), out=spectra[:, 4])
-        return scipy.fft.irfft2(spectra, s=(self.size, self.size))[..., : self.side, : self.side]
+        return _drawn(spectra, self.size, self.side)
+
+
+def _drawn(spectra: np.ndarray, size: int, side: int) -> np.ndarray:
+    """(..., side, side) of the images of half spectra (..., size, size // 2 + 1), which are used up."""
+    rows = scipy.fft.ifft(spectra, axis=-2, overwrite_x=True)[..., :side, :]
+    return scipy.fft.irfft(rows, size)[..., :side]
 
 
 @lru_cache(8)
@@ -110,8 +116,7 @@ class Starts:
         self._line_powers = powers or line_powers
         line = Line(psf, side)
         spectra = line.spectrum.astype(np.complex64) * _lines(line.size)
-        drawn = scipy.fft.irfft2(spectra, s=(line.size, line.size))
-        self._trails = np.ascontiguousarray(drawn[..., :side, :side])
+        self._trails = np.ascontiguousarray(_drawn(spectra, line.size, side))
         point = line.image(0, 0, 0, 0).astype(np.float32)
         self._points = _moved(point[None], np.zeros(len(PLACES), int), PLACES)
 

@@ -25,7 +25,7 @@ SIDE, SAMPLE, ROUNDS, PLENTY = 128, 16, 4, 130_000
 """Side of the tiles that are looked at, pixels; how many at a time, spread over the frame, and how many times at
 most; pixels of blank sky that are enough, half of those tiles': their scatter is known to 0.2 %, a correlation to
 0.3 %."""
-START, FEW = 50_000, 1_000
+START, FEW = 10_000, 1_000
 """Pixels, of one sample and of each of many, whose median deviation tells where clipping starts: where it ends
 does not depend on it."""
 CORRELATED = {True: 0.08, False: 0.03}
