@@ -33,9 +33,9 @@ STEP, COUNTS = 4, 77
 first median among all floats, 11 each for five more within a few sigma, 6 for what is there and is clipped."""
 SPREAD = 12
 """px round what changed that are no sky."""
-DOWN = 8.0
+DOWN = 6.0
 """Bytes a pixel that come down of a made frame of 4096 px with 500 changes, cutouts too: what the host looks at of
-the planes that stay, a byte of what is lost, the sums of the fit of the kernel."""
+the planes that stay, a bit of what is lost, the sums of the fit of the kernel."""
 LINES = 512 * 1024
 """Sums along lines of 512 x 512 cells, of either slope and direction; of what is known as many."""
 LIT, ROUND, WEIGHED = 400, 7, 17
