@@ -176,8 +176,9 @@ def line_powers_cuda(
     """`line_powers` on a GPU, by float32 sums; on the host."""
     powers = launcher.empty((*turns.shape, len(LENGTHS), 1 + len(ALONG)), np.float32)
     if powers.size:
-        images = [launcher.upload(one, np.float32) for one in (trails, planes)]
-        numbers = [launcher.upload(one, np.int32) for one in (turns, places, _moves())]
+        used, at = np.unique(turns, return_inverse=True)
+        images = [launcher.upload(one, np.float32) for one in (trails[used], planes)]
+        numbers = [launcher.upload(one, np.int32) for one in (at, places, _moves()[used])]
         grid = (len(LENGTHS), turns.shape[1], len(turns))
         arguments = [*images, *numbers, powers, np.int32(trails.shape[-1])]
         launcher.launch("trails", "line_powers", grid, (THREADS, 1, 1), arguments)
