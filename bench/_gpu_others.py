@@ -14,8 +14,11 @@ from gpudiff.arrays import (
     measure,
     normal,
     quiet_sky,
+    residual_sky,
     retouch,
+    star_light,
     streaks,
+    trails,
     zone_join,
 )
 from gpudiff.arrays import stamps as squares
@@ -97,14 +100,22 @@ def _stays(launcher: Any, there: Any, image: np.ndarray) -> None:
     np.testing.assert_array_equal(afar.pixels_cuda(launcher, there, numbers), afar.pixels(image, numbers))
     y, x = np.divmod(numbers[::6], size)
     np.testing.assert_array_equal(afar.stamps_cuda(launcher, there, y, x, 15), squares.stamps(image, y, x, 15))
+    np.testing.assert_array_equal(afar.flagged_cuda(launcher, lost), np.flatnonzero(launcher.download(lost)))
     thin = range(0, size, 5)
     np.testing.assert_array_equal(afar.lattice_cuda(launcher, there, thin, thin), afar.lattice(image, thin, thin))
+    ones, psf = np.ones_like(image), np.full((len(y), 9, 9), 1 / 81)
+    planes = launcher.upload(ones[None], np.float32), lost
+    gone = launcher.download(lost)[0].view(bool)
+    found = star_light.light_round_cuda(launcher, there, *planes, y, x, psf, 3)
+    for got, expected in zip(found, star_light.light_round(image, ones, gone, y, x, psf, 3), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * expected.max())  # float32 sums
     y, x, _ = beyond_cuda(launcher, there, 4.0)[0]
     np.testing.assert_array_equal((y, x), beyond(image, 4.0))
     side = max(streaks.FINEST, -(-size // streaks.MOST_CELLS))
     found = streaks.cells_cuda(launcher, there, side)[0]
     np.testing.assert_allclose(found, streaks.cells(image, side), atol=1e-5)  # float32 sums
-    np.testing.assert_array_equal(streaks.radon_cuda(launcher, found[None]), streaks.radon(found[None]))
+    both = np.stack([found, found != 0])
+    assert streaks.steepest_cuda(launcher, both) == list(streaks.steepest_lines(both))
 
 
 def _quiet(launcher: Any, scores: Any, lost: Any, image: np.ndarray, gone: np.ndarray) -> None:
@@ -119,6 +130,9 @@ def _quiet(launcher: Any, scores: Any, lost: Any, image: np.ndarray, gone: np.nd
         expected, total = quiet_sky.quiet_sky(*own, 1.0, 12)
         np.testing.assert_array_equal(blank[tile.core], expected)
         np.testing.assert_allclose(sums[-1, tile.index], total, rtol=1e-5, atol=1e-3)  # float32 sums
+    job = sums[-1, 0].astype(float), 1.8, 1, 1
+    [surface] = residual_sky.fitted_cuda(launcher, [job])
+    np.testing.assert_allclose(surface, residual_sky.fitted(*job), rtol=1e-8, atol=1e-8)  # sums in another order
     changed = launcher.download(quiet_sky.changed_cuda(launcher, scores, ones, lost)[-1:])[0].view(bool)
     np.testing.assert_array_equal(changed, quiet_sky.changed(image, np.ones_like(image), gone))
     seen = launcher.download(quiet_sky.sigmas_cuda(launcher, scores, ones, lost, 3.0)[-1:])[0]
@@ -189,6 +203,14 @@ def stamps(launcher: Any, sources: int, side: int) -> None:
     fit = measure.fit_points_cuda(launcher, data, weight, psf)
     expected = measure.fit_points(data, weight, psf)
     np.testing.assert_allclose(fit.flux, expected.flux, atol=0.01)  # of an error of 28
+    lines = rng.random((180 // trails.STEP, len(trails.LENGTHS), side, side)).astype(np.float32)
+    turns, places = (
+        np.arange(2 * trails.TURNS + 1) + np.zeros((sources, 1), int),
+        trails.PLACES[np.arange(sources) % 9],
+    )
+    given = lines, np.stack([weight, weight * data], 1), turns, places
+    powers, expected = trails.line_powers_cuda(launcher, *given), trails.line_powers(*given)
+    np.testing.assert_allclose(powers, expected, rtol=1e-3, atol=1e-5 * expected.max())  # float32 sums that cancel
     found = measure.forced_cuda(launcher, data, weight, moved)
     np.testing.assert_allclose(found, measure.forced(data, weight, moved), rtol=1e-11)
     found = measure.aperture_cuda(launcher, data, 1 / weight, dy, dx, 4.0)

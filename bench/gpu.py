@@ -119,7 +119,7 @@ def kernels(launcher: Any, size: int, batch: int, half: int, repeats: int) -> li
     image, variance, _, lost = planes
     _check_subtraction(launcher, planes, pairs[-1].pair, found[-1], pieces)
     wide = tiles((size, size), 256, 15 + 8)
-    made = [score_tiles.filters(lambda u, v: _bell(2.0, 15), _whitener, wide[0].size, 8)] * batch
+    made = [score_tiles.filters(lambda u, v: _bell(2.0, 15), _whitener, score_tiles.SQUARE, 8)] * batch
     for _ in range(repeats + 1):
         scored = score_tiles.score_tiles_cuda(timed, image, variance, lost, made, wide)
     assert np.isfinite(launcher.download(scored[2])).all()
@@ -133,7 +133,7 @@ def kernels(launcher: Any, size: int, batch: int, half: int, repeats: int) -> li
             others.fit(timed, stars, predicted.STAMP, half)
             others.join(timed, *visited)
             others.stamps(timed, predicted.SOURCES, predicted.SQUARE)
-    reach = score_tiles.filter_reach(made[0], wide[0].size)
+    reach = score_tiles.filter_reach(made[0])
     done = predicted.work((size, size), half, reach, 15, 8, stars, rounds=1)
     done |= predicted.joined(*visited, others.FIELD**2)
     return [
@@ -215,8 +215,7 @@ def visit(launcher: Any, size: int, half: int, detectors: int, repeats: int) -> 
     rng = np.random.default_rng(7)
     jobs, found = zip(*(_pair(rng, size, half) for _ in range(min(RAFT, detectors))), strict=True)
     factors = [(one.target_factors, one.convolved_factors) for one in jobs]
-    wide = tiles((size, size), 256, 15 + 8)
-    made = score_tiles.filters(lambda u, v: _bell(2.0, 15), _whitener, wide[0].size, 8)
+    made = score_tiles.filters(lambda u, v: _bell(2.0, 15), _whitener, score_tiles.SQUARE, 8)
     one = gpu_visit.Visit(
         launcher, [job.pair for job in jobs], found, factors, made, (half, 15 + 8), _bell(2.0, 7)
     )

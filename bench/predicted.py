@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from gpudiff.arrays import basis
+from gpudiff.arrays import basis, residual_sky
 from gpudiff.arrays.tiles import tiles
 
 README = Path(__file__).resolve().parents[1] / "kernels" / "README.md"
@@ -24,6 +24,8 @@ STARS, ROUNDS, STAMP = 600, 5, 31
 SOURCES, SQUARE, KNOWN, FIELD = 60, 15, 5300, 180.0
 """Of a detector: detections, the side in px of the stamps they are measured on; known objects, joined within 30
 arcsec, on its square minutes of sky."""
+DRAWN = 50
+"""Detections that may be trails: on stamps of 61 px, 5 angles, 7 lengths and 6 places of each are tried."""
 CELLS = 17
 """Lattice points along a row that the positions of `resample` are made of."""
 STEP, COUNTS = 4, 77
@@ -31,11 +33,14 @@ STEP, COUNTS = 4, 77
 first median among all floats, 11 each for five more within a few sigma, 6 for what is there and is clipped."""
 SPREAD = 12
 """px round what changed that are no sky."""
-DOWN = 8.0
+DOWN = 6.0
 """Bytes a pixel that come down of a made frame of 4096 px with 500 changes, cutouts too: what the host looks at of
-the planes that stay, a byte of what is lost, the sums of the fit of the kernel."""
+the planes that stay, a bit of what is lost, the sums of the fit of the kernel."""
 LINES = 512 * 1024
 """Sums along lines of 512 x 512 cells, of either slope and direction; of what is known as many."""
+LIT, ROUND, WEIGHED = 400, 7, 17
+"""Static stars that a difference's errors are learned from; sides in px of the squares round them and of the PSF
+that they are weighed with.  Once more, in larger squares, where errors are found."""
 INTEGER = 4
 """Float32 operations that one of integers takes as long as: half as many a cycle as multiply-adds."""
 MEMORY, SINGLE, DOUBLE, LINK = 3.35e12, 67e12, 34e12, 64e9
@@ -99,12 +104,14 @@ def work(
         "changed": Work(10 * pixels, 2 * 20 * pixels),
         "sigmas": Work(13 * pixels),
         "cell_sums": Work(10 * pixels, INTEGER * (2 * SPREAD + 1) * pixels),
+        "fitted": Work(16 * 4 / 3 * pixels / 256, 0, _fitted(shape)),
         "take_sky": Work(8 * pixels, 2 * 16 * pixels),
         "lift": Work(8 * pixels, 2 * 16 * pixels),
         "rescale": Work(2 * 8 * pixels),
         "pixels": Work(3 * 4 * pixels / 997),
         "stamps": Work(2 * DOWN * pixels),
         "lattice": Work(2 * 3 * 4 * pixels / 25),
+        "packed": Work(pixels + pixels / 8),
         "whiten": Work((5 + 4 * squares) * pixels, 2 * (2 * reach + 1) ** 2 * squares * pixels),
         "score": Work((4 * squares + 18) * pixels, 2 * 2 * (2 * psf_half + 1) ** 2 * pixels),
         "tops": Work(4 * pixels, 2 * 25 * 0.01 * pixels),
@@ -112,10 +119,28 @@ def work(
         "cell_means": Work(4 * pixels, 4 * pixels),
         "columns": Work(8 * (4 * 512**2 + 4 * LINES)),
         "joined": Work(8 * 9 * 2 * 4 * LINES, 8 * 9 * LINES),
+        "for_length": Work(6 * 4 * LINES, 6 * LINES),
+        "farthest": Work(2 * 4 * LINES, 2 * 2 * LINES),
+        "light_round": Work(
+            LIT * (9 * (ROUND + WEIGHED - 1) ** 2 + 4 * WEIGHED**2 + 16 * ROUND**2),
+            2 * 6 * LIT * (ROUND * WEIGHED) ** 2,
+        ),
         "cutouts": Work(60 * 3 * 8 * 51**2),
         **joined(),
         **measured(),
     }
+
+
+def _fitted(shape: tuple[int, int]) -> float:
+    """Operations of the surfaces that are tried for a residual sky: eight sums of a cell near each."""
+    done = 0.0
+    for together, width in residual_sky.SCALES:
+        sides = [max(1, length * residual_sky.CELLS // 256 // together) for length in shape]
+        predicted = math.prod(-(-side // -(-side // residual_sky.JUDGED)) for side in sides)
+        done += (
+            2 * 8 * predicted * math.prod(min(side, 2 * math.ceil(residual_sky.FAR * width) + 1) for side in sides)
+        )
+    return done
 
 
 def measured(sources: int = SOURCES, side: int = SQUARE, rounds: int = 5) -> dict[str, Work]:
@@ -128,6 +153,7 @@ def measured(sources: int = SOURCES, side: int = SQUARE, rounds: int = 5) -> dic
         "fit_points": Work(16 * pixels, 0, (rounds + 1) * shift + rounds * 2 * 9 * pixels),
         "forced": Work(12 * pixels, 0, 6 * pixels),
         "aperture": Work(8 * pixels, 0, 6 * pixels),
+        "line_powers": Work(4 * (2 * DRAWN + 126) * 61**2, 2 * 2 * DRAWN * 5 * 7 * 6 * 61**2),
     }
 
 

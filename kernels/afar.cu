@@ -1,7 +1,7 @@
 // Parts of a plane that stays on the device, for the host to look at: single pixels, rows and columns of a lattice, squares
-// round pixels.
+// round pixels, which flags are set.
 //
-// NumPy twins: gpudiff/arrays/afar.py, pixels() and lattice(); gpudiff/arrays/stamps.py, stamps(). Contract: exact; beyond
+// NumPy twins: gpudiff/arrays/afar.py, pixels() and lattice(); gpudiff/arrays/stamps.py, stamps(); of packed(), np.flatnonzero(). Contract: exact; beyond
 // the plane a square repeats its edge pixels.
 // Layout: a thread a value.
 // Specialised by -DVALUE=<float or unsigned char>.
@@ -37,4 +37,14 @@ stamps(const VALUE* __restrict__ plane,                  // (height, width)
     const int of = n / (side * side), half = side / 2;
     const int y = rows[of] + n / side % side - half, x = columns[of] + n % side - half;
     found[n] = plane[(size_t)min(max(y, 0), height - 1) * width + min(max(x, 0), width - 1)];
+}
+
+// Where a plane of flags is set: pixel 32 n + k is bit k of word n.
+extern "C" __global__ void __launch_bounds__(256)
+packed(const VALUE* __restrict__ plane,                  // (count,)
+       unsigned* __restrict__ words,                     // (ceil(count / 32),)
+       int count) {
+    const int n = blockIdx.x * blockDim.x + threadIdx.x;
+    const unsigned word = __ballot_sync(0xffffffffu, n < count && plane[n] != 0);
+    if (n % 32 == 0 && n < count) words[n / 32] = word;
 }

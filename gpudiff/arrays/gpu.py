@@ -22,7 +22,7 @@ from gpudiff.arrays.remembered import Remembered
 from gpudiff.arrays.resample import Lattice, resample_cuda
 from gpudiff.arrays.resident import Resident
 from gpudiff.arrays.retouch import mark_cuda, put_cuda
-from gpudiff.arrays.score_tiles import Filters, score_tiles_cuda
+from gpudiff.arrays.score_tiles import SQUARE, Filters, score_tiles_cuda
 from gpudiff.arrays.subtract_tiles import Factors, Found, OnDevice, Pair, subtract_tiles_cuda
 from gpudiff.arrays.tiles import Tile
 from gpudiff.model.errors import DeviceFull
@@ -228,8 +228,15 @@ class Gpu:
         return self.with_room(work)
 
     def scored(
-        self, image: np.ndarray, variance: np.ndarray, lost: np.ndarray, made: Filters, pieces: Sequence[Tile]
+        self,
+        image: np.ndarray,
+        variance: np.ndarray,
+        lost: np.ndarray,
+        make: Callable[[int], Filters],
+        pieces: Sequence[Tile],
     ) -> list[Any]:
+        made = make(SQUARE)
+
         def work() -> tuple[Any, Any, Any, Any]:
             there, level = self._there(image, np.float32), self._there(variance, np.float32)
             gone = self._there(lost, np.uint8)

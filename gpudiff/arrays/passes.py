@@ -130,10 +130,18 @@ class Device(Protocol):
         ...
 
     def scored(
-        self, image: np.ndarray, variance: np.ndarray, lost: np.ndarray, made: Filters, pieces: Sequence[Tile]
+        self,
+        image: np.ndarray,
+        variance: np.ndarray,
+        lost: np.ndarray,
+        make: Callable[[int], Filters],
+        pieces: Sequence[Tile],
     ) -> list[Any] | None:
         """[whitened difference, its variance, score, lost] of all tiles, the first two NaN where lost, which stay
-        there; `score_tile` says what they are.  None where a tile is computed when it is asked for."""
+        there; `score_tile` says what they are.  None where a tile is computed when it is asked for.
+
+        make : the filters for squares of some size
+        """
         ...
 
     # Stamps are small beside the planes, and the host looks at them too: they go up, figures come down.

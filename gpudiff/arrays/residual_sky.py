@@ -5,10 +5,12 @@ how well each cell is predicted by all others (local regression and its cross-va
 Polynomial Modelling and Its Applications, 1996, sections 3.2 and 4.10).
 """
 
-from functools import cache, lru_cache
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache, partial
 
 import numpy as np
 
+from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.positive import solve_last
 
@@ -30,7 +32,13 @@ TOGETHER = 4096
 POWERS = ((0, 2), (1, 1), (2, 0), (0, 1), (1, 0), (0, 0))
 """Of y and x in a quadratic surface; last its value in the middle."""
 
+STIFF = 1e-4
+"""Of a cell's mean number of pixels: where too few cells are near, the surface is flat, and at last zero."""
+
 Near = tuple[slice, slice, np.ndarray]
+Job = tuple[np.ndarray, float, int, int]
+"""(2, H, W) sums and numbers of cells, width of their weights, steps between rows and columns that are fitted."""
+Surface = tuple[np.ndarray, np.ndarray]
 
 
 def cell_sums(image: np.ndarray, use: np.ndarray) -> np.ndarray:
@@ -49,13 +57,20 @@ def _members(pixels: int) -> np.ndarray:
     return (np.arange(pixels) * CELLS // pixels == np.arange(CELLS)[:, None]).astype(np.float32)
 
 
-def residual_sky(sums: np.ndarray, threads: int = 1, finest: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def residual_sky(
+    sums: np.ndarray,
+    threads: int = 1,
+    finest: float = 0.0,
+    surfaces: Callable[[list[Job]], Sequence[Surface]] | None = None,
+) -> Surface:
     """(sky, own), both (GY, GX) float64, at the centres of GY x GX equal cells.
 
     sky : (1, 1), its median, where nothing is predicted; own : share of a cell's mean in its sky, 0 without one
     sums : (2, H, W) sum and number of the pixels of each cell of the image; H and W multiples of CELLS
     finest : cells, least width (1 sigma) of the weights: what follows less follows sources
+    surfaces : `fitted` of each job, on whatever device
     """
+    surfaces = surfaces or partial(over, lambda job: fitted(*job), threads=threads)
     sums = sums.astype(float)
     known = sums[1] > 0
     if not known.any():
@@ -66,13 +81,15 @@ def residual_sky(sums: np.ndarray, threads: int = 1, finest: float = 0.0) -> tup
     joined = _joined(sums)
     tried = [(joined[together], width) for together, width in SCALES if together * width >= finest]
     tried = [one for one in tried if min(one[0].shape[1:]) >= FEWEST and one[0][1].max() >= LEAST]
+    jobs: list[Job] = [(cells, width, *(-(-side // JUDGED) for side in cells.shape[1:])) for cells, width in tried]
     most, chosen = 0.0, None
-    for one, explained in zip(tried, over(lambda one: _explained(*one), tried, threads), strict=True):
+    for job, surface in zip(jobs, surfaces(jobs), strict=True):
+        explained = _explained(job, surface)
         if explained > most:
-            most, chosen = explained, one
+            most, chosen = explained, job
     if chosen is None:
         return np.full((1, 1), middle), np.zeros((1, 1))
-    sky, own = _fitted(*chosen, 1, 1)
+    [(sky, own)] = surfaces([(*chosen[:2], 1, 1)])
     return middle + sky, own
 
 
@@ -109,28 +126,31 @@ def _joined(sums: np.ndarray) -> dict[int, np.ndarray]:
     return joined
 
 
-def _explained(sums: np.ndarray, width: float) -> float:
+def _explained(job: Job, surface: Surface) -> float:
     """The sum of squares, over pixels, that is gone when each cell is predicted by the others.
 
+    surface : `fitted` of the job
     Of the cells that are judged its share, times the sum of all (the ratio estimator: Cochran 1977, Sampling
     Techniques, chapter 6): how much sky lies on them by chance says nothing.
     """
-    down, across = (-(-side // JUDGED) for side in sums.shape[1:])
+    (sums, _, down, across), (sky, own) = job, surface
     number = sums[1][::down, ::across]
     mean = sums[0][::down, ::across] / np.maximum(number, 1)
-    fitted, own = _fitted(sums, width, down, across)
     with np.errstate(invalid="ignore", divide="ignore"):
-        left = np.where((number > 0) & (own < 0.99), (mean - fitted) / (1 - own), mean)
+        left = np.where((number > 0) & (own < 0.99), (mean - sky) / (1 - own), mean)
     squares = float((number * mean**2).sum())
     gone = 1 - float((number * left**2).sum()) / squares if squares else 0.0
     return gone * float((sums[0] ** 2 / np.maximum(sums[1], 1)).sum())
 
 
-def _fitted(sums: np.ndarray, width: float, step_y: int, step_x: int) -> tuple[np.ndarray, np.ndarray]:
-    """(sky in every `step`-th row and column of cells, share of that which is the cell's own), both (R, C)."""
+def fitted(sums: np.ndarray, width: float, step_y: int, step_x: int) -> Surface:
+    """(sky in every `step`-th row and column of cells, share of that which is the cell's own), both (R, C).
+
+    sums : (2, H, W) sum and number of the pixels of each cell; width : of the weights (1 sigma), cells
+    """
     down, across = _weights(sums.shape[1], step_y, width), _weights(sums.shape[2], step_x, width)
     moments, levels = _moments(sums[1], down, across, 5), _moments(sums[0], down, across, 3)
-    stiff = 1e-4 * sums[1].mean()  # where too few cells are near, the surface is flat, and at last zero
+    stiff = STIFF * sums[1].mean()
     sky, own = np.empty((2, *moments.shape[2:]))
     block = max(1, TOGETHER // sky.shape[1])
     for first in range(0, len(sky), block):
@@ -187,3 +207,27 @@ def _weights(side: int, step: int, width: float) -> list[Near]:
         powers[1:] = distance
         made.append((some, near, np.exp(-0.5 * distance**2) * powers.cumprod(0)))  # pow takes three times as long
     return made
+
+
+# ---------------------------------------------------------------- on a GPU
+def fitted_cuda(launcher: Launcher, jobs: Sequence[Job]) -> list[Surface]:
+    """`fitted` of each job on a GPU, in one launch; on the host.  Widths of up to 3.4 cells."""
+    grids = {id(sums): sums for sums, *_ in jobs}
+    places = dict(zip(grids, np.cumsum([0, *(sums.size for sums in grids.values())]).tolist(), strict=False))
+    shapes = [(-(-sums.shape[1] // down), -(-sums.shape[2] // across)) for sums, _, down, across in jobs]
+    ends = np.cumsum([0, *(tall * wide for tall, wide in shapes)]).tolist()
+    if not jobs:
+        return []
+    table = [
+        (first, places[id(sums)], *sums.shape[1:], down, across, wide, int(np.ceil(FAR * width)))
+        for (sums, width, down, across), (_, wide), first in zip(jobs, shapes, ends, strict=False)
+    ]
+    scales = [(width, STIFF * sums[1].mean()) for sums, width, _, _ in jobs]
+    cells = np.concatenate([sums.ravel() for sums in grids.values()])
+    given = launcher.upload(cells, np.float64), launcher.upload(np.array(table), np.int32)
+    found = launcher.empty((2, ends[-1]), np.float64)
+    arguments = [*given, launcher.upload(np.array(scales), np.float64), found, np.int32(len(jobs))]
+    launcher.launch("residual_sky", "fitted", (ends[-1], 1, 1), (32, 1, 1), arguments)
+    sky, own = launcher.download(found)
+    pieces = zip(shapes, ends, ends[1:], strict=False)
+    return [(sky[a:b].reshape(shape), own[a:b].reshape(shape)) for shape, a, b in pieces]

@@ -24,7 +24,7 @@ from gpudiff.model.errors import WrongShape
 
 ORDER = 2
 """Of the polynomial that carries the filters over the field."""
-SEEN = 8
+SEEN = 16
 """Every so many rows and columns of a tile tell its typical variance."""
 
 
@@ -70,12 +70,13 @@ def reach_of(filter_image: np.ndarray, most: float) -> int:
 
 @dataclass(frozen=True)
 class Filters:
-    """The filters over the field for one tile size; the polynomial's terms lead.
+    """The filters over the field for squares of one size; the polynomial's terms lead.
 
     whiten : (P, size, size // 2 + 1) float32 real filter psi, in Fourier space, or None
     gain : (P,) variance after whitening over variance before
     pictures : (P, 2, K, K) float32 flipped PSF and its square
-    halo : pixels that whitening needs; size : of a tile with its rim, pixels
+    halo : pixels that whitening needs
+    size : of the square that they are periodic in, pixels: on the CPU a tile with its rim, on a GPU SQUARE
     """
 
     whiten: np.ndarray | None
@@ -119,7 +120,7 @@ def filters(
     halo: int,
     threads: int = 1,
 ) -> Filters:
-    """The filters for tiles of FFT size `size`.
+    """The filters for squares of FFT size `size`.
 
     profile_at(u, v) : (2 half + 1, ...) PSF of the (whitened) difference, cut from one of unit sum
     whiten_at(u, v, size) : (half spectrum of psi, variance after over before), None to leave the noise as it is
@@ -210,6 +211,8 @@ def _core(tile: Tile) -> tuple[slice, slice]:
 # ---------------------------------------------------------------- on a GPU
 LARGEST = 63
 """px, side of whitening filter and of PSF."""
+SQUARE = 128
+"""px, side of the square that whitening filters are made in, whatever the tiles' size: twice the largest."""
 LEFT_OUT = 1e-13
 """Of a whitening filter's energy: 3e-7 sigma of a pixel, rms; 1e-12 cost a stack of real frames 1e-4 sigma where a
 star left much light."""
@@ -228,14 +231,14 @@ def score_tiles_cuda(
     """The same for a batch on a GPU: `score_tile` of all the tiles that cover the images.
 
     images, variances : (B, H, W) float32, lost : (B, H, W) bool or uint8; on the device or the host
-    made : one for each image, of one size
+    made : one for each image, of one size, SQUARE or more
     seen : (H, W) variances for the host to look at, an `Afar` too; else they are brought down
     used_up : the whitened difference may lie where the images lay
     Returns (B, H, W) on the device: whitened difference and its variance, NaN where lost; score, 0 where lost;
     lost, uint8.  The whitening filter ends where less than LEFT_OUT of its energy lies beyond.  Raises WrongShape.
     """
     batch, height, width = images.shape
-    reach = max(filter_reach(one, pieces[0].size) for one in made)
+    reach = max(filter_reach(one) for one in made)
     filters_at, profiles, levels = zip(*(tile_filters(one, pieces, reach) for one in made), strict=True)
     filter_side, psf_side = filters_at[0].shape[-2], profiles[0].shape[-2]
     if len(made) != batch or max(filter_side, psf_side) > LARGEST or pieces[0].shape != (height, width):
@@ -289,11 +292,11 @@ class _Grid:
         return (wide * strips, tall * layers, self.batch), (wide, wide * tall, strips, layers)
 
 
-def filter_reach(made: Filters, size: int) -> int:
+def filter_reach(made: Filters) -> int:
     """Half width of the whitening filter without what LEFT_OUT allows; 0 for none."""
     if made.whiten is None:
         return 0
-    return min(reach_of(scipy.fft.irfft2(made.whiten[0], s=(size, size)), LEFT_OUT), LARGEST // 2)
+    return min(reach_of(scipy.fft.irfft2(made.whiten[0], s=(made.size, made.size)), LEFT_OUT), LARGEST // 2)
 
 
 def tile_filters(made: Filters, pieces: Sequence[Tile], reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -301,7 +304,7 @@ def tile_filters(made: Filters, pieces: Sequence[Tile], reach: int) -> tuple[np.
 
     (T, S, padded) with S = 2 reach + 1, (T, 2, P, padded), (T,), float32
     """
-    size, at = pieces[0].size, _terms_of(pieces)
+    size, at = made.size, _terms_of(pieces)
     index = np.arange(-reach, reach + 1)
     if made.whiten is None:
         whiten = np.zeros((len(made.gain), 2 * reach + 1, 2 * reach + 1))

@@ -1,7 +1,38 @@
 """How significant the light of static stars is, and its shift by a pixel: what a kernel's error is a share of."""
 
+from typing import Any
+
 import numpy as np
 import scipy.fft
+
+from gpudiff.arrays.afar import Afar
+from gpudiff.arrays.device import Launcher
+from gpudiff.arrays.stamps import stamps
+
+
+def light_round(
+    matched: np.ndarray,
+    variance: np.ndarray,
+    lost: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    psf: np.ndarray,
+    reach: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(light, shift) of `significance` in the squares of `reach` round stars, (N, 2 reach + 1, 2 reach + 1).
+
+    matched, variance : (H, W) float32, lost : (H, W) bool: no value there, nor where the variance is not positive;
+        all also on a device
+    y, x : (N,) int, pixels; psf : as `significance` takes it
+    """
+    if isinstance(matched, Afar) and isinstance(variance, Afar) and isinstance(lost, Afar):
+        planes = matched.there, variance.there, lost.there
+        return matched.on_device(lambda launcher, _: light_round_cuda(launcher, *planes, y, x, psf, reach))
+    wide = reach + psf.shape[1] // 2
+    light, noise, gone = (stamps(plane, y, x, wide) for plane in (matched, variance, lost))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = np.where(gone | ~(noise > 0), 0, 1 / noise)
+    return significance(np.where(gone, 0, np.nan_to_num(light)), weight, psf)
 
 
 def significance(matched: np.ndarray, weight: np.ndarray, psf: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -25,6 +56,13 @@ def significance(matched: np.ndarray, weight: np.ndarray, psf: np.ndarray) -> tu
     light, down, across, information = scipy.fft.irfft2(spectra, s=(size, size))[
         :, :, reach - 1 : side, reach - 1 : side
     ].transpose(1, 0, 2, 3)
+    return _shares(light, down, across, information)
+
+
+def _shares(
+    light: np.ndarray, down: np.ndarray, across: np.ndarray, information: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(light, shift) of their sums under the PSF."""
     information = np.maximum(information, 1e-6 * max(float(information.max(initial=0)), 1e-30))
     return light**2 / information, (down**2 + across**2) / information
 
@@ -73,3 +111,32 @@ def _errors(design: np.ndarray, left: np.ndarray, gram: np.ndarray) -> np.ndarra
     pull = (design * left).sum(2)
     inverse = np.linalg.pinv(gram)
     return np.asarray(np.sqrt(np.diag(inverse @ (pull @ pull.T) @ inverse)))
+
+
+# ---------------------------------------------------------------- on a GPU
+THREADS = 128
+
+
+def light_round_cuda(
+    launcher: Launcher,
+    matched: Any,
+    variance: Any,
+    lost: Any,
+    y: np.ndarray,
+    x: np.ndarray,
+    psf: np.ndarray,
+    reach: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`light_round` on a GPU, by float32 sums; on the host.
+
+    matched, variance : (1, H, W) float32, lost : (1, H, W) uint8, on the device
+    """
+    side, half = 2 * reach + 1, psf.shape[1] // 2
+    sums = launcher.empty((4, len(y), side, side), np.float32)
+    if len(y):
+        places = [launcher.upload(np.asarray(one), np.int32) for one in (y, x)]
+        sizes = map(np.int32, (*matched.shape[:0:-1], len(y), reach, half))
+        arguments = [matched, variance, lost, *places, launcher.upload(psf, np.float32), sums, *sizes]
+        grid = (-(-len(y) * side**2 // THREADS), 1, 1)
+        launcher.launch("star_light", "light_round", grid, (THREADS, 1, 1), arguments)
+    return _shares(*launcher.download(sums))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gpudiff.arrays.afar import Afar
+from gpudiff.arrays.afar import Afar, pixels_cuda
 from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.parallel import over
 
@@ -22,6 +22,8 @@ BAND = 16
 """Rows of cells that are summed at a time."""
 THREADS = 256
 """Of a block in the CUDA body, each for a cell."""
+BLOCKS = 64
+"""That an image's lines are shared among where the best is looked for."""
 CLIP = 2.0
 """Mean significance of a cell that counts at most: a star is no line."""
 SUSPECTED = 8.0
@@ -72,14 +74,14 @@ def find_streaks(score: np.ndarray, fwhm: float, threads: int = 0) -> list[Strea
     side = max(FINEST, -(-max(score.shape) // MOST_CELLS))
     means = cells(score, side)
 
-    def summed(images: np.ndarray) -> Sequence[np.ndarray]:
+    def steepest(images: np.ndarray) -> Sequence[Line]:
         if isinstance(score, Afar):
-            return score.on_device(lambda launcher, _: radon_cuda(launcher, images))
-        return radon(images, threads)
+            return score.on_device(lambda launcher, _: steepest_cuda(launcher, images))
+        return steepest_lines(images, threads)
 
     found: list[Streak] = []
     for _ in range(TRIES):
-        ends, significance = brightest_line(means, summed, threads)
+        ends, significance = brightest_line(means, steepest)
         if significance < SUSPECTED:
             break
         middle = np.asarray(ends) * side + (side - 1) / 2
@@ -129,25 +131,27 @@ def _cross_out(cells: np.ndarray, streak: Streak, side: int) -> None:
 
 
 # ---------------------------------------------------------------- fast Radon transform
+Line = tuple[float, int, float]
+"""Significance, row at the first column, rows gained at the last."""
+
+
 def brightest_line(
-    cells: np.ndarray, summed: Callable[[np.ndarray], Sequence[np.ndarray]] | None = None, threads: int = 0
+    cells: np.ndarray, steepest: Callable[[np.ndarray], Sequence[Line]] | None = None
 ) -> tuple[tuple[float, float, float, float], float]:
     """((x0, y0, x1, y1), significance) of the line with the largest |sum|, from edge to edge of the image.
 
     cells : (h, w) float32, 0 where there is no value.  Significance: the sum over the square root of its cells'
     number, in units of that figure's robust scatter over lines of at least a third of the shorter side; 0 for an
     empty image.
-    summed : `radon`, on whatever device
+    steepest : `steepest_lines`, on whatever device
     """
     best, ends = 0.0, (0.0, 0.0, 0.0, 0.0)
     known = (cells != 0).astype(np.float32)
     for turned in (False, True):
         both = np.stack([plane.T if turned else plane for plane in (cells, known)])
         height, width = both.shape[1:]
-        sums = (summed or partial(radon, threads=threads))(np.concatenate([both, both[:, ::-1]]))
-        pairs = (sums[0], sums[1]), (sums[2], sums[3])
-        steepest = over(partial(_steepest, shape=(height, width)), pairs, threads)
-        for mirrored, (value, start, slope) in zip((False, True), steepest, strict=True):
+        found = (steepest or steepest_lines)(np.concatenate([both, both[:, ::-1]]))
+        for mirrored, (value, start, slope) in zip((False, True), found, strict=True):
             if value <= best:
                 continue
             best = value
@@ -158,34 +162,52 @@ def brightest_line(
     return ends, best
 
 
-def _steepest(
-    lines: tuple[np.ndarray, np.ndarray], shape: tuple[int, int], sample: int = FEW
-) -> tuple[float, int, float]:
-    """(significance, row at the first column, rows gained at the last) of the best line with slope 0 to 1.
+def steepest_lines(images: np.ndarray, threads: int = 0) -> Sequence[Line]:
+    """B times the best line with slope 0 to 1.
+
+    images : (2 B, H, W) float32, cells and those that are known, in turn
+    """
+    sums = radon(images, threads)
+    return over(partial(_steepest, shape=images.shape[1:]), zip(sums[::2], sums[1::2], strict=True), threads)
+
+
+def _steepest(lines: tuple[np.ndarray, np.ndarray], shape: tuple[int, int], sample: int = FEW) -> Line:
+    """The best line with slope 0 to 1.
 
     lines : from `radon`, of cells and of those that are known, (H, W) `shape`
     sample : of the lines, whose scatter is taken; a line that is nearly suspected is measured by MANY
     """
-    (sums, counts), (height, width) = lines, shape
-    size = sums.shape[0]
-    long = counts >= min(height, width) / 3
+    sums, counts = lines
+    long = counts >= min(shape) / 3
     if not long.any():
         return 0.0, 0, 0.0
     values = np.maximum(counts, 1)
     np.divide(sums, np.sqrt(values, out=values), out=values)
     step = max(1, values.size // sample)
     thin = values.ravel()[::step][long.ravel()[::step]]
-    middle = float(np.median(thin))
-    scatter = 1.4826 * float(np.median(np.abs(thin - middle)))
+    middle, scatter = _scatter(thin)
     if scatter == 0:
         return 0.0, 0, 0.0
     values -= np.float32(middle)
     np.multiply(np.abs(values, out=values), long, out=values)
-    slope, start = np.unravel_index(values.argmax(), values.shape)
-    significance = float(values[slope, start] / scatter)
+    best = int(values.argmax())
+    significance = float(values.flat[best] / scatter)
     if sample == FEW and significance > 0.75 * SUSPECTED:
         return _steepest(lines, shape, MANY)
-    return significance, int(start) - size, int(slope) * (width - 1) / max(size - 1, 1)
+    return _line(significance, best, shape)
+
+
+def _scatter(values: np.ndarray) -> tuple[float, float]:
+    """(median, robust scatter) of some lines."""
+    middle = float(np.median(values))
+    return middle, 1.4826 * float(np.median(np.abs(values - middle)))
+
+
+def _line(significance: float, number: int, shape: tuple[int, ...]) -> Line:
+    """`radon`'s line of that number.  shape : of the image"""
+    size = _slopes(shape[1])
+    slope, start = divmod(number, size + shape[0])
+    return significance, start - size, slope * (shape[1] - 1) / max(size - 1, 1)
 
 
 def radon(images: np.ndarray, threads: int = 0) -> Sequence[np.ndarray]:
@@ -197,9 +219,14 @@ def radon(images: np.ndarray, threads: int = 0) -> Sequence[np.ndarray]:
     return over(_radon, images, threads)
 
 
+def _slopes(width: int) -> int:
+    """How many slopes `radon` has for an image so wide."""
+    return 1 << max(0, (width - 1).bit_length())
+
+
 def _radon(image: np.ndarray) -> np.ndarray:
     height, width = image.shape
-    size = 1 << max(0, (width - 1).bit_length())
+    size = _slopes(width)
     sums = np.zeros((size, 1, size + height), np.float32)
     sums[:width, 0, size:] = image.T
     steps = 1
@@ -216,10 +243,10 @@ def _radon(image: np.ndarray) -> np.ndarray:
     return sums[0]
 
 
-def radon_cuda(launcher: Launcher, images: np.ndarray) -> np.ndarray:
-    """`radon` on a GPU, exactly: (B, S, S + H) on the host."""
+def radon_cuda(launcher: Launcher, images: np.ndarray) -> Any:
+    """`radon` on a GPU, exactly: (B, S, S + H) on the device."""
     batch, height, width = images.shape
-    size = 1 << max(0, (width - 1).bit_length())
+    size = _slopes(width)
     shape = batch, size, size + height
     grid = (-(-size * shape[2] // THREADS), 1, batch)
 
@@ -233,7 +260,38 @@ def radon_cuda(launcher: Launcher, images: np.ndarray) -> np.ndarray:
     while length < size:
         sums = launch("joined", sums, size, shape[2], length)
         length *= 2
-    return launcher.download(sums)
+    return sums
+
+
+def steepest_cuda(launcher: Launcher, images: np.ndarray) -> list[Line]:
+    """`steepest_lines` on a GPU, exactly; on the host."""
+    sums = radon_cuda(launcher, images)
+    count, shape, lines = len(images) // 2, images.shape[1:], int(np.prod(sums.shape[1:]))
+    values = launcher.empty((count, *sums.shape[1:]), np.float32)
+    arguments = [sums, values, np.int32(lines), np.float32(min(shape) / 3)]
+    launcher.launch("streaks", "for_length", (-(-lines // THREADS), 1, count), (THREADS, 1, 1), arguments)
+
+    def found(sample: int) -> list[Line]:
+        """The best line of each image, the scatter being that of so many lines."""
+        thin = np.arange(count)[:, None] * lines + np.arange(0, lines, max(1, lines // sample))
+        some = pixels_cuda(launcher, values, thin.ravel()).reshape(thin.shape)
+        known = [each[~np.isnan(each)] for each in some]
+        middles, scatters = zip(*(_scatter(each) if len(each) else (0.0, 0.0) for each in known), strict=True)
+        most, where = (launcher.empty((count, BLOCKS), kind) for kind in (np.float32, np.int32))
+        arguments = [values, launcher.upload(np.array(middles), np.float32), most, where, np.int32(lines)]
+        launcher.launch("streaks", "farthest", (BLOCKS, 1, count), (THREADS, 1, 1), arguments)
+        made = list[Line]()
+        for off, place, scatter in zip(launcher.download(most), launcher.download(where), scatters, strict=True):
+            best = int(place[off == off.max()].min())
+            made.append(_line(float(off.max() / scatter), best, shape) if scatter else (0.0, 0, 0.0))
+        return made
+
+    made, again = found(FEW), list[Line]()
+    for n, line in enumerate(made):
+        if line[0] > 0.75 * SUSPECTED:
+            again = again or found(MANY)
+            made[n] = again[n]
+    return made
 
 
 # ---------------------------------------------------------------- full resolution

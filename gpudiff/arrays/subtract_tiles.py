@@ -391,8 +391,9 @@ def tile_kernels(found: Found, pieces: Sequence[Tile]) -> tuple[np.ndarray, np.n
 def by_column(kernels: np.ndarray) -> np.ndarray:
     """(..., K, padded) float32: flipped, so that convolution becomes correlation; columns lead, padded."""
     size = kernels.shape[-1]
-    flipped = kernels[..., ::-1, ::-1].swapaxes(-1, -2)
-    return np.pad(flipped, [(0, 0)] * (kernels.ndim - 1) + [(0, -size % 4)]).astype(np.float32)
+    out = np.zeros((*kernels.shape[:-1], size + -size % 4), np.float32)
+    out[..., :size] = kernels[..., ::-1, ::-1].swapaxes(-1, -2)
+    return out
 
 
 def warps_for(size: int) -> int:

@@ -4,12 +4,15 @@ The Fourier transform of a uniform line of length L is a sinc along its directio
 length and angle (Veres et al. 2012, PASP 124, 1197).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
+
+from gpudiff.arrays.device import Launcher
 
 LENGTHS, STEP, TURNS = (4.0, 7.0, 11.0, 16.0, 22.0, 30.0, 40.0), 10, 2
 """Pixels, and degrees from one angle to the next: what the fit may start from, so many angles to either side of
@@ -82,7 +85,13 @@ class Line:
             moved *= kx.dtype.type(np.pi) * slope  # of the sinc
             np.multiply(moved, along, out=spectra[:, 3])
             np.multiply(moved, np.radians(length) * (ky * cos - kx * sin), out=spectra[:, 4])
-        return scipy.fft.irfft2(spectra, s=(self.size, self.size))[..., : self.side, : self.side]
+        return _drawn(spectra, self.size, self.side)
+
+
+def _drawn(spectra: np.ndarray, size: int, side: int) -> np.ndarray:
+    """(..., side, side) of the images of half spectra (..., size, size // 2 + 1), which are used up."""
+    rows = scipy.fft.ifft(spectra, axis=-2, overwrite_x=True)[..., :side, :]
+    return scipy.fft.irfft(rows, size)[..., :side]
 
 
 @lru_cache(8)
@@ -102,12 +111,12 @@ def _lines(size: int) -> np.ndarray:
 class Starts:
     """What fits may start from: points and trails of one PSF, drawn once for many stamps of one size."""
 
-    def __init__(self, psf: np.ndarray, side: int):
-        """psf : (P, P), side : as Line takes them"""
+    def __init__(self, psf: np.ndarray, side: int, powers: "Powers | None" = None):
+        """psf : (P, P), side : as Line takes them; powers : `line_powers`, on whatever device"""
+        self._line_powers = powers or line_powers
         line = Line(psf, side)
         spectra = line.spectrum.astype(np.complex64) * _lines(line.size)
-        drawn = scipy.fft.irfft2(spectra, s=(line.size, line.size))
-        self._trails = np.ascontiguousarray(drawn[..., :side, :side])
+        self._trails = np.ascontiguousarray(_drawn(spectra, line.size, side))
         point = line.image(0, 0, 0, 0).astype(np.float32)
         self._points = _moved(point[None], np.zeros(len(PLACES), int), PLACES)
 
@@ -120,27 +129,60 @@ class Starts:
         data, weight, angle : as fit_trails takes them
         """
         planes = np.stack([weight, weight * data], 1).astype(np.float32)
-        count, _, side, _ = planes.shape
-        points = _powers(self._points, planes)
+        every, points = np.arange(len(planes)), _powers(self._points, planes)
         places = PLACES[points.argmax(1)]
-        seen = _moved(planes.reshape(-1, side, side), np.arange(2 * count), -np.repeat(places, 2, 0))
-        seen = seen.reshape(planes.shape)
-        lengths = np.concatenate([LENGTHS, np.repeat(LENGTHS, len(ALONG))])
-        which = np.repeat(np.arange(len(LENGTHS)), len(ALONG))
         turns = np.rint(angle / STEP).astype(int)[:, None] + np.arange(-TURNS, TURNS + 1)
         turns %= len(self._trails)
-        most, best = np.full(count, -1.0), np.zeros((count, 4))
-        for turn in np.unique(turns):
-            rows = np.flatnonzero((turns == turn).any(1))
-            trails, moves = self._trails[turn], _moves(STEP * turn)
-            moved = _moved(trails, which, moves)
-            power = np.concatenate([_powers(trails, seen[rows]), _powers(moved, planes[rows])], 1)
-            n, top = power.argmax(1), power.max(1)
-            place = np.where((n < len(LENGTHS))[:, None], places[rows], moves[n - len(LENGTHS)])
-            start = np.column_stack([place, lengths[n], np.full(len(n), STEP * turn)])
-            better = top > most[rows]
-            most[rows[better]], best[rows[better]] = top[better], start[better]
-        return np.column_stack([places, np.zeros((count, 2))]), best, most - points.max(1)
+        powers = self._line_powers(self._trails, planes, turns, places)
+        most = powers.reshape(len(planes), -1)
+        top = most.argmax(1)
+        which, length, place = np.unravel_index(top, powers.shape[1:])
+        turn = turns[every, which]
+        middle = np.where(place[:, None] == 0, places, _moves()[turn, length, place - 1])
+        best = np.column_stack([middle, np.array(LENGTHS)[length], STEP * turn])
+        return np.column_stack([places, np.zeros((len(planes), 2))]), best, most[every, top] - points.max(1)
+
+
+Powers = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+def line_powers(trails: np.ndarray, planes: np.ndarray, turns: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """(N, T, LENGTHS, 1 + ALONG) float32 squared signal to noise of trails at a given place and along themselves.
+
+    trails : (angles, LENGTHS, S, S) float32, in the middle, from 0 degrees on, STEP apart
+    planes : (N, 2, S, S) float32 weights, and these times data
+    turns : (N, T) int, which of the angles; places : (N, 2) int y, x from the middle
+    """
+    count, _, side, _ = planes.shape
+    seen = _moved(planes.reshape(-1, side, side), np.arange(2 * count), -np.repeat(places, 2, 0))
+    seen = seen.reshape(planes.shape)
+    powers = np.empty((*turns.shape, len(LENGTHS), 1 + len(ALONG)), np.float32)
+    which = np.repeat(np.arange(len(LENGTHS)), len(ALONG))
+    for turn in np.unique(turns):
+        row, column = np.nonzero(turns == turn)
+        moved = _moved(trails[turn], which, _moves()[turn].reshape(-1, 2))
+        powers[row, column, :, 0] = _powers(trails[turn], seen[row])
+        powers[row, column, :, 1:] = _powers(moved, planes[row]).reshape(-1, len(LENGTHS), len(ALONG))
+    return powers
+
+
+THREADS = 128
+"""Of a block in the CUDA body, for a line of one length and angle on a stamp."""
+
+
+def line_powers_cuda(
+    launcher: Launcher, trails: np.ndarray, planes: np.ndarray, turns: np.ndarray, places: np.ndarray
+) -> np.ndarray:
+    """`line_powers` on a GPU, by float32 sums; on the host."""
+    powers = launcher.empty((*turns.shape, len(LENGTHS), 1 + len(ALONG)), np.float32)
+    if powers.size:
+        used, at = np.unique(turns, return_inverse=True)
+        images = [launcher.upload(one, np.float32) for one in (trails[used], planes)]
+        numbers = [launcher.upload(one, np.int32) for one in (at, places, _moves()[used])]
+        grid = (len(LENGTHS), turns.shape[1], len(turns))
+        arguments = [*images, *numbers, powers, np.int32(trails.shape[-1])]
+        launcher.launch("trails", "line_powers", grid, (THREADS, 1, 1), arguments)
+    return launcher.download(powers)
 
 
 def _powers(models: np.ndarray, planes: np.ndarray) -> np.ndarray:
@@ -150,10 +192,12 @@ def _powers(models: np.ndarray, planes: np.ndarray) -> np.ndarray:
     return (weighted @ models.T) ** 2 / np.maximum(weight @ (models**2).T, 1e-30)
 
 
-def _moves(angle: float) -> np.ndarray:
-    """(M, 2) int: dy, dx of the trails of each length at an angle, moved along themselves."""
-    part = np.multiply.outer(LENGTHS, ALONG).ravel()
-    return np.rint(np.stack([part * np.sin(np.radians(angle)), part * np.cos(np.radians(angle))], 1)).astype(int)
+@cache
+def _moves() -> np.ndarray:
+    """(angles, LENGTHS, ALONG, 2) int: dy, dx of the trails of each angle and length, moved along themselves."""
+    radians = np.radians(np.arange(0, 180, STEP))
+    part = np.multiply.outer(LENGTHS, ALONG)
+    return np.rint(np.stack([np.multiply.outer(of(radians), part) for of in (np.sin, np.cos)], -1)).astype(int)
 
 
 def _moved(images: np.ndarray, rows: np.ndarray, moves: np.ndarray) -> np.ndarray:

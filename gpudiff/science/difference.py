@@ -153,7 +153,7 @@ def _subtract(
 
 def _without_sky(planes: Planes, cells: ResidualSky, pieces: list[Tile], threads: int) -> SmoothPlane:
     """The residual sky that the cells show, which is taken out of the image."""
-    sky, planes.weight = cells.smooth(threads)
+    sky, planes.weight = cells.smooth(threads, planes.image)
     subtract_sky(planes.image, sky, pieces, threads)
     return sky
 

@@ -120,13 +120,12 @@ def score(planes: Planes, recipe: Recipe, white: np.ndarray, device: Device, thr
     """
     shape = planes.image.shape
     pieces = tiles(shape, TILE, recipe.thirds.shape[1] // 2 + recipe.halo)
-    made = recipe.make(pieces[0].size)
     score, gone = np.empty(shape, np.float32), planes.blank  # each tile's share of it is read before it is written
     step = int(np.clip(np.sqrt(white.size / 2e5), 1, 5))
     samples: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(pieces)
 
     lift = raised(planes.weight, recipe.thirds[len(recipe.thirds) // 2])
-    kept = device.scored(planes.image, planes.variance, planes.lost, made, pieces)
+    kept = device.scored(planes.image, planes.variance, planes.lost, recipe.make, pieces)
     if kept is not None:
         planes.image, planes.variance, planes.score, planes.lost = kept
         if lift is not None:
@@ -134,6 +133,7 @@ def score(planes: Planes, recipe: Recipe, white: np.ndarray, device: Device, thr
             planes.score.lift(*lift.factors())
         ratio, values = _samples(planes, pieces, step)
         return noises.scatter(ratio), noises.scatter(values)
+    made = recipe.make(pieces[0].size)
     scored_at = scorer(planes.image, planes.variance, planes.lost, made)
 
     def work(tile: Tile) -> None:

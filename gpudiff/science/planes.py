@@ -85,9 +85,18 @@ class ResidualSky:
         rows = sums.reshape(-1, self._columns, 2, side, side)
         self._cells = rows.transpose(2, 0, 3, 1, 4).reshape(self._cells.shape).astype(float)
 
-    def smooth(self, threads: int = 1) -> tuple[SmoothPlane, SmoothPlane]:
-        """The plane that the cells show, as fine as they show that it must be, and `Planes.weight`."""
-        grid, own = residual_sky.residual_sky(self._cells, threads, self._finest)
+    def smooth(self, threads: int = 1, image: np.ndarray | None = None) -> tuple[SmoothPlane, SmoothPlane]:
+        """The plane that the cells show, as fine as they show that it must be, and `Planes.weight`.
+
+        image : the difference, where it may lie on a device that the surfaces are fitted on
+        """
+
+        def surfaces(jobs: list[residual_sky.Job]) -> list[residual_sky.Surface]:
+            assert isinstance(image, Afar)
+            return image.on_device(lambda launcher, _: residual_sky.fitted_cuda(launcher, jobs))
+
+        there = surfaces if isinstance(image, Afar) else None
+        grid, own = residual_sky.residual_sky(self._cells, threads, self._finest, there)
         weight = own * (own.size / (self._shape[0] * self._shape[1]))
         return _ready(grid, self._shape), _ready(weight, self._shape)
 

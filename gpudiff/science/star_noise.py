@@ -12,7 +12,7 @@ from scipy.ndimage import maximum_filter
 from gpudiff.arrays.measure import psf_stamps
 from gpudiff.arrays.peaks import peaks
 from gpudiff.arrays.stamps import stamps
-from gpudiff.arrays.star_light import learn, significance
+from gpudiff.arrays.star_light import learn, light_round
 from gpudiff.model.kernel import PsfModel
 
 FAINTEST = 20.0
@@ -73,17 +73,12 @@ class Surface:
         return max(4, round(1.7 * self.fwhm)) + self.rings
 
     def around(self, y: np.ndarray, x: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
-        """(light, shift) of `arrays.star_light.significance` in the squares of `reach` round each star."""
+        """(light, shift) of `arrays.star_light` in the squares of `reach` round each star."""
         profile = psf_stamps(self.psf.coefficients, self.psf.order, self.psf.shape, y, x)
         half = min(profile.shape[1] // 2, max(5, round(1.7 * self.fwhm)))
         edge = profile.shape[1] // 2 - half
         profile = profile[:, edge : profile.shape[1] - edge, edge : profile.shape[1] - edge]
-        lost = stamps(self.lost, y, x, reach + half)
-        variance = stamps(self.variance, y, x, reach + half)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            weight = np.where(lost | ~(variance > 0), 0, 1 / variance)
-        light = np.where(lost, 0, np.nan_to_num(stamps(self.matched, y, x, reach + half)))
-        found = significance(light, weight, profile)
+        found = light_round(self.matched, self.variance, self.lost, y, x, profile, reach)
         if self.rings:
             found = tuple(maximum_filter(one, (1, 2 * self.rings + 1, 2 * self.rings + 1)) for one in found)
         return found

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.measure import psf_stamps, weighed
 from gpudiff.arrays.ridges import along
-from gpudiff.arrays.trails import Starts, Trail, fit_trails
+from gpudiff.arrays.trails import Powers, Starts, Trail, fit_trails, line_powers_cuda
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
 from gpudiff.science.judge import Shapes, sharper
@@ -59,7 +60,7 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
         return found
     size, fwhm = np.abs(difference.score[y, x]), difference.quality.science_fwhm
     psf = given(difference.psf, difference.science.shape, difference.science.name)
-    starts = Starts(difference.psf[len(difference.psf) // 2], 2 * HALF + 1)
+    starts = Starts(difference.psf[len(difference.psf) // 2], 2 * HALF + 1, _powers_on(difference.score))
     psfs = psf_stamps(psf.coefficients, psf.order, psf.shape, y[rows], x[rows])
     data, weight = weighed(difference.image, difference.variance, y[rows], x[rows], HALF)
 
@@ -86,6 +87,13 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
         part = _on(trail, y - y[n], x - x[n], fwhm) & (size < PART * size[n])
         found.doubled[part & (np.arange(count) != n)] = True
     return found
+
+
+def _powers_on(score: np.ndarray) -> Powers | None:
+    """`line_powers` on the device that the score lies on."""
+    if not isinstance(score, Afar):
+        return None
+    return lambda *given: score.on_device(lambda launcher, _: line_powers_cuda(launcher, *given))
 
 
 def _near(dy: np.ndarray, dx: np.ndarray, reach: float) -> np.ndarray:

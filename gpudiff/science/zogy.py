@@ -276,7 +276,7 @@ def _subtract(parts: Roles, local: Local, threads: int) -> Planes:
         planes.model[core], planes.lost[core], planes.blank[core] = model, lost, blank
 
     over(work, pieces, threads)
-    sky, planes.weight = cells.smooth(threads)
+    sky, planes.weight = cells.smooth(threads, planes.image)
     subtract_sky(planes.image, sky, pieces, threads)
     return planes
 

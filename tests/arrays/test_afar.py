@@ -123,6 +123,13 @@ def test_flags_are_read_and_written(plane):
     np.testing.assert_array_equal(~np.asarray(there), ~flags)
 
 
+@pytest.mark.parametrize(("shape", "share"), [((70, 101), 0.02), ((8, 32), 1.0), ((1, 31), 0.5), ((40, 40), 0.0)])
+def test_cuda_body_of_flags_finds_all_that_are_set(launcher, shape, share):
+    flags = np.random.default_rng(4).random(shape) < share
+    found = afar.flagged_cuda(launcher, launcher.upload(flags[None], np.uint8))
+    np.testing.assert_array_equal(found, np.flatnonzero(flags))
+
+
 def test_the_numbers_of_flags_are_those_after_a_change():
     launcher, flags = Counting(), np.zeros(SHAPE, bool)
     there = Afar(Device(launcher), launcher.upload(flags[None], np.uint8), bool)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.residual_sky import CELLS, _moments, _weights, cell_sums, residual_sky
+from gpudiff.arrays.residual_sky import CELLS, _moments, _weights, cell_sums, fitted, fitted_cuda, residual_sky
 
 SIDE = 512
 """Pixels; four tiles of 256, cells of 16."""
@@ -129,3 +129,20 @@ def test_sums_under_gaussian_weights_are_those_over_all_cells():
     asked = np.add.outer(range(3), range(3)) < 3
     # float64; what is left out is less than 1e-14
     np.testing.assert_allclose(made[asked], expected[asked], atol=1e-12)
+
+
+def test_cuda_body_agrees_with_the_definition(launcher):
+    rng = np.random.default_rng(8)
+    fine = np.stack([rng.normal(0, 30, (31, 23)), rng.integers(0, 250, (31, 23))])
+    fine[:, 4:9, 3:17] = 0  # no pixel is used
+    coarse = fine[:, :30:2, :22:2] + fine[:, 1::2, 1::2]
+    coarse[:, :, 6:] = 0  # too few cells are near
+    jobs = [(fine, 2.8, 3, 2), (fine, 1.1, 1, 1), (coarse, 1.8, 1, 1), (coarse[:, :4, :4].copy(), 2.2, 1, 3)]
+    for got, job in zip(fitted_cuda(launcher, jobs), jobs, strict=True):
+        for one, expected in zip(got, fitted(*job), strict=True):
+            # Sums in double, in another order, times what elimination makes of it where few cells are near.
+            np.testing.assert_allclose(one, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_without_a_job_nothing_is_fitted_on_a_gpu(launcher):
+    assert fitted_cuda(launcher, []) == []

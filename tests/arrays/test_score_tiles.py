@@ -180,7 +180,8 @@ def test_a_star_brighter_than_a_thousand_skies_keeps_its_value():
 
 # ---------------------------------------------------------------- the CUDA body
 def job(shape, seed, half, whiten_at, size, reach):
-    """(image, variance, lost, filters) of one image, with holes and pixels of no use."""
+    """(image, variance, lost, filters for tiles of that size, for a GPU) of one image, with holes and pixels of no
+    use."""
     rng = np.random.default_rng(seed)
     image, variance = noise(shape, seed)
     lost = rng.random(shape) < 0.01
@@ -193,7 +194,8 @@ def job(shape, seed, half, whiten_at, size, reach):
         psf[half, half + 1] *= 1.1 + 0.1 * v
         return psf
 
-    return image, variance, lost, score_tiles.filters(profile_at, whiten_at, size, reach)
+    made = (score_tiles.filters(profile_at, whiten_at, side, reach) for side in (size, score_tiles.SQUARE))
+    return image, variance, lost, *made
 
 
 @pytest.mark.parametrize(
@@ -209,9 +211,9 @@ def test_cuda_body_agrees_with_the_definition(launcher, batch, shape, half, reac
     pieces = tiles(shape, 40 + 2 * (half + reach), half + reach)
     whiten_at = whiten_by(bell(1.2, 4), TARGET, 5.0) if white else None
     jobs = [job(shape, seed, half, whiten_at, pieces[0].size, reach) for seed in range(batch)]
-    planes = [np.stack(plane) for plane in list(zip(*jobs, strict=True))[:3]]
-    made = [one[3] for one in jobs]
-    scored = score_tiles.score_tiles_cuda(launcher, *planes, made, pieces, used_up=True)
+    *planes, made, there = zip(*jobs, strict=True)
+    planes = [np.stack(plane) for plane in planes]
+    scored = score_tiles.score_tiles_cuda(launcher, *planes, there, pieces, used_up=True)
     got = [launcher.download(one) for one in scored]
     for n in range(batch):
         for tile in pieces:
@@ -237,6 +239,6 @@ def test_every_filter_and_psf_fits_into_shared_memory(side):
 
 def test_cuda_body_refuses_planes_of_another_shape(launcher):
     pieces = tiles((80, 90), 60, 10)
-    image, variance, lost, made = job((80, 91), 1, 10, None, pieces[0].size, 0)
+    image, variance, lost, _, made = job((80, 91), 1, 10, None, pieces[0].size, 0)
     with pytest.raises(WrongShape, match="expected 1 images of \\(80, 90\\) px"):
         score_tiles.score_tiles_cuda(launcher, image[None], variance[None], lost[None], [made], pieces)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.star_light import learn, significance
+from gpudiff.arrays.star_light import learn, light_round, light_round_cuda, significance
 
 AXIS = np.arange(-8, 9)
 PSF = np.exp(-0.5 * (AXIS[:, None] ** 2 + AXIS**2) / 2.0**2)
@@ -59,3 +59,23 @@ def test_noise_alone_teaches_nothing_most_of_the_time():
         said += learn(score, np.repeat(light, 20, 1), np.repeat(shift, 20, 1)) != (0, 0)
     # 1.5 sigma, one-sided, of either share: 7 to 14 of 100.
     assert said <= 20
+
+
+@pytest.mark.parametrize(
+    ("shape", "reach", "half", "count"), [((61, 83), 4, 8, 9), ((40, 35), 7, 3, 1), ((30, 31), 1, 2, 0)]
+)
+def test_cuda_body_agrees_with_the_definition(launcher, shape, reach, half, count):
+    rng = np.random.default_rng(count)
+    matched = rng.gamma(0.5, 100, shape).astype(np.float32)
+    variance, lost = rng.uniform(1, 9, shape).astype(np.float32), rng.random(shape) < 0.05
+    matched[5, 7] = variance[9, 9:12] = np.nan
+    variance[20, 3] = 0
+    y, x = (rng.integers(0, side, count) for side in shape)  # some squares are not wholly on the image
+    psf = rng.random((count, 2 * half + 1, 2 * half + 1))
+    psf /= psf.sum((1, 2), keepdims=True)
+    planes = launcher.upload(matched[None], np.float32), launcher.upload(variance[None], np.float32)
+    found = light_round_cuda(launcher, *planes, launcher.upload(lost[None], np.uint8), y, x, psf, reach)
+    for got, expected in zip(found, light_round(matched, variance, lost, y, x, psf, reach), strict=True):
+        assert got.shape == (count, 2 * reach + 1, 2 * reach + 1)
+        # float32 sums, on the host by transforms that are good to 1e-6 of the largest.
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * expected.max(initial=0))

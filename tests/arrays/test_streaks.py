@@ -5,7 +5,17 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from gpudiff.arrays.artefacts import add_streak
-from gpudiff.arrays.streaks import brightest_line, cells, cells_cuda, find_streaks, line_pixels, radon, radon_cuda
+from gpudiff.arrays.streaks import (
+    brightest_line,
+    cells,
+    cells_cuda,
+    find_streaks,
+    line_pixels,
+    radon,
+    radon_cuda,
+    steepest_cuda,
+    steepest_lines,
+)
 
 FWHM = 4.5
 WIDTH = FWHM / 2.3548
@@ -136,10 +146,21 @@ def test_cuda_body_agrees_with_the_definition(launcher, batch, shape, side):
 @pytest.mark.parametrize("shape", [(1, 1), (13, 20), (40, 32)])
 def test_cuda_body_of_the_sums_along_lines_agrees_with_the_definition(launcher, shape):
     images = np.random.default_rng(7).normal(size=(3, *shape)).astype(np.float32)
-    np.testing.assert_array_equal(radon_cuda(launcher, images), radon(images))
+    np.testing.assert_array_equal(launcher.download(radon_cuda(launcher, images)), radon(images))
 
 
 def test_the_brightest_line_is_the_same_whoever_sums(launcher):
     image = np.random.default_rng(8).normal(size=(40, 33)).astype(np.float32)
-    image[np.arange(30) + 3, np.arange(30)] += 3
-    assert brightest_line(image, lambda images: radon_cuda(launcher, images)) == brightest_line(image)
+    image[20:24, 10:30] = 0  # no value
+    for light in (0, 3):
+        image[np.arange(30) + 3, np.arange(30)] += light
+        assert brightest_line(image, lambda images: steepest_cuda(launcher, images)) == brightest_line(image)
+
+
+def test_cuda_body_finds_the_steepest_lines_of_the_definition(launcher):
+    images = np.random.default_rng(9).normal(size=(18, 21, 30)).astype(np.float32)
+    images[1::2] = images[1::2] > -1
+    images[0] = images[1] = images[3] = 0  # of one nothing is known, of one all is the same
+    images[2], images[5] = 0, 1
+    images[4, np.arange(21), np.arange(21)] += 9
+    assert steepest_cuda(launcher, images) == list(steepest_lines(images))

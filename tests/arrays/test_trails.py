@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.trails import Line, fit_trail, fit_trails
+from gpudiff.arrays.trails import LENGTHS, Line, fit_trail, fit_trails, line_powers, line_powers_cuda
 
 SIDE = 61
 
@@ -115,3 +115,16 @@ def test_the_slopes_of_a_trail_are_those_between_neighbours():
 def test_a_line_longer_than_a_stamp_is_fitted_by_one_that_is_within():
     data, weight = noisy(Line(gaussian(), 201).image(0, 0, 150.0, 10.0)[70:-70, 70:-70], 3000.0)
     assert fit_trail(data, weight, gaussian(), 10.0).length <= SIDE
+
+
+@pytest.mark.parametrize(("count", "side"), [(9, 31), (1, 15), (0, 15)])
+def test_cuda_body_agrees_with_the_definition(launcher, count, side):
+    rng = np.random.default_rng(count)
+    trails = rng.random((18, len(LENGTHS), side, side)).astype(np.float32)
+    planes = rng.normal(size=(count, 2, side, side)).astype(np.float32)
+    planes[:, 0] = planes[:, 0] > 0
+    turns, places = rng.integers(0, 18, (count, 1)) + np.arange(5), rng.integers(-1, 2, (count, 2))
+    given = trails, planes, turns % 18, places
+    found, expected = line_powers_cuda(launcher, *given), line_powers(*given)
+    # float32 sums of 961 values that cancel.
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * expected.max(initial=0))
