@@ -30,6 +30,10 @@ SHOT = 3.0
 """Sigmas above zero of a sky whose noise may be its photons': nine electrons a pixel."""
 NOISE = 1e-12, 1e12
 """Image units between which the noise of a sky pixel must lie: its square and a star's must be float32."""
+OTHERWISE = {2.0: "standard deviations", 0.5: "variances squared"}
+"""Powers of an error plane that are variances where its maker did not say what it holds."""
+WHITE = 0.9
+"""Noise between neighbours over that of the sky above which it is not correlated."""
 LIT = 3.0, 0.1
 """Sigmas above the sky, and share of its photons in its variance, from which on a pixel has light."""
 ROUND, DARK = 31, 0.05
@@ -287,8 +291,12 @@ def _from_plane(
     variance = np.asarray(frame.variance, np.float32)
     height, width = image.shape
     above = image - sky.cut(0, height, 0, width)
-    base = float(np.median(variance[::3, ::3][~unusable[::3, ::3]]))
-    if sigma > 0 and not (base < UNLIKE * sigma**2 and min(sigma, _rough(image, unusable)) ** 2 < UNLIKE * base):
+    base, rough = float(np.median(variance[::3, ::3][~unusable[::3, ::3]])), _rough(image, unusable)
+    power = _power(base, sigma, rough)
+    if power != 1:
+        with np.errstate(invalid="ignore", over="ignore"):
+            variance, base = variance**power, base**power
+    if sigma > 0 and not (base < UNLIKE * sigma**2 and min(sigma, rough) ** 2 < UNLIKE * base):
         raise BadVariance(
             f"{frame.name}: expected a variance, got a plane of {base:.3g} where the sky scatters by "
             f"{sigma:.3g}, a variance of {sigma**2:.3g}: weights?"
@@ -300,12 +308,26 @@ def _from_plane(
     grid[~np.isfinite(grid)] = np.nanmedian(grid)
     smooth = SmoothPlane(np.maximum(grid, 0.05 * base), image.shape)
     plane = smooth.cut(0, height, 0, width)
-    rough = (np.abs(left - plane) > 0.5 * plane + 0.3 * np.maximum(above, 0) / gain) & ~unusable
-    said = f"variance plane given; sources' photons at {gain:.4g} e- a unit"
-    if rough.mean() > 0.002:
+    uneven = (np.abs(left - plane) > 0.5 * plane + 0.3 * np.maximum(above, 0) / gain) & ~unusable
+    given = (
+        "variance plane given" if power == 1 else f"variance plane given as {OTHERWISE[power]}, by the sky's noise"
+    )
+    said = f"{given}; sources' photons at {gain:.4g} e- a unit"
+    if uneven.mean() > 0.002:
         kept = _without_light(np.maximum(variance, 0.05 * base), above, gain, unusable, plane)
         return DensePlane(kept), gain, True, [f"{said}; not smooth, kept as it is"]
     return smooth, gain, True, [said]
+
+
+def _power(base: float, sigma: float, rough: float) -> float:
+    """The power of an error plane of that typical value that is the variance of a sky of that noise.
+
+    rough : noise between neighbours.  Correlation, which lowers it, may hide much of a variance, but adds none.
+    """
+    likely = rough <= 0 or 0.5 < base / rough**2 < 2
+    hidden = base > rough**2 and rough < WHITE * sigma
+    fitting = [] if likely or hidden else [power for power in OTHERWISE if _agree(base**power, rough)]
+    return fitting[0] if fitting else 1.0
 
 
 def _without_light(

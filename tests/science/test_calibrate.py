@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from gpudiff.model.config import Configuration, override
 from gpudiff.model.errors import BadGain, BadVariance, ConstantImage, NoUsablePixels, WrongShape
@@ -293,6 +294,22 @@ def test_units_whose_squares_no_float_holds_are_refused(unit):
 @pytest.mark.parametrize("value", [1 / VARIANCE, 1e7])
 def test_weights_given_as_a_variance_are_refused(value):
     refused(BadVariance, "a variance of .*weights", frame(variance=np.full((256, 256), value, np.float32)))
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3])
+@pytest.mark.parametrize(("power", "name"), [(0.5, "standard deviations"), (2.0, "variances squared")])
+def test_an_error_plane_is_what_the_noise_of_the_sky_says(unit, power, name):
+    plane = np.full((256, 256), (VARIANCE * unit**2) ** power, np.float32)
+    made = calibrate(frame((pixels() * unit).astype(np.float32), variance=plane), CONFIGURATION)
+    np.testing.assert_allclose(sky_variance(made), VARIANCE * unit**2, rtol=1e-4)  # float32
+    assert f"given as {name}" in made.notes[0]
+
+
+def test_a_variance_that_correlation_hides_is_a_variance():
+    noise = ndimage.gaussian_filter(np.random.default_rng(5).normal(0, 1.0, (256, 256)), 1.0).astype(np.float32)
+    scale = 0.3 / float(noise.std())  # seen: 0.09; the plane says 0.3, whose square is that
+    made = calibrate(frame(noise * scale, gain=None, variance=np.full((256, 256), 0.3, np.float32)), CONFIGURATION)
+    np.testing.assert_allclose(sky_variance(made), 0.3, rtol=1e-4)  # float32
 
 
 def test_threads_change_nothing():
