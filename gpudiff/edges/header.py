@@ -239,7 +239,7 @@ def _times(cards: Cards) -> tuple[float, float]:
     exposure_days = cards.number("EXPTIME") / 86400
     start, end = cards.number("MJD-BEG", "MJD-OBS"), cards.number("MJD-END")
     if math.isnan(start):
-        start = _from_iso(cards.find("DATE-BEG", "DATE-OBS"))
+        start = _written(cards)
     if math.isnan(end):
         end = start + exposure_days
     start, end = (one if abs(one) < FARTHEST else NAN for one in (start, end))
@@ -248,10 +248,22 @@ def _times(cards: Cards) -> tuple[float, float]:
     return _utc_to_tai(start), _utc_to_tai(end)
 
 
-def _from_iso(text: Any) -> float:
+def _written(cards: Cards) -> float:
+    """MJD of the start as a text on its own time scale, of a date alone with the time beside it; NaN for none.
+
+    25/11/98 is of the twentieth century (FITS standard 4.0, 4.4.2.1).
+    """
+    date = str(cards.find("DATE-BEG", "DATE-OBS") or "").strip().rstrip("Z")
+    date = re.sub(r"^(\d\d)/(\d\d)/(\d\d)$", r"19\3-\2-\1", date)
+    time = str(cards.find("TIME-OBS", "UTSTART", "UT") or "").strip().rstrip("Z")
+    whole = NAN if "T" in date else _from_iso(f"{date}T{time}")
+    return _from_iso(date) if math.isnan(whole) else whole
+
+
+def _from_iso(text: str) -> float:
     """MJD of an ISO 8601 date and time on its own time scale; NaN when it is none."""
     try:
-        when = datetime.fromisoformat(str(text).strip().rstrip("Z"))
+        when = datetime.fromisoformat(text)
     except ValueError:
         return NAN
     return (when.replace(tzinfo=None) - datetime(1858, 11, 17)).total_seconds() / 86400

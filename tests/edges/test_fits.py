@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+import os
 
 import numpy as np
 import pytest
@@ -231,6 +232,13 @@ def test_the_date_of_a_photographic_plate_is_taken_without_a_warning(tmp_path):
     assert read_frame(path).observation.mjd_start_tai == pytest.approx(33707 + 5 / 24, abs=1e-3)
 
 
+@pytest.mark.parametrize("date", ["25/11/98", "1998-11-25"])
+def test_a_date_alone_has_the_time_beside_it(tmp_path, date):
+    path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": date, "UT": "05:12:33.5", "TIMESYS": "TAI"})
+    # MJD 51142 is 1998-11-25; a double holds an MJD to a microsecond
+    assert read_frame(path).observation.mjd_start_tai == pytest.approx(51142 + 18753.5 / 86400, abs=1e-10)
+
+
 def test_utc_dates_become_tai(tmp_path):
     path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": "2015-12-27T06:26:24", "EXPTIME": 60.0})
     observation = read_frame(path).observation
@@ -334,6 +342,12 @@ def test_a_table_is_refused(tmp_path):
 def test_a_file_without_pixels_is_refused(tmp_path):
     fits.PrimaryHDU().writeto(tmp_path / "a.fits")
     with pytest.raises(NotAnImage, match="no HDU with pixels"):
+        read_frame(tmp_path / "a.fits")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.fits")
+    with pytest.raises(UnreadableFile, match="got a directory, a pipe or a device"):
         read_frame(tmp_path / "a.fits")
 
 
