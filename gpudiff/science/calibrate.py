@@ -7,6 +7,7 @@ from gpudiff.arrays.box import box_mean, grown
 from gpudiff.arrays.mesh import counted_mesh, robust_sigma, robust_surface, step_of
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
+from gpudiff.arrays.photon_transfer import photon_transfer
 from gpudiff.model.config import Calibrate, Configuration
 from gpudiff.model.errors import BadGain, BadVariance, ConstantImage, NoUsablePixels, WrongShape
 from gpudiff.model.frame import Exposure, Frame
@@ -242,11 +243,13 @@ def _noise(
         return SmoothPlane(np.maximum(level, 0) * step, image.shape), 1 / step, True, [*notes, said]
     if frame.gain is None:
         notes = [f"variance measured from the sky ({sigma:.4g} a pixel)"]
-    gain, said = _likely_gain(frame, typical, sigma)
+    gain, said = _likely_gain(frame, image, unusable, sky, typical, sigma)
     return _flat(sigma, frame), gain, False, [*notes, said]
 
 
-def _likely_gain(frame: Frame, level: float, sigma: float) -> tuple[float, str]:
+def _likely_gain(
+    frame: Frame, image: np.ndarray, unusable: np.ndarray, sky: SmoothPlane, level: float, sigma: float
+) -> tuple[float, str]:
     """(gain where nobody said one, inf for none, what to say of it)."""
     if sigma > 0 and level > SHOT * sigma:
         gain = level / sigma**2
@@ -254,6 +257,9 @@ def _likely_gain(frame: Frame, level: float, sigma: float) -> tuple[float, str]:
     of_unit = electrons(frame.unit, frame.observation.exposure_s)
     if of_unit is not None:
         return of_unit, f"gain not given: {of_unit:.4g} e- a unit, which is {frame.unit}"
+    gain = photon_transfer(image - sky.cut(0, image.shape[0], 0, image.shape[1]), unusable, sigma)
+    if gain < np.inf:
+        return gain, f"gain not given: {gain:.3g} e- a unit estimated from the scatter in the light of sources"
     return np.inf, "unknown gain: the sources' own photons are not in the variance"
 
 

@@ -345,6 +345,15 @@ def test_stars_are_not_in_the_sky_of_a_variance_plane_with_holes():
         np.testing.assert_allclose(sky_variance(made)[:, columns], sky[:, columns], rtol=0.25)
 
 
+def test_the_noise_of_stars_tells_the_gain_where_the_sky_cannot():
+    rng = np.random.default_rng(83)
+    light = sum(star((512, 512), y=y, x=x, flux=5e3) for y, x in rng.uniform(10, 500, (80, 2)))
+    image = ((rng.poisson(light + 4) + rng.normal(0, 3, light.shape)) / GAIN).astype(np.float32)
+    exposure = calibrate(frame(image, gain=None, read_noise=None), CONFIGURATION)
+    assert exposure.gain == pytest.approx(GAIN, rel=0.3)  # scatters in classes of light, to 3 % each
+    assert any("from the scatter in the light of sources" in note for note in exposure.notes)
+
+
 def test_few_photons_tell_the_gain_that_nobody_said():
     image = 0.25 * np.random.default_rng(82).poisson(0.5, (512, 512)).astype(np.float32)
     exposure = calibrate(frame(image, gain=None, read_noise=None), CONFIGURATION)
