@@ -24,6 +24,7 @@ STRUCTURE = re.compile(
 )
 """Keywords that describe a binary table's bytes, not its meaning."""
 ALIASES = {
+    "GAIN": ("EGAIN", "GAIN"),  # where both are, GAIN is a camera's setting
     "RDNOISE": ("RDNOISE", "READNOIS"),
     "FILTER": ("FILTER", "BAND"),
     "MAGZERO": ("MAGZERO", "MAGZP", "MAGZPT", "ZEROPT", "PHOTZP", "ZP"),
@@ -36,6 +37,7 @@ UNITS = {
     "read noise": "electrons, 0 or more",
     "saturation": "image units above 0",
 }
+UNLIKE = 1.1  # gain of one amplifier over another's that shows in a sky of a hundred sigma
 FARTHEST = 1e6  # MJD: the year 4596; a Julian date is beyond
 LARGEST_GAIN = 1e6  # electrons per image unit; beyond it a header is wrong, not an image unusual
 
@@ -128,12 +130,24 @@ def electronics(
         return None
 
     read_noise = instrument.read_noise if instrument.read_noise >= 0 else None
+    gain = told("gain", instrument.gain or None, instrument.gain_key, TINY)
+    notes.extend(_amplifiers(cards) if gain is None else ())
     return (
-        told("gain", instrument.gain or None, instrument.gain_key, TINY),
+        gain,
         told("read noise", read_noise, instrument.read_noise_key, 0.0),
         told("saturation", instrument.saturation or None, instrument.saturation_key, TINY),
         notes,
     )
+
+
+def _amplifiers(cards: Cards) -> tuple[str, ...]:
+    """A note on amplifiers of unlike gain."""
+    keys = [key for header in cards.headers for key in header if re.fullmatch(r"GAIN_?(\d\d?|[A-Z])", key)]
+    gains = {key: gain for key in keys if 0 < (gain := cards.number(key)) < math.inf}
+    if not gains or max(gains.values()) <= UNLIKE * min(gains.values()):
+        return ()
+    said = ", ".join(f"{key} {gain:g}" for key, gain in [*gains.items()][:4])
+    return (f"no GAIN but {said}: bring the amplifiers to one gain, in the template too, or their borders show",)
 
 
 def observation(cards: Cards, instrument: Instrument, name: str, **identity: int | None) -> Observation:

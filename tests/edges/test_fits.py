@@ -219,6 +219,16 @@ def test_a_value_that_fits_has_not_is_taken_as_not_given_and_said(tmp_path, valu
     assert frame.notes[0].startswith(f"GAIN = '{value}' is no gain")
 
 
+def test_the_electronic_gain_outdoes_a_setting_that_is_called_gain(tmp_path):
+    assert read_frame(save(tmp_path / "a.fits", pixels(), GAIN=120, EGAIN=0.25)).gain == 0.25
+
+
+@pytest.mark.parametrize(("other", "said"), [(4.0, ["no GAIN but GAIN1 1, GAIN2 4"]), (1.05, [])])
+def test_amplifiers_of_unlike_gain_are_named(tmp_path, other, said):
+    notes = read_frame(save(tmp_path / "a.fits", pixels(), GAIN1=1.0, GAIN2=other)).notes
+    assert [note.split(":")[0] for note in notes] == said
+
+
 @pytest.mark.parametrize("date", [1e300, 2451142.5])
 def test_a_date_that_is_no_mjd_is_unknown(tmp_path, date):
     path = save(tmp_path / "a.fits", pixels(), **{"MJD-OBS": date, "EXPTIME": 60.0})
