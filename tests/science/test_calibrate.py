@@ -124,6 +124,13 @@ def test_a_gain_that_would_make_far_more_noise_than_there_is_is_not_taken(sky):
     assert "gain 2 and read noise 5 e- give: they are not taken" in made.notes[0]
 
 
+def test_a_gain_that_would_make_far_less_noise_than_there_is_is_not_taken():
+    """A camera's setting that its header calls a gain."""
+    made = calibrate(frame(gain=120.0), CONFIGURATION)
+    assert made.gain == pytest.approx(SKY / VARIANCE, rel=0.06)
+    assert "gain 120 and read noise 5 e- give: they are not taken" in made.notes[0]
+
+
 @pytest.mark.parametrize("pedestal", [0.5, 6.0])
 def test_no_gain_is_estimated_from_a_sky_that_was_removed_nearly(pedestal):
     assert calibrate(frame(pixels() - SKY + pedestal, gain=None), CONFIGURATION).gain == np.inf
@@ -197,6 +204,22 @@ def test_variance_is_not_asked_of_areas_without_noise():
     image, variance = pixels(), np.full((256, 256), VARIANCE, np.float32)
     image[:40] = variance[:40] = 0
     assert calibrate(frame(image, variance=variance), CONFIGURATION).variance_known
+
+
+def test_pixels_far_below_those_round_them_are_bad():
+    image = pixels()
+    image[40, 50], image[100:, 70] = 0.0, 100.0
+    made = calibrate(frame(image), CONFIGURATION)
+    assert np.count_nonzero(made.unusable) == 157
+    assert made.mask[40, 50] == made.mask[255, 70] == bit("BAD")
+    assert made.flaws.tolist() == np.flatnonzero(made.unusable).tolist()
+    assert "157 pixels masked: far below those round them" in made.notes[1]
+
+
+def test_a_dark_part_of_the_sky_is_not_bad():
+    image = pixels()
+    image[:10] -= 200
+    assert not calibrate(frame(image, gain=None), CONFIGURATION).unusable.any()
 
 
 def test_saturated_pixels_are_masked_from_the_level_given():
