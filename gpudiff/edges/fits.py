@@ -5,6 +5,7 @@ import gzip
 import io
 import os
 import re
+import stat
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -226,7 +227,12 @@ def _read_planes(
 
 
 def _content(path: str | Path) -> Any:
-    """What astropy opens: the file, or the bytes of a gzipped one.  Raises UnreadableFile as check_structure."""
+    """What astropy opens: the file, or the bytes of a gzipped one.
+
+    Raises UnreadableFile as check_structure, and for a pipe or a device, which may have no end.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise UnreadableFile(f"{path}: expected a FITS file, got a directory, a pipe or a device")
     with open(path, "rb") as file:
         if file.read(2) != b"\x1f\x8b":
             check_structure(path, file, os.fstat(file.fileno()).st_size)

@@ -20,6 +20,7 @@ WCS_KEYWORD = re.compile(
 )
 """WCS keywords of papers I and II, with SIP, TPV and TNX distortions; alternate descriptions are left out."""
 ALIASES = {
+    "GAIN": ("EGAIN", "GAIN"),  # where both are, GAIN is a camera's setting
     "RDNOISE": ("RDNOISE", "READNOIS"),
     "FILTER": ("FILTER", "BAND"),
     "MAGZERO": ("MAGZERO", "MAGZP", "MAGZPT", "ZEROPT", "PHOTZP", "ZP"),
@@ -32,6 +33,7 @@ UNITS = {
     "read noise": "electrons, 0 or more",
     "saturation": "image units above 0",
 }
+UNLIKE = 1.1  # gain of one amplifier over another's that shows in a sky of a hundred sigma
 FARTHEST = 1e6  # MJD: the year 4596; a Julian date is beyond
 LARGEST_GAIN = 1e6  # electrons per image unit; beyond it a header is wrong, not an image unusual
 
@@ -124,12 +126,24 @@ def electronics(
         return None
 
     read_noise = instrument.read_noise if instrument.read_noise >= 0 else None
+    gain = told("gain", instrument.gain or None, instrument.gain_key, TINY)
+    notes.extend(_amplifiers(cards) if gain is None else ())
     return (
-        told("gain", instrument.gain or None, instrument.gain_key, TINY),
+        gain,
         told("read noise", read_noise, instrument.read_noise_key, 0.0),
         told("saturation", instrument.saturation or None, instrument.saturation_key, TINY),
         notes,
     )
+
+
+def _amplifiers(cards: Cards) -> tuple[str, ...]:
+    """A note on amplifiers of unlike gain."""
+    keys = [key for header in cards.headers for key in header if re.fullmatch(r"GAIN_?(\d\d?|[A-Z])", key)]
+    gains = {key: gain for key in keys if 0 < (gain := cards.number(key)) < math.inf}
+    if not gains or max(gains.values()) <= UNLIKE * min(gains.values()):
+        return ()
+    said = ", ".join(f"{key} {gain:g}" for key, gain in [*gains.items()][:4])
+    return (f"no GAIN but {said}: bring the amplifiers to one gain, in the template too, or their borders show",)
 
 
 def observation(cards: Cards, instrument: Instrument, name: str, **identity: int | None) -> Observation:
@@ -235,7 +249,7 @@ def _times(cards: Cards) -> tuple[float, float]:
     exposure_days = cards.number("EXPTIME") / 86400
     start, end = cards.number("MJD-BEG", "MJD-OBS"), cards.number("MJD-END")
     if math.isnan(start):
-        start = _from_iso(cards.find("DATE-BEG", "DATE-OBS"))
+        start = _written(cards)
     if math.isnan(end):
         end = start + exposure_days
     start, end = (one if abs(one) < FARTHEST else NAN for one in (start, end))
@@ -244,10 +258,22 @@ def _times(cards: Cards) -> tuple[float, float]:
     return _utc_to_tai(start), _utc_to_tai(end)
 
 
-def _from_iso(text: Any) -> float:
+def _written(cards: Cards) -> float:
+    """MJD of the start as a text on its own time scale, of a date alone with the time beside it; NaN for none.
+
+    25/11/98 is of the twentieth century (FITS standard 4.0, 4.4.2.1).
+    """
+    date = str(cards.find("DATE-BEG", "DATE-OBS") or "").strip().rstrip("Z")
+    date = re.sub(r"^(\d\d)/(\d\d)/(\d\d)$", r"19\3-\2-\1", date)
+    time = str(cards.find("TIME-OBS", "UTSTART", "UT") or "").strip().rstrip("Z")
+    whole = NAN if "T" in date else _from_iso(f"{date}T{time}")
+    return _from_iso(date) if math.isnan(whole) else whole
+
+
+def _from_iso(text: str) -> float:
     """MJD of an ISO 8601 date and time on its own time scale; NaN when it is none."""
     try:
-        when = datetime.fromisoformat(str(text).strip().rstrip("Z"))
+        when = datetime.fromisoformat(text)
     except ValueError:
         return NAN
     return (when.replace(tzinfo=None) - datetime(1858, 11, 17)).total_seconds() / 86400

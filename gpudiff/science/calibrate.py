@@ -7,6 +7,8 @@ from gpudiff.arrays.box import box_mean, grown
 from gpudiff.arrays.mesh import counted_mesh, robust_sigma, robust_surface, step_of
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
+from gpudiff.arrays.photon_transfer import photon_transfer
+from gpudiff.arrays.stamps import stamps
 from gpudiff.model.config import Calibrate, Configuration
 from gpudiff.model.errors import BadGain, BadVariance, ConstantImage, NoUsablePixels, WrongShape
 from gpudiff.model.frame import Exposure, Frame
@@ -30,12 +32,18 @@ SHOT = 3.0
 """Sigmas above zero of a sky whose noise may be its photons': nine electrons a pixel."""
 NOISE = 1e-12, 1e12
 """Image units between which the noise of a sky pixel must lie: its square and a star's must be float32."""
+OTHERWISE = {2.0: "standard deviations", 0.5: "variances squared"}
+"""Powers of an error plane that are variances where its maker did not say what it holds."""
+WHITE = 0.9
+"""Noise between neighbours over that of the sky above which it is not correlated."""
 LIT = 3.0, 0.1
 """Sigmas above the sky, and share of its photons in its variance, from which on a pixel has light."""
 ROUND, DARK = 31, 0.05
 """Pixels of a square round it, and the share of dark ones among them, that tell of the sky's variance there."""
 FEW = 2.0
 """Steps between two values below which noise is that of counts: no quantile tells it."""
+DEEP, MOST_DEAD = 8.0, 0.05
+"""Sigmas below the sky, and below what is round it, where no noise is; share of the pixels that may be there."""
 BAND = 64
 """Rows that one thread works on at a time, so that they stay in cache: a megabyte of 4096 px each."""
 
@@ -46,7 +54,8 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
     The sky is a robust second-order surface: a finer mesh would follow galaxies and add its own noise.  The
     variance comes from the frame's variance plane, else from gain and read noise where they agree with the
     scatter of the sky or, where it has structure, of neighbouring pixels, else from that scatter; `notes` says
-    which.  A gain far too small for that scatter is not taken: such an image is a mean of many, or per second.
+    which.  A gain far too small for that scatter is not taken: such an image is a mean of many, or per second;
+    nor one far too large, where the sky has not been removed: a camera's setting.
     Where no other is, and the sky scatters as few photons do, their size says gain and variance.
 
     device : where level and noise of the sky are looked for
@@ -60,20 +69,41 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
     level, sigma, sky = _sky(image, unusable, configuration.calibrate, device, frame.name)
     variance, gain, known, said = _noise(frame, image, unusable, sky, level, sigma, device)
 
-    def subtract_sky(band: slice) -> np.ndarray:
+    def subtract_sky(band: slice) -> tuple[np.ndarray, int]:
         image[band] -= sky.cut(band.start, band.stop, 0, image.shape[1])
-        flaws = np.flatnonzero(unusable[band])
-        image[band].reshape(-1)[flaws] = 0
-        return flaws + band.start * image.shape[1]
+        flaws, pixels = np.flatnonzero(unusable[band]), image[band].reshape(-1)
+        pixels[flaws] = 0
+        low = np.flatnonzero(pixels < -DEEP * sigma) if pixels.min() < -DEEP * sigma else flaws[:0]
+        return np.concatenate([flaws, low]) + band.start * image.shape[1], len(low)
 
     sky.cut(0, 1, 0, 1)  # its matrices are made once, before threads read them
-    flaws = np.concatenate(over(subtract_sky, bands(image.shape[0]), threads))
+    parts = over(subtract_sky, bands(image.shape[0]), threads)
+    flaws = np.concatenate([found[: len(found) - low] for found, low in parts])
+    dead = _dead(image, variance, sigma, np.concatenate([found[len(found) - low :] for found, low in parts]))
+    if len(dead):
+        said.append(f"{len(dead)} pixels masked: far below those round them, where no light is missing")
     made = frame.without_planes()
     notes = [*frame.notes, *notes, *said]
     exposure = Exposure(
         made, image, mask, sky, variance, gain, known, tuple(notes), held=held_name(frame, configuration)
-    )
-    return exposure.knowing(unusable, flaws)
+    ).knowing(unusable, flaws)
+    image.reshape(-1)[dead] = 0
+    exposure.mark(*np.divmod(dead, image.shape[1]), "BAD")
+    return exposure
+
+
+def _dead(image: np.ndarray, variance: Plane, sigma: float, low: np.ndarray) -> np.ndarray:
+    """(n,) those of the pixels (N,), by their numbers, that lie deep below those round them: dead, or subtracted.
+
+    Light only adds to the sky, and a sky that was mistaken for another is below it as a whole.
+    """
+    if len(low) > MOST_DEAD * image.size:
+        return low[:0]
+    y, x = np.divmod(low, image.shape[1])
+    parts = np.array_split(np.arange(len(low)), 1 + len(low) // 10_000)
+    level = np.concatenate([np.nanmedian(stamps(image, y[n], x[n], 3).reshape(len(n), 49), 1) for n in parts])
+    noise = np.sqrt(np.maximum(variance.at(y, x), sigma**2))
+    return np.asarray(low[image[y, x] < level - DEEP * noise])
 
 
 def held_name(frame: Frame, configuration: Configuration) -> str:
@@ -218,6 +248,7 @@ def _noise(
     """(sky variance, gain for the sources' photons, known, notes)."""
     if frame.variance is not None:
         return _from_plane(frame, image, unusable, sky, sigma, device)
+    step, typical = step_of(_some(image, unusable)), float(np.median(level))
     if frame.gain is not None:
         read = (frame.read_noise or 0.0) / frame.gain
         grid = np.maximum(level, 0) / frame.gain + read**2
@@ -226,23 +257,25 @@ def _noise(
         if _agree(expected, sigma) or (sigma**2 > expected and _agree(expected, _rough(image, unusable))):
             return SmoothPlane(grid, image.shape), frame.gain, True, [said]
         measured = f"variance of the sky measured ({sigma:.4g} a pixel), not the {expected**0.5:.4g} that gain"
-        if expected < CONTRARY * sigma**2:
+        quiet = typical > SHOT * sigma and expected < sigma**2 / CONTRARY
+        if expected < CONTRARY * sigma**2 and not quiet:
             note = f"{measured} and read noise give: sky removed before, or pixels resampled"
             return _flat(sigma, frame), frame.gain, False, [note]
         notes = [f"{measured} {frame.gain:g} and read noise {frame.read_noise or 0:g} e- give: they are not taken"]
     else:
         notes = []
-    step, typical = step_of(_some(image, unusable)), float(np.median(level))
     if typical <= SHOT * sigma and _agree(typical * step, sigma):
         said = f"variance of photons, one every {step:.4g} units, as the sky's level and scatter say"
         return SmoothPlane(np.maximum(level, 0) * step, image.shape), 1 / step, True, [*notes, said]
     if frame.gain is None:
         notes = [f"variance measured from the sky ({sigma:.4g} a pixel)"]
-    gain, said = _likely_gain(frame, typical, sigma)
+    gain, said = _likely_gain(frame, image, unusable, sky, typical, sigma)
     return _flat(sigma, frame), gain, False, [*notes, said]
 
 
-def _likely_gain(frame: Frame, level: float, sigma: float) -> tuple[float, str]:
+def _likely_gain(
+    frame: Frame, image: np.ndarray, unusable: np.ndarray, sky: SmoothPlane, level: float, sigma: float
+) -> tuple[float, str]:
     """(gain where nobody said one, inf for none, what to say of it)."""
     if sigma > 0 and level > SHOT * sigma:
         gain = level / sigma**2
@@ -250,6 +283,9 @@ def _likely_gain(frame: Frame, level: float, sigma: float) -> tuple[float, str]:
     of_unit = electrons(frame.unit, frame.observation.exposure_s)
     if of_unit is not None:
         return of_unit, f"gain not given: {of_unit:.4g} e- a unit, which is {frame.unit}"
+    gain = photon_transfer(image - sky.cut(0, image.shape[0], 0, image.shape[1]), unusable, sigma)
+    if gain < np.inf:
+        return gain, f"gain not given: {gain:.3g} e- a unit estimated from the scatter in the light of sources"
     return np.inf, "unknown gain: the sources' own photons are not in the variance"
 
 
@@ -287,8 +323,12 @@ def _from_plane(
     variance = np.asarray(frame.variance, np.float32)
     height, width = image.shape
     above = image - sky.cut(0, height, 0, width)
-    base = float(np.median(variance[::3, ::3][~unusable[::3, ::3]]))
-    if sigma > 0 and not (base < UNLIKE * sigma**2 and min(sigma, _rough(image, unusable)) ** 2 < UNLIKE * base):
+    base, rough = float(np.median(variance[::3, ::3][~unusable[::3, ::3]])), _rough(image, unusable)
+    power = _power(base, sigma, rough)
+    if power != 1:
+        with np.errstate(invalid="ignore", over="ignore"):
+            variance, base = variance**power, base**power
+    if sigma > 0 and not (base < UNLIKE * sigma**2 and min(sigma, rough) ** 2 < UNLIKE * base):
         raise BadVariance(
             f"{frame.name}: expected a variance, got a plane of {base:.3g} where the sky scatters by "
             f"{sigma:.3g}, a variance of {sigma**2:.3g}: weights?"
@@ -300,12 +340,26 @@ def _from_plane(
     grid[~np.isfinite(grid)] = np.nanmedian(grid)
     smooth = SmoothPlane(np.maximum(grid, 0.05 * base), image.shape)
     plane = smooth.cut(0, height, 0, width)
-    rough = (np.abs(left - plane) > 0.5 * plane + 0.3 * np.maximum(above, 0) / gain) & ~unusable
-    said = f"variance plane given; sources' photons at {gain:.4g} e- a unit"
-    if rough.mean() > 0.002:
+    uneven = (np.abs(left - plane) > 0.5 * plane + 0.3 * np.maximum(above, 0) / gain) & ~unusable
+    given = (
+        "variance plane given" if power == 1 else f"variance plane given as {OTHERWISE[power]}, by the sky's noise"
+    )
+    said = f"{given}; sources' photons at {gain:.4g} e- a unit"
+    if uneven.mean() > 0.002:
         kept = _without_light(np.maximum(variance, 0.05 * base), above, gain, unusable, plane)
         return DensePlane(kept), gain, True, [f"{said}; not smooth, kept as it is"]
     return smooth, gain, True, [said]
+
+
+def _power(base: float, sigma: float, rough: float) -> float:
+    """The power of an error plane of that typical value that is the variance of a sky of that noise.
+
+    rough : noise between neighbours.  Correlation, which lowers it, may hide much of a variance, but adds none.
+    """
+    likely = rough <= 0 or 0.5 < base / rough**2 < 2
+    hidden = base > rough**2 and rough < WHITE * sigma
+    fitting = [] if likely or hidden else [power for power in OTHERWISE if _agree(base**power, rough)]
+    return fitting[0] if fitting else 1.0
 
 
 def _without_light(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+import os
 
 import numpy as np
 import pytest
@@ -218,6 +219,16 @@ def test_a_value_that_fits_has_not_is_taken_as_not_given_and_said(tmp_path, valu
     assert frame.notes[0].startswith(f"GAIN = '{value}' is no gain")
 
 
+def test_the_electronic_gain_outdoes_a_setting_that_is_called_gain(tmp_path):
+    assert read_frame(save(tmp_path / "a.fits", pixels(), GAIN=120, EGAIN=0.25)).gain == 0.25
+
+
+@pytest.mark.parametrize(("other", "said"), [(4.0, ["no GAIN but GAIN1 1, GAIN2 4"]), (1.05, [])])
+def test_amplifiers_of_unlike_gain_are_named(tmp_path, other, said):
+    notes = read_frame(save(tmp_path / "a.fits", pixels(), GAIN1=1.0, GAIN2=other)).notes
+    assert [note.split(":")[0] for note in notes] == said
+
+
 @pytest.mark.parametrize("date", [1e300, 2451142.5])
 def test_a_date_that_is_no_mjd_is_unknown(tmp_path, date):
     path = save(tmp_path / "a.fits", pixels(), **{"MJD-OBS": date, "EXPTIME": 60.0})
@@ -229,6 +240,13 @@ def test_the_date_of_a_photographic_plate_is_taken_without_a_warning(tmp_path):
     path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": "1951-03-02T05:00:00"})
     # no leap seconds were counted then
     assert read_frame(path).observation.mjd_start_tai == pytest.approx(33707 + 5 / 24, abs=1e-3)
+
+
+@pytest.mark.parametrize("date", ["25/11/98", "1998-11-25"])
+def test_a_date_alone_has_the_time_beside_it(tmp_path, date):
+    path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": date, "UT": "05:12:33.5", "TIMESYS": "TAI"})
+    # MJD 51142 is 1998-11-25; a double holds an MJD to a microsecond
+    assert read_frame(path).observation.mjd_start_tai == pytest.approx(51142 + 18753.5 / 86400, abs=1e-10)
 
 
 def test_utc_dates_become_tai(tmp_path):
@@ -334,6 +352,12 @@ def test_a_table_is_refused(tmp_path):
 def test_a_file_without_pixels_is_refused(tmp_path):
     fits.PrimaryHDU().writeto(tmp_path / "a.fits")
     with pytest.raises(NotAnImage, match="no HDU with pixels"):
+        read_frame(tmp_path / "a.fits")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.fits")
+    with pytest.raises(UnreadableFile, match="got a directory, a pipe or a device"):
         read_frame(tmp_path / "a.fits")
 
 

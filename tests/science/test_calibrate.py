@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from gpudiff.model.config import Configuration, override
 from gpudiff.model.errors import BadGain, BadVariance, ConstantImage, NoUsablePixels, WrongShape
@@ -123,6 +124,13 @@ def test_a_gain_that_would_make_far_more_noise_than_there_is_is_not_taken(sky):
     assert "gain 2 and read noise 5 e- give: they are not taken" in made.notes[0]
 
 
+def test_a_gain_that_would_make_far_less_noise_than_there_is_is_not_taken():
+    """A camera's setting that its header calls a gain."""
+    made = calibrate(frame(gain=120.0), CONFIGURATION)
+    assert made.gain == pytest.approx(SKY / VARIANCE, rel=0.06)
+    assert "gain 120 and read noise 5 e- give: they are not taken" in made.notes[0]
+
+
 @pytest.mark.parametrize("pedestal", [0.5, 6.0])
 def test_no_gain_is_estimated_from_a_sky_that_was_removed_nearly(pedestal):
     assert calibrate(frame(pixels() - SKY + pedestal, gain=None), CONFIGURATION).gain == np.inf
@@ -196,6 +204,22 @@ def test_variance_is_not_asked_of_areas_without_noise():
     image, variance = pixels(), np.full((256, 256), VARIANCE, np.float32)
     image[:40] = variance[:40] = 0
     assert calibrate(frame(image, variance=variance), CONFIGURATION).variance_known
+
+
+def test_pixels_far_below_those_round_them_are_bad():
+    image = pixels()
+    image[40, 50], image[100:, 70] = 0.0, 100.0
+    made = calibrate(frame(image), CONFIGURATION)
+    assert np.count_nonzero(made.unusable) == 157
+    assert made.mask[40, 50] == made.mask[255, 70] == bit("BAD")
+    assert made.flaws.tolist() == np.flatnonzero(made.unusable).tolist()
+    assert "157 pixels masked: far below those round them" in made.notes[1]
+
+
+def test_a_dark_part_of_the_sky_is_not_bad():
+    image = pixels()
+    image[:10] -= 200
+    assert not calibrate(frame(image, gain=None), CONFIGURATION).unusable.any()
 
 
 def test_saturated_pixels_are_masked_from_the_level_given():
@@ -295,6 +319,22 @@ def test_weights_given_as_a_variance_are_refused(value):
     refused(BadVariance, "a variance of .*weights", frame(variance=np.full((256, 256), value, np.float32)))
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-3])
+@pytest.mark.parametrize(("power", "name"), [(0.5, "standard deviations"), (2.0, "variances squared")])
+def test_an_error_plane_is_what_the_noise_of_the_sky_says(unit, power, name):
+    plane = np.full((256, 256), (VARIANCE * unit**2) ** power, np.float32)
+    made = calibrate(frame((pixels() * unit).astype(np.float32), variance=plane), CONFIGURATION)
+    np.testing.assert_allclose(sky_variance(made), VARIANCE * unit**2, rtol=1e-4)  # float32
+    assert f"given as {name}" in made.notes[0]
+
+
+def test_a_variance_that_correlation_hides_is_a_variance():
+    noise = ndimage.gaussian_filter(np.random.default_rng(5).normal(0, 1.0, (256, 256)), 1.0).astype(np.float32)
+    scale = 0.3 / float(noise.std())  # seen: 0.09; the plane says 0.3, whose square is that
+    made = calibrate(frame(noise * scale, gain=None, variance=np.full((256, 256), 0.3, np.float32)), CONFIGURATION)
+    np.testing.assert_allclose(sky_variance(made), 0.3, rtol=1e-4)  # float32
+
+
 def test_threads_change_nothing():
     given = frame(pixels((500, 400)))
     one, two = (calibrate(given, override(CONFIGURATION, "match", threads=n)) for n in (1, 2))
@@ -326,6 +366,15 @@ def test_stars_are_not_in_the_sky_of_a_variance_plane_with_holes():
     for columns in (slice(0, 80), slice(115, 126), slice(160, 256)):
         # the wings that one gain leaves; a window of 31 px keeps to the hole
         np.testing.assert_allclose(sky_variance(made)[:, columns], sky[:, columns], rtol=0.25)
+
+
+def test_the_noise_of_stars_tells_the_gain_where_the_sky_cannot():
+    rng = np.random.default_rng(83)
+    light = sum(star((512, 512), y=y, x=x, flux=5e3) for y, x in rng.uniform(10, 500, (80, 2)))
+    image = ((rng.poisson(light + 4) + rng.normal(0, 3, light.shape)) / GAIN).astype(np.float32)
+    exposure = calibrate(frame(image, gain=None, read_noise=None), CONFIGURATION)
+    assert exposure.gain == pytest.approx(GAIN, rel=0.3)  # scatters in classes of light, to 3 % each
+    assert any("from the scatter in the light of sources" in note for note in exposure.notes)
 
 
 def test_few_photons_tell_the_gain_that_nobody_said():
