@@ -158,8 +158,6 @@ def reading(arguments: argparse.Namespace, configuration: Configuration, beside:
     astropy is loaded before: threads that import at the same time get in each other's way.
     """
     gc.disable()
-    import astropy.wcs  # noqa: F401
-
     from gpudiff.edges.fits import read_frame
 
     def read(role: str, **known: Any) -> Future:
