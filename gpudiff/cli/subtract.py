@@ -220,7 +220,7 @@ def load_engine() -> None:
     The garbage collector rests meanwhile, and leaves alone what was loaded: it would look at it again and again.
     """
     gc.disable()
-    _put_off("numpy.f2py")  # SciPy takes all names of numpy, and nobody here compiles Fortran
+    _put_off("numpy.f2py", "numpy.testing")  # which SciPy would load with all names of numpy, and nobody here uses
     import gpudiff.edges.reliability_model
     import gpudiff.science.reliability
     import gpudiff.science.subtract  # noqa: F401
@@ -229,16 +229,17 @@ def load_engine() -> None:
     gc.enable()
 
 
-def _put_off(name: str) -> None:
-    """Import a module of a package when something in it is first used, and not before."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.loader is None or name in sys.modules:
-        return
-    loader = spec.loader = importlib.util.LazyLoader(spec.loader)
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    package, _, own = name.rpartition(".")
-    setattr(sys.modules[package], own, module)
+def _put_off(*names: str) -> None:
+    """Import modules of packages that are loaded when something in them is first used, and not before."""
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None or name in sys.modules:
+            continue
+        loader = spec.loader = importlib.util.LazyLoader(spec.loader)
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)
+        loader.exec_module(module)
+        package, _, own = name.rpartition(".")
+        setattr(sys.modules[package], own, module)
 
 
 def write_plot(arguments: argparse.Namespace, difference: Any, sources: Any) -> None:
