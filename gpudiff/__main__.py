@@ -1,6 +1,7 @@
 """The gpudiff command: picks one command, imports only what it needs, turns errors into one line."""
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
@@ -78,10 +79,25 @@ def _keep_memory() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0, 2 for a bad command line, 3 for input it refuses."""
-    if argv is None:
-        argv = sys.argv[1:]
-        if argv[:1] == ["associator"]:
-            _keep_memory()
+    if argv is not None:
+        return _run(argv)
+    argv = sys.argv[1:]
+    if argv[:1] == ["associator"]:
+        _keep_memory()
+    status = _run(argv)
+    if argv[:1] == ["subtract"]:
+        _leave(status)
+    return status
+
+
+def _leave(status: int) -> None:
+    """End the program here: to take a thousand modules apart first is a tenth of a second, and nobody's gain."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    os._exit(status)
+
+
+def _run(argv: Sequence[str]) -> int:
     arguments = parser_for(argv).parse_args(argv)
     try:
         return _module(arguments.command).run(arguments)

@@ -4,7 +4,9 @@ import argparse
 import contextlib
 import ctypes
 import gc
+import importlib.util
 import json
+import sys
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -158,8 +160,6 @@ def reading(arguments: argparse.Namespace, configuration: Configuration, beside:
     astropy is loaded before: threads that import at the same time get in each other's way.
     """
     gc.disable()
-    import astropy.wcs  # noqa: F401
-
     from gpudiff.edges.fits import read_frame
 
     def read(role: str, **known: Any) -> Future:
@@ -220,12 +220,26 @@ def load_engine() -> None:
     The garbage collector rests meanwhile, and leaves alone what was loaded: it would look at it again and again.
     """
     gc.disable()
+    _put_off("numpy.f2py", "numpy.testing")  # which SciPy would load with all names of numpy, and nobody here uses
     import gpudiff.edges.reliability_model
     import gpudiff.science.reliability
     import gpudiff.science.subtract  # noqa: F401
 
     gc.freeze()
     gc.enable()
+
+
+def _put_off(*names: str) -> None:
+    """Import modules of packages that are loaded when something in them is first used, and not before."""
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None or name in sys.modules:
+            continue
+        loader = spec.loader = importlib.util.LazyLoader(spec.loader)
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)
+        loader.exec_module(module)
+        package, _, own = name.rpartition(".")
+        setattr(sys.modules[package], own, module)
 
 
 def write_plot(arguments: argparse.Namespace, difference: Any, sources: Any) -> None:

@@ -119,9 +119,12 @@ def write_hdus(
     path: str | Path,
     primary: list[fits.Card],
     planes: dict[str, tuple[np.ndarray, list[fits.Card]]],
-    tables: Iterable[fits.BinTableHDU] = (),
+    tables: Iterable[bytes] = (),
 ) -> None:
-    """An empty primary HDU with cards, one image HDU a plane, then tables, whole or not; raises StoreFailed."""
+    """An empty primary HDU with cards, one image HDU a plane, then tables, whole or not; raises StoreFailed.
+
+    tables : HDUs of `edges.sources.binary_table`
+    """
     compressed = str(path).endswith(".fz")
     hdus: list[Any] = [fits.PrimaryHDU(header=fits.Header(primary))]
     for name, (array, cards) in planes.items():
@@ -132,7 +135,7 @@ def write_hdus(
         hdu.header.extend(cards)
         hdus.append(hdu)
     with atomically(path) as temporary:
-        fits.HDUList([*hdus, *tables]).writeto(temporary, overwrite=True)
+        fits.HDUList([*hdus, *map(fits.BinTableHDU.fromstring, tables)]).writeto(temporary, overwrite=True)
 
 
 def _frame(

@@ -24,14 +24,14 @@ class Ahead:
 
     def begin(self, primary: list[fits.Card], planes: Planes) -> None:
         """Write a primary header, of which the length is to stay, and the first planes."""
-        head = _bytes([_primary(primary)])
+        head = _primary(primary)
         self._header = len(head)
         self._file.write(head)
         self._append(planes)
 
-    def finish(self, primary: list[fits.Card], planes: Planes, tables: list[fits.BinTableHDU]) -> None:
+    def finish(self, primary: list[fits.Card], planes: Planes, tables: list[bytes]) -> None:
         """Write the primary header again, the planes that are missing and the tables; all, if the header grew."""
-        head = _bytes([_primary(primary)])
+        head = _primary(primary)
         if len(head) != self._header:
             self._file.truncate(0)
             self._written.clear()
@@ -39,7 +39,7 @@ class Ahead:
         self._file.write(head)
         self._file.seek(0, io.SEEK_END)
         self._append(planes)
-        self._file.write(_bytes([fits.PrimaryHDU(), *tables])[len(_bytes([fits.PrimaryHDU()])) :])
+        self._file.writelines(tables)
 
     def _append(self, planes: Planes) -> None:
         for name in [name for name in planes if name not in self._written]:
@@ -47,17 +47,11 @@ class Ahead:
         self._written |= planes.keys()
 
 
-def _primary(cards: list[fits.Card]) -> fits.PrimaryHDU:
-    hdu = fits.PrimaryHDU(header=fits.Header(cards))
-    hdu.header.set("EXTEND", True, after="NAXIS")
-    return hdu
-
-
-def _bytes(hdus: list[fits.hdu.base.ExtensionHDU]) -> bytes:
-    """Small HDUs, the first of them a primary one, as a file has them."""
-    file = io.BytesIO()
-    fits.HDUList(hdus).writeto(file)
-    return file.getvalue()
+def _primary(cards: list[fits.Card]) -> bytes:
+    """The header of a primary HDU without pixels, as a file has it."""
+    header = fits.PrimaryHDU(header=fits.Header(cards)).header
+    header.set("EXTEND", True, after="NAXIS")
+    return header.tostring().encode("ascii")
 
 
 def _image(name: str, array: np.ndarray, cards: list[fits.Card]) -> Iterator[bytes | memoryview]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from astropy.io.fits import BinTableHDU, Card
+from astropy.io.fits import Card
 
 from gpudiff import __version__
 from gpudiff.edges.atomic import atomically
@@ -67,7 +67,7 @@ def difference_file(
             writing.exception()
 
 
-def _tables(difference: Difference) -> list[BinTableHDU]:
+def _tables(difference: Difference) -> list[bytes]:
     meta = {"unit": difference.science.frame.unit}
     named = (("QA", difference.cells), ("KERNEL_STARS", difference.stars))
     return [binary_table(name, table, meta) for name, table in named if len(table)]

@@ -1,7 +1,8 @@
 """Tables to files and back; the suffix decides the format."""
 
+import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -101,19 +102,34 @@ def _unit(column: Column, meta: dict[str, Any]) -> str:
 
 # ---------------------------------------------------------------- ECSV
 def _write_ecsv(path: Path, table: Table, meta: dict[str, Any]) -> None:
-    from astropy import units
-    from astropy.table import Column as AstropyColumn
-    from astropy.table import Table as AstropyTable
+    """ECSV 1.0 (Aldcroft 2021, APE 6) as astropy reads it, which takes longer to import than this to write.
 
-    made = AstropyTable(meta=meta)
-    for column in table.schema:
-        unit = _unit(column, meta)
-        made[column.name] = AstropyColumn(
-            table[column.name],
-            unit=units.Unit(unit, parse_strict="silent") if unit else None,
-            description=column.description,
-        )
-    made.write(path, format="ascii.ecsv", overwrite=True)
+    Its header is YAML, of which JSON is a part, but for floats without a point.
+    """
+    said = [
+        f"  {json.dumps(key)}: {'!!float ' * isinstance(one, float)}{json.dumps(one)}" for key, one in meta.items()
+    ]
+    header = [
+        "%ECSV 1.0",
+        "---",
+        "datatype:",
+        *(f"- {_described(column, table, meta)}" for column in table.schema),
+    ]
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        file.writelines(f"# {line}\n" for line in [*header, *(["meta:", *said] if meta else [])])
+        writer = csv.writer(file, delimiter=" ", lineterminator="\n")
+        writer.writerow(table.columns)
+        writer.writerows(zip(*(column.astype(str) for column in table.columns.values()), strict=True))
+
+
+def _described(column: Column, table: Table, meta: dict[str, Any]) -> str:
+    """What an ECSV header says of a column, as JSON."""
+    kind, unit = table[column.name].dtype, _unit(column, meta)
+    datatype = "string" if kind.kind == "U" else kind.name
+    return json.dumps(
+        {"name": column.name, "datatype": datatype, "description": column.description}
+        | ({"unit": unit} if unit else {})
+    )
 
 
 # ---------------------------------------------------------------- FITS
@@ -123,33 +139,55 @@ def _write_fits(path: Path, table: Table, meta: dict[str, Any]) -> None:
 
     from gpudiff.edges.header import card
 
-    hdu = binary_table("SOURCES", table, meta)
     descriptions = meta.get("FLAG_DESCRIPTIONS", {})
-    for name, bit in meta.get("FLAGS", {}).items():
-        hdu.header.append(card(f"FLAG_{name}", bit, descriptions.get(name, "")))
-    for key, value in meta.items():
-        if isinstance(value, str | int | float):
-            hdu.header.append(card(key.upper(), value))
-    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path, overwrite=True)
+    flags = [card(f"FLAG_{name}", bit, descriptions.get(name, "")) for name, bit in meta.get("FLAGS", {}).items()]
+    others = [card(key.upper(), value) for key, value in meta.items() if isinstance(value, str | int | float)]
+    primary = fits.PrimaryHDU().header.tostring().encode("ascii")
+    path.write_bytes(primary + binary_table("SOURCES", table, meta, [*flags, *others]))
 
 
-def binary_table(name: str, table: Table, meta: dict[str, Any]) -> Any:
-    """A FITS binary table HDU with the columns' units, and their meanings as TCOMM cards; meta["unit"] : BUNIT."""
-    from astropy.io import fits
+def binary_table(name: str, table: Table, meta: dict[str, Any], cards: Iterable[Any] = ()) -> bytes:
+    """The HDU of a FITS binary table with the columns' units, their meanings as TCOMM cards, and more cards.
 
-    columns = [
-        fits.Column(
-            name=column.name,
-            format=_fits_format(table[column.name].dtype),
-            unit=_unit(column, meta) or None,
-            array=table[column.name],
-        )
-        for column in table.schema
-    ]
-    hdu = fits.BinTableHDU.from_columns(columns, name=name)
+    As a file has it, and as astropy would write it, whose tables take long to import.  meta["unit"] : BUNIT
+    """
+    from astropy.io.fits import Header
+
+    given = {column.name: _fits_values(table[column.name]) for column in table.schema}
+    rows = np.empty(len(table), [(key, values.dtype) for key, values in given.items()])
+    for key, values in given.items():
+        rows[key] = values
+    header = Header(
+        [
+            ("XTENSION", "BINTABLE", "binary table extension"),
+            ("BITPIX", 8, "array data type"),
+            ("NAXIS", 2, "number of array dimensions"),
+            ("NAXIS1", rows.itemsize, "length of dimension 1"),
+            ("NAXIS2", len(rows), "length of dimension 2"),
+            ("PCOUNT", 0, "number of group parameters"),
+            ("GCOUNT", 1, "number of groups"),
+            ("TFIELDS", len(given), "number of table fields"),
+        ]
+    )
     for number, column in enumerate(table.schema, 1):
-        hdu.header[f"TCOMM{number}"] = column.description
-    return hdu
+        header[f"TTYPE{number}"] = column.name
+        header[f"TFORM{number}"] = _fits_format(table[column.name].dtype)
+        if unit := _unit(column, meta):
+            header[f"TUNIT{number}"] = unit
+    header["EXTNAME"] = name, "extension name"
+    for number, column in enumerate(table.schema, 1):
+        header[f"TCOMM{number}"] = column.description
+    header.extend(cards)
+    return header.tostring().encode("ascii") + rows.tobytes() + bytes(-rows.nbytes % 2880)
+
+
+def _fits_values(column: np.ndarray) -> np.ndarray:
+    """A column as FITS has it: big-endian numbers, T or F, ASCII."""
+    if column.dtype == bool:
+        return np.where(column, b"T", b"F")
+    return column.astype(
+        f"S{column.itemsize // 4}" if column.dtype.kind == "U" else column.dtype.newbyteorder(">")
+    )
 
 
 def _fits_format(dtype: np.dtype) -> str:
@@ -181,8 +219,6 @@ def _write_parquet(path: Path, table: Table, meta: dict[str, Any]) -> None:
 
 
 def _write_csv(path: Path, table: Table, meta: dict[str, Any]) -> None:
-    import csv
-
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(table.columns)

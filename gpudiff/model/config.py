@@ -4,7 +4,6 @@ import dataclasses
 import difflib
 import json
 import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
@@ -252,6 +251,8 @@ def load(path: str | Path | None) -> Configuration:
     """
     if path is None:
         return Configuration()
+    import tomllib  # most commands have no file
+
     try:
         tables = tomllib.loads(Path(path).read_bytes().decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -1,4 +1,7 @@
-"""Sky positions: FITS WCS keywords in, (ra, dec) out.  astropy does the work and is imported on first use."""
+"""Sky positions: FITS WCS keywords in, (ra, dec) out.
+
+A plain tangent plane is `model.tangent`'s; astropy does all others and is imported on first use.
+"""
 
 import math
 import re
@@ -9,6 +12,7 @@ import numpy as np
 
 from gpudiff.model.cards import card_images
 from gpudiff.model.errors import BadWcs
+from gpudiff.model.tangent import Tangent
 
 NUMBERS = re.compile(r"(CRPIX|CRVAL|CDELT|CROTA)\d|(CD|PC)\d_\d|PV\d_\d+|(LON|LAT)POLE")
 """Keywords without whose numbers there is no projection; wcslib takes text in their place for 0."""
@@ -27,7 +31,9 @@ class Sky:
         self._wcs, self._frame = None, None
         _check_numbers(cards)
         cards = _named_tpv(cards)
-        if cards:
+        if _is_plain(cards) and not any(map(SIP.fullmatch, cards)):
+            self._wcs = Tangent.of(cards)
+        if cards and self._wcs is None:
             import warnings
 
             with warnings.catch_warnings():

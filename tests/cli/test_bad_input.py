@@ -1,5 +1,8 @@
 """Input that cannot be subtracted: exit status 3 and one line of what was expected and what came."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -105,6 +108,12 @@ def test_a_text_file_under_a_fits_name_is_refused(tmp_path, capsys, good):
 
 def test_an_absent_file_is_refused(tmp_path, capsys, good):
     assert "absent.fits" in refused(capsys, good, tmp_path / "absent.fits")
+
+
+def test_the_program_ends_with_the_status_and_the_line(tmp_path, good):
+    command = [sys.executable, "-m", "gpudiff", "subtract", str(tmp_path / "absent.fits"), str(good)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr.count("found no file\n")) == (3, "", 1)
 
 
 def test_a_folder_is_refused(tmp_path, capsys, good):

@@ -1,6 +1,8 @@
 """gpudiff subtract, as its users run it: two files in, exit status, one screen and files out."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -36,6 +38,20 @@ def pair(tmp_path):
 def unflagged(path):
     sources = read_table(path, DIASOURCE)
     return sources.take(~sources["flagged"])
+
+
+def test_the_program_says_all_before_it_ends(pair):
+    done = subprocess.run([sys.executable, "-m", "gpudiff", "subtract", *pair], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.splitlines()[-1].startswith(b"seconds ")
+
+
+def test_a_closed_pipe_is_no_error(pair):
+    program = [sys.executable, "-m", "gpudiff", "subtract", *pair]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        running.stdout.close()
+        assert running.stderr.read() == b""
+        assert running.wait(60) == 0
 
 
 def test_what_changed_is_found_where_it_is_and_nothing_else(run):

@@ -7,6 +7,7 @@ from astropy.wcs import WCS
 
 from gpudiff.model.errors import BadWcs
 from gpudiff.model.sky import Sky
+from gpudiff.model.tangent import Tangent
 
 SCALE = 0.2 / 3600  # degrees a pixel
 
@@ -142,3 +143,50 @@ def test_a_distortion_in_one_direction_only_is_refused(missing):
     del cards[missing]
     with pytest.raises(BadWcs, match=r"ORDER|orders"):
         Sky(cards)
+
+
+TANGENTS = {
+    "CD": {},
+    "turned": {"CD1_2": SCALE / 3, "CD2_1": -SCALE / 5},
+    "CDELT": {"CD1_1": None, "CD1_2": None, "CD2_1": None, "CD2_2": None, "CDELT1": -SCALE, "CDELT2": SCALE},
+    "PC": {"CD1_1": None, "CD1_2": None, "CD2_1": None, "CD2_2": None, "CDELT1": -SCALE, "PC1_2": 0.3},
+    "CD without zeros, and CDELT": {"CD1_2": None, "CD2_1": None, "CDELT1": 7.0},
+    "south": {"CRVAL2": -80.0, "RADESYS": "FK5", "EQUINOX": 2000.0, "LONPOLE": 180.0, "LATPOLE": -80.0},
+}
+
+
+@pytest.mark.parametrize("more", TANGENTS.values(), ids=TANGENTS.keys())
+def test_a_tangent_plane_is_where_wcslib_has_it(more):
+    cards = {key: value for key, value in (tangent(359.9, 30.0) | more).items() if value is not None}
+    assert Tangent.of(cards) is not None
+    y, x = np.mgrid[-2000:3000:500, 0:2048:256].astype(float)
+    wcslib = WCS(Header(cards))
+    place = wcslib.all_pix2world(x, y, 0)
+    # as above; and degrees to their 17th digit are pixels to 1e-9
+    np.testing.assert_allclose(Sky(cards).to_sky(x, y), place, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(Sky(cards).to_pixels(*place), (x, y), rtol=0, atol=1e-6)
+
+
+def test_the_far_half_of_the_sky_is_not_on_a_tangent_plane():
+    x, y = Sky(tangent(10.0, 0.0)).to_pixels([190.0, 10.0, np.nan], [0.0, 1.0, 0.0])
+    assert np.isnan(x).tolist() == np.isnan(y).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN"},
+        {"CTYPE1": "DEC--TAN", "CTYPE2": "RA---TAN"},
+        {"LONPOLE": 170.0},
+        {"CUNIT1": "arcsec"},
+        {"RADESYS": "FK4"},
+        {"EQUINOX": 1950.0},
+        {"EQUINOX": "J2000"},
+        {"CRVAL2": 90.0},
+        {"PC1_1": 1.0},
+        {"CD1_1": 0.0},
+    ],
+    ids=str,
+)
+def test_keywords_that_say_more_than_a_tangent_plane_are_left_to_wcslib(more):
+    assert Tangent.of(tangent(10.0, 20.0) | more) is None
