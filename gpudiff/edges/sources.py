@@ -117,9 +117,15 @@ def _write_ecsv(path: Path, table: Table, meta: dict[str, Any]) -> None:
     ]
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.writelines(f"# {line}\n" for line in [*header, *(["meta:", *said] if meta else [])])
-        writer = csv.writer(file, delimiter=" ", lineterminator="\n")
-        writer.writerow(table.columns)
-        writer.writerows(zip(*(column.astype(str) for column in table.columns.values()), strict=True))
+        rows = zip(*map(_words, table.columns.values()), strict=True)
+        file.writelines(" ".join(row) + "\n" for row in [tuple(table.columns), *rows])
+
+
+def _words(column: np.ndarray) -> list[str]:
+    """A column's values as ECSV has them; text in quotes, for it may be empty or have spaces."""
+    if column.dtype.kind != "U":
+        return column.astype(str).tolist()
+    return ['"' + text.replace('"', '""') + '"' for text in column.tolist()]
 
 
 def _described(column: Column, table: Table, meta: dict[str, Any]) -> str:

@@ -75,6 +75,15 @@ def test_a_table_of_any_schema_may_hold_words(tmp_path, suffix):
     assert_equal(read_table(tmp_path / f"t{suffix}", schema), table)
 
 
+@pytest.mark.parametrize("suffix", [".ecsv", ".fits", ".csv"])
+def test_text_may_be_empty_and_have_spaces_and_quotes(tmp_path, suffix):
+    """Read by astropy, as users do."""
+    schema = (Column("word", "U9", "", "with # and: 'marks'"), Column("n", "i4", "", ""))
+    words = ["one", "a b", 'q"uo#te', "'", ""]
+    write_table(tmp_path / f"t{suffix}", Table(schema, {"word": words, "n": range(5)}))
+    assert read_table(tmp_path / f"t{suffix}", schema)["word"].tolist() == words
+
+
 def test_an_unknown_suffix_is_refused_by_the_choices(tmp_path, made_sources):
     with pytest.raises(BadConfiguration, match=r"s\.txt: .*\.ecsv, \.fits, \.parquet, \.csv, got '\.txt'"):
         write_sources(tmp_path / "s.txt", made_sources)
