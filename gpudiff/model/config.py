@@ -156,7 +156,7 @@ class Ledger:
     """How results are committed, and when a visit's books are closed."""
 
     store: str = "sqlite"  # or a postgresql:// URL
-    group: int = 16  # frames that may share a transaction
+    group: int = 8  # frames that may share a transaction; fewer than send, so that others are on their way
     group_s: float = 0.05  # how long a transaction may wait for more of them
     patience_s: float = 2.0  # how long batches may wait for each other before anything is left out
     missing_s: float = 20.0  # after the end of readout: a detector without a frame is MISSING
