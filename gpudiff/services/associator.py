@@ -206,7 +206,7 @@ class Associator:
         """waiting : whether a batch has waited for those just answered.  Steps begin and end by that."""
         if self.load.note(waiting):
             self.metrics.loaded(self.load)
-            log.say("load", level=self.load.level)
+            log.say("load", steps=self.load.level)
             self.publisher.defer_full(self.load.on(FULL_ALERTS))
 
     # ------------------------------------------------------------ a group

@@ -17,6 +17,7 @@ from gpudiff.services.sealing import Sealer
 from gpudiff.services.switched_off import SwitchedOff
 
 LISTEN_S = 1.0
+"""How often what is due is seen to: not in the moments in which those who were just answered send their next."""
 GROUP_PAUSE_S = 0.012
 """How long a group waits for one more batch: a sender that was answered just now has sent its next by then, and
 frames that come together take a third less than one by one."""
@@ -55,19 +56,16 @@ def serve(
             reported = time.monotonic()
             ready(router.endpoint)
             while not stopping():
-                idle = not step(associator, router)
-                if idle:
-                    associator.tick()
+                idle = not (wait([router], LISTEN_S) and step(associator, router))
                 _count_refused(associator, router)
                 _tell_of_filters(associator, switched_off)
                 sealer.turn(associator.visits.open())
                 if sealer.failed:
                     associator.counts["index not sealed"] = sealer.failed
                 if idle or time.monotonic() - reported > LISTEN_S:
+                    associator.tick()
                     associator.report("ready", router.endpoint)
                     reported = time.monotonic()
-                if idle:
-                    wait([router], LISTEN_S)
             associator.report("stopped", router.endpoint)
         finally:
             router.close()

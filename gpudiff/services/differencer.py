@@ -216,7 +216,7 @@ class Differencer:
         """Leave out what the associators said last, and ask again while that is anything."""
         if self.level.set(self.associators.level):
             self.metrics.load(self.level)
-            log.say("load", level=self.level.level)
+            log.say("load", steps=self.level.level)
         self.intake.narrow = self.associators.leaving_out(INTAKE)
         self.associators.ask()
 

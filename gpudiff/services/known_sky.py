@@ -24,9 +24,9 @@ class _Cone:
         self._neighbours = Neighbours(objects["ra"], objects["dec"], NEIGHBOURHOOD)
         self._ids = np.sort(objects["diaObjectId"])
 
-    def __contains__(self, object_id: int) -> bool:
-        at = np.searchsorted(self._ids, object_id)
-        return bool(at < len(self._ids) and self._ids[at] == object_id)
+    def has(self, ids: np.ndarray) -> np.ndarray:
+        """(N,) bool: whether one of its objects has this id."""
+        return np.searchsorted(self._ids, ids, "right") > np.searchsorted(self._ids, ids)
 
     def near(self, ra: np.ndarray, dec: np.ndarray) -> Table:
         """Its objects within NEIGHBOURHOOD of any of (N,) places."""
@@ -59,8 +59,12 @@ class KnownSky:
         return len(self._row)
 
     def __contains__(self, object_id: int) -> bool:
-        """Whether an object of tonight's, or of the snapshot near a place lately asked for, has this id."""
-        return object_id in self._row or any(object_id in cone for cone in self._cones)
+        return bool(self.has(np.array([object_id]))[0])
+
+    def has(self, ids: np.ndarray) -> np.ndarray:
+        """(N,) bool: whether one of tonight's, or of the snapshot near a place lately asked for, has this id."""
+        tonight = np.array([one in self._row for one in ids.tolist()], bool)
+        return np.any([tonight, *(cone.has(ids) for cone in self._cones)], axis=0)
 
     # ------------------------------------------------------------ objects
     def prepare(self, ra: float, dec: float, radius: float) -> None:

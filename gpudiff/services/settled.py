@@ -89,12 +89,11 @@ def with_free_ids(found: Association, frame: FrameId, sky: KnownSky) -> Associat
     ids = found.object_ids.copy()
     free = frame.visit << 24 | frame.detector << 16 | 0xFFFF
     given = set(ids.tolist())
-    for row in np.flatnonzero(found.kind == NEW):
-        if ids[row] in sky:
-            while free in sky or free in given:
-                free -= 1
-            ids[row] = free
-            given.add(free)
+    for row in np.flatnonzero((found.kind == NEW) & sky.has(ids)):
+        while free in sky or free in given:
+            free -= 1
+        ids[row] = free
+        given.add(free)
     return replace(found, objects=found.objects.replace(diaObjectId=ids))
 
 

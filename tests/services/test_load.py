@@ -13,6 +13,7 @@ from gpudiff.edges.detections import Answer, decode_answer, encode, encode_contr
 from gpudiff.edges.sinks.memory import Memory
 from gpudiff.edges.transport import Dealer, Router, wait
 from gpudiff.model.config import Configuration
+from gpudiff.services import log
 from gpudiff.services.associator import Associator
 from gpudiff.services.associator_loop import step
 from gpudiff.services.associator_metrics import AssociatorMetrics
@@ -66,6 +67,16 @@ def test_a_change_is_noted_once():
     load = Load(clock, patience_s=2.0)
     clock.seconds = 3.0
     assert [load.note(True), load.note(True), load.note(False), load.note(False)] == [True, False, True, False]
+
+
+def test_what_is_left_out_is_logged(tmp_path, capsys):
+    log.start("associator", "text")
+    clock = Clock()
+    associator = Associator(tmp_path, Configuration(), monotonic=clock)
+    clock.seconds = 3.0
+    associator.burdened(True)
+    associator.close()
+    assert capsys.readouterr().err.endswith("info associator load steps=1\n")
 
 
 def test_full_alerts_wait_at_the_second_step(tmp_path):
