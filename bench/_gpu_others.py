@@ -13,6 +13,7 @@ from gpudiff.arrays import (
     decode,
     measure,
     normal,
+    psf,
     quiet_sky,
     retouch,
     streaks,
@@ -23,6 +24,7 @@ from gpudiff.arrays.components import beyond, beyond_cuda, listed_cuda, tops, to
 from gpudiff.arrays.cutouts import cutouts, cutouts_cuda
 from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda
 from gpudiff.arrays.peaks import peaks, peaks_cuda
+from gpudiff.arrays.polynomial import terms
 from gpudiff.arrays.resample import lattice, resample, resample_cuda
 from gpudiff.arrays.tiles import tiles
 
@@ -162,6 +164,18 @@ def fit(launcher: Any, stars: int, stamp: int, half: int) -> None:
     own = normal.grams(first, target[:1].astype(np.float32), weights[:1].astype(np.float32))[0]
     np.testing.assert_allclose(gram[:1], own, rtol=1e-9, atol=1e-9 * np.abs(own).max())  # double
     normal.models_cuda(launcher, values, rng.normal(0, 1, (stars, len(made.functions))))
+
+
+def star_psf(launcher: Any, stars: int, side: int) -> None:
+    """The PSF of one image from so many stars, second-order over the field."""
+    rng = np.random.default_rng(stars)
+    axis = np.arange(side) - side // 2
+    shape = np.exp(-0.5 * (axis[:, None] ** 2 + axis**2) / 1.5**2) / (2 * np.pi * 1.5**2)
+    values = rng.uniform(1e3, 1e5, (stars, 1, 1)) * shape + rng.normal(0, 5, (stars, side, side))
+    given = values.astype(np.float32), terms(*rng.uniform(-1, 1, (2, stars)), 2), np.full(stars, 5.0), 4
+    found, expected = psf.fit_cuda(launcher, *given), psf.fit(*given)
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-5 * expected[0].max())  # NumPy's sums are float32
 
 
 def cut(launcher: Any, scores: Any, sources: int, side: int) -> None:

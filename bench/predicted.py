@@ -24,6 +24,8 @@ STARS, ROUNDS, STAMP = 600, 5, 31
 SOURCES, SQUARE, KNOWN, FIELD = 60, 15, 5300, 180.0
 """Of a detector: detections, the side in px of the stamps they are measured on; known objects, joined within 30
 arcsec, on its square minutes of sky."""
+PSF_STARS, PSF_SIDE = 250, 45
+"""Of a PSF: stars that it is measured from at most, and the side of their stamps of FWHM up to 4 px, px."""
 CELLS = 17
 """Lattice points along a row that the positions of `resample` are made of."""
 STEP, COUNTS = 4, 77
@@ -115,6 +117,7 @@ def work(
         "cutouts": Work(60 * 3 * 8 * 51**2),
         **joined(),
         **measured(),
+        **star_psf(),
     }
 
 
@@ -128,6 +131,21 @@ def measured(sources: int = SOURCES, side: int = SQUARE, rounds: int = 5) -> dic
         "fit_points": Work(16 * pixels, 0, (rounds + 1) * shift + rounds * 2 * 9 * pixels),
         "forced": Work(12 * pixels, 0, 6 * pixels),
         "aperture": Work(8 * pixels, 0, 6 * pixels),
+    }
+
+
+def star_psf(
+    stars: int = PSF_STARS, side: int = PSF_SIDE, images: int = 2, rounds: int = 4, terms: int = 6
+) -> dict[str, Work]:
+    """Of the PSF of each image of a pair: its sums over stars are double, the median star is found by ranks."""
+    pixels, core = images * stars * side**2, images * stars * 113
+    sums = terms * (terms + 1) // 2 + terms + 1
+    return {
+        "light": Work(4 * core),
+        "middle": Work(4 * pixels, 2 * stars * pixels),
+        "judge": Work(rounds * 5 * pixels, rounds * (2 * terms + 30) * pixels, rounds * 20 * core),
+        "keep": Work(rounds * images * 40 * stars, 0, rounds * images * 4 * stars**2),
+        "solve": Work(rounds * 5 * pixels, rounds * 2 * terms * pixels, rounds * 2 * sums * pixels),
     }
 
 

@@ -17,6 +17,7 @@ from gpudiff.arrays.measure import PointFit, aperture_cuda, fit_points_cuda, for
 from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda, sampled_rows
 from gpudiff.arrays.normal import Equations, grams_cuda, models_cuda
 from gpudiff.arrays.peaks import Positions, peaks, peaks_cuda
+from gpudiff.arrays.psf import Places, of_stars, of_stars_cuda
 from gpudiff.arrays.quiet_sky import Known, quiet_sky_again_cuda, quiet_sky_cuda
 from gpudiff.arrays.remembered import Remembered
 from gpudiff.arrays.resample import Lattice, resample_cuda
@@ -166,6 +167,22 @@ class Gpu:
         if held is None:
             return suspects(image, sky_sigma)
         return self.with_room(lambda: suspects_cuda(self.launcher, held, sky_sigma, gain, ratios))
+
+    def psf(
+        self,
+        image: np.ndarray,
+        places: Places,
+        half: int,
+        terms: np.ndarray,
+        noise: np.ndarray,
+        reach: int,
+        name: str = "",
+    ) -> np.ndarray:
+        """As `passes.Device`: where the image is held; else on the host."""
+        given, held = (places, half, terms, noise, reach), self._held.get(name) if name else None
+        if held is None:
+            return of_stars(image, *given)
+        return self.with_room(lambda: of_stars_cuda(self.launcher, held, *given))
 
     def resample(
         self,

@@ -18,6 +18,7 @@ from gpudiff.arrays.mesh import clipped_mesh
 from gpudiff.arrays.normal import Equations, grams, models
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.peaks import Positions, peaks
+from gpudiff.arrays.psf import Places, of_stars
 from gpudiff.arrays.quiet_sky import Known
 from gpudiff.arrays.remembered import Remembered
 from gpudiff.arrays.resample import Lattice, resample
@@ -83,6 +84,22 @@ class Device(Protocol):
         them.
 
         ratios : of `sharpest`; name : under which the image is held, no usable pixel changed
+        """
+        ...
+
+    def psf(
+        self,
+        image: np.ndarray,
+        places: Places,
+        half: int,
+        terms: np.ndarray,
+        noise: np.ndarray,
+        reach: int,
+        name: str = "",
+    ) -> np.ndarray:
+        """(P, K, K) the PSF's polynomial from the stars of an image; `arrays.psf.of_stars` says how.
+
+        name : under which the image is held, no pixel changed
         """
         ...
 
@@ -195,6 +212,18 @@ class _Cpu:
         self, image: np.ndarray, sky_sigma: float, gain: float, ratios: Sequence[float], name: str = ""
     ) -> np.ndarray:
         return suspects(image, sky_sigma)
+
+    def psf(
+        self,
+        image: np.ndarray,
+        places: Places,
+        half: int,
+        terms: np.ndarray,
+        noise: np.ndarray,
+        reach: int,
+        name: str = "",
+    ) -> np.ndarray:
+        return of_stars(image, places, half, terms, noise, reach)
 
     def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None: ...
 

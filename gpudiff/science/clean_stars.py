@@ -28,9 +28,11 @@ def clean_stars(
     margin = min(MARGIN, min(science.shape) // 6)
     stars = stars_or_psfs(science, template, settings, margin, device)
 
-    psfs = dict(
-        zip(images, over(lambda name: psf_of(images[name], stars, name), images, settings.threads), strict=True)
-    )
+    def measure(name: str) -> PsfModel:
+        return psf_of(images[name], stars, name, device)
+
+    threads = settings.threads if device is CPU else 1  # a device takes launches from one thread of a frame
+    psfs = dict(zip(images, over(measure, images, threads), strict=True))
     looked_at = {name: suspects(image, psfs[name], device) for name, image in images.items()}
 
     def mark(name: str) -> int:
