@@ -78,6 +78,18 @@ class Gpu:
                 self.resident.keep(name, held, self)
         self._held[name] = held
 
+    def refresh(self, name: str, image: np.ndarray, flaws: np.ndarray) -> None:
+        """As `passes.Device`: a copy of what is held, for templates stay as they came; only those pixels go up."""
+        held = self._held.get(name) if name else None
+        if held is not None:
+            self._held[name] = self.with_room(lambda: self._put(held, image, flaws))
+
+    def _put(self, held: Any, image: np.ndarray, pixels: np.ndarray) -> Any:
+        """A copy of a held image with the values that the host's has at pixels of those numbers."""
+        made = self.launcher.copy(held)
+        put_cuda(self.launcher, made, pixels, image.reshape(-1)[pixels])
+        return made
+
     def _spares(self, size: int) -> bool:
         """Whether so many bytes are free, templates being let go for it."""
         while self.launcher.free() < size and self.resident.evict():
@@ -102,8 +114,7 @@ class Gpu:
         if held is None:
             return self._up(image, np.float32), self._up(bad, np.uint8)
         pixels = np.flatnonzero(bad) if flaws is None else flaws
-        made, marks = self.launcher.copy(held), self.launcher.zeros(held.shape, np.uint8)
-        put_cuda(self.launcher, made, pixels, image.reshape(-1)[pixels])
+        made, marks = self._put(held, image, pixels), self.launcher.zeros(held.shape, np.uint8)
         mark_cuda(self.launcher, marks, pixels)
         return made, marks
 

@@ -107,6 +107,13 @@ class Device(Protocol):
         """Take up an image under a name that no other has; `stays`: for later frames too.  '' is no name."""
         ...
 
+    def refresh(self, name: str, image: np.ndarray, flaws: np.ndarray) -> None:
+        """What is held under that name, if anything is, is the image as it is now, until the frame is done.
+
+        flaws : (N,) numbers of the pixels that may have changed
+        """
+        ...
+
     def resample(
         self,
         image: np.ndarray,
@@ -226,6 +233,8 @@ class _Cpu:
         return of_stars(image, places, half, terms, noise, reach)
 
     def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None: ...
+
+    def refresh(self, name: str, image: np.ndarray, flaws: np.ndarray) -> None: ...
 
     def resample(
         self,
