@@ -23,6 +23,7 @@ from gpudiff.arrays import stamps as squares
 from gpudiff.arrays.components import beyond, beyond_cuda, listed_cuda, tops, tops_cuda
 from gpudiff.arrays.cutouts import cutouts, cutouts_cuda
 from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda
+from gpudiff.arrays.moments import moments, moments_cuda
 from gpudiff.arrays.peaks import peaks, peaks_cuda
 from gpudiff.arrays.polynomial import terms
 from gpudiff.arrays.resample import lattice, resample, resample_cuda
@@ -166,8 +167,8 @@ def fit(launcher: Any, stars: int, stamp: int, half: int) -> None:
     normal.models_cuda(launcher, values, rng.normal(0, 1, (stars, len(made.functions))))
 
 
-def star_psf(launcher: Any, stars: int, side: int) -> None:
-    """The PSF of one image from so many stars, second-order over the field."""
+def star_psf(launcher: Any, measured: int, stars: int, side: int) -> None:
+    """The moments of so many stars of one image, and its PSF, second-order over the field, from fewer."""
     rng = np.random.default_rng(stars)
     axis = np.arange(side) - side // 2
     shape = np.exp(-0.5 * (axis[:, None] ** 2 + axis**2) / 1.5**2) / (2 * np.pi * 1.5**2)
@@ -176,6 +177,8 @@ def star_psf(launcher: Any, stars: int, side: int) -> None:
     found, expected = psf.fit_cuda(launcher, *given), psf.fit(*given)
     np.testing.assert_array_equal(found[1], expected[1])
     np.testing.assert_allclose(found[0], expected[0], atol=1e-5 * expected[0].max())  # NumPy's sums are float32
+    small = rng.normal(50, 5, (measured, 15, 15)).astype(np.float32)
+    np.testing.assert_allclose(moments_cuda(launcher, small, 2.0), moments(small, 2.0), atol=1e-9)  # double
 
 
 def cut(launcher: Any, scores: Any, sources: int, side: int) -> None:

@@ -45,6 +45,7 @@ def builds() -> list[Build]:
         Build("retouch", (), 0, 40),
         Build("zone_join", (), 0, 48),
         Build("measure", (), measure.shared_bytes(measure.LARGEST), 96),
+        Build("moments", (), 16 * 49, 64),
         *(Build("psf", (f"TERMS={terms}",), psf.shared_bytes(65), 128) for terms in (1, 3, 6)),
         Build("quiet_sky", (), 0, 40),
         Build("streaks", (), 0, 40),

@@ -134,7 +134,7 @@ def kernels(launcher: Any, size: int, batch: int, half: int, repeats: int) -> li
             others.fit(timed, stars, predicted.STAMP, half)
             others.join(timed, *visited)
             others.stamps(timed, predicted.SOURCES, predicted.SQUARE)
-            others.star_psf(timed, *shapes)
+            others.star_psf(timed, stars, *shapes)
     reach = score_tiles.filter_reach(made[0], wide[0].size)
     done = predicted.work((size, size), half, reach, 15, 8, stars, rounds=1)
     done |= predicted.joined(*visited, others.FIELD**2) | predicted.star_psf(*shapes, 1, 1)

@@ -137,10 +137,13 @@ def measured(sources: int = SOURCES, side: int = SQUARE, rounds: int = 5) -> dic
 def star_psf(
     stars: int = PSF_STARS, side: int = PSF_SIDE, images: int = 2, rounds: int = 4, terms: int = 6
 ) -> dict[str, Work]:
-    """Of the PSF of each image of a pair: its sums over stars are double, the median star is found by ranks."""
+    """Of the stars of each image of a pair, ten rounds of moments, and its PSF: sums over stars are double, the
+    median star is found by ranks."""
     pixels, core = images * stars * side**2, images * stars * 113
     sums = terms * (terms + 1) // 2 + terms + 1
+    small = images * STARS * SQUARE**2
     return {
+        "moments": Work(4 * small, 0, 10 * 14 * small),
         "light": Work(4 * core),
         "middle": Work(4 * pixels, 2 * stars * pixels),
         "judge": Work(rounds * 5 * pixels, rounds * (2 * terms + 30) * pixels, rounds * 20 * core),

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gpudiff.arrays.afar import Afar
+from gpudiff.arrays.afar import Afar, stamps_there
 from gpudiff.arrays.basis import Basis, convolve_cuda
 from gpudiff.arrays.components import thinned, tops_cuda
 from gpudiff.arrays.cosmic_rays import suspects, suspects_cuda
@@ -15,6 +15,7 @@ from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.lanes import Lanes
 from gpudiff.arrays.measure import PointFit, aperture_cuda, fit_points_cuda, forced_cuda, shifted_cuda
 from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda, sampled_rows
+from gpudiff.arrays.moments import moments, moments_cuda
 from gpudiff.arrays.normal import Equations, grams_cuda, models_cuda
 from gpudiff.arrays.peaks import Positions, peaks, peaks_cuda
 from gpudiff.arrays.psf import Places, of_stars, of_stars_cuda
@@ -24,6 +25,7 @@ from gpudiff.arrays.resample import Lattice, resample_cuda
 from gpudiff.arrays.resident import Resident
 from gpudiff.arrays.retouch import mark_cuda, put_cuda
 from gpudiff.arrays.score_tiles import Filters, score_tiles_cuda
+from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.subtract_tiles import Factors, Found, OnDevice, Pair, subtract_tiles_cuda
 from gpudiff.arrays.tiles import Tile
 from gpudiff.model.errors import DeviceFull
@@ -178,6 +180,17 @@ class Gpu:
         if held is None:
             return suspects(image, sky_sigma)
         return self.with_room(lambda: suspects_cuda(self.launcher, held, sky_sigma, gain, ratios))
+
+    def moments(
+        self, image: np.ndarray, y: np.ndarray, x: np.ndarray, half: int, start: float, name: str = ""
+    ) -> np.ndarray:
+        """As `passes.Device`: where the image is held; else on the host."""
+        held = self._held.get(name) if name else None
+        if held is None:
+            return np.array(moments(stamps(image, y, x, half), start))
+        return self.with_room(
+            lambda: moments_cuda(self.launcher, stamps_there(self.launcher, held, y, x, half), start)
+        )
 
     def psf(
         self,

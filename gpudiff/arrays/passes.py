@@ -15,6 +15,7 @@ from gpudiff.arrays.device import Host, device
 from gpudiff.arrays.lanes import Lanes
 from gpudiff.arrays.measure import PointFit, aperture, fit_points, forced, shifted
 from gpudiff.arrays.mesh import clipped_mesh
+from gpudiff.arrays.moments import moments
 from gpudiff.arrays.normal import Equations, grams, models
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.peaks import Positions, peaks
@@ -23,6 +24,7 @@ from gpudiff.arrays.quiet_sky import Known
 from gpudiff.arrays.remembered import Remembered
 from gpudiff.arrays.resample import Lattice, resample
 from gpudiff.arrays.score_tiles import Filters
+from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.subtract_tiles import Factors, Found, Pair
 from gpudiff.arrays.tiles import Tile
 
@@ -84,6 +86,15 @@ class Device(Protocol):
         them.
 
         ratios : of `sharpest`; name : under which the image is held, no usable pixel changed
+        """
+        ...
+
+    def moments(
+        self, image: np.ndarray, y: np.ndarray, x: np.ndarray, half: int, start: float, name: str = ""
+    ) -> np.ndarray:
+        """(3, N) dy, dx, sigma of the stars on squares of that half width; `arrays.moments.moments` says how.
+
+        name : under which the image is held, no pixel changed
         """
         ...
 
@@ -219,6 +230,11 @@ class _Cpu:
         self, image: np.ndarray, sky_sigma: float, gain: float, ratios: Sequence[float], name: str = ""
     ) -> np.ndarray:
         return suspects(image, sky_sigma)
+
+    def moments(
+        self, image: np.ndarray, y: np.ndarray, x: np.ndarray, half: int, start: float, name: str = ""
+    ) -> np.ndarray:
+        return np.array(moments(stamps(image, y, x, half), start))
 
     def psf(
         self,

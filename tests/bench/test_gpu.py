@@ -20,7 +20,7 @@ def test_every_step_runs_and_agrees(bench, monkeypatch, capsys):
     assert re.search(r"'sources': [1-9]", out)
     assert "'sources_equal': True, 'bit_identical_again': True" in out
     once = "separate", "mix", "grams", "models", "count_pairs", "write_pairs", "fit_points", "forced", "aperture"
-    for kernel in (*once, "light", "middle", "judge", "keep", "solve"):
+    for kernel in (*once, "moments", "light", "middle", "judge", "keep", "solve"):
         assert out.count(f"'kernel': '{kernel}'") == 1
     planes = ("subtract_tiles", "whiten", "score", "tops", "weighed", "decode", "take_sky", "lift", "rescale")
     sky = "blank", "bright", "spread", "cell_sums", "changed", "sigmas"
