@@ -15,10 +15,10 @@ from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.lanes import Lanes
 from gpudiff.arrays.measure import PointFit, aperture_cuda, fit_points_cuda, forced_cuda, shifted_cuda
 from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda, sampled_rows
-from gpudiff.arrays.moments import moments, moments_cuda
+from gpudiff.arrays.moments import moments_cuda
 from gpudiff.arrays.normal import Equations, grams_cuda, models_cuda
 from gpudiff.arrays.peaks import Positions, peaks, peaks_cuda
-from gpudiff.arrays.psf import Places, of_stars, of_stars_cuda
+from gpudiff.arrays.psf import Places, of_stars_cuda
 from gpudiff.arrays.quiet_sky import Known, quiet_sky_again_cuda, quiet_sky_cuda
 from gpudiff.arrays.remembered import Remembered
 from gpudiff.arrays.resample import Lattice, resample_cuda
@@ -184,13 +184,13 @@ class Gpu:
     def moments(
         self, image: np.ndarray, y: np.ndarray, x: np.ndarray, half: int, start: float, name: str = ""
     ) -> np.ndarray:
-        """As `passes.Device`: where the image is held; else on the host."""
+        """As `passes.Device`; of an image that is not held the stamps go up."""
+        return self.with_room(lambda: moments_cuda(self.launcher, self._cut(image, y, x, half, name), start))
+
+    def _cut(self, image: np.ndarray, y: np.ndarray, x: np.ndarray, half: int, name: str) -> Any:
+        """Stamps of an image, there where it is held, else on the host."""
         held = self._held.get(name) if name else None
-        if held is None:
-            return np.array(moments(stamps(image, y, x, half), start))
-        return self.with_room(
-            lambda: moments_cuda(self.launcher, stamps_there(self.launcher, held, y, x, half), start)
-        )
+        return stamps(image, y, x, half) if held is None else stamps_there(self.launcher, held, y, x, half)
 
     def psf(
         self,
@@ -202,11 +202,11 @@ class Gpu:
         reach: int,
         name: str = "",
     ) -> np.ndarray:
-        """As `passes.Device`: where the image is held; else on the host."""
-        given, held = (places, half, terms, noise, reach), self._held.get(name) if name else None
-        if held is None:
-            return of_stars(image, *given)
-        return self.with_room(lambda: of_stars_cuda(self.launcher, held, *given))
+        """As `passes.Device`; of an image that is not held the stamps go up."""
+        given = places, half, terms, noise, reach
+        return self.with_room(
+            lambda: of_stars_cuda(self.launcher, self._cut(image, *places[:2], half, name), *given)
+        )
 
     def resample(
         self,

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
-from gpudiff.arrays.afar import stamps_there
 from gpudiff.arrays.box import grown
 from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.measure import shifted_cuda
@@ -265,11 +264,9 @@ THREADS, LANES = 128, 32
 """Of a block in the CUDA bodies; pixels that a block solves for."""
 
 
-def centred_cuda(
-    launcher: Launcher, image: Any, y: np.ndarray, x: np.ndarray, dy: np.ndarray, dx: np.ndarray, half: int
-) -> Any:
-    """`centred` on a GPU, of an image (1, H, W) float32 there; the stamps stay there."""
-    return shifted_cuda(launcher, stamps_there(launcher, image, y, x, half), -dy, -dx, _period(half))
+def centred_cuda(launcher: Launcher, cut: Any, dy: np.ndarray, dx: np.ndarray, half: int) -> Any:
+    """`centred` on a GPU, of `stamps` that are there or on the host; what is made stays there."""
+    return shifted_cuda(launcher, cut, -dy, -dx, _period(half))
 
 
 def fit_cuda(
@@ -299,10 +296,10 @@ def fit_cuda(
 
 
 def of_stars_cuda(
-    launcher: Launcher, image: Any, places: Places, half: int, terms: np.ndarray, noise: np.ndarray, reach: int
+    launcher: Launcher, cut: Any, places: Places, half: int, terms: np.ndarray, noise: np.ndarray, reach: int
 ) -> np.ndarray:
-    """`of_stars` on a GPU, of an image (1, H, W) float32 there; on the host."""
-    return fit_cuda(launcher, centred_cuda(launcher, image, *places, half), terms, noise, reach)[0]
+    """`of_stars` on a GPU, of `stamps` that are there or on the host; on the host."""
+    return fit_cuda(launcher, centred_cuda(launcher, cut, *places[2:], half), terms, noise, reach)[0]
 
 
 def shared_bytes(side: int) -> int:

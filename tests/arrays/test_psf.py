@@ -5,6 +5,7 @@ import pytest
 
 from gpudiff.arrays import psf
 from gpudiff.arrays.polynomial import terms
+from gpudiff.arrays.stamps import stamps
 
 HALF = 16
 REACH = 5
@@ -194,7 +195,6 @@ def test_cuda_stamps_are_centred_as_by_the_definition(launcher, half):
     image = rng.normal(size=(40, 47)).astype(np.float32)
     y, x = rng.integers(0, 40, 9), rng.integers(0, 47, 9)
     dy, dx = rng.uniform(-2, 2, (2, 9))
-    there = launcher.upload(image[None], np.float32)
-    found = launcher.download(psf.centred_cuda(launcher, there, y, x, dy, dx, half))
+    found = launcher.download(psf.centred_cuda(launcher, stamps(image, y, x, half), dy, dx, half))
     # NumPy transforms in float32.
     np.testing.assert_allclose(found, psf.centred(image, y, x, dy, dx, half), atol=3e-6)
