@@ -13,6 +13,7 @@ from gpudiff.arrays import (
     decode,
     measure,
     normal,
+    psf,
     quiet_sky,
     residual_sky,
     retouch,
@@ -25,7 +26,9 @@ from gpudiff.arrays import stamps as squares
 from gpudiff.arrays.components import beyond, beyond_cuda, listed_cuda, tops, tops_cuda
 from gpudiff.arrays.cutouts import cutouts, cutouts_cuda
 from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda
+from gpudiff.arrays.moments import moments, moments_cuda
 from gpudiff.arrays.peaks import peaks, peaks_cuda
+from gpudiff.arrays.polynomial import terms
 from gpudiff.arrays.resample import lattice, resample, resample_cuda
 from gpudiff.arrays.tiles import tiles
 
@@ -82,7 +85,7 @@ def looked_at(launcher: Any, scores: Any, lost: Any, size: int, batch: int) -> N
     changed, marks = launcher.copy(scores), launcher.zeros(scores.shape, np.uint8)
     retouch.put_cuda(launcher, changed, pixels, values)
     retouch.mark_cuda(launcher, marks, pixels)
-    _stays(launcher, scores[-1:], image)
+    _stays(launcher, scores[-1:], image, lost[-1:])
     _quiet(launcher, scores, lost, image, gone)
     last = pixels >= (batch - 1) * size * size
     its = pixels[last] - (batch - 1) * size * size
@@ -93,7 +96,7 @@ def looked_at(launcher: Any, scores: Any, lost: Any, size: int, batch: int) -> N
     np.testing.assert_array_equal(cut[-CUTOUTS:], cutouts(image, x[-CUTOUTS:], y[-CUTOUTS:], SIDE))
 
 
-def _stays(launcher: Any, there: Any, image: np.ndarray) -> None:
+def _stays(launcher: Any, there: Any, image: np.ndarray, lost: Any) -> None:
     """Of a plane that stays, of one detector: pixels, squares, rows and columns, bright pixels, cells."""
     size = len(image)
     numbers = np.arange(0, size * size, 997)
@@ -176,6 +179,20 @@ def fit(launcher: Any, stars: int, stamp: int, half: int) -> None:
     own = normal.grams(first, target[:1].astype(np.float32), weights[:1].astype(np.float32))[0]
     np.testing.assert_allclose(gram[:1], own, rtol=1e-9, atol=1e-9 * np.abs(own).max())  # double
     normal.models_cuda(launcher, values, rng.normal(0, 1, (stars, len(made.functions))))
+
+
+def star_psf(launcher: Any, measured: int, stars: int, side: int) -> None:
+    """The moments of so many stars of one image, and its PSF, second-order over the field, from fewer."""
+    rng = np.random.default_rng(stars)
+    axis = np.arange(side) - side // 2
+    shape = np.exp(-0.5 * (axis[:, None] ** 2 + axis**2) / 1.5**2) / (2 * np.pi * 1.5**2)
+    values = rng.uniform(1e3, 1e5, (stars, 1, 1)) * shape + rng.normal(0, 5, (stars, side, side))
+    given = values.astype(np.float32), terms(*rng.uniform(-1, 1, (2, stars)), 2), np.full(stars, 5.0), 4
+    found, expected = psf.fit_cuda(launcher, *given), psf.fit(*given)
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-5 * expected[0].max())  # NumPy's sums are float32
+    small = rng.normal(50, 5, (measured, 15, 15)).astype(np.float32)
+    np.testing.assert_allclose(moments_cuda(launcher, small, 2.0), moments(small, 2.0), atol=1e-9)  # double
 
 
 def cut(launcher: Any, scores: Any, sources: int, side: int) -> None:

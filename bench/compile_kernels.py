@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from gpudiff.arrays import measure, normal, score_tiles, subtract_tiles
+from gpudiff.arrays import measure, normal, psf, score_tiles, subtract_tiles
 from gpudiff.arrays.kernel_files import kernel_source
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
@@ -45,6 +45,8 @@ def builds() -> list[Build]:
         Build("retouch", (), 0, 40),
         Build("zone_join", (), 0, 48),
         Build("measure", (), measure.shared_bytes(measure.LARGEST), 96),
+        Build("moments", (), 16 * 49, 64),
+        *(Build("psf", (f"TERMS={terms}",), psf.shared_bytes(65), 128) for terms in (1, 3, 6)),
         Build("quiet_sky", (), 0, 40),
         Build("streaks", (), 0, 40),
         Build("residual_sky", (), 0, 136),

@@ -125,6 +125,7 @@ def kernels(launcher: Any, size: int, batch: int, half: int, repeats: int) -> li
     assert np.isfinite(launcher.download(scored[2])).all()
     stars = predicted.STARS if isinstance(launcher, Cuda) else 3
     visited = VISITED if isinstance(launcher, Cuda) else (20, 3000)
+    shapes = (predicted.PSF_STARS, predicted.PSF_SIDE) if isinstance(launcher, Cuda) else (20, 11)
     for _ in range(repeats + 1):
         others.planes(timed, scored[2], size, batch)
         others.cut(timed, scored[2], predicted.SOURCES, predicted.SQUARE)
@@ -133,9 +134,10 @@ def kernels(launcher: Any, size: int, batch: int, half: int, repeats: int) -> li
             others.fit(timed, stars, predicted.STAMP, half)
             others.join(timed, *visited)
             others.stamps(timed, predicted.SOURCES, predicted.SQUARE)
+            others.star_psf(timed, stars, *shapes)
     reach = score_tiles.filter_reach(made[0])
     done = predicted.work((size, size), half, reach, 15, 8, stars, rounds=1)
-    done |= predicted.joined(*visited, others.FIELD**2)
+    done |= predicted.joined(*visited, others.FIELD**2) | predicted.star_psf(*shapes, 1, 1)
     return [
         {"kernel": name, "batch": batch, "ms": ms, "ms_per_ccd": ms / batch, **_rates(done.get(name), ms / batch)}
         for name, ms in timed.medians().items()

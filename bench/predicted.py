@@ -26,6 +26,8 @@ SOURCES, SQUARE, KNOWN, FIELD = 60, 15, 5300, 180.0
 arcsec, on its square minutes of sky."""
 DRAWN = 50
 """Detections that may be trails: on stamps of 61 px, 5 angles, 7 lengths and 6 places of each are tried."""
+PSF_STARS, PSF_SIDE = 250, 45
+"""Of a PSF: stars that it is measured from at most, and the side of their stamps of FWHM up to 4 px, px."""
 CELLS = 17
 """Lattice points along a row that the positions of `resample` are made of."""
 STEP, COUNTS = 4, 77
@@ -128,6 +130,7 @@ def work(
         "cutouts": Work(60 * 3 * 8 * 51**2),
         **joined(),
         **measured(),
+        **star_psf(),
     }
 
 
@@ -154,6 +157,24 @@ def measured(sources: int = SOURCES, side: int = SQUARE, rounds: int = 5) -> dic
         "forced": Work(12 * pixels, 0, 6 * pixels),
         "aperture": Work(8 * pixels, 0, 6 * pixels),
         "line_powers": Work(4 * (2 * DRAWN + 126) * 61**2, 2 * 2 * DRAWN * 5 * 7 * 6 * 61**2),
+    }
+
+
+def star_psf(
+    stars: int = PSF_STARS, side: int = PSF_SIDE, images: int = 2, rounds: int = 4, terms: int = 6
+) -> dict[str, Work]:
+    """Of the stars of each image of a pair, ten rounds of moments, and its PSF: sums over stars are double, the
+    median star is found by ranks."""
+    pixels, core = images * stars * side**2, images * stars * 113
+    sums = terms * (terms + 1) // 2 + terms + 1
+    small = images * STARS * SQUARE**2
+    return {
+        "moments": Work(4 * small, 0, 10 * 14 * small),
+        "light": Work(4 * core),
+        "middle": Work(4 * pixels, 2 * stars * pixels),
+        "judge": Work(rounds * 5 * pixels, rounds * (2 * terms + 30) * pixels, rounds * 20 * core),
+        "keep": Work(rounds * images * 40 * stars, 0, rounds * images * 4 * stars**2),
+        "solve": Work(rounds * 5 * pixels, rounds * 2 * terms * pixels, rounds * 2 * sums * pixels),
     }
 
 

@@ -208,8 +208,13 @@ def lattice_cuda(launcher: Launcher, plane: Any, rows: Any, columns: Any) -> np.
 
 def stamps_cuda(launcher: Launcher, plane: Any, y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
     """`arrays.stamps.stamps` on a GPU, exactly; on the host.  plane : (1, H, W) on the device"""
+    return launcher.download(stamps_there(launcher, plane, y, x, half))
+
+
+def stamps_there(launcher: Launcher, plane: Any, y: np.ndarray, x: np.ndarray, half: int) -> Any:
+    """The same, left on the device."""
     side = 2 * half + 1
-    return _launched(launcher, "stamps", plane, [y, x], (len(y), side, side))
+    return _made(launcher, "stamps", plane, [y, x], (len(y), side, side))
 
 
 def flagged_cuda(launcher: Launcher, plane: Any) -> np.ndarray:
@@ -231,7 +236,12 @@ def flagged_cuda(launcher: Launcher, plane: Any) -> np.ndarray:
 def _launched(
     launcher: Launcher, kernel: str, plane: Any, places: Sequence[Any], shape: tuple[int, ...]
 ) -> np.ndarray:
-    """What a kernel with a thread for each of `shape` values finds."""
+    """What a kernel with a thread for each of `shape` values finds, on the host."""
+    return launcher.download(_made(launcher, kernel, plane, places, shape))
+
+
+def _made(launcher: Launcher, kernel: str, plane: Any, places: Sequence[Any], shape: tuple[int, ...]) -> Any:
+    """The same, on the device."""
     made = launcher.empty(shape, plane.dtype)
     count = math.prod(shape)
     if count:
@@ -240,4 +250,4 @@ def _launched(
         defines = (f"VALUE={'float' if plane.dtype == np.float32 else 'unsigned char'}",)
         blocks = (-(-count // THREADS), 1, 1)
         launcher.launch("afar", kernel, blocks, (THREADS, 1, 1), [plane, *numbers, made, *sizes], defines=defines)
-    return launcher.download(made)
+    return made

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gpudiff.arrays.afar import Afar
+from gpudiff.arrays.afar import Afar, stamps_there
 from gpudiff.arrays.basis import Basis, convolve_cuda
 from gpudiff.arrays.components import thinned, tops_cuda
 from gpudiff.arrays.cosmic_rays import suspects, suspects_cuda
@@ -15,14 +15,17 @@ from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.lanes import Lanes
 from gpudiff.arrays.measure import PointFit, aperture_cuda, fit_points_cuda, forced_cuda, shifted_cuda
 from gpudiff.arrays.mesh import clipped_mesh, mesh_cuda, sampled_rows
+from gpudiff.arrays.moments import moments_cuda
 from gpudiff.arrays.normal import Equations, grams_cuda, models_cuda
 from gpudiff.arrays.peaks import Positions, peaks, peaks_cuda
+from gpudiff.arrays.psf import Places, of_stars_cuda
 from gpudiff.arrays.quiet_sky import Known, quiet_sky_again_cuda, quiet_sky_cuda
 from gpudiff.arrays.remembered import Remembered
 from gpudiff.arrays.resample import Lattice, resample_cuda
 from gpudiff.arrays.resident import Resident
 from gpudiff.arrays.retouch import mark_cuda, put_cuda
 from gpudiff.arrays.score_tiles import SQUARE, Filters, score_tiles_cuda
+from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.subtract_tiles import Factors, Found, OnDevice, Pair, subtract_tiles_cuda
 from gpudiff.arrays.tiles import Tile
 from gpudiff.model.errors import DeviceFull
@@ -77,6 +80,18 @@ class Gpu:
                 self.resident.keep(name, held, self)
         self._held[name] = held
 
+    def refresh(self, name: str, image: np.ndarray, flaws: np.ndarray) -> None:
+        """As `passes.Device`: a copy of what is held, for templates stay as they came; only those pixels go up."""
+        held = self._held.get(name) if name else None
+        if held is not None:
+            self._held[name] = self.with_room(lambda: self._put(held, image, flaws))
+
+    def _put(self, held: Any, image: np.ndarray, pixels: np.ndarray) -> Any:
+        """A copy of a held image with the values that the host's has at pixels of those numbers."""
+        made = self.launcher.copy(held)
+        put_cuda(self.launcher, made, pixels, image.reshape(-1)[pixels])
+        return made
+
     def _spares(self, size: int) -> bool:
         """Whether so many bytes are free, templates being let go for it."""
         while self.launcher.free() < size and self.resident.evict():
@@ -101,8 +116,7 @@ class Gpu:
         if held is None:
             return self._up(image, np.float32), self._up(bad, np.uint8)
         pixels = np.flatnonzero(bad) if flaws is None else flaws
-        made, marks = self.launcher.copy(held), self.launcher.zeros(held.shape, np.uint8)
-        put_cuda(self.launcher, made, pixels, image.reshape(-1)[pixels])
+        made, marks = self._put(held, image, pixels), self.launcher.zeros(held.shape, np.uint8)
         mark_cuda(self.launcher, marks, pixels)
         return made, marks
 
@@ -166,6 +180,33 @@ class Gpu:
         if held is None:
             return suspects(image, sky_sigma)
         return self.with_room(lambda: suspects_cuda(self.launcher, held, sky_sigma, gain, ratios))
+
+    def moments(
+        self, image: np.ndarray, y: np.ndarray, x: np.ndarray, half: int, start: float, name: str = ""
+    ) -> np.ndarray:
+        """As `passes.Device`; of an image that is not held the stamps go up."""
+        return self.with_room(lambda: moments_cuda(self.launcher, self._cut(image, y, x, half, name), start))
+
+    def _cut(self, image: np.ndarray, y: np.ndarray, x: np.ndarray, half: int, name: str) -> Any:
+        """Stamps of an image, there where it is held, else on the host."""
+        held = self._held.get(name) if name else None
+        return stamps(image, y, x, half) if held is None else stamps_there(self.launcher, held, y, x, half)
+
+    def psf(
+        self,
+        image: np.ndarray,
+        places: Places,
+        half: int,
+        terms: np.ndarray,
+        noise: np.ndarray,
+        reach: int,
+        name: str = "",
+    ) -> np.ndarray:
+        """As `passes.Device`; of an image that is not held the stamps go up."""
+        given = places, half, terms, noise, reach
+        return self.with_room(
+            lambda: of_stars_cuda(self.launcher, self._cut(image, *places[:2], half, name), *given)
+        )
 
     def resample(
         self,

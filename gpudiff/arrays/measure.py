@@ -165,12 +165,15 @@ LARGEST = 75
 """px, side of a stamp: what fits into the shared memory of a block."""
 
 
-def shifted_cuda(launcher: Launcher, images: Any, dy: np.ndarray, dx: np.ndarray) -> Any:
-    """`shifted` on a GPU; the moved images stay there.  images : on the device or the host"""
+def shifted_cuda(launcher: Launcher, images: Any, dy: np.ndarray, dx: np.ndarray, period: int = 0) -> Any:
+    """`shifted` on a GPU; the moved images stay there.
+
+    images : on the device or the host; period : pixels after which they come round again, 0 for those of `shifted`
+    """
     count, side, _ = images.shape
     out = launcher.empty(images.shape, np.float32)
     arrays = [launcher.upload(images, np.float32), launcher.upload(np.stack([dy, dx], 1), np.float64), out]
-    sizes = [np.int32(side), np.int32(_period(side))]
+    sizes = [np.int32(side), np.int32(period or _period(side))]
     _launch(launcher, "shifted", count, side, [*arrays, *sizes], shared_bytes(side))
     return out
 

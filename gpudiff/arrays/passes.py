@@ -15,13 +15,16 @@ from gpudiff.arrays.device import Host, device
 from gpudiff.arrays.lanes import Lanes
 from gpudiff.arrays.measure import PointFit, aperture, fit_points, forced, shifted
 from gpudiff.arrays.mesh import clipped_mesh
+from gpudiff.arrays.moments import moments
 from gpudiff.arrays.normal import Equations, grams, models
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.peaks import Positions, peaks
+from gpudiff.arrays.psf import Places, of_stars
 from gpudiff.arrays.quiet_sky import Known
 from gpudiff.arrays.remembered import Remembered
 from gpudiff.arrays.resample import Lattice, resample
 from gpudiff.arrays.score_tiles import Filters
+from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.subtract_tiles import Factors, Found, Pair
 from gpudiff.arrays.tiles import Tile
 
@@ -86,8 +89,40 @@ class Device(Protocol):
         """
         ...
 
+    def moments(
+        self, image: np.ndarray, y: np.ndarray, x: np.ndarray, half: int, start: float, name: str = ""
+    ) -> np.ndarray:
+        """(3, N) dy, dx, sigma of the stars on squares of that half width; `arrays.moments.moments` says how.
+
+        name : under which the image is held, no pixel changed
+        """
+        ...
+
+    def psf(
+        self,
+        image: np.ndarray,
+        places: Places,
+        half: int,
+        terms: np.ndarray,
+        noise: np.ndarray,
+        reach: int,
+        name: str = "",
+    ) -> np.ndarray:
+        """(P, K, K) the PSF's polynomial from the stars of an image; `arrays.psf.of_stars` says how.
+
+        name : under which the image is held, no pixel changed
+        """
+        ...
+
     def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None:
         """Take up an image under a name that no other has; `stays`: for later frames too.  '' is no name."""
+        ...
+
+    def refresh(self, name: str, image: np.ndarray, flaws: np.ndarray) -> None:
+        """What is held under that name, if anything is, is the image as it is now, until the frame is done.
+
+        flaws : (N,) numbers of the pixels that may have changed
+        """
         ...
 
     def resample(
@@ -204,7 +239,26 @@ class _Cpu:
     ) -> np.ndarray:
         return suspects(image, sky_sigma)
 
+    def moments(
+        self, image: np.ndarray, y: np.ndarray, x: np.ndarray, half: int, start: float, name: str = ""
+    ) -> np.ndarray:
+        return np.array(moments(stamps(image, y, x, half), start))
+
+    def psf(
+        self,
+        image: np.ndarray,
+        places: Places,
+        half: int,
+        terms: np.ndarray,
+        noise: np.ndarray,
+        reach: int,
+        name: str = "",
+    ) -> np.ndarray:
+        return of_stars(image, places, half, terms, noise, reach)
+
     def hold(self, name: str, image: np.ndarray, stays: bool = False) -> None: ...
+
+    def refresh(self, name: str, image: np.ndarray, flaws: np.ndarray) -> None: ...
 
     def resample(
         self,

@@ -1,14 +1,20 @@
 """A pixel PSF from stars: centred, flux-scaled stamps, each pixel a polynomial over the field."""
 
 import math
+from typing import Any
 
 import numpy as np
 import scipy.fft
 
 from gpudiff.arrays.box import grown
+from gpudiff.arrays.device import Launcher
+from gpudiff.arrays.measure import shifted_cuda
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.positive import solve_positive
 from gpudiff.arrays.stamps import stamps
+
+Places = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""(y, x, dy, dx) (N,) of stars as `centred` takes them."""
 
 
 def centred(image: np.ndarray, y: np.ndarray, x: np.ndarray, dy: np.ndarray, dx: np.ndarray, half: int):
@@ -18,7 +24,7 @@ def centred(image: np.ndarray, y: np.ndarray, x: np.ndarray, dy: np.ndarray, dx:
     y, x : whole-pixel positions; dy, dx : the centre's offset from there
     """
     cut = stamps(image, y, x, half).astype(np.float32)
-    size = scipy.fft.next_fast_len(2 * half + 9, real=True)
+    size = _period(half)
     spectrum = scipy.fft.rfft2(cut, s=(size, size))
     ky, kx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
     for wave in (ky * dy[:, None, None], kx * dx[:, None, None]):
@@ -27,14 +33,21 @@ def centred(image: np.ndarray, y: np.ndarray, x: np.ndarray, dy: np.ndarray, dx:
     return scipy.fft.irfft2(spectrum, s=(size, size))[:, :side, :side]
 
 
+def _period(half: int) -> int:
+    """Pixels after which what is moved by `centred` comes round again."""
+    return scipy.fft.next_fast_len(2 * half + 9, real=True)
+
+
 CLIP = 4.0
 """Standard errors by which a pixel of a star may differ from the PSF, and a star in its width."""
 VARYING = 0.5
 """Share of its light by which a pixel of a PSF may well change between the middle of the field and its edge."""
+ROUNDS = 4
+"""Fits, each of what the one before left."""
 
 
 def fit(
-    stars: np.ndarray, terms: np.ndarray, noise: np.ndarray, reach: int, rounds: int = 4
+    stars: np.ndarray, terms: np.ndarray, noise: np.ndarray, reach: int, rounds: int = ROUNDS
 ) -> tuple[np.ndarray, np.ndarray]:
     """(coefficients (P, K, K), kept (N,) bool): the PSF's polynomial, pixels and stars that disagree clipped.
 
@@ -84,6 +97,13 @@ def fit(
         coefficients = _weighted(terms32, scaled, weights, expected)
         np.matmul(terms32, coefficients.astype(np.float32), out=model)
     return coefficients.reshape(-1, side, side), kept
+
+
+def of_stars(
+    image: np.ndarray, places: Places, half: int, terms: np.ndarray, noise: np.ndarray, reach: int
+) -> np.ndarray:
+    """(P, K, K) the PSF's polynomial by `fit` to the `centred` stamps of stars."""
+    return fit(centred(image, *places, half), terms, noise, reach)[0]
 
 
 def _error(light: np.ndarray, relative: np.ndarray, out: np.ndarray, part: np.ndarray) -> None:
@@ -237,3 +257,51 @@ def lacking(image: np.ndarray, fwhm: float) -> float:
     moffat = further * ((scale**2 + radius**2) / (scale**2 + far**2)) ** -beta
     light = np.pi * scale**2 / (beta - 1) * moffat[half, half]
     return float(max(light + (image - moffat)[radius <= edges[1]].sum() - 1, 0))
+
+
+# ---------------------------------------------------------------- on a GPU
+THREADS, LANES = 128, 32
+"""Of a block in the CUDA bodies; pixels that a block solves for."""
+
+
+def centred_cuda(launcher: Launcher, cut: Any, dy: np.ndarray, dx: np.ndarray, half: int) -> Any:
+    """`centred` on a GPU, of `stamps` that are there or on the host; what is made stays there."""
+    return shifted_cuda(launcher, cut, -dy, -dx, _period(half))
+
+
+def fit_cuda(
+    launcher: Launcher, stars: Any, terms: np.ndarray, noise: np.ndarray, reach: int, rounds: int = ROUNDS
+) -> tuple[np.ndarray, np.ndarray]:
+    """`fit` on a GPU; what comes back is on the host.  stars : on the device or the host"""
+    (count, side, _), number = stars.shape, terms.shape[1]
+    pixels = side * side
+    there, field = launcher.upload(stars, np.float32), launcher.upload(terms, np.float32)
+    flux, kept = launcher.empty((count,), np.float32), launcher.empty((count,), np.uint8)
+    made, off = launcher.zeros((number, side, side), np.float64), launcher.zeros((count, side, side), np.uint8)
+    table, sigma = launcher.empty((count, 4), np.float64), launcher.upload(noise, np.float64)
+
+    def launch(kernel: str, blocks: int, arguments: list[Any], shared: int = 0) -> None:
+        defines = (f"TERMS={number}",)
+        launcher.launch("psf", kernel, (blocks, 1, 1), (THREADS, 1, 1), arguments, shared, defines)
+
+    sizes = [np.int32(count), np.int32(pixels)]
+    launch("light", count, [there, flux, np.int32(side)])
+    launch("middle", pixels, [there, flux, made, *sizes], 4 * count)
+    for _ in range(rounds):
+        square = [np.int32(side), np.int32(reach)]
+        launch("judge", count, [there, field, sigma, made, off, table, *square], shared_bytes(side))
+        launch("keep", 1, [table, kept, np.int32(count)], 8 * count)
+        launch("solve", -(-pixels // LANES), [there, field, off, table, kept, made, *sizes])
+    return launcher.download(made), launcher.download(kept).view(bool)
+
+
+def of_stars_cuda(
+    launcher: Launcher, cut: Any, places: Places, half: int, terms: np.ndarray, noise: np.ndarray, reach: int
+) -> np.ndarray:
+    """`of_stars` on a GPU, of `stamps` that are there or on the host; on the host."""
+    return fit_cuda(launcher, centred_cuda(launcher, cut, *places[2:], half), terms, noise, reach)[0]
+
+
+def shared_bytes(side: int) -> int:
+    """Shared memory of a block of `judge`."""
+    return (4 + 1 + 1) * side**2

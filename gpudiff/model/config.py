@@ -199,7 +199,7 @@ class Ledger:
     """How results are committed, and when a visit's books are closed."""
 
     store: Store = "sqlite"  # or a postgresql:// URL
-    group: Annotated[int, Range(1, 10000)] = 8  # frames that may share a transaction; fewer than send, so that others are on their way
+    group: Annotated[int, Range(1, 10000)] = 8  # frames that may share a transaction
     group_s: Annotated[float, Range(0, 10)] = 0.05  # how long a transaction may wait for more of them
     patience_s: Patience = 2.0  # how long batches may wait for each other before anything is left out
     missing_s: NotNegative = 20.0  # after the end of readout: a detector without a frame is MISSING

@@ -290,7 +290,7 @@ def _filled(template: Exposure, settings: Match, device: Device) -> tuple[Exposu
     Before it is resampled: cosmic rays would look like stars, and holes would ring.  Raises NoStars.
     """
     stars = find_stars(template, template, settings, min(MARGIN, min(template.shape) // 6), device)
-    psf = psf_of(template, stars, "template")
+    psf = psf_of(template, stars, "template", device)
     found = mark_cosmic_rays(template, psf, suspects(template, psf, device))
     fill_cores(template, psf)
     width = stars.width("template")

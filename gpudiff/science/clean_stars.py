@@ -22,15 +22,17 @@ def clean_stars(
     """(stars, PSF of "science" and "template", a note on cosmic-ray pixels where there were some).
 
     Hot pixels look like stars to a first search; when some do, stars and PSFs are made again without them.
-    device : where the first searches are; what it holds is the images before pixels were filled here
+    device : where they are looked for and measured
     """
     images = {"science": science, "template": template}
     margin = min(MARGIN, min(science.shape) // 6)
     stars = stars_or_psfs(science, template, settings, margin, device)
 
-    psfs = dict(
-        zip(images, over(lambda name: psf_of(images[name], stars, name), images, settings.threads), strict=True)
-    )
+    def measure(name: str) -> PsfModel:
+        return psf_of(images[name], stars, name, device)
+
+    threads = settings.threads if device is CPU else 1  # a device takes launches from one thread of a frame
+    psfs = dict(zip(images, over(measure, images, threads), strict=True))
     looked_at = {name: suspects(image, psfs[name], device) for name, image in images.items()}
 
     def mark(name: str) -> int:
@@ -38,7 +40,9 @@ def clean_stars(
 
     found = over(mark, images, settings.threads)
     if any(marked(stamps(image.mask, stars.y, stars.x, 2), "CR").any() for image in images.values()):
-        stars = stars_or_psfs(science, template, settings, margin)
-        psfs = {name: psf_of(image, stars, name) for name, image in images.items()}
+        for image in images.values():
+            device.refresh(image.held, image.image, image.flaws)
+        stars = stars_or_psfs(science, template, settings, margin, device)
+        psfs = dict(zip(images, over(measure, images, threads), strict=True))
     said = f"cosmic-ray and hot pixels found: {found[0]} in science, {found[1]} in template"
     return stars, psfs, [said] if any(found) else []

@@ -167,7 +167,8 @@ def _match_again(
     threads: int,
 ) -> tuple[KernelFit, Planes]:
     """The fit and the difference once the uneven sky that is known is out of the stamps of the fit too."""
-    even = replace(parts, target=replace(parts.target, image=parts.target.image.copy()))
+    target = replace(parts.target, image=parts.target.image.copy())
+    even = replace(parts, target=target.knowing(parts.target.unusable, parts.target.flaws))
     _take_sky(known[0], even, first)
     fit = fit_stars(even.target)
     del even

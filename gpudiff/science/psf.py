@@ -4,6 +4,7 @@ import numpy as np
 
 from gpudiff.arrays import psf as pixels
 from gpudiff.arrays.moments import FWHM
+from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.polynomial import field, powers, terms
 from gpudiff.model.errors import BadPsf
 from gpudiff.model.frame import Exposure
@@ -21,14 +22,15 @@ A_TERM = 2
 """Stars that the PSF takes for each term of its polynomial over the field."""
 
 
-def psf_of(exposure: Exposure, stars: Stars, which: str) -> PsfModel:
+def psf_of(exposure: Exposure, stars: Stars, which: str, device: Device = CPU) -> PsfModel:
     """The PSF of `exposure`, which is the "science" or "template" image that `stars` were found in.
 
+    device : where it is measured; if it holds the image, then as it is
     Raises BadPsf for a given PSF that is not a square stack with positive sum.
     """
     if exposure.frame.psf is not None:
         return given(exposure.frame.psf, exposure.shape, exposure.name)
-    return measured(exposure, stars, getattr(stars, which))
+    return measured(exposure, stars, getattr(stars, which), device)
 
 
 def given(psf: np.ndarray, shape: tuple[int, int], name: str) -> PsfModel:
@@ -54,7 +56,7 @@ def given(psf: np.ndarray, shape: tuple[int, int], name: str) -> PsfModel:
     return PsfModel(coefficients.reshape(-1, *stack.shape[1:]), order, shape)
 
 
-def measured(exposure: Exposure, stars: Stars, positions: np.ndarray) -> PsfModel:
+def measured(exposure: Exposure, stars: Stars, positions: np.ndarray, device: Device = CPU) -> PsfModel:
     """A PSF model from the brightest stellar, isolated, unmasked stars; constant for fewer than 6."""
     clean = ~spoilt(exposure, stars.y, stars.x, 20)
     noise = np.sqrt(exposure.sky_variance.at(stars.y, stars.x))
@@ -74,8 +76,8 @@ def measured(exposure: Exposure, stars: Stars, positions: np.ndarray) -> PsfMode
     least, enough, most = HALF
     half = int(np.clip(np.ceil(min(14 * sigma, max(12 * sigma, enough))), least, most))
     half = min(half, (min(height, width) - 1) // 4)
-    cut = pixels.centred(exposure.image, y, x, dy, dx, half)
     design = terms(field(x, width), field(y, height), order)
     fwhm = FWHM * sigma
-    coefficients, _ = pixels.fit(cut, design, noise[chosen], round(fwhm))
+    fit = half, design, noise[chosen], round(fwhm)
+    coefficients = device.psf(exposure.image, (y, x, dy, dx), *fit, name=exposure.held)
     return PsfModel(pixels.clean_wings(coefficients, fwhm), order, exposure.shape)

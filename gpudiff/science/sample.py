@@ -9,7 +9,6 @@ from gpudiff.arrays.box import grown
 from gpudiff.arrays.polynomial import field, terms
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Exposure
-from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.science.stars import FEWEST, Stars
 
 FLOOR = 0.002
@@ -87,18 +86,18 @@ def patches(
 
     half : of the kernel, pixels; scale : target's flux over the convolved image's
     """
-    blocked = (stamps(convolved.mask, y, x, fit + half) & bit(*UNUSABLE)) != 0
-    blocked = _any_within(blocked | _outside(target.shape, y, x, fit + half), 2 * half + 1)
-    blocked |= (stamps(target.mask, y, x, fit) & bit(*UNUSABLE)) != 0
+    blocked = stamps(convolved.unusable, y, x, fit + half) | _outside(target.shape, y, x, fit + half)
+    blocked = _any_within(blocked, 2 * half + 1) | stamps(target.unusable, y, x, fit)
     share = 0.07  # of white noise's variance that a typical matching kernel lets through
     variance = target.sky_variance.at(y, x) + share * scale**2 * convolved.sky_variance.at(y, x)
     count = len(y)
     height, width = target.shape
-    light = np.maximum(stamps(convolved.image, y, x, fit), 0)
+    around, inner = stamps(convolved.image, y, x, fit + half), slice(half, half + 2 * fit + 1)
+    light = np.maximum(around[:, inner, inner], 0)
     own = convolved.sky_variance.at(y, x)[:, None, None] + light / np.float32(convolved.gain)
     return Sample(
         stamps(target.image, y, x, fit).reshape(count, -1),
-        stamps(convolved.image, y, x, fit + half),
+        around,
         ~blocked.reshape(count, -1),
         (scale**2 * own).reshape(count, -1).astype(np.float32),
         variance.astype(np.float32),

@@ -6,7 +6,6 @@ import numpy as np
 from scipy.ndimage import label
 
 from gpudiff.arrays.mesh import robust_sigma
-from gpudiff.arrays.moments import moments
 from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.config import Match
@@ -67,7 +66,7 @@ def find_stars(science: Exposure, template: Exposure, settings: Match, margin: i
     """Stars that are unsaturated and unmasked in both images, spread over the frame.
 
     margin : pixels from the edge that their stamps need
-    device : where candidates are looked for; if it holds the science image, then as it is
+    device : where candidates are looked for and measured; if it holds an image, then as it is
     Raises NoStars for fewer than 3.
     """
     noise = sky_noise(science)
@@ -80,7 +79,7 @@ def find_stars(science: Exposure, template: Exposure, settings: Match, margin: i
         kept = y[clear], x[clear]
         if len(kept[0]) >= 200:
             break
-    y, x, shapes = _centred(science, *_spread(*kept, science.image, settings.candidates))
+    y, x, shapes = _centred(science, *_spread(*kept, science.image, settings.candidates), device)
     if len(y):
         level = 5 * np.sqrt(template.sky_variance.at(y, x))
         there = stamps(template.image, y, x, 2).reshape(len(y), -1).max(1) > level
@@ -91,7 +90,7 @@ def find_stars(science: Exposure, template: Exposure, settings: Match, margin: i
             f"template shows too, got {len(y)}; "
             f"{np.count_nonzero(~clear)} more candidates lie beside masked pixels: {_masked(science, template)}"
         )
-    return _described(science, y, x, shapes, _moments(template, y, x))
+    return _described(science, y, x, shapes, _moments(template, y, x, device))
 
 
 def sky_noise(exposure: Exposure, share: float = 0.5) -> float:
@@ -160,13 +159,15 @@ def _spread(y: np.ndarray, x: np.ndarray, image: np.ndarray, most: int) -> tuple
     return y[chosen], x[chosen]
 
 
-def _centred(science: Exposure, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _centred(
+    science: Exposure, y: np.ndarray, x: np.ndarray, device: Device
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions moved from the brightest pixel to the centre of light where most stars' lie apart, each star once,
     and their `_moments`.
 
     A defocused star is a ring: its brightest pixel is anywhere on it, and the template's star is in its middle.
     """
-    shapes = _moments(science, y, x)
+    shapes = _moments(science, y, x, device)
     for _ in range(RECENTRED):
         dy, dx, _ = shapes
         if len(y) < FEWEST or np.median(np.hypot(dy, dx)) < OFF_CENTRE:
@@ -175,14 +176,14 @@ def _centred(science: Exposure, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarra
         x = np.clip(np.rint(x + dx).astype(int), 0, science.shape[1] - 1)
         _, first = np.unique(np.stack([y // 3, x // 3]), axis=1, return_index=True)
         y, x = y[np.sort(first)], x[np.sort(first)]
-        shapes = _moments(science, y, x)
+        shapes = _moments(science, y, x, device)
     return y, x, shapes
 
 
-def _moments(exposure: Exposure, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+def _moments(exposure: Exposure, y: np.ndarray, x: np.ndarray, device: Device) -> np.ndarray:
     """(3, N) dy, dx, sigma, measured on stamps of three widths or more."""
     for half in (7, 14, 24):
-        found = np.array(moments(stamps(exposure.image, y, x, half), start=half / 3.5))
+        found = device.moments(exposure.image, y, x, half, half / 3.5, exposure.held)
         if len(y) == 0 or np.median(found[2]) < half / 3:
             break
     return found

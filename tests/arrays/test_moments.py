@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.moments import axes, moments, second_moments
+from gpudiff.arrays.moments import axes, moments, moments_cuda, second_moments
 
 
 def gaussian(dy=0.0, dx=0.0, sigma=2.0, half=12, flux=1000.0):
@@ -79,3 +79,20 @@ def test_what_is_brighter_farther_out_has_a_direction_all_the_same():
 
 def test_where_the_light_is_not_positive_there_are_no_axes():
     assert np.isnan(axes(-elliptical(4.0, 3.0, 0.0)[None], 4.0)).all()
+
+
+# ---------------------------------------------------------------- the CUDA body
+@pytest.mark.parametrize(("count", "half"), [(1, 7), (9, 14)])
+def test_cuda_moments_agree_with_the_definition(launcher, count, half):
+    rng = np.random.default_rng(half)
+    shapes = zip(*rng.uniform(-1, 1, (2, count)), rng.uniform(0.8, 5, count), strict=True)
+    stamps = np.array([gaussian(*shape, half=half) for shape in shapes]) + rng.normal(0, 3, (2 * half + 1,) * 2)
+    stamps = stamps.astype(np.float32)
+    if count > 1:
+        stamps[0], stamps[1] = 0, -stamps[1]  # no light: to the limits
+    found, expected = moments_cuda(launcher, stamps, half / 3.5), moments(stamps, half / 3.5)
+    np.testing.assert_allclose(found, expected, atol=1e-9)  # double sums in another order; ten rounds
+
+
+def test_no_star_is_measured_without_a_launch(launcher):
+    assert moments_cuda(launcher, np.empty((0, 15, 15), np.float32), 2.0).shape == (3, 0)

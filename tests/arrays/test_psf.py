@@ -5,6 +5,7 @@ import pytest
 
 from gpudiff.arrays import psf
 from gpudiff.arrays.polynomial import terms
+from gpudiff.arrays.stamps import stamps
 
 HALF = 16
 REACH = 5
@@ -161,3 +162,39 @@ def test_the_light_beyond_the_rim_is_that_of_the_wings_continued(fwhm, beta):
 def test_a_gaussian_lacks_no_light(fwhm):
     image = gaussian(sigma=fwhm / 2.355, half=30)
     assert psf.lacking(image / image.sum(), fwhm) < 1e-5  # what float64 leaves of rings of whole pixels
+
+
+# ---------------------------------------------------------------- the CUDA bodies
+def awkward(count, order, half, rng):
+    """Stars that vary over the field; of many one with a neighbour, one wide and one dark: what `fit` takes."""
+    u, v = rng.uniform(-1, 1, (2, count))
+    flux = 10 ** rng.uniform(1, 3, count)
+    values = flux[:, None, None] * [gaussian(sigma=2 * (1 + 0.05 * x), half=half) for x in u]
+    if count > 8:
+        values[2] += 30 * gaussian(6, -5, half=half)
+        values[5] = 200 * gaussian(sigma=4.0, half=half)
+        values[7] = -values[7]
+    noise = rng.uniform(0.02, 0.05, count)
+    values += noise[:, None, None] * rng.normal(size=values.shape)
+    return values.astype(np.float32), terms(u, v, order), noise, REACH
+
+
+@pytest.mark.parametrize(("count", "order", "half"), [(3, 0, 5), (12, 1, 9), (41, 2, 10)])
+def test_cuda_fit_agrees_with_the_definition(launcher, count, order, half):
+    given = awkward(count, order, half, np.random.default_rng(count))
+    (found, kept), (expected, well) = psf.fit_cuda(launcher, *given), psf.fit(*given)
+    np.testing.assert_array_equal(kept, well)
+    assert count < 9 or not well[[5, 7]].any()
+    # NumPy's sums over stars are float32: 2e-6 of the peak; with them in float64 the two agree to 1e-7.
+    np.testing.assert_allclose(found, expected, atol=4e-6 * expected[0].max())
+
+
+@pytest.mark.parametrize("half", [9, 12])  # periods of 27 and 36 px: without and with a highest frequency
+def test_cuda_stamps_are_centred_as_by_the_definition(launcher, half):
+    rng = np.random.default_rng(half)
+    image = rng.normal(size=(40, 47)).astype(np.float32)
+    y, x = rng.integers(0, 40, 9), rng.integers(0, 47, 9)
+    dy, dx = rng.uniform(-2, 2, (2, 9))
+    found = launcher.download(psf.centred_cuda(launcher, stamps(image, y, x, half), dy, dx, half))
+    # NumPy transforms in float32.
+    np.testing.assert_allclose(found, psf.centred(image, y, x, dy, dx, half), atol=3e-6)

@@ -30,6 +30,12 @@ def test_every_step_runs_and_agrees(bench, monkeypatch, capsys):
         "forced",
         "aperture",
         "line_powers",
+        "moments",
+        "light",
+        "middle",
+        "judge",
+        "keep",
+        "solve",
     )
     for kernel in once:
         assert out.count(f"'kernel': '{kernel}'") == 1

@@ -16,6 +16,11 @@ class Watched(Gpu):
         np.testing.assert_array_equal(self.launcher.download(marks)[0].view(bool), bad)
         return made, marks
 
+    def refresh(self, name, image, flaws):
+        super().refresh(name, image, flaws)
+        if name in self._held:
+            np.testing.assert_array_equal(self.launcher.download(self._held[name])[0], image)
+
     def peaks(self, image, threshold, name=""):
         found = super().peaks(image, threshold, name)
         np.testing.assert_array_equal(found, peaks(image, threshold))
