@@ -98,7 +98,7 @@ FLAGS: dict[str, int] = {
     "SPIKE": 12,
 }
 FLAG_DESCRIPTIONS: dict[str, str] = {
-    "EDGE": "closer to the edge of the image than the PSF reaches",
+    "EDGE": "closer to the edge of the image than the PSF reaches, or a trail that goes on to it",
     "MASKED": "15 % of its light on unusable pixels or one beside it, unseen apart; or a saturated star's wings",
     "SATURATED": "a saturated pixel of science or template within reach of the PSF",
     "COSMIC_RAY": "sharper than the PSF: a cosmic ray or a hot pixel",
