@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _leave(status: int) -> None:
     """End the program here: to take a thousand modules apart first is a tenth of a second, and nobody's gain."""
     with contextlib.suppress(BrokenPipeError):
-        sys.stdout.flush()
+        print(end="", flush=True)  # also where standard output was closed from the start
     os._exit(status)
 
 

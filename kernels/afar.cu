@@ -1,8 +1,8 @@
 // Parts of a plane that stays on the device, for the host to look at: single pixels, rows and columns of a lattice, squares
 // round pixels, which flags are set.
 //
-// NumPy twins: gpudiff/arrays/afar.py, pixels() and lattice(); gpudiff/arrays/stamps.py, stamps(); of packed(), np.flatnonzero(). Contract: exact; beyond
-// the plane a square repeats its edge pixels.
+// NumPy twins: gpudiff/arrays/afar.py, pixels() and lattice(); gpudiff/arrays/stamps.py, stamps(); of packed(),
+// np.flatnonzero(). Contract: exact; beyond the plane a square repeats its edge pixels.
 // Layout: a thread a value.
 // Specialised by -DVALUE=<float or unsigned char>.
 #ifndef VALUE

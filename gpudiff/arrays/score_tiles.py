@@ -2,8 +2,8 @@
 
 Decorrelation after Reiss & Lupton 2016 (LSST DMTN-021): the noise of a difference is that of the target plus
 that of the convolved image seen through the kernel; a filter of one over the root of its power spectrum makes
-it white again.  Score: sum(P d / v) / sqrt(sum(P^2 / v)), the best linear
-statistic for a source of known shape in such noise (Zackay & Ofek 2017, ApJ 836, 187, section 2).
+it white again.  Score: sum(P d / v) / sqrt(sum(P^2 / v)), the best linear statistic for a source of known shape
+in such noise (Zackay & Ofek 2017, ApJ 836, 187, section 2).
 On a GPU the same tiles, summed directly (`score_tiles_cuda`).
 """
 

@@ -40,6 +40,8 @@ APART = 1.2
 """Times the threshold that a source's signal to noise apart from unusable pixels must be, to be trusted."""
 WINGS, SURELY = 4.0, 3.0
 """FWHM round a star within which its light may be left by the kernel, and errors of what is left to be sure."""
+TOGETHER = 1 << 19
+"""Detections times stars that are compared at a time: all those of a crowded field would fill the memory."""
 SAME = 3.0, 0.05
 """Errors, and share of its flux, by which a source may differ from what pixels apart from unusable ones say."""
 
@@ -290,10 +292,10 @@ def _in_wings(
 
     Measured at the same place beside the other static stars: of a kernel that is wrong in the wings.
     """
-    reach = WINGS * difference.quality.science_fwhm
-    n, s = np.nonzero(np.hypot(y[:, None] - star_y, x[:, None] - star_x) < reach)
-    offset = y[n] - star_y[s], x[n] - star_x[s]
-    excess, error = unrest_beside_others(difference.score, offset, s, (star_y, star_x), significance)
-    out = np.zeros(len(y))
-    np.maximum.at(out, n, excess - SURELY * error)
+    reach, out = WINGS * difference.quality.science_fwhm, np.zeros(len(y))
+    for some in np.array_split(np.arange(len(y)), 1 + len(y) * len(star_y) // TOGETHER):
+        n, s = np.nonzero(np.hypot(y[some, None] - star_y, x[some, None] - star_x) < reach)
+        offset = y[some[n]] - star_y[s], x[some[n]] - star_x[s]
+        excess, error = unrest_beside_others(difference.score, offset, s, (star_y, star_x), significance)
+        np.maximum.at(out, some[n], excess - SURELY * error)
     return out

@@ -270,6 +270,8 @@ def scatter(values: np.ndarray) -> float:
     for _ in range(5):
         kept = size < 3.5 * sigma
         number = int(np.count_nonzero(kept))
+        if number == 0:  # no scatter that is larger than the values: the image of itself, say
+            return float("nan")
         if number == count:  # the same ones
             break
         near = np.where(kept, values, 0)  # taking them out costs as much again as all else

@@ -249,6 +249,12 @@ def test_a_date_alone_has_the_time_beside_it(tmp_path, date):
     assert read_frame(path).observation.mjd_start_tai == pytest.approx(51142 + 18753.5 / 86400, abs=1e-10)
 
 
+@pytest.mark.parametrize("time", [5.5, 50000, "051233"])
+def test_a_number_beside_a_date_is_no_time(tmp_path, time):
+    path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": "1998-11-25", "UT": time, "TIMESYS": "TAI"})
+    assert read_frame(path).observation.mjd_start_tai == 51142
+
+
 def test_utc_dates_become_tai(tmp_path):
     path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": "2015-12-27T06:26:24", "EXPTIME": 60.0})
     observation = read_frame(path).observation

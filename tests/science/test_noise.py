@@ -8,8 +8,14 @@ from scipy.ndimage import gaussian_filter, shift
 
 from gpudiff.arrays.artefacts import add_streak
 from gpudiff.arrays.correlation import autocorrelation
+from gpudiff.science.noise import scatter
 
 CORRELATED = "correlated"
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_values_that_are_all_one_have_no_scatter_that_can_be_told(value):
+    assert np.isnan(scatter(np.full(1000, value, np.float32)))
 
 
 def away_std(done, plane):
