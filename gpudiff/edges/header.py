@@ -266,6 +266,7 @@ def _written(cards: Cards) -> float:
     date = str(cards.find("DATE-BEG", "DATE-OBS") or "").strip().rstrip("Z")
     date = re.sub(r"^(\d\d)/(\d\d)/(\d\d)$", r"19\3-\2-\1", date)
     time = str(cards.find("TIME-OBS", "UTSTART", "UT") or "").strip().rstrip("Z")
+    time = re.sub(r"^(?=\d:)", "0", time)
     whole = _from_iso(f"{date}T{time}") if ":" in time and "T" not in date else NAN  # 10.5 are hours, no time
     return _from_iso(date) if math.isnan(whole) else whole
 

@@ -42,8 +42,9 @@ ROUND, DARK = 31, 0.05
 """Pixels of a square round it, and the share of dark ones among them, that tell of the sky's variance there."""
 FEW = 2.0
 """Steps between two values below which noise is that of counts: no quantile tells it."""
-DEEP, MOST_DEAD = 8.0, 0.05
-"""Sigmas below the sky, and below what is round it, where no noise is; share of the pixels that may be there."""
+DEEP, SHARP, MOST_DEAD = 8.0, 0.8, 0.05
+"""Sigmas below the sky, and below those beside it, where no noise is; share of its depth below those beside it,
+more than that of a star of FWHM 1.4 px; share of the pixels that may be below the sky."""
 BAND = 64
 """Rows that one thread works on at a time, so that they stay in cache: a megabyte of 4096 px each."""
 
@@ -93,17 +94,19 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
 
 
 def _dead(image: np.ndarray, variance: Plane, sigma: float, low: np.ndarray) -> np.ndarray:
-    """(n,) those of the pixels (N,), by their numbers, that lie deep below those round them: dead, or subtracted.
+    """(n,) those of the pixels (N,), by their numbers, that lie deep below the two beside them in a row or column.
 
-    Light only adds to the sky, and a sky that was mistaken for another is below it as a whole.
+    Light only adds to the sky; a sky that was mistaken for another is below it as a whole, and a hole as wide as a
+    star has no pixel so far below its neighbours.
     """
     if len(low) > MOST_DEAD * image.size:
         return low[:0]
     y, x = np.divmod(low, image.shape[1])
-    parts = np.array_split(np.arange(len(low)), 1 + len(low) // 10_000)
-    level = np.concatenate([np.nanmedian(stamps(image, y[n], x[n], 3).reshape(len(n), 49), 1) for n in parts])
+    around = stamps(image, y, x, 1)
+    level = np.fmax(around[:, 1, ::2].mean(1), around[:, ::2, 1].mean(1))
     noise = np.sqrt(np.maximum(variance.at(y, x), sigma**2))
-    return np.asarray(low[image[y, x] < level - DEEP * noise])
+    step = np.maximum(DEEP * noise, SHARP * np.abs(image[y, x]))
+    return np.asarray(low[image[y, x] < level - step])
 
 
 def held_name(frame: Frame, configuration: Configuration) -> str:

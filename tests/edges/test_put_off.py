@@ -19,7 +19,7 @@ POSITION = tuple(Column(name, kind, "", "") for name, kind in (("diaObjectId", "
 
 
 def known(*circle) -> Table:
-    ra, dec = Sky(WCS).to_sky(np.array([20.2, 9.7, 0.1]), np.array([15.4, 6.6, 23.0]))
+    ra, dec = Sky(WCS).to_sky(np.array([20.2, 9.7, 0.1]), np.array([15.4, 6.6, 22.9]))
     return Table(POSITION, {"diaObjectId": [1, 2, 3], "ra": ra, "dec": dec})
 
 

@@ -222,6 +222,12 @@ def test_a_dark_part_of_the_sky_is_not_bad():
     assert not calibrate(frame(image, gain=None), CONFIGURATION).unusable.any()
 
 
+def test_a_hole_as_wide_as_a_star_is_not_bad():
+    image = pixels() - star(flux=2e4).astype(np.float32)
+    assert image.min() < SKY - 8 * np.sqrt(VARIANCE)
+    assert not calibrate(frame(image), CONFIGURATION).unusable.any()
+
+
 def test_saturated_pixels_are_masked_from_the_level_given():
     image = pixels() + star(flux=2e6).astype(np.float32)
     made = calibrate(frame(image, saturation=30000.0), CONFIGURATION)
