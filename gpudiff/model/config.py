@@ -69,7 +69,7 @@ class Instrument:
     gain: NotNegative = 0.0  # electrons per image unit; 0: from the header
     read_noise: float = -1.0  # electrons; negative: from the header
     saturation: NotNegative = 0.0  # image units; 0: from the header
-    gain_key: str = "GAIN"
+    gain_key: str = "GAIN"  # EGAIN beside it wins: GAIN is a setting then
     read_noise_key: str = "RDNOISE"
     saturation_key: str = "SATURATE"
     band_key: str = "FILTER"
