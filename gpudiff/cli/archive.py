@@ -19,7 +19,6 @@ examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument("action", choices=("index", "export", "delete"))
     parser.add_argument("archive", type=Path, metavar="ARCHIVE")
@@ -30,7 +29,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do it; 0."""
     from gpudiff.edges.alert_archive import AlertArchive, archive_folder
 
     folder = archive_folder(arguments.archive)

@@ -17,7 +17,6 @@ EXAMPLE = "example: gpudiff associator --directory night --detections tcp://127.
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLE
     parser.add_argument("--directory", type=Path, required=True, metavar="DIR", help="where results are kept")
     parser.add_argument(
@@ -29,7 +28,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT; 0."""
     from gpudiff.edges.keys import warning
     from gpudiff.services import log
     from gpudiff.services.associator_loop import serve

@@ -15,14 +15,12 @@ examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLE
     parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="TOML; none: the defaults")
     parser.add_argument("--check", action="store_true", help="print nothing when all is well")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0; raises BadConfiguration."""
     from gpudiff.edges.sinks import check
     from gpudiff.model.config import load, to_toml
 

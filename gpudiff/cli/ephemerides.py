@@ -18,7 +18,6 @@ asteroids with rounded elements. Orbits are integrated to the night with the pul
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
     parser.description = DESCRIPTION
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     build = actions.add_parser("build", help="write a night's ephemerides")
@@ -43,7 +42,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0."""
     return _build(arguments) if arguments.action == "build" else _at(arguments)
 
 

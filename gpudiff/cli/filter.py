@@ -27,7 +27,6 @@ HEAD = "diaSourceId", "kind", "ra", "dec", "flux", "snr", "rel", "flags"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The verbs."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     verbs = parser.add_subparsers(dest="verb", metavar="check|test|list|example", required=True)
     check = verbs.add_parser("check", help="validate a file, measure its match rates on an archive")
@@ -44,7 +43,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0; raises BadFilter, UnreadableFile."""
     return {"check": _check, "test": _test, "list": _list, "example": _example}[arguments.verb](arguments)
 
 

@@ -26,7 +26,6 @@ ROW = "{:>6} {:>19} {:>19} {:<7} {:>11} {:>11} {:>12} {:>7}  {}"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument("file", type=Path, metavar="FILE")
     which = parser.add_mutually_exclusive_group()
@@ -37,7 +36,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print; 0."""
     from gpudiff.edges.alert_file import read_alerts
 
     folder = arguments.file.is_dir()

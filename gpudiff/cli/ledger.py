@@ -19,7 +19,6 @@ PATIENCE_S = 30.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
     parser.description = DESCRIPTION
     parser.add_argument("what", choices=("visits", "release", "drop"))
     parser.add_argument("visit", type=int, nargs="?", help="whose alerts to release or drop")

@@ -20,7 +20,6 @@ diaObjectId, the later source wins. It is written new, synced and renamed; the o
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
     parser.description = DESCRIPTION
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     build = actions.add_parser("build", help="write a store")
@@ -40,7 +39,6 @@ def _source(text: str) -> Path | str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0."""
     return _build(arguments) if arguments.action == "build" else _near(arguments)
 
 

@@ -21,7 +21,6 @@ SHOWN = ("midpointMjdTai", "band", "ra", "dec", "psfFlux", "snr")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument("archive", type=Path, metavar="ARCHIVE")
     parser.add_argument("--sql", metavar="SELECT", help="over tables sources and objects (gpudiff archive export)")

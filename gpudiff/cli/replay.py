@@ -20,7 +20,6 @@ examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument("archive", type=Path, metavar="ARCHIVE")
     parser.add_argument("--speed", type=_speed, default=1.0, metavar="10x", help="or max, for no waiting (1x)")

@@ -23,7 +23,6 @@ SHORT = {"COMMITTED": "ok"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
     parser.description = DESCRIPTION
     parser.add_argument("directory", type=Path, metavar="DIRECTORY", help="that `gpudiff run` was given")
     parser.add_argument("--once", action="store_true", help="print once and end")
@@ -34,7 +33,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0; raises UnreadableFile for a directory that is absent."""
     from rich.console import Console
     from rich.live import Live
 

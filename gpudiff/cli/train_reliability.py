@@ -24,7 +24,6 @@ Use it with `gpudiff subtract --reliability model.json`, or in a file: [reliabil
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument("nights", nargs="*", type=Path, metavar="NIGHT", help="folders of frames and templates")
     parser.add_argument("--output", "-o", type=Path, required=True, metavar="JSON", help="the model")
@@ -36,7 +35,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, write, say how good it is; 0."""
     from gpudiff.edges.reliability_model import write_model
     from gpudiff.model.config import load
     from gpudiff.model.errors import BadConfiguration

@@ -16,7 +16,6 @@ examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument("archive", type=Path, metavar="ARCHIVE")
     parser.add_argument("id", type=int, metavar="DIASOURCEID")
@@ -28,7 +27,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the steps and the verdict; 0, or 3 when something differs."""
     from gpudiff.edges.alert_archive import archive_folder
     from gpudiff.services.verification import Given, alert_fingerprint, verify
 
