@@ -24,6 +24,7 @@ from gpudiff.edges import alert_tail
 from gpudiff.edges.alert_blocks import ArchiveReader, Block
 from gpudiff.edges.alert_segment import Coverage, Segment, latest, placed, write_segment
 from gpudiff.edges.atomic import atomically
+from gpudiff.edges.folder import failing
 from gpudiff.model.alert_index import CODED, PLACED, AlertQuery, night_of
 from gpudiff.model.errors import StoreFailed
 from gpudiff.model.tables import Column, Table, concatenate
@@ -208,11 +209,9 @@ class AlertIndex:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Nobody else adds or seals meanwhile; makes the folder."""
-        try:
+        with failing(self.folder):
             self.folder.mkdir(exist_ok=True)
             descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise StoreFailed(f"{self.folder}: {error.strerror}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

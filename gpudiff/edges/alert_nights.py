@@ -9,9 +9,10 @@ import numpy as np
 from gpudiff.edges.alert_archive import AlertArchive
 from gpudiff.edges.alert_table import columns, table_of
 from gpudiff.edges.atomic import atomically
+from gpudiff.edges.folder import failing
 from gpudiff.edges.provenance_file import SUFFIX
 from gpudiff.model.alert_index import AlertQuery
-from gpudiff.model.errors import BadConfiguration, StoreFailed, UnreadableFile
+from gpudiff.model.errors import BadConfiguration, UnreadableFile
 from gpudiff.model.tables import Table
 
 PARQUET = "parquet"
@@ -37,10 +38,8 @@ def export(archive: AlertArchive, night: int, rows: Table) -> list[Path]:
     paths = []
     for name, record in TABLES.items():
         folder = archive.folder / PARQUET / name
-        try:
+        with failing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreFailed(f"{folder}: {error.strerror}") from None
         chosen = rows if name == "sources" else _last_of_each_object(rows)
         paths.append(folder / f"{night}.parquet")
         with atomically(paths[-1]) as temporary:
@@ -87,12 +86,10 @@ def deletable(archive: AlertArchive, before: int) -> Iterator[tuple[str, str]]:
 def delete(archive: AlertArchive, names: list[str]) -> None:
     """Remove archive files, the steps beside them, and their rows of the index.  Raises StoreFailed."""
     archive.close()
-    try:
+    with failing(archive.folder):
         for name in names:
             (archive.folder / name).unlink()
             (archive.folder / f"{name.split('.')[0]}{SUFFIX}").unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreFailed(f"{archive.folder}: {error.strerror}") from None
     archive.index.forget(names)
 
 

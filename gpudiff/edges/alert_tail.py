@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from gpudiff.edges.folder import failing
 from gpudiff.model.alert_index import INDEX
-from gpudiff.model.errors import StoreFailed
 from gpudiff.model.tables import Table
 
 SUFFIX = ".tail"
@@ -27,11 +27,8 @@ def append_rows(path: Path, rows: Table) -> None:
     for name in packed.dtype.names or ():
         packed[name] = rows[name]
     data = packed.tobytes()
-    try:
-        with open(path, "ab") as file:
-            file.write(ENTRY.pack(MAGIC, len(rows), xxhash.xxh3_64_intdigest(data)) + data)
-    except OSError as error:
-        raise StoreFailed(f"{path}: {error.strerror}") from None
+    with failing(path), open(path, "ab") as file:
+        file.write(ENTRY.pack(MAGIC, len(rows), xxhash.xxh3_64_intdigest(data)) + data)
 
 
 def read_rows(path: Path) -> tuple[Table, int]:
@@ -39,12 +36,11 @@ def read_rows(path: Path) -> tuple[Table, int]:
 
     Raises StoreFailed for one that cannot be read.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return Table.empty(INDEX), 0
-    except OSError as error:
-        raise StoreFailed(f"{path}: {error.strerror}") from None
+    with failing(path):
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return Table.empty(INDEX), 0
     parts, at = [np.empty(0, ROW)], 0
     while at + ENTRY.size <= len(data):
         magic, count, checksum = ENTRY.unpack_from(data, at)

@@ -9,7 +9,6 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -57,7 +56,7 @@ class Writer:
         """
         lengths = np.array(alerts.lengths, np.int64)
         marker = sync_marker(schema, path.name)
-        with _failing(path):
+        with folder.failing(path):
             file = self._file(path)
             if not file.cut(size):
                 raise StoreFailed(f"{path}: expected at least {size} bytes, got {path.stat().st_size}")
@@ -72,7 +71,7 @@ class Writer:
 
         Raises StoreFailed.
         """
-        with _failing(path):
+        with folder.failing(path):
             file = self._file(path)
             try:
                 if not file.cut(size):
@@ -114,7 +113,7 @@ def trim(path: Path, size: int) -> None:
     """Cut off what a crash left behind the first `size` bytes; a file that is not there is left alone."""
     if not path.exists() or path.stat().st_size <= size:
         return
-    with _failing(path):
+    with folder.failing(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             os.ftruncate(descriptor, size)
@@ -131,7 +130,7 @@ def bodies(path: Path, offsets: np.ndarray, lengths: np.ndarray, memory: memoryv
     if not len(offsets):
         return []
     first, last = int(offsets.min()), int((offsets + lengths).max())
-    with _failing(path):
+    with folder.failing(path):
         data = memoryview(aligned.read(path, first, last, aligned.buffer() if memory is None else memory))
     if len(data) < last - first:
         raise StoreFailed(f"{path}: expected at least {last} bytes, got {first + len(data)}")
@@ -153,14 +152,6 @@ class Bodies(Sequence[bytes]):
         if self._read is None:
             self._read = bodies(*self._where)
         return self._read[place]
-
-
-@contextmanager
-def _failing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreFailed(f"{path}: {error.strerror}") from None
 
 
 def header(schema: str, marker: bytes) -> bytes:

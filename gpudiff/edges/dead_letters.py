@@ -13,7 +13,7 @@ import xxhash
 from gpudiff.edges import wire
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.control import Receipt, one_line
-from gpudiff.edges.folder import make
+from gpudiff.edges.folder import failing, make
 from gpudiff.edges.sender import Sender
 from gpudiff.edges.wire_header import FRAMES, MAX_HEADER_BYTES
 from gpudiff.model.errors import GpudiffError, InputRejected, StoreFailed, UnreadableFile
@@ -131,7 +131,7 @@ def send_again(path: Path, sender: Sender) -> Receipt:
     except InputRejected as error:
         receipt = Receipt(None, None, None, None, "rejected", error=error.name, reason=one_line(str(error)))
     line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "letter": path.stem, **asdict(receipt)}
-    try:
+    with failing(path):
         with open(path.with_name("requeued.jsonl"), "a") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
@@ -139,8 +139,6 @@ def send_again(path: Path, sender: Sender) -> Receipt:
         if receipt.good:
             path.unlink(missing_ok=True)
             path.with_suffix(".gdf").unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreFailed(f"{path}: {error.strerror}") from None
     return receipt
 
 

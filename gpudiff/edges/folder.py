@@ -1,10 +1,21 @@
-"""Folders that last, and one that belongs to a single program."""
+"""Folders that last, one that belongs to a single program, and what to say where the disk refuses."""
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gpudiff.model.errors import StoreFailed
+
+
+@contextmanager
+def failing(path: Path) -> Iterator[None]:
+    """Any OSError within is a StoreFailed that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreFailed(f"{path}: {error.strerror}") from None
 
 
 def make(folder: Path) -> None:

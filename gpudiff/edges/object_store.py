@@ -1,6 +1,7 @@
 """The store of known objects: DIAObjects of the whole sky as they were at dusk, in a sky file."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -84,11 +85,8 @@ def read_objects(path: Path | str) -> Table:
     on where it is absent, what else is absent is NaN or 0.  Raises UnreadableFile.
     """
     if isinstance(path, str) or _is_ledger(path):
-        reader = LedgerReader(path)
-        try:
+        with closing(LedgerReader(path)) as reader:
             return reader.objects()
-        finally:
-            reader.close()
     if path.suffix.lower() not in WRITERS:
         raise UnreadableFile(f"{path}: expected a file named {', '.join(WRITERS)} or .sqlite")
     columns = read_columns(path)

@@ -8,11 +8,12 @@ that is not whole is passed over, as the ledger has the steps too.
 import json
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gpudiff.edges.folder import failing
 from gpudiff.edges.ledger_reader import LedgerReader
-from gpudiff.model.errors import StoreFailed
 from gpudiff.model.provenance import chain
 
 SUFFIX = ".provenance.jsonl"
@@ -23,11 +24,8 @@ def keep_steps(
 ) -> None:
     """Add the steps behind a fingerprint, before its alerts are there.  Raises StoreFailed."""
     line = json.dumps({"fingerprint": fingerprint, "after": after, "steps": chain(steps, after)}).encode() + b"\n"
-    try:
-        with open(folder / f"{visit}{SUFFIX}", "a+b") as file:
-            file.write(b"\n" + line if _torn(file) else line)
-    except OSError as error:
-        raise StoreFailed(f"{folder}: {error.strerror}") from None
+    with failing(folder), open(folder / f"{visit}{SUFFIX}", "a+b") as file:
+        file.write(b"\n" + line if _torn(file) else line)
 
 
 def stored_steps(folder: Path, fingerprint: str, more: Sequence[Path] = ()) -> list[dict[str, Any]]:
@@ -73,8 +71,5 @@ def _of_ledger(path: Path, fingerprint: str) -> list[dict[str, Any]]:
     """The ledger keeps no fingerprints between the steps: the last one is that of the alert, or it is not."""
     if not path.is_file():
         return []
-    ledger = LedgerReader(path)
-    try:
+    with closing(LedgerReader(path)) as ledger:
         return chain(ledger.steps(fingerprint))
-    finally:
-        ledger.close()

@@ -6,6 +6,8 @@ VISIT-SNAP-DETECTOR.npz holds plain arrays, and their names beside "about", one 
 import dataclasses
 import json
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,29 +45,30 @@ def write(folder: Path, what: PutOff) -> int:
 
 def read(path: Path) -> PutOff:
     """What `write` kept there; raises UnreadableFile."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            about = json.loads(file["about"].tobytes())
-            squares = ForcedSquares(
-                Table(FORCED_SOURCE, {c.name: file[f"places.{c.name}"] for c in FORCED_SOURCE}),
-                scale=about["scale"],
-                science=LightSquares(**{name: file[f"science.{name}"] for name in LIGHT}, gain=about["gain"]),
-                **{name: file[name] for name in SQUARES},
-            )
+    with _opened(path) as file:
+        about = json.loads(file["about"].tobytes())
+        squares = ForcedSquares(
+            Table(FORCED_SOURCE, {c.name: file[f"places.{c.name}"] for c in FORCED_SOURCE}),
+            scale=about["scale"],
+            science=LightSquares(**{name: file[f"science.{name}"] for name in LIGHT}, gain=about["gain"]),
+            **{name: file[name] for name in SQUARES},
+        )
         return PutOff(FrameId(*about["frame"]), squares=squares, **{name: about[name] for name in ABOUT})
-    except (OSError, EOFError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise _unreadable(path, error) from None
 
 
 def about(path: Path) -> dict[str, Any]:
     """Of a file only `frame` (FrameId), `ra` and `dec`; raises UnreadableFile."""
+    with _opened(path) as file:
+        said = json.loads(file["about"].tobytes())
+        return {"frame": FrameId(*said["frame"]), "ra": float(said["ra"]), "dec": float(said["dec"])}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The arrays of a file by name; whatever is wrong with what is read of them is an UnreadableFile."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            said = json.loads(file["about"].tobytes())
-        return {"frame": FrameId(*said["frame"]), "ra": float(said["ra"]), "dec": float(said["dec"])}
+            yield file
     except (OSError, EOFError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> UnreadableFile:
-    return UnreadableFile(f"{path}: expected forced photometry that was put off: {type(error).__name__} {error}")
+        what = f"{type(error).__name__} {error}"
+        raise UnreadableFile(f"{path}: expected forced photometry that was put off: {what}") from None

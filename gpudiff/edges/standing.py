@@ -4,6 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,7 @@ def standing(directory: Path, store: str = "sqlite", clock: Callable[[], float] 
 def _ledger(where: Path | str, associator: dict[str, Any], now: float) -> tuple[dict[str, Any], str]:
     """What the ledger says: sinks, held, hour, visits; and why it cannot be read."""
     try:
-        reader = LedgerReader(where)
-        try:
+        with closing(LedgerReader(where)) as reader:
             hour = reader.committed_since(now - HOUR)
             return {
                 "sinks": _sinks(reader, associator.get("sinks", {}), now),
@@ -83,8 +83,6 @@ def _ledger(where: Path | str, associator: dict[str, Any], now: float) -> tuple[
                 "hour": hour | {"latency": _latency(reader.latencies(since_tai=now - HOUR))},
                 "visits": [_visit(reader, one) for one in reader.visits()[-VISITS:]],
             }, ""
-        finally:
-            reader.close()
     except (StoreFailed, UnreadableFile) as error:
         return {}, str(error)
 
