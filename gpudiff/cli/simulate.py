@@ -21,40 +21,6 @@ The same options and seed give the same pixels, however many processes share the
 pair: science.fits, template.fits, truth.ecsv, and perfect.fits, the difference that a noiseless template of
 the same seeing would give; options of the night that are not at their defaults win over the scene's.
 """
-HELP = {
-    "visits": "exposures of the whole focal plane",
-    "fields": "fields that take turns",
-    "seed": "everything random follows from it",
-    "date": "YYYYMMDD, the start of the visit numbers",
-    "band": "name of the filter",
-    "exposure": "seconds",
-    "interval": "seconds from one visit to the next",
-    "ra": "degrees, of the first field",
-    "dec": "degrees, of the first field",
-    "rotation": "degrees, of the camera",
-    "pixel_scale": "arcsec",
-    "epochs": "earlier exposures averaged in each template",
-    "seeing": "arcsec, median FWHM of the visits",
-    "template_seeing": "arcsec, median FWHM of the templates' epochs",
-    "seeing_spread": "relative, from visit to visit",
-    "seeing_variation": "relative, over the focal plane",
-    "moffat_beta": "wings of the PSF; larger is steeper",
-    "sky": "electrons a pixel and exposure",
-    "sky_gradient": "relative, over the focal plane",
-    "zero_point": "AB magnitude that gives one electron an exposure",
-    "registration": "px, residual registration error",
-    "stars": "per 1024 x 1024 px",
-    "galaxies": "per 1024 x 1024 px",
-    "cosmic_rays": "per 1024 x 1024 px and exposure",
-    "bad_columns": "dead columns per detector",
-    "transients": "new sources per detector, there in every visit",
-    "vanished": "sources per detector that only the template shows",
-    "variables": "variable stars per detector",
-    "moving": "asteroids per detector",
-    "snr_low": "faintest change, signal to noise in median conditions",
-    "snr_high": "brightest change",
-    "mask_cosmic_rays": "give the cosmic rays in the mask",
-}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -73,11 +39,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     camera.add_argument("--size", type=int, help="px a side (default: 1024, or as in the CSV)")
     night = parser.add_argument_group("night")
     for field in dataclasses.fields(Night):
-        name = "--" + field.name.replace("_", "-")
+        name, meaning = "--" + field.name.replace("_", "-"), field.metadata["meaning"]
         if field.type is bool:
-            night.add_argument(name, action="store_true", help=HELP[field.name])
+            night.add_argument(name, action="store_true", help=meaning)
         else:
-            help_text = f"{HELP[field.name]} (default: %(default)s)"
+            help_text = f"{meaning} (default: %(default)s)"
             night.add_argument(name, type=field.type, default=field.default, help=help_text)
     parser.add_argument("--processes", type=int, help="default: one a core")
 

@@ -1,7 +1,7 @@
 """A simulated night: its options, its camera, the weather of each exposure, and the schema of its truth."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import date
 from typing import Any
 
@@ -27,12 +27,7 @@ TRUTH: tuple[Column, ...] = (
     _C("dec", "f8", "deg", "true declination, ICRS"),
     _C("flux", "f8", "adu", "science minus template, in this frame's units; negative: fading"),
     _C("snr", "f8", "", "signal to noise of a perfect matched filter on this frame with a noiseless template"),
-    _C(
-        "usable",
-        "f4",
-        "",
-        "share of the PSF's weight that falls on pixels that are neither bad nor saturated",
-    ),
+    _C("usable", "f4", "", "share of the PSF's weight that falls on pixels neither bad nor saturated"),
     _C("trailLength", "f4", "pixel", "motion during the exposure"),
     _C("trailAngle", "f4", "deg", "its direction, from +x to +y"),
 )
@@ -112,6 +107,11 @@ def check_size(size: int) -> None:
         raise BadConfiguration(f"size: expected {SMALLEST_DETECTOR} to 16384 px, got {size}")
 
 
+def _option(default: Any, meaning: str, *ends: float) -> Any:
+    """An option of the night: its default, what it is, and its least and greatest value where it is a number."""
+    return field(default=default, metadata={"meaning": meaning, "ends": ends})
+
+
 @dataclass(frozen=True)
 class Night:
     """What to simulate.  Counts of things that change are per detector, densities per 1024 x 1024 px.
@@ -121,41 +121,41 @@ class Night:
     Raises BadConfiguration, naming the option, for a value that cannot be.
     """
 
-    visits: int = 3
-    fields: int = 1
-    seed: int = 1
-    date: int = 20261122
-    band: str = "r"
-    exposure: float = 30.0
-    interval: float = 1200.0
-    ra: float = 150.0
-    dec: float = 2.2
-    rotation: float = 0.0
-    pixel_scale: float = 0.2
-    epochs: int = 5
-    seeing: float = 0.85
-    template_seeing: float = 0.72
-    seeing_spread: float = 0.12
-    seeing_variation: float = 0.08
-    moffat_beta: float = 3.5
-    sky: float = 700.0
-    sky_gradient: float = 0.06
-    zero_point: float = 32.0
-    registration: float = 0.05
-    stars: float = 1200.0
-    galaxies: float = 250.0
-    cosmic_rays: float = 20.0
-    bad_columns: int = 2
-    transients: int = 10
-    vanished: int = 2
-    variables: int = 4
-    moving: int = 2
-    snr_low: float = 4.0
-    snr_high: float = 80.0
-    mask_cosmic_rays: bool = False
+    visits: int = _option(3, "exposures of the whole focal plane", 1, 999)
+    fields: int = _option(1, "fields that take turns", 1, 999)
+    seed: int = _option(1, "everything random follows from it", 0, 2**63)
+    date: int = _option(20261122, "YYYYMMDD, the start of the visit numbers", 10000101, 99991231)
+    band: str = _option("r", "name of the filter")
+    exposure: float = _option(30.0, "seconds", 0.1, 3600)
+    interval: float = _option(1200.0, "seconds from one visit to the next", 1, 86400)
+    ra: float = _option(150.0, "degrees, of the first field", 0, 360)
+    dec: float = _option(2.2, "degrees, of the first field", -90, 90)
+    rotation: float = _option(0.0, "degrees, of the camera", -360, 360)
+    pixel_scale: float = _option(0.2, "arcsec", 0.01, 10)
+    epochs: int = _option(5, "earlier exposures averaged in each template", 1, 100)
+    seeing: float = _option(0.85, "arcsec, median FWHM of the visits", 0.05, 60)
+    template_seeing: float = _option(0.72, "arcsec, median FWHM of the templates' epochs", 0.05, 60)
+    seeing_spread: float = _option(0.12, "relative, from visit to visit", 0, 0.5)
+    seeing_variation: float = _option(0.08, "relative, over the focal plane", 0, 0.3)
+    moffat_beta: float = _option(3.5, "wings of the PSF; larger is steeper", 2, 10)
+    sky: float = _option(700.0, "electrons a pixel and exposure", 1, 50000)
+    sky_gradient: float = _option(0.06, "relative, over the focal plane", 0, 0.5)
+    zero_point: float = _option(32.0, "AB magnitude that gives one electron an exposure", 0, 50)
+    registration: float = _option(0.05, "px, residual registration error", 0, 5)
+    stars: float = _option(1200.0, "per 1024 x 1024 px", 0, 100000)
+    galaxies: float = _option(250.0, "per 1024 x 1024 px", 0, 20000)
+    cosmic_rays: float = _option(20.0, "per 1024 x 1024 px and exposure", 0, 10000)
+    bad_columns: int = _option(2, "dead columns per detector", 0, 1000)
+    transients: int = _option(10, "new sources per detector, there in every visit", 0, 10000)
+    vanished: int = _option(2, "sources per detector that only the template shows", 0, 10000)
+    variables: int = _option(4, "variable stars per detector", 0, 10000)
+    moving: int = _option(2, "asteroids per detector", 0, 10000)
+    snr_low: float = _option(4.0, "faintest change, signal to noise in median conditions", 0.1, 10000)
+    snr_high: float = _option(80.0, "brightest change", 0.1, 10000)
+    mask_cosmic_rays: bool = _option(False, "give the cosmic rays in the mask")
 
     def __post_init__(self) -> None:
-        for name, low, high in LIMITS:
+        for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             if not low <= value <= high:
                 raise BadConfiguration(f"{name}: expected {low:g} to {high:g}, got {value:g}")
@@ -175,38 +175,10 @@ class Night:
         return ordinal - 678576 + 1.0625
 
 
-LIMITS: tuple[tuple[str, float, float], ...] = (
-    ("visits", 1, 999),
-    ("fields", 1, 999),
-    ("seed", 0, 2**63),
-    ("date", 10000101, 99991231),
-    ("exposure", 0.1, 3600),
-    ("interval", 1, 86400),
-    ("ra", 0, 360),
-    ("dec", -90, 90),
-    ("rotation", -360, 360),
-    ("pixel_scale", 0.01, 10),
-    ("epochs", 1, 100),
-    ("seeing", 0.05, 60),
-    ("template_seeing", 0.05, 60),
-    ("seeing_spread", 0, 0.5),
-    ("seeing_variation", 0, 0.3),
-    ("moffat_beta", 2, 10),
-    ("sky", 1, 50000),
-    ("sky_gradient", 0, 0.5),
-    ("zero_point", 0, 50),
-    ("registration", 0, 5),
-    ("stars", 0, 100000),
-    ("galaxies", 0, 20000),
-    ("cosmic_rays", 0, 10000),
-    ("bad_columns", 0, 1000),
-    ("transients", 0, 10000),
-    ("vanished", 0, 10000),
-    ("variables", 0, 10000),
-    ("moving", 0, 10000),
-    ("snr_low", 0.1, 10000),
-    ("snr_high", 0.1, 10000),
-)
+RANGES: dict[str, tuple[float, float]] = {
+    one.name: one.metadata["ends"] for one in fields(Night) if one.metadata["ends"]
+}
+"""Least and greatest value of each option that is a number."""
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from gpudiff.model.errors import BadConfiguration
-from gpudiff.model.scene import LIMITS, Night, grid
+from gpudiff.model.scene import RANGES, Night, grid
 
 
-@pytest.mark.parametrize("name", [name for name, low, _ in LIMITS if low >= 0])
+@pytest.mark.parametrize("name", [name for name, (low, _) in RANGES.items() if low >= 0])
 def test_a_negative_option_is_refused_by_name(name):
     with pytest.raises(BadConfiguration, match=f"^{name}: expected .* got -1"):
         Night(**{name: -1})
