@@ -10,20 +10,8 @@ from gpudiff.model.batch import OwnPlanes
 from gpudiff.model.tables import DIASOURCE, Column, Table
 
 NANOJANSKY = "nJy"
-FLUXES = (
-    "psfFlux",
-    "psfFluxErr",
-    "apFlux",
-    "apFluxErr",
-    "scienceFlux",
-    "scienceFluxErr",
-    "templateFlux",
-    "templateFluxErr",
-    "dipoleMeanFlux",
-    "dipoleMeanFluxErr",
-    "dipoleFluxDiff",
-    "dipoleFluxDiffErr",
-)
+_FLUXES = "psfFlux apFlux scienceFlux templateFlux dipoleMeanFlux dipoleFluxDiff"
+FLUXES = tuple(f"{name}{error}" for name in _FLUXES.split() for error in ("", "Err"))
 MOMENTS = ("ixx", "iyy", "ixy", "ixxPSF", "iyyPSF", "ixyPSF")
 _PUBLISHED_UNIT = {name: "nJy, or as fluxUnit says" for name in FLUXES}
 _PUBLISHED_UNIT |= {name: "arcsec2, along the pixel axes" for name in MOMENTS}
@@ -34,12 +22,7 @@ _PUBLISHED_MEANING = {
 }
 
 ALERT_SOURCE: tuple[Column, ...] = tuple(
-    Column(
-        c.name,
-        c.dtype,
-        _PUBLISHED_UNIT.get(c.name, c.unit),
-        _PUBLISHED_MEANING.get(c.name, c.description),
-    )
+    Column(c.name, c.dtype, _PUBLISHED_UNIT.get(c.name, c.unit), _PUBLISHED_MEANING.get(c.name, c.description))
     for c in DIASOURCE
 )
 """The DIASource's columns in the units in which they are published."""

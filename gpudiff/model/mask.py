@@ -2,34 +2,23 @@
 
 import numpy as np
 
-BITS: dict[str, int] = {
-    "BAD": 0,
-    "SAT": 1,
-    "INTRP": 2,
-    "CR": 3,
-    "EDGE": 4,
-    "DETECTED": 5,
-    "DETECTED_NEGATIVE": 6,
-    "SUSPECT": 7,
-    "NO_DATA": 8,
-    "SAT_TEMPLATE": 9,
-    "HIGH_VARIANCE": 10,
-    "STREAK": 11,
-}
-DESCRIPTIONS: dict[str, str] = {
-    "BAD": "bad pixel in science or template",
-    "SAT": "saturated in the science image",
-    "INTRP": "value was interpolated",
-    "CR": "cosmic ray",
-    "EDGE": "too little of the matching kernel falls on the image",
-    "DETECTED": "positive footprint",
-    "DETECTED_NEGATIVE": "negative footprint",
-    "SUSPECT": "near a saturated or very bright star",
-    "NO_DATA": "no value",
-    "SAT_TEMPLATE": "saturated in the template",
-    "HIGH_VARIANCE": "variance far above the sky's",
-    "STREAK": "satellite streak",
-}
+PLANES: tuple[tuple[int, str, str], ...] = (
+    (0, "BAD", "bad pixel in science or template"),
+    (1, "SAT", "saturated in the science image"),
+    (2, "INTRP", "value was interpolated"),
+    (3, "CR", "cosmic ray"),
+    (4, "EDGE", "too little of the matching kernel falls on the image"),
+    (5, "DETECTED", "positive footprint"),
+    (6, "DETECTED_NEGATIVE", "negative footprint"),
+    (7, "SUSPECT", "near a saturated or very bright star"),
+    (8, "NO_DATA", "no value"),
+    (9, "SAT_TEMPLATE", "saturated in the template"),
+    (10, "HIGH_VARIANCE", "variance far above the sky's"),
+    (11, "STREAK", "satellite streak"),
+)
+"""Bit, name and meaning of each."""
+BITS = {name: number for number, name, _ in PLANES}
+DESCRIPTIONS = {name: meaning for _, name, meaning in PLANES}
 UNUSABLE = ("BAD", "SAT", "CR", "NO_DATA", "SAT_TEMPLATE", "EDGE")
 """Planes whose pixels carry no information about the sky."""
 

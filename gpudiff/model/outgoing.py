@@ -54,12 +54,10 @@ class OutgoingBatch:
     published: Table | None = None
 
     def __post_init__(self) -> None:
-        if len(self.rows) != len(self.alerts):
-            raise ValueError(f"expected an alert a row, got {len(self.alerts)} for {len(self.rows)}")
-        if self.sources is not None and len(self.sources) != len(self.rows):
-            raise ValueError(f"expected a diaSource a row, got {len(self.sources)} for {len(self.rows)}")
-        if self.published is not None and len(self.published) != len(self.rows):
-            raise ValueError(f"expected published columns a row, got {len(self.published)} for {len(self.rows)}")
+        given = {"an alert": self.alerts, "a diaSource": self.sources, "published columns": self.published}
+        for what, some in given.items():
+            if some is not None and len(some) != len(self.rows):
+                raise ValueError(f"expected {what} a row, got {len(some)} for {len(self.rows)}")
 
     def take(self, rows: np.ndarray, fingerprint: str) -> "OutgoingBatch":
         """The picked rows as a batch of their own, of that fingerprint.  rows : (N,) int"""

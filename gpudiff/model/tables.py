@@ -82,21 +82,6 @@ def concatenate(tables: list[Table]) -> Table:
 
 
 # ---------------------------------------------------------------- DIASource
-FLAGS: dict[str, int] = {
-    "EDGE": 0,
-    "MASKED": 1,
-    "SATURATED": 2,
-    "COSMIC_RAY": 3,
-    "DIPOLE": 4,
-    "BRIGHT_STAR": 5,
-    "NOT_POINT_LIKE": 6,
-    "CENTROID": 7,
-    "POOR_SUBTRACTION": 8,
-    "HIGH_VARIANCE": 9,
-    "STREAK": 10,
-    "ONLY_IN_SCORE": 11,
-    "SPIKE": 12,
-}
 FLAG_DESCRIPTIONS: dict[str, str] = {
     "EDGE": "closer to the edge of the image than the PSF reaches, or a trail that goes on to it",
     "MASKED": "15 % of its light on unusable pixels or one beside it, unseen apart; or a saturated star's wings",
@@ -112,6 +97,8 @@ FLAG_DESCRIPTIONS: dict[str, str] = {
     "ONLY_IN_SCORE": "the PSF flux fitted to the difference is below threshold: the score alone exceeds it",
     "SPIKE": "on a ray of light that points at a bright star: a diffraction spike",
 }
+FLAGS = {name: number for number, name in enumerate(FLAG_DESCRIPTIONS)}
+"""Name -> bit, in that order: files and alerts have them, so a new flag is the last."""
 DO_NOT_ALERT_ALONE = tuple(name for name in FLAGS if name not in ("CENTROID", "HIGH_VARIANCE"))
 
 
