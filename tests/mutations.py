@@ -7,39 +7,9 @@ from typing import Any
 
 from gpudiff.edges import wire
 
-ODD: list[Any] = [
-    *(
-        None,
-        True,
-        -1,
-        0,
-        1,
-        255,
-        256,
-        1 << 39,
-        1 << 63,
-        10**40,
-        0.5,
-        -1e308,
-        1e-308,
-        1e308,
-        "",
-        "x",
-        "<f8",
-        "\x00\n",
-    ),
-    *(
-        [],
-        [[]],
-        [1, 2, 3],
-        [[0.0]],
-        [[1e38, 1], [1, -1e38]],
-        {},
-        {"CTYPE1": "RA---TAN"},
-        {"a": [1]},
-        "x" * 100_000,
-    ),
-]
+NUMBERS = [-1, 0, 1, 255, 256, 1 << 39, 1 << 63, 10**40, 0.5, -1e308, 1e-308, 1e308]
+NESTED = [[], [[]], [1, 2, 3], [[0.0]], [[1e38, 1], [1, -1e38]], {}, {"CTYPE1": "RA---TAN"}, {"a": [1]}]
+ODD: list[Any] = [None, True, *NUMBERS, "", "x", "<f8", "\x00\n", *NESTED, "x" * 100_000]
 """Values that a key hardly expects."""
 
 

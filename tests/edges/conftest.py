@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from headers import tangent
 from postgres import Server
 
 from gpudiff.edges.ledger import Ledger
@@ -11,18 +12,7 @@ from gpudiff.model.plane import constant
 from gpudiff.model.qa import CELL, KERNEL_STAR
 from gpudiff.model.tables import DIASOURCE, Table, dia_source_ids, flag
 
-SKY = {
-    "CTYPE1": "RA---TAN",
-    "CTYPE2": "DEC--TAN",
-    "CRVAL1": 150.0,
-    "CRVAL2": 2.2,
-    "CRPIX1": 80.5,
-    "CRPIX2": 60.5,
-    "CD1_1": -5.555555555555556e-05,
-    "CD1_2": 0.0,
-    "CD2_1": 0.0,
-    "CD2_2": 5.555555555555556e-05,
-}
+SKY = tangent(150.0, 2.2, 80.5, 60.5)
 SHAPE = (120, 160)
 CHANGES = ((100.0, 40.0, 900.0), (30.0, 80.0, -700.0), (130.0, 90.0, 500.0))
 """x, y, flux of the three sources; the last one is flagged."""

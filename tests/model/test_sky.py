@@ -1,31 +1,20 @@
 """Sky positions by FITS WCS, against the projection's own formulas."""
 
+import headers
 import numpy as np
 import pytest
 from astropy.io.fits import Header
 from astropy.wcs import WCS
+from headers import SCALE
 
 from gpudiff.model.errors import BadWcs
 from gpudiff.model.sky import Sky
 from gpudiff.model.tangent import Tangent
 
-SCALE = 0.2 / 3600  # degrees a pixel
-
 
 def tangent(ra: float, dec: float) -> dict:
-    """A north-up TAN WCS with (ra, dec) on 0-based pixel (511, 511)."""
-    return {
-        "CTYPE1": "RA---TAN",
-        "CTYPE2": "DEC--TAN",
-        "CRPIX1": 512.0,
-        "CRPIX2": 512.0,
-        "CRVAL1": ra,
-        "CRVAL2": dec,
-        "CD1_1": -SCALE,
-        "CD1_2": 0.0,
-        "CD2_1": 0.0,
-        "CD2_2": SCALE,
-    }
+    """(ra, dec) on 0-based pixel (511, 511)."""
+    return headers.tangent(ra, dec, 512.0, 512.0)
 
 
 def test_the_reference_pixel_is_the_reference_position():

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from headers import tangent
 
 from gpudiff.model.config import Configuration, override
 from gpudiff.model.errors import NoOverlap, WrongShape
@@ -25,10 +26,8 @@ CHANGES = np.array([(70.0 + 100 * i, 75.0 + 98 * j) for i in range(6) for j in r
 
 def wcs(turn: float = 0.0, middle: tuple[float, float] | None = None, sip: float = 0.0, **more: Any) -> dict:
     """0.2 arcsec a pixel, turned by degrees, with the sky's (150, 2.2) at `middle`, 0-based (x, y)."""
-    cos, sin = 0.2 * ARCSEC * np.cos(np.radians(turn)), 0.2 * ARCSEC * np.sin(np.radians(turn))
     x, y = middle or (SIZE / 2, SIZE / 2)
-    cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 2.2, "CRPIX1": x + 1}
-    cards |= {"CRPIX2": y + 1, "CD1_1": -cos, "CD1_2": sin, "CD2_1": sin, "CD2_2": cos}
+    cards = tangent(150.0, 2.2, x + 1, y + 1, turn)
     if sip:
         cards |= {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": 2, "B_ORDER": 2}
         cards |= {"A_2_0": sip, "A_0_2": -0.5 * sip, "B_1_1": 0.8 * sip, "B_2_0": 0.4 * sip}

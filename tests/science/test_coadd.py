@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from headers import tangent
 from scipy import ndimage
 
 from gpudiff.model.config import Configuration, override
@@ -20,10 +21,7 @@ SETTINGS = override(Configuration(), "match", threads=1)
 
 
 def wcs(dx: float = 0.0, dy: float = 0.0, turn: float = 0.0) -> dict:
-    c, s, k = np.cos(turn), np.sin(turn), 0.2 / 3600
-    place = {"CRVAL1": 150.0, "CRVAL2": 2.0, "CRPIX1": SIZE / 2 + 0.5 + dx, "CRPIX2": SIZE / 2 + 0.5 + dy}
-    turned = {"CD1_1": -k * c, "CD1_2": k * s, "CD2_1": k * s, "CD2_2": k * c}
-    return {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", **place, **turned}
+    return tangent(150.0, 2.0, SIZE / 2 + 0.5 + dx, SIZE / 2 + 0.5 + dy, np.degrees(turn))
 
 
 @cache

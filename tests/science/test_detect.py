@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from headers import tangent
 
 from gpudiff.model.mask import bit
 from gpudiff.model.tables import DIASOURCE, dia_source_ids
@@ -149,9 +150,7 @@ def test_a_difference_without_changes_gives_an_empty_table_of_the_same_columns(m
 def test_without_a_wcs_sky_positions_are_nan_and_with_one_they_fit_the_pixels(maker):
     pair = maker.pair(transients=6, snr=(30.0, 40.0), seed=85)
     assert np.isnan(maker.run(pair).sources["ra"]).all()
-    cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 60.0}
-    cards |= {"CRPIX1": 1.0, "CRPIX2": 1.0, "CD1_1": -0.2 / 3600, "CD2_2": 0.2 / 3600}
-    science = dataclasses.replace(pair.science, wcs=cards)
+    science = dataclasses.replace(pair.science, wcs=tangent(150.0, 60.0, 1.0, 1.0))
     sources = maker.run(dataclasses.replace(pair, science=science)).sources
     np.testing.assert_allclose(sources["dec"], 60 + sources["y"] * 0.2 / 3600, atol=1e-5)
     np.testing.assert_allclose(

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from emulated import Emulated
+from headers import SCALE, tangent
 
 from gpudiff.arrays.gpu import Gpu
 from gpudiff.arrays.passes import CPU
@@ -13,17 +14,7 @@ from gpudiff.model.tables import DIASOURCE, FORCED_SOURCE, Column, Table
 from gpudiff.science.forced_photometry import forced_squares, measured
 
 POSITION = tuple(Column(name, "f8", "", "") for name in ("diaObjectId", "ra", "dec"))
-SCALE = 0.2 / 3600
-WCS = {
-    "CTYPE1": "RA---TAN",
-    "CTYPE2": "DEC--TAN",
-    "CRVAL1": 150.0,
-    "CRVAL2": 2.0,
-    "CRPIX1": 1.0,
-    "CRPIX2": 1.0,
-    "CD1_1": SCALE,
-    "CD2_2": SCALE,
-}
+WCS = tangent(150.0, 2.0, 1.0, 1.0) | {"CD1_1": SCALE}
 
 
 def placed(difference):
