@@ -121,8 +121,6 @@ def test_a_psf_grid_comes_through():
 
 REQUIRED = ["visit", "snap", "detector", "band", "mjd_start_tai", "mjd_end_tai", "exposure_s"]
 REQUIRED += ["gain", "read_noise", "saturation", "wcs", "planes"]
-
-
 KNOWN = {"visit", "snap", "detector", "planes"}
 
 
@@ -143,18 +141,19 @@ def test_an_optional_key_may_be_absent_or_null(key):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"visit": -1}, "visit"),
+        ({"visit": -1}, "visit.* = -1"),
         ({"visit": 1 << 39}, "visit"),
         ({"visit": None}, "visit"),
         ({"snap": "0"}, "snap"),
         ({"detector": 256}, "detector"),
-        ({"gain": "high"}, "gain"),
+        ({"gain": "high"}, "gain.* = 'high'"),
         ({"wcs": [1]}, "wcs"),
         ({"planes": []}, "planes"),
+        ({"planes": [{"name": 5}]}, "planes.* = 5"),
         ({"attempt": 0}, "attempt"),
     ],
 )
-def test_a_value_that_cannot_be_is_named(changes, said):
+def test_a_value_that_cannot_be_is_named_and_shown(changes, said):
     with pytest.raises(BadMessage, match=said):
         wire.decode(message(**changes), LIMIT)
 
@@ -251,15 +250,6 @@ def test_a_psf_that_is_too_large_is_refused_with_the_limit():
 def test_a_psf_that_is_none_is_refused(psf):
     with pytest.raises(BadPsf):
         wire.decode(message(psf=psf), LIMIT)
-
-
-@pytest.mark.parametrize(
-    ("changes", "came"),
-    [({"visit": -3}, "= -3"), ({"gain": "much"}, "= 'much'"), ({"planes": [{"name": 5}]}, "= 5")],
-)
-def test_a_value_of_a_wrong_type_is_shown(changes, came):
-    with pytest.raises(BadMessage, match=came):
-        wire.decode(message(**changes), LIMIT)
 
 
 @pytest.mark.parametrize("header", [b'{"visit": "x", broken', b'{"visit": "x", "visit": 1, "a": ' + b"9" * 9999])
