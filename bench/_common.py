@@ -150,8 +150,10 @@ def print_table(title: str, figures: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def record(script: str, document: dict[str, Any]) -> Path:
-    """Write bench/results/DATE-SCRIPT.json with the machine, the date and the commit beside the figures."""
+def record(script: str, document: dict[str, Any], options: argparse.Namespace) -> None:
+    """Write bench/results/DATE-SCRIPT.json, unless --no-record: machine, date and commit beside the figures."""
+    if options.no_record:
+        return
     now = datetime.datetime.now(datetime.UTC)
     head = {
         "benchmark": Path(script).stem,
@@ -164,7 +166,7 @@ def record(script: str, document: dict[str, Any]) -> Path:
     path = ROOT / "bench" / "results" / f"{now:%Y-%m-%d}-{Path(script).stem}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(_plain(head | document), indent=1, allow_nan=False) + "\n")
-    return path
+    print(path)
 
 
 def _plain(value: Any) -> Any:

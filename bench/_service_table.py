@@ -8,10 +8,10 @@ from _measured import Record, latest, table, where
 def markdown() -> str:
     """Each figure, its goal, and the script that measured it; benchmarks without a record are left out."""
     body = []
-    for script, rows in SCRIPTS.items():
-        for benchmark in BENCHMARKS.get(script, (script,)):
+    for rows in SCRIPTS:
+        for benchmark in BENCHMARKS.get(rows.__name__, (rows.__name__,)):
             record = latest(benchmark)
-            said = f"`bench/{script}.py`, {where(record)}" if record else ""
+            said = f"`bench/{rows.__name__}.py`, {where(record)}" if record else ""
             body += [(what, goal, found, said) for what, goal, found in rows(record)] if record else []
     return table(("", "goal", "measured", "by"), body)
 
@@ -19,14 +19,14 @@ def markdown() -> str:
 SKY = "beside 100,000 known objects and a million ephemerides"
 
 
-def _visit(record: Record) -> Iterator[tuple[str, str, str]]:
+def visit(record: Record) -> Iterator[tuple[str, str, str]]:
     for sources, found in record["found"].items():
         goal = record["goal_s"][sources]
         said = f"{found['p98_s']:.2f} s, the worst of five visits {found['p98_worst_s']:.2f} s"
         yield f"{int(sources):,} detections to archive and subscriber, p98 ({SKY})", f"{goal:g} s", said
 
 
-def _load(record: Record) -> Iterator[tuple[str, str, str]]:
+def load(record: Record) -> Iterator[tuple[str, str, str]]:
     each = record["detections"] // record["visits"]
     seconds = f"{record['latency_median_s']:.2f}, {record['latency_p98_s']:.2f}, {record['latency_max_s']:.2f} s"
     memory = f"associator {record['memory_half_mb']:.0f} MB half way, {record['memory_end_mb']:.0f} MB at the end"
@@ -36,7 +36,7 @@ def _load(record: Record) -> Iterator[tuple[str, str, str]]:
     yield what, "2 s", f"{seconds}{bare}; {memory}; 0 lost, 0 doubled"
 
 
-def _night(record: Record) -> Iterator[tuple[str, str, str]]:
+def night(record: Record) -> Iterator[tuple[str, str, str]]:
     memory = (
         f"all programs {record['memory_half_mb']:.0f} MB half way, {record['memory_end_mb']:.0f} MB at the end"
     )
@@ -44,30 +44,30 @@ def _night(record: Record) -> Iterator[tuple[str, str, str]]:
     yield what, "nothing lost", f"0 lost, 0 doubled; {memory}; {record['frames_per_s']:.1f} frames/s"
 
 
-def _commit(record: Record) -> Iterator[tuple[str, str, str]]:
+def commit(record: Record) -> Iterator[tuple[str, str, str]]:
     found = record["median_s"]
     said = f"{1000 * found['ledger, SQLite']:.0f} ms; PostgreSQL {1000 * found['ledger, PostgreSQL']:.0f} ms"
     yield "10,000 detections committed", "150 ms", said
 
 
-def _codec(record: Record) -> Iterator[tuple[str, str, str]]:
+def alert_codec(record: Record) -> Iterator[tuple[str, str, str]]:
     said = f"{record['gpudiff_per_s']:,.0f}/s (fastavro {record['fastavro_per_s']:,.0f}/s)"
     yield "alerts packed, three cutouts with their planes, 36 records of history", "5,000/s", said
 
 
-def _sinks(record: Record) -> Iterator[tuple[str, str, str]]:
+def sinks(record: Record) -> Iterator[tuple[str, str, str]]:
     rates = {name: one["per_s"] for name, one in record["rates"].items()}
     said = f"{rates['zmq_full']:,.0f}/s, notices {rates['zmq_notice']:,.0f}/s; Kafka {rates['kafka_full']:,.0f}/s"
     yield "alerts published over ZeroMQ, Kafka", "10,000/s, 2,000/s", said
 
 
-def _intake(record: Record) -> Iterator[tuple[str, str, str]]:
+def intake(record: Record) -> Iterator[tuple[str, str, str]]:
     found = record["median"]
     said = f"{found['ring']:.1f} GB/s; {found['tcp']:.1f} GB/s (bare pyzmq {found['bare pyzmq']:.1f})"
     yield "frames through shared memory; one TCP socket", "4; 0.6 GB/s", said
 
 
-def _associate(record: Record) -> Iterator[tuple[str, str, str]]:
+def associate(record: Record) -> Iterator[tuple[str, str, str]]:
     found = record["milliseconds"]["associate, with tracklets"]
     yield "10,000 detections associated, with tracklets", "150 ms", f"{found:.0f} ms"
     wrong = [one["gpudiff"] for one in record["wrong_percent"].values()]
@@ -76,41 +76,31 @@ def _associate(record: Record) -> Iterator[tuple[str, str, str]]:
     yield "wrong associations", "0.1 %", said
 
 
-def _ephemerides(record: Record) -> Iterator[tuple[str, str, str]]:
+def ephemerides(record: Record) -> Iterator[tuple[str, str, str]]:
     found = record["milliseconds"]
     said = f"{found['one visit']:.0f} ms; all of them, without the place {found['evaluate all']:.0f} ms"
     yield "a visit's Solar System objects of a million", "100 ms", said
 
 
-def _known(record: Record) -> Iterator[tuple[str, str, str]]:
+def known_objects(record: Record) -> Iterator[tuple[str, str, str]]:
     said = f"{record['milliseconds']['gpudiff']['median']:.0f} ms"
     yield "a visit's known objects of 10 million", "50 ms", said
 
 
-def _filters(record: Record) -> Iterator[tuple[str, str, str]]:
+def filters(record: Record) -> Iterator[tuple[str, str, str]]:
     yield "100 filters over 10,000 alerts", "0.5 s", f"{record['broker_s']:.3f} s"
 
 
-def _archive(record: Record) -> Iterator[tuple[str, str, str]]:
+def archive(record: Record) -> Iterator[tuple[str, str, str]]:
     last = record["sizes"][-1]
     said = f"{last['id']['median_ms']:.2f} ms; {last['cone']['median_ms']:.2f} ms"
     yield f"one alert of {last['alerts']:,} by id; by cone", "5 ms; 20 ms", said
 
 
-Rows = Callable[[Record], Iterator[tuple[str, str, str]]]
-SCRIPTS: dict[str, Rows] = {
-    "visit": _visit,
-    "load": _load,
-    "night": _night,
-    "commit": _commit,
-    "alert_codec": _codec,
-    "sinks": _sinks,
-    "intake": _intake,
-    "associate": _associate,
-    "ephemerides": _ephemerides,
-    "known_objects": _known,
-    "filters": _filters,
-    "archive": _archive,
-}
+SCRIPTS: tuple[Callable[[Record], Iterator[tuple[str, str, str]]], ...] = (
+    *(visit, load, night, commit, alert_codec, sinks),
+    *(intake, associate, ephemerides, known_objects, filters, archive),
+)
+"""Rows of the table by the script that they are named after, in their order."""
 BENCHMARKS = {"load": ("load_10000", "load_40000")}
 """Names of records that are not their script's."""

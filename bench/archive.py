@@ -174,8 +174,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             results.append(measure(Path(folder), visits))
         print(json.dumps(results[-1], indent=1), flush=True)
-    if not options.no_record:
-        record(__file__, {"sizes": results})
+    record(__file__, {"sizes": results}, options)
 
 
 if __name__ == "__main__":

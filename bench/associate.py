@@ -10,7 +10,6 @@ The peer takes the nearest of the same objects and predictions within the gate (
 """
 
 import os
-import sys
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -242,7 +241,7 @@ def speed(repeats: int) -> dict[str, float]:
     return {name: 1000 * common.median_s(work, repeats) for name, work in figures.items()}
 
 
-def main() -> int:
+def main() -> None:
     parser = common.arguments(__doc__, seeds="1,2,3")
     parser.add_argument("--repeats", type=int, default=7, help="timed runs (%(default)s)")
     options = parser.parse_args()
@@ -260,11 +259,9 @@ def main() -> int:
         print(
             f"  {name:<28} {milliseconds:7.1f} ms  (10,000 detections, 100,000 known, 2,000 movers in the visit)"
         )
-    if not options.no_record:
-        figures = {"wrong_percent": judged, "tracklets_percent": links, "milliseconds": timed}
-        print(common.record(__file__, {"seeds": options.seeds, **figures}))
-    return 0
+    figures = {"wrong_percent": judged, "tracklets_percent": links, "milliseconds": timed}
+    common.record(__file__, {"seeds": options.seeds, **figures}, options)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -73,7 +73,7 @@ def checked(path: Path, count: int) -> dict[str, float]:
     return {"pixel_noise": round(noise, 3), "flux": round(flux, 4)}
 
 
-def main() -> int:
+def main() -> None:
     parser = common.arguments(__doc__, size=4096, seeds="1")
     parser.add_argument("--exposures", type=int, default=8, help="added up (%(default)s)")
     options = parser.parse_args()
@@ -94,10 +94,8 @@ def main() -> int:
         }
     print(f"{common.device()}; {options.exposures} of {options.size} px; load {os.getloadavg()[0]:.1f}")
     print(f"  {figures}")
-    if not options.no_record:
-        print(common.record(__file__, {"size": options.size, "exposures": options.exposures, **figures}))
-    return 0
+    common.record(__file__, {"size": options.size, "exposures": options.exposures, **figures}, options)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

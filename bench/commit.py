@@ -19,16 +19,12 @@ sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT))
 
 from batches import a_sources
+from ledgers import a_commit
 
-from gpudiff.edges.archive import Appended
 from gpudiff.edges.ledger import Ledger
 from gpudiff.edges.ledger_commit import Commit, outgoing
 from gpudiff.edges.ledger_tables import SOURCE_COLUMNS
-from gpudiff.model.association import NEW, Association
 from gpudiff.model.config import Configuration
-from gpudiff.model.frame import FrameId
-from gpudiff.model.tables import DIAOBJECT, Table
-from gpudiff.science.objects import new_objects
 
 SOURCES, DETECTORS, RUNS = 10_000, 189, 5
 GROUP = Configuration().ledger.group
@@ -39,33 +35,12 @@ RECORD = bytes(range(256)) * 2 + bytes(88)  # 600 bytes, as a diaSource record h
 def commits(visit: int) -> list[Commit]:
     """A visit's frames, all sources new."""
     sizes = np.diff(np.linspace(0, SOURCES, DETECTORS + 1).astype(int)).tolist()
-    return [a_commit(visit, detector, count) for detector, count in enumerate(sizes)]
+    return [commit(visit, detector, count) for detector, count in enumerate(sizes)]
 
 
-def a_commit(visit: int, detector: int, count: int) -> Commit:
+def commit(visit: int, detector: int, count: int) -> Commit:
     sources = a_sources(count, visit, detector, ra=np.random.default_rng(detector).uniform(0, 360, count))
-    none = np.zeros(count, int)
-    return Commit(
-        frame=FrameId(visit, 0, detector),
-        fingerprint="ab" * 16,
-        revision=0,
-        band="r",
-        sources=sources,
-        association=Association(
-            np.full(count, NEW, np.int8), none, none, none, none + 0.5, new_objects(sources, 61000.0)
-        ),
-        records=[RECORD] * count,
-        file=f"{visit}.avro",
-        appended=Appended(0, none, none),
-        withdrawn=[],
-        rebuilt=Table.empty(DIAOBJECT),
-        schema="{}",
-        schema_fingerprint="s",
-        alert_fingerprint="a",
-        steps=[],
-        reference_tai=61000.0,
-        now=61000.1,
-    )
+    return a_commit(count, visit, detector, sources=sources, records=[RECORD] * count)
 
 
 def ours(where: Path | str) -> list[float]:
@@ -150,8 +125,7 @@ def main() -> None:
     for name, seconds in medians.items():
         print(f"{name:22} {1000 * seconds:7.0f} ms for {SOURCES:,} detections of {DETECTORS} frames")
     print(f"goal of the ledger: {1000 * GOAL_S:.0f} ms")
-    if not options.no_record:
-        record(__file__, {"sources": SOURCES, "detectors": DETECTORS, "goal_s": GOAL_S, "median_s": medians})
+    record(__file__, {"sources": SOURCES, "detectors": DETECTORS, "goal_s": GOAL_S, "median_s": medians}, options)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,11 @@ ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
 SIDES = (21, 31, 63)
 FILTERS = ((1, 31), (21, 31), (49, 63))
 """Sides of whitening filter and PSF."""
+PLAIN = (
+    "cutouts:32 components:40 mesh:48 peaks:32 resample:96 retouch:40 zone_join:48 quiet_sky:40 streaks:40 "
+    "residual_sky:136 star_light:48 trails:56 cosmic_rays:32"
+)
+"""Budgets of the kernels without options that ask for no shared memory at their launch."""
 
 
 class Build(NamedTuple):
@@ -36,27 +41,13 @@ class Build(NamedTuple):
 
 def builds() -> list[Build]:
     """What is compiled: each kernel, the specialised ones at the sides we use most and at the largest."""
-    found = [
-        Build("cutouts", (), 0, 32),
-        Build("components", (), 0, 40),
-        Build("mesh", (), 0, 48),
-        Build("peaks", (), 0, 32),
-        Build("resample", (), 0, 96),
-        Build("retouch", (), 0, 40),
-        Build("zone_join", (), 0, 48),
+    found = [Build(stem, (), 0, int(budget)) for stem, budget in (one.split(":") for one in PLAIN.split())]
+    found += [
         Build("measure", (), measure.shared_bytes(measure.LARGEST), 96),
         Build("moments", (), 16 * 49, 64),
         *(Build("psf", (f"TERMS={terms}",), psf.shared_bytes(65), 128) for terms in (1, 3, 6)),
-        Build("quiet_sky", (), 0, 40),
-        Build("streaks", (), 0, 40),
-        Build("residual_sky", (), 0, 136),
-        Build("star_light", (), 0, 48),
-        Build("trails", (), 0, 56),
-        Build("cosmic_rays", (), 0, 32),
-        Build("afar", ("VALUE=float",), 0, 32),
-        Build("afar", ("VALUE=unsigned char",), 0, 32),
-        Build("decode", ("RAW=unsigned short",), 0, 64),
-        Build("decode", ("RAW=float",), 0, 64),
+        *(Build("afar", (f"VALUE={kind}",), 0, 32) for kind in ("float", "unsigned char")),
+        *(Build("decode", (f"RAW={kind}",), 0, 64) for kind in ("unsigned short", "float")),
         Build("basis", (), 4 * (49 + 62) * 49, 48),  # the largest stamp with the largest kernel
         Build("normal", (), normal.shared_bytes(38), 48),
     ]

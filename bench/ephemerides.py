@@ -6,7 +6,6 @@ What is found is checked against an evaluation of all of them, which is also wha
 
 import os
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def orbits(count: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return known | {"epoch": np.full(count, 60961.0)}, equatorial(states_of(elements))
 
 
-def main() -> int:
+def main() -> None:
     parser = common.arguments(__doc__)
     parser.add_argument("--objects", type=int, default=1_000_000, help="ephemerides (%(default)s)")
     parser.add_argument("--repeats", type=int, default=9, help="visits timed (%(default)s)")
@@ -95,10 +94,8 @@ def main() -> int:
     )
     for name, value in figures.items():
         print(f"  {name:<28} {value:9.1f}" + ("" if name.endswith("s") else " ms"))
-    if not options.no_record:
-        print(common.record(__file__, {"objects": options.objects, "milliseconds": figures}))
-    return 0
+    common.record(__file__, {"objects": options.objects, "milliseconds": figures}, options)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,7 +4,6 @@ Both must pick the same alerts of every filter before anything is timed.  The br
 `Broker.publish`: expressions, quotas, and the matches' batches handed to sinks that keep nothing.
 """
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -83,7 +82,7 @@ def timed(work: Any, times: int) -> tuple[float, Any]:
     return common.median_s(lambda: made.append(work()), times), made[-1]
 
 
-def main() -> int:
+def main() -> None:
     options = common.arguments(__doc__).parse_args()
     table, texts = rows(1), expressions()
     nodes = [compile_expression(text) for text in texts]
@@ -91,8 +90,7 @@ def main() -> int:
     ours_s, ours = timed(lambda: [matches(node, columns) for columns in [columns_of(table)] for node in nodes], 5)
     for text, one, other in zip(texts, ours, theirs, strict=True):
         if not (one == other).all():
-            print(f"not the same alerts: {text}")
-            return 1
+            raise SystemExit(f"not the same alerts: {text}")
     broker_s = _broker(texts, table)
     said = "pass" if broker_s <= GOAL_S else "FAIL"
     print(
@@ -101,10 +99,8 @@ def main() -> int:
     print(f"  expressions alone           {ours_s:.3f} s")
     print(f"  the broker, quotas and all  {broker_s:.3f} s  (goal {GOAL_S} s, {said})")
     print(f"  Python row by row           {theirs_s:.3f} s  ({theirs_s / broker_s:.0f} x)")
-    if not options.no_record:
-        figures = {"expressions_s": ours_s, "broker_s": broker_s, "peer_s": theirs_s}
-        common.record(__file__, {"alerts": ALERTS, "filters": FILTERS, **figures})
-    return 0
+    figures = {"expressions_s": ours_s, "broker_s": broker_s, "peer_s": theirs_s}
+    common.record(__file__, {"alerts": ALERTS, "filters": FILTERS, **figures}, options)
 
 
 def _broker(texts: list[str], table: Table) -> float:
@@ -129,4 +125,4 @@ def _broker(texts: list[str], table: Table) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

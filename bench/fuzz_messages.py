@@ -148,8 +148,7 @@ def main() -> int:
             print(f"{count} {what} in {time.perf_counter() - begun:.0f} s: {'pass' if passed else 'FAIL'}")
             print(f"  crashes {len(crashed)}, growth {growth / 1e6:.1f} MB, {names}")
             results[what] = {"count": count, "crashes": crashed[:100], "growth_bytes": growth, "names": names}
-    if not options.no_record:
-        record(__file__, {"seed": options.seed, **results, "pass": good})
+    record(__file__, {"seed": options.seed, **results, "pass": good}, options)
     return 0 if good else 1
 
 

@@ -13,7 +13,6 @@ Needs CuPy, and pytest for the tests.
 nothing.
 """
 
-import argparse
 import importlib.util
 import shutil
 import subprocess
@@ -256,14 +255,12 @@ def parity(launcher: Any, size: int) -> dict[str, Any]:
 
 # ---------------------------------------------------------------- one command
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=4096, help="px along one side (%(default)s)")
+    parser = common.arguments(__doc__, size=4096)
     parser.add_argument("--half", type=int, default=12, help="px, of the matching kernel (%(default)s)")
     parser.add_argument("--repeats", type=int, default=11, help="timed launches (%(default)s)")
     parser.add_argument("--detectors", type=int, default=gpu_visit.DETECTORS, help="of the visit (%(default)s)")
     parser.add_argument("--no-tests", action="store_true", help="measure only")
     parser.add_argument("--emulated", action="store_true", help="run the kernels on the CPU, to check this script")
-    parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
     options = parser.parse_args()
     try:
         launcher = _emulated() if options.emulated else CudaStreams()
@@ -302,8 +299,8 @@ def main() -> int:
     print(*document["engine"], sep="\n")
     document["sfft"] = peers.sfft(min(options.size, 2048)) if real else {"said": "not on emulated kernels"}
     print(document["sfft"])
-    if not (options.no_record or options.emulated):
-        print(common.record(__file__, document))
+    if not options.emulated:
+        common.record(__file__, document, options)
     agrees = document["parity"]["sources_equal"] and document["parity"]["largest_difference_sigma"] < MOST_SIGMA
     return int(not agrees or any(one["status"] for one in document.get("tests", {}).values()))
 

@@ -11,7 +11,6 @@ Before anything is timed, right frames must be accepted and one whose checksum i
 import json
 import multiprocessing
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -138,7 +137,7 @@ def through_bare(side: int, count: int, runs: int) -> Callable[[str], list[float
     return timed
 
 
-def main() -> int:
+def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--side", type=int, default=4096, help="pixels along one side (%(default)s)")
     parser.add_argument("--frames", type=int, default=24, help="a run (%(default)s)")
@@ -159,10 +158,8 @@ def main() -> int:
     print(f"{device()}; {options.frames} frames of {options.side} x {options.side} float32, checksums verified")
     for name, rate in medians.items():
         print(f"{name:<12}{rate:6.2f} GB/s  {'pass' if good.get(name, True) else 'FAIL'}")
-    if not options.no_record:
-        record(__file__, {"shape": [options.side] * 2, "gb_per_s": rates, "median": medians, "pass": good})
-    return 0
+    record(__file__, {"shape": [options.side] * 2, "gb_per_s": rates, "median": medians, "pass": good}, options)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,7 +8,6 @@ SQLite.  Each reads the pixels that the cone touches.  Files are in the page cac
 import os
 import sqlite3
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -91,7 +90,7 @@ def timed(read: Callable[[float, float], tuple], where: np.ndarray) -> dict[str,
     return {"first": 1000 * first, "median": 1000 * statistics.median(others)}
 
 
-def main() -> int:
+def main() -> None:
     parser = common.arguments(__doc__)
     parser.add_argument("--objects", type=int, default=10_000_000, help="(%(default)s)")
     parser.add_argument("--visits", type=int, default=9, help="timed (%(default)s)")
@@ -127,10 +126,8 @@ def main() -> int:
         print(
             f"  {name:<8} {row['rows']:>8} rows; first visit {row['first']:8.1f} ms, median {row['median']:.1f} ms"
         )
-    if not options.no_record:
-        print(common.record(__file__, {"objects": options.objects, "build_s": building, "milliseconds": figures}))
-    return 0
+    common.record(__file__, {"objects": options.objects, "build_s": building, "milliseconds": figures}, options)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

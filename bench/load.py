@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from _bare_visit import bare_s
-from _common import CUTOUT, device, own_planes, print_table, record, running, survey_wcs, wait_published
+from _common import CUTOUT, arguments, device, own_planes, print_table, record, running, survey_wcs, wait_published
 
 from gpudiff.edges import archive
 from gpudiff.edges.detections import encode
@@ -244,19 +244,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def parsed() -> argparse.Namespace:
     """The command line; --short chooses numbers of its own."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--visits", type=int, default=20, help="(%(default)s)")
     parser.add_argument("--detectors", type=int, default=DETECTORS, help="(%(default)s)")
     parser.add_argument("--detections", type=int, default=10_000, help="a visit (%(default)s)")
-    parser.add_argument(
-        "--period",
-        type=float,
-        default=0.0,
-        help="s from visit to visit, 39 at a telescope; 0: as fast as they end",
-    )
+    period = "s from visit to visit, 39 at a telescope; 0: as fast as they end"
+    parser.add_argument("--period", type=float, default=0.0, help=period)
     parser.add_argument("--senders", type=int, default=16, help="workers of all differencers (%(default)s)")
     parser.add_argument("--short", action="store_true", help="2 visits of 4 detectors, 40 detections each")
-    parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
     options = parser.parse_args()
     if options.short:
         options.visits, options.detectors, options.detections = 2, 4, 40
@@ -269,9 +264,9 @@ def main() -> int:
     figures = measure(options)
     title = f"{options.detectors} detectors, {options.detections:,} detections a visit, {device()}"
     print_table(title, figures)
-    if not options.no_record and not options.short:
+    if not options.short:
         said = {name: getattr(options, name) for name in ("detectors", "detections", "period", "senders")}
-        print(record(f"load_{options.detections}", said | figures))
+        record(f"load_{options.detections}", said | figures, options)
     return 0
 
 

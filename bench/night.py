@@ -203,19 +203,17 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
+def main() -> None:
     """Measure, print, record."""
     options = parsed()
     if options.night is None:
         print("nothing measured: expected a table of pointings (an argument, or GPUDIFF_DATA)")
-        return 0
+        return
     visits = list(read_visits(options.night))[: options.visits]
     figures = measure([replace(one, detectors=DETECTORS) for one in visits], options.workers)
     print_table(f"{options.night.stem}, {device()}", figures)
-    if not options.no_record:
-        print(record("night", {"night": options.night.stem, "workers": options.workers} | figures))
-    return 0
+    record("night", {"night": options.night.stem, "workers": options.workers} | figures, options)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -13,7 +13,6 @@ The frames are in ../shared/data, or in the folder that GPUDIFF_DATA names.
 """
 
 import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -148,17 +147,15 @@ def _said(good: bool) -> str:
     return "pass" if good else "FAIL"
 
 
-def main() -> int:
+def main() -> None:
     options = common.arguments(__doc__).parse_args()
     folder = common.data()
     if not folder.is_dir():
         print(f"nothing measured: expected real frames in {folder} (set GPUDIFF_DATA)")
-        return 0
+        return
     document = {part.__name__: part(folder) for part in (rubin, decam, eso, ztf)}
-    if not options.no_record:
-        print(common.record(__file__, document))
-    return 0
+    common.record(__file__, document, options)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -13,7 +13,6 @@ rubin_stamps the same for 26 cutouts of the Rubin Observatory's alerts, all sent
 Draws bench/results/reliability.png: ROC and calibration.  Real frames: ../shared/data, or GPUDIFF_DATA.
 """
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +149,7 @@ def draw(models: dict[str, ReliabilityModel], held: Sample, path: Path) -> None:
     figure.savefig(path, dpi=90, metadata={"Software": None})
 
 
-def main() -> int:
+def main() -> None:
     parser = common.arguments(__doc__, 768, ",".join(map(str, range(501, 537))))
     parser.add_argument("--step", type=int, default=1, help="every so manieth ZTF stamp (%(default)s)")
     parser.add_argument("--baseline", type=int, default=12, help="its training seeds (%(default)s)")
@@ -168,10 +167,8 @@ def main() -> int:
     data = common.data()
     if (data / "ztf_stamps").is_dir():
         document |= {"ztf": on_ztf(data, model, options.step), "rubin": on_rubin(data, model)}
-    if not options.no_record:
-        common.record(__file__, document)
-    return 0
+    common.record(__file__, document, options)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -6,7 +6,6 @@ positions, SciPy's quintic spline (which knows no masks, bits or Jacobian).
 
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
@@ -51,7 +50,7 @@ def timed(work: Callable[[], object], repeats: int) -> dict[str, float]:
     return {"wall_s": round(statistics.median(wall), 2), "cpu_s": round(statistics.median(cpu), 2)}
 
 
-def main() -> int:
+def main() -> None:
     parser = common.arguments(__doc__, size=4096)
     parser.add_argument("--repeats", type=int, default=3, help="timed runs (%(default)s)")
     parser.add_argument("--fwhm", type=float, default=3.3, help="of the stars, pixels (%(default)s)")
@@ -79,10 +78,8 @@ def main() -> int:
     print(f"{common.device()}; {size} x {size} px; FWHM {options.fwhm} px; load {os.getloadavg()[0]:.1f}")
     for name, row in figures.items():
         print(f"  {name:<22} {row}")
-    if not options.no_record:
-        print(common.record(__file__, {"size": size, "fwhm": options.fwhm, **figures}))
-    return 0
+    common.record(__file__, {"size": size, "fwhm": options.fwhm, **figures}, options)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -152,7 +152,7 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
+def main() -> None:
     options = parsed()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it takes long: seen as it comes
     print(f"{common.device()}; seeds {options.seeds}; {options.subtract or 'default options'}")
@@ -171,10 +171,8 @@ def main() -> int:
             document["injections"] = injections(folder / "injected", options)
         if options.peer_seeds:
             document["peers"] = beside(folder, [int(one) for one in options.peer_seeds.split(",")], options)
-    if not options.no_record:
-        print(common.record(__file__, document))
-    return 0
+    common.record(__file__, document, options)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -140,7 +140,7 @@ def show(row: dict[str, Any]) -> None:
     print(f"{'':<16} {'not reached: ' + '; '.join(row['missed']) if row['missed'] else 'pass'}", flush=True)
 
 
-def main() -> int:
+def main() -> None:
     parser = common.arguments(__doc__, size=1024, seeds="9301,9302,9303,9304,9305")
     parser.add_argument("--scenes", default=",".join(SCENES), help="comma-separated (all)")
     parser.add_argument(
@@ -162,10 +162,8 @@ def main() -> int:
     passed = sum(not row["missed"] for row in table)
     print(f"{passed} of {len(table)} scenes reach all their goals")
     said = {"simulate": options.simulate, "subtract": options.subtract}
-    if not options.no_record:
-        print(common.record(__file__, {"size": options.size, "options": said, "summary": table, "pairs": rows}))
-    return 0
+    common.record(__file__, {"size": options.size, "options": said, "summary": table, "pairs": rows}, options)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -6,7 +6,6 @@ theirs over ours.  Takes 8 minutes with the peers, two of them at 4096 px.
 """
 
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -58,7 +57,7 @@ def show(row: dict[str, Any]) -> None:
     print(LINE.format(**{**row, "ratio": ratio, "gigabytes": row["peak_mb"] / 1024}), flush=True)
 
 
-def main() -> int:
+def main() -> None:
     parser = common.arguments(__doc__, seeds="71")
     parser.add_argument(
         "--sizes", default="1024,2048,4096", help="px along one side, comma-separated (%(default)s)"
@@ -76,10 +75,8 @@ def main() -> int:
                 for row in measure(pair, size, options.repeats, ["--threads", options.threads]):
                     rows.append({"seed": seed, **row})
                     show(row)
-    if not options.no_record:
-        print(common.record(__file__, {"repeats": options.repeats, "rows": rows}))
-    return 0
+    common.record(__file__, {"repeats": options.repeats, "rows": rows}, options)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

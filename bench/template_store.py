@@ -8,7 +8,6 @@ import json
 import multiprocessing
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -139,7 +138,7 @@ def template(size: int) -> Frame:
     return Frame("template", Observation(FrameId(1, 0, 1), "r"), image, mask, variance, gain=10.0, wcs=cards)
 
 
-def main() -> int:
+def main() -> None:
     parser = common.arguments(__doc__, size=4096)
     parser.add_argument("--templates", type=int, default=100_000, help="in the index (%(default)s)")
     options = parser.parse_args()
@@ -159,10 +158,8 @@ def main() -> int:
     print(f"{common.device()}; {options.size} px; load {os.getloadavg()[0]:.1f}")
     for name, row in figures.items():
         print(f"  {name:<24} {row}")
-    if not options.no_record:
-        print(common.record(__file__, {"size": options.size, **figures}))
-    return 0
+    common.record(__file__, {"size": options.size, **figures}, options)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

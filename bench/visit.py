@@ -7,7 +7,6 @@ moment at which the subscriber has the last alert; an alert's own latency is cou
 first: ids in ledger, archive and at the subscriber are equal.
 """
 
-import argparse
 import dataclasses
 import multiprocessing
 import os
@@ -21,7 +20,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command does, befor
 
 import numpy as np
 import zmq
-from _common import ROOT, free_port, own_planes, record, survey_wcs
+from _common import ROOT, arguments, free_port, own_planes, record, survey_wcs
 
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT))
@@ -149,9 +148,8 @@ def check(associator: Associator, folder: Path, sent: np.ndarray, visit: int, so
 
 def main() -> None:
     """Measure, print, record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--sources", type=int, choices=GOALS_S, help="detections of the visit (both)")
-    parser.add_argument("--no-record", action="store_true", help="print only, write nothing to bench/results/")
     options = parser.parse_args()
     found = {}
     for sources, goal in GOALS_S.items():
@@ -161,8 +159,7 @@ def main() -> None:
                 f"{sources:,} detections: " + ", ".join(f"{k} {v:.2f}" for k, v in found[sources].items()), end=""
             )
             print(f"; goal {goal:.0f} s p98")
-    if not options.no_record:
-        record(__file__, {"detectors": DETECTORS, "goal_s": GOALS_S, "found": found})
+    record(__file__, {"detectors": DETECTORS, "goal_s": GOALS_S, "found": found}, options)
 
 
 if __name__ == "__main__":
