@@ -1,14 +1,17 @@
 """Small detection batches made by hand, for the tests of association, ledger, alerts and archive."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gpudiff.model.batch import DetectionBatch
+from gpudiff.model.config import Configuration, override
 from gpudiff.model.frame import FrameId, Observation
 from gpudiff.model.mask import bit
 from gpudiff.model.provenance import step
 from gpudiff.model.tables import DIASOURCE, Table, dia_source_ids
+from gpudiff.services.associator import Associator
 
 SIZE = 51
 WCS = {
@@ -82,3 +85,12 @@ def a_batch(
         received_tai=start + 3e-4,
         sent_tai=start + 4e-4,
     )
+
+
+def taken(directory: Path, *batches: DetectionBatch, **ledger: Any) -> Path:
+    """The archive of an associator that took these, one by one, and ended."""
+    associator = Associator(directory, override(Configuration(), "ledger", **ledger))
+    for batch in batches:
+        associator.take(batch)
+    associator.close()
+    return directory / "alerts"

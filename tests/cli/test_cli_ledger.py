@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from batches import a_batch
+from batches import a_batch, taken
 
 from gpudiff.__main__ import main
 from gpudiff.edges.transport import Router, wait
@@ -42,9 +42,7 @@ def test_visits_are_listed(served, capsys):
 
 def test_the_longest_visit_and_its_state_are_listed_whole(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    associator = Associator(tmp_path, Configuration())
-    associator.take(a_batch(1, visit=(1 << 39) - 1))
-    associator.close()
+    taken(tmp_path, a_batch(1, visit=(1 << 39) - 1))
     assert main(["ledger", "visits", "--directory", str(tmp_path)]) == 0
     assert "549755813887  COLLECTING" in capsys.readouterr().out
 

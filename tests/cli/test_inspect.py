@@ -6,25 +6,19 @@ import fastavro
 import numpy as np
 import pytest
 from astropy.io import fits
-from batches import a_batch
+from batches import a_batch, taken
 from lsst.alert.packet import get_schema_path
 
 from gpudiff.__main__ import main
 from gpudiff.cli.inspect import listing
 from gpudiff.edges.picture_alert import draw
-from gpudiff.model.config import Configuration
 from gpudiff.model.tables import flag
-from gpudiff.services.associator import Associator
 
 
 @pytest.fixture
 def alerts(tmp_path) -> Path:
     """An archive file of a second visit: two known sources, one of them flagged, and a new one."""
-    associator = Associator(tmp_path, Configuration())
-    associator.take(a_batch(2))
-    associator.take(a_batch(3, visit=8, flags=[0, flag("SATURATED", "EDGE"), 0]))
-    associator.close()
-    return tmp_path / "alerts" / "8.avro"
+    return taken(tmp_path, a_batch(2), a_batch(3, visit=8, flags=[0, flag("SATURATED", "EDGE"), 0])) / "8.avro"
 
 
 def said(capsys, *arguments) -> list[str]:

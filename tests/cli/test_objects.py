@@ -1,12 +1,10 @@
 """gpudiff objects: build a store, look into it."""
 
-from batches import a_batch
+from batches import a_batch, taken
 from postgres import Server
 
 from gpudiff.__main__ import main
 from gpudiff.edges.object_store import ObjectStore
-from gpudiff.model.config import Configuration, override
-from gpudiff.services.associator import Associator
 
 
 def test_objects_are_built_and_found(tmp_path, capsys):
@@ -23,9 +21,7 @@ def test_objects_are_built_and_found(tmp_path, capsys):
 def test_objects_are_built_from_a_ledger_in_postgresql(tmp_path, capsys):
     with Server() as server:
         store = server.new_database()
-        associator = Associator(tmp_path / "service", override(Configuration(), "ledger", store=store))
-        associator.take(a_batch(3))
-        associator.close()
+        taken(tmp_path / "service", a_batch(3), store=store)
         assert main(["objects", "build", store, "--output", str(tmp_path / "known.sky")]) == 0
     assert "3 known objects" in capsys.readouterr().out
     known = ObjectStore(tmp_path / "known.sky")

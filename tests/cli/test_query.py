@@ -4,21 +4,16 @@ from pathlib import Path
 
 import fastavro
 import pytest
-from batches import a_batch
+from batches import a_batch, taken
 
 from gpudiff.__main__ import main
-from gpudiff.model.config import Configuration
-from gpudiff.services.associator import Associator
 
 FIRST = 7 << 24 | 4 << 16
 
 
 @pytest.fixture
 def archive(tmp_path) -> Path:
-    associator = Associator(tmp_path, Configuration())
-    associator.take(a_batch(3))
-    associator.take(a_batch(2, visit=8))
-    associator.close()
+    taken(tmp_path, a_batch(3), a_batch(2, visit=8))
     return tmp_path
 
 
@@ -50,10 +45,7 @@ def test_every_condition_picks_its_alerts(archive, capsys, conditions, count):
 
 @pytest.mark.parametrize(("beside", "left"), [(True, [1, 1]), (False, [1, 1, 0, 0])])
 def test_what_a_later_revision_withdrew_is_left_out(archive, capsys, beside, left):
-    associator = Associator(archive, Configuration())
-    for again in (a_batch(2, fingerprint="cd" * 16), a_batch(0, visit=8, fingerprint="cd" * 16)):
-        associator.take(again)
-    associator.close()
+    taken(archive, a_batch(2, fingerprint="cd" * 16), a_batch(0, visit=8, fingerprint="cd" * 16))
     if not beside:
         (archive / "ledger.sqlite").unlink()
     assert said(capsys, "query", archive)[-1] == "7 alerts"

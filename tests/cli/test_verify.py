@@ -8,13 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from batches import a_batch
+from batches import a_batch, taken
 
 from gpudiff.__main__ import main
 from gpudiff.edges.provenance_file import SUFFIX
-from gpudiff.model.config import Configuration
 from gpudiff.model.provenance import extend, step
-from gpudiff.services.associator import Associator
 
 ID = 7 << 24 | 4 << 16
 STEPS = (
@@ -28,9 +26,7 @@ PAGE = Path(__file__).parents[2] / "gpudiff" / "edges" / "PROVENANCE.md"
 
 @pytest.fixture
 def archive(tmp_path) -> Path:
-    associator = Associator(tmp_path, Configuration())
-    associator.take(dataclasses.replace(a_batch(1), steps=STEPS, fingerprint=extend("", STEPS)))
-    associator.close()
+    taken(tmp_path, dataclasses.replace(a_batch(1), steps=STEPS, fingerprint=extend("", STEPS)))
     return tmp_path
 
 

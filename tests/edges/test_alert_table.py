@@ -2,26 +2,20 @@
 
 import fastavro
 import pytest
-from batches import a_batch
+from batches import a_batch, taken
 
 from gpudiff.edges import alert_nights
 from gpudiff.edges.alert_archive import AlertArchive
 from gpudiff.edges.alert_table import write_alerts
 from gpudiff.edges.sources import read_columns
 from gpudiff.model.alert_index import AlertQuery
-from gpudiff.model.config import Configuration
 from gpudiff.model.errors import BadConfiguration, UnreadableFile
-from gpudiff.services.associator import Associator
 
 
 @pytest.fixture
 def opened(tmp_path) -> AlertArchive:
     """Two visits of two nights, three alerts and two; the first two objects are seen twice."""
-    associator = Associator(tmp_path, Configuration())
-    associator.take(a_batch(3))
-    associator.take(a_batch(2, visit=8))
-    associator.close()
-    return AlertArchive(tmp_path / "alerts")
+    return AlertArchive(taken(tmp_path, a_batch(3), a_batch(2, visit=8)))
 
 
 def everything(opened):

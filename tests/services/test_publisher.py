@@ -34,6 +34,15 @@ def published(associator: Associator) -> bool:
     return associator.ledger.pending() == []
 
 
+def deliver(directory: Path, sink: Memory, *batches) -> None:
+    """An associator that ends once its one sink has the alerts of these, and what waited."""
+    associator = start(directory, sink)
+    for batch in batches:
+        associator.take(batch)
+    until(lambda: published(associator))
+    associator.close()
+
+
 class Broken(Memory):
     def publish(self, batch):
         raise ZeroDivisionError("a planted bug")
@@ -46,11 +55,7 @@ class Unreachable(Memory):
 
 def test_a_sink_gets_every_alert_with_its_row(tmp_path):
     sink = Memory()
-    associator = start(tmp_path, sink)
-    associator.take(a_batch(3))
-    associator.take(a_batch(2, visit=8))
-    until(lambda: published(associator))
-    associator.close()
+    deliver(tmp_path, sink, a_batch(3), a_batch(2, visit=8))
     alerts = [decode_alert(alert) for batch in sink.batches for alert in batch.alerts]
     assert [(one["diaSourceId"], 0) for one in alerts] == sink.ids
     assert len(alerts) == 5
@@ -91,24 +96,14 @@ def test_published_is_when_the_slowest_sink_has_it(tmp_path):
 
 def test_a_restarted_sink_goes_on_where_it_was(tmp_path):
     first, second = Memory(), Memory()
-    associator = start(tmp_path, first)
-    associator.take(a_batch(2))
-    until(lambda: published(associator))
-    associator.close()
-    associator = start(tmp_path, second)
-    associator.take(a_batch(3, visit=8))
-    until(lambda: published(associator))
-    associator.close()
+    deliver(tmp_path, first, a_batch(2))
+    deliver(tmp_path, second, a_batch(3, visit=8))
     assert [len(first.ids), len(second.ids)] == [2, 3]
 
 
 def test_readers_are_told_of_each_revision_that_withdraws_another_even_without_alerts(tmp_path):
-    sink = Memory()
-    associator = start(tmp_path, sink)
-    for count, fingerprint in ((3, "ab" * 16), (2, "cd" * 16), (0, "ef" * 16)):
-        associator.take(a_batch(count, fingerprint=fingerprint))
-    until(lambda: published(associator))
-    associator.close()
+    sink, revisions = Memory(), ((3, "ab" * 16), (2, "cd" * 16), (0, "ef" * 16))
+    deliver(tmp_path, sink, *(a_batch(count, fingerprint=one) for count, one in revisions))
     frame = {"visit": 7, "snap": 0, "detector": 4}
     assert sink.words == [("withdrawn", frame | {"revision": revision}) for revision in (1, 2)]
     assert len(sink.ids) == 5
@@ -119,9 +114,7 @@ def test_what_a_crash_left_in_the_outbox_is_published_at_the_next_start(tmp_path
     associator.take(a_batch(2))
     associator.close()
     sink = Memory()
-    associator = start(tmp_path, sink)
-    until(lambda: published(associator))
-    associator.close()
+    deliver(tmp_path, sink)
     assert len(sink.ids) == 2
 
 
@@ -210,10 +203,7 @@ def test_what_a_sink_took_counts_when_the_service_ends_in_order(tmp_path):
     associator.take(a_batch(2))
     until(lambda: len(sink.ids) == 2)
     associator.close()
-    associator = start(tmp_path, again)
-    associator.take(a_batch(1, visit=8))
-    until(lambda: published(associator))
-    associator.close()
+    deliver(tmp_path, again, a_batch(1, visit=8))
     assert len(again.ids) == 1
 
 
@@ -224,20 +214,15 @@ def test_a_new_sink_waits_for_its_readers_before_the_first_alert(tmp_path):
     associator.take(a_batch(2))
     associator.close()
     assert early.ids == []
-    associator = start(tmp_path, sink)
-    until(lambda: published(associator))
-    associator.close()
+    deliver(tmp_path, sink)
     assert len(sink.ids) == 2
 
 
 @pytest.mark.parametrize("zero_point", [27.0, None])
 def test_a_notice_of_what_the_ledger_has_is_the_one_of_the_alert(tmp_path, zero_point):
     sink = Memory()
-    associator = start(tmp_path, sink)
     trails = {"trailLength": [0, 12, 0], "trailAngle": [0, 30, 0], "psfFluxErr": [50, 3.3, np.nan]}
-    associator.take(a_batch(3, zero_point=zero_point, **trails))
-    until(lambda: published(associator))
-    associator.close()
+    deliver(tmp_path, sink, a_batch(3, zero_point=zero_point, **trails))
     (batch,) = sink.batches
     assert batch.published is not None
     of_alerts = dataclasses.replace(batch, published=None, sources=None)
@@ -246,9 +231,6 @@ def test_a_notice_of_what_the_ledger_has_is_the_one_of_the_alert(tmp_path, zero_
 
 def test_a_notice_of_a_frame_without_a_wcs_is_read_from_its_alert(tmp_path):
     sink = Memory()
-    associator = start(tmp_path, sink)
-    associator.take(dataclasses.replace(a_batch(2), wcs={}))
-    until(lambda: published(associator))
-    associator.close()
+    deliver(tmp_path, sink, dataclasses.replace(a_batch(2), wcs={}))
     assert sink.batches[0].published is None
     assert len(messages(sink.batches[0], "notice")[0]) == 2

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from batches import a_batch
+from batches import a_batch, taken
 
 from gpudiff.__main__ import main
 from gpudiff.edges.alert_archive import AlertArchive
@@ -11,10 +11,8 @@ from gpudiff.edges.alert_batches import batches
 from gpudiff.edges.alert_schema import SCHEMA_ID
 from gpudiff.edges.sinks.memory import Memory
 from gpudiff.model.alert_index import AlertQuery
-from gpudiff.model.config import Configuration
 from gpudiff.model.errors import NeighbourLost
 from gpudiff.model.outgoing import Delivery
-from gpudiff.services.associator import Associator
 from gpudiff.services.replay import PAUSE_S, TRIES, replay
 
 
@@ -42,11 +40,8 @@ class Recorded:
 
 @pytest.fixture
 def archive(tmp_path) -> AlertArchive:
-    associator = Associator(tmp_path, Configuration())
-    for visit in (9, 7, 8):  # as frames come: not in the order of their times
-        associator.take(a_batch(2, visit=visit))
-    associator.close()
-    return AlertArchive(tmp_path / "alerts")
+    batches = [a_batch(2, visit=visit) for visit in (9, 7, 8)]  # as frames come: not in the order of their times
+    return AlertArchive(taken(tmp_path, *batches))
 
 
 def run(archive, sink, speed):

@@ -5,26 +5,20 @@ import subprocess
 import sys
 
 import pytest
-from batches import a_batch
+from batches import a_batch, taken
 from serving import TIMEOUT_S, until
 
 from gpudiff.edges.alert_archive import AlertArchive
 from gpudiff.edges.alert_index import AlertIndex
 from gpudiff.model.alert_index import AlertQuery
-from gpudiff.model.config import Configuration
 from gpudiff.services import sealing
-from gpudiff.services.associator import Associator
 from gpudiff.services.sealing import Sealer, main, seal
 
 
 @pytest.fixture
 def alerts(tmp_path):
     """The archive of visits 7, 8 and 9, with tails."""
-    associator = Associator(tmp_path, Configuration())
-    for visit in (7, 8, 9):
-        associator.take(a_batch(2, visit=visit))
-    associator.close()
-    return tmp_path / "alerts"
+    return taken(tmp_path, *(a_batch(2, visit=visit) for visit in (7, 8, 9)))
 
 
 def tails(alerts):
@@ -66,9 +60,7 @@ def test_what_cannot_be_sealed_is_counted_and_not_tried_until_it_grows(alerts, t
     now[0] += sealing.EVERY_S
     assert not sealer.turn({"8": "", "9": ""})
     (alerts / "7.avro").write_bytes(whole)
-    associator = Associator(tmp_path, Configuration())
-    associator.take(a_batch(1, detector=5))
-    associator.close()
+    taken(tmp_path, a_batch(1, detector=5))
     now[0] += sealing.EVERY_S
     finished(sealer, {"8": "", "9": ""})
     assert "7.avro" in AlertIndex(alerts).sealed()

@@ -3,13 +3,11 @@
 import dataclasses
 
 import pytest
-from batches import a_batch
+from batches import a_batch, taken
 
 from gpudiff.edges.provenance_file import keep_steps
-from gpudiff.model.config import Configuration
 from gpudiff.model.errors import UnreadableFile
 from gpudiff.model.provenance import extend, step
-from gpudiff.services.associator import Associator
 from gpudiff.services.verification import Given, alert_fingerprint, verify
 
 ID = 7 << 24 | 4 << 16
@@ -18,10 +16,7 @@ STEPS = (step("calibrate", "1", "c1", ["f1"]), step("difference", "1", "c2", ["t
 
 @pytest.fixture
 def archive(tmp_path):
-    associator = Associator(tmp_path, Configuration())
-    associator.take(dataclasses.replace(a_batch(1), steps=STEPS, fingerprint=extend("", STEPS)))
-    associator.close()
-    return tmp_path / "alerts"
+    return taken(tmp_path, dataclasses.replace(a_batch(1), steps=STEPS, fingerprint=extend("", STEPS)))
 
 
 def test_a_filters_step_is_verified_after_the_alerts(archive, tmp_path):
