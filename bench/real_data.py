@@ -68,14 +68,11 @@ def decam(folder: Path) -> dict[str, Any]:
     others = int((~sources["flagged"] & ~near).sum())
     said = f"{quality.candidates_used} stars, {quality.basis_functions} functions, spatial order"
     print(f"decam_pair: {said} {quality.spatial_order}")
-    print(f"  rms at the five stars over the peer's  {_each(rows)}, median {ratio:.2f}  {_said(ratio < 1)}")
+    each = " ".join(f"{row['rms_over_peer']:.2f}" for row in rows)
+    print(f"  rms at the five stars over the peer's  {each}, median {ratio:.2f}  {_said(ratio < 1)}")
     print(f"  peaks of 5 sigma beside them: {fewer[0]}, in the peer's {fewer[1]}  {_said(fewer[0] < fewer[1])}")
     print(f"  the variable found, unflagged: {found}; other unflagged detections: {others}  {_said(found)}")
     return {"stars": rows, "median_ratio": ratio, "peaks": fewer, "variable_found": found, "unflagged": others}
-
-
-def _each(rows: list[dict[str, Any]]) -> str:
-    return " ".join(f"{row['rms_over_peer']:.2f}" for row in rows)
 
 
 def five_sigma_peaks(image: np.ndarray, made: Difference, y: int, x: int) -> int:

@@ -88,9 +88,6 @@ def _ask(arguments: argparse.Namespace, configuration: Configuration) -> int:
         raise BadMessage(answer.reason)
     if not answer.alerts:
         raise BadConfiguration(f"visit {arguments.visit}: expected frames whose alerts wait, there are none")
-    print(f"visit {arguments.visit}: alerts of {answer.alerts} frames {arguments.what}{_ed(arguments.what)}")
+    done = "dropped" if arguments.what == "drop" else "released"
+    print(f"visit {arguments.visit}: alerts of {answer.alerts} frames {done}")
     return 0
-
-
-def _ed(word: str) -> str:
-    return "d" if word.endswith("e") else "ped"

@@ -192,12 +192,9 @@ def _row(alert: dict[str, Any], offset: int, length: int) -> tuple[Any, ...]:
     source = alert.get("diaSource") or {}
     revision = (alert.get("provenance") or {}).get("revision") or 0
     whole = [source.get(name) or 0 for name in ("detector", "diaObjectId", "visit")]
-    real = [_real(source.get(name)) for name in ("midpointMjdTai", "ra", "dec")]
-    return (alert["diaSourceId"], revision, *whole, *real, offset, length)
-
-
-def _real(value: float | None) -> float:
-    return np.nan if value is None else value
+    real = [source.get(name) for name in ("midpointMjdTai", "ra", "dec")]
+    known = [np.nan if value is None else value for value in real]
+    return (alert["diaSourceId"], revision, *whole, *known, offset, length)
 
 
 def _long(data: Any, at: int) -> tuple[int, int]:

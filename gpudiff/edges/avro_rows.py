@@ -58,7 +58,7 @@ def _encode(
         names = [field["name"] for field in run] if kind else []
         if not kind:
             constant = b"".join(encode_value(one["type"], shared.get(one["name"]), one["name"]) for one in run)
-            fields.append(_repeated(constant, count))
+            fields.append(Cells(np.broadcast_to(np.frombuffer(constant, np.uint8), (count, len(constant))), None))
         elif kind[0] in FIXED:
             fields.append(_fixed({name: columns[name] for name in names}, *kind))
         else:
@@ -87,10 +87,6 @@ def _cut(fields: list[Cells]) -> list[bytes]:
     ends = np.cumsum(counts.sum(1)).tolist()
     joined = data[counts].tobytes()
     return [joined[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-
-def _repeated(constant: bytes, count: int) -> Cells:
-    return Cells(np.broadcast_to(np.frombuffer(constant, np.uint8), (count, len(constant))), None)
 
 
 def _cells(kind: str, may_be_null: bool, column: np.ndarray, name: str) -> Cells:

@@ -126,10 +126,10 @@ class FrameClient(Sender):
     def _start(self, frame: Frame) -> Receipt | None:
         """Send a frame for the first time; its rejection when it is larger than the service takes."""
         identity = frame.observation.frame
-        size = sum(plane.nbytes for plane in (frame.image, frame.mask, frame.variance) if plane is not None)
-        if size > self.max_frame_bytes:
-            reason = f"{frame.name}: expected at most {self.max_frame_bytes} bytes of pixels, got {size}"
-            return _receipt(identity, 1, "rejected", BadMessage(reason))
+        if frame.nbytes > self.max_frame_bytes:
+            reason = f"{frame.name}: expected at most {self.max_frame_bytes} bytes of pixels, got {frame.nbytes}"
+            who = identity.visit, identity.snap, identity.detector
+            return Receipt(*who, 1, "rejected", error=BadMessage(reason).name, reason=reason)
         if not self._waiting:
             self._heard = self._moved = time.monotonic()  # nobody was asked anything until now
         self._waiting[identity] = Waiting(frame)
@@ -265,7 +265,3 @@ class FrameClient(Sender):
             self._dealer.send(control.hello(self.name))
         for identity in frames:
             self._send(identity)
-
-
-def _receipt(frame: FrameId, attempt: int, status: str, error: BadMessage) -> Receipt:
-    return Receipt(frame.visit, frame.snap, frame.detector, attempt, status, error=error.name, reason=str(error))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from gpudiff.edges import wire
 from gpudiff.edges.client import ATTEMPTS
@@ -69,14 +70,5 @@ class FrameClientDouble(Sender):
 
 
 def _refused(frame: FrameId, attempt: int, status: str, error: GpudiffError | None) -> Receipt:
-    name, reason = (error.name, one_line(str(error))) if error else (None, None)
-    return Receipt(
-        frame.visit,
-        frame.snap,
-        frame.detector,
-        attempt,
-        status,
-        error=name,
-        reason=reason,
-        retry=status == "failed",
-    )
+    said: dict[str, Any] = {"error": error.name, "reason": one_line(str(error))} if error else {}
+    return Receipt(frame.visit, frame.snap, frame.detector, attempt, status, retry=status == "failed", **said)

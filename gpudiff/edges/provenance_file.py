@@ -34,7 +34,8 @@ def stored_steps(folder: Path, fingerprint: str, more: Sequence[Path] = ()) -> l
     folder : of the archive, with the ledger one folder up perhaps; more : files of the same form, as brokers
     send them
     """
-    links = {one["fingerprint"]: one for path in (*_files(folder), *more) for one in _lines(path)}
+    files = sorted(folder.glob(f"*{SUFFIX}"))
+    links = {one["fingerprint"]: one for path in (*files, *more) for one in _lines(path)}
     found: list[dict[str, Any]] = []
     wanted, seen = fingerprint, set()
     while wanted in links and wanted not in seen:
@@ -50,10 +51,6 @@ def _torn(file: BinaryIO) -> bool:
         return False
     file.seek(-1, os.SEEK_END)
     return file.read() != b"\n"
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"*{SUFFIX}"))
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

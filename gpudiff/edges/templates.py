@@ -109,7 +109,7 @@ class TemplateStore:
                 self.index.learn(entry, made.digest)
             self._loaded[key] = made
         self._loaded.move_to_end(key)
-        while len(self._loaded) > 1 and sum(map(_bytes, self._loaded.values())) > self.cache_bytes:
+        while len(self._loaded) > 1 and sum(one.nbytes for one in self._loaded.values()) > self.cache_bytes:
             self._loaded.popitem(last=False)
         return self._loaded[key]
 
@@ -145,7 +145,3 @@ def _looked_for(wanted: Footprint) -> str:
         return f"detector {wanted.detector}, {width} x {height} px, {band} (it has no WCS)"
     ra, dec = angles(unit_vectors(*wanted.points).mean(axis=0))
     return f"ra {ra:.4f}, dec {dec:+.4f} {band}"
-
-
-def _bytes(frame: Frame) -> int:
-    return sum(plane.nbytes for plane in (frame.image, frame.mask, frame.variance) if plane is not None)

@@ -26,7 +26,7 @@ def quality_lines(difference: Difference, sources: Table) -> list[tuple[str, str
         ("residual sky", f"{q.residual_sky:.3f} sigma a pixel, rms{_range(difference, 'backgroundSigma')}"),
         ("lost area", f"{100 * q.lost_fraction:.2f} %"),
         ("decorrelated", "yes" if difference.decorrelated else "no"),
-        ("detections", _detections(sources)),
+        ("detections", ", ".join(f"{number} {kind}" for kind, number in counts(sources).items())),
         ("fingerprint", difference.fingerprint),
     ]
 
@@ -73,7 +73,3 @@ def _seeing(difference: Difference) -> str:
         arcsec = "" if np.isnan(scale) else f' ({fwhm * scale:.2f}")'
         said.append(f"{name} {fwhm:.2f} px{arcsec}")
     return ", ".join(said)
-
-
-def _detections(sources: Table) -> str:
-    return ", ".join(f"{number} {kind}" for kind, number in counts(sources).items())

@@ -85,6 +85,11 @@ class Frame:
     """Hex digest (blake2b-128) of the pixels and of what was said about them; the root of the provenance."""
     notes: tuple[str, ...] = ()
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of image, mask and variance."""
+        return sum(plane.nbytes for plane in (self.image, self.mask, self.variance) if plane is not None)
+
     def without_planes(self) -> "Frame":
         """What is said of the pixels, without them: an image of (0, 0), no mask, no variance."""
         return dataclasses.replace(self, image=np.empty((0, 0), np.float32), mask=None, variance=None)
