@@ -4,12 +4,17 @@ Each stands between `<!-- NAME -->` and `<!-- end NAME -->`; test_readme.py comp
 """
 
 import dataclasses
-import importlib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "bench"))
+
+import _measured
+import _service_table
+from _measured import table
 
 from gpudiff.model import config, errors, mask, tables
 
@@ -33,15 +38,9 @@ def configuration() -> str:
     return "\n".join(["```toml", *lines[1:], "```"])
 
 
-def rows(head: tuple[str, ...], body: Iterable[tuple]) -> str:
-    """A Markdown table."""
-    lines = [head, ("---",) * len(head), *body]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
 def mask_planes() -> str:
     """Every mask plane, its bit, whether its pixels are unusable, its meaning."""
-    return rows(
+    return table(
         ("bit", "plane", "usable", "meaning"),
         (
             (bit, f"`{name}`", "no" if name in mask.UNUSABLE else "yes", mask.DESCRIPTIONS[name])
@@ -52,15 +51,11 @@ def mask_planes() -> str:
 
 def source_flags() -> str:
     """Every source flag, its bit, whether it sets `flagged`, its meaning."""
-    return rows(
+    alone = tables.DO_NOT_ALERT_ALONE
+    return table(
         ("bit", "flag", "sets `flagged`", "meaning"),
         (
-            (
-                bit,
-                f"`{name}`",
-                "yes" if name in tables.DO_NOT_ALERT_ALONE else "no",
-                tables.FLAG_DESCRIPTIONS[name],
-            )
+            (bit, f"`{name}`", "yes" if name in alone else "no", tables.FLAG_DESCRIPTIONS[name])
             for name, bit in tables.FLAGS.items()
         ),
     )
@@ -76,24 +71,7 @@ def exit_statuses() -> str:
         errors.MustStop.exit_status: "the program cannot go on: disk full, ledger or archive not writable",
         130: "interrupted from the keyboard",
     }
-    return rows(("status", "meaning"), said.items())
-
-
-def measured() -> str:
-    """What the benchmarks of the subtraction recorded last."""
-    return _of_bench("_measured")
-
-
-def service() -> str:
-    """What the benchmarks of the service recorded last; stands in services/OPERATIONS.md."""
-    return _of_bench("_service_table")
-
-
-def _of_bench(module: str) -> str:
-    bench = str(README.parent / "bench")
-    if bench not in sys.path:
-        sys.path.append(bench)
-    return importlib.import_module(module).markdown()
+    return table(("status", "meaning"), said.items())
 
 
 def metrics() -> str:
@@ -108,11 +86,11 @@ def metrics() -> str:
             labels = ", ".join(getattr(collector, "_labelnames", ()))
             name = f"{family.name}_total" if family.type == "counter" else family.name
             found.append((f"`{name}`", family.type, labels, program, family.documentation))
-    return rows(("name", "type", "labels", "program", "meaning"), sorted(found))
+    return table(("name", "type", "labels", "program", "meaning"), sorted(found))
 
 
 TABLES = {
-    "measured": measured,
+    "measured": _measured.markdown,
     "configuration": configuration,
     "mask planes": mask_planes,
     "source flags": source_flags,
@@ -126,10 +104,9 @@ def between(text: str, name: str) -> str:
     return text.split(start, 1)[1].split(end, 1)[0].strip("\n")
 
 
-def main() -> int:
+def main() -> None:
     rewrite(README, TABLES)
-    rewrite(OPERATIONS, {"metrics": metrics, "service": service})
-    return 0
+    rewrite(OPERATIONS, {"metrics": metrics, "service": _service_table.markdown})
 
 
 def rewrite(page: Path, tables: dict[str, Callable[[], str]]) -> None:
@@ -143,4 +120,4 @@ def rewrite(page: Path, tables: dict[str, Callable[[], str]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
