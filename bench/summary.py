@@ -7,7 +7,6 @@ tests/readme_tables.py puts there).
 """
 
 import argparse
-import sys
 from typing import Any
 
 import matplotlib
@@ -72,7 +71,7 @@ def scenes(found: Axes, false: Axes, record: dict[str, Any]) -> None:
         axes.set_ylim(len(rows) - 0.5, -0.5)
 
 
-def main() -> int:
+def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     standard, quality, speed = (latest(name) for name in ("standard", "subtract_quality", "subtract_speed"))
     figure, axes = plt.subplots(
@@ -88,8 +87,7 @@ def main() -> int:
     figure.supxlabel(f"measured {', '.join(sorted(set(dates)))}; no GPU", fontsize=7, color=GOAL)
     figure.savefig(RESULTS / "summary.png", dpi=100, metadata={"Software": None})
     print(f"{markdown()}\n\n{RESULTS / 'summary.png'}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
