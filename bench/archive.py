@@ -32,11 +32,7 @@ NAMES = ("diaSourceId", "revision", "detector", "diaObjectId", "visit", "midpoin
 BETWEEN = "SELECT id, ra, dec, body FROM alert WHERE pixel >= ? AND pixel < ?"
 FIELDS = [{"name": c.name, "type": {"i": "long", "f": "double"}[c.dtype[0]]} for c in INDEX[:-2]]
 SOURCE = {"type": "record", "name": "source", "fields": [f for f in FIELDS if f["name"] != "diaSourceId"]}
-SCHEMA = {
-    "type": "record",
-    "name": "alert",
-    "fields": [FIELDS[0], {"name": "diaSource", "type": SOURCE}],
-}
+SCHEMA = {"type": "record", "name": "alert", "fields": [FIELDS[0], {"name": "diaSource", "type": SOURCE}]}
 
 
 def visit_rows(visit: int) -> tuple[Table, list[bytes]]:

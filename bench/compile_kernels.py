@@ -104,11 +104,7 @@ def log_of_nvcc(source: str, options: Sequence[str]) -> str:
 
 def report(build: Build, architecture: str, library: Path | None) -> tuple[int, int, int]:
     """Registers a thread, bytes spilled (stores and loads) and bytes of static shared memory."""
-    options = [
-        f"--gpu-architecture={architecture}",
-        "--std=c++17",
-        *(f"-D{define}" for define in build.defines),
-    ]
+    options = [f"--gpu-architecture={architecture}", "--std=c++17", *(f"-D{define}" for define in build.defines)]
     source = kernel_source(build.stem)
     log = log_of_nvrtc(library, source, options) if library else log_of_nvcc(source, options)
     registers = max(int(n) for n in re.findall(r"Used (\d+) registers", log))

@@ -99,10 +99,7 @@ def ceilings(launcher: Cuda) -> dict[str, float]:
     blocks, rounds = 64 * launcher.device.attributes["MultiProcessorCount"], 4096
     out = cupy.empty(blocks * 256, np.float32)
     fma = median_of(launcher, lambda: kernel((blocks,), (256,), (out, np.float32(1.0001), np.int32(rounds))))
-    return {
-        "copy_gb_s": 2 * source.nbytes / copy / 1e6,
-        "fma_tflop_s": 2 * 16 * rounds * blocks * 256 / fma / 1e9,
-    }
+    return {"copy_gb_s": 2 * source.nbytes / copy / 1e6, "fma_tflop_s": 2 * 16 * rounds * blocks * 256 / fma / 1e9}
 
 
 # ---------------------------------------------------------------- kernels

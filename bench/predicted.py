@@ -59,11 +59,7 @@ class Work(NamedTuple):
 
     def seconds(self) -> tuple[float, str]:
         """(floor, what sets it)."""
-        floors = {
-            "memory": self.bytes / MEMORY,
-            "float32": self.single / SINGLE,
-            "float64": self.double / DOUBLE,
-        }
+        floors = {"memory": self.bytes / MEMORY, "float32": self.single / SINGLE, "float64": self.double / DOUBLE}
         bound = max(floors, key=lambda name: floors[name])
         return floors[bound], bound
 

@@ -82,5 +82,5 @@ def control_message(parts: list[bytes], rng: random.Random) -> None:
 
 
 DAMAGE: list[Callable[[list[bytes], random.Random], None]] = [
-    *(odd_value, odd_wcs, odd_plane, odd_place, lost_key, flipped, cut, shuffled, control_message),
+    *(odd_value, odd_wcs, odd_plane, odd_place, lost_key, flipped, cut, shuffled, control_message)
 ]

@@ -111,10 +111,7 @@ def test_a_forbidden_import_is_seen(path, source):
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        (
-            "arrays/convolve.py",
-            "from gpudiff.model.errors import WrongShape\nfrom gpudiff.arrays import device",
-        ),
+        ("arrays/convolve.py", "from gpudiff.model.errors import WrongShape\nfrom gpudiff.arrays import device"),
         ("arrays/cubin.py", "def f():\n    from cupy.cuda import nvrtc"),
         ("arrays/device.py", "def f():\n    import cupy"),
         ("edges/transport.py", "import zmq"),

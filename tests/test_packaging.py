@@ -65,13 +65,7 @@ def test_a_plain_install_asks_for_no_cuda_package(metadata):
 
 @pytest.mark.parametrize(
     ("extra", "package"),
-    [
-        ("gpu", "cupy-cuda13x"),
-        ("gpu", "cucim-cu13"),
-        ("pycuda", "pycuda"),
-        ("test", "pytest"),
-        ("lint", "ruff"),
-    ],
+    [("gpu", "cupy-cuda13x"), ("gpu", "cucim-cu13"), ("pycuda", "pycuda"), ("test", "pytest"), ("lint", "ruff")],
 )
 def test_an_extra_asks_for_its_package(metadata, extra, package):
     asked = [one for one in metadata.get_all("Requires-Dist") if re.search(f"extra == ['\"]{extra}['\"]", one)]

@@ -40,8 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     sink = _sink(arguments.sink, arguments.config)
     try:
         counts = _with_progress(
-            len(rows),
-            lambda move: replay(batches(opened, rows, SCHEMA_ID), sink, arguments.speed, progress=move),
+            len(rows), lambda move: replay(batches(opened, rows, SCHEMA_ID), sink, arguments.speed, progress=move)
         )
     finally:
         sink.close()

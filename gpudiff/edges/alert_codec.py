@@ -169,10 +169,7 @@ def _objects(frames: Sequence[AlertBatch], ids: np.ndarray, found: Association) 
     records = encode_rows(_parsed("ssSource"), columns, {})
     known = dict(zip(solar["diaSourceId"].tolist(), records, strict=True))
     rows = zip(
-        ids.tolist(),
-        (found.moving | (found.object_ids == 0)).tolist(),
-        encode_objects(found.objects),
-        strict=True,
+        ids.tolist(), (found.moving | (found.object_ids == 0)).tolist(), encode_objects(found.objects), strict=True
     )
     made = [
         (NULL if nobodys else VALUE + record) + (VALUE + known[one] if one in known else NULL)

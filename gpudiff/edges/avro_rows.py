@@ -164,11 +164,7 @@ def _strings(values: np.ndarray) -> Cells:
     return Cells(data[which], np.arange(width) < lengths[which, None])
 
 
-COLUMNS: dict[str, Callable[[np.ndarray], Cells]] = {
-    "long": _longs,
-    "int": _longs,
-    "string": _strings,
-}
+COLUMNS: dict[str, Callable[[np.ndarray], Cells]] = {"long": _longs, "int": _longs, "string": _strings}
 
 
 def encode_value(kind: Any, value: Any, name: str) -> bytes:

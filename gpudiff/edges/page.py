@@ -101,16 +101,8 @@ def _headline(demo: Demo) -> list[dict[str, str]]:
             "label": "false, unflagged",
             "note": f"{counts['false'] / megapixels:.2f} per 1024 x 1024 px",
         },
-        {
-            "value": f"{r.right} / {r.right + r.wrong}",
-            "label": "associated right",
-            "note": "of later detections",
-        },
-        {
-            "value": f"{median:.2f} s",
-            "label": "last pixel to alert",
-            "note": f"median; 98 % within {p98:.2f} s",
-        },
+        {"value": f"{r.right} / {r.right + r.wrong}", "label": "associated right", "note": "of later detections"},
+        {"value": f"{median:.2f} s", "label": "last pixel to alert", "note": f"median; 98 % within {p98:.2f} s"},
     ]
 
 
@@ -141,12 +133,7 @@ def _outline(demo: Demo, detector: Any) -> dict[str, Any]:
     x, y = detector.to_focal_plane([-0.5, w, w, -0.5], [-0.5, -0.5, h, h])
     scale = 98 / demo.plane.radius_mm
     points = " ".join(f"{a * scale:.2f},{-b * scale:.2f}" for a, b in zip(x, y, strict=True))
-    return {
-        "points": points,
-        "number": detector.number,
-        "x": float(x.min()) * scale,
-        "y": float(-y.max()) * scale,
-    }
+    return {"points": points, "number": detector.number, "x": float(x.min()) * scale, "y": float(-y.max()) * scale}
 
 
 def _map(demo: Demo, visit: int) -> dict[str, Any]:

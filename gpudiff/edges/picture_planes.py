@@ -27,10 +27,7 @@ def draw_planes(
     planes = (
         ("science, sky subtracted", difference.science.image),
         ("template, matched", difference.matched),
-        (
-            "science − matched template" + (", decorrelated" if difference.decorrelated else ""),
-            difference.image,
-        ),
+        ("science − matched template" + (", decorrelated" if difference.decorrelated else ""), difference.image),
     )
     for axis, (title, plane) in zip(axes, planes, strict=False):
         drawn = draw_image(axis, block_mean(np.where(empty, np.nan, plane), step), step, norm, "gray")

@@ -12,14 +12,7 @@ import xxhash
 from gpudiff.edges.json_header import or_nan, or_none
 from gpudiff.edges.ring import Segments
 from gpudiff.edges.ring_writer import Placed
-from gpudiff.edges.wire_header import (
-    FRAMES,
-    Header,
-    Part,
-    PlaneHeader,
-    decode_header,
-    wcs,
-)
+from gpudiff.edges.wire_header import FRAMES, Header, Part, PlaneHeader, decode_header, wcs
 from gpudiff.model.clock import tai_now
 from gpudiff.model.errors import BadMessage, BadPsf, ChecksumMismatch, LostSegment
 from gpudiff.model.frame import TIMES_AND_ANGLES, Frame, FrameId, Observation

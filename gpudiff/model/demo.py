@@ -196,11 +196,7 @@ def summary(demo: Demo) -> list[tuple[str, str, str]]:
         ("new objects", f"{counts['new']}", "alerts that created an object"),
         ("moving", f"{counts['moving']}", "alerts of trails and tracklets, which make no object"),
         ("known objects", f"{counts['known']}", "alerts that joined an object seen before"),
-        (
-            "association",
-            f"{r.right} right, {r.wrong} wrong",
-            "later detections of a change that does not move",
-        ),
+        ("association", f"{r.right} right, {r.wrong} wrong", "later detections of a change that does not move"),
         ("latency", f"{median:.2f} s", "median, from the last pixel to the alert"),
         ("latency, p98", f"{p98:.2f} s", "98 of 100 alerts are faster"),
         ("latency, max", f"{largest:.2f} s", "the slowest alert"),

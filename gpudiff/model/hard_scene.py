@@ -72,12 +72,7 @@ SCENES: dict[str, HardScene] = {
     "undersampled": HardScene("FWHM of 1.8 px", {"pixel_scale": 0.4, "seeing": 0.72, "template_seeing": 0.68}),
     "few-stars": HardScene("15 usable stars", usable_stars=15),
     "rough-sky": HardScene("sky that is not a low-order surface", rough_sky=0.02),
-    "no-mask": HardScene(
-        "cosmic rays and hot pixels, no mask",
-        {"bad_columns": 0},
-        hot_pixels=80,
-        masked=False,
-    ),
+    "no-mask": HardScene("cosmic rays and hot pixels, no mask", {"bad_columns": 0}, hot_pixels=80, masked=False),
     "own-grid": HardScene(
         "template on a grid of its own, turned by 2 degrees and distorted", turn=2.0, distortion=3.0
     ),

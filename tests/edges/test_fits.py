@@ -337,11 +337,7 @@ def a_table(path):
 @pytest.mark.parametrize(
     ("write", "error", "said"),
     [
-        (
-            lambda path: save(path, np.stack([pixels()] * 3)),
-            NotAnImage,
-            r"2-D image, found a cube of .*3, 48, 64",
-        ),
+        (lambda path: save(path, np.stack([pixels()] * 3)), NotAnImage, r"2-D image, found a cube of .*3, 48, 64"),
         (a_table, NotAnImage, r"only tables \(EVENTS\)"),
         (lambda path: fits.PrimaryHDU().writeto(path), NotAnImage, "no HDU with pixels"),
         (os.mkfifo, UnreadableFile, "got a directory, a pipe or a device"),

@@ -4,10 +4,7 @@ import pytest
 
 from gpudiff.model.provenance import canonical, digest, extend, step
 
-HISTORY = (
-    step("calibrate", "0.1.0", "c1", ["f1"]),
-    step("difference", "0.1.0", "c2", ["t1", "t2"]),
-)
+HISTORY = (step("calibrate", "0.1.0", "c1", ["f1"]), step("difference", "0.1.0", "c2", ["t1", "t2"]))
 
 
 def test_the_order_of_keys_says_nothing():
@@ -17,8 +14,7 @@ def test_the_order_of_keys_says_nothing():
 
 @pytest.mark.parametrize("row", [0, 1])
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [("step", "detect"), ("version", "0.1.1"), ("configuration", "c9"), ("inputs", ["f9"])],
+    ("key", "value"), [("step", "detect"), ("version", "0.1.1"), ("configuration", "c9"), ("inputs", ["f9"])]
 )
 def test_any_change_of_any_step_changes_the_fingerprint(row, key, value):
     changed = list(HISTORY)

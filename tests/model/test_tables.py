@@ -4,16 +4,7 @@ import numpy as np
 import pytest
 
 from gpudiff.model import tables
-from gpudiff.model.tables import (
-    DIAOBJECT,
-    DIASOURCE,
-    Column,
-    Table,
-    concatenate,
-    dia_source_ids,
-    flag,
-    flag_names,
-)
+from gpudiff.model.tables import DIAOBJECT, DIASOURCE, Column, Table, concatenate, dia_source_ids, flag, flag_names
 
 PAIR = (Column("n", "i4", "", "a number"), Column("flux", "f8", "adu", "a flux"))
 
