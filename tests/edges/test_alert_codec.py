@@ -36,6 +36,12 @@ def encoded(count: int = 2, known: bool = True, history=(), **columns):
     return alerts_of(alerts, [list(history)] * count), sources
 
 
+def a_frames(batch, seen=None, **changed):
+    """The alerts of new sources, some of their association changed, before they are encoded."""
+    found = replace(associate(batch.sources, Table.empty(DIAOBJECT), 1.0, NOW), **changed)
+    return make_alerts(batch, found, 0, "", NOW, seen)
+
+
 def alerts_of(alerts, history=None, forced=None) -> list[bytes]:
     """The alerts of one frame."""
     none = [[] for _ in range(len(alerts.sources))]
@@ -83,10 +89,7 @@ def test_what_is_known_of_a_solar_system_object_is_in_its_alert():
     seen = Sight(
         np.array([99]), np.array(["2026 AB"]), np.array([np.nan]), there, np.array([1.0, 0, 0, 0, 0.017, 0])
     )
-    batch = a_batch(1)
-    found = replace(associate(batch.sources, Table.empty(DIAOBJECT), 1.0, NOW), ss_object_ids=np.array([99]))
-    alerts = make_alerts(batch, found, 0, "", NOW, seen)
-    [data] = alerts_of(alerts)
+    [data] = alerts_of(a_frames(a_batch(1), seen, ss_object_ids=np.array([99])))
     told = alert_codec.decode_alert(data)["ssSource"]
     assert (told["designation"], told["diaDistanceRank"], told["ephVmag"]) == ("2026 AB", 1, None)
     assert told["helioRange"] == pytest.approx(np.sqrt(4.26))
@@ -97,10 +100,7 @@ def test_what_is_known_of_a_solar_system_object_is_in_its_alert():
 def test_planes_of_science_and_template_are_in_the_alert():
     variance = np.ones((2, 2, 51, 51), np.float32) * np.array([3, 4], np.float32)[None, :, None, None]
     own = OwnPlanes(variance, np.zeros((2, 2, 51, 51), np.uint16), np.full((2, 25, 25), 0.1, np.float32))
-    batch = replace(a_batch(2), own=own)
-    found = associate(batch.sources, Table.empty(DIAOBJECT), 1.0, NOW)
-    alerts = make_alerts(batch, found, 0, "", NOW)
-    for data in alerts_of(alerts):
+    for data in alerts_of(a_frames(replace(a_batch(2), own=own))):
         alert = alert_codec.decode_alert(data)
         for name, value in (("Science", 3), ("Template", 4)):
             with fits.open(io.BytesIO(alert[f"cutout{name}"])) as hdus:
@@ -117,10 +117,7 @@ def a_forced() -> Table:
 
 def alert_of(forced=None, **changed) -> bytes:
     """The alert of one new source, some of its association changed."""
-    batch = a_batch(1)
-    found = replace(associate(batch.sources, Table.empty(DIAOBJECT), 1.0, NOW), **changed)
-    alerts = make_alerts(batch, found, 0, "", NOW)
-    return alerts_of(alerts, forced=forced)[0]
+    return alerts_of(a_frames(a_batch(1), **changed), forced=forced)[0]
 
 
 def written(alert: dict) -> bytes:

@@ -101,8 +101,9 @@ def test_a_refusal_says_what_was_expected_and_what_came():
         BadMessage, match=r"horizon: expected one of .*'next'.*, got 'week'; nimages: expected 0 or more"
     ):
         from_json(said(horizon="week", nimages=-1))
-    with pytest.raises(BadMessage, match=r"at most 65536 bytes.*, got parts of 4, 70000 bytes"):
-        decode([b"GDN1", b" " * 70000])
+    long = said(groupId="x" * 70000)
+    with pytest.raises(BadMessage, match=rf"at most 65536 bytes.*, got parts of 4, {len(long)} bytes"):
+        decode([b"GDN1", long])
 
 
 def test_a_key_that_is_not_required_may_be_null():
@@ -115,11 +116,6 @@ def test_a_key_that_is_not_required_may_be_null():
 def test_what_is_no_announcement_is_refused(parts):
     with pytest.raises(BadMessage):
         decode(parts)
-
-
-def test_a_message_of_more_than_64_kib_is_refused():
-    with pytest.raises(BadMessage, match="65536"):
-        decode([b"GDN1", said(groupId="x" * 70000)])
 
 
 def test_json_lines_are_read(tmp_path):
@@ -146,9 +142,9 @@ def test_a_simulated_night_is_read_a_schedulers_or_our_own(tmp_path, columns):
     assert vars(visit) == vars(NextVisit(5, 4, "hour", 196.0, -21.0, 95.0, 60483.9, "z", 34.0))  # NaN
 
 
-@pytest.mark.parametrize(("text", "message"), [("a,b\n1,2\n", "expected a column"), ("", "expected a column")])
-def test_a_table_of_something_else_is_refused(tmp_path, text, message):
-    (tmp_path / "night.csv").write_text(text or "observationId\nx\n")
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", "observationId\nx\n"])
+def test_a_table_of_something_else_is_refused(tmp_path, text):
+    (tmp_path / "night.csv").write_text(text)
     with pytest.raises(InputRejected):
         list(read_visits(tmp_path / "night.csv"))
 

@@ -22,17 +22,7 @@ def a_table(path, **columns):
 
 @pytest.mark.parametrize("suffix", ["csv", "ecsv", "fits", "parquet"])
 def test_every_kind_of_table_is_read(tmp_path, suffix):
-    path = tmp_path / f"a.{suffix}"
-    if suffix == "parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        pq.write_table(
-            pa.table({"ra": [10.0, 20.0, 30.0], "dec": [1.0, 2.0, 3.0], "nDiaSources": [4, 5, 6]}), path
-        )
-    else:
-        a_table(path, nDiaSources=[4, 5, 6])
-    found = read_objects(path)
+    found = read_objects(a_table(tmp_path / f"a.{suffix}", nDiaSources=[4, 5, 6]))
     assert found["ra"].tolist() == [10, 20, 30]
     assert found["nDiaSources"].tolist() == [4, 5, 6]
     assert found["diaObjectId"].tolist() == [1, 2, 3]
@@ -51,9 +41,8 @@ def test_a_later_source_wins_and_the_rest_stays(tmp_path):
     second = a_table(tmp_path / "b.csv", diaObjectId=[3, 4, 5], nDiaSources=[7, 7, 7])
     assert build(store, [second]) == (5, 0)
     found = ObjectStore(store).everything()
-    assert dict(zip(found["diaObjectId"].tolist(), found["nDiaSources"].tolist(), strict=True)) == {
-        1: 0, 2: 0, 3: 7, 4: 7, 5: 7
-    }  # fmt: skip
+    rows = dict(zip(found["diaObjectId"].tolist(), found["nDiaSources"].tolist(), strict=True))
+    assert rows == {1: 0, 2: 0, 3: 7, 4: 7, 5: 7}
     assert len(ObjectStore(tmp_path / "known.sky.previous")) == 3
 
 
