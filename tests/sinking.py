@@ -179,8 +179,8 @@ def _kafka(request) -> Place:
     return Place(make_sink(f"kafka://{broker}/{topic}?tier=notice"), lambda count: consumed(broker, topic, count))
 
 
-def consumed(broker: str, topic: str, count: int) -> list[tuple[int, int, bytes]]:
-    """The first messages of the topic."""
+def in_topic(broker: str, topic: str, count: int) -> list[Any]:
+    """The first messages of the topic, as the client has them."""
     from confluent_kafka import Consumer, TopicPartition
 
     consumer = Consumer({"bootstrap.servers": broker, "group.id": "t", "enable.auto.commit": False})
@@ -191,11 +191,13 @@ def consumed(broker: str, topic: str, count: int) -> list[tuple[int, int, bytes]
         assert more, f"{len(found)} of {count} messages came"
         found += more
     consumer.close()
-    headers = [dict(one.headers()) for one in found]
-    return [
-        (int(head["diaSourceId"]), int(head["revision"]), one.value())
-        for head, one in zip(headers, found, strict=True)
-    ]
+    return found
+
+
+def consumed(broker: str, topic: str, count: int) -> list[tuple[int, int, bytes]]:
+    """The first alerts of the topic."""
+    found = [(dict(one.headers()), one.value()) for one in in_topic(broker, topic, count)]
+    return [(int(head["diaSourceId"]), int(head["revision"]), data) for head, data in found]
 
 
 def _voevent(request) -> Place:
