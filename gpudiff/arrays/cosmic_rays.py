@@ -151,8 +151,12 @@ def fill(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> None:
         if len(y) == 0:
             return
         total, count = np.zeros(len(y)), np.zeros(len(y))
+        rows, columns = (
+            {step: np.clip(at + step, 0, side - 1) for step in (-1, 0, 1)}
+            for at, side in zip((y, x), image.shape, strict=True)
+        )
         for dy, dx in ROUND:
-            near = image[np.clip(y + dy, 0, image.shape[0] - 1), np.clip(x + dx, 0, image.shape[1] - 1)]
+            near = image[rows[dy], columns[dx]]
             known = ~np.isnan(near)
             total += np.where(known, near, 0)
             count += known

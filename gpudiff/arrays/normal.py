@@ -5,6 +5,7 @@ Sums and the solve are float64: the condition number reaches 3e10.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ RIDGE = 1e-10
 """Added to the diagonal of a matrix that is scaled to ones there."""
 COPIED = 1 << 23
 """Elements of Gram matrices that are copied at a time."""
+ONE_AFTER_THE_OTHER = ["einsum_path", (0, 1), (0, 1)]
+"""The order of a quadratic form's products, which takes longer to look for than to compute."""
 
 
 def grams(design: np.ndarray, target: np.ndarray, weights: np.ndarray, threads: int = 0) -> Equations:
@@ -74,7 +77,8 @@ def assemble(
     right, kernel_terms, background_terms = right[rows], kernel_terms[rows], background_terms[rows]
     last, terms, others = right.shape[1] - 1, kernel_terms.shape[1], background_terms.shape[1]
     size = last * terms
-    (one, other), (row, column) = np.triu_indices(terms), np.triu_indices(last)  # the rest is the same by symmetry
+    (one, other), (row, column) = _upper(terms), _upper(last)  # the rest is the same by symmetry
+    entries = row * (last + 1) + column
     kk = kernel_terms[:, one] * kernel_terms[:, other]
     kb = (kernel_terms[:, :, None] * background_terms[:, None]).reshape(len(rows), -1)
     bb = (background_terms[:, :, None] * background_terms[:, None]).reshape(len(rows), -1)
@@ -82,11 +86,11 @@ def assemble(
     step = max(COPIED // (last + 1) ** 2, 1)
     for some in (slice(i, i + step) for i in range(0, len(rows), step)):
         part = np.asarray(gram[rows[some]], np.float64)
-        block += part[:, row, column].T @ kk[some]
+        block += part.reshape(len(part), -1).take(entries, 1).T @ kk[some]
         side += part[:, :last, last].T @ kb[some]
         corner += part[:, last, last] @ bb[some]
     matrix = np.empty((size + others, size + others))
-    whole = block[_both(row, column, last)][..., _both(one, other, terms)]
+    whole = block[_both(last)][..., _both(terms)]
     matrix[:size, :size] = whole.transpose(0, 2, 1, 3).reshape(size, size)
     matrix[:size, size:] = side.reshape(size, others)
     matrix[size:, :size] = matrix[:size, size:].T
@@ -95,8 +99,16 @@ def assemble(
     return matrix, vector
 
 
-def _both(row: np.ndarray, column: np.ndarray, side: int) -> np.ndarray:
-    """(side, side) places in an upper triangle of what a symmetric matrix has there."""
+@lru_cache(8)
+def _upper(side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of an upper triangle; to be read only."""
+    return np.triu_indices(side)
+
+
+@lru_cache(8)
+def _both(side: int) -> np.ndarray:
+    """(side, side) places in an upper triangle of what a symmetric matrix has there; to be read only."""
+    row, column = _upper(side)
     places = np.empty((side, side), int)
     places[row, column] = places[column, row] = np.arange(len(row))
     return places
@@ -197,7 +209,7 @@ def held_back(
         for n, penalty in enumerate(penalties):
             solution = turned(solve(rest, rest_vector, penalty), back, terms)
             c = local(solution, kernel_terms[out], background_terms[out])
-            quadratic = np.einsum("nf,nfg,ng->n", c, mine, c, optimize=True)
+            quadratic = np.einsum("nf,nfg,ng->n", c, mine, c, optimize=ONE_AFTER_THE_OTHER)
             chi2[n, out] = power[out] - 2 * (c * right[out]).sum(1) + quadratic
     return chi2
 
@@ -216,7 +228,7 @@ def grams_cuda(launcher: Launcher, design: Any, target: np.ndarray, weights: np.
     arguments = [*arrays, np.int32(functions), np.int32(pixels)]
     grid = (-(-rows * rows // BLOCK), count, 1)
     launcher.launch("normal", "grams", grid, (BLOCK, 1, 1), arguments, shared_bytes(functions))
-    square = launcher.download(sums).take(_both(*np.triu_indices(rows), rows), 1)
+    square = launcher.download(sums).take(_both(rows), 1)
     return square[:, :-1, :-1], square[:, :-1, -1], square[:, -1, -1]
 
 

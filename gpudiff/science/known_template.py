@@ -74,8 +74,8 @@ def _again(template: Frame, known: Known, threads: int) -> Exposure:
     image, mask, unusable = np.empty(shape, np.float32), np.zeros(shape, np.uint16), np.zeros(shape, bool)
 
     def subtract_sky(band: slice) -> None:
-        image[band] = template.image[band]
-        image[band] -= sky.cut(band.start, band.stop, 0, shape[1])
+        below = sky.cut(band.start, band.stop, 0, shape[1])
+        np.subtract(template.image[band], below, out=image[band], dtype=np.float32, casting="unsafe")
 
     over(subtract_sky, bands(shape[0]), threads)
     image.reshape(-1)[known.flaws] = 0

@@ -210,11 +210,12 @@ def _predict(sample: Sample, design: GaussianDesign, shape: Shape, threads: int)
 
 @dataclass(frozen=True)
 class State:
-    """Where the iteration stands: solution, model (N, n), chi2 (N,), stars and pixels in use, equations and what
-    was added to them, turned, and the chi2 (N,) to expect from their weights."""
+    """Where the iteration stands: solution, model (N, n) and `Sample.variance` with it, chi2 (N,), stars and
+    pixels in use, equations and what was added to them, turned, and the chi2 (N,) to expect from their weights."""
 
     solution: np.ndarray
     model: np.ndarray
+    variance: np.ndarray
     chi2: np.ndarray
     used: np.ndarray
     usable: np.ndarray
@@ -242,8 +243,9 @@ def clipped_round(
     used = before.used if before else sample.steady
     usable = before.usable if before else sample.usable
     model = before.model if before else np.maximum(sample.target, 0)
+    variance = before.variance if before else sample.variance(model)
     trust = usable * sample.trust(model)
-    weights = (trust / sample.variance(model)).astype(np.float32)
+    weights = (trust / variance).astype(np.float32)
     equations = design.grams(sample.target, weights, threads)
     matrix, vector = normal.assemble(*equations[:2], *field_terms, used)
     terms = field_terms[0].shape[1]
@@ -255,13 +257,15 @@ def clipped_round(
     solution = normal.turned(normal.solve(matrix, vector, penalty), back, terms)
     local = normal.local(solution, *field_terms).astype(np.float32)
     model = design.model(local[:, :-1], threads)
-    chi = (sample.target - model - local[:, -1:]) / np.sqrt(sample.variance(model))
-    chi2 = np.where(usable, chi**2, 0).sum(1) / np.maximum(usable.sum(1), 1)
+    variance, count = sample.variance(model), np.count_nonzero(usable, 1)
+    chi = (sample.target - model - local[:, -1:]) / np.sqrt(variance)
+    chi2 = np.where(usable, chi**2, 0).sum(1) / np.maximum(count, 1)
     return State(
         solution,
         model,
+        variance,
         chi2,
-        clip(chi2, used, usable.mean(1), sample.side),
+        clip(chi2, used, count / usable.shape[1], sample.side),
         sample.usable & (np.abs(chi) < 4.5),
         trust.sum(1),
         equations,
@@ -287,7 +291,7 @@ def in_common(sample: Sample, state: State, field_terms: Terms) -> tuple[float, 
     describe.  Noise alone gives 1 and about 0.
     """
     light = np.maximum(state.model, 0)
-    weights = state.usable * state.used[:, None] / sample.variance(light)
+    weights = state.usable * state.used[:, None] / state.variance
     flux = light.sum(1, keepdims=True)
     power = (weights * flux**2).sum(0, dtype=float)
     seen = power > 0
