@@ -234,14 +234,15 @@ def measure_matched(
 
 
 def whitener(
-    kernel: MatchingKernel, parts: Roles, noise: Noise
+    spectrum_at: Callable[[float, float, int], np.ndarray], parts: Roles, noise: Noise
 ) -> Callable[[float, float, int], tuple[np.ndarray, float]]:
     """whiten_at(u, v, size) -> (half spectrum of psi, variance after over variance before).
 
     psi keeps flux: it is 1 at zero frequency.
+    spectrum_at : `MatchingKernel.spectrum`
     """
-    height, width = kernel.shape
-    spectrum_at, variances_at = kernel.spectrum(), cache(partial(sky_variances, parts))
+    height, width = parts.target.shape
+    variances_at = cache(partial(sky_variances, parts))
     ratio = cache(noise.ratio)
 
     def whiten_at(u: float, v: float, size: int) -> tuple[np.ndarray, float]:
