@@ -179,6 +179,17 @@ def sampled(plane: Any, pieces: Sequence[Tile], step: int) -> list[np.ndarray]:
     return [values[down[tile.y0], across[tile.x0]] for tile in pieces]
 
 
+def cores(plane: Any, pieces: Sequence[Tile]) -> list[np.ndarray]:
+    """The core of each tile, of a plane wherever it is; from a device they come down together."""
+    if not isinstance(plane, Afar):
+        return [plane[tile.core] for tile in pieces]
+    sides = [(tile.y1 - tile.y0, tile.x1 - tile.x0) for tile in pieces]
+    half = max(map(max, sides)) // 2
+    y, x = (np.array([getattr(tile, first) + half for tile in pieces]) for first in ("y0", "x0"))
+    squares = plane.stamps(y, x, half)
+    return [square[:height, :width] for square, (height, width) in zip(squares, sides, strict=True)]
+
+
 def _in_turn(ranges: dict[int, range]) -> dict[int, slice]:
     """Where each range lies when they follow one another."""
     ends = np.cumsum([len(one) for one in ranges.values()]).tolist()

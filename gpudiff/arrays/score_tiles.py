@@ -9,7 +9,7 @@ On a GPU the same tiles, summed directly (`score_tiles_cuda`).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -51,11 +51,15 @@ def extra_power(correlation: np.ndarray, size: int) -> np.ndarray:
 
 def mean_power(power: np.ndarray, size: int) -> float:
     """Mean over all frequencies of a half spectrum made with `rfft2` of a size x size square."""
-    weight = np.full(power.shape[1], 2.0)
-    weight[0] = 1
-    if size % 2 == 0:
-        weight[-1] = 1
-    return float((power @ weight).sum() / size**2)
+    return float((power @ _twice(size)).sum() / size**2)
+
+
+@lru_cache(8)
+def _twice(size: int) -> np.ndarray:
+    """(size // 2 + 1,) how often a column of a half spectrum is in the whole one; to be read only."""
+    weight = np.full(size // 2 + 1, 2.0)
+    weight[0], weight[(size + 1) // 2 :] = 1, 1
+    return weight
 
 
 def reach_of(filter_image: np.ndarray, most: float) -> int:

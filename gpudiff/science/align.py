@@ -114,7 +114,7 @@ def _by_wcs(science: Exposure, template: Exposure, here: Sky, there: Sky, check:
     place, away = _through(here, there), _away(here, there, science, template)
     off = _difference(place, science.shape)
     if not away and science.shape == template.shape and off < AGREE:
-        if not check or _coincide_in_the_middle(science, template):
+        if not check or _coincide_in_the_middle(science, template, device):
             return _Plan(None)
         return _unless_stars_say_otherwise(science, template, "by two WCS that agree", device)
     if check:
@@ -170,10 +170,21 @@ def _by_stars(science: Exposure, template: Exposure, device: Device) -> _Plan:
     return stars.finished(found.place, found.fit, f"resampled by stars; {found.fit.said}")
 
 
-def _coincide_in_the_middle(science: Exposure, template: Exposure) -> bool:
+def _coincide_in_the_middle(science: Exposure, template: Exposure, device: Device) -> bool:
     """Whether the stars do there, pixel by pixel: two WCS agree, too, that both say where a telescope was sent."""
-    mine, its = (bright_stars(exposure, half=MIDDLE) for exposure in (science, template))
+    mine, its = bright_stars(science, half=MIDDLE), _in_the_middle(template, device)
     return agreement(_identity, mine, its, template.shape).holds
+
+
+def _in_the_middle(template: Exposure, device: Device) -> BrightStars:
+    """The template's bright stars there, which the device remembers of one that comes again."""
+    name = f"{template.held} middle" if template.held else ""
+    stars = device.remembered.find(name)
+    if stars is None:
+        stars = bright_stars(template, half=MIDDLE)
+        if name:
+            device.remembered.keep(name, stars, stars.nbytes)
+    return stars
 
 
 def _unless_stars_say_otherwise(science: Exposure, template: Exposure, by: str, device: Device) -> _Plan:

@@ -43,6 +43,10 @@ class BrightStars:
     def __len__(self) -> int:
         return len(self.y)
 
+    @property
+    def nbytes(self) -> int:
+        return self.y.nbytes + self.x.nbytes
+
     @cached_property
     def tree(self) -> cKDTree:
         return cKDTree(np.stack([self.y, self.x], 1))

@@ -174,7 +174,7 @@ def _pixels(frame: Frame, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndar
             wrong = int(np.count_nonzero(unmasked & ~positive))
             mask[band][unmasked & ~(positive & np.isfinite(frame.variance[band]))] |= bit("NO_DATA")
         pixels[bad] = 0
-        unusable[band] = marked(mask[band], *UNUSABLE)
+        np.not_equal(mask[band] & bit(*UNUSABLE), 0, out=unusable[band])
         return len(bad), wrong
 
     lost, wrong = np.sum(over(mark, bands(shape[0]), threads), 0)

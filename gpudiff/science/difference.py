@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -194,17 +195,22 @@ def _filters(
     kernel: MatchingKernel, psf: PsfModel, parts: Roles, seen: noises.Noise, decorrelate: bool, threads: int
 ) -> Recipe:
     height, width = kernel.shape
-    whiten_at = noises.whitener(kernel, parts, seen) if decorrelate else None
+    of_psf, of_kernel = psf.round().spectrum(), cache(kernel.spectrum())
+    whiten_at = noises.whitener(of_kernel, parts, seen) if decorrelate else None
     reach = noises.whitening_reach(whiten_at) if whiten_at else 0
     half = int(np.clip(np.ceil(3.5 * FWHM * parts.widths[0]), *PROFILE))
     size = 2 * (half + 24 + kernel.half) + 2
-    of_psf, of_kernel, middle = psf.round().spectrum(), kernel.spectrum(), psf.half + kernel.half
+    middle = psf.half + kernel.half
     index = np.arange(middle - half, middle + half + 1) % size
 
-    def picture(u: float, v: float, white: bool) -> np.ndarray:
+    @cache
+    def matched_psf(u: float, v: float) -> np.ndarray:
         y, x = (v + 1) * height / 2, (u + 1) * width / 2
         spectrum = of_psf(y, x, size) * of_kernel(y, x, size)
-        spectrum = spectrum / spectrum[0, 0].real
+        return spectrum / spectrum[0, 0].real
+
+    def picture(u: float, v: float, white: bool) -> np.ndarray:
+        spectrum = matched_psf(u, v)
         if whiten_at and white:
             spectrum = spectrum * whiten_at(u, v, size)[0]
         return np.fft.irfft2(spectrum, (size, size))[np.ix_(index, index)]

@@ -166,8 +166,8 @@ def _samples(planes: Planes, pieces: list[Tile], step: int) -> tuple[np.ndarray,
     image, variance, score, blank = (
         plane.lattice(*lines) if isinstance(plane, Afar) else lattice(plane, *lines) for plane in given
     )
-    use = blank & np.isfinite(image)
-    return image[use] / np.sqrt(variance[use]), score[use]
+    use = np.flatnonzero(blank & np.isfinite(image))
+    return image.take(use) / np.sqrt(variance.take(use)), score.take(use)
 
 
 # ---------------------------------------------------------------- what is said about it

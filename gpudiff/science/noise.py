@@ -7,7 +7,7 @@ from functools import cache, partial
 import numpy as np
 from scipy import ndimage
 
-from gpudiff.arrays.afar import Afar
+from gpudiff.arrays.afar import Afar, cores
 from gpudiff.arrays.correlation import autocorrelation, of_kernel
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.parallel import over
@@ -137,10 +137,11 @@ def measure(
     there = sigmas(image, variance, blank, OUTLIER) if afar else image  # one plane comes down, not three
     pieces = _spread(tiles(image.shape, SIDE, 0))
 
-    def correlation(tile: Tile) -> tuple[int, np.ndarray]:
-        """(pixels that show noise, their autocorrelation)"""
-        at = tile.core
-        ratio = there[at].copy() if afar else sigmas(image[at], variance[at], blank[at], OUTLIER)
+    def ratio_in(tile: Tile) -> np.ndarray:
+        return sigmas(image[tile.core], variance[tile.core], blank[tile.core], OUTLIER)
+
+    def correlation(ratio: np.ndarray) -> tuple[int, np.ndarray]:
+        """(pixels that show noise, their autocorrelation).  ratio : written to"""
         use = np.isfinite(ratio)
         ratio[~use] = 0
         use &= ~_lit(ratio, use)
@@ -151,7 +152,8 @@ def measure(
     excess = list[float]()
     for first in range(0, min(len(pieces), ROUNDS * SAMPLE), SAMPLE):
         some = pieces[first : first + SAMPLE]
-        for tile, (number, one) in zip(some, over(correlation, some, 1 if afar else threads), strict=True):
+        ratios = cores(there, some) if afar else over(ratio_in, some, threads)
+        for tile, (number, one) in zip(some, over(correlation, ratios, threads), strict=True):
             if number < ENOUGH:
                 continue
             predicted = predict(*tile.centre)
@@ -232,14 +234,15 @@ def measure_matched(
 
 
 def whitener(
-    kernel: MatchingKernel, parts: Roles, noise: Noise
+    spectrum_at: Callable[[float, float, int], np.ndarray], parts: Roles, noise: Noise
 ) -> Callable[[float, float, int], tuple[np.ndarray, float]]:
     """whiten_at(u, v, size) -> (half spectrum of psi, variance after over variance before).
 
     psi keeps flux: it is 1 at zero frequency.
+    spectrum_at : `MatchingKernel.spectrum`
     """
-    height, width = kernel.shape
-    spectrum_at, variances_at = kernel.spectrum(), cache(partial(sky_variances, parts))
+    height, width = parts.target.shape
+    variances_at = cache(partial(sky_variances, parts))
     ratio = cache(noise.ratio)
 
     def whiten_at(u: float, v: float, size: int) -> tuple[np.ndarray, float]:

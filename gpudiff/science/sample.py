@@ -7,7 +7,7 @@ import numpy as np
 
 from gpudiff.arrays.box import grown
 from gpudiff.arrays.polynomial import field, terms
-from gpudiff.arrays.stamps import stamps
+from gpudiff.arrays.stamps import inside, stamps
 from gpudiff.model.frame import Exposure
 from gpudiff.science.stars import FEWEST, Stars
 
@@ -86,7 +86,8 @@ def patches(
 
     half : of the kernel, pixels; scale : target's flux over the convolved image's
     """
-    blocked = stamps(convolved.unusable, y, x, fit + half) | _outside(target.shape, y, x, fit + half)
+    blocked = stamps(convolved.unusable, y, x, fit + half)
+    blocked |= ~inside(target.shape, y, x, fit + half)
     blocked = _any_within(blocked, 2 * half + 1) | stamps(target.unusable, y, x, fit)
     share = 0.07  # of white noise's variance that a typical matching kernel lets through
     variance = target.sky_variance.at(y, x) + share * scale**2 * convolved.sky_variance.at(y, x)
@@ -146,14 +147,6 @@ def steady_of(ratio: np.ndarray, error: np.ndarray, where: np.ndarray) -> np.nda
         plane = np.linalg.lstsq(design[near] * weight[:, None], ratio[near] * weight, rcond=None)[0]
         near = np.abs(ratio - design @ plane) < 5 * error + CHANGED * middle
     return near if near.sum() >= FEWEST else np.ones(len(ratio), bool)
-
-
-def _outside(shape: tuple[int, int], y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
-    """(N, 2 half + 1, ...) True where a stamp's pixel lies beyond the image."""
-    offset = np.arange(-half, half + 1)
-    rows, columns = y[:, None] + offset, x[:, None] + offset
-    rows_out, columns_out = (rows < 0) | (rows >= shape[0]), (columns < 0) | (columns >= shape[1])
-    return rows_out[:, :, None] | columns_out[:, None, :]
 
 
 def _any_within(flags: np.ndarray, side: int) -> np.ndarray:

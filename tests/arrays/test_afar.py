@@ -8,6 +8,7 @@ from gpudiff.arrays import afar
 from gpudiff.arrays.afar import Afar
 from gpudiff.arrays.cutouts import cutouts
 from gpudiff.arrays.stamps import stamps
+from gpudiff.arrays.tiles import tiles
 
 SHAPE = 70, 101
 
@@ -56,6 +57,13 @@ KEYS = {
 @pytest.mark.parametrize("name", KEYS)
 def test_it_is_read_as_an_array_is(plane, there, name):
     np.testing.assert_array_equal(there[KEYS[name]], plane[KEYS[name]])
+
+
+def test_cores_of_tiles_come_down_together(plane, there):
+    pieces = tiles(SHAPE, 40, 0)
+    for found, tile in zip(afar.cores(there, pieces), pieces, strict=True):
+        np.testing.assert_array_equal(found, plane[tile.core])
+    assert len(there.device.launcher.down) == 1
 
 
 def test_what_is_read_comes_down_alone(there):

@@ -2,18 +2,22 @@
 
 import dataclasses
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from headers import tangent
 
+from gpudiff.arrays.remembered import Remembered
 from gpudiff.model.config import Configuration, override
 from gpudiff.model.errors import NoOverlap, WrongShape
 from gpudiff.model.frame import Frame, FrameId, Observation
 from gpudiff.model.mask import UNUSABLE, bit
 from gpudiff.model.sky import Sky
+from gpudiff.science import align as stage
 from gpudiff.science.align import align
+from gpudiff.science.asterisms import bright_stars
 from gpudiff.science.calibrate import calibrate
 from gpudiff.science.noise import scatter
 from gpudiff.science.subtract import subtract
@@ -297,6 +301,21 @@ def test_a_variance_plane_goes_along(extra):
     quiet = float(np.median(variance[:, 300:]))
     assert np.median(plane[:, :285]) == pytest.approx(quiet + extra**2, rel=0.05)  # a mesh of noisy cells
     assert np.median(plane[:, 295:-20]) == pytest.approx(quiet, rel=0.05)
+
+
+def test_the_stars_of_a_template_that_comes_again_are_remembered(monkeypatch):
+    looked_at = []
+
+    def noted(exposure, **given):
+        looked_at.append(exposure.name)
+        return bright_stars(exposure, **given)
+
+    monkeypatch.setattr(stage, "bright_stars", noted)
+    scene, device = made(2), SimpleNamespace(remembered=Remembered())
+    first, again = (calibrate(scene.template, settings()) for _ in range(2))
+    for template in (first, again):
+        assert not align(calibrate(scene.science, settings()), template, settings(), device).resampled
+    assert looked_at == ["science", "template", "science"]
 
 
 def test_with_hardly_a_star_the_wcs_is_believed():
