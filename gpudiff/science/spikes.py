@@ -73,8 +73,8 @@ def bright_stars(difference: Difference) -> BrightStars:
 def _bright_pixels(difference: Difference, limit: float) -> tuple[np.ndarray, np.ndarray]:
     """(y, x) of the pixels above the limit in the template, or saturated."""
     width, matched = difference.image.shape[1], difference.matched
-    y, x = beyond(matched, limit)
-    bright = matched[y, x] > np.float32(limit)
+    y, x, light = beyond(matched, limit)
+    bright = light > np.float32(limit)
     flaws = np.concatenate([difference.science.flaws, difference.template.flaws])  # saturated ones among them
     saturated = flaws[difference.mask[np.divmod(flaws, width)] & bit("SAT", "SAT_TEMPLATE") != 0]
     return np.divmod(distinct(np.concatenate([(y * width + x)[bright], saturated])), width)
