@@ -231,9 +231,10 @@ def flagged_cuda(launcher: Launcher, plane: Any) -> np.ndarray:
         blocks, define = (-(-count // THREADS), 1, 1), ("VALUE=unsigned char",)
         launcher.launch("afar", "packed", blocks, (THREADS, 1, 1), [plane, words, np.int32(count)], defines=define)
     found = launcher.download(words)
-    some = np.flatnonzero(found)
-    place = np.flatnonzero(np.unpackbits(found[some].astype("<u4").view(np.uint8), bitorder="little"))
-    return 32 * some[place // 32] + place % 32
+    some = np.flatnonzero(found != 0)  # of flags, as below: of numbers it takes three to ten times as long
+    flags = np.unpackbits(found[some].astype("<u4").view(np.uint8), bitorder="little").view(bool)
+    place = np.flatnonzero(flags)
+    return 32 * some[place >> 5] + (place & 31)
 
 
 def _launched(
