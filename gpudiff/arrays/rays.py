@@ -1,5 +1,7 @@
 """Rays of light of bright stars: how much of a detection lies on a line through a star."""
 
+from itertools import chain
+
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -115,14 +117,12 @@ def blobs(y: np.ndarray, x: np.ndarray, width: int) -> np.ndarray:
 def pairs_near(
     places: tuple[np.ndarray, np.ndarray], stars: tuple[np.ndarray, np.ndarray], reach: np.ndarray | float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(P,) indices of places and (P,) of stars: all pairs at most `reach` px apart, in no order.
+    """(P,) indices of places and (P,) of stars: all pairs at most `reach` px apart, star by star.
 
     places : (y, x), (N,) px; stars : (y, x), (S,) px; reach : one, or (S,) of each star
     """
     if len(places[0]) == 0 or len(stars[0]) == 0:
         return np.empty(0, int), np.empty(0, int)
-    reach = np.broadcast_to(reach, stars[0].shape)
-    trees = [cKDTree(np.stack(one, 1)) for one in (places, stars)]
-    near = trees[0].sparse_distance_matrix(trees[1], reach.max(), output_type="ndarray")
-    near = near[near["v"] <= reach[near["j"]]]
-    return near["i"], near["j"]
+    near = cKDTree(np.stack(places, 1)).query_ball_point(np.stack(stars, 1), reach)
+    n = np.fromiter(chain.from_iterable(near), int)
+    return n, np.repeat(np.arange(len(near)), np.fromiter(map(len, near), int))
