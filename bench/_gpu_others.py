@@ -112,8 +112,7 @@ def _stays(launcher: Any, there: Any, image: np.ndarray, lost: Any) -> None:
     found = star_light.light_round_cuda(launcher, there, *planes, y, x, psf, 3)
     for got, expected in zip(found, star_light.light_round(image, ones, gone, y, x, psf, 3), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * expected.max())  # float32 sums
-    y, x, _ = beyond_cuda(launcher, there, 4.0)[0]
-    np.testing.assert_array_equal((y, x), beyond(image, 4.0))
+    np.testing.assert_array_equal(beyond_cuda(launcher, there, 4.0)[0], beyond(image, 4.0))
     side = max(streaks.FINEST, -(-size // streaks.MOST_CELLS))
     found = streaks.cells_cuda(launcher, there, side)[0]
     np.testing.assert_allclose(found, streaks.cells(image, side), atol=1e-5)  # float32 sums

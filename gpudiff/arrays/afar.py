@@ -146,9 +146,12 @@ def _whole_numbers(one: Any) -> bool:
 def _from_first(one: Any, side: int) -> np.ndarray:
     """Places along an axis counted from its first pixel.  Raises IndexError for one that is not there."""
     at = np.asarray(one)
-    if at.size and not -side <= at.min() <= at.max() < side:
-        raise IndexError(f"expected places of {side} pixels, got {at.min()} to {at.max()}")
-    return at % side
+    if at.size == 0:
+        return at
+    first, last = at.min(), at.max()
+    if not -side <= first <= last < side:
+        raise IndexError(f"expected places of {side} pixels, got {first} to {last}")
+    return at if first >= 0 else at % side  # which takes ten times as long
 
 
 def _read_only(view: np.ndarray) -> np.ndarray:
@@ -239,9 +242,10 @@ def flagged_cuda(launcher: Launcher, plane: Any) -> np.ndarray:
         blocks, define = (-(-count // THREADS), 1, 1), ("VALUE=unsigned char",)
         launcher.launch("afar", "packed", blocks, (THREADS, 1, 1), [plane, words, np.int32(count)], defines=define)
     found = launcher.download(words)
-    some = np.flatnonzero(found)
-    place = np.flatnonzero(np.unpackbits(found[some].astype("<u4").view(np.uint8), bitorder="little"))
-    return 32 * some[place // 32] + place % 32
+    some = np.flatnonzero(found != 0)  # of flags, as below: of numbers it takes three to ten times as long
+    flags = np.unpackbits(found[some].astype("<u4").view(np.uint8), bitorder="little").view(bool)
+    place = np.flatnonzero(flags)
+    return 32 * some[place >> 5] + (place & 31)
 
 
 def _launched(

@@ -17,6 +17,9 @@ SHADOW_SHARE = 0.02
 BAND = 256
 """Rows that are looked through at a time: they stay in cache."""
 
+Tops = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""(y, x, value) of pixels, (N,) each."""
+
 
 def extrema(score: np.ndarray, threshold: float, fwhm: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """(y, x) int64 of the detections, brightest first.
@@ -33,24 +36,24 @@ def extrema(score: np.ndarray, threshold: float, fwhm: float = 0.0) -> tuple[np.
 
 def tops(score: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
     """(y, x) int64, row by row, of pixels whose |score| is at least `threshold` and the largest within 5 x 5."""
-    y, x = beyond(score, threshold)
-    top = np.abs(score[y, x]) >= np.abs(stamps(score, y, x, 2)).max((1, 2), initial=0)
+    y, x, values = beyond(score, threshold)
+    top = np.abs(values) >= np.abs(stamps(score, y, x, 2)).max((1, 2), initial=0)
     return y[top], x[top]
 
 
-def beyond(plane: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """(y, x) int64, row by row, of pixels whose |value| is at least `threshold`.
+def beyond(plane: np.ndarray, threshold: float) -> Tops:
+    """(y, x) int64, row by row, of pixels whose |value| is at least `threshold`, and their values.
 
     plane : (H, W) float32, also on a device
     """
     if isinstance(plane, Afar):
-        return plane.on_device(lambda launcher, there: beyond_cuda(launcher, there, threshold))[0][:2]
+        return plane.on_device(lambda launcher, there: beyond_cuda(launcher, there, threshold))[0]
     found = []
     for first in range(0, len(plane), BAND):
         band = plane[first : first + BAND]
         found.append(np.flatnonzero((band >= threshold) | (band <= -threshold)) + first * plane.shape[1])
     y, x = np.divmod(np.concatenate(found), plane.shape[1])
-    return y, x
+    return y, x, plane[y, x]
 
 
 def thinned(y: np.ndarray, x: np.ndarray, score: np.ndarray, fwhm: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -84,8 +87,6 @@ def _thin(
 TILE = (8, 32)
 """Rows and columns of a block in the CUDA body."""
 
-Tops = tuple[np.ndarray, np.ndarray, np.ndarray]
-
 
 def tops_cuda(launcher: Launcher, scores: Any, threshold: float) -> list[Tops]:
     """`tops` of a batch on a GPU, and their scores: (y, x, score) of each image, row by row, on the host.
@@ -96,7 +97,7 @@ def tops_cuda(launcher: Launcher, scores: Any, threshold: float) -> list[Tops]:
 
 
 def beyond_cuda(launcher: Launcher, planes: Any, threshold: float) -> list[Tops]:
-    """`beyond` of a batch likewise, and the values."""
+    """`beyond` of a batch likewise."""
     return _all_listed(launcher, planes, threshold, "beyond")
 
 

@@ -7,6 +7,8 @@ CHANCE = 1e-3
 """Rows that random points may make in a frame."""
 LEAST_STEP = 6.0
 """Tolerances that two neighbours in a row are apart at least."""
+MOST = 12
+"""Points of a row, at most, that are asked for: where chance makes longer ones none is believed."""
 ALIGNED = 15.0
 """Degrees between a row and its members' own elongation."""
 
@@ -25,15 +27,18 @@ def rows_of_points(
     member = np.zeros(count, bool)
     if count < 3:
         return member
+    reaches = 0.05 * np.sqrt(area) * 2.0 ** np.arange(4)
+    least = np.array([_least(count, tolerance, area, reach, angle is not None) for reach in reaches])
+    reaches = reaches[least <= MOST]  # the farther apart neighbours may be the more must they be
+    if len(reaches) == 0:
+        return member
     tree = cKDTree(points)
-    for reach in 0.05 * np.sqrt(area) * 2.0 ** np.arange(4):
-        least = _least(count, tolerance, area, reach, angle is not None)
-        if least > 12:
-            continue
-        for first, second in _pairs(tree, points, tolerance, reach, angle):
-            row = _grown(tree, points, int(first), int(second), tolerance, angle)
-            if len(row) >= least:
-                member[row] = True
+    pairs = _pairs(tree, points, tolerance, reaches[-1], angle)
+    apart = np.hypot(*(points[pairs[:, 1]] - points[pairs[:, 0]]).T)
+    for (first, second), enough in zip(pairs.tolist(), least[np.searchsorted(reaches[:-1], apart)], strict=True):
+        row = _grown(tree, points, first, second, tolerance, angle)
+        if len(row) >= enough:
+            member[row] = True
     return member
 
 
@@ -45,7 +50,7 @@ def _least(count: int, tolerance: float, area: float, reach: float, aligned: boo
     length = 2
     while pairs * third ** (length - 2) > CHANCE / 4 or length < 3:
         length += 1
-        if length > 12:
+        if length > MOST:
             break
     return length
 

@@ -1,8 +1,11 @@
 """Rays of light of bright stars: how much of a detection lies on a line through a star."""
 
+from itertools import chain
+
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 STEPS = 64
 """Samples on either side of a star."""
@@ -80,10 +83,9 @@ def unrest_beside_others(
 
 def nearest(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """The values of an (H, W) image at the nearest pixels, 0 beyond it; a new array of the shape of y, x."""
-    row, column = np.rint(y).astype(int), np.rint(x).astype(int)
-    height, width = image.shape
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    return np.where(inside, image[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)], 0)
+    places = [at if at.dtype.kind == "i" else np.rint(at).astype(int) for at in (y, x)]
+    row, column = (np.clip(at, 0, side - 1) for at, side in zip(places, image.shape, strict=True))
+    return np.where((row == places[0]) & (column == places[1]), image[row, column], 0)
 
 
 def median_of_known(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -110,3 +112,17 @@ def blobs(y: np.ndarray, x: np.ndarray, width: int) -> np.ndarray:
     first, second = np.concatenate(pairs, 1)
     graph = coo_array((np.ones(len(first)), (first, second)), (len(place), len(place)))
     return connected_components(graph, directed=False)[1]
+
+
+def pairs_near(
+    places: tuple[np.ndarray, np.ndarray], stars: tuple[np.ndarray, np.ndarray], reach: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(P,) indices of places and (P,) of stars: all pairs at most `reach` px apart, star by star.
+
+    places : (y, x), (N,) px; stars : (y, x), (S,) px; reach : one, or (S,) of each star
+    """
+    if len(places[0]) == 0 or len(stars[0]) == 0:
+        return np.empty(0, int), np.empty(0, int)
+    near = cKDTree(np.stack(places, 1)).query_ball_point(np.stack(stars, 1), reach)
+    n = np.fromiter(chain.from_iterable(near), int)
+    return n, np.repeat(np.arange(len(near)), np.fromiter(map(len, near), int))

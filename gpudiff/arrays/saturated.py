@@ -113,7 +113,7 @@ def fit_wings(
         flux[n], place[n] = _fitted(data[n, inner, inner], near, noise2[n], gain, start[n], spline[n])
     found = (flux > 0) & (np.hypot(*(place - start).T) <= core + 2)
     flux, place = np.where(found, flux, 0), np.where(found[:, None], place, start)
-    return flux, place, flux[:, None, None] * _moved(spline, half, place)[0]
+    return flux, place, flux[:, None, None] * _moved(spline, half, place)
 
 
 def _fitted(
@@ -128,7 +128,7 @@ def _fitted(
         n = np.flatnonzero(moving)
         if len(n) == 0:
             break
-        design = np.stack(_moved(spline[n], half, place[n]), 1).reshape(len(n), 3, -1) * near[n, None]
+        design = _sloped(_moved(spline[n], half + 1, place[n])).reshape(len(n), 3, -1) * near[n, None]
         shape, light = design[:, 0], values[n]
         first = np.maximum((light * shape).sum(1) / np.maximum((shape**2).sum(1), 1e-30), 1e-9)
         now = np.where(flux[n] != 0, flux[n], first)[:, None]
@@ -142,25 +142,29 @@ def _fitted(
     return flux, place
 
 
-def _moved(spline: np.ndarray, half: int, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(image, its slopes along y and x), all (N, S, S), S = 2 half + 1, when its middle is at (N, 2) y, x `place`.
+def _moved(spline: np.ndarray, half: int, place: np.ndarray) -> np.ndarray:
+    """(N, S, S) image, S = 2 half + 1, when its middle is at (N, 2) y, x `place`.
 
     spline : (N, Q, Q) cubic spline coefficients, 0 in a wide rim
     """
-    wide = 2 * half + 3
-    at = spline.shape[1] // 2 - half - 1 - place
+    side = 2 * half + 1
+    at = spline.shape[1] // 2 - half - place
     first = np.floor(at).astype(int) - 1
-    squares = sliding_window_view(spline, (wide + 3, wide + 3), (1, 2))
+    squares = sliding_window_view(spline, (side + 3, side + 3), (1, 2))
     window = squares[np.arange(len(spline)), *first.T]
     past = (at - first - 1)[..., None]
     left = 1 - past
     parts = [left**3, 4 - 6 * past**2 + 3 * past**3, 4 - 6 * left**2 + 3 * left**3, past**3]
     down, across = (np.concatenate(parts, -1)[:, n, :, None, None] / 6 for n in range(2))
-    rows = sum(down[:, k] * window[:, k : k + wide] for k in range(4))
-    image = sum(across[:, k] * rows[..., k : k + wide] for k in range(4))
+    rows = sum(down[:, k] * window[:, k : k + side] for k in range(4))
+    return sum(across[:, k] * rows[..., k : k + side] for k in range(4))
+
+
+def _sloped(image: np.ndarray) -> np.ndarray:
+    """(N, 3, S, S) of (N, S + 2, S + 2): the image without its rim, its slopes along y and x."""
     inner = slice(1, -1)
     slope_y = (image[:, 2:, inner] - image[:, :-2, inner]) / 2
-    return image[:, inner, inner], slope_y, (image[:, inner, 2:] - image[:, inner, :-2]) / 2
+    return np.stack([image[:, inner, inner], slope_y, (image[:, inner, 2:] - image[:, inner, :-2]) / 2], 1)
 
 
 REACH = 18.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +20,8 @@ class FieldImage:
     order: int
     shape: tuple[int, int]
 
-    def terms(self, y: float, x: float) -> np.ndarray:
-        """(P,) values of the polynomial's terms at a pixel position."""
+    def terms(self, y: Any, x: Any) -> np.ndarray:
+        """(P,) values of the polynomial's terms at a pixel position; (P, N) at many."""
         u, v = 2.0 * x / self.shape[1] - 1, 2.0 * y / self.shape[0] - 1
         return np.array([u**i * v**j for j in range(self.order + 1) for i in range(self.order + 1 - j)])
 
@@ -75,6 +76,11 @@ class PsfModel(FieldImage):
         if half > own:
             return np.pad(image, half - own)
         return image[own - half : own + half + 1, own - half : own + half + 1]
+
+    def at_all(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """(N, K, K) float64, what `at` gives at each of (N,) positions."""
+        images = np.tensordot(self.terms(y, x).T, self.round().coefficients, 1)
+        return images / images.sum((1, 2), keepdims=True)
 
 
 @dataclass(frozen=True)

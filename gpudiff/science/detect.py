@@ -15,7 +15,7 @@ from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
 from gpudiff.model.sky import Sky
 from gpudiff.model.tables import DIASOURCE, DO_NOT_ALERT_ALONE, Table, dia_source_ids, flag
-from gpudiff.science.cut import cut_difference
+from gpudiff.science.cut import cut_difference, cut_matched
 from gpudiff.science.dipoles import find_dipoles
 from gpudiff.science.forced import MIDDLE, correlated, light_squares, science_flux, template_flux
 from gpudiff.science.judge import Shapes, flags_of
@@ -47,15 +47,15 @@ def detect(difference: Difference, configuration: Configuration, device: Device 
         raise PoorSubtraction(
             f"{difference.science.name}: expected at most {MOST} detections, got {len(y)}: the match failed"
         )
-    cut = cut_difference(difference, y, x)
+    cut, behind = cut_difference(difference, y, x), cut_matched(difference, y, x)
     fit = device.fit_points(cut.data, cut.weight, cut.psf)
-    columns = _measure(difference, y, x, cut, fit, device)
+    columns = _measure(difference, y, x, cut, behind, fit, device)
     shapes = Shapes.of(difference, y, x, cut.data, cut.weight, cut.psf, fit)
     trails = find_trails(marked, y, x, shapes)
     trailed = trails.length > 0
     columns["x"] = np.where(trailed, x + trails.dx, columns["x"])
     columns["y"] = np.where(trailed, y + trails.dy, columns["y"])
-    dipoles = find_dipoles(marked, y, x, cut, fit)
+    dipoles = find_dipoles(marked, y, x, cut, behind, fit)
     columns |= dipoles.columns()
     columns["flags"] = flags_of(
         marked,
@@ -78,15 +78,14 @@ def detect(difference: Difference, configuration: Configuration, device: Device 
 
 def _mark(difference: Difference, threshold: float) -> None:
     mask = difference.mask
-    y, x = beyond(difference.score, threshold)
-    negative = difference.score[y, x] < 0
-    mask[y, x] |= np.where(negative, bit("DETECTED_NEGATIVE"), bit("DETECTED")).astype(mask.dtype)
+    y, x, values = beyond(difference.score, threshold)
+    mask[y, x] |= np.where(values < 0, bit("DETECTED_NEGATIVE"), bit("DETECTED")).astype(mask.dtype)
 
 
 def _measure(
-    difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, fit: PointFit, device: Device
+    difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, behind: Cut, fit: PointFit, device: Device
 ) -> dict[str, Any]:
-    """The columns that are measured.
+    """The columns that are measured.  cut, behind : the difference and the matched template there
 
     Flux errors include the source's own photons; what vanished has none, though the variance plane, which knows
     the template's light alone, counts them.
@@ -98,7 +97,7 @@ def _measure(
     flux_error = np.sqrt(np.maximum(covariance[:, 0, 0] + own, 0.5 * covariance[:, 0, 0]))
     ap_flux, ap_error = _aperture(difference, cut, fit, device)
     science, science_error = science_flux(light_squares(difference, y, x), fit, device)
-    template, template_error = template_flux(difference, y, x, fit, device)
+    template, template_error = template_flux(difference, y, x, behind, fit, device)
     return {
         "x": x + fit.dx,
         "y": y + fit.dy,

@@ -9,7 +9,6 @@ from gpudiff.arrays.measure import Cut, PointFit, forced, own_photons
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
-from gpudiff.science.cut import cut_matched
 
 LOBE, SHARE = 3.5, 0.4
 """Score of the other sign, and its share of the detection's, that make a lobe."""
@@ -73,19 +72,21 @@ class Dipoles:
         }
 
 
-def find_dipoles(difference: Difference, y: np.ndarray, x: np.ndarray, here: Cut, point: PointFit) -> Dipoles:
+def find_dipoles(
+    difference: Difference, y: np.ndarray, x: np.ndarray, here: Cut, behind: Cut, point: PointFit
+) -> Dipoles:
     """The dipoles among detections at (y, x), which are ordered brightest first.
 
     A dipole has a lobe of the other sign, nearer than two sources could be told from one detection, and two PSFs
     explain it better than one by more than their parameters cost (Schwarz 1978).
 
-    here : the difference there, which `point` was fitted to
+    here : the difference there, which `point` was fitted to; behind : the matched template there
     """
     fwhm = difference.quality.science_fwhm
     depth, place = _lobes(difference.score, y, x, fwhm, here.data.shape[1] // 2)
     peak = np.abs(difference.score[y, x])
     rows = np.nonzero((depth > LOOK * LOBE) & (depth > LOOK * SHARE * peak))[0][:MOST]
-    here, behind = here.take(rows), cut_matched(difference, y[rows], x[rows])
+    here, behind = here.take(rows), behind.take(rows)
     start = _start(here, np.sign(difference.score[y, x])[rows], peak[rows], depth[rows], place[rows])
     fit, of_star = _fit(here, behind, start)
     gain = point.chi2[rows] - fit.chi2

@@ -5,13 +5,13 @@ from typing import Protocol
 import numpy as np
 
 from gpudiff.arrays.correlation import passed
-from gpudiff.arrays.measure import PointFit, own_photons
+from gpudiff.arrays.measure import Cut, PointFit, own_photons
 from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.stamps import inside, stamps
 from gpudiff.model.forced import LightSquares
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
-from gpudiff.science.cut import box_of, cut_matched, profiles
+from gpudiff.science.cut import box_of, profiles
 
 MIDDLE = 4
 """Of the 3 x 3 field positions at which a difference's kernel and PSFs are kept."""
@@ -60,10 +60,12 @@ def science_flux(squares: LightSquares, fit: Placed, device: Device = CPU) -> tu
 
 
 def template_flux(
-    difference: Difference, y: np.ndarray, x: np.ndarray, fit: PointFit, device: Device = CPU
+    difference: Difference, y: np.ndarray, x: np.ndarray, cut: Cut, fit: PointFit, device: Device = CPU
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(flux, error) (N,) of the PSF at the fitted positions in the matched template."""
-    cut = cut_matched(difference, y, x)
+    """(flux, error) (N,) of the PSF at the fitted positions in the matched template.
+
+    y, x : (N,) whole pixels; cut : the matched template there
+    """
     profile = device.shifted(cut.psf, fit.dy, fit.dx)
     flux, error = device.forced(cut.data, cut.weight, profile)
     smooth = difference.matched_psf[MIDDLE].astype(float)

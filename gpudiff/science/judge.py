@@ -10,7 +10,7 @@ from gpudiff.arrays.afar import holes
 from gpudiff.arrays.measure import PointFit, forced
 from gpudiff.arrays.moments import axes, second_moments
 from gpudiff.arrays.peaks import peaks
-from gpudiff.arrays.rays import unrest_beside_others
+from gpudiff.arrays.rays import pairs_near, unrest_beside_others
 from gpudiff.arrays.ridges import beside
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Difference
@@ -41,7 +41,8 @@ APART = 1.2
 WINGS, SURELY = 4.0, 3.0
 """FWHM round a star within which its light may be left by the kernel, and errors of what is left to be sure."""
 TOGETHER = 1 << 19
-"""Detections times stars that are compared at a time: all those of a crowded field would fill the memory."""
+"""Detections with a star beside them, times stars, that are compared at a time: all those of a crowded field would
+fill the memory."""
 SAME = 3.0, 0.05
 """Errors, and share of its flux, by which a source may differ from what pixels apart from unusable ones say."""
 
@@ -292,10 +293,10 @@ def _in_wings(
 
     Measured at the same place beside the other static stars: of a kernel that is wrong in the wings.
     """
-    reach, out = WINGS * difference.quality.science_fwhm, np.zeros(len(y))
-    for some in np.array_split(np.arange(len(y)), 1 + len(y) * len(star_y) // TOGETHER):
-        n, s = np.nonzero(np.hypot(y[some, None] - star_y, x[some, None] - star_x) < reach)
-        offset = y[some[n]] - star_y[s], x[some[n]] - star_x[s]
+    out = np.zeros(len(y))
+    pairs = pairs_near((y, x), (star_y, star_x), WINGS * difference.quality.science_fwhm)
+    for n, s in zip(*(np.array_split(one, 1 + len(one) * len(star_y) // TOGETHER) for one in pairs), strict=True):
+        offset = y[n] - star_y[s], x[n] - star_x[s]
         excess, error = unrest_beside_others(difference.score, offset, s, (star_y, star_x), significance)
-        np.maximum.at(out, some[n], excess - SURELY * error)
+        np.maximum.at(out, n, excess - SURELY * error)
     return out

@@ -30,7 +30,6 @@ def _filled(exposure: Exposure, psf: PsfModel, cores: np.ndarray) -> list[Satura
     half = max(WING, psf.half - 2)
     there = inside(exposure.shape, y, x, half)
     unusable = stamps(exposure.unusable, y, x, half)
-    profiles = np.array([psf.at(*at) for at in zip(y, x, strict=True)])
     flux, place, models = fit_wings(
         stamps(exposure.image, y, x, half),
         there & ~unusable,
@@ -38,7 +37,7 @@ def _filled(exposure: Exposure, psf: PsfModel, cores: np.ndarray) -> list[Satura
         exposure.gain,
         cores[:, :2] - np.stack([y, x], 1),
         cores[:, 2],
-        profiles,
+        psf.at_all(y, x),
     )
     for n in np.flatnonzero(flux > 0):
         rows, columns = np.nonzero(there[n] & unusable[n])

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from gpudiff.arrays.components import beyond
-from gpudiff.arrays.rays import blobs, ray_light
+from gpudiff.arrays.rays import blobs, pairs_near, ray_light
 from gpudiff.arrays.ridges import RADII, Beside, along, before_the_edge, flanks, patch_beside, scatter_round
 from gpudiff.arrays.stamps import distinct, stamps
 from gpudiff.model.frame import Difference
@@ -74,8 +73,8 @@ def bright_stars(difference: Difference) -> BrightStars:
 def _bright_pixels(difference: Difference, limit: float) -> tuple[np.ndarray, np.ndarray]:
     """(y, x) of the pixels above the limit in the template, or saturated."""
     width, matched = difference.image.shape[1], difference.matched
-    y, x = beyond(matched, limit)
-    bright = matched[y, x] > np.float32(limit)
+    y, x, light = beyond(matched, limit)
+    bright = light > np.float32(limit)
     flaws = np.concatenate([difference.science.flaws, difference.template.flaws])  # saturated ones among them
     saturated = flaws[difference.mask[np.divmod(flaws, width)] & bit("SAT", "SAT_TEMPLATE") != 0]
     return np.divmod(distinct(np.concatenate([(y * width + x)[bright], saturated])), width)
@@ -96,8 +95,10 @@ def on_streaks(
 
 def crowded(stars: BrightStars, y: np.ndarray, x: np.ndarray, fwhm: float) -> np.ndarray:
     """(N,) bool: detections of which three or more lie beside one bright star: pieces of its residual."""
-    near = np.hypot(y[:, None] - stars.y, x[:, None] - stars.x) < stars.core + BESIDE_STAR * fwhm
-    return near[:, near.sum(0) >= CROWD].any(1)
+    n, s = pairs_near((y, x), (stars.y, stars.x), stars.core + BESIDE_STAR * fwhm)
+    out = np.zeros(len(y), bool)
+    out[n[np.bincount(s, minlength=1)[s] >= CROWD]] = True
+    return out
 
 
 def cut_by_edge(
@@ -204,10 +205,6 @@ def _on_rays(
 
 def _pairs(place: tuple[np.ndarray, np.ndarray], stars: BrightStars) -> tuple[np.ndarray, np.ndarray]:
     """(detections, stars): indices of the pairs with the detection outside the star's core, within its reach."""
-    if len(stars.y) == 0 or len(place[0]) == 0:
-        return np.empty(0, int), np.empty(0, int)
-    near = cKDTree(np.stack(place, 1)).query_ball_point(np.stack([stars.y, stars.x], 1), stars.reach)
-    s = np.repeat(np.arange(len(near)), [len(one) for one in near])
-    n = np.concatenate([np.asarray(one, int) for one in near])
+    n, s = pairs_near(place, (stars.y, stars.x), stars.reach)
     out = np.hypot(place[0][n] - stars.y[s], place[1][n] - stars.x[s]) > stars.core[s]
     return n[out], s[out]

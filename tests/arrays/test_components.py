@@ -79,7 +79,7 @@ def test_noise_at_1_sigma_gives_a_list_without_repeats_close_by(turn):
 def test_all_pixels_beyond_the_threshold_are_listed_row_by_row():
     score = np.zeros((300, 50), np.float32)
     score[2, 3], score[2, 4], score[299, 0], score[7, 7] = -5, 9, 5, np.nan
-    assert [one.tolist() for one in beyond(score, 5)] == [[2, 2, 299], [3, 4, 0]]
+    assert [one.tolist() for one in beyond(score, 5)] == [[2, 2, 299], [3, 4, 0], [-5, 9, 5]]
 
 
 # ---------------------------------------------------------------- the CUDA body
@@ -91,7 +91,7 @@ def test_cuda_body_agrees_with_the_definition(launcher, batch, shape):
     scores[0] = 0 if batch == 2 else scores[0]
     for listed_cuda, definition in ((tops_cuda, tops), (beyond_cuda, beyond)):
         for score, (y, x, found) in zip(scores, listed_cuda(launcher, scores, 3), strict=True):
-            np.testing.assert_array_equal((y, x), definition(score, 3))
+            np.testing.assert_array_equal((y, x), definition(score, 3)[:2])
             np.testing.assert_array_equal(found, score[y, x])
 
 

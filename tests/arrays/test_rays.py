@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.rays import blobs, median_of_known, nearest, ray_light, unrest_beside_others
+from gpudiff.arrays.rays import blobs, median_of_known, nearest, pairs_near, ray_light, unrest_beside_others
 
 FWHM = 4.0
 
@@ -90,3 +90,17 @@ def test_unrest_beside_others_is_what_the_score_has_there_beyond_noise(lobe, exc
     # 195 places with a lobe and as many without: half of it.
     assert found[0] == pytest.approx(excess / 2, abs=4 * error[0])
     assert unrest_beside_others(score, offset, own - 7, (y[:6], x[:6]), bright[:6])[0][0] == 0  # too few
+
+
+def test_pairs_are_those_within_the_reach_of_each_star():
+    rng = np.random.default_rng(3)
+    places, stars, reach = rng.uniform(0, 100, (2, 40)), rng.uniform(0, 100, (2, 30)), rng.uniform(0, 30, 30)
+    near = np.hypot(*(places[:, :, None] - stars[:, None])) <= reach
+    n, s = pairs_near((places[0], places[1]), (stars[0], stars[1]), reach)
+    assert sorted(zip(n, s, strict=True)) == sorted(zip(*np.nonzero(near), strict=True))
+
+
+def test_without_stars_there_are_no_pairs():
+    none, one = (np.empty(0), np.empty(0)), (np.ones(1), np.ones(1))
+    for given in ((none, one), (one, none)):
+        assert [len(found) for found in pairs_near(*given, 5.0)] == [0, 0]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gpudiff.model.errors import BadPsf
+from gpudiff.model.kernel import PsfModel
 from gpudiff.science.psf import given, psf_of
 from gpudiff.science.stars import find_stars
 
@@ -139,3 +140,11 @@ def test_a_very_large_given_psf_is_cut():
     model = given(bell(half=60), SHAPE, "a")
     assert model.half == 40
     assert model.at(10, 10).max() == pytest.approx(bell().max(), rel=1e-6)
+
+
+def test_a_psf_at_many_positions_is_that_at_each():
+    rng = np.random.default_rng(5)
+    model = PsfModel(0.2 * rng.uniform(0, 1, (6, 9, 9)) + np.eye(6)[0][:, None, None], 2, (300, 200))
+    y, x = np.array([3, 150, 299]), np.array([199, 20, 0])
+    each = [model.at(*place) for place in zip(y, x, strict=True)]
+    np.testing.assert_allclose(model.at_all(y, x), each, rtol=1e-13)  # summed in another order
