@@ -90,6 +90,10 @@ class Ledger(LedgerReader):
         for index in INDEXES:
             self._db.run(index)
 
+    def rest(self) -> None:
+        """Do now what would hold up a later transaction: to be called when no frame comes, outside of one."""
+        self._db.rest()
+
     # ------------------------------------------------------------ transactions
     @contextmanager
     def transaction(self) -> Iterator[None]:
