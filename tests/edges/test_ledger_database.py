@@ -37,6 +37,15 @@ def test_what_is_asked_for_by_visit_is_not_searched_row_by_row(tmp_path, table):
     ledger.close()
 
 
+def test_an_index_that_nobody_reads_is_not_kept_up(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger._db.run("CREATE INDEX IF NOT EXISTS dia_object_place ON dia_object (decl, ra)")  # of earlier versions
+    ledger.close()
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    assert ledger._db.rows("SELECT name FROM sqlite_master WHERE name = 'dia_object_place'") == []
+    ledger.close()
+
+
 def test_what_was_committed_is_in_the_file_itself_after_a_rest(file_ledger, tmp_path):
     file_ledger.commit(a_commit())
     for rested in (False, True):
