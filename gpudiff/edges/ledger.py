@@ -87,8 +87,12 @@ class Ledger(LedgerReader):
         if self._db.version() == 0:
             self._create()
         self._check_version()
-        for index in INDEXES:
-            self._db.run(index)
+        for statement in (*INDEXES, *self._db.GIVEN_UP):
+            self._db.run(statement)
+
+    def rest(self) -> None:
+        """Do now what would hold up a later transaction: to be called when no frame comes, outside of one."""
+        self._db.rest()
 
     # ------------------------------------------------------------ transactions
     @contextmanager

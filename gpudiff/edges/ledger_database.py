@@ -5,7 +5,8 @@ Everything in which their SQL differs is in this file.  Statements are written o
 PostgreSQL reads them in small letters); rows come as tuples.
 
 SQLite: journal WAL, synchronous FULL: a commit is on disk when it returns, because the frame's sender is then
-told that it may forget the frame.  NORMAL would survive a crash of the program, but not of the machine.
+told that it may forget the frame.  NORMAL would survive a crash of the program, but not of the machine.  What the
+WAL holds goes to the file's own pages, 16 KiB each and far apart, when nothing else is to be done (`rest`).
 PostgreSQL: its default, synchronous_commit = on, says the same.
 """
 
@@ -19,6 +20,8 @@ from gpudiff.model.errors import BadConfiguration, StoreFailed, UnreadableFile
 
 BUSY_S = 10.0
 """How long to wait for somebody else who holds the file (a backup, say) before it fails."""
+WAL_PAGES = 16_000
+"""After which a transaction must empty the WAL by itself, 250 MB: three visits of 40,000 detections on end."""
 FEW = 5
 """Rows for which a COPY does not pay."""
 Rows = list[tuple[Any, ...]]
@@ -34,6 +37,8 @@ class Database(Protocol):
     """One connection.  Every method raises StoreFailed when the database cannot do it."""
 
     name: str
+    GIVEN_UP: ClassVar[tuple[str, ...]]
+    """Statements that rid an earlier version's ledger of what only cost time."""
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Rows:
         """What a statement finds."""
@@ -52,11 +57,15 @@ class Database(Protocol):
         ...
 
     def create(self, statements: Iterable[str]) -> None:
-        """Make the tables, with this database's types, and its index of positions."""
+        """Make the tables, with this database's types, and an index of positions where it has a kind for these."""
         ...
 
     def version(self) -> int:
         """Of the tables; 0 where there are none yet."""
+        ...
+
+    def rest(self) -> None:
+        """Do now, when nothing is to be stored, what would hold up a later transaction."""
         ...
 
     def close(self) -> None:
@@ -81,6 +90,8 @@ class Sqlite:
         "SERIAL": "INTEGER PRIMARY KEY AUTOINCREMENT",
         "CLUSTERED": " WITHOUT ROWID",
     }
+    GIVEN_UP: ClassVar[tuple[str, ...]] = ("DROP INDEX IF EXISTS dia_object_place",)
+    """Nobody looks for objects by place there, and the index was a fifth of every commit."""
     IDS = "IN (SELECT value FROM json_each(?))"
 
     def __init__(self, path: Path, write: bool):
@@ -93,7 +104,7 @@ class Sqlite:
                 self.connection.execute("PRAGMA page_size = 16384")  # a row has about 700 bytes
                 self.connection.execute("PRAGMA journal_mode = WAL")
                 self.connection.execute("PRAGMA synchronous = FULL")
-                self.connection.execute("PRAGMA wal_autocheckpoint = 4000")
+                self.connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
             else:
                 self.connection.execute("PRAGMA query_only = ON")
 
@@ -116,13 +127,15 @@ class Sqlite:
     def create(self, statements: Iterable[str]) -> None:
         for statement in statements:
             self.run(_typed(statement, self.TYPES))
-        self.run("CREATE INDEX dia_object_place ON dia_object (decl, ra)")
 
     def version(self) -> int:
         version = int(self.rows("PRAGMA user_version")[0][0])  # where the first ledgers kept it
         if version or not self.rows("SELECT 1 FROM sqlite_master WHERE name = 'meta'"):
             return version
         return int(self.rows("SELECT value FROM meta WHERE name = 'version'")[0][0])
+
+    def rest(self) -> None:
+        self.rows("PRAGMA wal_checkpoint(PASSIVE)")  # waits for no reader
 
     def close(self) -> None:
         with self._failing():
@@ -148,6 +161,7 @@ class Postgres:
         "SERIAL": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
         "CLUSTERED": "",
     }
+    GIVEN_UP: ClassVar[tuple[str, ...]] = ()
     IDS = "IN (SELECT value::bigint FROM json_array_elements_text(?::json))"
 
     def __init__(self, url: str, write: bool):
@@ -203,13 +217,14 @@ class Postgres:
         if self.rows("SELECT 1 FROM pg_available_extensions WHERE name = 'q3c'"):
             self.run("CREATE EXTENSION IF NOT EXISTS q3c")
             self.run("CREATE INDEX dia_object_place ON dia_object (q3c_ang2ipix(ra, decl))")
-        else:
-            self.run("CREATE INDEX dia_object_place ON dia_object (decl, ra)")
 
     def version(self) -> int:
         if self.rows("SELECT to_regclass('meta')")[0][0] is None:
             return 0
         return int(self.rows("SELECT value FROM meta WHERE name = 'version'")[0][0])
+
+    def rest(self) -> None:
+        """The server does so by itself."""
 
     def close(self) -> None:
         with self._failing():

@@ -25,7 +25,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from gpudiff.arrays.zone_join import zone_join
+from gpudiff.arrays.zone_join import ARCSEC, unit_vectors, zone_join
 from gpudiff.model.association import KNOWN, MOVING, NEW, TONIGHT, Association
 from gpudiff.model.photometry import Light
 from gpudiff.model.tables import DIAOBJECT, PREDICTED, Table
@@ -152,11 +152,14 @@ def candidates(
     """
     known = _places(known, time)
     i, j = zone_join(sources["ra"], sources["dec"], known["ra"], known["dec"], NEIGHBOURHOOD)
+    neighbours = np.bincount(i, minlength=len(sources))
+    close = _chord(sources, known, i, j) <= 1.0001 * radius  # in a crowded field few are: the exact gate is below
+    i, j = i[close], j[close]
     r, turn = separation(sources, known, i, j)
     gated = np.hypot(r[:, 0], r[:, 1]) <= radius
-    unrelated = np.bincount(i[~gated], minlength=len(sources))
-    price = -np.log(2 * (1 + unrelated) / NEIGHBOURHOOD**2)
     i, j, r, turn = i[gated], j[gated], r[gated], turn[gated]
+    unrelated = neighbours - np.bincount(i, minlength=len(sources))
+    price = -np.log(2 * (1 + unrelated) / NEIGHBOURHOOD**2)
     theirs = turn @ covariance(known, j) @ turn.swapaxes(1, 2)
     cost = _cost(r, covariance(sources, i) + theirs)
     cost -= np.where(tonight[j], np.log(MORE_OFTEN["tonight"]), 0)
@@ -185,6 +188,12 @@ def mover_candidates(sources: Table, movers: Table, radius: float) -> tuple[np.n
     error = movers["error"][j].astype(float)[:, None, None] ** 2 * np.eye(2)
     total = covariance(sources, i) + error + trail[:, :, None] * trail[:, None, :] / 12
     return i, j, _cost(r, total) - np.log(MORE_OFTEN["mover"])
+
+
+def _chord(sources: Table, known: Table, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """(P,) arcsec between pairs along the chord: no longer than the arc, no shorter than in the tangent plane."""
+    ours, theirs = (unit_vectors(one["ra"], one["dec"]) for one in (sources, known))
+    return np.linalg.norm(ours[i] - theirs[j], axis=1) / ARCSEC
 
 
 def _cost(r: np.ndarray, total: np.ndarray) -> np.ndarray:

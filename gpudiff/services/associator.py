@@ -202,6 +202,11 @@ class Associator:
         self._note_progress()
         self.visits.tick()
 
+    def rest(self) -> None:
+        """To be called when nothing comes: what is due, and what would hold up the frames that will."""
+        self.tick()
+        self.ledger.rest()
+
     def burdened(self, waiting: bool) -> None:
         """waiting : whether a batch has waited for those just answered.  Steps begin and end by that."""
         if self.load.note(waiting):

@@ -63,7 +63,7 @@ def serve(
                 if sealer.failed:
                     associator.counts["index not sealed"] = sealer.failed
                 if idle or time.monotonic() - reported > LISTEN_S:
-                    associator.tick()
+                    (associator.rest if idle else associator.tick)()
                     associator.report("ready", router.endpoint)
                     reported = time.monotonic()
             associator.report("stopped", router.endpoint)

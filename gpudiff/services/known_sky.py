@@ -9,6 +9,7 @@ from gpudiff.model.tables import DIAOBJECT, LOOSE, Table, concatenate
 from gpudiff.science.associate import NEIGHBOURHOOD
 from gpudiff.science.neighbours import Neighbours
 from gpudiff.services.loose import Loose
+from gpudiff.services.sky_table import SkyTable
 
 CONES = 4
 """Of the snapshot that are kept: visits that are announced, and the one that comes in."""
@@ -39,7 +40,7 @@ class _Cone:
 
 
 class KnownSky:
-    """DIAObjects in arrays that grow.  The ledger is the truth; this is its copy, made anew at every start."""
+    """DIAObjects in memory.  The ledger is the truth; this is its copy, made anew at every start."""
 
     def __init__(self, objects: Table, snapshot: ObjectStore | None = None):
         """objects : Table of model.tables.DIAOBJECT, the ledger's; those that the snapshot holds in the same
@@ -47,24 +48,21 @@ class KnownSky:
         """
         if snapshot is not None:
             objects = objects.take(objects["validityStartMjdTai"] > snapshot.until)
-        self._columns = {name: column.copy() for name, column in objects.columns.items()}
-        self._count = len(objects)
-        self._row = {one: row for row, one in enumerate(objects["diaObjectId"].tolist())}
+        self._tonight = SkyTable(objects)
         self._snapshot = snapshot
         self._cones: list[_Cone] = []
         self._loose = Loose()
 
     def __len__(self) -> int:
-        """Objects of tonight's arrays; those of the snapshot are not counted."""
-        return len(self._row)
+        """Tonight's objects; those of the snapshot are not counted."""
+        return len(self._tonight)
 
     def __contains__(self, object_id: int) -> bool:
         return bool(self.has(np.array([object_id]))[0])
 
     def has(self, ids: np.ndarray) -> np.ndarray:
         """(N,) bool: whether one of tonight's, or of the snapshot near a place lately asked for, has this id."""
-        tonight = np.array([one in self._row for one in ids.tolist()], bool)
-        return np.any([tonight, *(cone.has(ids) for cone in self._cones)], axis=0)
+        return np.any([self._tonight.has(ids), *(cone.has(ids) for cone in self._cones)], axis=0)
 
     # ------------------------------------------------------------ objects
     def prepare(self, ra: float, dec: float, radius: float) -> None:
@@ -81,15 +79,11 @@ class KnownSky:
         if not placed.any():
             return Table.empty(DIAOBJECT)
         ra, dec, margin = ra[placed], dec[placed], NEIGHBOURHOOD / 3600
-        known = self._columns["dec"][: self._count]
-        rows = np.flatnonzero((known >= dec.min() - margin) & (known <= dec.max() + margin))
-        rows = rows[Neighbours(self._columns["ra"][rows], known[rows], NEIGHBOURHOOD).of(ra, dec)]
-        own = Table(DIAOBJECT, {name: column[rows] for name, column in self._columns.items()})
+        own = self._tonight.within(ra, dec, margin)
         if self._snapshot is None:
             return own
         below = self._cone(ra, dec, margin).near(ra, dec)
-        changed = np.array([one in self._row for one in below["diaObjectId"].tolist()], bool)
-        return concatenate([below.take(~changed), own])
+        return concatenate([below.take(~self._tonight.has(below["diaObjectId"])), own])
 
     def before(self, ids: list[int], ra: np.ndarray, dec: np.ndarray) -> Table:
         """The snapshot's version of objects with these ids near (N,) places: what to rebuild them from."""
@@ -101,21 +95,11 @@ class KnownSky:
 
     def put(self, objects: Table) -> None:
         """Add objects, or replace those that are there under the same id."""
-        ids = objects["diaObjectId"].tolist()
-        rows = np.empty(len(ids), int)
-        for n, one in enumerate(ids):
-            rows[n] = self._row.setdefault(one, self._count)
-            self._count += int(rows[n] == self._count)
-        self._grow()
-        for name, column in objects.columns.items():
-            self._columns[name][rows] = column
+        self._tonight.put(objects)
 
     def remove(self, ids: list[int]) -> None:
         """Forget what tonight made of objects: the snapshot's version, if any, shows again."""
-        for one in ids:
-            row = self._row.pop(one, None)
-            if row is not None:
-                self._columns["dec"][row] = np.nan
+        self._tonight.remove(ids)
 
     # ------------------------------------------------------------ loose detections
     def note(self, sources: Table, found: Association) -> None:
@@ -138,7 +122,7 @@ class KnownSky:
         placed = np.isfinite(ra) & np.isfinite(dec)
         if not placed.any():
             return Table.empty(LOOSE)
-        return self._loose.near(*circle(ra[placed], dec[placed], margin))
+        return self._loose.near(ra[placed], dec[placed], margin)
 
     # ------------------------------------------------------------ inside
     def _cone(self, ra: np.ndarray, dec: np.ndarray, margin: float) -> _Cone:
@@ -153,13 +137,6 @@ class KnownSky:
         made = _Cone(*around, self._snapshot.cone(*around))
         self._cones = [*self._cones, made][-CONES:]
         return made
-
-    def _grow(self) -> None:
-        room = len(self._columns["dec"])
-        if self._count > room:
-            more = max(self._count, 2 * room, 1024) - room
-            for name, column in self._columns.items():
-                self._columns[name] = np.concatenate([column, np.zeros(more, column.dtype)])
 
 
 def circle(ra: np.ndarray, dec: np.ndarray, margin: float) -> tuple[float, float, float]:

@@ -37,6 +37,38 @@ def test_what_is_asked_for_by_visit_is_not_searched_row_by_row(tmp_path, table):
     ledger.close()
 
 
+def test_an_index_that_nobody_reads_is_not_kept_up(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger._db.run("CREATE INDEX IF NOT EXISTS dia_object_place ON dia_object (decl, ra)")  # of earlier versions
+    ledger.close()
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    assert ledger._db.rows("SELECT name FROM sqlite_master WHERE name = 'dia_object_place'") == []
+    ledger.close()
+
+
+def test_what_was_committed_is_in_the_file_itself_after_a_rest(file_ledger, tmp_path):
+    file_ledger.commit(a_commit())
+    for rested in (False, True):
+        if rested:
+            file_ledger.rest()
+        alone = tmp_path / f"alone-{rested}.sqlite"
+        alone.write_bytes(file_ledger.where.read_bytes())
+        found = (
+            sqlite3.connect(alone).execute("SELECT count(*) FROM sqlite_master WHERE name = 'batch'").fetchone()
+        )
+        assert found == (int(rested),)
+
+
+def test_a_rest_waits_for_no_reader(file_ledger):
+    reader = sqlite3.connect(file_ledger.where, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM batch").fetchone()
+    file_ledger.commit(a_commit())
+    file_ledger._db.connection.execute("PRAGMA busy_timeout = 0")  # whoever waited would fail
+    file_ledger.rest()
+    reader.close()
+
+
 def test_a_locked_ledger_is_named(file_ledger):
     other = sqlite3.connect(file_ledger.where, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

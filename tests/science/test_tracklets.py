@@ -1,9 +1,12 @@
 """gpudiff.science.tracklets: lines through one night's loose detections, and how seldom chance makes one."""
 
 import numpy as np
+import pytest
 from batches import a_sources
 
+from gpudiff.arrays.zone_join import zone_join
 from gpudiff.model.tables import LOOSE, Table
+from gpudiff.science import tracklets
 from gpudiff.science.tracklets import LinkLimits, link
 
 ARCSEC = 1 / 3600
@@ -75,6 +78,14 @@ def test_movers_among_strangers_are_found():
     linked = link(frames[2], loose(*frames[:2]), LinkLimits(chance=1e-2))
     assert np.count_nonzero(linked[:100] == frames[0]["diaSourceId"][:100]) >= 90
     assert np.count_nonzero(linked[100:]) <= 6
+
+
+def test_no_pair_is_looked_at_that_is_too_far_apart_for_the_time_between(monkeypatch):
+    reached = []
+    monkeypatch.setattr(tracklets, "zone_join", lambda *given: reached.append(given[-1]) or zone_join(*given))
+    link(mover(20, 2), loose(mover(0, 1), seen(0.0, 0.0, 10, 3)), LinkLimits(fastest=3.0, window=90.0))
+    link(mover(200, 2), loose(mover(0, 1)), LinkLimits(fastest=3.0, window=90.0))
+    assert reached == [pytest.approx(3.0 * 20 * 1.01), 3.0 * 90.0]
 
 
 def test_nothing_links_with_nothing():

@@ -1,5 +1,7 @@
 """Several senders, two differencers, one associator: each frame is committed once."""
 
+import shutil
+import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -73,3 +75,17 @@ def test_the_same_frames_sent_to_both_are_committed_once(differencers, tmp_path)
     assert statuses == ["done"] * 6 + ["duplicate"] * 6
     ids = committed(tmp_path)
     assert len(ids) == len(set(ids)) == 12
+
+
+def test_when_nothing_comes_the_ledgers_file_gets_what_its_wal_holds(differencers, tmp_path):
+    assert send(differencers[0].endpoint, [1, 2]) == ["done"] * 2
+    until(lambda: alone(tmp_path) == 4)
+
+
+def alone(tmp_path) -> int:
+    """How many DIASources the ledger's file has without its WAL."""
+    shutil.copyfile(tmp_path / "night" / "ledger.sqlite", tmp_path / "alone.sqlite")
+    try:
+        return sqlite3.connect(tmp_path / "alone.sqlite").execute("SELECT count(*) FROM dia_source").fetchone()[0]
+    except sqlite3.Error:  # no table yet, or half of a page
+        return 0
