@@ -76,7 +76,7 @@ def read_frame(
     no pixels at all; WrongShape for a mask or variance unlike the image; BadGain, BadWcs, BadConfiguration for
     metadata that cannot be (edges.header).
     """
-    name = str(path)
+    name = str(path).encode(errors="replace").decode()  # bytes that are no UTF-8 can be printed nowhere
     planes, rest = _read_planes(path, WANTED, mapped=mapped)
     for kind, names, other in (("mask", MASK, mask), ("variance", VARIANCE, variance), ("psf", PSF, psf)):
         if other is not None:

@@ -107,7 +107,7 @@ def primary_cards(difference: Difference, sources: Table) -> list[Card]:
         ("CREATOR", f"gpudiff {__version__}", ""),
     ]
     cards = [card(key, _plain(value), comment) for key, value, comment in named]
-    history = [card("HISTORY", note.encode("ascii", "replace").decode()) for note in difference.notes]
+    history = [card("HISTORY", note) for note in difference.notes]
     return [*frame_cards(difference.science.frame), *cards, *history]
 
 

@@ -28,6 +28,8 @@ ALIASES = {
 """Other spellings that are tried when Instrument leaves a keyword at its default."""
 TINY = 1e-300
 """The least number above 0 that counts as one."""
+UNPRINTABLE = re.compile(r"[^ -~]")
+"""What no FITS card may hold (FITS standard 4.0, 4.2.1)."""
 UNITS = {
     "gain": "electrons per image unit above 0",
     "read noise": "electrons, 0 or more",
@@ -199,8 +201,11 @@ def frame_cards(frame: Frame) -> list[Card]:
 def card(key: str, value: Any, comment: str = "") -> Card:
     """A card that keeps every digit of a float (astropy cuts at 20 characters) and leaves NaN undefined.
 
-    A keyword longer than FITS allows becomes a HIERARCH card; a comment that does not fit is cut.
+    A keyword longer than FITS allows becomes a HIERARCH card; a comment that does not fit is cut.  Letters
+    that are not ASCII are written as question marks.
     """
+    if isinstance(value, str):
+        value = printable(value)
     if len(key) > 8:
         key = f"HIERARCH {key}"
     if isinstance(value, float) and not math.isfinite(value):
@@ -209,6 +214,11 @@ def card(key: str, value: Any, comment: str = "") -> Card:
         return Card.fromstring(f"{key:8}= {repr(value).upper()} / {comment}"[:80].ljust(80))
     room = 77 - len(str(Card(key, value)).rstrip())
     return Card(key, value, comment if key == "HISTORY" else comment[: max(room, 0)])
+
+
+def printable(text: str) -> str:
+    """The text as a card may hold it."""
+    return UNPRINTABLE.sub("?", text)
 
 
 def _number(value: Any) -> float:

@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -427,3 +428,9 @@ def test_a_mask_whose_bits_have_no_numbers_is_refused(tmp_path, card):
     (tmp_path / "x.fits").write_bytes(data[:at] + card.ljust(80).encode() + data[at + 80 :])
     with pytest.raises(UnreadableFile, match="mask bit"):
         read_frame(tmp_path / "x.fits")
+
+
+def test_a_name_whose_bytes_are_no_text_can_be_printed(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.fits"))
+    fits.writeto(path, np.ones((4, 4), "f4"))
+    assert read_frame(path).name == f"{tmp_path}/caf?.fits"
