@@ -1,6 +1,7 @@
 """What the planes of a FITS file are called, and what their pixels mean."""
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ OWN = ("COVERAGE", "SCORE", "KERNEL")
 """Planes that gpudiff itself writes beside a frame's."""
 UNCERTAINTY = {"VarianceUncertainty": "VARIANCE", "InverseVariance": "IVAR"}
 """UTYPE of an UNCERT extension as astropy's CCDData writes it; another is a standard deviation."""
+SQUARED = re.compile(r"[^\s\d-] ?(\*\*|\^)?2$")
+"""A BUNIT that is a square: adu2, (adu)2, (electron / s)**2."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,12 @@ class Plane:
     def name(self) -> str:
         """Its EXTNAME, in capitals; "" for none."""
         return str(self.header.get("EXTNAME", "")).strip().upper()
+
+    @property
+    def kind(self) -> str:
+        """The PRODTYPE where that is of weights, as of DECam's, whose extensions are detectors; else its name."""
+        product = str(self.header.get("PRODTYPE", self.primary.get("PRODTYPE", ""))).strip().upper()
+        return product if product in WEIGHT else self.name
 
 
 def linear(plane: Plane) -> Plane:
@@ -58,9 +67,11 @@ def variance_of(plane: Plane) -> tuple[np.ndarray, np.ndarray | None]:
     Of standard deviations (DEVIATION) the squares, with their sign; of INVERSE and WEIGHT the inverse: 0 says that
     there is no value.
     """
-    values, name = floats(plane.array), plane.name
+    values, name = floats(plane.array), plane.kind
     if name == "UNCERT":
         name = UNCERTAINTY.get(str(plane.header.get("UTYPE", "")).strip(), name)
+    if name in DEVIATION and SQUARED.search(str(plane.header.get("BUNIT", ""))):
+        return values, None
     if name in DEVIATION:
         return values * np.abs(values), None
     if name in INVERSE or name in WEIGHT:

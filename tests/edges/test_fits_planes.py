@@ -18,6 +18,9 @@ from gpudiff.model.mask import bit
         ("UNCERT", {}, [4.0, 0.25, 0.0]),
         ("UNCERT", {"UTYPE": "InverseVariance"}, [0.5, 2.0, 0.0]),
         ("UNCERT", {"UTYPE": "VarianceUncertainty"}, [2.0, 0.5, 0.0]),
+        ("UNCERT", {"BUNIT": "(adu)2"}, [2.0, 0.5, 0.0]),
+        ("ERR", {"BUNIT": "(electron / s)**2"}, [2.0, 0.5, 0.0]),
+        ("ERR", {"BUNIT": "1e-2"}, [4.0, 0.25, 0.0]),
     ],
 )
 def test_a_variance_is_read_under_the_names_of_other_houses(tmp_path, name, cards, values):
@@ -52,6 +55,15 @@ def test_an_extension_is_named_in_brackets_and_has_its_own_planes(tmp_path, exte
 def test_weights_that_are_asked_for_are_an_inverse_variance(tmp_path):
     path = two_chips(tmp_path / "a.fits")
     assert (read_frame(path, variance=f"{path}[WHT]").variance == 0.25).all()
+
+
+def test_weights_that_bear_a_detector_s_name_are_known_by_their_kind_of_product(tmp_path):
+    """As DECam's weight maps, files of their own."""
+    fits.writeto(tmp_path / "a.fits", np.ones((1, 3), "f4"))
+    weights = fits.ImageHDU(np.array([[2, 0.5, 0]], "f4"), name="N4")
+    primary = fits.PrimaryHDU(header=fits.Header({"PRODTYPE": "wtmap"}))
+    fits.HDUList([primary, weights]).writeto(tmp_path / "w.fits")
+    assert read_frame(tmp_path / "a.fits", variance=tmp_path / "w.fits").variance.tolist() == [[0.5, 2.0, 0.0]]
 
 
 def test_an_extension_that_is_not_there_is_refused_with_those_that_are(tmp_path):
