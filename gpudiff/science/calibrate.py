@@ -4,6 +4,7 @@ import numpy as np
 
 from gpudiff.arrays.blank import blank
 from gpudiff.arrays.box import box_mean, grown
+from gpudiff.arrays.byte_order import swapped
 from gpudiff.arrays.mesh import counted_mesh, neighbours_mesh, robust_sigma, robust_surface, step_of
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
@@ -68,6 +69,7 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
     threads = configuration.match.threads
     _check_shape(frame)
     _check_numbers(frame)
+    _check_bytes(frame)
     image, mask, unusable, notes = _pixels(frame, threads)
     _check_pixels(frame, image, unusable, configuration.calibrate, notes)
     level, scatter, sky = _sky(image, unusable, configuration.calibrate, device, frame.name)
@@ -145,6 +147,14 @@ def _check_numbers(frame: Frame) -> None:
     ):
         if value is not None and not low <= value <= high:
             raise BadGain(f"{frame.name}: expected a {name} between {low:g} and {high:g}, got {value!r}")
+
+
+def _check_bytes(frame: Frame) -> None:
+    if swapped(frame.image):
+        raise NoUsablePixels(
+            f"{frame.name}: expected pixels in the byte order of FITS, big-endian, got some that are noise unless "
+            "their bytes are swapped: write the file anew with a FITS library"
+        )
 
 
 def _pixels(frame: Frame, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:

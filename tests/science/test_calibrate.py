@@ -71,6 +71,11 @@ def test_any_byte_order_and_integer_pixels_are_taken(dtype):
     assert abs(np.median(made.image)) < 1  # whole numbers
 
 
+def test_bytes_in_the_wrong_order_are_told():
+    given = np.rint(pixels()).astype(np.uint16).byteswap()
+    refused(NoUsablePixels, "byte order of FITS", frame(given))
+
+
 # ---------------------------------------------------------------- variance
 def through_a_lens(gain, seed=7):
     """A sky whose light a lens lost, half of it in the corners, and a flat field gave back: (frame, variance)."""
