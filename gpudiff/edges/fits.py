@@ -63,7 +63,8 @@ def read_frame(
         file has them with the image's EXTVER.  Of weights only the 0 are: pixels without a value.  `notes` says
         what was not used.
     mask, variance, psf : files that hold these planes instead, named likewise.  Mask bits are translated by the
-        MP_* keywords; without any, every non-zero pixel is BAD.  A PSF is (K, K) or (n*n, K, K).
+        MP_* keywords; without any, a pixel with one of the instrument's `bad_bits` is BAD, or any that is not 0.
+        A PSF is (K, K) or (n*n, K, K).
     visit, detector : win over the header.
     mapped : leave pixels in the file where they can be used as they lie: not compressed, not scaled, a mask in
         gpudiff's bits.  They are read-only, big-endian, and gone when the file is cut short:
@@ -76,7 +77,7 @@ def read_frame(
     no pixels at all; WrongShape for a mask or variance unlike the image; BadGain, BadWcs, BadConfiguration for
     metadata that cannot be (edges.header).
     """
-    name = str(path)
+    name = str(path).encode(errors="replace").decode()  # bytes that are no UTF-8 can be printed nowhere
     planes, rest = _read_planes(path, WANTED, mapped=mapped)
     for kind, names, other in (("mask", MASK, mask), ("variance", VARIANCE, variance), ("psf", PSF, psf)):
         if other is not None:
@@ -151,7 +152,7 @@ def _frame(
     cards = Cards(image.header, image.primary)
     gain, read_noise, saturation, notes = electronics(cards, instrument, name)
     variance, lost = variance_of(planes["variance"]) if "variance" in planes else (None, None)
-    mask = mask_of(planes["mask"]) if "mask" in planes else None
+    mask, masked = mask_of(planes["mask"], instrument.bad_bits) if "mask" in planes else (None, ())
     empty = planes["weight"].array == 0 if "weight" in planes else None
     return Frame(
         name=name,
@@ -166,7 +167,7 @@ def _frame(
         wcs=wcs_keywords(cards.headers),
         unit=str(cards.find("BUNIT") or "adu").strip(),
         zero_point=zero_point(cards, instrument),
-        notes=(*notes, *_colours(cards), *_unused(name, planes, rest)),
+        notes=(*notes, *masked, *_colours(cards), *_unused(name, planes, rest)),
     )
 
 

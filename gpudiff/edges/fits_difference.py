@@ -99,7 +99,7 @@ def primary_cards(difference: Difference, sources: Table) -> list[Card]:
         ("SKYRMS", q.residual_sky, "residual sky, rms of the QA cells, in sigma"),
         ("STARRES", q.star_residual, "share of their light the median stars leave"),
         ("STARLEFT", q.stars_left, "share of kernel candidates that show, chi2 > 3"),
-        ("LOSTFRAC", q.lost_fraction, "pixels of the science image without a difference"),
+        ("LOSTFRAC", q.lost_fraction, "usable science pixels without a difference"),
         ("NSOURCES", len(sources), "DIASources, flagged ones included"),
         ("NFLAGGED", int(sources["flagged"].sum()), "DIASources not to alert on alone"),
         ("FLUXNJY", _nanojansky(difference), "nJy in one image unit of flux"),
@@ -107,7 +107,7 @@ def primary_cards(difference: Difference, sources: Table) -> list[Card]:
         ("CREATOR", f"gpudiff {__version__}", ""),
     ]
     cards = [card(key, _plain(value), comment) for key, value, comment in named]
-    history = [card("HISTORY", note.encode("ascii", "replace").decode()) for note in difference.notes]
+    history = [card("HISTORY", note) for note in difference.notes]
     return [*frame_cards(difference.science.frame), *cards, *history]
 
 

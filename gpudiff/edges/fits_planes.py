@@ -1,6 +1,7 @@
 """What the planes of a FITS file are called, and what their pixels mean."""
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,10 @@ OWN = ("COVERAGE", "SCORE", "KERNEL")
 """Planes that gpudiff itself writes beside a frame's."""
 UNCERTAINTY = {"VarianceUncertainty": "VARIANCE", "InverseVariance": "IVAR"}
 """UTYPE of an UNCERT extension as astropy's CCDData writes it; another is a standard deviation."""
+SOME = 5
+"""Every so many rows and columns of a mask are looked at for what to say of it."""
+SQUARED = re.compile(r"[^\s\d-] ?(\*\*|\^)?2$")
+"""A BUNIT that is a square: adu2, (adu)2, (electron / s)**2."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,12 @@ class Plane:
     def name(self) -> str:
         """Its EXTNAME, in capitals; "" for none."""
         return str(self.header.get("EXTNAME", "")).strip().upper()
+
+    @property
+    def kind(self) -> str:
+        """The PRODTYPE where that is of weights, as of DECam's, whose extensions are detectors; else its name."""
+        product = str(self.header.get("PRODTYPE", self.primary.get("PRODTYPE", ""))).strip().upper()
+        return product if product in WEIGHT else self.name
 
 
 def linear(plane: Plane) -> Plane:
@@ -58,9 +69,11 @@ def variance_of(plane: Plane) -> tuple[np.ndarray, np.ndarray | None]:
     Of standard deviations (DEVIATION) the squares, with their sign; of INVERSE and WEIGHT the inverse: 0 says that
     there is no value.
     """
-    values, name = floats(plane.array), plane.name
+    values, name = floats(plane.array), plane.kind
     if name == "UNCERT":
         name = UNCERTAINTY.get(str(plane.header.get("UTYPE", "")).strip(), name)
+    if name in DEVIATION and SQUARED.search(str(plane.header.get("BUNIT", ""))):
+        return values, None
     if name in DEVIATION:
         return values * np.abs(values), None
     if name in INVERSE or name in WEIGHT:
@@ -69,8 +82,11 @@ def variance_of(plane: Plane) -> tuple[np.ndarray, np.ndarray | None]:
     return values, None
 
 
-def mask_of(plane: Plane) -> np.ndarray:
-    """(H, W) int32 in gpudiff's bits."""
+def mask_of(plane: Plane, bad_bits: int = 0) -> tuple[np.ndarray, tuple[str, ...]]:
+    """((H, W) int32 in gpudiff's bits, note).
+
+    bad_bits : of a mask without MP_* keywords those that make a pixel BAD, added up; 0: any
+    """
     bits = {
         key[3:]: _bit_number(key, header[key])
         for header in (plane.primary, plane.header)
@@ -79,12 +95,30 @@ def mask_of(plane: Plane) -> np.ndarray:
     }
     array = plane.array
     if isinstance(array, np.memmap) and bits == BITS and array.dtype.itemsize == 4:
-        return array
+        return array, ()
     if array.dtype.kind == "f":
         array = np.nan_to_num(array, nan=1).astype(np.int64)
     if bits and array.dtype.itemsize < 4:
         array = array.astype(np.int32)
-    return translate(array, bits)
+    if bits or array.dtype.kind == "b":
+        return translate(array, bits), ()
+    if bad_bits:
+        array = array & array.dtype.type(bad_bits & int(np.iinfo(array.dtype).max))
+    return translate(array, {}), _nameless(array, bad_bits)
+
+
+def _nameless(mask: np.ndarray, bad_bits: int) -> tuple[str, ...]:
+    """A note on a mask of several bits that nobody named."""
+    some = mask[::SOME, ::SOME]
+    shares = {
+        number: float((some >> some.dtype.type(number) & 1).mean()) for number in range(8 * some.itemsize - 1)
+    }
+    seen = [f"{number} ({share:.2%})" for number, share in shares.items() if share]
+    if bad_bits or len(seen) < 2:
+        return ()
+    return (
+        f"mask without names of its bits: {', '.join(seen)} are all BAD; [instrument] bad_bits says which are",
+    )
 
 
 def with_lost(mask: np.ndarray | None, *lost: np.ndarray | None) -> np.ndarray | None:

@@ -11,9 +11,12 @@ from astropy.io.fits import Card, Header, VerifyError
 from gpudiff.model.config import Instrument
 from gpudiff.model.errors import BadConfiguration, BadGain
 from gpudiff.model.frame import Frame, FrameId, Observation
+from gpudiff.model.photometry import AB_ZERO_NJY, NANOJANSKY
 
 NAN = float("nan")
 TAI_MJD_ZERO = 2400000.5
+OFFSET = {"TAI": 0.0, "GPS": 19.0, **dict.fromkeys(("TT", "TDT", "ET", "TDB"), -32.184)}
+"""Seconds from a time on such a scale to TAI (FITS standard 4.0, table 30)."""
 WCS_KEYWORD = re.compile(
     r"WCSAXES|(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)\d|(CD|PC)\d_\d|(PV|PS)\d_\d+|WAT\d_\d{3}"
     r"|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|[AB]P?_(ORDER|DMAX|\d_\d)"
@@ -23,11 +26,13 @@ ALIASES = {
     "GAIN": ("EGAIN", "GAIN"),  # where both are, GAIN is a camera's setting
     "RDNOISE": ("RDNOISE", "READNOIS"),
     "FILTER": ("FILTER", "BAND"),
-    "MAGZERO": ("MAGZERO", "MAGZP", "MAGZPT", "ZEROPT", "PHOTZP", "ZP"),
+    "MAGZERO": ("MAGZERO", "MAGZEROP", "MAGZP", "MAGZPT", "ZEROPT", "PHOTZP", "ZP"),
 }
 """Other spellings that are tried when Instrument leaves a keyword at its default."""
 TINY = 1e-300
 """The least number above 0 that counts as one."""
+UNPRINTABLE = re.compile(r"[^ -~]")
+"""What no FITS card may hold (FITS standard 4.0, 4.2.1)."""
 UNITS = {
     "gain": "electrons per image unit above 0",
     "read noise": "electrons, 0 or more",
@@ -58,12 +63,8 @@ class Cards:
         return "", None
 
     def number(self, *keys: str) -> float:
-        """The first of the keywords that holds a finite number; NaN when none does."""
-        for key in keys:
-            value = self.find(key)
-            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-                return float(value)
-        return NAN
+        """The first of the keywords that holds a finite number, also as text; NaN when none does."""
+        return next((one for one in map(_number, map(self.find, keys)) if math.isfinite(one)), NAN)
 
     def whole(self, *keys: str) -> int:
         """The first of the keywords that holds a whole number of 64 bits; 0 when none does."""
@@ -167,8 +168,18 @@ def observation(cards: Cards, instrument: Instrument, name: str, **identity: int
 
 
 def zero_point(cards: Cards, instrument: Instrument) -> float | None:
-    """AB magnitude of one image unit, or None."""
+    """AB magnitude of one image unit, or None.
+
+    Without a zero point that of the solid angle of a pixel where the unit is MJy/sr (JWST), and of PHOTFLAM and
+    PHOTPLAM where it is a rate (HST, whose handbooks give the formula).
+    """
     value = cards.number(*_spellings(instrument.zero_point_key))
+    unit, area = str(cards.find("BUNIT") or "").strip().upper(), cards.number("PIXAR_SR")
+    photflam, pivot = cards.number("PHOTFLAM"), cards.number("PHOTPLAM")
+    if math.isnan(value) and unit == "MJY/SR" and area > 0:
+        value = -2.5 * math.log10(NANOJANSKY["MJy"] * area / AB_ZERO_NJY)
+    if math.isnan(value) and unit.endswith("/S") and photflam > 0 and pivot > 0:
+        value = -2.5 * math.log10(photflam) - 5 * math.log10(pivot) - 2.408
     return None if math.isnan(value) else value
 
 
@@ -199,8 +210,11 @@ def frame_cards(frame: Frame) -> list[Card]:
 def card(key: str, value: Any, comment: str = "") -> Card:
     """A card that keeps every digit of a float (astropy cuts at 20 characters) and leaves NaN undefined.
 
-    A keyword longer than FITS allows becomes a HIERARCH card; a comment that does not fit is cut.
+    A keyword longer than FITS allows becomes a HIERARCH card; a comment that does not fit is cut.  Letters
+    that are not ASCII are written as question marks.
     """
+    if isinstance(value, str):
+        value = printable(value)
     if len(key) > 8:
         key = f"HIERARCH {key}"
     if isinstance(value, float) and not math.isfinite(value):
@@ -209,6 +223,11 @@ def card(key: str, value: Any, comment: str = "") -> Card:
         return Card.fromstring(f"{key:8}= {repr(value).upper()} / {comment}"[:80].ljust(80))
     room = 77 - len(str(Card(key, value)).rstrip())
     return Card(key, value, comment if key == "HISTORY" else comment[: max(room, 0)])
+
+
+def printable(text: str) -> str:
+    """The text as a card may hold it."""
+    return UNPRINTABLE.sub("?", text)
 
 
 def _number(value: Any) -> float:
@@ -246,29 +265,38 @@ def check_id(frame: FrameId, name: str) -> None:
 
 def _times(cards: Cards) -> tuple[float, float]:
     """Start and end, MJD TAI, NaN for none.  Without TIMESYS times are UTC (FITS standard 4.0, 9.2.1)."""
-    exposure_days = cards.number("EXPTIME") / 86400
-    start, end = cards.number("MJD-BEG", "MJD-OBS"), cards.number("MJD-END")
-    if math.isnan(start):
-        start = _written(cards)
-    if math.isnan(end):
-        end = start + exposure_days
+    scale = str(cards.find("TIMESYS") or "UTC").strip().upper()
+    start, end = cards.number("MJD-BEG", "MJD-OBS", "EXPSTART"), cards.number("MJD-END", "EXPEND")
     start, end = (one if abs(one) < FARTHEST else NAN for one in (start, end))
-    if str(cards.find("TIMESYS") or "UTC").strip().upper() == "TAI":
-        return start, end
-    return _utc_to_tai(start), _utc_to_tai(end)
+    start, end = _to_tai(start, scale), _to_tai(end, scale)
+    if math.isnan(start):
+        start = _written(cards, scale)
+    if math.isnan(end):
+        end = _dated(str(cards.find("DATE-END") or ""), scale)
+    return start, start + cards.number("EXPTIME") / 86400 if math.isnan(end) else end
 
 
-def _written(cards: Cards) -> float:
-    """MJD of the start as a text on its own time scale, of a date alone with the time beside it; NaN for none.
+def _written(cards: Cards, scale: str) -> float:
+    """MJD TAI of the start as a text, of a date alone with the time beside it; NaN for none.
 
-    25/11/98 is of the twentieth century (FITS standard 4.0, 4.4.2.1).
+    A number beside a date is hours, as IRAF writes them.  25/11/98 is of the twentieth century (FITS standard 4.0,
+    4.4.2.1).
     """
-    date = str(cards.find("DATE-BEG", "DATE-OBS") or "").strip().rstrip("Z")
+    date = str(cards.find("DATE-BEG", "DATE-OBS") or "").strip()
     date = re.sub(r"^(\d\d)/(\d\d)/(\d\d)$", r"19\3-\2-\1", date)
-    time = str(cards.find("TIME-OBS", "UTSTART", "UT") or "").strip().rstrip("Z")
-    time = re.sub(r"^(?=\d:)", "0", time)
-    whole = _from_iso(f"{date}T{time}") if ":" in time and "T" not in date else NAN  # 10.5 are hours, no time
-    return _from_iso(date) if math.isnan(whole) else whole
+    time = cards.find("TIME-OBS", "UTSTART", "UT")
+    if "T" in date:
+        return _dated(date, scale)
+    hours = time / 24 if isinstance(time, float) and 0 <= time < 24 else 0.0
+    beside = re.sub(r"^(?=\d:)", "0", str(time or "").strip())
+    whole = _dated(f"{date}T{beside}", scale) if ":" in beside else NAN
+    return _dated(date, scale) + hours if math.isnan(whole) else whole
+
+
+def _dated(text: str, scale: str) -> float:
+    """MJD TAI of an ISO 8601 date and time, which is UTC with a Z behind it, else on that scale."""
+    text = text.strip()
+    return _to_tai(_from_iso(text.rstrip("Z")), "UTC" if text.endswith("Z") else scale)
 
 
 def _from_iso(text: str) -> float:
@@ -280,10 +308,15 @@ def _from_iso(text: str) -> float:
     return (when.replace(tzinfo=None) - datetime(1858, 11, 17)).total_seconds() / 86400
 
 
-def _utc_to_tai(mjd: float) -> float:
-    """ERFA's table of leap seconds, also for years before there were any; no look-up over the network."""
+def _to_tai(mjd: float, scale: str) -> float:
+    """MJD TAI of one on a scale of time, UTC where it is none of OFFSET.
+
+    By ERFA's table of leap seconds, also for years before there were any; no look-up over the network.
+    """
     if math.isnan(mjd):
         return NAN
+    if scale in OFFSET:
+        return mjd + OFFSET[scale] / 86400
     import erfa
 
     return float(erfa.ufunc.utctai(TAI_MJD_ZERO, mjd)[1])  # erfa.utctai warns of such years

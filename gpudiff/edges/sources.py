@@ -159,6 +159,8 @@ def binary_table(name: str, table: Table, meta: dict[str, Any], cards: Iterable[
     """
     from astropy.io.fits import Header
 
+    from gpudiff.edges.header import printable
+
     given = {column.name: _fits_values(table[column.name]) for column in table.schema}
     rows = np.empty(len(table), [(key, values.dtype) for key, values in given.items()])
     for key, values in given.items():
@@ -179,7 +181,7 @@ def binary_table(name: str, table: Table, meta: dict[str, Any], cards: Iterable[
         header[f"TTYPE{number}"] = column.name
         header[f"TFORM{number}"] = _fits_format(table[column.name].dtype)
         if unit := _unit(column, meta):
-            header[f"TUNIT{number}"] = unit
+            header[f"TUNIT{number}"] = printable(unit)
     header["EXTNAME"] = name, "extension name"
     for number, column in enumerate(table.schema, 1):
         header[f"TCOMM{number}"] = column.description

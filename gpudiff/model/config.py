@@ -74,6 +74,7 @@ class Instrument:
     saturation_key: str = "SATURATE"
     band_key: str = "FILTER"
     zero_point_key: str = "MAGZERO"
+    bad_bits: Annotated[int, Range(0, 2**62)] = 0  # added up, of masks that do not name theirs (MP_*); 0: all
 
 
 @dataclass(frozen=True)

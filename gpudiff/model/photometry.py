@@ -9,8 +9,12 @@ import numpy as np
 
 AB_ZERO_NJY = 3.630780547701013e12
 """Flux of magnitude 0 in the AB system, nJy: 10**(48.6 / -2.5) erg/s/cm2/Hz (Oke & Gunn 1983)."""
-NANOJANSKY = {"nJy": 1.0, "uJy": 1e3, "mJy": 1e6, "Jy": 1e9}
-"""nJy in the units of flux that a BUNIT may name."""
+NANOJANSKY = {
+    **{"nJy": 1.0, "uJy": 1e3, "mJy": 1e6, "Jy": 1e9, "MJy": 1e15},
+    **dict.fromkeys(("nanomaggy", "nanomaggies", "nmgy", "nMgy"), AB_ZERO_NJY / 1e9),
+    **dict.fromkeys(("maggy", "maggies", "mgy"), AB_ZERO_NJY),
+}
+"""nJy in the units of flux that a BUNIT may name; one maggy is magnitude 0 (Finkbeiner et al. 2004)."""
 ELECTRONS = re.compile(r"(electrons?|e-?)(?P<rate> ?/ ?s(ec(onds?)?)?|[ .*]?s(ec)?(\*\*|\^)?\(?-1\)?)?")
 
 

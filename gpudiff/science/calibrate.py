@@ -4,7 +4,8 @@ import numpy as np
 
 from gpudiff.arrays.blank import blank
 from gpudiff.arrays.box import box_mean, grown
-from gpudiff.arrays.mesh import counted_mesh, robust_sigma, robust_surface, step_of
+from gpudiff.arrays.byte_order import swapped
+from gpudiff.arrays.mesh import counted_mesh, neighbours_mesh, robust_sigma, robust_surface, step_of
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.photon_transfer import photon_transfer
@@ -32,7 +33,7 @@ SHOT = 3.0
 """Sigmas above zero of a sky whose noise may be its photons': nine electrons a pixel."""
 NOISE = 1e-12, 1e12
 """Image units between which the noise of a sky pixel must lie: its square and a star's must be float32."""
-OTHERWISE = {2.0: "standard deviations", 0.5: "variances squared"}
+OTHERWISE = {2.0: "standard deviations", 0.5: "variances squared", -1.0: "inverse variances"}
 """Powers of an error plane that are variances where its maker did not say what it holds."""
 WHITE = 0.9
 """Noise between neighbours over that of the sky above which it is not correlated."""
@@ -40,6 +41,9 @@ LIT = 3.0, 0.1
 """Sigmas above the sky, and share of its photons in its variance, from which on a pixel has light."""
 ROUND, DARK = 31, 0.05
 """Pixels of a square round it, and the share of dark ones among them, that tell of the sky's variance there."""
+UNEVEN, ENOUGH = 1.3, 12
+"""Factor by which the sky's variance varies over the field before that is followed, its noise by 7 % either way;
+cells that tell of it."""
 FEW = 2.0
 """Steps between two values below which noise is that of counts: no quantile tells it."""
 DEEP, SHARP, MOST_DEAD = 8.0, 0.8, 0.05
@@ -65,10 +69,15 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
     threads = configuration.match.threads
     _check_shape(frame)
     _check_numbers(frame)
+    _check_bytes(frame)
     image, mask, unusable, notes = _pixels(frame, threads)
     _check_pixels(frame, image, unusable, configuration.calibrate, notes)
-    level, sigma, sky = _sky(image, unusable, configuration.calibrate, device, frame.name)
+    level, scatter, sky = _sky(image, unusable, configuration.calibrate, device, frame.name)
+    sigma = float(np.nanmedian(scatter))
     variance, gain, known, said = _noise(frame, image, unusable, sky, level, sigma, device)
+    if frame.variance is None:
+        variance, uneven = _as_it_scatters(variance, image, unusable, scatter)
+        said.extend(uneven)
 
     def subtract_sky(band: slice) -> tuple[np.ndarray, int]:
         image[band] -= sky.cut(band.start, band.stop, 0, image.shape[1])
@@ -138,6 +147,14 @@ def _check_numbers(frame: Frame) -> None:
     ):
         if value is not None and not low <= value <= high:
             raise BadGain(f"{frame.name}: expected a {name} between {low:g} and {high:g}, got {value!r}")
+
+
+def _check_bytes(frame: Frame) -> None:
+    if swapped(frame.image):
+        raise NoUsablePixels(
+            f"{frame.name}: expected pixels in the byte order of FITS, big-endian, got some that are noise unless "
+            "their bytes are swapped: write the file anew with a FITS library"
+        )
 
 
 def _pixels(frame: Frame, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
@@ -218,8 +235,8 @@ def _check_pixels(
 
 def _sky(
     image: np.ndarray, unusable: np.ndarray, settings: Calibrate, device: Device, name: str
-) -> tuple[np.ndarray, float, SmoothPlane]:
-    """(mesh of levels, noise of a sky pixel, sky).  Raises BadVariance."""
+) -> tuple[np.ndarray, np.ndarray, SmoothPlane]:
+    """(mesh of levels, mesh of the noise of a sky pixel, sky).  Raises BadVariance."""
     cell = int(np.clip(min(image.shape) // 8, 32, settings.sky_cell))
     level, sigma = device.mesh(image, unusable, cell, 4 if cell >= 128 else 1)
     if np.nanmedian(sigma) < FEW * step_of(_some(image, unusable)):
@@ -230,7 +247,45 @@ def _sky(
             f"{name}: expected a sky noise between {NOISE[0]:g} and {NOISE[1]:g} image units, got {noise:.3g}: "
             "multiply the image by a power of ten"
         )
-    return surface, noise, SmoothPlane(surface, image.shape)
+    return surface, sigma, SmoothPlane(surface, image.shape)
+
+
+def _as_it_scatters(
+    variance: Plane, image: np.ndarray, unusable: np.ndarray, scatter: np.ndarray
+) -> tuple[Plane, list[str]]:
+    """(sky variance that varies over the field as the noise does, note), or the variance as it is and no note.
+
+    A flat field that was divided out leaves a level sky whose noise rises where the lens gave less light.  Noise
+    between neighbours has to say so too, for a crowd widens a cell's histogram, and both along a smooth surface.
+
+    variance : on the mesh of `scatter`, (GY, GX) noise of a sky pixel, or constant
+    """
+    assert isinstance(variance, SmoothPlane)
+    found = _surface(scatter**2 / variance.grid)
+    if found is None:
+        return variance, []
+    among = _surface(neighbours_mesh(image, unusable, image.shape[0] // scatter.shape[0]) ** 2 / variance.grid)
+    if among is None:
+        return variance, []
+    grid = variance.grid * among * np.median(found / among)
+    low, high = np.sqrt((grid.min(), grid.max()))
+    said = f"noise of the sky measured, {low:.4g} to {high:.4g} over the field: a flat field was divided out?"
+    return SmoothPlane(grid, image.shape), [said]
+
+
+def _surface(ratio: np.ndarray) -> np.ndarray | None:
+    """(GY, GX) smooth surface through a mesh, above 0, that varies by UNEVEN and more along it, or None.
+
+    Its inverse, the share of light that came through, is what a lens makes a quadratic of.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = np.where(ratio > 0, 1 / ratio, np.nan)
+    known = np.isfinite(value)
+    if known.sum() < ENOUGH:
+        return None
+    share = robust_surface(value)
+    smooth = robust_sigma((value - share)[known]) < 0.5 * robust_sigma(value[known])
+    return 1 / share if smooth and share.max() > UNEVEN * share.min() > 0 else None
 
 
 def _some(image: np.ndarray, unusable: np.ndarray) -> np.ndarray:

@@ -22,8 +22,8 @@ CELL_PX, MOST_CELLS = 192, 8
 """Least side of a cell, pixels, that its score's scatter is known to 3 % in; cells along a side, at most."""
 SAMPLE = 4_000
 """Pixels of a cell that are looked at, about."""
-DARK = 1.5
-"""Sigmas of the matched template below which a pixel is blank sky."""
+DARK = 4.0
+"""Sigmas of the matched template, which has noise of its own, below which a pixel is blank sky."""
 SCORE_STD, CHI2 = (0.85, 1.15), 5.0
 """What is poor for the whole frame: the score's scatter out of this range, kernel stars with a larger chi2."""
 LEFT, RESIDUAL, SHARE = 3.0, 0.03, 0.25

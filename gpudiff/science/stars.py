@@ -144,7 +144,8 @@ def _masked(*exposures: Exposure) -> str:
         said.append(f"{exposure.name} in {label(exposure.unusable)[1]} patches ({named or 'none'})")
     return (
         f"{', '.join(said)}.  A masked star is none, and a mask whose planes have no names (MP_* keywords) is BAD "
-        "wherever it is not 0: name them, or leave a mask of the sources out"
+        "wherever it is not 0: bad_bits under [instrument] says which bits count (1 for JWST), or leave a mask of "
+        "the sources out"
     )
 
 

@@ -8,6 +8,7 @@ from gpudiff.arrays.mesh import (
     counted_mesh,
     edges,
     mesh_cuda,
+    neighbours_mesh,
     robust_sigma,
     robust_surface,
     sampled_rows,
@@ -47,6 +48,19 @@ def test_a_cell_without_enough_counts_is_empty():
     unusable = np.ones((64, 64), bool)
     unusable[0, :59] = False
     assert np.isnan(counted_mesh(np.ones((64, 64), np.float32), unusable, 64)).all()
+
+
+def test_noise_between_neighbours_is_that_of_each_cell_whatever_is_wide():
+    image = noisy() + 60 * np.sin(np.arange(320, dtype=np.float32) / 30)
+    image[:, 256:] += noisy((256, 64), 0, 12.0, seed=2)
+    unusable = np.zeros(image.shape, bool)
+    unusable[:64, :64] = True
+    noise = neighbours_mesh(image, unusable, 64)
+    assert noise.shape == (4, 5)
+    assert np.isnan(noise[0, 0])
+    # 1,008 differences a cell: 1.17 / sqrt(1008), 3.7 %, a sigma; the waves slope by 2 a pixel at most
+    np.testing.assert_allclose(noise[1:, :4], 9, rtol=0.15)
+    np.testing.assert_allclose(noise[:, 4], 15, rtol=0.15)
 
 
 def test_the_step_of_counts_is_what_a_photon_adds():

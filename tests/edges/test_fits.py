@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -238,8 +239,54 @@ def test_a_date_alone_has_the_time_beside_it(tmp_path, date):
     assert read_frame(path).observation.mjd_start_tai == pytest.approx(51142 + 18753.5 / 86400, abs=1e-10)
 
 
-@pytest.mark.parametrize("time", [5.5, 50000, "051233"])
-def test_a_number_beside_a_date_is_no_time(tmp_path, time):
+@pytest.mark.parametrize(
+    ("scale", "seconds"), [("TAI", 0), ("TT", -32.184), ("TDB", -32.184), ("GPS", 19), ("UTC", 37), (None, 37)]
+)
+def test_times_of_every_scale_become_tai(tmp_path, scale, seconds):
+    cards = {"TIMESYS": scale} if scale else {}
+    path = save(
+        tmp_path / "a.fits", pixels(), **{"DATE-OBS": "2020-01-01", "DATE-END": "2020-01-02T00:00:00", **cards}
+    )
+    o = read_frame(path).observation
+    # MJD 58849; a double holds an MJD to a microsecond
+    assert (o.mjd_start_tai, o.mjd_end_tai) == pytest.approx(
+        (58849 + seconds / 86400, 58850 + seconds / 86400), abs=1e-10
+    )
+
+
+def test_a_date_with_a_z_is_utc_whatever_the_scale(tmp_path):
+    """As TESS has it."""
+    path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": "2020-01-01T00:00:00Z", "TIMESYS": "TDB"})
+    assert read_frame(path).observation.mjd_start_tai == pytest.approx(58849 + 37 / 86400, abs=1e-10)
+
+
+def test_an_exposure_time_as_text_is_a_number(tmp_path):
+    """As SDSS has it."""
+    path = save(tmp_path / "a.fits", pixels(), **{"MJD-OBS": 52000.0, "EXPTIME": "53.9", "TIMESYS": "TAI"})
+    assert read_frame(path).observation.mjd_end_tai == pytest.approx(52000 + 53.9 / 86400, abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("cards", "zero_point"),
+    [
+        ({"BUNIT": "MJy/sr", "PIXAR_SR": 9.31e-14}, 26.4777),  # 93.1 nJy
+        ({"BUNIT": "ELECTRONS/S", "PHOTFLAM": 1.5e-19, "PHOTPLAM": 8030.0}, 25.1285),  # ACS F814W: 25.13
+        ({"BUNIT": "ELECTRONS", "PHOTFLAM": 1.5e-19, "PHOTPLAM": 8030.0}, None),
+        ({"BUNIT": "MJy/sr"}, None),
+    ],
+)
+def test_space_telescopes_give_a_zero_point_in_their_own_way(tmp_path, cards, zero_point):
+    got = read_frame(save(tmp_path / "a.fits", pixels(), **cards)).zero_point
+    assert got == (zero_point and pytest.approx(zero_point, abs=1e-3))
+
+
+def test_hours_beside_a_date_are_the_time(tmp_path):
+    path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": "1998-11-25", "UT": 5.5, "TIMESYS": "TAI"})
+    assert read_frame(path).observation.mjd_start_tai == pytest.approx(51142 + 5.5 / 24, abs=1e-10)
+
+
+@pytest.mark.parametrize("time", [50000, 50000.0, 24.0, -1.0, "051233"])
+def test_a_number_beside_a_date_that_is_no_hour_is_no_time(tmp_path, time):
     path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": "1998-11-25", "UT": time, "TIMESYS": "TAI"})
     assert read_frame(path).observation.mjd_start_tai == 51142
 
@@ -399,3 +446,9 @@ def test_a_mask_whose_bits_have_no_numbers_is_refused(tmp_path, card):
     overwrite(tmp_path / "x.fits", b"MP_BAD  =", card)
     with pytest.raises(UnreadableFile, match="mask bit"):
         read_frame(tmp_path / "x.fits")
+
+
+def test_a_name_whose_bytes_are_no_text_can_be_printed(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.fits"))
+    fits.writeto(path, np.ones((4, 4), "f4"))
+    assert read_frame(path).name == f"{tmp_path}/caf?.fits"

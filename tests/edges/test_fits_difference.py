@@ -132,3 +132,10 @@ def test_a_disk_that_is_full_while_planes_go_ahead_is_told_by_the_file_s_name(
     ):
         write(made_difference, made_sources)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_are_not_ascii_are_written_with_question_marks(tmp_path, made_difference, made_sources):
+    frame = dataclasses.replace(made_difference.science.frame, name="nuit/Étoile\n1.fits", unit="µJy")
+    science = dataclasses.replace(made_difference.science, frame=frame)
+    write_difference(tmp_path / "d.fits", dataclasses.replace(made_difference, science=science), made_sources)
+    assert fits.getheader(tmp_path / "d.fits")["SCIENCE"] == "?toile?1.fits"

@@ -5,6 +5,7 @@ import pytest
 from astropy.io import fits
 
 from gpudiff.edges.fits import read_frame
+from gpudiff.model.config import Instrument
 from gpudiff.model.errors import NotAnImage
 from gpudiff.model.mask import bit
 
@@ -18,6 +19,9 @@ from gpudiff.model.mask import bit
         ("UNCERT", {}, [4.0, 0.25, 0.0]),
         ("UNCERT", {"UTYPE": "InverseVariance"}, [0.5, 2.0, 0.0]),
         ("UNCERT", {"UTYPE": "VarianceUncertainty"}, [2.0, 0.5, 0.0]),
+        ("UNCERT", {"BUNIT": "(adu)2"}, [2.0, 0.5, 0.0]),
+        ("ERR", {"BUNIT": "(electron / s)**2"}, [2.0, 0.5, 0.0]),
+        ("ERR", {"BUNIT": "1e-2"}, [4.0, 0.25, 0.0]),
     ],
 )
 def test_a_variance_is_read_under_the_names_of_other_houses(tmp_path, name, cards, values):
@@ -54,6 +58,15 @@ def test_weights_that_are_asked_for_are_an_inverse_variance(tmp_path):
     assert (read_frame(path, variance=f"{path}[WHT]").variance == 0.25).all()
 
 
+def test_weights_that_bear_a_detector_s_name_are_known_by_their_kind_of_product(tmp_path):
+    """As DECam's weight maps, files of their own."""
+    fits.writeto(tmp_path / "a.fits", np.ones((1, 3), "f4"))
+    weights = fits.ImageHDU(np.array([[2, 0.5, 0]], "f4"), name="N4")
+    primary = fits.PrimaryHDU(header=fits.Header({"PRODTYPE": "wtmap"}))
+    fits.HDUList([primary, weights]).writeto(tmp_path / "w.fits")
+    assert read_frame(tmp_path / "a.fits", variance=tmp_path / "w.fits").variance.tolist() == [[0.5, 2.0, 0.0]]
+
+
 def test_an_extension_that_is_not_there_is_refused_with_those_that_are(tmp_path):
     with pytest.raises(NotAnImage, match=r"a\.fits\[N4\]: expected one of the images SCI, ERR, SCI, ERR, WHT"):
         read_frame(f"{two_chips(tmp_path / 'a.fits')}[N4]")
@@ -69,3 +82,22 @@ def test_extensions_that_are_not_used_are_named_with_the_way_to_use_them(tmp_pat
 def test_a_mosaic_of_colours_is_named(tmp_path):
     fits.writeto(tmp_path / "dslr.fits", np.ones((4, 6), "u2"), fits.Header({"BAYERPAT": "RGGB"}))
     assert any("BAYERPAT = 'RGGB'" in note for note in read_frame(tmp_path / "dslr.fits").notes)
+
+
+@pytest.mark.parametrize(("bad_bits", "bad"), [(0, [False, True, True, True]), (5, [False, True, False, True])])
+def test_the_instrument_says_which_bits_of_a_mask_without_names_are_bad(tmp_path, bad_bits, bad):
+    mask = fits.ImageHDU(np.array([[0, 1, 2, 4]], "u4"), name="DQ")
+    fits.HDUList([fits.PrimaryHDU(np.ones((1, 4), "f4")), mask]).writeto(tmp_path / "a.fits")
+    frame = read_frame(tmp_path / "a.fits", Instrument(bad_bits=bad_bits))
+    assert (frame.mask[0] != 0).tolist() == bad
+
+
+def test_bits_without_names_are_said_where_there_are_several(tmp_path):
+    mask = np.zeros((10, 10), "i2")
+    mask[5, 5], mask[0, 5] = 4, 1
+    fits.HDUList([fits.PrimaryHDU(np.ones((10, 10), "f4")), fits.ImageHDU(mask, name="DQ")]).writeto(
+        tmp_path / "a.fits"
+    )
+    (note,) = read_frame(tmp_path / "a.fits").notes
+    assert "0 (25.00%), 2 (25.00%) are all BAD" in note
+    assert "bad_bits" in note

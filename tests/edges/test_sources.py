@@ -117,3 +117,9 @@ def test_a_folder_that_is_not_there_is_named(tmp_path, made_sources):
 def test_words_of_a_fits_table_are_words(tmp_path):
     write_table(tmp_path / "t.fits", Table((Column("name", "U10", "", ""),), {"name": ["(1) Ceres"]}))
     assert read_columns(tmp_path / "t.fits")["name"].tolist() == ["(1) Ceres"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_metadata_may_have_any_letters(tmp_path, made_sources, suffix):
+    write_sources(tmp_path / f"s{suffix}", made_sources, {"science": "Étoile.fits"})
+    assert_equal(read_table(tmp_path / f"s{suffix}", DIASOURCE), made_sources)

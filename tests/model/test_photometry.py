@@ -2,7 +2,7 @@
 
 import pytest
 
-from gpudiff.model.photometry import electrons, nanojansky
+from gpudiff.model.photometry import AB_ZERO_NJY, electrons, nanojansky
 
 
 def test_a_zero_point_says_how_many_nanojansky_one_unit_is():
@@ -10,7 +10,9 @@ def test_a_zero_point_says_how_many_nanojansky_one_unit_is():
     assert nanojansky("adu", 31.4) == pytest.approx(1, rel=2e-3)
 
 
-@pytest.mark.parametrize(("unit", "factor"), [("nJy", 1.0), (" nJy ", 1.0), ("uJy", 1e3), ("Jy", 1e9)])
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("nJy", 1.0), (" nJy ", 1.0), ("uJy", 1e3), ("Jy", 1e9), ("maggy", AB_ZERO_NJY)]
+)
 def test_an_image_in_units_of_flux_needs_no_zero_point_and_heeds_none(unit, factor):
     assert nanojansky(unit, None) == factor
     assert nanojansky(unit, 27.0) == factor

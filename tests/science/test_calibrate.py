@@ -71,7 +71,41 @@ def test_any_byte_order_and_integer_pixels_are_taken(dtype):
     assert abs(np.median(made.image)) < 1  # whole numbers
 
 
+def test_bytes_in_the_wrong_order_are_told():
+    given = np.rint(pixels()).astype(np.uint16).byteswap()
+    refused(NoUsablePixels, "byte order of FITS", frame(given))
+
+
 # ---------------------------------------------------------------- variance
+def through_a_lens(gain, seed=7):
+    """A sky whose light a lens lost, half of it in the corners, and a flat field gave back: (frame, variance)."""
+    row, column = np.meshgrid(*[np.linspace(-1, 1, 512)] * 2, indexing="ij")
+    share, rng = 1 - 0.25 * (row**2 + column**2), np.random.default_rng(seed)
+    raw = rng.poisson(SKY * GAIN * share) + rng.normal(0, READ, share.shape)
+    return frame((raw / share / GAIN).astype(np.float32), gain=gain), (
+        SKY * share + READ**2 / GAIN
+    ) / GAIN / share**2
+
+
+@pytest.mark.parametrize("gain", [GAIN, None])
+def test_noise_that_a_flat_field_raised_is_followed(gain):
+    given, truth = through_a_lens(gain)
+    made = calibrate(given, CONFIGURATION)
+    assert "flat field" in made.notes[-1]
+    # cells of 64 px scatter by 7 %, the surface through 64 of them in a corner as much; read noise is raised twice
+    np.testing.assert_allclose(sky_variance(made), truth, rtol=0.16)
+
+
+def test_a_crowd_in_the_middle_is_no_flat_field():
+    """As a globular cluster: each cell's histogram widens, neighbouring pixels do not."""
+    image, rng = pixels((512, 512)), np.random.default_rng(8)
+    y, x = rng.normal(256, 110, (2, 4000)).astype(int) % 512
+    light = np.zeros_like(image)
+    np.add.at(light, (y, x), rng.exponential(4000, 4000).astype(np.float32))
+    made = calibrate(frame(image + ndimage.gaussian_filter(light, 3.0)), CONFIGURATION)
+    assert not any("flat field" in note for note in made.notes)
+
+
 def test_a_steep_sky_does_not_belie_gain_and_read_noise():
     ramp = np.linspace(0, 1500, 256, dtype=np.float32)  # 190 in a cell of 32 px, where the noise is 12.5 to 30
     image = (np.random.default_rng(2).poisson((SKY + ramp) * GAIN, (256, 256)) / GAIN).astype(np.float32)
@@ -320,13 +354,15 @@ def test_units_whose_squares_no_float_holds_are_refused(unit):
     refused(BadVariance, "sky noise between", frame((pixels() * unit).astype(np.float32), gain=None))
 
 
-@pytest.mark.parametrize("value", [1 / VARIANCE, 1e7])
+@pytest.mark.parametrize("value", [0.01 / VARIANCE, 1e7])
 def test_weights_given_as_a_variance_are_refused(value):
     refused(BadVariance, "a variance of .*weights", frame(variance=np.full((256, 256), value, np.float32)))
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e-3])
-@pytest.mark.parametrize(("power", "name"), [(0.5, "standard deviations"), (2.0, "variances squared")])
+@pytest.mark.parametrize(
+    ("power", "name"), [(0.5, "standard deviations"), (2.0, "variances squared"), (-1.0, "inverse variances")]
+)
 def test_an_error_plane_is_what_the_noise_of_the_sky_says(unit, power, name):
     plane = np.full((256, 256), (VARIANCE * unit**2) ** power, np.float32)
     made = calibrate(frame((pixels() * unit).astype(np.float32), variance=plane), CONFIGURATION)

@@ -47,6 +47,14 @@ def test_a_good_subtraction_has_ones_everywhere(whole):
     assert poor_notes(whole.difference) == ()
 
 
+def test_noise_is_told_where_the_template_has_most_of_it(maker, whole):
+    """As when the science image is the deeper one, and is convolved: the template's noise is as it was."""
+    pair = whole.pair
+    made = maker.run(dataclasses.replace(pair, science=pair.template, template=pair.science))
+    assert made.difference.quality.convolved == "SCIENCE"
+    assert np.abs(made.difference.cells["noiseRatio"] - 1).max() < 0.05  # 4,000 pixels: 1.1 %
+
+
 def test_widths_and_scale_are_those_of_the_place(whole):
     cells, recipe = whole.difference.cells, whole.pair.recipe
     u = (cells["x0"] + cells["x1"]) / recipe.size - 1
