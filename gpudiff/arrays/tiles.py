@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import scipy.fft
@@ -25,17 +25,17 @@ class Tile:
     size: int
     shape: tuple[int, int]
 
-    @property
+    @cached_property
     def core(self) -> tuple[slice, slice]:
         """The rectangle in the image."""
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
-    @property
+    @cached_property
     def centre(self) -> tuple[float, float]:
         """(y, x) of the middle."""
         return 0.5 * (self.y0 + self.y1 - 1), 0.5 * (self.x0 + self.x1 - 1)
 
-    @property
+    @cached_property
     def outer(self) -> tuple[slice, slice]:
         """The rectangle and its halo in the image."""
         return (
@@ -43,7 +43,7 @@ class Tile:
             slice(max(0, self.x0 - self.halo), min(self.shape[1], self.x1 + self.halo)),
         )
 
-    @property
+    @cached_property
     def inner(self) -> tuple[slice, slice]:
         """Where `outer` lies in the FFT square."""
         top, left = self.halo - self.y0, self.halo - self.x0

@@ -183,7 +183,7 @@ def calibrated(
             check_id(frame.observation.frame, frame.name)
         if arguments.calibrations and not exposures:
             frame = without_signature(frame, arguments.calibrations)
-        exposures.append(calibrate(frame, configuration, device))
+        exposures.append(calibrate(frame, configuration, device, used_up=True))
     return exposures
 
 

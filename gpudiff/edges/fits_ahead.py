@@ -11,7 +11,7 @@ ROWS = 512
 """Rows of a plane that are put into FITS's byte order at a time: few megabytes, and few turns of a thread."""
 
 Planes = dict[str, tuple[np.ndarray, list[fits.Card]]]
-"""HDU name -> (n, W) or (n, H, W) float32 or int32 pixels, and cards."""
+"""HDU name -> (n, W) or (n, H, W) float32 or int32 pixels, or uint16, of a mask, that become int32, and cards."""
 
 
 class Ahead:
@@ -56,9 +56,10 @@ def _primary(cards: list[fits.Card]) -> bytes:
 
 def _image(name: str, array: np.ndarray, cards: list[fits.Card]) -> Iterator[bytes | memoryview]:
     """An image HDU, piece by piece."""
-    hdu = fits.ImageHDU(np.broadcast_to(np.zeros((), array.dtype), array.shape), name=name)
+    kind = np.dtype(np.int32) if array.dtype == np.uint16 else array.dtype
+    hdu = fits.ImageHDU(np.broadcast_to(np.zeros((), kind), array.shape), name=name)
     hdu.header.extend(cards)
     yield hdu.header.tostring().encode("ascii")
     for row in range(0, len(array), ROWS):
-        yield np.ascontiguousarray(array[row : row + ROWS], array.dtype.newbyteorder(">")).data
-    yield bytes(-array.nbytes % 2880)
+        yield np.ascontiguousarray(array[row : row + ROWS], kind.newbyteorder(">")).data
+    yield bytes(-array.size * kind.itemsize % 2880)

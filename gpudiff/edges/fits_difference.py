@@ -33,7 +33,10 @@ def write_difference(path: str | Path, difference: Difference, sources: Table) -
 
     Numbers that are not known (NaN) are undefined cards.  Raises StoreFailed.
     """
-    write_hdus(path, primary_cards(difference, sources), _planes(difference), _tables(difference))
+    planes = _planes(difference)
+    mask, cards = planes["MASK"]
+    planes["MASK"] = mask.astype(np.int32), cards
+    write_hdus(path, primary_cards(difference, sources), planes, _tables(difference))
 
 
 @contextmanager
@@ -130,7 +133,7 @@ def _planes(difference: Difference) -> dict[str, tuple[np.ndarray, list[Card]]]:
     bits = [card(key, number, DESCRIPTIONS[key[3:]]) for key, number in mask_cards().items()]
     return {
         **_first(difference),
-        "MASK": (difference.mask.astype(np.int32), [*sky, *bits]),
+        "MASK": (difference.mask, [*sky, *bits]),
         "SCORE": (difference.score, [*sky, card("BUNIT", "", "signal to noise")]),
         "KERNEL": (difference.kernel, []),
         "PSF": (difference.psf, []),

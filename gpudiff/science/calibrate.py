@@ -53,7 +53,7 @@ BAND = 64
 """Rows that one thread works on at a time, so that they stay in cache: a megabyte of 4096 px each."""
 
 
-def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) -> Exposure:
+def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU, used_up: bool = False) -> Exposure:
     """The exposure of a frame.
 
     The sky is a robust second-order surface: a finer mesh would follow galaxies and add its own noise.  The
@@ -64,13 +64,14 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
     Where no other is, and the sky scatters as few photons do, their size says gain and variance.
 
     device : where level and noise of the sky are looked for
+    used_up : the frame's pixels become the exposure's, where they are float32 that may be written
     Raises WrongShape, NoUsablePixels, ConstantImage, BadGain, BadVariance, DeviceFailed.
     """
     threads = configuration.match.threads
     _check_shape(frame)
     _check_numbers(frame)
     _check_bytes(frame)
-    image, mask, unusable, notes = _pixels(frame, threads)
+    image, mask, unusable, notes = _pixels(frame, threads, used_up)
     _check_pixels(frame, image, unusable, configuration.calibrate, notes)
     level, scatter, sky = _sky(image, unusable, configuration.calibrate, device, frame.name)
     sigma = float(np.nanmedian(scatter))
@@ -157,10 +158,13 @@ def _check_bytes(frame: Frame) -> None:
         )
 
 
-def _pixels(frame: Frame, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    """(float32 image of its own, mask with non-finite and saturated pixels marked, unusable pixels, notes)."""
+def _pixels(frame: Frame, threads: int, used_up: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """(float32 image, mask with non-finite and saturated pixels marked, unusable pixels, notes), all its own, but
+    the image of a frame that is used up."""
     shape = frame.image.shape
-    image, mask, unusable = np.empty(shape, np.float32), np.empty(shape, np.uint16), np.empty(shape, bool)
+    own = used_up and frame.image.dtype == np.float32 and frame.image.flags.carray
+    image = frame.image if own else np.empty(shape, np.float32)
+    mask, unusable = np.empty(shape, np.uint16), np.empty(shape, bool)
     saturation, notes = frame.saturation, []
     if saturation is None:
         saturation = _plateau(frame.image)
@@ -172,7 +176,8 @@ def _pixels(frame: Frame, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     def mark(band: slice) -> tuple[int, int]:
         """The few pixels that are marked by their numbers: to go by a plane of flags takes four times as long."""
         pixels, bits = image[band].reshape(-1), mask[band].reshape(-1)
-        image[band] = frame.image[band]
+        if not own:
+            image[band] = frame.image[band]
         mask[band] = 0 if frame.mask is None else frame.mask[band]
         low, high = pixels.min(), pixels.max()  # NaN where one pixel is
         if not high < limit:

@@ -1,5 +1,7 @@
 """Stars and PSFs of a pair, once what only looks like stars is gone."""
 
+import numpy as np
+
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.stamps import stamps
@@ -31,14 +33,14 @@ def clean_stars(
     def measure(name: str) -> PsfModel:
         return psf_of(images[name], stars, name, device)
 
+    def look(name: str) -> tuple[PsfModel, np.ndarray]:
+        psf = measure(name)
+        return psf, suspects(images[name], psf, device)
+
     threads = settings.threads if device is CPU else 1  # a device takes launches from one thread of a frame
-    psfs = dict(zip(images, over(measure, images, threads), strict=True))
-    looked_at = {name: suspects(image, psfs[name], device) for name, image in images.items()}
-
-    def mark(name: str) -> int:
-        return mark_cosmic_rays(images[name], psfs[name], looked_at[name])
-
-    found = over(mark, images, settings.threads)
+    seen = dict(zip(images, over(look, images, threads), strict=True))
+    psfs = {name: psf for name, (psf, _) in seen.items()}
+    found = over(lambda name: mark_cosmic_rays(images[name], *seen[name]), images, settings.threads)
     if any(marked(stamps(image.mask, stars.y, stars.x, 2), "CR").any() for image in images.values()):
         for image in images.values():
             device.refresh(image.held, image.image, image.flaws)

@@ -1,6 +1,7 @@
 """What is done with any subtracted planes: they are decorrelated, scored, allowed for at stars, and described."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -81,18 +82,19 @@ def finished(made: Subtracted, configuration: Configuration, device: Device, wat
     scale, before = planes.calibrate(blank, made.seen)
     residuals = star_residuals(planes.image, planes.variance, matched, stars, FWHM * stars.width("science"))
     profile = given(recipe.thirds, science.shape, science.name)
-    left = allow_for_stars(
-        Surface(planes.score, planes.variance, matched, planes.lost, profile, made.fwhm, made.rings)
-    )
-    watch.lap("decorrelate and score")
+    surface = Surface(planes.score, planes.variance, matched, planes.lost, profile, made.fwhm, made.rings)
     lost = numbers(planes.lost)
+    with ThreadPoolExecutor(1) as beside:
+        mask = beside.submit(mask_of, science, template, lost)
+        left = allow_for_stars(surface)
+    watch.lap("decorrelate and score")
     steps, fingerprint = difference_steps(science.frame, template.frame, configuration, device.name)
     result = Difference(
         science=science,
         template=template,
         image=planes.image,
         variance=planes.variance,
-        mask=mask_of(science, template, lost),
+        mask=mask.result(),
         score=planes.score,
         matched=matched,
         kernel=made.kernel,

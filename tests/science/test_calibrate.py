@@ -63,6 +63,22 @@ def test_the_frame_itself_is_not_changed():
     assert not given.mask.any()
 
 
+def test_a_frame_that_is_used_up_lends_its_pixels_and_gives_the_same():
+    apart = calibrate(frame(), CONFIGURATION)
+    given = frame()
+    made = calibrate(given, CONFIGURATION, used_up=True)
+    assert np.shares_memory(made.image, given.image)
+    np.testing.assert_array_equal(made.image, apart.image)
+    np.testing.assert_array_equal(made.mask, apart.mask)
+
+
+def test_pixels_that_cannot_be_written_in_place_are_not_lent():
+    given = frame(np.repeat(pixels(), 2, 1)[:, ::2])  # every second column of a wider image
+    before = given.image.copy()
+    calibrate(given, CONFIGURATION, used_up=True)
+    np.testing.assert_array_equal(given.image, before)
+
+
 @pytest.mark.parametrize("dtype", ["<u2", ">u2", ">f4", "<f8"])
 def test_any_byte_order_and_integer_pixels_are_taken(dtype):
     made = calibrate(frame(np.maximum(pixels(), 0).astype(dtype)), CONFIGURATION)
