@@ -42,6 +42,8 @@ ROUND, DARK = 31, 0.05
 """Pixels of a square round it, and the share of dark ones among them, that tell of the sky's variance there."""
 FEW = 2.0
 """Steps between two values below which noise is that of counts: no quantile tells it."""
+PHOTONS = 5.0
+"""Electrons of noise from which on a sky is not lopsided: its mode is below its mean by 2 % of its variance."""
 DEEP, SHARP, MOST_DEAD = 8.0, 0.8, 0.05
 """Sigmas below the sky, and below those beside it, where no noise is; share of its depth below those beside it,
 more than that of a star of FWHM 1.4 px; share of the pixels that may be below the sky."""
@@ -67,7 +69,7 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
     _check_numbers(frame)
     image, mask, unusable, notes = _pixels(frame, threads)
     _check_pixels(frame, image, unusable, configuration.calibrate, notes)
-    level, sigma, sky = _sky(image, unusable, configuration.calibrate, device, frame.name)
+    level, sigma, sky = _sky(frame, image, unusable, configuration.calibrate, device)
     variance, gain, known, said = _noise(frame, image, unusable, sky, level, sigma, device)
 
     def subtract_sky(band: slice) -> tuple[np.ndarray, int]:
@@ -217,20 +219,28 @@ def _check_pixels(
 
 
 def _sky(
-    image: np.ndarray, unusable: np.ndarray, settings: Calibrate, device: Device, name: str
+    frame: Frame, image: np.ndarray, unusable: np.ndarray, settings: Calibrate, device: Device
 ) -> tuple[np.ndarray, float, SmoothPlane]:
     """(mesh of levels, noise of a sky pixel, sky).  Raises BadVariance."""
     cell = int(np.clip(min(image.shape) // 8, 32, settings.sky_cell))
     level, sigma = device.mesh(image, unusable, cell, 4 if cell >= 128 else 1)
-    if np.nanmedian(sigma) < FEW * step_of(_some(image, unusable)):
+    stepped = np.nanmedian(sigma) < FEW * step_of(_some(image, unusable))
+    if stepped or _lopsided(frame, float(np.nanmedian(level)), float(np.nanmedian(sigma))):
         level, sigma = counted_mesh(image, unusable, cell)
     surface, noise = robust_surface(level), float(np.nanmedian(sigma))
     if noise > 0 and not NOISE[0] <= noise <= NOISE[1]:
         raise BadVariance(
-            f"{name}: expected a sky noise between {NOISE[0]:g} and {NOISE[1]:g} image units, got {noise:.3g}: "
-            "multiply the image by a power of ten"
+            f"{frame.name}: expected a sky noise between {NOISE[0]:g} and {NOISE[1]:g} image units, "
+            f"got {noise:.3g}: multiply the image by a power of ten"
         )
     return surface, noise, SmoothPlane(surface, image.shape)
+
+
+def _lopsided(frame: Frame, level: float, sigma: float) -> bool:
+    """Whether a sky of that level and noise is of few photons: their median is a third of one below their mean."""
+    if frame.gain is None or sigma * frame.gain > PHOTONS:
+        return False
+    return _agree(level / frame.gain + ((frame.read_noise or 0.0) / frame.gain) ** 2, sigma)
 
 
 def _some(image: np.ndarray, unusable: np.ndarray) -> np.ndarray:

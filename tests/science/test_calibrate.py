@@ -390,6 +390,15 @@ def test_few_photons_tell_the_gain_that_nobody_said():
     assert exposure.variance_known
 
 
+def test_a_sky_of_few_electrons_is_not_taken_for_the_mode_of_its_lopsided_noise():
+    rng = np.random.default_rng(82)
+    image = (rng.poisson(1.0, (512, 512)) + rng.normal(0, 0.3, (512, 512))) / 1.6
+    exposure = calibrate(frame(image.astype(np.float32), gain=1.6, read_noise=0.3), CONFIGURATION)
+    # 262,144 pixels: 0.3 % a sigma; pixels beyond 5 sigma, and squares beyond 3, hold 1 % of so few counts
+    assert sky_variance(exposure).mean() == pytest.approx(1.09 / 1.6**2, rel=0.03)
+    assert exposure.sky.at(np.array([256]), np.array([256]))[0] == pytest.approx(1 / 1.6, rel=0.03)
+
+
 @pytest.mark.parametrize("counts", [0.3, 0.5, 0.8, 2.0])
 def test_a_sky_of_few_photons_is_a_sky(counts):
     image = np.random.default_rng(81).poisson(counts, (512, 512)).astype(np.float32)
