@@ -4,6 +4,8 @@ import numpy as np
 
 from gpudiff.arrays.blank import blank
 from gpudiff.arrays.box import box_mean, grown
+from gpudiff.arrays.cosmic_rays import fill
+from gpudiff.arrays.gaps import alone
 from gpudiff.arrays.mesh import counted_mesh, robust_sigma, robust_surface, step_of
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
@@ -15,6 +17,7 @@ from gpudiff.model.frame import Exposure, Frame
 from gpudiff.model.mask import UNUSABLE, bit, marked
 from gpudiff.model.photometry import electrons
 from gpudiff.model.plane import DensePlane, Plane, SmoothPlane
+from gpudiff.science.stars import ALONE
 
 SMALLEST = 64
 """Pixels along an axis; below it there is no room for a sky and stars."""
@@ -92,7 +95,27 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU) 
     ).knowing(unusable, flaws)
     image.reshape(-1)[dead] = 0
     exposure.mark(*np.divmod(dead, image.shape[1]), "BAD")
+    _mend(exposure, sigma, frame.saturation)
     return exposure
+
+
+def _mend(exposure: Exposure, sigma: float, saturation: float | None) -> None:
+    """Bad pixels that lie alone get what those round them say: a matching kernel need not know them as holes.
+
+    They are BAD, too, where they have no value, and where they are saturated without the light of a star beside.
+    sigma : of a sky pixel; saturation : image units
+    """
+    mask, image, width = exposure.mask.reshape(-1), exposure.image, exposure.shape[1]
+    one = alone(exposure.unusable, exposure.flaws)
+    saturated = mask[one] & bit("SAT", "SAT_TEMPLATE") != 0
+    full = one[saturated]
+    y, x = np.divmod(full, width)
+    light = np.maximum(DEEP * sigma, ALONE * ((saturation or 0) - exposure.sky.at(y, x)))
+    around = stamps(image, y, x, 1)
+    beside = 0.5 * np.minimum(around[:, 1, ::2].sum(1), around[:, ::2, 1].sum(1))
+    one = np.sort(np.concatenate([one[~saturated], full[beside < light]]))
+    mask[one] = (mask[one] & ~bit("SAT", "SAT_TEMPLATE")) | bit("BAD")
+    fill(image, *np.divmod(one, width))
 
 
 def _dead(image: np.ndarray, variance: Plane, sigma: float, low: np.ndarray) -> np.ndarray:

@@ -182,6 +182,27 @@ def test_impossible_variance_under_a_harmless_mask_plane_has_no_data_too():
 
 
 # ---------------------------------------------------------------- mask
+def test_a_pixel_without_a_value_that_lies_alone_is_bad_and_gets_one_from_round_it():
+    image = pixels() + star()
+    image[118, 131] = np.nan
+    image[30:40, 30:40] = np.nan
+    made = calibrate(frame(image), CONFIGURATION)
+    assert made.mask[118, 131] == bit("BAD", "NO_DATA")
+    assert made.unusable[118, 131]
+    there = made.image[117:120, 130:133]
+    assert there[1, 1] == pytest.approx(there[[0, 1, 1, 2], [1, 0, 2, 1]].mean(), rel=0.1)  # of a curved slope
+    assert (made.mask[30:40, 30:40] == bit("NO_DATA")).all()
+    assert not made.image[32:38, 32:38].any()
+
+
+def test_a_saturated_pixel_is_a_stars_where_there_is_light_beside_it():
+    image = pixels() + star(flux=6e4 * 2 * np.pi * 2.0**2)
+    image[50, 60] = image[120, 20] = 61000
+    made = calibrate(frame(image, saturation=60000.0), CONFIGURATION)
+    assert made.mask[50, 60] == made.mask[120, 20] == bit("BAD")
+    assert made.mask[120, 130] == bit("SAT")
+
+
 def test_pixels_that_are_not_finite_are_masked_and_counted():
     image = pixels()
     image[5, 6], image[7, 8], image[9, 10] = np.nan, np.inf, -np.inf
