@@ -50,6 +50,9 @@ PHOTONS = 5.0
 DEEP, SHARP, MOST_DEAD = 8.0, 0.8, 0.05
 """Sigmas below the sky, and below those beside it, where no noise is; share of its depth below those beside it,
 more than that of a star of FWHM 1.4 px; share of the pixels that may be below the sky."""
+WIDTH, RUN, AT_ONCE = 3, 5, 1 << 16
+"""Dead columns side by side that are still known by those beyond them; pixels along them that are as deep, which a
+hole as wide as a star has not; how many are looked at together."""
 BAND = 64
 """Rows that one thread works on at a time, so that they stay in cache: a megabyte of 4096 px each."""
 
@@ -119,19 +122,39 @@ def _mend(exposure: Exposure, sigma: float, saturation: float | None) -> None:
 
 
 def _dead(image: np.ndarray, variance: Plane, sigma: float, low: np.ndarray) -> np.ndarray:
-    """(n,) those of the pixels (N,), by their numbers, that lie deep below the two beside them in a row or column.
+    """(n,) those of the pixels (N,), by their numbers, that lie deep below the two beside them in a row or column,
+    or in a column or row of such, at most WIDTH wide.
 
     Light only adds to the sky; a sky that was mistaken for another is below it as a whole, and a hole as wide as a
-    star has no pixel so far below its neighbours.
+    star has no pixel so far below its neighbours, and is not as deep along a line.
     """
     if len(low) > MOST_DEAD * image.size:
         return low[:0]
-    y, x = np.divmod(low, image.shape[1])
-    around = stamps(image, y, x, 1)
-    level = np.fmax(around[:, 1, ::2].mean(1), around[:, ::2, 1].mean(1))
-    noise = np.sqrt(np.maximum(variance.at(y, x), sigma**2))
-    step = np.maximum(DEEP * noise, SHARP * np.abs(image[y, x]))
-    return np.asarray(low[image[y, x] < level - step])
+
+    def dead(part: np.ndarray) -> np.ndarray:
+        y, x = np.divmod(part, image.shape[1])
+        around, own = stamps(image, y, x, RUN), image[y, x]
+        noise = np.sqrt(np.maximum(variance.at(y, x), sigma**2))
+        step = np.maximum(DEEP * noise, SHARP * np.abs(own))
+        sides = slice(RUN - 1, RUN + 2, 2)
+        level = np.fmax(around[:, RUN, sides].mean(1), around[:, sides, RUN].mean(1))
+        alike = (1 - SHARP) * np.abs(own) + 0.5 * DEEP * noise
+        lines = _in_line(around, step, alike) | _in_line(around.transpose(0, 2, 1), step, alike)
+        return np.asarray(part[(own < level - step) | lines])
+
+    return np.concatenate([dead(part) for part in np.array_split(low, 1 + len(low) // AT_ONCE)])
+
+
+def _in_line(around: np.ndarray, step: np.ndarray, alike: np.ndarray) -> np.ndarray:
+    """(N,) bool: the middle is `step` (N,) below one of WIDTH pixels on either side in its row, and RUN pixels
+    that follow on it in its column, up or down, differ from it by less than `alike` (N,).
+
+    around : (N, 2 RUN + 1, 2 RUN + 1)
+    """
+    own, row = around[:, RUN, RUN], around[:, RUN]
+    sides = np.minimum(row[:, RUN - WIDTH : RUN].max(1), row[:, RUN + 1 : RUN + 1 + WIDTH].max(1))
+    same = np.abs(around[:, :, RUN] - own[:, None]) < alike[:, None]
+    return np.asarray((own < sides - step) & (same[:, :RUN].all(1) | same[:, RUN + 1 :].all(1)))
 
 
 def held_name(frame: Frame, configuration: Configuration) -> str:

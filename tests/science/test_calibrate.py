@@ -237,6 +237,24 @@ def test_pixels_far_below_those_round_them_are_bad():
     assert "157 pixels masked: far below those round them" in made.notes[1]
 
 
+@pytest.mark.parametrize("width", [2, 3])
+def test_dead_columns_and_rows_side_by_side_are_bad(width):
+    image, bad = pixels() + star(flux=2e5), np.zeros((256, 256), bool)
+    bad[100:, 70 : 70 + width] = bad[30 : 30 + width, :200] = bad[:, 131 : 131 + width] = True
+    image[bad] = 0
+    made = calibrate(frame(image), CONFIGURATION)
+    crossing = np.zeros((256, 256), bool)
+    crossing[25:39, 65:79] = crossing[25:39, 126:140] = True  # neighbours are dead there too
+    np.testing.assert_array_equal(made.unusable & ~crossing, bad & ~crossing)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 1.2, 1.6])
+@pytest.mark.parametrize("flux", [2e3, 2e4, 2e5])
+def test_a_narrow_hole_as_wide_as_a_star_is_not_bad_whatever_its_depth(sigma, flux):
+    image = pixels() - star(flux=flux, sigma=sigma, x=130.3, y=120.4).astype(np.float32)
+    assert not calibrate(frame(image), CONFIGURATION).unusable.any()
+
+
 def test_a_dark_part_of_the_sky_is_not_bad():
     image = pixels()
     image[:10] -= 200
