@@ -5,10 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from gpudiff.arrays.box import box_mean
 from gpudiff.arrays.device import Launcher
 
 FEWEST = 60
 """Values below which a cell counts as empty."""
+SQUARE, ABOVE = 15, 3.0
+"""Side of the squares whose mean tells sky from light where counts are few, pixels; sigmas of it beyond which it
+is light: what noise has there is less than a hundredth of its scatter."""
 
 
 def edges(pixels: int, cell: int) -> np.ndarray:
@@ -57,18 +61,26 @@ def _mode(ordered: np.ndarray) -> tuple[float, float]:
 
 
 def counted_mesh(image: np.ndarray, unusable: np.ndarray, cell: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `clipped_mesh`, of counts so few that a quantile is one of a few: mean and deviation within 5 sigma."""
+    """As `clipped_mesh`, of so few counts that they are lopsided, or that a quantile is one of a few.
+
+    Means of SQUARE x SQUARE pixels are many counts and tell where there is sky alone; of the pixels there mean and
+    deviation within 5 sigma.
+    """
     rows, columns = edges(image.shape[0], cell), edges(image.shape[1], cell)
     level = np.full((len(rows) - 1, len(columns) - 1), np.nan)
     sigma = level.copy()
+    seen = ~(unusable | np.isnan(image))
+    total, share = (box_mean(np.asarray(one, np.float32), SQUARE) for one in (np.where(seen, image, 0), seen))
+    means = np.divide(total, share, out=np.zeros_like(total), where=seen)
     for j, band in enumerate(pairwise(rows)):
         for i, across in enumerate(pairwise(columns)):
             cut = slice(*band), slice(*across)
-            kept = image[cut][~unusable[cut]].astype(float)
-            kept = kept[~np.isnan(kept)]
-            if kept.size < FEWEST:
+            there = seen[cut]
+            if np.count_nonzero(there) < FEWEST:
                 continue
-            size = -1
+            mean = means[cut][there]
+            middle, spread = _mode(np.sort(mean))
+            kept, size = image[cut][there][mean <= middle + ABOVE * spread].astype(float), -1
             while kept.size != size:
                 size = kept.size
                 kept = kept[np.abs(kept - kept.mean()) <= 5 * kept.std()]

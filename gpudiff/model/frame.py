@@ -100,7 +100,8 @@ class Exposure:
     """A frame made ready to be subtracted: sky removed, noise known, unusable pixels named.
 
     frame : what it was made of, without its planes: nobody holds pixels that are no longer needed
-    image : (H, W) float32, sky-subtracted; unusable pixels are 0 and masked
+    image : (H, W) float32, sky-subtracted; unusable pixels are masked, and 0; those that lie alone
+        (arrays.gaps) are filled from round them
     mask : (H, W) uint16, which holds all planes in half the memory of a frame's int32
     sky : Plane, image units; what was subtracted
     sky_variance : Plane, image units squared: sky and read noise, without the sources' own photons

@@ -5,6 +5,8 @@ import numpy as np
 from gpudiff.arrays.blank import blank
 from gpudiff.arrays.box import box_mean, grown
 from gpudiff.arrays.byte_order import swapped
+from gpudiff.arrays.cosmic_rays import fill
+from gpudiff.arrays.gaps import alone
 from gpudiff.arrays.mesh import counted_mesh, neighbours_mesh, robust_sigma, robust_surface, step_of
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
@@ -16,6 +18,7 @@ from gpudiff.model.frame import Exposure, Frame
 from gpudiff.model.mask import UNUSABLE, bit, marked
 from gpudiff.model.photometry import electrons
 from gpudiff.model.plane import DensePlane, Plane, SmoothPlane
+from gpudiff.science.stars import ALONE
 
 SMALLEST = 64
 """Pixels along an axis; below it there is no room for a sky and stars."""
@@ -46,9 +49,14 @@ UNEVEN, ENOUGH = 1.3, 12
 cells that tell of it."""
 FEW = 2.0
 """Steps between two values below which noise is that of counts: no quantile tells it."""
+PHOTONS = 5.0
+"""Electrons of noise from which on a sky is not lopsided: its mode is below its mean by 2 % of its variance."""
 DEEP, SHARP, MOST_DEAD = 8.0, 0.8, 0.05
 """Sigmas below the sky, and below those beside it, where no noise is; share of its depth below those beside it,
 more than that of a star of FWHM 1.4 px; share of the pixels that may be below the sky."""
+WIDTH, RUN, AT_ONCE = 3, 5, 1 << 16
+"""Dead columns side by side that are still known by those beyond them; pixels along them that are as deep, which a
+hole as wide as a star has not; how many are looked at together."""
 BAND = 64
 """Rows that one thread works on at a time, so that they stay in cache: a megabyte of 4096 px each."""
 
@@ -73,7 +81,7 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU, 
     _check_bytes(frame)
     image, mask, unusable, notes = _pixels(frame, threads, used_up)
     _check_pixels(frame, image, unusable, configuration.calibrate, notes)
-    level, scatter, sky = _sky(image, unusable, configuration.calibrate, device, frame.name)
+    level, scatter, sky = _sky(frame, image, unusable, configuration.calibrate, device)
     sigma = float(np.nanmedian(scatter))
     variance, gain, known, said = _noise(frame, image, unusable, sky, level, sigma, device)
     if frame.variance is None:
@@ -100,23 +108,63 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU, 
     ).knowing(unusable, flaws)
     image.reshape(-1)[dead] = 0
     exposure.mark(*np.divmod(dead, image.shape[1]), "BAD")
+    _mend(exposure, sigma, frame.saturation)
     return exposure
 
 
+def _mend(exposure: Exposure, sigma: float, saturation: float | None) -> None:
+    """Bad pixels that lie alone get what those round them say: a matching kernel need not know them as holes.
+
+    They are BAD, too, where they have no value, and where they are saturated without the light of a star beside.
+    sigma : of a sky pixel; saturation : image units
+    """
+    mask, image, width = exposure.mask.reshape(-1), exposure.image, exposure.shape[1]
+    one = alone(exposure.unusable, exposure.flaws)
+    saturated = mask[one] & bit("SAT", "SAT_TEMPLATE") != 0
+    full = one[saturated]
+    y, x = np.divmod(full, width)
+    light = np.maximum(DEEP * sigma, ALONE * ((saturation or 0) - exposure.sky.at(y, x)))
+    around = stamps(image, y, x, 1)
+    beside = 0.5 * np.minimum(around[:, 1, ::2].sum(1), around[:, ::2, 1].sum(1))
+    one = np.sort(np.concatenate([one[~saturated], full[beside < light]]))
+    mask[one] = (mask[one] & ~bit("SAT", "SAT_TEMPLATE")) | bit("BAD")
+    fill(image, *np.divmod(one, width))
+
+
 def _dead(image: np.ndarray, variance: Plane, sigma: float, low: np.ndarray) -> np.ndarray:
-    """(n,) those of the pixels (N,), by their numbers, that lie deep below the two beside them in a row or column.
+    """(n,) those of the pixels (N,), by their numbers, that lie deep below the two beside them in a row or column,
+    or in a column or row of such, at most WIDTH wide.
 
     Light only adds to the sky; a sky that was mistaken for another is below it as a whole, and a hole as wide as a
-    star has no pixel so far below its neighbours.
+    star has no pixel so far below its neighbours, and is not as deep along a line.
     """
     if len(low) > MOST_DEAD * image.size:
         return low[:0]
-    y, x = np.divmod(low, image.shape[1])
-    around = stamps(image, y, x, 1)
-    level = np.fmax(around[:, 1, ::2].mean(1), around[:, ::2, 1].mean(1))
-    noise = np.sqrt(np.maximum(variance.at(y, x), sigma**2))
-    step = np.maximum(DEEP * noise, SHARP * np.abs(image[y, x]))
-    return np.asarray(low[image[y, x] < level - step])
+
+    def dead(part: np.ndarray) -> np.ndarray:
+        y, x = np.divmod(part, image.shape[1])
+        around, own = stamps(image, y, x, RUN), image[y, x]
+        noise = np.sqrt(np.maximum(variance.at(y, x), sigma**2))
+        step = np.maximum(DEEP * noise, SHARP * np.abs(own))
+        sides = slice(RUN - 1, RUN + 2, 2)
+        level = np.fmax(around[:, RUN, sides].mean(1), around[:, sides, RUN].mean(1))
+        alike = (1 - SHARP) * np.abs(own) + 0.5 * DEEP * noise
+        lines = _in_line(around, step, alike) | _in_line(around.transpose(0, 2, 1), step, alike)
+        return np.asarray(part[(own < level - step) | lines])
+
+    return np.concatenate([dead(part) for part in np.array_split(low, 1 + len(low) // AT_ONCE)])
+
+
+def _in_line(around: np.ndarray, step: np.ndarray, alike: np.ndarray) -> np.ndarray:
+    """(N,) bool: the middle is `step` (N,) below one of WIDTH pixels on either side in its row, and RUN pixels
+    that follow on it in its column, up or down, differ from it by less than `alike` (N,).
+
+    around : (N, 2 RUN + 1, 2 RUN + 1)
+    """
+    own, row = around[:, RUN, RUN], around[:, RUN]
+    sides = np.minimum(row[:, RUN - WIDTH : RUN].max(1), row[:, RUN + 1 : RUN + 1 + WIDTH].max(1))
+    same = np.abs(around[:, :, RUN] - own[:, None]) < alike[:, None]
+    return np.asarray((own < sides - step) & (same[:, :RUN].all(1) | same[:, RUN + 1 :].all(1)))
 
 
 def held_name(frame: Frame, configuration: Configuration) -> str:
@@ -239,18 +287,19 @@ def _check_pixels(
 
 
 def _sky(
-    image: np.ndarray, unusable: np.ndarray, settings: Calibrate, device: Device, name: str
+    frame: Frame, image: np.ndarray, unusable: np.ndarray, settings: Calibrate, device: Device
 ) -> tuple[np.ndarray, np.ndarray, SmoothPlane]:
     """(mesh of levels, mesh of the noise of a sky pixel, sky).  Raises BadVariance."""
     cell = int(np.clip(min(image.shape) // 8, 32, settings.sky_cell))
     level, sigma = device.mesh(image, unusable, cell, 4 if cell >= 128 else 1)
-    if np.nanmedian(sigma) < FEW * step_of(_some(image, unusable)):
+    stepped = np.nanmedian(sigma) < FEW * step_of(_some(image, unusable))
+    if stepped or _lopsided(frame, float(np.nanmedian(level)), float(np.nanmedian(sigma))):
         level, sigma = counted_mesh(image, unusable, cell)
     surface, noise = robust_surface(level), float(np.nanmedian(sigma))
     if noise > 0 and not NOISE[0] <= noise <= NOISE[1]:
         raise BadVariance(
-            f"{name}: expected a sky noise between {NOISE[0]:g} and {NOISE[1]:g} image units, got {noise:.3g}: "
-            "multiply the image by a power of ten"
+            f"{frame.name}: expected a sky noise between {NOISE[0]:g} and {NOISE[1]:g} image units, "
+            f"got {noise:.3g}: multiply the image by a power of ten"
         )
     return surface, sigma, SmoothPlane(surface, image.shape)
 
@@ -291,6 +340,13 @@ def _surface(ratio: np.ndarray) -> np.ndarray | None:
     share = robust_surface(value)
     smooth = robust_sigma((value - share)[known]) < 0.5 * robust_sigma(value[known])
     return 1 / share if smooth and share.max() > UNEVEN * share.min() > 0 else None
+
+
+def _lopsided(frame: Frame, level: float, sigma: float) -> bool:
+    """Whether a sky of that level and noise is of few photons: their median is a third of one below their mean."""
+    if frame.gain is None or sigma * frame.gain > PHOTONS:
+        return False
+    return _agree(level / frame.gain + ((frame.read_noise or 0.0) / frame.gain) ** 2, sigma)
 
 
 def _some(image: np.ndarray, unusable: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from gpudiff.arrays.polynomial import field, powers, terms
 from gpudiff.model.errors import BadPsf
 from gpudiff.model.frame import Exposure
 from gpudiff.model.kernel import PsfModel
-from gpudiff.science.stars import Stars, spoilt
+from gpudiff.science.stars import Stars, gapped
 
 HALF = 10, 22, 32
 """Radii to which the PSF is measured, pixels: 6 FWHM between the first two, so that a narrow PSF takes in no
@@ -58,7 +58,7 @@ def given(psf: np.ndarray, shape: tuple[int, int], name: str) -> PsfModel:
 
 def measured(exposure: Exposure, stars: Stars, positions: np.ndarray, device: Device = CPU) -> PsfModel:
     """A PSF model from the brightest stellar, isolated, unmasked stars; constant for fewer than 6."""
-    clean = ~spoilt(exposure, stars.y, stars.x, 20)
+    clean = ~gapped(exposure, stars.y, stars.x, 20)
     noise = np.sqrt(exposure.sky_variance.at(stars.y, stars.x))
     chosen = np.nonzero(stars.stellar & stars.isolated & clean)[0]
     if len(chosen) < 5:

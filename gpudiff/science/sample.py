@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpudiff.arrays.box import grown
+from gpudiff.arrays.gaps import REACH, gaps
 from gpudiff.arrays.polynomial import field, terms
 from gpudiff.arrays.stamps import inside, stamps
 from gpudiff.model.frame import Exposure
@@ -17,6 +18,9 @@ SKY = 0.5
 """Squared signal to noise of a pixel of the convolved image at which its light is half of what it tells."""
 DARK = 0.3
 """What a pixel without light counts in the fit."""
+
+FILLED = 1
+"""Pixels from a pixel of the convolved image within which what it was filled with is felt: kernels fall off."""
 
 Terms = tuple[np.ndarray, np.ndarray]
 
@@ -86,9 +90,11 @@ def patches(
 
     half : of the kernel, pixels; scale : target's flux over the convolved image's
     """
-    blocked = stamps(convolved.unusable, y, x, fit + half)
-    blocked |= ~inside(target.shape, y, x, fit + half)
+    unusable = stamps(convolved.unusable, y, x, fit + half + REACH)
+    blocked = gaps(unusable) | ~inside(target.shape, y, x, fit + half)
     blocked = _any_within(blocked, 2 * half + 1) | stamps(target.unusable, y, x, fit)
+    beside = half + REACH - FILLED
+    blocked |= _any_within(unusable[:, beside:-beside, beside:-beside], 2 * FILLED + 1)
     share = 0.07  # of white noise's variance that a typical matching kernel lets through
     variance = target.sky_variance.at(y, x) + share * scale**2 * convolved.sky_variance.at(y, x)
     count = len(y)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import label
 
+from gpudiff.arrays.gaps import REACH, gaps
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.stamps import stamps
@@ -20,12 +21,14 @@ CELLS = 8
 RING = 9
 """Pixels from a peak to what is round it: a star as wide as 16 px has fallen to half there."""
 ALONE = 0.1
-"""Share of a peak's height that the mean of the four pixels beside it has in a star of FWHM 0.9 px."""
+"""Share of a peak's height that the two pixels on its sides have, along either axis, in a star of FWHM 0.9 px."""
 OFF_CENTRE = 1.0
 """Pixels from the brightest pixel to the centre of light, the median star's, above which positions are moved."""
 WIDEST = 9.99
 """Gaussian width, pixels, at which `arrays.moments` ends: light as flat as that, of a nebula's knots, is no star,
 unless three quarters of the candidates are as wide."""
+CORE = 2
+"""Pixels from a star's middle within which what an unusable pixel is filled with is not the star's light."""
 RECENTRED = 4
 """Times that they are moved, at most: 2 px a time."""
 
@@ -74,7 +77,7 @@ def find_stars(science: Exposure, template: Exposure, settings: Match, margin: i
     for floor in (settings.candidate_snr, 12.0):
         y, x = _candidates(science, floor, noise, margin, device)
         # one masked pixel of the science image has no weight in the fit, and bright stars are few
-        masked = spoilt(template, y, x, 9) | spoilt(science, y, x, 2) | spoilt(science, y, x, 5, "SAT")
+        masked = gapped(template, y, x, 9) | spoilt(science, y, x, 2) | spoilt(science, y, x, 5, "SAT")
         clear = ~masked
         kept = y[clear], x[clear]
         if len(kept[0]) >= 200:
@@ -104,7 +107,8 @@ def prominent(exposure: Exposure, y: np.ndarray, x: np.ndarray, sigmas: float) -
     """(N,) bool: peaks that stand out of what is round them by half of `sigmas` times the noise there, not alone.
 
     On nebulae and galaxies every noise peak is high above the sky.  Round a star is the median at RING px.  A hot
-    pixel, which lies in both images as a star does, shares no light with the four beside it (ALONE).
+    pixel, which lies in both images as a star does, shares no light with those beside it (ALONE), and two of them
+    none across.
     """
     turn = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     height, width = exposure.shape
@@ -113,7 +117,8 @@ def prominent(exposure: Exposure, y: np.ndarray, x: np.ndarray, sigmas: float) -
     level = np.median(exposure.image[rows, columns], 1)
     noise = np.sqrt(exposure.sky_variance.at(y, x) + np.maximum(level, 0) / exposure.gain)
     peak = exposure.image[y, x] - level
-    beside = np.mean([exposure.image[y + dy, x + dx] for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0))], 0) - level
+    image = exposure.image
+    beside = 0.5 * np.minimum(image[y, x - 1] + image[y, x + 1], image[y - 1, x] + image[y + 1, x]) - level
     return np.asarray((peak > 0.5 * sigmas * noise) & (beside > ALONE * peak))
 
 
@@ -121,6 +126,13 @@ def spoilt(exposure: Exposure, y: np.ndarray, x: np.ndarray, half: int, *planes:
     """(N,) bool: a pixel of those planes, an unusable one without them, within `half` pixels along an axis."""
     there = stamps(exposure.mask if planes else exposure.unusable, y, x, half)
     return np.asarray((marked(there, *planes) if planes else there).reshape(len(y), (2 * half + 1) ** 2).any(1))
+
+
+def gapped(exposure: Exposure, y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
+    """(N,) bool: a gap within `half` pixels along an axis, or an unusable pixel, though alone, in the core."""
+    there = stamps(exposure.unusable, y, x, half + REACH)
+    beside = gaps(there).any((1, 2)) | spoilt(exposure, y, x, half, "SAT", "SAT_TEMPLATE")
+    return np.asarray(beside | spoilt(exposure, y, x, CORE))
 
 
 def _candidates(

@@ -106,6 +106,16 @@ def test_holes_are_filled_from_round_them():
     np.testing.assert_array_equal(image[~holes], truth[~holes])
 
 
+def test_a_pixel_that_lies_alone_is_filled_with_the_light_of_its_star():
+    rows, columns = np.mgrid[:40, :40]
+    image = (1000 * np.exp(-((rows - 20) ** 2 + (columns - 20) ** 2) / (2 * 1.5**2))).astype(np.float32)
+    truth = image.copy()
+    image[20, 20] = image[18, 21] = image[30, 8] = -1e6
+    fill(image, np.array([18, 20, 30]), np.array([21, 20, 8]))
+    # the light's fourth derivative: 3 / 4 of its 4 beside, 1 / 4 of the corners; the mean would be off by 277
+    np.testing.assert_allclose(image, truth, atol=50)
+
+
 def test_holes_at_the_corner_are_filled_from_inside():
     image, holes = np.full((20, 20), 7, np.float32), np.zeros((20, 20), bool)
     image[:2, :2], holes[:2, :2] = 1e9, True

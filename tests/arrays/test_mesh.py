@@ -44,6 +44,17 @@ def test_level_and_sigma_of_few_counts_are_their_mean_and_deviation():
     np.testing.assert_allclose(sigma**2, 0.5, rtol=0.1)
 
 
+def test_the_wings_of_stars_do_not_widen_a_sky_of_few_counts():
+    rng, (rows, columns) = np.random.default_rng(5), np.mgrid[:512, :512]
+    mean = np.ones((512, 512))
+    for y, x in rng.uniform(0, 512, (200, 2)):
+        mean += 100 / (1 + ((rows - y) ** 2 + (columns - x) ** 2) / 9) ** 2
+    level, sigma = counted_mesh(rng.poisson(mean).astype(np.float32), np.zeros((512, 512), bool), 128)
+    # a twentieth of a count is what the wings of 200 stars add up to between them
+    assert np.median(level) == pytest.approx(1, abs=0.1)
+    assert np.median(sigma) == pytest.approx(1, abs=0.1)
+
+
 def test_a_cell_without_enough_counts_is_empty():
     unusable = np.ones((64, 64), bool)
     unusable[0, :59] = False

@@ -232,6 +232,27 @@ def test_impossible_variance_under_a_harmless_mask_plane_has_no_data_too():
 
 
 # ---------------------------------------------------------------- mask
+def test_a_pixel_without_a_value_that_lies_alone_is_bad_and_gets_one_from_round_it():
+    image = pixels() + star()
+    image[118, 131] = np.nan
+    image[30:40, 30:40] = np.nan
+    made = calibrate(frame(image), CONFIGURATION)
+    assert made.mask[118, 131] == bit("BAD", "NO_DATA")
+    assert made.unusable[118, 131]
+    there = made.image[117:120, 130:133]
+    assert there[1, 1] == pytest.approx(there[[0, 1, 1, 2], [1, 0, 2, 1]].mean(), rel=0.1)  # of a curved slope
+    assert (made.mask[30:40, 30:40] == bit("NO_DATA")).all()
+    assert not made.image[32:38, 32:38].any()
+
+
+def test_a_saturated_pixel_is_a_stars_where_there_is_light_beside_it():
+    image = pixels() + star(flux=6e4 * 2 * np.pi * 2.0**2)
+    image[50, 60] = image[120, 20] = 61000
+    made = calibrate(frame(image, saturation=60000.0), CONFIGURATION)
+    assert made.mask[50, 60] == made.mask[120, 20] == bit("BAD")
+    assert made.mask[120, 130] == bit("SAT")
+
+
 def test_pixels_that_are_not_finite_are_masked_and_counted():
     image = pixels()
     image[5, 6], image[7, 8], image[9, 10] = np.nan, np.inf, -np.inf
@@ -264,6 +285,24 @@ def test_pixels_far_below_those_round_them_are_bad():
     assert made.mask[40, 50] == made.mask[255, 70] == bit("BAD")
     assert made.flaws.tolist() == np.flatnonzero(made.unusable).tolist()
     assert "157 pixels masked: far below those round them" in made.notes[1]
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_dead_columns_and_rows_side_by_side_are_bad(width):
+    image, bad = pixels() + star(flux=2e5), np.zeros((256, 256), bool)
+    bad[100:, 70 : 70 + width] = bad[30 : 30 + width, :200] = bad[:, 131 : 131 + width] = True
+    image[bad] = 0
+    made = calibrate(frame(image), CONFIGURATION)
+    crossing = np.zeros((256, 256), bool)
+    crossing[25:39, 65:79] = crossing[25:39, 126:140] = True  # neighbours are dead there too
+    np.testing.assert_array_equal(made.unusable & ~crossing, bad & ~crossing)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 1.2, 1.6])
+@pytest.mark.parametrize("flux", [2e3, 2e4, 2e5])
+def test_a_narrow_hole_as_wide_as_a_star_is_not_bad_whatever_its_depth(sigma, flux):
+    image = pixels() - star(flux=flux, sigma=sigma, x=130.3, y=120.4).astype(np.float32)
+    assert not calibrate(frame(image), CONFIGURATION).unusable.any()
 
 
 def test_a_dark_part_of_the_sky_is_not_bad():
@@ -440,6 +479,15 @@ def test_few_photons_tell_the_gain_that_nobody_said():
     exposure = calibrate(frame(image, gain=None, read_noise=None), CONFIGURATION)
     assert exposure.gain == pytest.approx(4)
     assert exposure.variance_known
+
+
+def test_a_sky_of_few_electrons_is_not_taken_for_the_mode_of_its_lopsided_noise():
+    rng = np.random.default_rng(82)
+    image = (rng.poisson(1.0, (512, 512)) + rng.normal(0, 0.3, (512, 512))) / 1.6
+    exposure = calibrate(frame(image.astype(np.float32), gain=1.6, read_noise=0.3), CONFIGURATION)
+    # 262,144 pixels: 0.3 % a sigma; pixels beyond 5 sigma, and squares beyond 3, hold 1 % of so few counts
+    assert sky_variance(exposure).mean() == pytest.approx(1.09 / 1.6**2, rel=0.03)
+    assert exposure.sky.at(np.array([256]), np.array([256]))[0] == pytest.approx(1 / 1.6, rel=0.03)
 
 
 @pytest.mark.parametrize("counts", [0.3, 0.5, 0.8, 2.0])

@@ -111,6 +111,24 @@ def test_a_hole_of_the_template_has_no_value_and_its_surroundings_no_false_detec
     assert len(done.unflagged_false()) == 0
 
 
+@pytest.mark.parametrize("masked", [True, False])
+def test_an_array_with_bad_pixels_all_over_is_subtracted_with_and_without_a_mask_of_them(maker, masked):
+    pair, rng = maker.pair(seed=78, transients=20, stars=140), np.random.default_rng(79)
+    frames = {}
+    for name in ("science", "template"):
+        frame, bad = getattr(pair, name), rng.random((384, 384)) < 0.015
+        image = frame.image.copy()
+        image[bad] = np.where(rng.random(bad.sum()) < 0.5, 0, image[bad] + rng.uniform(200, 30000, bad.sum()))
+        mask = bad * np.int32(bit("BAD")) if masked else None
+        frames[name] = dataclasses.replace(frame, image=image, mask=mask)
+    done = maker.run(dataclasses.replace(pair, **frames))
+    found = done.nearest()
+    # of 20 one or two have a bad pixel in the core in both images, and are flagged
+    assert (found >= 0).sum() >= 18
+    assert np.count_nonzero(~done.sources["flagged"][found[found >= 0]]) >= 15
+    assert len(done.unflagged_false()) <= 1
+
+
 def test_masks_of_both_frames_are_carried(maker):
     pair = maker.pair(seed=75)
     masks = [np.zeros((384, 384), np.int32) for _ in range(2)]
