@@ -178,7 +178,8 @@ def translation_unit(source: str, stem: str) -> str:
     """The .cu file as C++: header before it, an entry for each kernel behind it, its own line numbers kept.
 
     Two declarations are rewritten: `extern __shared__ T name[];`, which no C++ spelling can mean, and templates of
-    functions, to static ones: g++ 14 and later refuse shared arrays that files may merge beside others in one section.
+    functions, to static ones: their shared arrays are then of one kind with all others, as g++ 14 and later want
+    of what shares a section.
     """
     kernels = re.findall(
         r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(', source
