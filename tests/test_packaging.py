@@ -82,3 +82,15 @@ def test_the_wheel_is_of_the_version_that_the_command_prints(metadata):
 def test_the_wheel_asks_for_the_python_that_is_supported(metadata):
     asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     assert metadata["Requires-Python"] == asked == ">=3.11"
+
+
+def test_an_install_that_pip_cannot_do_ends_with_one_line_that_says_what_is_needed(tmp_path):
+    python = tmp_path / "venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\ncase "$*" in *" install "*) echo "ERROR: no network" >&2; exit 1;; esac\n')
+    python.chmod(0o755)
+    command = ["sh", str(ROOT / ".ci/venv"), str(tmp_path / "venv")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    *pips, last = ended.stderr.splitlines()
+    assert (ended.returncode, pips) == (1, ["ERROR: no network"])
+    assert "package index" in last

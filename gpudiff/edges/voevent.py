@@ -1,8 +1,10 @@
 """An alert as a VOEvent 2.0 (IVOA Recommendation, 11 July 2011): who, what, where and when, in 2.5 kB of XML."""
 
+import json
 import math
 from collections.abc import Mapping
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
@@ -74,11 +76,16 @@ def write_event(row: dict[str, Any], source: dict[str, Any], fingerprint: str) -
 
 
 def write_word(subject: str, said: Mapping[str, Any], mjd_tai: float) -> bytes:
-    """A VOEvent of the role `utility`, UTF-8: no observation, but what a service says of itself."""
+    """A VOEvent of the role `utility`, UTF-8: no observation, but what a service says of itself.
+
+    Its name comes from what is said, not from the moment: a broker drops repeats by name, and keeps two words of
+    one moment apart.
+    """
     params = [
         f'<Param name="{name}" value={quoteattr(str(value))} dataType="string"/>' for name, value in said.items()
     ]
-    ivorn = f"{STREAM}#word-{subject}-{mjd_tai:.8f}"
+    digest = blake2b(json.dumps(dict(said), sort_keys=True).encode(), digest_size=8).hexdigest()
+    ivorn = f"{STREAM}#word-{subject}-{digest}"
     return _event("utility", ivorn, mjd_tai, params, f"<Description>{subject}</Description>")
 
 

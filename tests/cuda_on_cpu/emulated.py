@@ -177,12 +177,15 @@ def compiler_version() -> str:
 def translation_unit(source: str, stem: str) -> str:
     """The .cu file as C++: header before it, an entry for each kernel behind it, its own line numbers kept.
 
-    One declaration is rewritten, `extern __shared__ T name[];`, which no C++ spelling can mean.
+    Two declarations are rewritten: `extern __shared__ T name[];`, which no C++ spelling can mean, and templates of
+    functions, to static ones: their shared arrays are then of one kind with all others, as g++ 14 and later want
+    of what shares a section.
     """
     kernels = re.findall(
         r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(', source
     )
     dynamic = r"extern\s+__shared__\s+(\w+)\s+(\w+)\[\];"
     source = re.sub(dynamic, r"\1* \2 = (\1*)cpu::dynamic_shared();", source)
+    source = re.sub(r"(template <[^>]*>) (__device__)", r"\1 static \2", source)
     entries = "".join(f"CPU_ENTRY({kernel})\n" for kernel in kernels)
     return f'#include "cuda_cpu.h"\n#line 1 "{stem}.cu"\n{source}\n{entries}'

@@ -1,11 +1,14 @@
 // Kernels that are wrong on purpose, and one that is right: the layer must tell them apart.
 
+template <int N> __device__ float next(float value) {
+    __shared__ float values[N];
+    values[threadIdx.x] = value;
+    __syncthreads();
+    return values[(threadIdx.x + 1) % N];
+}
 extern "C" __global__ void right(float* out, int n) {
     __shared__ float s[64];
-    s[threadIdx.x] = threadIdx.x;
-    __syncthreads();
-    const float neighbour = s[(threadIdx.x + 1) % 64];
-    __syncthreads();
+    const float neighbour = next<64>(threadIdx.x);
     s[threadIdx.x] = neighbour;
     __syncwarp();
     float sum = neighbour;

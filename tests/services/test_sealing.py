@@ -86,7 +86,11 @@ def test_closing_leaves_the_rest_for_the_next_start(alerts):
 def test_a_process_that_does_not_stop_holds_nobody_up(alerts, monkeypatch):
     monkeypatch.setattr(sealing, "STOP_S", 0.01)
     sealer = Sealer(alerts)
-    stubborn = [sys.executable, "-c", "import signal; signal.signal(15, signal.SIG_IGN); print(1); signal.pause()"]
+    stubborn = [
+        sys.executable,
+        "-c",
+        "import signal; signal.signal(15, signal.SIG_IGN); print(1, flush=True); signal.pause()",
+    ]
     sealer._process = subprocess.Popen(stubborn, stdout=subprocess.PIPE)
     sealer._process.stdout.read(1)  # it does not hear SIGTERM from now on
     sealer.close()

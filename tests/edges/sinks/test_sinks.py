@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import struct
 
 import fastavro
@@ -95,6 +96,16 @@ def test_a_word_is_an_event_of_the_role_utility(voevent_broker):
     assert {param.get("name"): param.get("value") for param in read.What.Param} == {
         name: str(value) for name, value in WORD.items()
     }
+
+
+def test_words_have_names_of_what_they_say(voevent_broker, monkeypatch):
+    monkeypatch.setattr("gpudiff.edges.sinks.voevent.tai_now", iter((61374.0, 61374.0, 61374.1)).__next__)
+    author = VOEventAuthor(*voevent_broker.server_address)
+    for detector in (0, 1, 0):  # the last is said again, as after a crash
+        author.tell("withdrawn", {"visit": 7, "detector": detector})
+    first, other, again = [re.search(b'ivorn="([^"]+)"', event)[1] for event in voevent_broker.events]
+    assert first != other
+    assert again == first
 
 
 def test_kafka_takes_whole_alerts_and_keys_them_by_object(kafka_broker, topic):
