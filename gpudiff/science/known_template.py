@@ -22,7 +22,7 @@ class Known:
 
     empty : the exposure, without planes; held : its name
     marked, bits : (N,) int32 numbers of the pixels that its mask marks, and uint16 what with
-    flaws : (M,) int64 numbers of those that are unusable
+    flaws, values : (M,) int64 numbers of those that are unusable, and float32 what its image has there
     """
 
     empty: Exposure
@@ -30,12 +30,14 @@ class Known:
     marked: np.ndarray
     bits: np.ndarray
     flaws: np.ndarray
+    values: np.ndarray
 
     @property
     def nbytes(self) -> int:
         """Of the arrays, and of the sky's factors as they will be."""
         factors = (*self.empty.sky.factors(), *self.empty.sky_variance.factors())
-        return sum(array.nbytes for array in (self.marked, self.bits, self.flaws, *factors))
+        arrays = self.marked, self.bits, self.flaws, self.values
+        return sum(array.nbytes for array in (*arrays, *factors))
 
 
 def calibrated(template: Frame, configuration: Configuration, device: Device) -> Exposure:
@@ -63,8 +65,9 @@ def _known(made: Exposure) -> Known | None:
     marked = np.flatnonzero(made.mask)
     if len(marked) > FEW * made.mask.size:
         return None
+    mask, image = made.mask.reshape(-1), made.image.reshape(-1)
     return Known(
-        made.without_planes(), made.held, marked.astype(np.int32), made.mask.reshape(-1)[marked], made.flaws
+        made.without_planes(), made.held, marked.astype(np.int32), mask[marked], made.flaws, image[made.flaws]
     )
 
 
@@ -78,7 +81,7 @@ def _again(template: Frame, known: Known, threads: int) -> Exposure:
         np.subtract(template.image[band], below, out=image[band], dtype=np.float32, casting="unsafe")
 
     over(subtract_sky, bands(shape[0]), threads)
-    image.reshape(-1)[known.flaws] = 0
+    image.reshape(-1)[known.flaws] = known.values
     mask.reshape(-1)[known.marked] = known.bits
     unusable.reshape(-1)[known.flaws] = True
     frame = template.without_planes()
