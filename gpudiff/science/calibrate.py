@@ -85,7 +85,8 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU, 
     sigma = float(np.nanmedian(scatter))
     variance, gain, known, said = _noise(frame, image, unusable, sky, level, sigma, device)
     if frame.variance is None:
-        variance, uneven = _as_it_scatters(variance, image, unusable, scatter)
+        cell = _cell(frame, configuration.calibrate)
+        variance, uneven = _as_it_scatters(variance, image, unusable, scatter, cell)
         said.extend(uneven)
 
     def subtract_sky(band: slice) -> tuple[np.ndarray, int]:
@@ -286,11 +287,16 @@ def _check_pixels(
         raise ConstantImage(f"{frame.name}: expected an image, got the value {first:g} in every pixel")
 
 
+def _cell(frame: Frame, settings: Calibrate) -> int:
+    """Pixels along a cell of the meshes of a frame's sky and noise."""
+    return int(np.clip(min(frame.image.shape) // 8, 32, settings.sky_cell))
+
+
 def _sky(
     frame: Frame, image: np.ndarray, unusable: np.ndarray, settings: Calibrate, device: Device
 ) -> tuple[np.ndarray, np.ndarray, SmoothPlane]:
     """(mesh of levels, mesh of the noise of a sky pixel, sky).  Raises BadVariance."""
-    cell = int(np.clip(min(image.shape) // 8, 32, settings.sky_cell))
+    cell = _cell(frame, settings)
     level, sigma = device.mesh(image, unusable, cell, 4 if cell >= 128 else 1)
     stepped = np.nanmedian(sigma) < FEW * step_of(_some(image, unusable))
     if stepped or _lopsided(frame, float(np.nanmedian(level)), float(np.nanmedian(sigma))):
@@ -305,20 +311,20 @@ def _sky(
 
 
 def _as_it_scatters(
-    variance: Plane, image: np.ndarray, unusable: np.ndarray, scatter: np.ndarray
+    variance: Plane, image: np.ndarray, unusable: np.ndarray, scatter: np.ndarray, cell: int
 ) -> tuple[Plane, list[str]]:
     """(sky variance that varies over the field as the noise does, note), or the variance as it is and no note.
 
     A flat field that was divided out leaves a level sky whose noise rises where the lens gave less light.  Noise
     between neighbours has to say so too, for a crowd widens a cell's histogram, and both along a smooth surface.
 
-    variance : on the mesh of `scatter`, (GY, GX) noise of a sky pixel, or constant
+    variance : on the mesh of `scatter`, (GY, GX) noise of a sky pixel in cells of `cell` px, or constant
     """
     assert isinstance(variance, SmoothPlane)
     found = _surface(scatter**2 / variance.grid)
     if found is None:
         return variance, []
-    among = _surface(neighbours_mesh(image, unusable, image.shape[0] // scatter.shape[0]) ** 2 / variance.grid)
+    among = _surface(neighbours_mesh(image, unusable, cell) ** 2 / variance.grid)
     if among is None:
         return variance, []
     grid = variance.grid * among * np.median(found / among)

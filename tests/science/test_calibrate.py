@@ -93,9 +93,9 @@ def test_bytes_in_the_wrong_order_are_told():
 
 
 # ---------------------------------------------------------------- variance
-def through_a_lens(gain, seed=7):
+def through_a_lens(gain, seed=7, shape=(512, 512)):
     """A sky whose light a lens lost, half of it in the corners, and a flat field gave back: (frame, variance)."""
-    row, column = np.meshgrid(*[np.linspace(-1, 1, 512)] * 2, indexing="ij")
+    row, column = np.meshgrid(*(np.linspace(-1, 1, side) for side in shape), indexing="ij")
     share, rng = 1 - 0.25 * (row**2 + column**2), np.random.default_rng(seed)
     raw = rng.poisson(SKY * GAIN * share) + rng.normal(0, READ, share.shape)
     return frame((raw / share / GAIN).astype(np.float32), gain=gain), (
@@ -110,6 +110,13 @@ def test_noise_that_a_flat_field_raised_is_followed(gain):
     assert "flat field" in made.notes[-1]
     # cells of 64 px scatter by 7 %, the surface through 64 of them in a corner as much; read noise is raised twice
     np.testing.assert_allclose(sky_variance(made), truth, rtol=0.16)
+
+
+def test_that_noise_is_followed_in_a_frame_of_any_shape():
+    given, truth = through_a_lens(GAIN, 8, (540, 1170))  # 8.4 and 18.3 cells
+    made = calibrate(given, override(CONFIGURATION, "calibrate", sky_cell=64))
+    assert "flat field" in made.notes[-1]
+    np.testing.assert_allclose(sky_variance(made), truth, rtol=0.16)  # as above, from more cells
 
 
 def test_a_crowd_in_the_middle_is_no_flat_field():
