@@ -125,11 +125,21 @@ def _mend(exposure: Exposure, sigma: float, saturation: float | None) -> None:
     full = one[saturated]
     y, x = np.divmod(full, width)
     light = np.maximum(DEEP * sigma, ALONE * ((saturation or 0) - exposure.sky.at(y, x)))
-    around = stamps(image, y, x, 1)
-    beside = 0.5 * np.minimum(around[:, 1, ::2].sum(1), around[:, ::2, 1].sum(1))
-    one = np.sort(np.concatenate([one[~saturated], full[beside < light]]))
+    one = np.sort(np.concatenate([one[~saturated], full[_beside(exposure, y, x) < light]]))
     mask[one] = (mask[one] & ~bit("SAT", "SAT_TEMPLATE")) | bit("BAD")
     fill(image, *np.divmod(one, width))
+
+
+def _beside(exposure: Exposure, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(N,) mean light of the usable of the two pixels on either side, along the axis where it is less.
+
+    inf where none of the four is usable, which no pixel that lies alone has.
+    """
+    known = ~stamps(exposure.unusable, y, x, 1)
+    around = np.where(known, stamps(exposure.image, y, x, 1), 0)
+    light = np.stack([around[:, 1, ::2].sum(1), around[:, ::2, 1].sum(1)])
+    count = np.stack([known[:, 1, ::2].sum(1), known[:, ::2, 1].sum(1)])
+    return np.divide(light, count, out=np.full(light.shape, np.inf), where=count > 0).min(0)
 
 
 def _dead(image: np.ndarray, variance: Plane, sigma: float, low: np.ndarray) -> np.ndarray:

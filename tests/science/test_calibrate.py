@@ -260,6 +260,14 @@ def test_a_saturated_pixel_is_a_stars_where_there_is_light_beside_it():
     assert made.mask[120, 130] == bit("SAT")
 
 
+def test_three_saturated_pixels_in_a_column_are_a_stars_where_there_is_light_on_their_sides():
+    image = pixels() + star(flux=1e6)
+    image[119:122, 130] = image[49:52, 60] = 61000
+    made = calibrate(frame(image, saturation=60000.0), CONFIGURATION)
+    assert (made.mask[119:122, 130] == bit("SAT")).all()
+    assert (made.mask[49:52, 60] == bit("BAD")).all()
+
+
 def test_pixels_that_are_not_finite_are_masked_and_counted():
     image = pixels()
     image[5, 6], image[7, 8], image[9, 10] = np.nan, np.inf, -np.inf
