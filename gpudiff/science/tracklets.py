@@ -79,7 +79,7 @@ def _offer(best: np.ndarray, chance: np.ndarray, i: np.ndarray, k: np.ndarray, o
 
 def _pairs(sources: Table, loose: Table, limits: LinkLimits) -> _Pairs:
     age = (sources["midpointMjdTai"].max() - loose["midpointMjdTai"].min()) * MINUTES
-    reach = limits.fastest * np.fmin(limits.window, max(0.0, 1.01 * age))  # NaN, of no time, counts for nothing
+    reach = limits.fastest * np.fmin(limits.window, np.maximum(0.0, 1.01 * age))  # NaN, of no time, limits nothing
     i, k = zone_join(sources["ra"], sources["dec"], loose["ra"], loose["dec"], reach)
     minutes = (sources["midpointMjdTai"][i] - loose["midpointMjdTai"][k]) * MINUTES
     mine, theirs = (unit_vectors(one["ra"], one["dec"]) for one in (sources, loose))

@@ -35,6 +35,12 @@ def test_three_detections_on_a_line_are_a_tracklet_under_the_first_ones_id():
     assert link(third, loose(first, second), LinkLimits()).tolist() == first["diaSourceId"].tolist()
 
 
+def test_a_detection_of_unknown_time_hides_no_other():
+    timeless = mover(10, 4).replace(midpointMjdTai=[np.nan])
+    earlier = loose(mover(0, 1), timeless, mover(20, 2))
+    assert link(mover(45, 3), earlier, LinkLimits()).tolist() == mover(0, 1)["diaSourceId"].tolist()
+
+
 def test_a_fourth_detection_keeps_the_tracklets_id():
     earlier = loose(mover(20, 2), mover(45, 3), tracklet=77)
     assert link(mover(60, 4), earlier, LinkLimits()).tolist() == [77]
