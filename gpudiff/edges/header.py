@@ -285,7 +285,7 @@ def _written(cards: Cards, scale: str) -> float:
     date = str(cards.find("DATE-BEG", "DATE-OBS") or "").strip()
     date = re.sub(r"^(\d\d)/(\d\d)/(\d\d)$", r"19\3-\2-\1", date)
     time = cards.find("TIME-OBS", "UTSTART", "UT")
-    if "T" in date:
+    if "T" in date or ":" in date:
         return _dated(date, scale)
     hours = time / 24 if isinstance(time, float) and 0 <= time < 24 else 0.0
     beside = re.sub(r"^(?=\d:)", "0", str(time or "").strip())

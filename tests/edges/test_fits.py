@@ -280,8 +280,9 @@ def test_space_telescopes_give_a_zero_point_in_their_own_way(tmp_path, cards, ze
     assert got == (zero_point and pytest.approx(zero_point, abs=1e-3))
 
 
-def test_hours_beside_a_date_are_the_time(tmp_path):
-    path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": "1998-11-25", "UT": 5.5, "TIMESYS": "TAI"})
+@pytest.mark.parametrize("date", ["1998-11-25", "1998-11-25T05:30:00", "1998-11-25 05:30:00"])
+def test_hours_beside_a_date_are_the_time_where_it_has_none(tmp_path, date):
+    path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": date, "UT": 5.5, "TIMESYS": "TAI"})
     assert read_frame(path).observation.mjd_start_tai == pytest.approx(51142 + 5.5 / 24, abs=1e-10)
 
 
