@@ -24,9 +24,11 @@ def clean_stars(
     """(stars, PSF of "science" and "template", a note on cosmic-ray pixels where there were some).
 
     Hot pixels look like stars to a first search; when some do, stars and PSFs are made again without them.
+    science, template : one and the same where an exposure is cleaned for itself, by one thread: two would collide
     device : where they are looked for and measured
     """
     images = {"science": science, "template": template}
+    beside = settings.threads if science is not template else 1
     margin = min(MARGIN, min(science.shape) // 6)
     stars = stars_or_psfs(science, template, settings, margin, device)
 
@@ -37,10 +39,10 @@ def clean_stars(
         psf = measure(name)
         return psf, suspects(images[name], psf, device)
 
-    threads = settings.threads if device is CPU else 1  # a device takes launches from one thread of a frame
+    threads = beside if device is CPU else 1  # a device takes launches from one thread of a frame
     seen = dict(zip(images, over(look, images, threads), strict=True))
     psfs = {name: psf for name, (psf, _) in seen.items()}
-    found = over(lambda name: mark_cosmic_rays(images[name], *seen[name]), images, settings.threads)
+    found = over(lambda name: mark_cosmic_rays(images[name], *seen[name]), images, beside)
     if any(marked(stamps(image.mask, stars.y, stars.x, 2), "CR").any() for image in images.values()):
         for image in images.values():
             device.refresh(image.held, image.image, image.flaws)

@@ -1,5 +1,6 @@
 """gpudiff.science.coadd: a template from earlier exposures, against what was put into them."""
 
+import threading
 from dataclasses import replace
 from functools import cache
 
@@ -13,8 +14,10 @@ from gpudiff.model.errors import NoOverlap
 from gpudiff.model.frame import Frame, FrameId, Observation
 from gpudiff.model.mask import bit
 from gpudiff.model.sky import Sky
+from gpudiff.science import clean_stars
 from gpudiff.science.calibrate import calibrate
 from gpudiff.science.coadd import coadd, empty_grid, on_grid, weights_of
+from gpudiff.science.cosmic_rays import mark_cosmic_rays
 
 SIZE, GAIN, READ_NOISE, FWHM, SKY = 320, 1.5, 5.0, 4.0, 300.0
 SETTINGS = override(Configuration(), "match", threads=1)
@@ -67,6 +70,19 @@ def dithered() -> tuple[Frame, ...]:
     return exposure(1), *(
         exposure(n + 2, *c, place=p) for n, (c, p) in enumerate(zip(conditions, places, strict=True))
     )
+
+
+def test_an_exposure_is_cleaned_by_one_thread_however_many_there_are(monkeypatch):
+    frame, threads = exposure(1), set()
+
+    def noted(*given):
+        threads.add(threading.get_ident())
+        return mark_cosmic_rays(*given)
+
+    monkeypatch.setattr(clean_stars, "mark_cosmic_rays", noted)
+    settings = override(SETTINGS, "match", threads=2)
+    on_grid(calibrate(frame, settings), frame, settings)
+    assert threads == {threading.get_ident()}
 
 
 def added(frames):
