@@ -1,5 +1,6 @@
 """gpudiff.edges.ledger_database: what a database cannot do has a name."""
 
+import resource
 import sqlite3
 
 import pytest
@@ -67,6 +68,22 @@ def test_a_rest_waits_for_no_reader(file_ledger):
     file_ledger._db.connection.execute("PRAGMA busy_timeout = 0")  # whoever waited would fail
     file_ledger.rest()
     reader.close()
+
+
+def test_a_rest_on_a_full_disk_leaves_all_to_the_wal(file_ledger):
+    file_ledger.rest()
+    size = file_ledger.where.stat().st_size
+    file_ledger.commit(a_commit(records=[bytes(40000)] * 2))
+    before = everything(file_ledger)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))  # a full disk: the file cannot grow
+    try:
+        file_ledger.rest()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert everything(file_ledger) == before
+    file_ledger.rest()
+    assert file_ledger.where.stat().st_size > size
 
 
 def test_a_locked_ledger_is_named(file_ledger):
