@@ -116,7 +116,8 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU, 
 def _mend(exposure: Exposure, sigma: float, saturation: float | None) -> None:
     """Bad pixels that lie alone get what those round them say: a matching kernel need not know them as holes.
 
-    They are BAD, too, where they have no value, and where they are saturated without the light of a star beside.
+    They are BAD, too, where they have no value, and where they are saturated without the light of a star beside;
+    cosmic rays that the mask names are no more than that: of a template's the difference does not know.
     sigma : of a sky pixel; saturation : image units
     """
     mask, image, width = exposure.mask.reshape(-1), exposure.image, exposure.shape[1]
@@ -126,7 +127,8 @@ def _mend(exposure: Exposure, sigma: float, saturation: float | None) -> None:
     y, x = np.divmod(full, width)
     light = np.maximum(DEEP * sigma, ALONE * ((saturation or 0) - exposure.sky.at(y, x)))
     one = np.sort(np.concatenate([one[~saturated], full[_beside(exposure, y, x) < light]]))
-    mask[one] = (mask[one] & ~bit("SAT", "SAT_TEMPLATE")) | bit("BAD")
+    mask[one] &= ~bit("SAT", "SAT_TEMPLATE")
+    mask[one[mask[one] & bit("CR") == 0]] |= bit("BAD")
     fill(image, *np.divmod(one, width))
 
 

@@ -260,6 +260,15 @@ def test_a_saturated_pixel_is_a_stars_where_there_is_light_beside_it():
     assert made.mask[120, 130] == bit("SAT")
 
 
+def test_a_cosmic_ray_that_the_mask_names_is_filled_and_no_bad_pixel():
+    image, mask = pixels(), np.zeros((256, 256), np.int32)
+    mask[50, 60:62] = bit("CR")
+    image[50, 60], image[50, 61] = 3000, 61000
+    made = calibrate(frame(image, mask=mask, saturation=60000.0), CONFIGURATION)
+    assert (made.mask[50, 60:62] == bit("CR")).all()
+    assert np.abs(made.image[50, 60:62]).max() < 50  # of neighbours of sigma 12
+
+
 def test_three_saturated_pixels_in_a_column_are_a_stars_where_there_is_light_on_their_sides():
     image = pixels() + star(flux=1e6)
     image[119:122, 130] = image[49:52, 60] = 61000
