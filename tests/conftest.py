@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -14,8 +15,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Ragged arrays are errors.  Said here: in pyproject.toml it would load NumPy before the lines above."""
+    """Ragged arrays are errors.  Said here: in pyproject.toml it would load NumPy before the lines above.
+
+    No example fails by the clock: a busy machine draws and runs them slowly.
+    """
     config.addinivalue_line("filterwarnings", "error::numpy.exceptions.VisibleDeprecationWarning")
+    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

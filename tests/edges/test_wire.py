@@ -275,21 +275,21 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(key=st.sampled_from([*REQUIRED, "psf", "attempt", "unit"]), value=JSON)
 def test_whatever_a_key_holds_the_answer_is_a_frame_or_a_refusal(key, value):
     with contextlib.suppress(InputRejected):
         assert isinstance(wire.decode(message(**{key: value}), LIMIT), Frame)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(changes=st.dictionaries(st.sampled_from(["name", "dtype", "shape", "bytes", "xxh3_128", "shm"]), JSON))
 def test_whatever_a_plane_says_the_answer_is_a_frame_or_a_refusal(changes):
     with contextlib.suppress(InputRejected):
         assert isinstance(wire.decode(with_plane(**changes), LIMIT), Frame)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(parts=st.lists(st.binary(max_size=40) | st.just(b"GDF1"), max_size=6))
 def test_whatever_the_parts_are_the_answer_is_a_refusal(parts):
     with pytest.raises(InputRejected):
