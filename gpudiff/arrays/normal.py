@@ -96,10 +96,12 @@ def assemble(
     kb = (kernel_terms[:, :, None] * background_terms[:, None]).reshape(len(rows), -1)
     bb = (background_terms[:, :, None] * background_terms[:, None]).reshape(len(rows), -1)
     block = np.zeros((equations.shape[1], len(one)))
-    constant, target = equations[:, places[:-1, last]][rows], equations[:, places[:-1, -1]][rows]
+    constant, target = np.empty((2, len(rows), last + 1))
     step = max(COPIED // equations.shape[1], 1)
     for some in (slice(i, i + step) for i in range(0, len(rows), step)):
-        block += equations[rows[some]].T @ kk[some]
+        part = equations[rows[some]]
+        block += part.T @ kk[some]
+        constant[some], target[some] = part[:, places[:-1, last]], part[:, places[:-1, -1]]
     size = last * terms
     matrix = np.empty((size + others, size + others))
     whole = block[places[:last, :last]].take(_both(terms), 2)
