@@ -95,8 +95,8 @@ def assemble(
     last = len(places) - 2  # behind the M functions the constant, and the target
     one, other = _upper(terms)  # the rest is the same by symmetry
     kk = kernel_terms[:, one] * kernel_terms[:, other]
-    kb = (kernel_terms[:, :, None] * background_terms[:, None]).reshape(len(rows), -1)
-    bb = (background_terms[:, :, None] * background_terms[:, None]).reshape(len(rows), -1)
+    kb = (kernel_terms[:, :, None] * background_terms[:, None]).reshape(len(rows), terms * others)
+    bb = (background_terms[:, :, None] * background_terms[:, None]).reshape(len(rows), others**2)
     block = np.zeros((equations.shape[1], len(one)))
     constant, target = np.empty((2, len(rows), last + 1))
     step = max(COPIED // equations.shape[1], 1)

@@ -98,6 +98,17 @@ def test_held_back_chi2_exceeds_that_of_the_fit_itself():
     assert normal.held_back(equations, kernel, background, used, np.arange(12) % 6).sum() > own
 
 
+def test_a_fold_of_unused_stamps_is_under_the_fit_to_all_others():
+    design, target, weights, kernel, background, _ = problem(noise=0.5)
+    equations, fold = normal.grams(design, target, weights), np.arange(30) // 6
+    used = fold != 2
+    found = normal.held_back(equations, kernel, background, used, fold)[0]
+    solution = normal.solve(*normal.assemble(equations, kernel, background, used))
+    model = np.einsum("nf,nfp->np", normal.local(solution, kernel, background), design)
+    expected = (weights * (target - model) ** 2).sum(1)
+    np.testing.assert_allclose(found[~used], expected[~used], rtol=1e-4)  # float32 stamps
+
+
 def test_a_strong_penalty_holds_the_solution_at_zero():
     design, target, weights, kernel, background, _ = problem()
     equations = normal.grams(design, target, weights)
