@@ -11,6 +11,8 @@ REACH = 2
 """Pixels from the middle of such a square to its edge."""
 MANY = 1 << 18
 """Pixels whose squares are looked at together."""
+BLOCK = 32
+"""Side of the blocks by which it is told where there are none, pixels."""
 
 
 def gaps(unusable: np.ndarray) -> np.ndarray:
@@ -37,3 +39,23 @@ def alone(unusable: np.ndarray, flaws: np.ndarray) -> np.ndarray:
     parts = np.array_split(flaws, 1 + len(flaws) // MANY)
     crowded = [gaps(stamps(unusable, *np.divmod(part, width), REACH))[:, 0, 0] for part in parts]
     return flaws[~np.concatenate(crowded)]
+
+
+def maybe_near(pixels: np.ndarray, shape: tuple[int, ...], y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
+    """(N,) bool: squares of `half` round whole-pixel positions that touch a block in which one of the pixels lies.
+
+    No other square has one of them in it: few have to be looked at.  All, where there are more pixels than blocks.
+    pixels : (n,) numbers, row by row, of an image of `shape`
+    """
+    blocks = [-(-side // BLOCK) for side in shape]
+    if len(pixels) > blocks[0] * blocks[1]:
+        return np.ones(len(y), bool)
+    count = np.zeros((blocks[0] + 1, blocks[1] + 1), int)
+    rows, columns = np.divmod(pixels, shape[1])
+    count[rows // BLOCK + 1, columns // BLOCK + 1] = 1
+    count = count.cumsum(0).cumsum(1)
+    (top, bottom), (left, right) = (
+        (np.clip((at - half) // BLOCK, 0, most - 1), np.clip((at + half) // BLOCK, 0, most - 1) + 1)
+        for at, most in zip((y, x), blocks, strict=True)
+    )
+    return np.asarray(count[bottom, right] - count[top, right] - count[bottom, left] + count[top, left] > 0)

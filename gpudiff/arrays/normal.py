@@ -4,6 +4,7 @@ The polynomial is constant within a stamp, so the (M P + Q)^2 system is the Kron
 Sums and the solve are float64: the condition number reaches 3e10.
 """
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -14,8 +15,8 @@ import scipy.linalg
 from gpudiff.arrays.device import Launcher
 from gpudiff.arrays.parallel import over
 
-Equations = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""What `grams` returns."""
+Equations = np.ndarray
+"""(N, E) from `grams`: of the sums of each stamp, which are symmetric, the upper triangle."""
 
 Penalty = np.ndarray | None
 """Added to the matrix of the normal equations: (n,) its diagonal, one over the variance expected of each unknown
@@ -23,22 +24,23 @@ about 0, or (n, n), positive semi-definite; None for nothing."""
 
 RIDGE = 1e-10
 """Added to the diagonal of a matrix that is scaled to ones there."""
+HALVED = 32
+"""Rows of half a triangle below which it is inverted as it is."""
 COPIED = 1 << 23
 """Elements of Gram matrices that are copied at a time."""
-ONE_AFTER_THE_OTHER = ["einsum_path", (0, 1), (0, 1)]
-"""The order of a quadratic form's products, which takes longer to look for than to compute."""
 
 
 def grams(design: np.ndarray, target: np.ndarray, weights: np.ndarray, threads: int = 0) -> Equations:
-    """(G, b, s): G (N, F, F) = A W A^T, b (N, F) = A W t, s (N,) = t W t of each stamp, float64.
+    """(N, E) float64 upper triangle, row by row, of B W B^T of each stamp, the rows of B its F functions and last
+    its target; E is (F + 1) (F + 2) / 2.
 
     design : (N, F, n) float32, F functions; target, weights : (N, n) float32, weights not negative
     Float32 sums moved a difference by 3e-4 sigma next to bright stars.
     """
     count, functions, pixels = design.shape
-    gram = np.empty((count, functions, functions))
-    right = np.empty((count, functions))
-    power = np.empty(count)
+    row, column = _upper(functions + 1)
+    places = row * (functions + 1) + column
+    sums = np.empty((count, entries(functions)))
 
     def part(rows: slice) -> None:
         scaled = np.empty((functions + 1, pixels))
@@ -47,10 +49,25 @@ def grams(design: np.ndarray, target: np.ndarray, weights: np.ndarray, threads: 
             np.multiply(design[n], root, out=scaled[:-1])
             np.multiply(target[n], root, out=scaled[-1])
             square = scaled @ scaled.T  # a matrix and its own transpose: half the products
-            gram[n], right[n], power[n] = square[:-1, :-1], square[:-1, -1], square[-1, -1]
+            square.take(places, out=sums[n])
 
     over(part, [slice(i, i + 50) for i in range(0, count, 50)], threads)
-    return gram, right, power
+    return sums
+
+
+def entries(functions: int) -> int:
+    """E of `grams`, for F functions."""
+    return (functions + 1) * (functions + 2) // 2
+
+
+def unpacked(sums: np.ndarray) -> np.ndarray:
+    """(..., R, R) the symmetric matrices of which (..., E) has the upper triangle."""
+    return sums.take(_both(_rows(sums)), -1)
+
+
+def _rows(sums: np.ndarray) -> int:
+    """Of the square whose upper triangle has so many entries, (..., E)."""
+    return math.isqrt(2 * sums.shape[-1])
 
 
 def models(design: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
@@ -62,40 +79,39 @@ def models(design: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
 
 
 def assemble(
-    gram: np.ndarray,
-    right: np.ndarray,
+    equations: Equations,
     kernel_terms: np.ndarray,
     background_terms: np.ndarray,
     used: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(H, r) of all stamps together; unknowns: M functions x P kernel terms, then Q background terms.
 
-    gram, right : of the stamps, their last function the background's constant
+    equations : of the stamps, their last function the background's constant
     kernel_terms : (N, P); background_terms : (N, Q); used : (N,) bool, the stamps in the fit, None for all
     """
-    rows = np.arange(len(right)) if used is None else np.flatnonzero(used)
-    right, kernel_terms, background_terms = right[rows], kernel_terms[rows], background_terms[rows]
-    last, terms, others = right.shape[1] - 1, kernel_terms.shape[1], background_terms.shape[1]
-    size = last * terms
-    (one, other), (row, column) = _upper(terms), _upper(last)  # the rest is the same by symmetry
-    entries = row * (last + 1) + column
+    rows = np.arange(len(equations)) if used is None else np.flatnonzero(used)
+    kernel_terms, background_terms = kernel_terms[rows], background_terms[rows]
+    places, terms, others = _both(_rows(equations)), kernel_terms.shape[1], background_terms.shape[1]
+    last = len(places) - 2  # behind the M functions the constant, and the target
+    one, other = _upper(terms)  # the rest is the same by symmetry
     kk = kernel_terms[:, one] * kernel_terms[:, other]
-    kb = (kernel_terms[:, :, None] * background_terms[:, None]).reshape(len(rows), -1)
-    bb = (background_terms[:, :, None] * background_terms[:, None]).reshape(len(rows), -1)
-    block, side, corner = np.zeros((len(row), len(one))), np.zeros((last, terms * others)), np.zeros(others**2)
-    step = max(COPIED // (last + 1) ** 2, 1)
+    kb = (kernel_terms[:, :, None] * background_terms[:, None]).reshape(len(rows), terms * others)
+    bb = (background_terms[:, :, None] * background_terms[:, None]).reshape(len(rows), others**2)
+    block = np.zeros((equations.shape[1], len(one)))
+    constant, target = np.empty((2, len(rows), last + 1))
+    step = max(COPIED // equations.shape[1], 1)
     for some in (slice(i, i + step) for i in range(0, len(rows), step)):
-        part = np.asarray(gram[rows[some]], np.float64)
-        block += part.reshape(len(part), -1).take(entries, 1).T @ kk[some]
-        side += part[:, :last, last].T @ kb[some]
-        corner += part[:, last, last] @ bb[some]
+        part = equations[rows[some]]
+        block += part.T @ kk[some]
+        constant[some], target[some] = part[:, places[:-1, last]], part[:, places[:-1, -1]]
+    size = last * terms
     matrix = np.empty((size + others, size + others))
-    whole = block[_both(last)][..., _both(terms)]
-    matrix[:size, :size] = whole.transpose(0, 2, 1, 3).reshape(size, size)
-    matrix[:size, size:] = side.reshape(size, others)
+    whole = block[places[:last, :last]].take(_both(terms), 2)
+    matrix[:size, :size].reshape(last, terms, last, terms)[:] = whole.transpose(0, 2, 1, 3)
+    matrix[:size, size:] = (constant[:, :last].T @ kb).reshape(size, others)
     matrix[size:, :size] = matrix[:size, size:].T
-    matrix[size:, size:] = corner.reshape(others, others)
-    vector = np.concatenate([(right[:, :last].T @ kernel_terms).ravel(), right[:, last] @ background_terms])
+    matrix[size:, size:] = (constant[:, last] @ bb).reshape(others, others)
+    vector = np.concatenate([(target[:, :last].T @ kernel_terms).ravel(), target[:, last] @ background_terms])
     return matrix, vector
 
 
@@ -121,8 +137,8 @@ def solve(matrix: np.ndarray, vector: np.ndarray, penalty: Penalty = None, ridge
     scale = np.sqrt(np.maximum(np.diag(matrix), 0)) + 1e-30
     scaled = matrix / scale[:, None] / scale
     scaled[np.diag_indices_from(scaled)] += ridge
-    if penalty is not None and penalty.ndim == 2:  # large, and made positive definite: half the time
-        factor = scipy.linalg.cho_factor(scaled, overwrite_a=True, check_finite=False)
+    if penalty is not None:  # made positive definite: half the time
+        factor = scipy.linalg.cho_factor(scaled.T, overwrite_a=True, check_finite=False)
         return scipy.linalg.cho_solve(factor, vector / scale, check_finite=False) / scale
     return np.linalg.solve(scaled, vector / scale) / scale
 
@@ -144,13 +160,25 @@ def likeliest(
         scale = np.sqrt(np.diag(matrix) + penalty) + 1e-30
         scaled = matrix / scale[:, None] / scale
         scaled[np.diag_indices_from(scaled)] = 1 + RIDGE
-        root = scipy.linalg.lapack.dtrtri(np.linalg.cholesky(scaled), lower=1)[0]
-        variance = (root**2).sum(0) / scale**2
+        lower = scipy.linalg.cholesky(scaled.T, lower=True, overwrite_a=True, check_finite=False)
+        root = inverse(lower)
+        variance = np.einsum("ij,ij->j", root, root) / scale**2
         solution = root.T @ (root @ (vector / scale)) / scale
         told = np.bincount(of, (1 - penalty * variance)[held], count)
         power = np.bincount(of, solution[held] ** 2, count)
         penalty[held] = (np.maximum(told, 1e-6) / np.maximum(power, 1e-30))[of]
     return penalty
+
+
+def inverse(lower: np.ndarray) -> np.ndarray:
+    """(n, n) of a lower triangle, from those of its halves: products of matrices are what takes least time."""
+    half = len(lower) // 2
+    if half < HALVED:
+        return np.asarray(scipy.linalg.lapack.dtrtri(lower, lower=1)[0])
+    made = np.zeros(lower.shape)
+    made[:half, :half], made[half:, half:] = inverse(lower[:half, :half]), inverse(lower[half:, half:])
+    made[half:, :half] = -made[half:, half:] @ (lower[half:, :half] @ made[:half, :half])
+    return made
 
 
 def turned(rows: np.ndarray, turn: np.ndarray | None, terms: int) -> np.ndarray:
@@ -193,24 +221,21 @@ def held_back(
     fold : (N,) int, which one each stamp belongs to; penalties : L of them, each tried on the same equations
     turn : orthogonal, as `turned` takes it: the penalties are of the unknowns of the functions turned
     """
-    gram, right, power = equations
     terms, back = kernel_terms.shape[1], None if turn is None else turn.T
-    total, vector = assemble(gram, right, kernel_terms, background_terms, used)
-    chi2 = np.empty((len(penalties), len(gram)))
-    for k in np.unique(fold):
+    folds = np.unique(fold)
+    parts = [assemble(equations, kernel_terms, background_terms, used & (fold == k)) for k in folds]
+    parts = [(turned_both(matrix, turn, terms), turned(vector, turn, terms)) for matrix, vector in parts]
+    total, all_of_it = sum(matrix for matrix, _ in parts), sum(vector for _, vector in parts)
+    chi2 = np.empty((len(penalties), len(equations)))
+    for k, (part, its_vector) in zip(folds, parts, strict=True):
         out = fold == k
-        drop = out & used
-        rest, rest_vector = total, vector
-        if drop.any():
-            part, part_vector = assemble(gram, right, kernel_terms, background_terms, drop)
-            rest, rest_vector = total - part, vector - part_vector
-        rest, rest_vector = turned_both(rest, turn, terms), turned(rest_vector, turn, terms)
-        mine = np.asarray(gram[out], np.float64)
+        rest, rest_vector = total - part, all_of_it - its_vector
+        mine = unpacked(equations[out])
         for n, penalty in enumerate(penalties):
             solution = turned(solve(rest, rest_vector, penalty), back, terms)
             c = local(solution, kernel_terms[out], background_terms[out])
-            quadratic = np.einsum("nf,nfg,ng->n", c, mine, c, optimize=ONE_AFTER_THE_OTHER)
-            chi2[n, out] = power[out] - 2 * (c * right[out]).sum(1) + quadratic
+            left = np.concatenate([c, np.full((len(c), 1), -1.0)], 1)  # of the functions what makes the target
+            chi2[n, out] = ((left[:, None] @ mine)[:, 0] * left).sum(1)
     return chi2
 
 
@@ -223,13 +248,12 @@ def grams_cuda(launcher: Launcher, design: Any, target: np.ndarray, weights: np.
     """`grams` on a GPU.  design : (N, F, n) float32 on the device; what comes back is on the host."""
     count, functions, pixels = design.shape
     rows = functions + 1
-    sums = launcher.empty((count, rows * (rows + 1) // 2), np.float64)
+    sums = launcher.empty((count, entries(functions)), np.float64)
     arrays = [design, launcher.upload(target, np.float32), launcher.upload(weights, np.float32), sums]
     arguments = [*arrays, np.int32(functions), np.int32(pixels)]
     grid = (-(-rows * rows // BLOCK), count, 1)
     launcher.launch("normal", "grams", grid, (BLOCK, 1, 1), arguments, shared_bytes(functions))
-    square = launcher.download(sums).take(_both(rows), 1)
-    return square[:, :-1, :-1], square[:, :-1, -1], square[:, -1, -1]
+    return launcher.download(sums)
 
 
 def models_cuda(launcher: Launcher, design: Any, coefficients: np.ndarray) -> np.ndarray:

@@ -80,8 +80,12 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU, 
         variance, uneven = _as_it_scatters(variance, image, unusable, scatter, cell)
         said.extend(uneven)
 
+    raw = image
+    own = image is not frame.image or (used_up and image.flags.carray)
+    image = raw if own else np.empty(raw.shape, np.float32)
+
     def subtract_sky(band: slice) -> tuple[np.ndarray, int]:
-        image[band] -= sky.cut(band.start, band.stop, 0, image.shape[1])
+        np.subtract(raw[band], sky.cut(band.start, band.stop, 0, raw.shape[1]), out=image[band])
         flaws, pixels = np.flatnonzero(unusable[band]), image[band].reshape(-1)
         pixels[flaws] = 0
         low = np.flatnonzero(pixels < -DEEP * sigma) if pixels.min() < -DEEP * sigma else flaws[:0]
@@ -144,11 +148,11 @@ def _check_bytes(frame: Frame) -> None:
 
 
 def _pixels(frame: Frame, threads: int, used_up: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    """(float32 image, mask with non-finite and saturated pixels marked, unusable pixels, notes), all its own, but
-    the image of a frame that is used up."""
+    """(float32 image, non-finite pixels 0, mask with those and saturated ones marked, unusable pixels, notes), all
+    its own but the image, which may be the frame's: that of one that is not used up stays as it is."""
     shape = frame.image.shape
-    own = used_up and frame.image.dtype == np.float32 and frame.image.flags.carray
-    image = frame.image if own else np.empty(shape, np.float32)
+    given = frame.image.dtype == np.float32
+    image = frame.image if given else np.empty(shape, np.float32)
     mask, unusable = np.empty(shape, np.uint16), np.empty(shape, bool)
     saturation, notes = frame.saturation, []
     if saturation is None:
@@ -158,10 +162,10 @@ def _pixels(frame: Frame, threads: int, used_up: bool) -> tuple[np.ndarray, np.n
     limit = np.float32(saturation * NEAR_SATURATION) if saturation is not None else np.float32(np.inf)
     empty = blank(frame.image)
 
-    def mark(band: slice) -> tuple[int, int]:
+    def mark(band: slice) -> tuple[np.ndarray, int]:
         """The few pixels that are marked by their numbers: to go by a plane of flags takes four times as long."""
         pixels, bits = image[band].reshape(-1), mask[band].reshape(-1)
-        if not own:
+        if not given:
             image[band] = frame.image[band]
         mask[band] = 0 if frame.mask is None else frame.mask[band]
         low, high = pixels.min(), pixels.max()  # NaN where one pixel is
@@ -180,18 +184,20 @@ def _pixels(frame: Frame, threads: int, used_up: bool) -> tuple[np.ndarray, np.n
                 positive = frame.variance[band] > 0
             wrong = int(np.count_nonzero(unmasked & ~positive))
             mask[band][unmasked & ~(positive & np.isfinite(frame.variance[band]))] |= bit("NO_DATA")
-        pixels[bad] = 0
         np.not_equal(mask[band] & bit(*UNUSABLE), 0, out=unusable[band])
-        return len(bad), wrong
+        return bad + band.start * shape[1], wrong
 
-    lost, wrong = np.sum(over(mark, bands(shape[0]), threads), 0)
+    parts = over(mark, bands(shape[0]), threads)
+    lost, wrong = np.concatenate([bad for bad, _ in parts]), sum(number for _, number in parts)
     if wrong > 0.01 * image.size:
         raise BadVariance(
             f"{frame.name}: expected a positive variance, got zero, negative or NaN for {wrong / image.size:.1%} "
             "of the unmasked pixels"
         )
-    if lost:
-        notes.append(f"{lost} non-finite pixels masked")
+    if len(lost):
+        notes.append(f"{len(lost)} non-finite pixels masked")
+        image = image if not given or (used_up and image.flags.carray) else image.copy()
+        image.reshape(-1)[lost] = 0
     if empty is not None and empty.any():
         values = ", ".join(f"{value:g}" for value in np.unique(frame.image[empty])[:3])
         notes.append(f"{np.count_nonzero(empty)} pixels masked: areas of one value ({values}), without noise")

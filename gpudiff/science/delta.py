@@ -58,16 +58,15 @@ class PixelDesign:
     size: int
 
     def grams(self, target: np.ndarray, weights: np.ndarray, threads: int) -> normal.Equations:
-        count, functions = len(target), len(self.functions) + 1
-        gram = np.empty((count, functions, functions), np.float32)  # as they are computed: half the memory
-        right, power = np.empty((count, functions)), np.empty(count)
+        count = len(target)
+        sums = np.empty((count, normal.entries(len(self.functions) + 1)))
 
         def part(rows: slice) -> None:
             values = pixels.convolve_stamps(self.convolved[rows], self.label, self.size)
-            gram[rows], right[rows], power[rows] = normal.grams(values, target[rows], weights[rows], threads=1)
+            sums[rows] = normal.grams(values, target[rows], weights[rows], threads=1)
 
         over(part, [slice(i, i + pixels.BATCH) for i in range(0, count, pixels.BATCH)], threads)
-        return gram, right, power
+        return sums
 
     def model(self, coefficients: np.ndarray, threads: int) -> np.ndarray:
         kernels = np.tensordot(coefficients, self.functions.astype(np.float32), 1)
@@ -157,7 +156,7 @@ def choose(sample: Sample, design: PixelDesign, rough: np.ndarray, settings: Mat
     """
     orders, background = _orders(len(sample.target), settings)
     state = _first(sample, design, rough, background, settings.threads)
-    unit = float(np.trace(state.equations[0].sum(0, dtype=np.float64)[:-1, :-1]) / np.trace(rough))
+    unit = float(np.trace(normal.unpacked(state.equations.sum(0))[:-2, :-2]) / np.trace(rough))
     near, loss = len(STRENGTHS) // 2, np.inf
     best = Smoothness(rough, unit, STRENGTHS[near], orders[0], background)
     for order in sorted({0, *orders}):

@@ -247,7 +247,7 @@ def clipped_round(
     trust = usable * sample.trust(model)
     weights = (trust / variance).astype(np.float32)
     equations = design.grams(sample.target, weights, threads)
-    matrix, vector = normal.assemble(*equations[:2], *field_terms, used)
+    matrix, vector = normal.assemble(equations, *field_terms, used)
     terms = field_terms[0].shape[1]
     matrix, vector = normal.turned_both(matrix, turn, terms), normal.turned(vector, turn, terms)
     if groups is not None:

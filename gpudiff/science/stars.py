@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import label
 
-from gpudiff.arrays.gaps import REACH, gaps
+from gpudiff.arrays.gaps import REACH, gaps, maybe_near
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.stamps import stamps
@@ -123,16 +123,22 @@ def prominent(exposure: Exposure, y: np.ndarray, x: np.ndarray, sigmas: float) -
 
 
 def spoilt(exposure: Exposure, y: np.ndarray, x: np.ndarray, half: int, *planes: str) -> np.ndarray:
-    """(N,) bool: a pixel of those planes, an unusable one without them, within `half` pixels along an axis."""
-    there = stamps(exposure.mask if planes else exposure.unusable, y, x, half)
-    return np.asarray((marked(there, *planes) if planes else there).reshape(len(y), (2 * half + 1) ** 2).any(1))
+    """(N,) bool: a pixel of those unusable planes, any unusable one without them, within `half` pixels along an
+    axis."""
+    flaws = exposure.flaws
+    if planes:
+        flaws = flaws[exposure.mask.reshape(-1)[flaws] & bit(*planes) != 0]
+    out = maybe_near(flaws, exposure.shape, y, x, half)
+    there = stamps(exposure.mask if planes else exposure.unusable, y[out], x[out], half)
+    out[out] = (marked(there, *planes) if planes else there).any((1, 2))
+    return out
 
 
 def gapped(exposure: Exposure, y: np.ndarray, x: np.ndarray, half: int) -> np.ndarray:
     """(N,) bool: a gap within `half` pixels along an axis, or an unusable pixel, though alone, in the core."""
-    there = stamps(exposure.unusable, y, x, half + REACH)
-    beside = gaps(there).any((1, 2)) | spoilt(exposure, y, x, half, "SAT", "SAT_TEMPLATE")
-    return np.asarray(beside | spoilt(exposure, y, x, CORE))
+    out = maybe_near(exposure.flaws, exposure.shape, y, x, half + REACH)
+    out[out] = gaps(stamps(exposure.unusable, y[out], x[out], half + REACH)).any((1, 2))
+    return out | spoilt(exposure, y, x, half, "SAT", "SAT_TEMPLATE") | spoilt(exposure, y, x, CORE)
 
 
 def _candidates(

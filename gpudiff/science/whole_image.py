@@ -113,7 +113,7 @@ class Shape:
 
     def kernel(self, tiles: Tiles, sums: Sums, among: np.ndarray | bool = True) -> MatchingKernel:
         """The fit to the tiles that agree, `among` (N,) bool those."""
-        matrix, vector = normal.assemble(*sums.equations[:2], *self._terms(tiles), sums.agreeing() & among)
+        matrix, vector = normal.assemble(sums.equations, *self._terms(tiles), sums.agreeing() & among)
         solution = normal.solve(matrix, vector)
         return kernel_of(solution, self.basis.functions, self.order, self.background_order, tiles.target.shape)
 
@@ -213,9 +213,9 @@ def _choose(
 
 def sums_of(tiles: Tiles, basis: bases.Basis, kernel: MatchingKernel, threads: int) -> Sums:
     """The equations of all tiles, weighted and rid of what `kernel` says is not static."""
-    count, functions = len(tiles), len(basis.functions) + 1
-    gram, right = np.empty((count, functions, functions)), np.empty((count, functions))
-    power, chi2, freedom = np.empty((3, count))
+    count = len(tiles)
+    equations = np.empty((count, normal.entries(len(basis.functions) + 1)))
+    chi2, freedom = np.empty((2, count))
 
     def part(rows: slice) -> None:
         sample = tiles.cut(rows)
@@ -224,10 +224,10 @@ def sums_of(tiles: Tiles, basis: bases.Basis, kernel: MatchingKernel, threads: i
         weights = trust / sample.variance(model)
         chi2[rows], freedom[rows] = (weights * residual**2).sum(1), trust.sum(1)
         values = basis.convolve(sample.convolved, sample.side)
-        gram[rows], right[rows], power[rows] = normal.grams(values, sample.target, weights, threads=1)
+        equations[rows] = normal.grams(values, sample.target, weights, threads=1)
 
     over(part, [slice(i, i + BATCH) for i in range(0, count, BATCH)], threads)
-    return Sums((gram, right, power), chi2, freedom)
+    return Sums(equations, chi2, freedom)
 
 
 def _local(kernel: MatchingKernel, sample: Sample) -> tuple[np.ndarray, np.ndarray]:

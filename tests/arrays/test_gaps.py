@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gpudiff.arrays.gaps import MANY, alone, gaps
+from gpudiff.arrays.gaps import BLOCK, MANY, alone, gaps, maybe_near
+from gpudiff.arrays.stamps import stamps
 
 SHAPES = {
     "one": ((0,), (0,), True),
@@ -46,3 +47,17 @@ def test_no_flaw_is_left_out_however_many_there_are():
     assert len(flaws) > MANY // 2
     assert alone(unusable, flaws).size == 0
     assert alone(np.zeros((8, 8), bool), flaws[:0]).size == 0
+
+
+@pytest.mark.parametrize("half", [0, 5, 40])
+def test_squares_that_touch_no_block_with_a_pixel_have_none_in_them(half):
+    rng = np.random.default_rng(half)
+    plane = np.zeros((3 * BLOCK + 5, 5 * BLOCK), bool)
+    plane.reshape(-1)[rng.choice(plane.size, 6, replace=False)] = True
+    y, x = (rng.integers(0, side, 500) for side in plane.shape)
+    near = maybe_near(np.flatnonzero(plane), plane.shape, y, x, half)
+    assert not stamps(plane, y, x, half)[~near].any()
+    blocks = np.pad(plane, ((0, BLOCK - 5), (0, 0))).reshape(4, BLOCK, 5, BLOCK).any((1, 3)).repeat(BLOCK, 0)
+    assert stamps(blocks.repeat(BLOCK, 1), y, x, half)[near].any((1, 2)).all()
+    assert not maybe_near(np.empty(0, int), plane.shape, y, x, half).any()
+    assert maybe_near(np.arange(plane.size), plane.shape, y, x, half).all()

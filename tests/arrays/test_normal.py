@@ -23,13 +23,14 @@ def problem(stamps=30, functions=4, pixels=49, noise=0.0, seed=1):
 
 def test_grams_are_the_weighted_sums_of_each_stamp():
     design, target, weights, *_ = problem()
-    gram, right, power = normal.grams(design, target, weights, threads=2)
+    squares = normal.unpacked(normal.grams(design, target, weights, threads=2))
     for n in (0, 17):
         a, w = design[n].astype(float), weights[n].astype(float)
+        gram, right, power = squares[n, :-1, :-1], squares[n, :-1, -1], squares[n, -1, -1]
         # Float64 throughout: a condition of 3e10 forgives no float32 sum.
-        np.testing.assert_allclose(gram[n], (a * w) @ a.T, rtol=1e-11, atol=1e-11)
-        np.testing.assert_allclose(right[n], (a * w) @ target[n].astype(float), rtol=1e-11, atol=1e-11)
-        np.testing.assert_allclose(power[n], (w * target[n].astype(float) ** 2).sum(), rtol=1e-12)
+        np.testing.assert_allclose(gram, (a * w) @ a.T, rtol=1e-11, atol=1e-11)
+        np.testing.assert_allclose(right, (a * w) @ target[n].astype(float), rtol=1e-11, atol=1e-11)
+        np.testing.assert_allclose(power, (w * target[n].astype(float) ** 2).sum(), rtol=1e-12)
 
 
 def test_the_assembled_system_is_that_of_the_whole_design_matrix():
@@ -39,16 +40,16 @@ def test_the_assembled_system_is_that_of_the_whole_design_matrix():
         parts = [np.outer(kernel[n], f) for f in design[n, :-1]] + [np.outer(background[n], design[n, -1])]
         rows.append(np.concatenate(parts).T)
     full, w = np.concatenate(rows), weights.ravel().astype(float)
-    gram, right, _ = normal.grams(design, target, weights)
-    matrix, vector = normal.assemble(gram, right, kernel, background)
+    equations = normal.grams(design, target, weights)
+    matrix, vector = normal.assemble(equations, kernel, background)
     np.testing.assert_allclose(matrix, (full.T * w) @ full, rtol=1e-4, atol=1e-3)  # float32 products
     np.testing.assert_allclose(vector, (full.T * w) @ target.ravel(), rtol=1e-4, atol=1e-2)
 
 
 def test_a_noiseless_field_is_recovered():
     design, target, weights, kernel, background, truth = problem()
-    gram, right, _ = normal.grams(design, target, weights)
-    solution = normal.solve(*normal.assemble(gram, right, kernel, background))
+    equations = normal.grams(design, target, weights)
+    solution = normal.solve(*normal.assemble(equations, kernel, background))
     np.testing.assert_allclose(solution, truth, atol=1e-4)  # float32 data
 
 
@@ -57,8 +58,8 @@ def test_a_noisy_fields_errors_are_those_of_the_inverse_matrix():
     for seed in range(20):
         design, target, _, kernel, background, truth = problem(noise=0.5, seed=seed)
         weights = np.full(target.shape, 4, np.float32)
-        gram, right, _ = normal.grams(design, target, weights)
-        matrix, vector = normal.assemble(gram, right, kernel, background)
+        equations = normal.grams(design, target, weights)
+        matrix, vector = normal.assemble(equations, kernel, background)
         pulls.append((normal.solve(matrix, vector) - truth) / np.sqrt(np.diag(np.linalg.inv(matrix))))
     # 300 pulls: the scatter is 1 to 4 %, four sigma is 16 %.
     assert 0.84 < np.std(pulls) < 1.16
@@ -67,20 +68,20 @@ def test_a_noisy_fields_errors_are_those_of_the_inverse_matrix():
 def test_an_unconstrained_function_does_not_break_the_solution():
     design, target, weights, kernel, background, _ = problem()
     design[:, 1] = design[:, 0]
-    gram, right, _ = normal.grams(design, target, weights)
-    assert np.isfinite(normal.solve(*normal.assemble(gram, right, kernel, background))).all()
+    equations = normal.grams(design, target, weights)
+    assert np.isfinite(normal.solve(*normal.assemble(equations, kernel, background))).all()
 
 
 @pytest.mark.parametrize("folds", [5, 10])
 def test_held_back_chi2_is_that_of_a_fit_without_the_fold(folds):
     design, target, weights, kernel, background, _ = problem(noise=0.5)
-    equations = gram, right, _ = normal.grams(design, target, weights)
+    equations = normal.grams(design, target, weights)
     used = np.ones(len(design), bool)
     used[3] = False
     found = normal.held_back(equations, kernel, background, used, np.arange(30) % folds)[0]
     for n in (3, 11):
         rest = used & (np.arange(len(design)) % folds != n % folds)
-        solution = normal.solve(*normal.assemble(gram[rest], right[rest], kernel[rest], background[rest]))
+        solution = normal.solve(*normal.assemble(equations, kernel, background, rest))
         model = normal.local(solution, kernel[n : n + 1], background[n : n + 1]) @ design[n]
         expected = (weights[n] * (target[n] - model[0]) ** 2).sum()
         np.testing.assert_allclose(found[n], expected, rtol=1e-2)  # a difference of large float32 sums
@@ -89,12 +90,23 @@ def test_held_back_chi2_is_that_of_a_fit_without_the_fold(folds):
 def test_held_back_chi2_exceeds_that_of_the_fit_itself():
     design, target, _, kernel, background, _ = problem(stamps=12, noise=0.5)
     weights = np.full(target.shape, 4, np.float32)
-    gram, right, power = normal.grams(design, target, weights)
+    equations = normal.grams(design, target, weights)
     used = np.ones(12, bool)
-    solution = normal.solve(*normal.assemble(gram, right, kernel, background))
+    solution = normal.solve(*normal.assemble(equations, kernel, background))
     model = np.einsum("nf,nfp->np", normal.local(solution, kernel, background), design)
     own = (weights * (target - model) ** 2).sum()
-    assert normal.held_back((gram, right, power), kernel, background, used, np.arange(12) % 6).sum() > own
+    assert normal.held_back(equations, kernel, background, used, np.arange(12) % 6).sum() > own
+
+
+def test_a_fold_of_unused_stamps_is_under_the_fit_to_all_others():
+    design, target, weights, kernel, background, _ = problem(noise=0.5)
+    equations, fold = normal.grams(design, target, weights), np.arange(30) // 6
+    used = fold != 2
+    found = normal.held_back(equations, kernel, background, used, fold)[0]
+    solution = normal.solve(*normal.assemble(equations, kernel, background, used))
+    model = np.einsum("nf,nfp->np", normal.local(solution, kernel, background), design)
+    expected = (weights * (target - model) ** 2).sum(1)
+    np.testing.assert_allclose(found[~used], expected[~used], rtol=1e-4)  # float32 stamps
 
 
 def test_a_strong_penalty_holds_the_solution_at_zero():
@@ -102,7 +114,7 @@ def test_a_strong_penalty_holds_the_solution_at_zero():
     equations = normal.grams(design, target, weights)
     used, fold = np.ones(30, bool), np.arange(30) % 5
     free, held = normal.held_back(equations, kernel, background, used, fold, (None, 1e9 * np.eye(15)))
-    np.testing.assert_allclose(held, equations[2], rtol=1e-3)  # nothing is subtracted
+    np.testing.assert_allclose(held, equations[:, -1], rtol=1e-3)  # nothing is subtracted
     assert free.sum() < 0.01 * held.sum()
 
 
@@ -119,7 +131,7 @@ def turning():
 def test_turned_equations_are_those_of_the_turned_functions(turning):
     turn, *problems = turning
     (matrix, vector), (wanted, of_turned) = (
-        normal.assemble(*normal.grams(design, target, weights)[:2], kernel, background)
+        normal.assemble(normal.grams(design, target, weights), kernel, background)
         for design, target, weights, kernel, background, _ in problems
     )
     # Float32 stamps.
@@ -139,6 +151,14 @@ def test_a_penalty_on_turned_functions_may_be_as_large_as_it_likes(turning):
         for (design, target, weights, kernel, background, _), turned in zip(problems, (turn, None), strict=True)
     )
     np.testing.assert_allclose(here, there, rtol=1e-4)  # float32 stamps
+
+
+@pytest.mark.parametrize("side", [1, 64, 67, 300])
+def test_a_triangle_is_inverted_by_its_halves(side):
+    lower = np.tril(np.random.default_rng(side).normal(size=(side, side))) / side + 2 * np.eye(side)
+    found = normal.inverse(np.asfortranarray(lower))
+    np.testing.assert_allclose(found @ lower, np.eye(side), atol=1e-13)  # double sums of as many products
+    assert not np.triu(found, 1).any()
 
 
 def fitted_groups(rounds=10):
@@ -176,8 +196,8 @@ def test_cuda_bodies_agree_with_the_definition(launcher, stamps, functions, pixe
     weights[:, ::7] = 0
     there = launcher.upload(design, np.float32)
     found = normal.grams_cuda(launcher, there, target, weights)
-    for one, expected in zip(found, normal.grams(design, target, weights), strict=True):
-        np.testing.assert_allclose(one, expected, rtol=1e-11, atol=1e-10)  # double sums in another order
+    expected = normal.grams(design, target, weights)
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-10)  # double sums in another order
     coefficients = np.random.default_rng(3).normal(size=(stamps, functions)).astype(np.float32)
     model = normal.models_cuda(launcher, there, coefficients)
     # float32 sums of as many products of order 1.

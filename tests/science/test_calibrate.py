@@ -63,6 +63,19 @@ def test_the_frame_itself_is_not_changed():
     assert not given.mask.any()
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("flaw", [None, np.nan, np.inf])
+def test_a_frame_that_is_not_used_up_keeps_its_pixels(flaw, order):
+    image = np.asarray(pixels(), order=order)
+    if flaw:
+        image[7, 9:12] = flaw
+    before = image.copy()
+    made = calibrate(frame(image), CONFIGURATION)
+    np.testing.assert_array_equal(image, before)
+    assert not np.shares_memory(made.image, image)
+    assert np.isfinite(made.image).all()
+
+
 def test_a_frame_that_is_used_up_lends_its_pixels_and_gives_the_same():
     apart = calibrate(frame(), CONFIGURATION)
     given = frame()
