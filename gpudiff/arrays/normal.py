@@ -24,8 +24,6 @@ about 0, or (n, n), positive semi-definite; None for nothing."""
 
 RIDGE = 1e-10
 """Added to the diagonal of a matrix that is scaled to ones there."""
-HALVED = 32
-"""Rows of half a triangle below which it is inverted as it is."""
 COPIED = 1 << 23
 """Elements of Gram matrices that are copied at a time."""
 
@@ -161,24 +159,13 @@ def likeliest(
         scaled = matrix / scale[:, None] / scale
         scaled[np.diag_indices_from(scaled)] = 1 + RIDGE
         lower = scipy.linalg.cholesky(scaled.T, lower=True, overwrite_a=True, check_finite=False)
-        root = inverse(lower)
+        root = scipy.linalg.lapack.dtrtri(lower, lower=1)[0]
         variance = np.einsum("ij,ij->j", root, root) / scale**2
         solution = root.T @ (root @ (vector / scale)) / scale
         told = np.bincount(of, (1 - penalty * variance)[held], count)
         power = np.bincount(of, solution[held] ** 2, count)
         penalty[held] = (np.maximum(told, 1e-6) / np.maximum(power, 1e-30))[of]
     return penalty
-
-
-def inverse(lower: np.ndarray) -> np.ndarray:
-    """(n, n) of a lower triangle, from those of its halves: products of matrices are what takes least time."""
-    half = len(lower) // 2
-    if half < HALVED:
-        return np.asarray(scipy.linalg.lapack.dtrtri(lower, lower=1)[0])
-    made = np.zeros(lower.shape)
-    made[:half, :half], made[half:, half:] = inverse(lower[:half, :half]), inverse(lower[half:, half:])
-    made[half:, :half] = -made[half:, half:] @ (lower[half:, :half] @ made[:half, :half])
-    return made
 
 
 def turned(rows: np.ndarray, turn: np.ndarray | None, terms: int) -> np.ndarray:

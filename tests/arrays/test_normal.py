@@ -153,14 +153,6 @@ def test_a_penalty_on_turned_functions_may_be_as_large_as_it_likes(turning):
     np.testing.assert_allclose(here, there, rtol=1e-4)  # float32 stamps
 
 
-@pytest.mark.parametrize("side", [1, 64, 67, 300])
-def test_a_triangle_is_inverted_by_its_halves(side):
-    lower = np.tril(np.random.default_rng(side).normal(size=(side, side))) / side + 2 * np.eye(side)
-    found = normal.inverse(np.asfortranarray(lower))
-    np.testing.assert_allclose(found @ lower, np.eye(side), atol=1e-13)  # double sums of as many products
-    assert not np.triu(found, 1).any()
-
-
 def fitted_groups(rounds=10):
     """(truth, free, likeliest, penalty) of groups of 40 unknowns whose mean squares are 0 and 9; noise 1."""
     rng = np.random.default_rng(4)
