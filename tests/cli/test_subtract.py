@@ -54,6 +54,20 @@ def test_a_closed_pipe_is_no_error(pair):
         assert running.wait(60) == 0
 
 
+def test_a_plain_pair_needs_no_astropy_units_and_they_are_whole_where_they_are_asked_for(pair, tmp_path):
+    outputs = ["-q", "-o", str(tmp_path / "d.fits"), "--sources", str(tmp_path / "s.ecsv")]
+    code = f"""
+import sys
+from gpudiff.__main__ import main
+main(["subtract", *{pair}, *{outputs}])
+print("astropy.units" in sys.modules)
+from astropy import units, wcs
+print(units.Quantity("2 km").to("m"), wcs.WCS(naxis=2).wcs.naxis)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["False", "2000.0 m 2"]
+
+
 def test_what_changed_is_found_where_it_is_and_nothing_else(run):
     sources = unflagged(run[0] / "s.ecsv")
     assert len(sources) == 2
