@@ -9,10 +9,11 @@ import json
 import sys
 import time
 import types
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
+from gpudiff.arrays.parallel import another
 from gpudiff.model.config import CHOICES, Configuration
 
 DESCRIPTION = """\
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     configuration = configuration_of(arguments)
     check_outputs(arguments)
     share_memory()
-    with ThreadPoolExecutor(1) as beside:
+    with another(configuration.match.threads) as beside:
         frames = reading(arguments, configuration, beside)
         load_engine()
         from gpudiff.edges.reliability_model import model_named

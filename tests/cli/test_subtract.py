@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -159,6 +160,15 @@ def test_threads_change_neither_fingerprint_nor_pixels(pair, tmp_path):
     one, two = (fits.open(tmp_path / f"{threads}.fits") for threads in ("1", "2"))
     assert one[0].header["FPRINT"] == two[0].header["FPRINT"]
     assert np.array_equal(one["IMAGE"].data, two["IMAGE"].data, equal_nan=True)
+
+
+def test_one_thread_is_one_thread(pair, tmp_path, monkeypatch):
+    started = []
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: (started.append(thread.name), start(thread)))
+    options = ["-q", "-o", str(tmp_path / "d.fits"), "--sources", str(tmp_path / "s.ecsv"), "--threads", "1"]
+    assert main(["subtract", *pair, *options]) == 0
+    assert started == []
 
 
 def test_compressed_files_with_planes_of_their_own_give_the_same_sources(pair, tmp_path, run):
