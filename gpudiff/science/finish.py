@@ -1,7 +1,6 @@
 """What is done with any subtracted planes: they are decorrelated, scored, allowed for at stars, and described."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 
 from gpudiff.arrays.afar import Afar, lattice, numbers
 from gpudiff.arrays.moments import FWHM
-from gpudiff.arrays.parallel import over
+from gpudiff.arrays.parallel import another, over
 from gpudiff.arrays.passes import Device
 from gpudiff.arrays.score_tiles import Filters, scorer
 from gpudiff.arrays.subtract_tiles import borders
@@ -84,7 +83,7 @@ def finished(made: Subtracted, configuration: Configuration, device: Device, wat
     profile = given(recipe.thirds, science.shape, science.name)
     surface = Surface(planes.score, planes.variance, matched, planes.lost, profile, made.fwhm, made.rings)
     lost = numbers(planes.lost)
-    with ThreadPoolExecutor(1) as beside:
+    with another(threads) as beside:
         mask = beside.submit(mask_of, science, template, lost)
         left = allow_for_stars(surface)
     watch.lap("decorrelate and score")

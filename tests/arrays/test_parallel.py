@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from gpudiff.arrays.parallel import over
+from gpudiff.arrays.parallel import another, over
 
 
 @pytest.mark.parametrize("threads", [0, 1, 2, 7])
@@ -28,3 +28,16 @@ def test_an_error_in_a_thread_reaches_the_caller():
 
 def test_nothing_to_do_is_an_empty_list():
     assert over(lambda n: n, [], 2) == []
+
+
+def test_what_goes_on_beside_one_thread_is_computed_in_it_and_keeps_its_error():
+    with another(1) as beside:
+        assert beside.submit(threading.current_thread).result() is threading.current_thread()
+        failed = beside.submit(lambda: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        failed.result()
+
+
+def test_what_goes_on_beside_two_threads_has_its_own():
+    with another(2) as beside:
+        assert beside.submit(threading.current_thread).result() is not threading.current_thread()

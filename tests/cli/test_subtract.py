@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -52,6 +53,20 @@ def test_a_closed_pipe_is_no_error(pair):
         running.stdout.close()
         assert running.stderr.read() == b""
         assert running.wait(60) == 0
+
+
+def test_a_plain_pair_needs_no_astropy_units_and_they_are_whole_where_they_are_asked_for(pair, tmp_path):
+    outputs = ["-q", "-o", str(tmp_path / "d.fits"), "--sources", str(tmp_path / "s.ecsv")]
+    code = f"""
+import sys
+from gpudiff.__main__ import main
+main(["subtract", *{pair}, *{outputs}])
+print("astropy.units" in sys.modules)
+from astropy import units, wcs
+print(units.Quantity("2 km").to("m"), wcs.WCS(naxis=2).wcs.naxis)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["False", "2000.0 m 2"]
 
 
 def test_what_changed_is_found_where_it_is_and_nothing_else(run):
@@ -145,6 +160,15 @@ def test_threads_change_neither_fingerprint_nor_pixels(pair, tmp_path):
     one, two = (fits.open(tmp_path / f"{threads}.fits") for threads in ("1", "2"))
     assert one[0].header["FPRINT"] == two[0].header["FPRINT"]
     assert np.array_equal(one["IMAGE"].data, two["IMAGE"].data, equal_nan=True)
+
+
+def test_one_thread_is_one_thread(pair, tmp_path, monkeypatch):
+    started = []
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: (started.append(thread.name), start(thread)))
+    options = ["-q", "-o", str(tmp_path / "d.fits"), "--sources", str(tmp_path / "s.ecsv"), "--threads", "1"]
+    assert main(["subtract", *pair, *options]) == 0
+    assert started == []
 
 
 def test_compressed_files_with_planes_of_their_own_give_the_same_sources(pair, tmp_path, run):
