@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gpudiff.arrays.afar import Afar, lattice, numbers
+from gpudiff.arrays.box import grown
 from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.parallel import another, over
 from gpudiff.arrays.passes import Device
@@ -30,6 +31,8 @@ from gpudiff.science.stopwatch import Stopwatch
 
 TILE = 256
 """Pixels along a tile that planes are subtracted and scored in."""
+SURE = 5.0
+"""Scatters of the score beyond which there is light, and round it: a FWHM away 0.3 of a scatter is left."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def finished(made: Subtracted, configuration: Configuration, device: Device, wat
     """
     science, template, planes, stars, fit = made.science, made.template, made.planes, made.stars, made.fit
     threads, recipe, matched = configuration.match.threads, made.recipe, made.matched
-    blank = score(planes, recipe, template.image, device, threads)
+    blank = score(planes, recipe, template.image, made.fwhm, device, threads)
     scale, before = planes.calibrate(blank, made.seen)
     residuals = star_residuals(planes.image, planes.variance, matched, stars, FWHM * stars.width("science"))
     profile = given(recipe.thirds, science.shape, science.name)
@@ -114,16 +117,18 @@ def finished(made: Subtracted, configuration: Configuration, device: Device, wat
 
 
 # ---------------------------------------------------------------- decorrelate and score
-def score(planes: Planes, recipe: Recipe, white: np.ndarray, device: Device, threads: int) -> tuple[float, float]:
+def score(
+    planes: Planes, recipe: Recipe, white: np.ndarray, fwhm: float, device: Device, threads: int
+) -> tuple[float, float]:
     """`noise.scatter` of (difference / sigma, score) on blank sky; fills in the score, whitens image and variance.
 
     white : (H, W) float32, where the whitened image is to lie; what it held is lost
+    fwhm : pixels round what is detected that are no blank sky: of wide stars much light is too faint to be seen
     """
     shape = planes.image.shape
     pieces = tiles(shape, TILE, recipe.thirds.shape[1] // 2 + recipe.halo)
     score, gone = np.empty(shape, np.float32), planes.blank  # each tile's share of it is read before it is written
     step = int(np.clip(np.sqrt(white.size / 2e5), 1, 5))
-    samples: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(pieces)
 
     lift = raised(planes.weight, recipe.thirds[len(recipe.thirds) // 2])
     kept = device.scored(planes.image, planes.variance, planes.lost, recipe.make, pieces)
@@ -132,20 +137,22 @@ def score(planes: Planes, recipe: Recipe, white: np.ndarray, device: Device, thr
         if lift is not None:
             assert isinstance(planes.score, Afar)
             planes.score.lift(*lift.factors())
-        ratio, values = _samples(planes, pieces, step)
-        return noises.scatter(ratio), noises.scatter(values)
+        return _scatters(*_samples(planes, pieces, step), fwhm / step)
     made = recipe.make(pieces[0].size)
     scored_at = scorer(planes.image, planes.variance, planes.lost, made)
+    rows, columns = (_sampled(edges, step) for edges in borders(pieces))
+    sides = tuple(max(part.stop for part in parts.values()) for parts in (rows, columns))
+    ratio, values, use = np.zeros(sides, np.float32), np.zeros(sides, np.float32), np.zeros(sides, bool)
 
     def work(tile: Tile) -> None:
         scored = scored_at(tile)
-        core = tile.core
+        core, there = tile.core, (rows[tile.y0], columns[tile.x0])
         if lift is not None:
             scored.score[...] *= lift.cut(tile.y0, tile.y1, tile.x0, tile.x1)
         thin = (slice(None, None, step), slice(None, None, step))
-        use = planes.blank[core][thin] & ~scored.lost[thin]
-        ratio = scored.difference[thin][use] / np.sqrt(scored.variance[thin][use])
-        samples[tile.index] = ratio, scored.score[thin][use]
+        seen = planes.blank[core][thin] & ~scored.lost[thin]
+        ratio[there][seen] = scored.difference[thin][seen] / np.sqrt(scored.variance[thin][seen])
+        values[there], use[there] = scored.score[thin], seen
         white[core], score[core], gone[core] = scored.difference, scored.score, scored.lost
 
     def settle(tile: Tile) -> None:  # not before all tiles are scored: they read their neighbours' variance
@@ -156,19 +163,35 @@ def score(planes: Planes, recipe: Recipe, white: np.ndarray, device: Device, thr
     over(work, pieces, threads)
     over(settle, pieces, threads)
     planes.image, planes.score, planes.lost = white, score, gone
-    ratio, values = map(np.concatenate, zip(*samples, strict=True))
-    return noises.scatter(ratio), noises.scatter(values)
+    return _scatters(ratio, values, use, fwhm / step)
 
 
-def _samples(planes: Planes, pieces: list[Tile], step: int) -> tuple[np.ndarray, np.ndarray]:
-    """(difference / sigma, score) on blank sky of every `step`-th row and column of the tiles, on a device."""
+def _sampled(edges: np.ndarray, step: int) -> dict[int, slice]:
+    """Where the sampled rows, or columns, of the tiles that begin at each edge lie among those of all."""
+    ends = np.cumsum([0, *(len(range(*two, step)) for two in pairwise(edges))]).tolist()
+    return {int(edge): slice(*two) for edge, two in zip(edges, pairwise(ends), strict=False)}
+
+
+def _samples(planes: Planes, pieces: list[Tile], step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(difference / sigma, score, blank sky) of every `step`-th row and column of the tiles, on a device."""
     lines = [np.concatenate([np.arange(*ends, step) for ends in pairwise(edges)]) for edges in borders(pieces)]
     given: Any = planes.image, planes.variance, planes.score, planes.blank
     image, variance, score, blank = (
         plane.lattice(*lines) if isinstance(plane, Afar) else lattice(plane, *lines) for plane in given
     )
-    use = np.flatnonzero(blank & np.isfinite(image))
-    return image.take(use) / np.sqrt(variance.take(use)), score.take(use)
+    return image / np.sqrt(variance), score, blank & np.isfinite(image)
+
+
+def _scatters(ratio: np.ndarray, score: np.ndarray, blank: np.ndarray, reach: float) -> tuple[float, float]:
+    """`noise.scatter` of both on blank sky that is farther than `reach` samples from what is detected."""
+    sky = np.flatnonzero(blank)
+    if len(sky) == 0:
+        return float("nan"), float("nan")
+    size = np.abs(score)
+    usual = 1.4826 * float(np.median(size.take(sky[:: max(1, len(sky) // noises.START)])))
+    near = grown(size > SURE * max(usual, 1.0), int(np.ceil(reach)))
+    use = sky[~near.take(sky)]
+    return noises.scatter(ratio.take(use)), noises.scatter(score.take(use))
 
 
 # ---------------------------------------------------------------- what is said about it

@@ -237,7 +237,8 @@ def clipped_round(
 ) -> State:
     """One weighted solve and one clipping of stars and pixels; the first is of the steady stars.
 
-    groups : of unknowns, for which the penalty is where `arrays.normal.likeliest` starts; None: it stays as it is
+    groups : of unknowns, for which the penalty is where `arrays.normal.likeliest` starts; None: it stays as it is,
+        and the pull of the convolved image's noise is not allowed for, for which `before` is of the same terms
     turn : `GaussianDesign.turn`, for penalty and groups are of the unknowns of the functions turned
     """
     used = before.used if before else sample.steady
@@ -248,6 +249,10 @@ def clipped_round(
     weights = (trust / variance).astype(np.float32)
     equations = design.grams(sample.target, weights, threads)
     matrix, vector = normal.assemble(equations, *field_terms, used)
+    if groups is not None and before is not None:
+        last = normal.local(before.solution, *field_terms)[:, :-1]
+        pull = (sample.pull(weights, design.functions, last)[used].T @ field_terms[0][used]).ravel()
+        vector[: len(pull)] += pull
     terms = field_terms[0].shape[1]
     matrix, vector = normal.turned_both(matrix, turn, terms), normal.turned(vector, turn, terms)
     if groups is not None:

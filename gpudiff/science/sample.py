@@ -34,6 +34,7 @@ class Sample:
     sky_variance, photon : variance of a difference pixel = sky_variance[n] + photon * model
     u, v : (N,) field coordinates; scale : flux of a star in the target over that in the convolved image
     steady : (N,) bool, False for a star whose flux changed: it may not pull the first fit
+    white : from `white_share`
     """
 
     target: np.ndarray
@@ -47,6 +48,7 @@ class Sample:
     scale: float
     steady: np.ndarray
     shape: tuple[int, int]
+    white: float = 0.0
 
     def trust(self, model: np.ndarray) -> np.ndarray:
         """(N, n) in [DARK, 1]: how much of a pixel of the convolved image is light rather than its own noise.
@@ -61,6 +63,18 @@ class Sample:
         light = (flux[:, None] * profile) ** 2
         noise = SKY * self.own_variance + 1e-30
         return (light + DARK * noise) / (light + noise)
+
+    def pull(self, weights: np.ndarray, functions: np.ndarray, local: np.ndarray) -> np.ndarray:
+        """(N, M) what the right side of each star's normal equations lacks for the noise of the convolved image.
+
+        That noise is in the sums of squares and pulls the fit to kernels that smooth (regression dilution: Fuller
+        1987, Measurement Error Models, section 2.2).  What it adds there, times the solution, is added here.
+
+        weights : (N, n); functions : (M, K, K); local : (N, M) coefficients of the last solution
+        """
+        flat = functions.reshape(len(functions), -1)
+        power = (weights * self.own_variance).sum(1) * (self.white / self.scale**2)
+        return np.asarray(power[:, None] * (local @ (flat @ flat.T)))
 
     @property
     def side(self) -> int:
@@ -80,7 +94,9 @@ class Sample:
 def sample_of(target: Exposure, convolved: Exposure, stars: Stars, half: int, fit: int) -> Sample:
     """The stars' stamps of half width `fit`, for a kernel of half width `half`."""
     scale, steady = flux_ratio(target, convolved, stars)
-    return dataclasses.replace(patches(target, convolved, stars.y, stars.x, half, fit, scale), steady=steady)
+    white = white_share(target, convolved, stars.y, stars.x)
+    made = patches(target, convolved, stars.y, stars.x, half, fit, scale)
+    return dataclasses.replace(made, steady=steady, white=white)
 
 
 def patches(
@@ -115,6 +131,33 @@ def patches(
         np.ones(count, bool),
         target.shape,
     )
+
+
+BLANK, ROUND, MANY = 3.0, 20, 64
+"""Sigmas within which a pixel is sky; pixels on each side of a star that are looked at; stars that are enough."""
+SAME = 0.05
+"""Correlation of the noise of two images up to which it is chance, or faint light that both show."""
+
+
+def white_share(target: Exposure, convolved: Exposure, y: np.ndarray, x: np.ndarray) -> float:
+    """Share of the convolved image's noise that is independent from pixel to pixel, on the sky round stars.
+
+    0 where the target has that noise, too, as a copy does, or a mean that it is in.  The mask (1, -2, 1) along
+    both axes leaves noise, 36 times its variance, and next to nothing of light (Immerkaer 1996, CVIU 64, 300).
+    """
+    images, step = (target, convolved), 1 + len(y) // MANY
+    y, x = y[::step], x[::step]
+    cut = [stamps(image.image, y, x, ROUND) for image in images]
+    sky = [image.sky_variance.at(y, x)[:, None, None] for image in images]
+    blank = np.logical_and(*(np.abs(one) < BLANK * np.sqrt(power) for one, power in zip(cut, sky, strict=True)))
+    some = blank[:, 1:-1, 1:-1]
+    if not some.any():
+        return 0.0
+    mine, own = (np.diff(np.diff(one, 2, 1), 2, 2)[some] / 6 for one in cut)
+    if float((mine * own).mean()) ** 2 > SAME**2 * float((mine**2).mean()) * float((own**2).mean()):
+        return 0.0
+    expected = np.broadcast_to(sky[1], some.shape)[some].mean()
+    return min(float((own**2).mean() / expected), 1.0)
 
 
 CHANGED = 0.1

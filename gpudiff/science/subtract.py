@@ -16,6 +16,7 @@ from gpudiff.science.delta import delta
 from gpudiff.science.detect import detect
 from gpudiff.science.difference import difference
 from gpudiff.science.known_template import calibrated
+from gpudiff.science.lines import level_lines
 from gpudiff.science.whole_image import whole_image
 from gpudiff.science.zogy import zogy
 
@@ -63,9 +64,11 @@ def difference_exposures(
     device.hold(template.held, template.image, stays=True)
     device.hold(science.held, science.image)
     aligned = align(science, template, configuration, device)
+    notes = level_lines(science, aligned, device)
     in_place = time.perf_counter()
     made = ALGORITHMS[configuration.match.algorithm](science, aligned, configuration, device)
-    return dataclasses.replace(made, seconds={"align": in_place - start, **made.seconds})
+    seconds = {"align": in_place - start, **made.seconds}
+    return dataclasses.replace(made, seconds=seconds, notes=(*made.notes, *notes))
 
 
 def search(made: Difference, configuration: Configuration, device: Device) -> tuple[Difference, Table]:

@@ -245,6 +245,14 @@ def test_the_heights_and_depths_of_an_uneven_sky_are_taken_out_whole(maker):
     assert abs((done.difference.score * np.sign(sky))[far].mean()) < 0.03
 
 
+def test_the_wide_light_of_what_changed_is_not_in_the_noise(maker):
+    wide = {"fwhm": (16, 14), "stars": 20, "star_flux": (1e5, 1e6), "widen": 0}
+    done = maker.run(maker.pair(seed=2, size=640, transients=16, snr=(20, 60), **wide))
+    # 130,000 pixels: 0.2 %, and of the score some 800 independent ones: 2.5 %.  With that light 1.012 and 1.046.
+    assert done.difference.quality.noise_ratio == pytest.approx(1, abs=0.006)
+    assert done.difference.quality.score_std == pytest.approx(1, abs=0.04)
+
+
 def test_the_kernel_is_matched_once_where_the_sky_is_smooth(done):
     assert not any("low-order surface" in note for note in done.difference.notes)
 

@@ -34,6 +34,12 @@ def struck(image):
     image[y + 11, x + 10] += 3e4
 
 
+def warm(image):
+    """Columns that are levelled, and a noisy one that is masked."""
+    image[40:, 50:200:40] += 90
+    image[:, 30] += np.random.default_rng(2).normal(300, 60, len(image))
+
+
 PAIRS = {
     "template convolved": {},
     "science convolved": {"fwhm": (3.4, 4.6)},
@@ -42,6 +48,7 @@ PAIRS = {
     "noise left as it is": {"decorrelate": False},
     "an uneven sky, matched twice": {"change": wavy},
     "cosmic rays on stars": {"change": struck},
+    "warm columns": {"change": warm},
 }
 
 

@@ -1,8 +1,33 @@
-"""Stamps of the stars: which of them are steady."""
+"""Stamps of the stars: which of them are steady, and what noise they have."""
+
+import dataclasses
 
 import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
 
-from gpudiff.science.sample import steady_of
+from gpudiff.science.sample import steady_of, white_share
+
+
+def share(maker, change=lambda science, template: template):
+    science, template = maker.exposures(pair := maker.pair(seed=3))
+    image = change(science.image, template.image).astype(np.float32)
+    y, x = pair.stars[:, :2].round().astype(int).T
+    return white_share(science, dataclasses.replace(template, image=image), y, x)
+
+
+def test_noise_that_nothing_smoothed_is_white(maker):
+    # Clipped at 3 sigma noise has 0.97 of its variance.
+    assert share(maker) == pytest.approx(0.98, abs=0.03)
+
+
+def test_of_noise_that_was_smoothed_little_is_white(maker):
+    assert share(maker, lambda science, template: gaussian_filter(template, 0.7)) < 0.3
+
+
+def test_noise_that_both_images_have_counts_as_none(maker):
+    assert share(maker, lambda science, template: science) == 0
+    assert share(maker, lambda science, template: 0.9 * template + 0.1 * science) == 0
 
 
 def test_a_star_whose_flux_changed_does_not_start_in_the_fit():
