@@ -8,10 +8,10 @@ import numpy as np
 
 from gpudiff.arrays import saturated
 from gpudiff.arrays.afar import Afar
-from gpudiff.arrays.moments import FWHM
+from gpudiff.arrays.moments import FWHM, moments
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
-from gpudiff.arrays.psf import lacking
+from gpudiff.arrays.psf import lacking, moved
 from gpudiff.arrays.quiet_sky import changed, quiet_sky, quiet_sky_again
 from gpudiff.arrays.score_tiles import filters
 from gpudiff.arrays.subtract_tiles import kernel_sum, subtracter
@@ -207,13 +207,20 @@ def _filters(
     def matched_psf(u: float, v: float) -> np.ndarray:
         y, x = (v + 1) * height / 2, (u + 1) * width / 2
         spectrum = of_psf(y, x, size) * of_kernel(y, x, size)
-        return spectrum / spectrum[0, 0].real
+        spectrum /= spectrum[0, 0].real
+        if parts.convolves_science:  # it is on the template's pixels, and its PSF says how far these are off
+            return spectrum
+        dy, dx, _ = moments(image_of(spectrum)[None], parts.target_width)
+        return moved(spectrum, -dy[0], -dx[0])
+
+    def image_of(spectrum: np.ndarray) -> np.ndarray:
+        return np.fft.irfft2(spectrum, (size, size))[np.ix_(index, index)]
 
     def picture(u: float, v: float, white: bool) -> np.ndarray:
         spectrum = matched_psf(u, v)
         if whiten_at and white:
             spectrum = spectrum * whiten_at(u, v, size)[0]
-        return np.fft.irfft2(spectrum, (size, size))[np.ix_(index, index)]
+        return image_of(spectrum)
 
     whole = 1 + lacking(picture(0, 0, white=False), FWHM * parts.target_width)
 
