@@ -26,7 +26,16 @@ from gpudiff.science.clean_stars import clean_stars
 from gpudiff.science.finish import TILE, Recipe, Subtracted, cropped, finished
 from gpudiff.science.given_psfs import match_psfs
 from gpudiff.science.match import KernelFit, match
-from gpudiff.science.pair import Roles, bare, bare_kernel, check_shapes, roles, seeing_notes, variance_factors
+from gpudiff.science.pair import (
+    Roles,
+    bare,
+    bare_kernel,
+    check_shapes,
+    crossed_notes,
+    roles,
+    seeing_notes,
+    variance_factors,
+)
 from gpudiff.science.planes import Planes, ResidualSky, subtract_sky
 from gpudiff.science.saturated import fill_cores
 from gpudiff.science.stars import FEWEST, Stars
@@ -64,7 +73,8 @@ def difference(
         notes.append("fewer than 3 stars: the matching kernel is made of the two PSFs that were given")
     parts = roles(science, template, stars, settings)
     notes.extend((*seeing_notes(stars), *parts.notes))
-    psf = own["science" if parts.convolves_science else "template"]
+    psf, other = (own["science"], own["template"])[:: 1 if parts.convolves_science else -1]
+    notes.extend(crossed_notes(*(one.at(one.shape[0] / 2, one.shape[1] / 2) for one in (other, psf))))
     watch.lap("stars, PSFs, cosmic rays")
     bright = fill_cores(parts.convolved, psf)
     watch.lap("saturated stars")
