@@ -8,13 +8,11 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from gpudiff.arrays.mesh import robust_sigma
-from gpudiff.arrays.moments import moments
 from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.polynomial import terms
 from gpudiff.arrays.resample import Place
-from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Exposure
-from gpudiff.science.stars import prominent, sky_noise, spoilt
+from gpudiff.science.stars import centred, prominent, sky_noise, spoilt
 
 MOST = 1000
 """Stars of an image that are looked at, the brightest."""
@@ -72,7 +70,7 @@ def bright_stars(exposure: Exposure, device: Device = CPU, half: int = 0) -> Bri
     y, x = y[order], x[order]
     if len(y) == 0:
         return BrightStars(np.empty(0), np.empty(0), 1.4)
-    dy, dx, sigma = moments(stamps(exposure.image, y, x, 7))
+    y, x, (dy, dx, sigma) = centred(exposure, y, x, CPU if half else device)
     width = float(np.median(sigma[: max(len(sigma) // 2, 1)]))
     star = (np.abs(dy) < 1.9) & (np.abs(dx) < 1.9) & (sigma > 0.6 * width)
     return BrightStars((y + dy)[star], (x + dx)[star], width)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.science.asterisms import BrightStars, agreement, refined, similar
+from gpudiff.science.asterisms import BrightStars, agreement, bright_stars, refined, similar
 
 SHAPE = (2000, 2000)
 
@@ -30,6 +30,14 @@ def test_the_same_stars_coincide():
     assert fit.holds
     assert fit.count == fit.inside
     assert fit.residual == pytest.approx(0.03 * 1.177, rel=0.2)  # median of a Rayleigh distribution, 200 stars
+
+
+def test_defocused_stars_are_where_they_are_in_focus(maker):
+    exposures = maker.exposures(maker.pair(fwhm=(3.2, 3.2), ring=6.0, stars=60, star_flux=(4e4, 3e5), seed=5))
+    ring, point = (bright_stars(exposure) for exposure in exposures)
+    fit = agreement(identity, ring, point, (384, 384))
+    assert fit.count > 0.8 * fit.inside
+    assert fit.residual < 0.5  # the brightest pixels of the rings are 6 px away
 
 
 def test_other_stars_do_not():
