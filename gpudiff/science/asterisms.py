@@ -20,6 +20,8 @@ COMPARED = 200
 """Science stars that are looked for in the template."""
 RADIUS = 2.0
 """Pixels within which two stars are one."""
+SELDOM = 0.1
+"""Stars that chance brings together where three are no chance: that many come once in 5,000 such pairs."""
 WIDE = 6.0
 """The same while a map is still rough."""
 PATTERN = 60, 120
@@ -102,6 +104,11 @@ class Fit:
     def holds(self) -> bool:
         """Whether they are the same stars."""
         return self.count >= max(self.FEWEST, 0.4 * self.inside, 2 * self.chance)
+
+    @property
+    def agrees(self) -> bool:
+        """The same under a map that was not made from stars: three suffice where chance brings none together."""
+        return self.holds or (self.count == 3 and self.count >= 0.4 * self.inside and self.chance < SELDOM)
 
     @property
     def said(self) -> str:

@@ -55,6 +55,15 @@ def test_stars_that_all_fall_on_one_do_not():
     assert agreement(lambda y, x: (0 * y + 1000, 0 * x + 1000), stars(), lone, SHAPE).count == 1
 
 
+def test_three_of_four_stars_agree_under_a_map_that_was_given():
+    few = stars(4)
+    its = BrightStars(np.r_[few.y[:3], 50.0], np.r_[few.x[:3], 1900.0], 1.5)
+    fit = agreement(identity, few, its, SHAPE)
+    assert (fit.count, fit.holds, fit.agrees) == (3, False, True)
+    crowd = agreement(identity, stars(7), stars(2000, seed=3), (200, 200))
+    assert not crowd.agrees
+
+
 def test_no_stars_agree_with_none():
     fit = agreement(identity, stars(0), stars(), SHAPE)
     assert (fit.count, fit.holds) == (0, False)
