@@ -38,6 +38,13 @@ def _period(half: int) -> int:
     return scipy.fft.next_fast_len(2 * half + 9, real=True)
 
 
+def moved(spectrum: np.ndarray, dy: float, dx: float) -> np.ndarray:
+    """(S, S // 2 + 1) spectrum of an image, of that one (S, S), S even, moved by (dy, dx) pixels."""
+    size = len(spectrum)
+    ky, kx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)
+    return spectrum * (np.exp(-2j * np.pi * dy * ky) * np.exp(-2j * np.pi * dx * kx))
+
+
 CLIP = 4.0
 """Standard errors by which a pixel of a star may differ from the PSF, and a star in its width."""
 VARYING = 0.5

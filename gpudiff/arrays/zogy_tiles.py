@@ -15,12 +15,16 @@ import numpy as np
 import scipy.fft
 from scipy import ndimage
 
+from gpudiff.arrays.moments import moments
 from gpudiff.arrays.polynomial import field, gradients, terms
+from gpudiff.arrays.psf import moved
 from gpudiff.arrays.subtract_tiles import Pair, mostly_unusable, polynomial_fit
 from gpudiff.arrays.tiles import Tile
 
 ORDER = 3
 """Of the polynomial that carries the filters over the field."""
+AROUND = 24
+"""Half width of the square that a PSF's place is measured on, pixels."""
 FLOOR = 0.03
 """Transfer below which a measured PSF is noise."""
 KNOWN = 0.04, 0.3
@@ -50,11 +54,18 @@ def proper(
     flux = kernel[0, 0].real
     kernel = flux + (kernel - flux) * sure * certain  # it was fitted where both PSFs let light through
     across = template, kernel * science
+    told = _at_science(across[1] * template / flux, template * science, size)
     level = sky[0] + sky[1] * flux**2
     white = np.sqrt(level / (sky[0] * np.abs(across[0]) ** 2 + sky[1] * np.abs(across[1]) ** 2))
     trust = sky[0] / level  # the deeper image knows its PSF better
-    profile = trust * across[1] * template / flux + (1 - trust) * across[0] * science
+    profile = trust * told + (1 - trust) * template * science
     return across[0] * white, across[1] * white, profile * white
+
+
+def _at_science(told: np.ndarray, known: np.ndarray, size: int) -> np.ndarray:
+    """The spectrum of a PSF by way of the template, whose pixels may be off, moved to where `known` lies."""
+    there, here = (np.array(moments(picture(one, size, AROUND)[None])[:2])[:, 0] for one in (told, known))
+    return moved(told, *(here - there))
 
 
 def calm(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

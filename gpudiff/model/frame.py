@@ -213,7 +213,8 @@ class Difference:
     mask : (H, W) uint16
     score : (H, W) float32, matched-filter signal to noise; 0 where NO_DATA
     kernel : (9, K, K) float32, matching kernel at 3 x 3 field positions, rows of y outer, centres of thirds
-    psf : (9, P, P) float32, PSF of `image` at the same places, cut from one of unit sum
+    psf : (9, P, P) float32, PSF of `image` at the same places, cut from one of unit sum; its middle is where the
+        source lies in the science image
     science_psf, template_psf, matched_psf : (9, P, P) float32, the same for science, template and `matched`
     matched : (H, W) float32, the template as it was subtracted, in the science image's unit
     seconds : stage name -> wall seconds

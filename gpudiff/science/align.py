@@ -132,14 +132,14 @@ def _checked(science: Exposure, template: Exposure, place: Place, apart: bool, s
     stars = _Stars.of(science, template, device)
     by_wcs = stars.under(place)
     as_is = stars.under(_identity) if science.shape == template.shape else None
-    if as_is and as_is.holds and _good_as_it_is(as_is, by_wcs):
+    if as_is and as_is.agrees and _good_as_it_is(as_is, by_wcs):
         return _Plan(None, f"{said}; {as_is.said} pixel by pixel: taken as aligned")
-    if by_wcs.holds:
+    if by_wcs.agrees:
         return stars.finished(place, by_wcs, f"{said}: resampled by WCS; {by_wcs.said}")
     if not apart and min(len(stars.mine), len(stars.its)) < Fit.FEWEST:
         seen = f"{len(stars.mine)} and {len(stars.its)} bright stars"
         return _Plan(place, f"{said}: resampled by WCS, unchecked: {seen}")
-    if as_is and as_is.holds:
+    if as_is and as_is.agrees:
         return stars.finished(
             _identity, as_is, f"{said}, wrongly: resampled by stars; {as_is.said} pixel by pixel"
         )
@@ -156,7 +156,7 @@ def _good_as_it_is(as_is: Fit, by_wcs: Fit) -> bool:
     """Whether the pixel grids are as good as the WCS, or good enough for the matching kernel."""
     if as_is.count < 0.7 * by_wcs.count:
         return False
-    return as_is.residual < TAKEN_UP or (by_wcs.holds and as_is.residual < 1.2 * by_wcs.residual)
+    return as_is.residual < TAKEN_UP or (by_wcs.agrees and as_is.residual < 1.2 * by_wcs.residual)
 
 
 def _by_stars(science: Exposure, template: Exposure, device: Device) -> _Plan:

@@ -8,13 +8,11 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from gpudiff.arrays.mesh import robust_sigma
-from gpudiff.arrays.moments import moments
 from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.polynomial import terms
 from gpudiff.arrays.resample import Place
-from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Exposure
-from gpudiff.science.stars import prominent, sky_noise, spoilt
+from gpudiff.science.stars import centred, prominent, sky_noise, spoilt
 
 MOST = 1000
 """Stars of an image that are looked at, the brightest."""
@@ -22,6 +20,8 @@ COMPARED = 200
 """Science stars that are looked for in the template."""
 RADIUS = 2.0
 """Pixels within which two stars are one."""
+SELDOM = 0.1
+"""Stars that chance brings together where three are no chance: that many come once in 5,000 such pairs."""
 WIDE = 6.0
 """The same while a map is still rough."""
 PATTERN = 60, 120
@@ -72,7 +72,7 @@ def bright_stars(exposure: Exposure, device: Device = CPU, half: int = 0) -> Bri
     y, x = y[order], x[order]
     if len(y) == 0:
         return BrightStars(np.empty(0), np.empty(0), 1.4)
-    dy, dx, sigma = moments(stamps(exposure.image, y, x, 7))
+    y, x, (dy, dx, sigma) = centred(exposure, y, x, CPU if half else device)
     width = float(np.median(sigma[: max(len(sigma) // 2, 1)]))
     star = (np.abs(dy) < 1.9) & (np.abs(dx) < 1.9) & (sigma > 0.6 * width)
     return BrightStars((y + dy)[star], (x + dx)[star], width)
@@ -104,6 +104,11 @@ class Fit:
     def holds(self) -> bool:
         """Whether they are the same stars."""
         return self.count >= max(self.FEWEST, 0.4 * self.inside, 2 * self.chance)
+
+    @property
+    def agrees(self) -> bool:
+        """The same under a map that was not made from stars: three suffice where chance brings none together."""
+        return self.holds or (self.count == 3 and self.count >= 0.4 * self.inside and self.chance < SELDOM)
 
     @property
     def said(self) -> str:

@@ -8,10 +8,10 @@ import numpy as np
 
 from gpudiff.arrays import saturated
 from gpudiff.arrays.afar import Afar
-from gpudiff.arrays.moments import FWHM
+from gpudiff.arrays.moments import FWHM, moments
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
-from gpudiff.arrays.psf import lacking
+from gpudiff.arrays.psf import lacking, moved
 from gpudiff.arrays.quiet_sky import changed, quiet_sky, quiet_sky_again
 from gpudiff.arrays.score_tiles import filters
 from gpudiff.arrays.subtract_tiles import kernel_sum, subtracter
@@ -26,7 +26,16 @@ from gpudiff.science.clean_stars import clean_stars
 from gpudiff.science.finish import TILE, Recipe, Subtracted, cropped, finished
 from gpudiff.science.given_psfs import match_psfs
 from gpudiff.science.match import KernelFit, match
-from gpudiff.science.pair import Roles, bare, bare_kernel, check_shapes, roles, seeing_notes, variance_factors
+from gpudiff.science.pair import (
+    Roles,
+    bare,
+    bare_kernel,
+    check_shapes,
+    crossed_notes,
+    roles,
+    seeing_notes,
+    variance_factors,
+)
 from gpudiff.science.planes import Planes, ResidualSky, subtract_sky
 from gpudiff.science.saturated import fill_cores
 from gpudiff.science.stars import FEWEST, Stars
@@ -64,7 +73,8 @@ def difference(
         notes.append("fewer than 3 stars: the matching kernel is made of the two PSFs that were given")
     parts = roles(science, template, stars, settings)
     notes.extend((*seeing_notes(stars), *parts.notes))
-    psf = own["science" if parts.convolves_science else "template"]
+    psf, other = (own["science"], own["template"])[:: 1 if parts.convolves_science else -1]
+    notes.extend(crossed_notes(*(one.at(one.shape[0] / 2, one.shape[1] / 2) for one in (other, psf))))
     watch.lap("stars, PSFs, cosmic rays")
     bright = fill_cores(parts.convolved, psf)
     watch.lap("saturated stars")
@@ -207,14 +217,21 @@ def _filters(
     def matched_psf(u: float, v: float) -> np.ndarray:
         y, x = (v + 1) * height / 2, (u + 1) * width / 2
         spectrum = of_psf(y, x, size) * of_kernel(y, x, size)
-        return spectrum / spectrum[0, 0].real
+        spectrum /= spectrum[0, 0].real
+        if parts.convolves_science:  # it is on the template's pixels, and its PSF says how far these are off
+            return spectrum
+        dy, dx, _ = moments(image_of(spectrum)[None], parts.target_width)
+        return moved(spectrum, -dy[0], -dx[0])
+
+    def image_of(spectrum: np.ndarray) -> np.ndarray:
+        rows = np.fft.ifft(spectrum, axis=0)[index]  # the others are not wanted
+        return np.asarray(np.fft.irfft(rows, size)[:, index])
 
     def picture(u: float, v: float, white: bool) -> np.ndarray:
         spectrum = matched_psf(u, v)
         if whiten_at and white:
             spectrum = spectrum * whiten_at(u, v, size)[0]
-        rows = np.fft.ifft(spectrum, axis=0)[index]  # the others are not wanted
-        return np.asarray(np.fft.irfft(rows, size)[:, index])
+        return image_of(spectrum)
 
     whole = 1 + lacking(picture(0, 0, white=False), FWHM * parts.target_width)
 

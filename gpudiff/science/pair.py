@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from gpudiff.arrays.moments import FWHM
+import numpy as np
+
+from gpudiff.arrays.moments import FWHM, second_moments
 from gpudiff.arrays.subtract_tiles import Factors, Found, Pair
 from gpudiff.model.config import Match
 from gpudiff.model.errors import WrongShape
@@ -33,6 +35,34 @@ def seeing_notes(stars: Stars) -> tuple[str, ...]:
     return (
         f"stars of FWHM {widest:.1f} px lose light beyond what a PSF takes in ({WIDEST:g} px): bin the images",
     )
+
+
+def crossed_notes(target: np.ndarray, convolved: np.ndarray) -> tuple[str, ...]:
+    """A note where stars of the convolved image are the wider ones along some direction, though not over all.
+
+    target, convolved : (K, K) their PSFs
+    """
+    half = min(target.shape[0], convolved.shape[0]) // 2
+    sigma = half / 3
+    axes = [second_moments(_inner(psf, half)[None], sigma)[0] for psf in (target, convolved)]
+    if not np.isfinite(axes).all():
+        return ()
+    turns = np.radians(np.arange(0, 180, 5))
+    along = np.stack([np.cos(turns) ** 2, np.sin(turns) ** 2, 2 * np.sin(turns) * np.cos(turns)])
+    widths = np.sqrt(np.maximum(axes @ along, 0))
+    worst = np.argmin(widths[0] / widths[1])
+    if widths[0, worst] > SHARPER * widths[1, worst] or (widths[0] < SHARPER * widths[1]).all():
+        return ()
+    return (
+        f"the PSFs are long in different directions: at {5 * worst} degrees the convolved stars are wider "
+        f"({FWHM * widths[1, worst]:.1f} px against {FWHM * widths[0, worst]:.1f}), and the kernel has to sharpen "
+        "them; --algorithm zogy need not",
+    )
+
+
+def _inner(psf: np.ndarray, half: int) -> np.ndarray:
+    rim = psf.shape[0] // 2 - half
+    return psf[rim : psf.shape[0] - rim, rim : psf.shape[1] - rim]
 
 
 @dataclass(frozen=True)

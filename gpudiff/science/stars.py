@@ -8,6 +8,7 @@ from scipy.ndimage import label
 from gpudiff.arrays.gaps import REACH, gaps, maybe_near
 from gpudiff.arrays.mesh import robust_sigma
 from gpudiff.arrays.passes import CPU, Device
+from gpudiff.arrays.polynomial import field, powers, terms
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.config import Match
 from gpudiff.model.errors import NoStars
@@ -27,6 +28,16 @@ OFF_CENTRE = 1.0
 WIDEST = 9.99
 """Gaussian width, pixels, at which `arrays.moments` ends: light as flat as that, of a nebula's knots, is no star,
 unless three quarters of the candidates are as wide."""
+BAND = 1.15
+"""Greatest over least width of a band of widths: that of a star of 15 sigma is known to 7 %."""
+VARYING = 1.25
+"""Width over the stars' up to which it may be theirs at another place of the field."""
+MANY = 20
+"""Candidates from which on a band is looked for: a few that happen to be alike are none."""
+A_TERM = 4
+"""Candidates as wide as that for each term of the polynomial by which the width varies over the field."""
+ROUNDS = 4
+"""Of that, each with what the one before made even."""
 CORE = 2
 """Pixels from a star's middle within which what an unusable pixel is filled with is not the star's light."""
 RECENTRED = 4
@@ -82,7 +93,7 @@ def find_stars(science: Exposure, template: Exposure, settings: Match, margin: i
         kept = y[clear], x[clear]
         if len(kept[0]) >= 200:
             break
-    y, x, shapes = _centred(science, *_spread(*kept, science.image, settings.candidates), device)
+    y, x, shapes = centred(science, *_spread(*kept, science.image, settings.candidates), device)
     if len(y):
         level = 5 * np.sqrt(template.sky_variance.at(y, x))
         there = stamps(template.image, y, x, 2).reshape(len(y), -1).max(1) > level
@@ -178,7 +189,7 @@ def _spread(y: np.ndarray, x: np.ndarray, image: np.ndarray, most: int) -> tuple
     return y[chosen], x[chosen]
 
 
-def _centred(
+def centred(
     science: Exposure, y: np.ndarray, x: np.ndarray, device: Device
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions moved from the brightest pixel to the centre of light where most stars' lie apart, each star once,
@@ -213,12 +224,8 @@ def _described(
 ) -> Stars:
     """The stars at these positions, of such `_moments` in both images."""
     peak = science.image[y, x]
-    stellar = np.ones(len(y), bool)
-    for width in (in_science[2], in_template[2]):
-        bright = (width < WIDEST) | (np.mean(width < WIDEST) < 0.25)
-        bright &= peak >= np.median(peak[bright])
-        middle = np.median(width[bright])
-        stellar &= np.abs(width - middle) < 4 * robust_sigma(width[bright]) + 0.1
+    at = field(x, science.shape[1]), field(y, science.shape[0])
+    stellar = _as_stars(in_science[2], peak, at) & _as_stars(in_template[2], peak, at)
     if stellar.sum() < FEWEST:
         stellar[:] = True
     distance2 = (y[:, None] - y) ** 2 + (x[:, None] - x) ** 2
@@ -226,3 +233,37 @@ def _described(
     np.fill_diagonal(near, False)
     isolated = ~(near & (peak > 0.1 * peak[:, None])).any(1)
     return Stars(y, x, peak, stellar, isolated, in_science, in_template)
+
+
+def _as_stars(width: np.ndarray, peak: np.ndarray, at: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """(N,) bool: as wide as stars are, which may vary over the field as a polynomial.
+
+    Stars at one place have one width, and galaxies, which may be most of the candidates, any that is larger.  So
+    stars are in the narrowest band of widths (BAND) that has half as many candidates as any other.
+
+    width, peak : (N,) pixels, image units; at : u, v (N,) each
+    """
+    known = (width < WIDEST) | (np.mean(width < WIDEST) < 0.25)
+    even = np.log(width)
+    for _ in range(ROUNDS if known.sum() >= MANY else 0):
+        middle, _ = _band(even[known], peak[known])
+        near = known & (np.abs(even - middle) < np.log(VARYING))
+        order = max(k for k in range(3) if k == 0 or near.sum() >= A_TERM * len(powers(k)))
+        place = terms(*at, order)
+        trend = np.linalg.lstsq(place[near], even[near])[0]
+        even -= place[:, 1:] @ trend[1:]
+    middle, spread = _band(even[known], peak[known])
+    return np.asarray(np.abs(even - middle) < 4 * spread + 0.1 / np.exp(middle))
+
+
+def _band(widths: np.ndarray, peak: np.ndarray) -> tuple[float, float]:
+    """(median, robust sigma) of the brighter half of the narrowest dense band of (N,) logarithms of widths.
+
+    Of fewer than MANY, of all.
+    """
+    ordered, wide = np.sort(widths), np.log(BAND) if len(widths) >= MANY else np.inf
+    count = np.searchsorted(ordered, ordered + wide, "right") - np.arange(len(ordered))
+    least = ordered[np.argmax(count >= count.max() / 2)]
+    band = (widths >= least) & (widths <= least + wide)
+    bright = widths[band & (peak >= np.median(peak[band]))]
+    return float(np.median(bright)), robust_sigma(bright)

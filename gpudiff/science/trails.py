@@ -1,6 +1,7 @@
 """Detections that are trails: fast movers, each once, with length and angle."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -13,10 +14,10 @@ from gpudiff.model.mask import bit
 from gpudiff.science.judge import Shapes, sharper
 from gpudiff.science.psf import given
 
-HALF = 30
-"""Half width of the stamps trails are fitted on, pixels."""
-LONGEST = 1.5 * HALF
-"""Pixels: a longer trail does not fit in a stamp."""
+HALF, WIDER = 30, 75
+"""Half widths of the stamps trails are fitted on, pixels; the second where a trail goes on beyond the first."""
+LONGEST = 1.5
+"""Half widths of its stamp: a longer trail does not fit in."""
 LEAST_GAIN = 20.0
 """Squared signal to noise that a trail must win over a point source: it has length and angle more, so that noise
 alone gives one point source in 20,000 as much."""
@@ -60,28 +61,33 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
         return found
     size, fwhm = np.abs(difference.score[y, x]), difference.quality.science_fwhm
     psf = given(difference.psf, difference.science.shape, difference.science.name)
-    starts = Starts(difference.psf[len(difference.psf) // 2], 2 * HALF + 1, _powers_on(difference.score))
     psfs = psf_stamps(psf.coefficients, psf.order, psf.shape, y[rows], x[rows])
-    data, weight = weighed(difference.image, difference.variance, y[rows], x[rows], HALF)
 
-    def fits(some: np.ndarray) -> list[Trail | None]:
+    @cache
+    def starts(half: int) -> Starts:
+        return Starts(difference.psf[len(difference.psf) // 2], 2 * half + 1, _powers_on(difference.score))
+
+    def fits(some: np.ndarray, half: int = HALF) -> list[Trail | None]:
         """Of some rows, what is known to be part of a trail not being taken for another source."""
+        data, weight = weighed(difference.image, difference.variance, y[rows[some]], x[rows[some]], half)
         apart, free = ~found.doubled, []
-        for k, n in zip(some, rows[some], strict=True):
+        for stamp, n in zip(weight, rows[some], strict=True):
             dy, dx = ((at[:n] - at[n])[apart[:n]] for at in (y, x))
-            free.append(_away_from(weight[k], dy, dx, OTHERS * fwhm))
-        return fit_trails(data[some], np.stack(free), psfs[some], shapes.angle[rows[some]], LEAST_GAIN, starts)
+            free.append(_away_from(stamp, dy, dx, OTHERS * fwhm))
+        return fit_trails(data, np.stack(free), psfs[some], shapes.angle[rows[some]], LEAST_GAIN, starts(half))
 
     trails = fits(np.arange(len(rows)))
     for k, n in enumerate(rows):
         if found.doubled[n]:
             continue
-        if _near(y[:n] - y[n], x[:n] - x[n], OTHERS * fwhm)[found.doubled[:n]].any():
+        if _near(y[:n] - y[n], x[:n] - x[n], HALF + OTHERS * fwhm)[found.doubled[:n]].any():
             trails[k : k + 1] = fits(np.array([k]))
-        trail = trails[k]
+        trail, half = trails[k], HALF
+        if trail is not None and _goes_on(trail, HALF - fwhm):
+            (trail,), half = fits(np.array([k]), WIDER), WIDER
         if trail is None or trail.gain < LEAST_GAIN or trail.chi2 > WORST:
             continue
-        if not 0.5 * fwhm <= trail.length <= LONGEST:
+        if not 0.5 * fwhm <= trail.length <= LONGEST * half:
             continue
         found.length[n], found.angle[n], found.dy[n], found.dx[n] = trail.length, trail.angle, trail.y, trail.x
         part = _on(trail, y - y[n], x - x[n], fwhm) & (size < PART * size[n])
@@ -96,9 +102,16 @@ def _powers_on(score: np.ndarray) -> Powers | None:
     return lambda *given: score.on_device(lambda launcher, _: line_powers_cuda(launcher, *given))
 
 
+def _goes_on(trail: Trail, inside: float) -> bool:
+    """Whether an end of a trail lies `inside` px or more from the stamp's centre, along an axis."""
+    radians = np.radians(trail.angle)
+    reach = 0.5 * trail.length * np.abs([np.sin(radians), np.cos(radians)])
+    return bool((np.abs([trail.y, trail.x]) + reach).max() >= inside)
+
+
 def _near(dy: np.ndarray, dx: np.ndarray, reach: float) -> np.ndarray:
-    """(N,) bool: within `reach` px of a stamp, counted from its centre."""
-    return np.maximum(np.abs(dy), np.abs(dx)) < HALF + reach
+    """(N,) bool: within `reach` px along an axis."""
+    return np.maximum(np.abs(dy), np.abs(dx)) < reach
 
 
 def _away_from(weight: np.ndarray, dy: np.ndarray, dx: np.ndarray, reach: float) -> np.ndarray:
@@ -106,8 +119,9 @@ def _away_from(weight: np.ndarray, dy: np.ndarray, dx: np.ndarray, reach: float)
 
     dy, dx : (N,) int, where they are from the stamp's centre
     """
-    offset = np.arange(-HALF, HALF + 1)
-    near = _near(dy, dx, reach)
+    half = len(weight) // 2
+    offset = np.arange(-half, half + 1)
+    near = _near(dy, dx, half + reach)
     for row, column in zip(dy[near], dx[near], strict=True):
         weight = np.where(np.hypot((offset - row)[:, None], offset - column) > reach, weight, 0)
     return weight

@@ -198,3 +198,10 @@ def test_cuda_stamps_are_centred_as_by_the_definition(launcher, half):
     found = launcher.download(psf.centred_cuda(launcher, stamps(image, y, x, half), dy, dx, half))
     # NumPy transforms in float32.
     np.testing.assert_allclose(found, psf.centred(image, y, x, dy, dx, half), atol=3e-6)
+
+
+def test_an_image_is_moved_by_its_spectrum():
+    pad = ((0, 1), (0, 1))  # to an even side
+    there = np.fft.irfft2(psf.moved(np.fft.rfft2(np.pad(gaussian(), pad)), 0.3, -1.25))
+    # a Gaussian of 2 px holds 4e-9 beyond Nyquist
+    np.testing.assert_allclose(there, np.pad(gaussian(0.3, -1.25), pad), atol=1e-8)

@@ -23,6 +23,7 @@ class Recipe:
 
     fwhm : px at the centre, science then template; sky : ADU; scale : science flux over template flux
     slope : the template's transparency grows by this share per unit of u, from centre to edge
+    shift : px y, x by which the template's pixels are off: a source lies there so much farther on
     ring : px, radius of the ring that a defocused science image makes of a star; 0 for none
     beta : of a Moffat profile; 0 for a Gaussian.  widen : relative growth of the width per unit of u and -v
     """
@@ -35,6 +36,7 @@ class Recipe:
     slope: float = 0.0
     beta: float = 0.0
     widen: float = 0.03
+    shift: tuple[float, float] = (0.0, 0.0)
     stars: int = 100
     star_flux: tuple[float, float] = (4e3, 1.5e5)
     transients: int = 0
@@ -138,7 +140,8 @@ def make(recipe: Recipe, extra: Any = None) -> MadePair:
     if recipe.ring:
         light = np.maximum(fftconvolve(light, ring(recipe.ring), mode="same"), 0)
     light += recipe.sky[0]
-    behind = render(recipe, recipe.fwhm[1], gone) * across / recipe.scale + recipe.sky[1]
+    there = gone + np.array([*recipe.shift, 0])
+    behind = render(recipe, recipe.fwhm[1], there) * across / recipe.scale + recipe.sky[1]
     images = [
         expose(rng, light, GAIN, recipe.saturation),
         expose(rng, behind, recipe.template_gain, recipe.saturation),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpudiff.science.asterisms import BrightStars, agreement, refined, similar
+from gpudiff.science.asterisms import BrightStars, agreement, bright_stars, refined, similar
 
 SHAPE = (2000, 2000)
 
@@ -32,6 +32,14 @@ def test_the_same_stars_coincide():
     assert fit.residual == pytest.approx(0.03 * 1.177, rel=0.2)  # median of a Rayleigh distribution, 200 stars
 
 
+def test_defocused_stars_are_where_they_are_in_focus(maker):
+    exposures = maker.exposures(maker.pair(fwhm=(3.2, 3.2), ring=6.0, stars=60, star_flux=(4e4, 3e5), seed=5))
+    ring, point = (bright_stars(exposure) for exposure in exposures)
+    fit = agreement(identity, ring, point, (384, 384))
+    assert fit.count > 0.8 * fit.inside
+    assert fit.residual < 0.5  # the brightest pixels of the rings are 6 px away
+
+
 def test_other_stars_do_not():
     assert not agreement(identity, stars(), stars(seed=3), SHAPE).holds
 
@@ -45,6 +53,15 @@ def test_crowding_alone_is_no_agreement():
 def test_stars_that_all_fall_on_one_do_not():
     lone = BrightStars(np.array([1000.0, 300.0]), np.array([1000.0, 1700.0]), 1.5)
     assert agreement(lambda y, x: (0 * y + 1000, 0 * x + 1000), stars(), lone, SHAPE).count == 1
+
+
+def test_three_of_four_stars_agree_under_a_map_that_was_given():
+    few = stars(4)
+    its = BrightStars(np.r_[few.y[:3], 50.0], np.r_[few.x[:3], 1900.0], 1.5)
+    fit = agreement(identity, few, its, SHAPE)
+    assert (fit.count, fit.holds, fit.agrees) == (3, False, True)
+    crowd = agreement(identity, stars(7), stars(2000, seed=3), (200, 200))
+    assert not crowd.agrees
 
 
 def test_no_stars_agree_with_none():

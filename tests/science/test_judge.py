@@ -109,6 +109,17 @@ def test_a_trail_has_its_length_and_angle_and_is_not_flagged(maker, pair, length
     assert not sources["flagged"][0]
 
 
+@pytest.mark.parametrize(("length", "angle"), [(55.0, 70.0), (80.0, -25.0)])
+def test_a_long_trail_is_one_source(maker, length, angle):
+    quiet = maker.pair(stars=40, seed=92)
+    trail = drawn(maker, quiet, 190, 170, length, angle, 2e3 * length)
+    made = maker.run(quiet.with_science(lambda image: image.__iadd__(trail))).sources
+    sources = made.take((np.hypot(made["y"] - 190, made["x"] - 170) < length / 2 + 5) & ~made["flagged"])
+    assert len(sources) == 1
+    assert sources["trailLength"][0] == pytest.approx(length, rel=0.1)
+    assert np.hypot(sources["y"][0] - 190, sources["x"][0] - 170) < 2  # an end is known to a third of a PSF
+
+
 def test_a_trail_that_points_at_a_brighter_source_ends_before_it(maker, pair):
     y, x = empty_place(pair)
     light = drawn(maker, pair, y, x, 16.0, 0.0, 1e4) + noiseless(maker, y, x + 26, 3e4, pair.recipe)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpudiff.model.errors import WrongShape
-from gpudiff.science.pair import bare, check_shapes, roles, seeing_notes
+from gpudiff.science.pair import bare, check_shapes, crossed_notes, roles, seeing_notes
 from gpudiff.science.stars import find_stars
 
 
@@ -26,6 +26,17 @@ def test_stars_wider_than_a_psf_can_be_are_said():
     (note,) = seeing_notes(SimpleNamespace(width=widths.get))
     assert "stars of FWHM 16.0 px lose light" in note
     assert seeing_notes(SimpleNamespace(width=lambda which: 5.0)) == ()
+
+
+def test_psfs_that_are_long_in_different_directions_are_said():
+    y, x = np.mgrid[-15:16, -15:16]
+    along, across, round_, wide = (
+        np.exp(-0.5 * (y**2 / down**2 + x**2 / right**2)) for down, right in ((3, 2), (2, 3), (2, 2), (3, 3))
+    )
+    (note,) = crossed_notes(along, across)
+    assert "at 0 degrees the convolved stars are wider (7.1 px against 4.7)" in note
+    assert crossed_notes(along, round_) == crossed_notes(along, along) == crossed_notes(wide, along) == ()
+    assert crossed_notes(round_, wide) == ()  # wider all round: `Roles.notes` says so
 
 
 @pytest.mark.parametrize(("fwhm", "convolved"), [((4.6, 3.6), "TEMPLATE"), ((3.6, 4.6), "SCIENCE")])

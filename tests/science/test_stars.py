@@ -108,6 +108,36 @@ def test_light_too_flat_to_have_a_width_is_no_star_where_a_quarter_has_one(maker
     assert found.stellar.sum() == (stars if width < 10 else 100 - stars)
 
 
+def described(science, width, seed):
+    """`_described` stars of such widths, pixels, at any places, each measured with an error of 3 %."""
+    rng = np.random.default_rng(seed)
+    y, x = rng.integers(20, 360, (2, len(width)))
+    shapes = np.zeros((2, 3, len(width)))
+    shapes[:, 2] = width * np.exp(rng.normal(0, 0.03, (2, len(width))))
+    science.image[y, x] = 1e3 * np.exp(rng.normal(0, 1, len(width)))
+    return _described(science, y, x, *shapes)
+
+
+def test_stars_are_told_from_three_times_as_many_galaxies(maker, pair):
+    for seed in range(10):
+        size = np.random.default_rng(seed).lognormal(0.7, 0.5, 120)  # of galaxies before they are blurred, px
+        width = np.hypot(1.95, np.concatenate([np.zeros(40), size]))
+        stars = described(maker.exposures(pair)[0], width, seed)
+        assert stars.stellar[:40].mean() > 0.9
+        # one in six is widened by less than 15 %, five standard errors
+        assert stars.stellar[40:].mean() < 0.35
+        # as many of these as stars widen the median by a few per cent; by half, were they all taken for stars
+        assert stars.width("science") == pytest.approx(1.95, rel=0.08)
+
+
+def test_stars_are_stars_though_their_width_varies_by_half_over_the_field(maker, pair):
+    for seed in range(10):
+        science = maker.exposures(pair)[0]
+        y, x = np.random.default_rng(seed).integers(20, 360, (2, 120))  # the places of `described`
+        stars = described(science, 1.6 + 0.8 * x / 384 + 0.2 * (y / 192 - 1) ** 2, seed)
+        assert stars.stellar.mean() > 0.95
+
+
 def test_a_star_that_the_template_lacks_is_no_candidate(maker):
     pair = maker.pair(stars=60, transients=6, snr=(200.0, 300.0), seed=12)
     new = pair.changes[pair.changes[:, 2] > 0]
