@@ -26,6 +26,9 @@ ROUNDS = 30
 """Steps of a fit, at most."""
 NEAR = 0.01
 """Squared signal to noise that a step may still promise where a fit ends: a tenth of an error."""
+HOPE = 5.0
+"""Times what its next step promises that a fit may still win, or it is given up: of 5,500 simulated trails one
+needed more than 3, none more than 5."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +218,8 @@ def fit_trails(
     least_gain: float = 0.0,
     starts: Starts | None = None,
 ) -> list[Trail | None]:
-    """The trail that explains each stamp best; None where no start promises a third of `least_gain`.
+    """The trail that explains each stamp best; None where no start promises a third of `least_gain`, and where its
+    fit has no hope to win that.
 
     data : (N, S, S) float32, 0 where there is no value; weight : (N, S, S) one over the variance, 0 there
     psf : (N, P, P); angle : (N,) degrees, where to start; starts : of about these PSFs, for stamps of this size
@@ -228,11 +232,12 @@ def fit_trails(
     if len(rows) == 0:
         return found
     line, data, weight = Line(psf[rows], data.shape[1]), data[rows], weight[rows].astype(float)
-    trail, point = (_refined(line, data, weight, start[rows], free) for start, free in ((best, 4), (nearest, 2)))
-    every = np.arange(len(rows))
-    models = [line.slopes(one, every, 0, np.complex128) for one in (trail, point)]
-    for n, both, *own in zip(rows, np.concatenate(models, 1), trail, data, weight, strict=True):
-        found[n] = _judged(both, *own)
+    point, power = _refined(line, data, weight, nearest[rows], 2, np.zeros(len(rows)))
+    trail, power = _refined(line, data, weight, best[rows], 4, power + least_gain)
+    kept = np.flatnonzero(power > 0)
+    models = [line.slopes(one[kept], kept, 0, np.complex128) for one in (trail, point)]
+    for k, both in zip(kept, np.concatenate(models, 1), strict=True):
+        found[rows[k]] = _judged(both, trail[k], data[k], weight[k])
     return found
 
 
@@ -255,18 +260,25 @@ def _judged(models: np.ndarray, values: np.ndarray, data: np.ndarray, weight: np
     return Trail(y, x, abs(length), (direction + 90) % 180 - 90, float(power[0] - power[1]), chi2)
 
 
-def _refined(line: Line, data: np.ndarray, weight: np.ndarray, start: np.ndarray, free: int) -> np.ndarray:
-    """(M, 4) the starts with their first `free` values fitted, by damped least squares (Marquardt 1963).
+def _refined(
+    line: Line, data: np.ndarray, weight: np.ndarray, start: np.ndarray, free: int, least: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """((M, 4) the starts with their first `free` values fitted, by damped least squares (Marquardt 1963), (M,)
+    their squared signal to noise, 0 for a fit that was given up).
 
     The flux is left to each model (variable projection: Kaufman 1975, BIT 15, 49).
     line : with a PSF for each stamp; data, weight : (M, S, S); start : (M, 4)
+    least : (M,) squared signal to noise below which nobody wants to know
     """
     at, left, damping = start.astype(float), np.arange(len(start)), np.full(len(start), 1e-2)
     gram, right = _sums(line.slopes(at, left, free), data, weight)
     for _ in range(ROUNDS):
+        step, promised = _step(gram[left], right[left], damping[left])
+        hopeful = _power(gram[left], right[left]) + HOPE * promised >= least[left]
+        right[left[~hopeful]] = 0
+        left, step, promised = left[hopeful], step[hopeful], promised[hopeful]
         if len(left) == 0:
             break
-        step, promised = _step(gram[left], right[left], damping[left])
         to = at[left]
         to[:, :free] += step
         new = _sums(line.slopes(to, left, free), data[left], weight[left])
@@ -275,7 +287,7 @@ def _refined(line: Line, data: np.ndarray, weight: np.ndarray, start: np.ndarray
         at[kept], gram[kept], right[kept] = to[better], new[0][better], new[1][better]
         damping[left] = np.where(better, damping[left] / 8, damping[left] * 6)
         left = left[promised > NEAR]
-    return at
+    return at, _power(gram, right)
 
 
 def _possible(values: np.ndarray, side: int) -> np.ndarray:
