@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpudiff.arrays.measure import Cut
+from gpudiff.arrays.shifter import Shifter
 
 ROUNDS = 25
 """Steps of a fit, at most."""
@@ -16,8 +17,6 @@ NEAR = 1e-6
 """chi2 that a step may still promise where a fit ends: a thousandth of an error."""
 NEAREST = 0.02
 """Pixels: two lobes are not put closer, where flux and separation cannot be told apart."""
-ROOM = 8
-"""Pixels beyond a stamp."""
 POSITIVE, NEGATIVE, SUBTRACTED = (0.5, 1.0), (-0.5, -1.0), (-0.5, 1.0)
 """Lobes: how far from the middle to the positive lobe, and the sign of their light on the image; the last is the
 negative lobe's star on the template."""
@@ -65,9 +64,9 @@ def fit_dipoles(difference: Cut, start: np.ndarray, template: Cut | None = None)
     start : (N, 6) as `DipoleFit.parameters`
     template : what was subtracted there, with its own PSF; it too is then explained, by the negative lobe
     """
-    images: list[Image] = [(difference, _Shifter(difference.psf), (POSITIVE, NEGATIVE))]
+    images: list[Image] = [(difference, Shifter(difference.psf), (POSITIVE, NEGATIVE))]
     if template is not None:
-        images.append((template, _Shifter(template.psf), (SUBTRACTED,)))
+        images.append((template, Shifter(template.psf), (SUBTRACTED,)))
     at, left, damping = start.astype(float), np.arange(len(start)), np.full(len(start), 1e-2)
     chi2, matrix, vector = _equations(images, at, left)
     reach = difference.psf.shape[1] // 2
@@ -126,9 +125,7 @@ def _equations(
     return np.stack([one[:, 6, 6] for one in sums], 1), both[:, :6, :6], both[:, :6, 6]
 
 
-def _drawn(
-    shifter: "_Shifter", at: np.ndarray, rows: np.ndarray, half: np.ndarray, sign: np.ndarray
-) -> np.ndarray:
+def _drawn(shifter: Shifter, at: np.ndarray, rows: np.ndarray, half: np.ndarray, sign: np.ndarray) -> np.ndarray:
     """(N, 7, S * S) an image's slopes along the six parameters, and the image, drawn from lobes.
 
     half, sign : (L,) as in POSITIVE
@@ -143,32 +140,5 @@ def _drawn(
     return share.reshape(len(at), 7, 3 * len(half)) @ lobes.reshape(len(at), 3 * len(half), lobes.shape[-1] ** 2)
 
 
-class _Shifter:
-    """PSFs moved by fractions of a pixel, with their slopes, by trigonometric interpolation along each axis.
-
-    What leaves at one end comes back at the other after ROOM pixels of nothing.
-    """
-
-    def __init__(self, psf: np.ndarray):
-        self._psf, side = psf.astype(float), psf.shape[-1]
-        period = side + ROOM  # odd, as the side is: no frequency is its own mirror image
-        self._turn = 2 * np.pi / period * np.arange(1 + period // 2)
-        phase = self._turn[:, None] * np.arange(1 - side, side)
-        weight = np.where(self._turn > 0, 2, 1)[:, None] / period
-        cosine, sine, turn = weight * np.cos(phase), weight * np.sin(phase), self._turn[:, None]
-        self._waves = np.block([[cosine, turn * sine], [sine, -turn * cosine]])
-        self._distance = np.arange(side)[:, None] - np.arange(side) + side - 1
-
-    def at(self, places: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """(N, 3, S, S): PSFs of `rows` at places (N, 2) y, x from the middle, and their slopes along y and x."""
-        count, side = len(places), len(self._distance)
-        phase = self._turn * places[..., None]
-        lines = np.concatenate([np.cos(phase), np.sin(phase)], 2) @ self._waves
-        moves = lines.reshape(count, 2, 2, 2 * side - 1)[..., self._distance].reshape(count, 2, 2 * side, side)
-        moved = moves[:, 0] @ self._psf[rows] @ moves[:, 1].swapaxes(1, 2)
-        moved = moved.reshape(count, 2, side, 2, side)
-        return np.stack([moved[:, 0, :, 0], moved[:, 1, :, 0], moved[:, 0, :, 1]], 1)
-
-
-Image = tuple[Cut, _Shifter, tuple[tuple[float, float], ...]]
+Image = tuple[Cut, Shifter, tuple[tuple[float, float], ...]]
 """What is explained: pixels, their PSF, and the lobes that the image has."""

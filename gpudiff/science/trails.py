@@ -64,19 +64,21 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
     psfs = psf_stamps(psf.coefficients, psf.order, psf.shape, y[rows], x[rows])
     data, weight = weighed(difference.image, difference.variance, y[rows], x[rows], HALF)
 
+    brighter = [np.flatnonzero(_near(y[:n] - y[n], x[:n] - x[n], OTHERS * fwhm)) for n in rows]
+
     def fits(some: np.ndarray) -> list[Trail | None]:
         """Of some rows, what is known to be part of a trail not being taken for another source."""
-        apart, free = ~found.doubled, []
+        free = []
         for k, n in zip(some, rows[some], strict=True):
-            dy, dx = ((at[:n] - at[n])[apart[:n]] for at in (y, x))
-            free.append(_away_from(weight[k], dy, dx, OTHERS * fwhm))
+            others = brighter[k][~found.doubled[brighter[k]]]
+            free.append(_away_from(weight[k], y[others] - y[n], x[others] - x[n], OTHERS * fwhm))
         return fit_trails(data[some], np.stack(free), psfs[some], shapes.angle[rows[some]], LEAST_GAIN, starts)
 
     trails = fits(np.arange(len(rows)))
     for k, n in enumerate(rows):
         if found.doubled[n]:
             continue
-        if _near(y[:n] - y[n], x[:n] - x[n], OTHERS * fwhm)[found.doubled[:n]].any():
+        if found.doubled[brighter[k]].any():
             trails[k : k + 1] = fits(np.array([k]))
         trail = trails[k]
         if trail is None or trail.gain < LEAST_GAIN or trail.chi2 > WORST:
@@ -107,8 +109,7 @@ def _away_from(weight: np.ndarray, dy: np.ndarray, dx: np.ndarray, reach: float)
     dy, dx : (N,) int, where they are from the stamp's centre
     """
     offset = np.arange(-HALF, HALF + 1)
-    near = _near(dy, dx, reach)
-    for row, column in zip(dy[near], dx[near], strict=True):
+    for row, column in zip(dy, dx, strict=True):
         weight = np.where(np.hypot((offset - row)[:, None], offset - column) > reach, weight, 0)
     return weight
 
