@@ -213,7 +213,7 @@ def _filters(
         spectrum = matched_psf(u, v)
         if whiten_at and white:
             spectrum = spectrum * whiten_at(u, v, size)[0]
-        return np.fft.irfft2(spectrum, (size, size))[np.ix_(index, index)]
+        return np.fft.irfft(np.fft.ifft(spectrum, axis=0)[index], size)[:, index]  # those rows alone
 
     whole = 1 + lacking(picture(0, 0, white=False), FWHM * parts.target_width)
 
