@@ -29,7 +29,7 @@ NEAR = 0.01
 """Squared signal to noise that a step may still promise where a fit ends: a tenth of an error."""
 HOPE = 5.0
 """Times what its next step promises that a fit may still win, or it is given up: of 5,500 simulated trails one
-needed more than 3, none more than 5."""
+needed more than 3, none more than 5; of 2,700 fits beside neighbours that won three, all of them of dipoles."""
 
 
 @dataclass(frozen=True)
