@@ -56,10 +56,9 @@ class Afar(NDArrayOperatorsMixin):
             every = (range(*one.indices(side)) for one, side in zip(key, self.shape, strict=True))
             return _read_only(self.lattice(*every))
         if all(_whole_numbers(one) for one in key):
-            y, x = np.broadcast_arrays(
-                *(_from_first(one, side) for one, side in zip(key, self.shape, strict=True))
-            )
-            return self._down(pixels_cuda, np.ravel(y * self.shape[1] + x)).reshape(y.shape)[()]
+            y, x = (_from_first(one, side) for one, side in zip(key, self.shape, strict=True))
+            numbers = np.asarray(y * self.shape[1] + x)
+            return self._down(pixels_cuda, numbers.ravel()).reshape(numbers.shape)[()]
         return np.asarray(self)[key]
 
     def __setitem__(self, key: Any, values: Any) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpudiff.arrays.measure import Cut
+from gpudiff.arrays.shifter import Shifter
 
 ROUNDS = 25
 """Steps of a fit, at most."""
@@ -16,8 +17,7 @@ NEAR = 1e-6
 """chi2 that a step may still promise where a fit ends: a thousandth of an error."""
 NEAREST = 0.02
 """Pixels: two lobes are not put closer, where flux and separation cannot be told apart."""
-ROOM = 8
-"""Pixels beyond a stamp."""
+DIAGONAL = np.arange(6)
 POSITIVE, NEGATIVE, SUBTRACTED = (0.5, 1.0), (-0.5, -1.0), (-0.5, 1.0)
 """Lobes: how far from the middle to the positive lobe, and the sign of their light on the image; the last is the
 negative lobe's star on the template."""
@@ -65,9 +65,9 @@ def fit_dipoles(difference: Cut, start: np.ndarray, template: Cut | None = None)
     start : (N, 6) as `DipoleFit.parameters`
     template : what was subtracted there, with its own PSF; it too is then explained, by the negative lobe
     """
-    images: list[Image] = [(difference, _Shifter(difference.psf), (POSITIVE, NEGATIVE))]
+    images: list[Image] = [(difference, Shifter(difference.psf), np.array([POSITIVE, NEGATIVE]).T)]
     if template is not None:
-        images.append((template, _Shifter(template.psf), (SUBTRACTED,)))
+        images.append((template, Shifter(template.psf), np.array([SUBTRACTED]).T))
     at, left, damping = start.astype(float), np.arange(len(start)), np.full(len(start), 1e-2)
     chi2, matrix, vector = _equations(images, at, left)
     reach = difference.psf.shape[1] // 2
@@ -84,19 +84,21 @@ def fit_dipoles(difference: Cut, start: np.ndarray, template: Cut | None = None)
         )
         damping[left] *= np.where(better, 1 / 8, 6)
         left = left[promised > NEAR]
-    covariance = np.linalg.inv(matrix + _ridge(matrix))
+    covariance = np.linalg.inv(_raised(matrix, np.zeros(len(matrix))))
     return DipoleFit(_upright(at), covariance, chi2[:, 0], (difference.weight > 0).sum((1, 2)))
 
 
 def _step(matrix: np.ndarray, vector: np.ndarray, damping: np.ndarray) -> np.ndarray:
-    diagonal = matrix.diagonal(axis1=1, axis2=2) * damping[:, None]
-    damped = matrix + _ridge(matrix) + np.eye(6) * diagonal[:, None]
-    return np.linalg.solve(damped, vector[..., None])[..., 0]
+    return np.linalg.solve(_raised(matrix, damping), vector[..., None])[..., 0]
 
 
-def _ridge(matrix: np.ndarray) -> np.ndarray:
-    """Keeps a matrix invertible whose parameters have units as far apart as flux and pixels."""
-    return np.eye(6) * (1e-10 * matrix.diagonal(axis1=1, axis2=2) + 1e-12)[:, None]
+def _raised(matrix: np.ndarray, damping: np.ndarray) -> np.ndarray:
+    """The matrices with so much (N,) more of their diagonals, and what keeps one invertible whose parameters have
+    units as far apart as flux and pixels."""
+    own = matrix.diagonal(axis1=1, axis2=2)
+    out = matrix.copy()
+    out[:, DIAGONAL, DIAGONAL] = own + (1e-10 * own + 1e-12) + own * damping[:, None]
+    return out
 
 
 def _possible(at: np.ndarray, reach: int) -> np.ndarray:
@@ -117,18 +119,16 @@ def _equations(
     """(chi2 (N, images), J^T W J (N, 6, 6), J^T W residual (N, 6)) of `rows` (N,) of the images together."""
     sums = []
     for cut, shifter, lobes in images:
-        drawn = _drawn(shifter, at, rows, *np.array(lobes).T)
+        drawn = _drawn(shifter, at, rows, *lobes)
         residual = drawn[:, 6]
         np.subtract(cut.data[rows].reshape(residual.shape), residual, out=residual)
         weight = cut.weight[rows].reshape(residual.shape)[:, None]
         sums.append((drawn * weight) @ drawn.transpose(0, 2, 1))
-    both = np.sum(sums, 0)
+    both = sum(sums[1:], sums[0])
     return np.stack([one[:, 6, 6] for one in sums], 1), both[:, :6, :6], both[:, :6, 6]
 
 
-def _drawn(
-    shifter: "_Shifter", at: np.ndarray, rows: np.ndarray, half: np.ndarray, sign: np.ndarray
-) -> np.ndarray:
+def _drawn(shifter: Shifter, at: np.ndarray, rows: np.ndarray, half: np.ndarray, sign: np.ndarray) -> np.ndarray:
     """(N, 7, S * S) an image's slopes along the six parameters, and the image, drawn from lobes.
 
     half, sign : (L,) as in POSITIVE
@@ -143,32 +143,5 @@ def _drawn(
     return share.reshape(len(at), 7, 3 * len(half)) @ lobes.reshape(len(at), 3 * len(half), lobes.shape[-1] ** 2)
 
 
-class _Shifter:
-    """PSFs moved by fractions of a pixel, with their slopes, by trigonometric interpolation along each axis.
-
-    What leaves at one end comes back at the other after ROOM pixels of nothing.
-    """
-
-    def __init__(self, psf: np.ndarray):
-        self._psf, side = psf.astype(float), psf.shape[-1]
-        period = side + ROOM  # odd, as the side is: no frequency is its own mirror image
-        self._turn = 2 * np.pi / period * np.arange(1 + period // 2)
-        phase = self._turn[:, None] * np.arange(1 - side, side)
-        weight = np.where(self._turn > 0, 2, 1)[:, None] / period
-        cosine, sine, turn = weight * np.cos(phase), weight * np.sin(phase), self._turn[:, None]
-        self._waves = np.block([[cosine, turn * sine], [sine, -turn * cosine]])
-        self._distance = np.arange(side)[:, None] - np.arange(side) + side - 1
-
-    def at(self, places: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """(N, 3, S, S): PSFs of `rows` at places (N, 2) y, x from the middle, and their slopes along y and x."""
-        count, side = len(places), len(self._distance)
-        phase = self._turn * places[..., None]
-        lines = np.concatenate([np.cos(phase), np.sin(phase)], 2) @ self._waves
-        moves = lines.reshape(count, 2, 2, 2 * side - 1)[..., self._distance].reshape(count, 2, 2 * side, side)
-        moved = moves[:, 0] @ self._psf[rows] @ moves[:, 1].swapaxes(1, 2)
-        moved = moved.reshape(count, 2, side, 2, side)
-        return np.stack([moved[:, 0, :, 0], moved[:, 1, :, 0], moved[:, 0, :, 1]], 1)
-
-
-Image = tuple[Cut, _Shifter, tuple[tuple[float, float], ...]]
-"""What is explained: pixels, their PSF, and the lobes that the image has."""
+Image = tuple[Cut, Shifter, np.ndarray]
+"""What is explained: pixels, their PSF, and (2, L) as in POSITIVE of the lobes that the image has."""

@@ -70,8 +70,8 @@ def unrest_beside_others(
     score : as in `ray_light`, what is beyond CLIP counts as that; offset : (y, x), (P,) px from the star
     own : (P,) int, the star; stars : (y, x), (S,) float; brightness : (S,) > 0
     """
-    sides = [[of + sign * at[:, None] for of, at in zip(stars, offset, strict=True)] for sign in (1, -1)]
-    values = np.stack([nearest(score, *side) for side in sides], 1)
+    sides = np.array([1, -1])[:, None]
+    values = nearest(score, *(of + sides * at[:, None, None] for of, at in zip(stars, offset, strict=True)))
     known = (values != 0) & (brightness >= 0.5 * brightness[own][:, None])[:, None]
     known[np.arange(len(own)), :, own] = False
     count = np.maximum(known.sum((1, 2)), 1)

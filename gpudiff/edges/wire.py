@@ -173,7 +173,10 @@ def _checked_part(header: Header, plane: PlaneHeader, part: Part) -> Part:
 
 
 def frame_in(envelope: Envelope) -> Frame:
-    """The frame in an envelope, with its digest; raises BadPsf.  Of `wcs` only the keywords of a WCS are kept."""
+    """The frame in an envelope of `open_envelope`, with its digest; raises BadPsf.
+
+    Of `wcs` only the keywords of a WCS are kept.  The pixels are not summed again.
+    """
     header = envelope.header
     name = f"frame {header.frame}"
     times = {key: or_nan(getattr(header, key)) for key in TIMES_AND_ANGLES}
@@ -192,7 +195,8 @@ def frame_in(envelope: Envelope) -> Frame:
             unit="adu" if header.unit is None else header.unit,
             zero_point=header.zero_point,
             calibrated=header.calibrated,
-        )
+        ),
+        {plane.name: plane.xxh3_128 for plane in header.planes},
     )
 
 

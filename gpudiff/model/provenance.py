@@ -7,7 +7,8 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -68,17 +69,23 @@ def first_broken(links: Sequence[dict[str, Any]]) -> int | None:
     return None
 
 
-def frame_digest(frame: Frame) -> str:
+NONE: Mapping[str, str] = MappingProxyType({})
+
+
+def frame_digest(frame: Frame, checksums: Mapping[str, str] = NONE) -> str:
     """Hex blake2b-128 of a frame's pixels and of what was said about them, however the frame came.
 
     The hashed document is the canonical JSON of `planes` (name -> dtype, shape and xxh3-128 of the bytes,
     little-endian, C order; the checksums of the wire), gain, read_noise, saturation, wcs and observation.
     Every number is a float, NaN is null: a header's 512 and 512.0 are one.  The same values as uint16 and as
     float32 are different planes.  Name, unit and zero point are left out: they change no pixel.
+
+    checksums : plane name -> xxh3-128, of planes whose pixels were just summed: they are not summed again
     """
     planes = {"image": frame.image, "mask": frame.mask, "variance": frame.variance, "psf": frame.psf}
+    given = {name: plane for name, plane in planes.items() if plane is not None}
     document = {
-        "planes": {name: _plane_digest(plane) for name, plane in planes.items() if plane is not None},
+        "planes": {name: _plane_digest(plane, checksums.get(name, "")) for name, plane in given.items()},
         "gain": frame.gain,
         "read_noise": frame.read_noise,
         "saturation": frame.saturation,
@@ -88,15 +95,18 @@ def frame_digest(frame: Frame) -> str:
     return digest(canonical(_plain(document)))
 
 
-def with_digest(frame: Frame) -> Frame:
-    """The frame, carrying its digest."""
-    return dataclasses.replace(frame, digest=frame_digest(frame))
+def with_digest(frame: Frame, checksums: Mapping[str, str] = NONE) -> Frame:
+    """The frame, carrying its digest.  checksums : as `frame_digest`"""
+    return dataclasses.replace(frame, digest=frame_digest(frame, checksums))
 
 
-def _plane_digest(plane: np.ndarray) -> dict[str, Any]:
-    little = np.ascontiguousarray(plane, dtype=plane.dtype.newbyteorder("<"))
-    checksum = xxhash.xxh3_128_hexdigest(little.data.cast("B") if little.size else b"")
-    return {"dtype": little.dtype.str, "shape": list(plane.shape), "xxh3_128": checksum}
+def _plane_digest(plane: np.ndarray, checksum: str) -> dict[str, Any]:
+    """checksum : of its bytes, '' for one that nobody knows yet"""
+    dtype = plane.dtype.newbyteorder("<")
+    if not checksum:
+        little = np.ascontiguousarray(plane, dtype)
+        checksum = xxhash.xxh3_128_hexdigest(little.data.cast("B") if little.size else b"")
+    return {"dtype": dtype.str, "shape": list(plane.shape), "xxh3_128": checksum.lower()}
 
 
 def _plain(value: Any) -> Any:

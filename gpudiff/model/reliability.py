@@ -1,7 +1,10 @@
 """A real/bogus model: which features it looks at, and what each value of each adds to the log odds."""
 
+import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 
+from gpudiff.model.provenance import canonical, digest
 from gpudiff.model.tables import DO_NOT_ALERT_ALONE
 
 
@@ -74,3 +77,8 @@ class ReliabilityModel:
     calibration: Curve
     real: int
     bogus: int
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex digest of all that a reliability depends on; made once, for it takes as long as rating a frame."""
+        return digest(canonical(dataclasses.asdict(self)))

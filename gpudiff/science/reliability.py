@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from gpudiff.model.frame import Difference
-from gpudiff.model.provenance import canonical, digest, extend, step
+from gpudiff.model.provenance import extend, step
 from gpudiff.model.reliability import FEATURES, Curve, ReliabilityModel
 from gpudiff.model.tables import Table
 from gpudiff.science.reliability_features import features
@@ -19,7 +19,7 @@ def rate(difference: Difference, sources: Table, model: ReliabilityModel | None)
     if model is None:
         return difference, sources
     rated = sources.replace(reliability=reliabilities(model, features(difference, sources)))
-    one = step("reliability", model.version, model_digest(model), [])
+    one = step("reliability", model.version, model.digest, [])
     fingerprint = extend(difference.fingerprint, [one])
     return dataclasses.replace(difference, steps=(*difference.steps, one), fingerprint=fingerprint), rated
 
@@ -57,8 +57,3 @@ def contributions(model: ReliabilityModel, found: np.ndarray) -> np.ndarray:
             curve, at = model.curves[feature.name], found[:, n].astype(float)
             out[:, n] = np.where(np.isnan(at), curve.missing, np.interp(at, curve.knots, curve.values))
     return out
-
-
-def model_digest(model: ReliabilityModel) -> str:
-    """Hex digest of all that a reliability depends on."""
-    return digest(canonical(dataclasses.asdict(model)))

@@ -63,6 +63,9 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
     psf = given(difference.psf, difference.science.shape, difference.science.name)
     psfs = psf_stamps(psf.coefficients, psf.order, psf.shape, y[rows], x[rows])
 
+    reach = OTHERS * fwhm
+    brighter = [np.flatnonzero(_near(y[:n] - y[n], x[:n] - x[n], WIDER + reach)) for n in rows]
+
     @cache
     def starts(half: int) -> Starts:
         return Starts(difference.psf[len(difference.psf) // 2], 2 * half + 1, _powers_on(difference.score))
@@ -70,17 +73,17 @@ def find_trails(difference: Difference, y: np.ndarray, x: np.ndarray, shapes: Sh
     def fits(some: np.ndarray, half: int = HALF) -> list[Trail | None]:
         """Of some rows, what is known to be part of a trail not being taken for another source."""
         data, weight = weighed(difference.image, difference.variance, y[rows[some]], x[rows[some]], half)
-        apart, free = ~found.doubled, []
-        for stamp, n in zip(weight, rows[some], strict=True):
-            dy, dx = ((at[:n] - at[n])[apart[:n]] for at in (y, x))
-            free.append(_away_from(stamp, dy, dx, OTHERS * fwhm))
+        free = []
+        for stamp, k, n in zip(weight, some, rows[some], strict=True):
+            others = brighter[k][~found.doubled[brighter[k]]]
+            free.append(_away_from(stamp, y[others] - y[n], x[others] - x[n], reach))
         return fit_trails(data, np.stack(free), psfs[some], shapes.angle[rows[some]], LEAST_GAIN, starts(half))
 
     trails = fits(np.arange(len(rows)))
     for k, n in enumerate(rows):
         if found.doubled[n]:
             continue
-        if _near(y[:n] - y[n], x[:n] - x[n], HALF + OTHERS * fwhm)[found.doubled[:n]].any():
+        if found.doubled[brighter[k]].any():
             trails[k : k + 1] = fits(np.array([k]))
         trail, half = trails[k], HALF
         if trail is not None and _goes_on(trail, HALF - fwhm):

@@ -60,6 +60,29 @@ def test_a_point_source_gains_nothing_as_a_trail():
     assert fit_trail(data, weight, gaussian(), 0.0, least_gain=25.0) is None
 
 
+def test_a_fit_that_cannot_win_what_is_asked_for_is_given_up():
+    line, fits = Line(gaussian(), SIDE), []
+    for seed in range(40):
+        data, weight = noisy(line.image(0, 0, 9.0, 20.0), 60.0, seed=seed)  # a quarter of them win 20
+        fits.append(fit_trail(data, weight, gaussian(), 20.0, least_gain=20.0))
+    won = [trail.gain for trail in fits if trail]
+    # A fit ends where a step promises 0.01, of which five times as much is hoped for.
+    assert len(won) > 5
+    assert min(won) > 20 - 0.05
+
+
+def test_no_trail_is_given_up_that_wins():
+    line, random, lost = Line(gaussian(), SIDE), np.random.default_rng(3), 0
+    for _ in range(60):
+        at = *random.uniform(-0.5, 0.5, 2), random.uniform(4, 40), random.uniform(-90, 90)
+        data, weight = noisy(line.image(*at), random.uniform(60, 200), seed=int(random.integers(1 << 30)))
+        given = data, weight, gaussian(), at[3] + random.normal(0, 10)
+        every = fit_trail(*given, least_gain=15.0)  # has hope for long
+        lost += every is not None and every.gain > 20 and fit_trail(*given, least_gain=20.0) is None
+    # Of 5,500 none was lost (HOPE); a start that promises 5 but not 20 / 3 may lose one.
+    assert lost <= 1
+
+
 @pytest.mark.parametrize("off", [-0.35, 0.35])
 def test_a_trail_is_found_from_near_its_end(off):
     y, x = off * 36 * np.sin(np.radians(30)), off * 36 * np.cos(np.radians(30))

@@ -66,6 +66,19 @@ def test_a_frame_comes_through_with_its_digest():
     assert wire.decode(wire.encode(frame), LIMIT).digest == frame.digest
 
 
+def test_the_pixels_of_a_message_are_summed_once(monkeypatch):
+    parts, summed, of = wire.encode(full_frame()), [], xxhash.xxh3_128_hexdigest
+    monkeypatch.setattr(xxhash, "xxh3_128_hexdigest", lambda part: summed.append(len(part)) or of(part))
+    came = wire.decode(parts, LIMIT)
+    assert sorted(summed) == sorted([*map(len, parts[2:]), came.psf.nbytes])
+
+
+def test_a_checksum_in_capitals_gives_the_same_digest():
+    planes = json.loads(wire.encode(full_frame())[1])["planes"]
+    capitals = [plane | {"xxh3_128": plane["xxh3_128"].upper()} for plane in planes]
+    assert wire.decode(message(planes=capitals), LIMIT).digest == full_frame().digest
+
+
 def test_all_that_a_frame_says_comes_through():
     frame, came = full_frame(), wire.decode(wire.encode(full_frame()), LIMIT)
     for field in dataclasses.fields(Frame):

@@ -14,7 +14,7 @@ from gpudiff.model.reliability import FEATURES, Curve, ReliabilityModel
 from gpudiff.model.scene import Night
 from gpudiff.model.tables import DIASOURCE, Table
 from gpudiff.science.hard_pair import hard_pair
-from gpudiff.science.reliability import contributions, log_odds, model_digest, rate, reliabilities
+from gpudiff.science.reliability import contributions, log_odds, rate, reliabilities
 from gpudiff.science.reliability_features import features
 from gpudiff.science.reliability_labels import by_truth, inject, injected, repeated
 from gpudiff.science.reliability_training import Sample, area, calibration_error, held_out_odds, train
@@ -130,9 +130,14 @@ def test_the_shipped_model_tells_sources_from_spikes(spikes):
 def test_a_rating_is_a_step_of_provenance(spikes):
     _, difference, sources = spikes
     rated, _ = rate(difference, sources, FEW)
-    assert rated.steps[-1]["configuration"] == model_digest(FEW)
+    assert rated.steps[-1]["configuration"] == FEW.digest
     assert rated.steps[-1]["version"] == "few-1"
     assert rated.fingerprint == extend("", rated.steps)
+
+
+def test_the_digest_of_a_model_is_of_all_that_it_says_and_made_once():
+    assert FEW.digest is FEW.digest
+    assert dataclasses.replace(FEW, intercept=FEW.intercept + 1).digest != FEW.digest
 
 
 def test_without_a_model_nothing_is_rated(spikes):
