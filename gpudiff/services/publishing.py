@@ -31,6 +31,8 @@ from gpudiff.services.publisher import Publisher, State, lag_of
 
 REPORT_S = 0.05
 """How often what was delivered is told."""
+START_S = 60.0
+"""What a process has to say at its start it has said by then, on a machine that is busy too; else it is ended."""
 AGAIN_S = 2.0
 """Between the death of a publisher and the start of the next: what it had bound may be held for a moment."""
 NICE = 5
@@ -105,11 +107,15 @@ class PublisherProcess:
         os.close(theirs)
         pipe = os.fdopen(ours)
         self._tell(self._settings | {"marks": self._marks})
+        late = threading.Timer(START_S, self._process.kill)
+        late.start()
         first = json.loads(pipe.readline() or "{}")
+        late.cancel()
         if "names" not in first:
             pipe.close()
             status = self._process.wait()
-            raise error_named(first.get("error", ""))(first.get("reason", f"the publisher ended with {status}"))
+            name = first.get("error", "NeighbourLost")
+            raise error_named(name)(first.get("reason", f"the publisher ended with {status}"))
         self.names: list[str] = first["names"]
         self._listener = threading.Thread(target=self._listen, args=(pipe,), name="publisher", daemon=True)
         self._listener.start()
@@ -163,7 +169,14 @@ def _say_troubles(before: Mapping[str, State], now: Mapping[str, State]) -> None
 
 
 def main(pipe_number: int) -> int:
-    """Publish until told to stop."""
+    """Publish until told to stop; end at once, like _obey, when nobody reads the pipe any more."""
+    try:
+        return _publish(pipe_number)
+    except BrokenPipeError:
+        os._exit(1)
+
+
+def _publish(pipe_number: int) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the associator decides when its publisher ends
     os.nice(NICE)

@@ -1,12 +1,14 @@
 """gpudiff.edges.archive: container files that any Avro reader reads, cut to what counts before they grow."""
 
 import resource
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import fastavro
 import pytest
 
-from gpudiff.edges import archive
-from gpudiff.edges.avro_rows import long
+from gpudiff.edges import aligned, archive
+from gpudiff.edges.avro_rows import Records, long
 from gpudiff.model.errors import StoreFailed, UnreadableFile
 
 SCHEMA = '{"type": "record", "name": "one", "fields": [{"name": "n", "type": "long"}]}'
@@ -39,6 +41,19 @@ def test_an_append_says_where_each_alert_lies(path):
     assert archive.bodies(path, made.offsets, made.lengths) == [long(5), long(500), long(7)]
     assert archive.bodies(path, made.offsets[1:2], made.lengths[1:2]) == [long(500)]
     assert made.size == path.stat().st_size
+
+
+def test_most_of_a_burst_is_taken_while_the_disk_stands_still(path, monkeypatch):
+    moves, written = threading.Event(), aligned.AlignedFile.write
+    monkeypatch.setattr(aligned.AlignedFile, "write", lambda *of: (moves.wait(60), written(*of)))
+    writer, many = archive.Writer(), Records([10 << 20] * 12, [bytes(10 << 20)] * 12)
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(writer.append, path, 0, SCHEMA, many)
+        try:
+            assert taken.result(20).size > 120 << 20
+        finally:
+            moves.set()
+    writer.close()
 
 
 def test_places_beyond_the_file_are_refused(path):

@@ -1,8 +1,12 @@
 """gpudiff.services.publishing: the publisher in a process of its own, and what becomes of one that dies."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import pytest
 import zmq
@@ -10,9 +14,10 @@ from batches import a_batch
 from serving import TIMEOUT_S, until
 from sinking import free_port, voevent_broker  # noqa: F401
 
+from gpudiff.edges.ledger import Ledger
 from gpudiff.edges.sinks.zeromq import KEY
 from gpudiff.model.config import Configuration, override
-from gpudiff.model.errors import BadConfiguration, BadFilter
+from gpudiff.model.errors import BadConfiguration, BadFilter, NeighbourLost
 from gpudiff.services import publishing
 from gpudiff.services.associator import Associator
 
@@ -142,3 +147,32 @@ def test_what_no_sink_can_be_made_of_is_refused_by_its_name(tmp_path):
     wrong = override(Configuration(), "broker", filters=str(tmp_path / "filters.toml"))
     with pytest.raises((BadConfiguration, BadFilter), match="filter"):
         Associator(tmp_path / "two", wrong, apart=True)
+
+
+def test_one_that_says_nothing_when_it_starts_is_ended(tmp_path, monkeypatch):
+    mute = tmp_path / "mute"
+    mute.write_text("#!/bin/sh\nexec sleep 1000\n")
+    mute.chmod(0o755)
+    monkeypatch.setattr(publishing.sys, "executable", str(mute))
+    monkeypatch.setattr(publishing, "START_S", 0.1)
+    asked = override(Configuration(), "service", sinks=[f"zmq+tcp://127.0.0.1:{free_port()}"])
+    with pytest.raises(NeighbourLost, match="ended with -9"):
+        Associator(tmp_path, asked, apart=True)
+
+
+def test_one_whose_associator_has_died_ends_without_a_word(tmp_path):
+    asked = override(Configuration(), "service", sinks=[f"zmq+tcp://127.0.0.1:{free_port()}"])
+    wanted = {"directory": str(tmp_path), "configuration": asdict(asked), "where": str(tmp_path / "ledger.sqlite")}
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = [sys.executable, "-m", "gpudiff.services.publishing", str(theirs)]
+    settings = json.dumps(wanted | {"folder": str(tmp_path), "marks": {}}) + "\n"
+    Ledger(tmp_path / "ledger.sqlite").close()
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pass_fds=[theirs]
+    ) as process:
+        os.close(theirs)
+        process.stdin.write(settings)
+        process.stdin.flush()
+        assert process.wait(TIMEOUT_S) == 1
+        assert process.stderr.read() == ""
