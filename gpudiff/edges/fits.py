@@ -30,13 +30,13 @@ from gpudiff.edges.fits_planes import (
     with_lost,
 )
 from gpudiff.edges.fits_structure import check_structure
-from gpudiff.edges.header import Cards, card, electronics, frame_cards, observation, wcs_keywords, zero_point
+from gpudiff.edges.header import Cards, card, electronics, frame_cards, observation, zero_point
+from gpudiff.edges.wcs import positions, wcs_keywords
 from gpudiff.model.config import Instrument
 from gpudiff.model.errors import BadWcs, GpudiffError, NotAnImage, UnreadableFile, WrongShape
 from gpudiff.model.frame import Frame
 from gpudiff.model.mask import cards as mask_cards
 from gpudiff.model.provenance import with_digest
-from gpudiff.model.sky import Sky
 
 WANTED = {"image": IMAGE, "mask": MASK, "variance": VARIANCE, "psf": PSF, "weight": WEIGHT}
 NAMED = 5
@@ -87,7 +87,6 @@ def read_frame(
         _agree(name, kind, planes[kind].array.shape, image.array.shape)
     try:
         frame = _frame(name, planes, instrument, visit, detector, rest)
-        Sky(frame.wcs)
         return dataclasses.replace(frame, digest=digest) if digest else with_digest(frame)
     except BadWcs as error:
         raise BadWcs(f"{name}: {error}") from None
@@ -167,7 +166,7 @@ def _frame(
         wcs=wcs_keywords(cards.headers),
         unit=str(cards.find("BUNIT") or "adu").strip(),
         zero_point=zero_point(cards, instrument),
-        notes=(*notes, *masked, *_colours(cards), *_unused(name, planes, rest)),
+        notes=(*notes, *positions(cards.headers), *masked, *_colours(cards), *_unused(name, planes, rest)),
     )
 
 

@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -17,11 +16,6 @@ NAN = float("nan")
 TAI_MJD_ZERO = 2400000.5
 OFFSET = {"TAI": 0.0, "GPS": 19.0, **dict.fromkeys(("TT", "TDT", "ET", "TDB"), -32.184)}
 """Seconds from a time on such a scale to TAI (FITS standard 4.0, table 30)."""
-WCS_KEYWORD = re.compile(
-    r"WCSAXES|(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)\d|(CD|PC)\d_\d|(PV|PS)\d_\d+|WAT\d_\d{3}"
-    r"|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|[AB]P?_(ORDER|DMAX|\d_\d)"
-)
-"""WCS keywords of papers I and II, with SIP, TPV and TNX distortions; alternate descriptions are left out."""
 ALIASES = {
     "GAIN": ("EGAIN", "GAIN"),  # where both are, GAIN is a camera's setting
     "RDNOISE": ("RDNOISE", "READNOIS"),
@@ -88,19 +82,6 @@ def value_of(header: Header, key: str) -> Any:
         except ValueError:
             raise error from None
         return header.get(key)
-
-
-def wcs_keywords(headers: Iterable[Header]) -> dict[str, Any]:
-    """The WCS keywords of the first header that has CTYPE1: numbers and strings, {} when none has.
-
-    PC001002, as it was written before paper I, is PC1_2.
-    """
-    for header in headers:
-        if "CTYPE1" in header:
-            new = {re.sub(r"^PC00(\d)00(\d)$", r"PC\1_\2", key): key for key in header}
-            found = {key: value_of(header, old) for key, old in new.items() if WCS_KEYWORD.fullmatch(key)}
-            return {key: value for key, value in found.items() if value is not None}
-    return {}
 
 
 def electronics(

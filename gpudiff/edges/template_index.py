@@ -20,7 +20,8 @@ from astropy.io import fits
 from gpudiff.edges import healpix
 from gpudiff.edges.fits_planes import IMAGE, MASK, PSF, VARIANCE, WEIGHT
 from gpudiff.edges.fits_structure import check_structure
-from gpudiff.edges.header import Cards, observation, wcs_keywords
+from gpudiff.edges.header import Cards, observation
+from gpudiff.edges.wcs import wcs_keywords
 from gpudiff.model.config import Instrument
 from gpudiff.model.errors import NotAnImage, StoreFailed
 from gpudiff.model.footprint import Footprint
