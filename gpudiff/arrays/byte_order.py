@@ -14,7 +14,7 @@ def swapped(image: np.ndarray) -> bool:
     """Whether some rows of an image say that its bytes are in the wrong order.
 
     Of whole numbers of 16 bits the noise is then in the high byte; float32 have their exponents in the mantissa's
-    last bits, which are anything, or 0.  Numbers of 8 bits, times 256, plus a constant, are as good in either order.
+    last bits, which are anything, or 0.  Numbers of 8 bits, times 256, plus a constant, are good in either order.
 
     image : (H, W) uint16, or float32, which may hold numbers that were int16
     """
