@@ -16,6 +16,8 @@ from gpudiff.model.tangent import Tangent
 
 NUMBERS = re.compile(r"(CRPIX|CRVAL|CDELT|CROTA)\d|(CD|PC)\d_\d|PV\d_\d+|(LON|LAT)POLE")
 """Keywords without whose numbers there is no projection; wcslib takes text in their place for 0."""
+WHERE = re.compile(r"ERROR \d+ in \w+\(\) at line \d+ of file \S+: ")
+"""Where wcslib stumbled, which says nothing of the keywords."""
 SIP = re.compile(r"(AP?|BP?)_(ORDER|DMAX|\d_\d)")
 PLAIN = re.compile(
     rf"(CTYPE|CUNIT|CRVAL|CRPIX|CDELT)[12]|(CD|PC)[12]_[12]|(LON|LAT)POLE|RADESYS|EQUINOX|{SIP.pattern}"
@@ -42,7 +44,7 @@ class Sky:
                     wcs = _plain(cards) if _is_plain(cards) else _any(cards)
                     wcs.wcs.set()
                 except Exception as error:  # wcslib has a kind for each mistake, astropy some more
-                    reason = " ".join(str(error).split())
+                    reason = WHERE.sub("", " ".join(str(error).split()))
                     raise BadWcs(f"expected a FITS WCS, got keywords that make none: {reason}") from None
             if wcs.has_celestial:
                 wcs = wcs if wcs.naxis == 2 else wcs.celestial  # a copy, as long in the making

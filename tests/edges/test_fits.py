@@ -1,5 +1,6 @@
 """gpudiff.edges.fits: what a file says becomes a Frame, and what it does not say stays unsaid."""
 
+import bz2
 import dataclasses
 import gzip
 import os
@@ -121,6 +122,18 @@ def test_planes_are_found_by_name_in_any_order(tmp_path, names):
     assert np.array_equal(frame.image, pixels())
     assert np.array_equal(frame.variance, pixels() ** 2)
     assert (frame.mask == bit("BAD")).all()  # no MP_* cards: any non-zero pixel is bad
+
+
+def test_a_file_of_another_kind_is_refused_by_how_it_begins(tmp_path):
+    (tmp_path / "a.fits").write_text("hello, world")
+    with pytest.raises(UnreadableFile, match="expected a whole FITS file, got one that begins with b'hello, w'"):
+        read_frame(tmp_path / "a.fits")
+
+
+def test_a_file_packed_by_bzip2_is_read(tmp_path):
+    fits.writeto(tmp_path / "a.fits", pixels())
+    (tmp_path / "a.fits.bz2").write_bytes(bz2.compress((tmp_path / "a.fits").read_bytes()))
+    assert np.array_equal(read_frame(tmp_path / "a.fits.bz2").image, pixels())
 
 
 def test_standard_errors_are_squared(tmp_path):

@@ -109,6 +109,11 @@ def test_distortions_in_tables_are_noted_as_left_out():
     assert positions([header()]) == positions([Header()]) == ()
 
 
+def test_a_wcs_that_is_none_is_refused_without_wcslibs_own_places():
+    with pytest.raises(BadWcs, match="got keywords that make none: Inconsistent projection types"):
+        Sky(TURNED | {"CTYPE2": "DEC--SIN"})
+
+
 def test_coordinates_in_a_table_are_refused_by_name():
     with pytest.raises(BadWcs, match="got CTYPE1 = 'RA---TAB': a table, which is not read"):
         Sky(TURNED | {"CTYPE1": "RA---TAB", "CTYPE2": "DEC--TAB"})
