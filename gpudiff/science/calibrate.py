@@ -411,12 +411,14 @@ def _as_variance(
     """((H, W) float32 variance, its typical value, whether its scale is known, note) of an error plane.
 
     Where neighbours scatter by more than it says, but not by CONTRARY, they may be a crowd's stars: the scale is
-    then for blank sky of the difference to say.  Correlation hides as much of a variance, where there is any.
+    then for blank sky of the difference to say.  Correlation hides as much of a variance, where there is any.  A
+    cutout may have no sky: its plane is believed.
     Raises BadVariance where the scale is out of all reason.
     """
     variance = np.asarray(frame.variance, np.float32)
     base, rough = float(np.median(variance[::3, ::3][~unusable[::3, ::3]])), _rough(image, unusable)
-    power = _power(base, sigma, rough)
+    cutout = min(image.shape) < SMALLEST
+    power = 1.0 if cutout else _power(base, sigma, rough)
     if power != 1:
         with np.errstate(invalid="ignore", over="ignore"):
             variance, base = variance**power, base**power
@@ -432,7 +434,7 @@ def _as_variance(
     factor = rough**2 / base
     if not least < factor < LIKELY:  # the typical value, that is, may be of another part than the typical scatter
         factor = _rough(image, unusable, variance) ** 2
-    if factor == 0 or least < factor < LIKELY:
+    if cutout or factor == 0 or least < factor < LIKELY:
         return variance, base, True, said
     said = f"{said}, {base**0.5:.4g} a pixel where the sky scatters by {rough:.4g}"
     if LIKELY <= factor < CONTRARY:

@@ -475,6 +475,17 @@ def test_a_variance_plane_that_a_crowd_may_belie_is_relative(times):
     assert "taken as relative" in made.notes[0]
 
 
+def test_a_cutout_that_a_galaxy_fills_has_its_variance():
+    light = star((30, 30), 15, 15, flux=3e5, sigma=5.0)
+    plane = (VARIANCE + light / GAIN).astype(np.float32)
+    noise = np.random.default_rng(2).normal(0, np.sqrt(plane))
+    image, psf = (SKY + light + noise).astype(np.float32), np.full((9, 9), 1 / 81, np.float32)
+    for power in (1, 0.5):  # standard deviations are not told there either
+        made = calibrate(frame(image, variance=plane**power, psf=psf, gain=None), CONFIGURATION)
+        assert made.variance_known
+        assert made.notes[0].startswith("variance plane given; sources")
+
+
 def test_a_mosaic_of_two_depths_has_its_variance():
     plane = np.full((256, 256), VARIANCE, np.float32)
     plane[:, ::2] *= 9
