@@ -274,10 +274,11 @@ def _times(cards: Cards) -> tuple[float, float]:
 
 
 def _exposure(cards: Cards) -> float:
-    """Seconds, NaN when unknown; TESS counts days."""
+    """Seconds, NaN when unknown or below 0; TESS counts days."""
     days = str(cards.find("TIMEUNIT") or "").strip().lower() == "d"
     known = cards.number("EXPTIME", "XPOSURE", "EFFEXPTM")
-    return known if math.isfinite(known) else cards.number("EXPOSURE") * (86400 if days else 1)
+    seconds = known if math.isfinite(known) else cards.number("EXPOSURE") * (86400 if days else 1)
+    return seconds if seconds >= 0 else NAN
 
 
 def _band(cards: Cards, instrument: Instrument) -> str:
@@ -295,6 +296,7 @@ def _written(cards: Cards, scale: str) -> float:
     """
     date = str(cards.find("DATE-BEG", "DATE-OBS") or "").strip()
     date = re.sub(r"^(\d\d)/(\d\d)/(\d\d)$", r"19\3-\2-\1", date)
+    date = re.sub(r"^(\d{4})/(\d\d)/(\d\d)", r"\1-\2-\3", date)
     time = cards.find(*CLOCKS)
     if "T" in date or ":" in date:
         return _dated(date, scale)

@@ -28,7 +28,7 @@ TABLES = ("CPDIS1", "CPDIS2", "D2IMDIS1", "D2IMDIS2")
 def wcs_keywords(headers: Iterable[Header]) -> dict[str, Any]:
     """The WCS keywords of the first header that has CTYPE1: numbers and strings, {} when none has.
 
-    {} too where they place no pixel: coordinates that lie in a table (-TAB), a CD matrix of nothing but 0.
+    {} too where they place no pixel: coordinates that lie in a table (-TAB), a singular CD matrix, such as 0.
     Keywords of old are renamed; EPOCH is EQUINOX where it says 1950 (FITS standard 4.0, 8.3): else it may be a
     date.
     """
@@ -46,7 +46,7 @@ def positions(headers: Iterable[Header]) -> tuple[str, ...]:
     if not any(key in header for key in ("CTYPE1", "CRVAL1") for header in headers):
         return ()
     said = ", ".join(f"{key} = {found[key]!r:.40}" for key in ("CTYPE1", "CTYPE2") if key in found)
-    why = " and a CD matrix of 0" if _flat(found) else ""
+    why = " and a singular CD matrix" if _flat(found) else ""
     return (f"no sky positions: expected a projection in CTYPE1 and CTYPE2, got {said or 'no CTYPE1'}{why}",)
 
 
@@ -91,6 +91,8 @@ def _in_a_table(cards: Mapping[str, Any]) -> bool:
 
 
 def _flat(cards: Mapping[str, Any]) -> bool:
-    """Whether there is a CD matrix without a number that is not 0: nobody solved the field."""
-    matrix = [value for key, value in cards.items() if re.fullmatch(r"CD\d_\d", key)]
-    return bool(matrix) and not any(matrix)
+    """Whether there is a CD matrix that is singular, as one of 0 is: nobody solved the field."""
+    matrix = [cards.get(key, 0.0) for key in ("CD1_1", "CD1_2", "CD2_1", "CD2_2")]
+    if not any(re.fullmatch(r"CD\d_\d", key) for key in cards) or any(isinstance(one, str) for one in matrix):
+        return False
+    return bool(matrix[0] * matrix[3] == matrix[1] * matrix[2])

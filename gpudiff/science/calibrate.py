@@ -73,7 +73,7 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU, 
     _check_numbers(frame)
     _check_bytes(frame)
     image, mask, unusable, notes = _pixels(frame, threads, used_up)
-    _check_pixels(frame, image, unusable, configuration.calibrate, notes)
+    _check_pixels(frame, image, mask, unusable, configuration.calibrate, notes)
     level, scatter, sky = _sky(frame, image, unusable, configuration.calibrate, device)
     sigma = float(np.nanmedian(scatter))
     variance, gain, known, said = _noise(frame, image, unusable, sky, level, sigma, device)
@@ -212,10 +212,13 @@ def _plateau(image: np.ndarray) -> float | None:
 
 
 def _check_pixels(
-    frame: Frame, image: np.ndarray, unusable: np.ndarray, limits: Calibrate, notes: list[str]
+    frame: Frame, image: np.ndarray, mask: np.ndarray, unusable: np.ndarray, limits: Calibrate, notes: list[str]
 ) -> None:
     usable = 1 - np.count_nonzero(unusable) / unusable.size
     if usable < limits.min_usable_fraction:
+        saturated = float(marked(mask, "SAT").mean())
+        if saturated > 0 and frame.saturation is not None:
+            notes = [*notes, f"{saturated:.1%} saturated, at {frame.saturation:g} (--saturation says another)"]
         raise NoUsablePixels(
             f"{frame.name}: expected at least {limits.min_usable_fraction:.0%} finite, unmasked pixels, "
             f"got {'; '.join([f'{usable:.1%}', *notes])}"

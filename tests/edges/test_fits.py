@@ -245,7 +245,7 @@ def test_the_date_of_a_photographic_plate_is_taken_without_a_warning(tmp_path):
     assert read_frame(path).observation.mjd_start_tai == pytest.approx(33707 + 5 / 24, abs=1e-3)
 
 
-@pytest.mark.parametrize("date", ["25/11/98", "1998-11-25"])
+@pytest.mark.parametrize("date", ["25/11/98", "1998-11-25", "1998/11/25"])
 def test_a_date_alone_has_the_time_beside_it(tmp_path, date):
     path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": date, "UT": "05:12:33.5", "TIMESYS": "TAI"})
     # MJD 51142 is 1998-11-25; a double holds an MJD to a microsecond

@@ -91,7 +91,8 @@ NOWHERE = [
     ({"CTYPE1": "LINEAR", "CTYPE2": "LINEAR"}, "got CTYPE1 = 'LINEAR', CTYPE2 = 'LINEAR'"),
     ({"CTYPE1": "RA--TAN", "CTYPE2": "DEC-TAN"}, "got CTYPE1 = 'RA--TAN', CTYPE2 = 'DEC-TAN'"),
     ({"CTYPE1": None}, "got no CTYPE1"),
-    (dict.fromkeys(NO_CD, 0.0), "CTYPE2 = 'DEC--TAN' and a CD matrix of 0"),
+    (dict.fromkeys(NO_CD, 0.0), "CTYPE2 = 'DEC--TAN' and a singular CD matrix"),
+    (dict.fromkeys(NO_CD, 1e-5), "CTYPE2 = 'DEC--TAN' and a singular CD matrix"),
 ]
 
 

@@ -412,6 +412,10 @@ def test_what_left_too_few_pixels_is_said():
         calibrate(frame(image), CONFIGURATION)
 
 
+def test_a_saturation_below_the_sky_is_named():
+    refused(NoUsablePixels, r"got 0\.0%; 100\.0% saturated, at 100 \(", frame(saturation=100.0))
+
+
 def test_how_much_must_be_usable_is_configured():
     image = pixels()
     image[:128] = np.nan
