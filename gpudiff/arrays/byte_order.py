@@ -14,7 +14,7 @@ def swapped(image: np.ndarray) -> bool:
     """Whether some rows of an image say that its bytes are in the wrong order.
 
     Of whole numbers of 16 bits the noise is then in the high byte; float32 have their exponents in the mantissa's
-    last bits, which are anything, or 0.  Numbers of 8 bits, times 256, are as good in either order.
+    last bits, which are anything, or 0.  Numbers of 8 bits, times 256, plus a constant, are good in either order.
 
     image : (H, W) uint16, or float32, which may hold numbers that were int16
     """
@@ -25,9 +25,21 @@ def swapped(image: np.ndarray) -> bool:
             whole = bool((np.abs(some) <= 1 << 15).all() and (some == np.rint(some)).all())
         if not whole:
             return some.itemsize == 4 and _scattered(some) and not _scattered(some.byteswap())
-        some = np.clip(some, -(1 << 15), (1 << 15) - 1).astype(np.int16)
-    other = some.byteswap()
-    return some.itemsize == 2 and bool((other >> 8).any()) and _noise(some) > CLEAR * _noise(other) > 0
+    some = _int16(some)
+    return some.itemsize == 2 and _noise(some) > CLEAR * _noise(some.byteswap()) > 0 and not _of_8_bits(image)
+
+
+def _int16(image: np.ndarray) -> np.ndarray:
+    """Integers as they are, float32 as int16, clipped, NaN as 0."""
+    if image.dtype.kind != "f":
+        return image
+    return np.clip(np.nan_to_num(image), -(1 << 15), (1 << 15) - 1).astype(np.int16)
+
+
+def _of_8_bits(image: np.ndarray) -> bool:
+    """Whether the low byte is the same everywhere, stars and all."""
+    low = _int16(image) & 255
+    return bool((low == low[0, 0]).all())
 
 
 def _noise(values: np.ndarray) -> float:

@@ -29,14 +29,14 @@ from gpudiff.edges.fits_planes import (
     variance_of,
     with_lost,
 )
-from gpudiff.edges.fits_structure import check_structure
-from gpudiff.edges.header import Cards, card, electronics, frame_cards, observation, wcs_keywords, zero_point
+from gpudiff.edges.fits_structure import check_structure, reading
+from gpudiff.edges.header import Cards, card, electronics, frame_cards, observation, zero_point
+from gpudiff.edges.wcs import positions, wcs_keywords
 from gpudiff.model.config import Instrument
-from gpudiff.model.errors import BadWcs, GpudiffError, NotAnImage, UnreadableFile, WrongShape
+from gpudiff.model.errors import BadWcs, NotAnImage, UnreadableFile, WrongShape
 from gpudiff.model.frame import Frame
 from gpudiff.model.mask import cards as mask_cards
 from gpudiff.model.provenance import with_digest
-from gpudiff.model.sky import Sky
 
 WANTED = {"image": IMAGE, "mask": MASK, "variance": VARIANCE, "psf": PSF, "weight": WEIGHT}
 NAMED = 5
@@ -87,7 +87,6 @@ def read_frame(
         _agree(name, kind, planes[kind].array.shape, image.array.shape)
     try:
         frame = _frame(name, planes, instrument, visit, detector, rest)
-        Sky(frame.wcs)
         return dataclasses.replace(frame, digest=digest) if digest else with_digest(frame)
     except BadWcs as error:
         raise BadWcs(f"{name}: {error}") from None
@@ -167,7 +166,7 @@ def _frame(
         wcs=wcs_keywords(cards.headers),
         unit=str(cards.find("BUNIT") or "adu").strip(),
         zero_point=zero_point(cards, instrument),
-        notes=(*notes, *masked, *_colours(cards), *_unused(name, planes, rest)),
+        notes=(*notes, *positions(cards.headers), *masked, *_colours(cards), *_unused(name, planes, rest)),
     )
 
 
@@ -202,32 +201,22 @@ def _read_planes(
     `first` always, the others where an HDU bears one of their names and the version of the first.
     """
     file, extension = _split(path)
-    try:
+    with reading(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # doubts about the file are errors here
         content = _content(file)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # doubts about the file are errors here
-            with fits.open(content, memmap=False, lazy_load_hdus=False) as hdus:
-                one = _asked(path, hdus, extension) if extension else _named(hdus, wanted[first])
-                one = one or _first_image(path, hdus, wanted)
-                others = {kind: _named(hdus, names, one) for kind, names in wanted.items() if kind != first}
-                chosen = {kind: hdu for kind, hdu in ((first, one), *others.items()) if hdu}
-                primary = hdus[0].header
-                mapped = mapped and content is file
-                planes = {kind: _plane(file, hdu, primary, kind, mapped) for kind, hdu in chosen.items()}
-                return planes, [
-                    hdu.name or str(number)
-                    for number, hdu in enumerate(hdus)
-                    if _has_pixels(hdu) and hdu not in chosen.values() and hdu.name.upper() not in OWN
-                ]
-    except FileNotFoundError:
-        raise UnreadableFile(f"{path}: expected a FITS file, found no file") from None
-    except GpudiffError:
-        raise
-    except Exception as error:  # a damaged file makes astropy raise any of a dozen kinds
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableFile(
-            f"{path}: expected a whole FITS file, got one that cannot be read: {reason}"
-        ) from None
+        with fits.open(content, memmap=False, lazy_load_hdus=False) as hdus:
+            one = _asked(path, hdus, extension) if extension else _named(hdus, wanted[first])
+            one = one or _first_image(path, hdus, wanted)
+            others = {kind: _named(hdus, names, one) for kind, names in wanted.items() if kind != first}
+            chosen = {kind: hdu for kind, hdu in ((first, one), *others.items()) if hdu}
+            primary = hdus[0].header
+            mapped = mapped and content is file
+            planes = {kind: _plane(file, hdu, primary, kind, mapped) for kind, hdu in chosen.items()}
+            return planes, [
+                hdu.name or str(number)
+                for number, hdu in enumerate(hdus)
+                if _has_pixels(hdu) and hdu not in chosen.values() and hdu.name.upper() not in OWN
+            ]
 
 
 def _content(path: str | Path) -> Any:

@@ -22,8 +22,9 @@ UNCERTAINTY = {"VarianceUncertainty": "VARIANCE", "InverseVariance": "IVAR"}
 """UTYPE of an UNCERT extension as astropy's CCDData writes it; another is a standard deviation."""
 SOME = 5
 """Every so many rows and columns of a mask are looked at for what to say of it."""
-SQUARED = re.compile(r"[^\s\d-] ?(\*\*|\^)?2$")
-"""A BUNIT that is a square: adu2, (adu)2, (electron / s)**2."""
+SQUARED = re.compile(r"[\d.*^+ -]*\(.*\) ?(\*\*|\^)?2")
+"""A BUNIT that is a square as a whole: (adu)2, (electron / s)**2."""
+FACTOR, POWER = re.compile(r"[A-Za-z]+"), re.compile(r"[A-Za-z]+ ?(?:\*\*|\^)?\(?(-?)[24](?!\d)")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def variance_of(plane: Plane) -> tuple[np.ndarray, np.ndarray | None]:
     values, name = floats(plane.array), plane.kind
     if name == "UNCERT":
         name = UNCERTAINTY.get(str(plane.header.get("UTYPE", "")).strip(), name)
-    if name in DEVIATION and SQUARED.search(str(plane.header.get("BUNIT", ""))):
+    if name in DEVIATION and squared(str(plane.header.get("BUNIT", ""))):
         return values, None
     if name in DEVIATION:
         return values * np.abs(values), None
@@ -80,6 +81,12 @@ def variance_of(plane: Plane) -> tuple[np.ndarray, np.ndarray | None]:
         lost = values == 0
         return np.divide(1, values, where=~lost, out=np.zeros_like(values)), lost
     return values, None
+
+
+def squared(unit: str) -> bool:
+    """Whether a BUNIT is a square: as a whole, or in each of its factors, as DN2/s2 is and erg/s/cm2 is not."""
+    powers = POWER.findall(unit)
+    return bool(SQUARED.fullmatch(unit.strip())) or ("" in powers and len(powers) == len(FACTOR.findall(unit)))
 
 
 def mask_of(plane: Plane, bad_bits: int = 0) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -1,10 +1,12 @@
 """A look at a FITS file's headers before a library believes them."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from gpudiff.model.errors import UnreadableFile
+from gpudiff.model.errors import GpudiffError, UnreadableFile
 
 BLOCK, CARD = 2880, 80
 MOST = 999  # axes of an image, columns of a table (FITS standard 4.0, 4.4.1 and 7.2.1)
@@ -13,6 +15,26 @@ NEVER_NEGATIVE = ("NAXIS", "ZNAXIS", "TFIELDS", "PCOUNT", "GCOUNT", "ZPCOUNT", "
 RICE = {b"BLOCKSIZE": (b"16", b"32"), b"BYTEPIX": (b"1", b"2", b"4", b"8")}
 """What the tile decompressor's settings may be (FITS standard 4.0, table 37); others crash it."""
 LONGEST_HEADER = 10_000  # blocks; none of the largest surveys' is near it
+
+
+PACKED = (b"BZh", b"PK")
+"""How files begin that astropy unpacks by itself: bzip2, zip."""
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """A context in which whatever goes wrong with a file is UnreadableFile, in one line; our own errors stay."""
+    try:
+        yield
+    except GpudiffError:
+        raise
+    except FileNotFoundError:
+        raise UnreadableFile(f"{path}: expected a FITS file, found no file") from None
+    except Exception as error:  # a damaged file makes astropy raise any of a dozen kinds
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableFile(
+            f"{path}: expected a whole FITS file, got one that cannot be read: {reason}"
+        ) from None
 
 
 def check_structure(path: str | Path, file: BinaryIO, size: int) -> None:
@@ -27,6 +49,7 @@ def check_structure(path: str | Path, file: BinaryIO, size: int) -> None:
         file.seek(place)
         header = _header(path, file, place)
         if header is None:
+            _check_start(path, file, place)
             return
         cards, length = header
         _check_counts(path, cards)
@@ -35,6 +58,14 @@ def check_structure(path: str | Path, file: BinaryIO, size: int) -> None:
         if place + length + data > size:
             raise UnreadableFile(f"{path}: expected {end} bytes, got {size}: the file is truncated")
         place = end
+
+
+def _check_start(path: str | Path, file: BinaryIO, place: int) -> None:
+    """Raises UnreadableFile for a file that begins like none that can be read."""
+    file.seek(0)
+    start = file.read(8)
+    if place == 0 and not start.startswith(PACKED):
+        raise UnreadableFile(f"{path}: expected a whole FITS file, got one that begins with {start!r}")
 
 
 def _check_counts(path: str | Path, cards: dict[str, int]) -> None:

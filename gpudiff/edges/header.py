@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -17,18 +16,21 @@ NAN = float("nan")
 TAI_MJD_ZERO = 2400000.5
 OFFSET = {"TAI": 0.0, "GPS": 19.0, **dict.fromkeys(("TT", "TDT", "ET", "TDB"), -32.184)}
 """Seconds from a time on such a scale to TAI (FITS standard 4.0, table 30)."""
-WCS_KEYWORD = re.compile(
-    r"WCSAXES|(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)\d|(CD|PC)\d_\d|(PV|PS)\d_\d+|WAT\d_\d{3}"
-    r"|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|[AB]P?_(ORDER|DMAX|\d_\d)"
-)
-"""WCS keywords of papers I and II, with SIP, TPV and TNX distortions; alternate descriptions are left out."""
 ALIASES = {
-    "GAIN": ("EGAIN", "GAIN"),  # where both are, GAIN is a camera's setting
-    "RDNOISE": ("RDNOISE", "READNOIS"),
-    "FILTER": ("FILTER", "BAND"),
-    "MAGZERO": ("MAGZERO", "MAGZEROP", "MAGZP", "MAGZPT", "ZEROPT", "PHOTZP", "ZP"),
+    # Where EGAIN and GAIN are, GAIN is a camera's setting.  ESO's CONAD is electrons a unit, its own GAIN is not
+    "GAIN": ("EGAIN", "GAIN", "ESO DET OUT1 CONAD"),
+    "RDNOISE": ("RDNOISE", "READNOIS", "READNOI", "ESO DET OUT1 RON"),
+    "SATURATE": ("SATURATE", "SATURVAL"),
+    "FILTER": ("FILTER", "BAND", "FPA.FILTER", "ESO INS FILT1 NAME", "FILTER01", "FILTER1", "FILTER2", "PUPIL"),
+    "MAGZERO": ("MAGZERO", "MAGZEROP", "MAGZP", "ZEROPT", "PHOTZP", "ZP"),
 }
 """Other spellings that are tried when Instrument leaves a keyword at its default."""
+CLEAR = re.compile(r"(clear|open|none|n/a|air|free)", re.IGNORECASE)
+"""What a filter wheel says first where it has nothing in the beam."""
+STARTS = ("MJD-BEG", "MJD-OBS", "EXPSTART", "MJD-STR", "OBSMJD", "MJD_OBS")
+ENDS = ("MJD-END", "EXPEND")
+CLOCKS = ("TIME-OBS", "UTSTART", "UT-STR", "TAIHMS", "UT", "UTC")
+"""Start and end as MJD; the time that stands beside a date."""
 TINY = 1e-300
 """The least number above 0 that counts as one."""
 UNPRINTABLE = re.compile(r"[^ -~]")
@@ -90,19 +92,6 @@ def value_of(header: Header, key: str) -> Any:
         return header.get(key)
 
 
-def wcs_keywords(headers: Iterable[Header]) -> dict[str, Any]:
-    """The WCS keywords of the first header that has CTYPE1: numbers and strings, {} when none has.
-
-    PC001002, as it was written before paper I, is PC1_2.
-    """
-    for header in headers:
-        if "CTYPE1" in header:
-            new = {re.sub(r"^PC00(\d)00(\d)$", r"PC\1_\2", key): key for key in header}
-            found = {key: value_of(header, old) for key, old in new.items() if WCS_KEYWORD.fullmatch(key)}
-            return {key: value for key, value in found.items() if value is not None}
-    return {}
-
-
 def electronics(
     cards: Cards, instrument: Instrument, name: str
 ) -> tuple[float | None, float | None, float | None, list[str]]:
@@ -153,14 +142,13 @@ def observation(cards: Cards, instrument: Instrument, name: str, **identity: int
     Raises BadConfiguration, as check_id does, where one of these is given.
     """
     start, end = _times(cards)
-    words = str(cards.find(*_spellings(instrument.band_key)) or "").split()
     return Observation(
         frame=_frame_id(cards, name, identity.get("visit"), identity.get("detector")),
-        band=words[0] if words else "",
+        band=_band(cards, instrument),
         mjd_start_tai=start,
         mjd_end_tai=end,
         readout_end_tai=cards.number("RDENDTAI"),
-        exposure_s=cards.number("EXPTIME"),
+        exposure_s=_exposure(cards),
         boresight_ra=cards.number("RA"),
         boresight_dec=cards.number("DEC"),
         rotation_deg=cards.number("ROTPA"),
@@ -170,12 +158,19 @@ def observation(cards: Cards, instrument: Instrument, name: str, **identity: int
 def zero_point(cards: Cards, instrument: Instrument) -> float | None:
     """AB magnitude of one image unit, or None.
 
-    Without a zero point that of the solid angle of a pixel where the unit is MJy/sr (JWST), and of PHOTFLAM and
-    PHOTPLAM where it is a rate (HST, whose handbooks give the formula).
+    Without a zero point MAGZPT, which is of one unit a second (CASU, NOIRLab), FLUXMAG0, the units of magnitude 0
+    (Rubin's pipelines once), FLUX20 likewise (SDSS), that of the solid angle of a pixel where the unit is MJy/sr
+    (JWST), and of PHOTFLAM and PHOTPLAM where it is a rate (HST, whose handbooks give the formula).
     """
     value = cards.number(*_spellings(instrument.zero_point_key))
     unit, area = str(cards.find("BUNIT") or "").strip().upper(), cards.number("PIXAR_SR")
     photflam, pivot = cards.number("PHOTFLAM"), cards.number("PHOTPLAM")
+    seconds, rate = _exposure(cards), re.search(r"/ ?S(EC)?$|S-1$", unit)
+    if math.isnan(value) and (rate or seconds > 0):
+        value = cards.number("MAGZPT") + (0.0 if rate else 2.5 * math.log10(seconds))
+    for key, magnitude in (("FLUXMAG0", 0.0), ("FLUX20", 20.0)):
+        if math.isnan(value) and (flux := cards.number(key)) > 0:
+            value = magnitude + 2.5 * math.log10(flux)
     if math.isnan(value) and unit == "MJY/SR" and area > 0:
         value = -2.5 * math.log10(NANOJANSKY["MJy"] * area / AB_ZERO_NJY)
     if math.isnan(value) and unit.endswith("/S") and photflam > 0 and pivot > 0:
@@ -246,7 +241,9 @@ def _frame_id(cards: Cards, name: str, visit: int | None, detector: int | None) 
     frame = FrameId(
         visit=cards.whole("VISIT", "EXPID", "OBSID", "EXPNUM") if visit is None else visit,
         snap=cards.whole("SNAP"),
-        detector=cards.whole("DETECTOR", "CCDNUM", "CCD") if detector is None else detector,
+        detector=cards.whole("DETECTOR", "CCDNUM", "CCD", "CCDID", "DET-ID", "LSST BUTLER DATAID DETECTOR")
+        if detector is None
+        else detector,
     )
     if not (visit is detector is None):
         check_id(frame, name)
@@ -266,14 +263,29 @@ def check_id(frame: FrameId, name: str) -> None:
 def _times(cards: Cards) -> tuple[float, float]:
     """Start and end, MJD TAI, NaN for none.  Without TIMESYS times are UTC (FITS standard 4.0, 9.2.1)."""
     scale = str(cards.find("TIMESYS") or "UTC").strip().upper()
-    start, end = cards.number("MJD-BEG", "MJD-OBS", "EXPSTART"), cards.number("MJD-END", "EXPEND")
+    start, end = cards.number(*STARTS), cards.number(*ENDS)
     start, end = (one if abs(one) < FARTHEST else NAN for one in (start, end))
     start, end = _to_tai(start, scale), _to_tai(end, scale)
     if math.isnan(start):
         start = _written(cards, scale)
     if math.isnan(end):
         end = _dated(str(cards.find("DATE-END") or ""), scale)
-    return start, start + cards.number("EXPTIME") / 86400 if math.isnan(end) else end
+    return start, start + _exposure(cards) / 86400 if math.isnan(end) else end
+
+
+def _exposure(cards: Cards) -> float:
+    """Seconds, NaN when unknown or below 0; TESS counts days."""
+    days = str(cards.find("TIMEUNIT") or "").strip().lower() == "d"
+    known = cards.number("EXPTIME", "XPOSURE", "EFFEXPTM")
+    seconds = known if math.isfinite(known) else cards.number("EXPOSURE") * (86400 if days else 1)
+    return seconds if seconds >= 0 else NAN
+
+
+def _band(cards: Cards, instrument: Instrument) -> str:
+    """The first word of the first filter that is one, else of the first, else ''."""
+    said = [str(cards.find(key) or "").split() for key in _spellings(instrument.band_key)]
+    words = [one[0].removesuffix(".00000") for one in said if one]
+    return next((one for one in words if not CLEAR.match(one)), words[0] if words else "")
 
 
 def _written(cards: Cards, scale: str) -> float:
@@ -284,7 +296,8 @@ def _written(cards: Cards, scale: str) -> float:
     """
     date = str(cards.find("DATE-BEG", "DATE-OBS") or "").strip()
     date = re.sub(r"^(\d\d)/(\d\d)/(\d\d)$", r"19\3-\2-\1", date)
-    time = cards.find("TIME-OBS", "UTSTART", "UT")
+    date = re.sub(r"^(\d{4})/(\d\d)/(\d\d)", r"\1-\2-\3", date)
+    time = cards.find(*CLOCKS)
     if "T" in date or ":" in date:
         return _dated(date, scale)
     hours = time / 24 if isinstance(time, float) and 0 <= time < 24 else 0.0

@@ -19,10 +19,11 @@ from astropy.io import fits
 
 from gpudiff.edges import healpix
 from gpudiff.edges.fits_planes import IMAGE, MASK, PSF, VARIANCE, WEIGHT
-from gpudiff.edges.fits_structure import check_structure
-from gpudiff.edges.header import Cards, observation, wcs_keywords
+from gpudiff.edges.fits_structure import check_structure, reading
+from gpudiff.edges.header import Cards, observation
+from gpudiff.edges.wcs import wcs_keywords
 from gpudiff.model.config import Instrument
-from gpudiff.model.errors import NotAnImage, StoreFailed
+from gpudiff.model.errors import GpudiffError, NotAnImage, StoreFailed
 from gpudiff.model.footprint import Footprint
 from gpudiff.model.frame import FrameId
 from gpudiff.model.provenance import canonical, digest
@@ -191,7 +192,7 @@ class TemplateIndex:
     def _read(self, path: str, stamp: tuple[int, int]) -> tuple[Any, ...]:
         try:
             entry = read_entry(self.folder / path, self.instrument)
-        except Exception as error:  # as in edges.fits: astropy raises any of a dozen kinds
+        except GpudiffError as error:
             return (path, *stamp, *[None] * 12, f"{type(error).__name__}: {error}")
         frame, where = entry.frame, (entry.wcs, *map(float, entry.centre), entry.radius)
         return (path, *stamp, entry.band, frame.visit, frame.snap, frame.detector, *entry.shape, *where, "", "")
@@ -212,12 +213,12 @@ class TemplateIndex:
 
 
 def read_entry(path: Path, instrument: Instrument) -> Entry:
-    """What a file's headers say of it; raises NotAnImage, BadWcs, and what astropy does."""
-    with open(path, "rb") as file:
-        if file.read(2) != GZIP:
-            check_structure(path, file, path.stat().st_size)
-    with warnings.catch_warnings():
+    """What a file's headers say of it; raises UnreadableFile, NotAnImage, BadWcs."""
+    with reading(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        with open(path, "rb") as file:
+            if file.read(2) != GZIP:
+                check_structure(path, file, path.stat().st_size)
         with fits.open(path) as hdus:
             images = [hdu for hdu in hdus if hdu.is_image and len(hdu.shape) >= 2 and hdu.name not in NOT_IMAGES]
             if not images:
@@ -225,8 +226,8 @@ def read_entry(path: Path, instrument: Instrument) -> Entry:
             image = next((hdu for hdu in images if hdu.name in IMAGE), images[0])
             headers = (image.header.copy(), hdus[0].header.copy())
             shape = image.shape[-2:]
-    seen, wcs = observation(Cards(*headers), instrument, str(path)), wcs_keywords(headers)
-    return Entry(str(path), seen.band, seen.frame, shape, json.dumps(wcs), *circle(shape, Sky(wcs)), 0, 0, "")
+        seen, wcs = observation(Cards(*headers), instrument, str(path)), wcs_keywords(headers)
+        return Entry(str(path), seen.band, seen.frame, shape, json.dumps(wcs), *circle(shape, Sky(wcs)), 0, 0, "")
 
 
 def circle(shape: tuple[int, int], sky: Sky) -> tuple[np.ndarray, float]:

@@ -127,10 +127,9 @@ def place(header: Header) -> tuple[float, float]:
 
 def wcs(header: Header) -> dict[str, Any]:
     """Of the header's `wcs` only the keywords of a WCS."""
-    from gpudiff.edges.header import WCS_KEYWORD
+    from gpudiff.edges.wcs import known
 
-    known = (header.wcs or {}).items()
-    return {key: value for key, value in known if value is not None and WCS_KEYWORD.fullmatch(key)}
+    return known(header.wcs or {})
 
 
 def _identity(part: Part) -> Identity:

@@ -16,6 +16,8 @@ from gpudiff.model.tangent import Tangent
 
 NUMBERS = re.compile(r"(CRPIX|CRVAL|CDELT|CROTA)\d|(CD|PC)\d_\d|PV\d_\d+|(LON|LAT)POLE")
 """Keywords without whose numbers there is no projection; wcslib takes text in their place for 0."""
+WHERE = re.compile(r"ERROR \d+ in \w+\(\) at line \d+ of file \S+: ")
+"""Where wcslib stumbled, which says nothing of the keywords."""
 SIP = re.compile(r"(AP?|BP?)_(ORDER|DMAX|\d_\d)")
 PLAIN = re.compile(
     rf"(CTYPE|CUNIT|CRVAL|CRPIX|CDELT)[12]|(CD|PC)[12]_[12]|(LON|LAT)POLE|RADESYS|EQUINOX|{SIP.pattern}"
@@ -28,8 +30,8 @@ class Sky:
 
     def __init__(self, cards: dict[str, Any]):
         """cards : FITS WCS keywords, {} for none.  Raises BadWcs for keywords that no projection follows from."""
-        self._wcs, self._frame = None, None
-        _check_numbers(cards)
+        self._wcs, self._frame, self._latitude_first = None, None, False
+        _check_values(cards)
         cards = _named_tpv(cards)
         if _is_plain(cards) and not any(map(SIP.fullmatch, cards)):
             self._wcs = Tangent.of(cards)
@@ -42,12 +44,12 @@ class Sky:
                     wcs = _plain(cards) if _is_plain(cards) else _any(cards)
                     wcs.wcs.set()
                 except Exception as error:  # wcslib has a kind for each mistake, astropy some more
-                    reason = " ".join(str(error).split())
+                    reason = WHERE.sub("", " ".join(str(error).split()))
                     raise BadWcs(f"expected a FITS WCS, got keywords that make none: {reason}") from None
             if wcs.has_celestial:
-                plain = (wcs.naxis, wcs.wcs.lng, wcs.wcs.lat) == (2, 0, 1)
-                self._wcs = wcs if plain else wcs.celestial  # a copy, as long in the making
-                self._frame = _other_frame(self._wcs)
+                wcs = wcs if wcs.naxis == 2 else wcs.celestial  # a copy, as long in the making
+                self._wcs, self._frame = wcs, _other_frame(wcs)
+                self._latitude_first = wcs.wcs.lat < wcs.wcs.lng
 
     def __bool__(self) -> bool:
         return self._wcs is not None
@@ -57,7 +59,7 @@ class Sky:
         x, y = np.asarray(x, float), np.asarray(y, float)
         if self._wcs is None:
             return np.full(x.shape, np.nan), np.full(x.shape, np.nan)
-        ra, dec = self._wcs.all_pix2world(x, y, 0)
+        ra, dec = self._wcs.all_pix2world(x, y, 0)[:: -1 if self._latitude_first else 1]
         if self._frame is not None:
             ra, dec = _turned(ra, dec, self._frame, "icrs")
         return np.asarray(ra), np.asarray(dec)
@@ -69,7 +71,8 @@ class Sky:
             return np.full(ra.shape, np.nan), np.full(ra.shape, np.nan)
         if self._frame is not None:
             ra, dec = _turned(ra, dec, "icrs", self._frame)
-        x, y = self._wcs.all_world2pix(ra, dec, 0, quiet=True)
+        place = (dec, ra) if self._latitude_first else (ra, dec)
+        x, y = self._wcs.all_world2pix(*place, 0, quiet=True)
         return np.asarray(x), np.asarray(y)
 
     def jacobian(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -160,11 +163,13 @@ def _sip(cards: dict[str, Any], crpix: np.ndarray) -> Any:
     return None if a is None and ap is None else Sip(a, b, ap, bp, crpix)
 
 
-def _check_numbers(cards: dict[str, Any]) -> None:
+def _check_values(cards: dict[str, Any]) -> None:
     for key, value in cards.items():
         number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
         if not number and NUMBERS.fullmatch(key):
             raise BadWcs(f"expected a FITS WCS, got {key} = {value!r:.40}, which is no number")
+        if key.startswith("CTYPE") and str(value).strip().endswith("-TAB"):
+            raise BadWcs(f"expected a FITS WCS, got {key} = {value!r:.40}: a table, which is not read")
 
 
 def unit_vectors(ra: Any, dec: Any) -> np.ndarray:

@@ -35,6 +35,8 @@ NOISE = 1e-12, 1e12
 """Image units between which the noise of a sky pixel must lie: its square and a star's must be float32."""
 OTHERWISE = {2.0: "standard deviations", 0.5: "variances squared", -1.0: "inverse variances"}
 """Powers of an error plane that are variances where its maker did not say what it holds."""
+LIKELY = 2.0
+"""Factor by which a variance and the scatter of neighbouring pixels without correlation may differ."""
 WHITE = 0.9
 """Noise between neighbours over that of the sky above which it is not correlated."""
 LIT = 3.0, 0.1
@@ -71,7 +73,7 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU, 
     _check_numbers(frame)
     _check_bytes(frame)
     image, mask, unusable, notes = _pixels(frame, threads, used_up)
-    _check_pixels(frame, image, unusable, configuration.calibrate, notes)
+    _check_pixels(frame, image, mask, unusable, configuration.calibrate, notes)
     level, scatter, sky = _sky(frame, image, unusable, configuration.calibrate, device)
     sigma = float(np.nanmedian(scatter))
     variance, gain, known, said = _noise(frame, image, unusable, sky, level, sigma, device)
@@ -216,10 +218,13 @@ def _plateau(image: np.ndarray) -> float | None:
 
 
 def _check_pixels(
-    frame: Frame, image: np.ndarray, unusable: np.ndarray, limits: Calibrate, notes: list[str]
+    frame: Frame, image: np.ndarray, mask: np.ndarray, unusable: np.ndarray, limits: Calibrate, notes: list[str]
 ) -> None:
     usable = 1 - np.count_nonzero(unusable) / unusable.size
     if usable < limits.min_usable_fraction:
+        saturated = float(marked(mask, "SAT").mean())
+        if saturated > 0 and frame.saturation is not None:
+            notes = [*notes, f"{saturated:.1%} saturated, at {frame.saturation:g} (--saturation says another)"]
         raise NoUsablePixels(
             f"{frame.name}: expected at least {limits.min_usable_fraction:.0%} finite, unmasked pixels, "
             f"got {'; '.join([f'{usable:.1%}', *notes])}"
@@ -360,15 +365,19 @@ def _agree(expected: float, sigma: float) -> bool:
     return sigma > 0 and 0.7 < expected / sigma**2 < 1.4
 
 
-def _rough(image: np.ndarray, unusable: np.ndarray) -> float:
+def _rough(image: np.ndarray, unusable: np.ndarray, variance: np.ndarray | None = None) -> float:
     """Noise of a pixel by its difference from the next, along the axis that shows more of it.
 
     Nebulae, crowds and gradients, which widen a cell's histogram, do not raise it; correlation lowers it.
+    variance : (H, W), to count in sigmas of; None: in image units
     """
     found = []
-    for pixels, bad in ((image[::7], unusable[::7]), (image.T[::7], unusable.T[::7])):
-        step = np.diff(pixels)[~(bad[:, 1:] | bad[:, :-1])]
-        found.append(robust_sigma(step) / np.sqrt(2))
+    for turn in (np.asarray, np.transpose):
+        pixels, bad = turn(image)[::7], turn(unusable)[::7]
+        good = ~(bad[:, 1:] | bad[:, :-1])
+        own = None if variance is None else turn(variance)[::7]
+        both = 2.0 if own is None else (own[:, 1:] + own[:, :-1])[good]
+        found.append(robust_sigma(np.diff(pixels)[good] / np.sqrt(both)))
     return max(found)
 
 
@@ -387,19 +396,9 @@ def _from_plane(
     weighted sum; so the sources' part is taken out here and put back from the model.  Where what is left is
     not smooth (holes of a coadd) the plane is kept pixel by pixel, that of what is round it where there is light.
     """
-    variance = np.asarray(frame.variance, np.float32)
     height, width = image.shape
     above = image - sky.cut(0, height, 0, width)
-    base, rough = float(np.median(variance[::3, ::3][~unusable[::3, ::3]])), _rough(image, unusable)
-    power = _power(base, sigma, rough)
-    if power != 1:
-        with np.errstate(invalid="ignore", over="ignore"):
-            variance, base = variance**power, base**power
-    if sigma > 0 and not (base < UNLIKE * sigma**2 and min(sigma, rough) ** 2 < UNLIKE * base):
-        raise BadVariance(
-            f"{frame.name}: expected a variance, got a plane of {base:.3g} where the sky scatters by "
-            f"{sigma:.3g}, a variance of {sigma**2:.3g}: weights?"
-        )
+    variance, base, known, given = _as_variance(frame, image, unusable, sigma)
     gain = _photon_gain(above, variance, unusable, base)
     left = variance - np.maximum(above, 0) / np.float32(gain)
     cell = int(np.clip(min(image.shape) // 8, 32, 128))
@@ -408,14 +407,48 @@ def _from_plane(
     smooth = SmoothPlane(np.maximum(grid, 0.05 * base), image.shape)
     plane = smooth.cut(0, height, 0, width)
     uneven = (np.abs(left - plane) > 0.5 * plane + 0.3 * np.maximum(above, 0) / gain) & ~unusable
-    given = (
-        "variance plane given" if power == 1 else f"variance plane given as {OTHERWISE[power]}, by the sky's noise"
-    )
     said = f"{given}; sources' photons at {gain:.4g} e- a unit"
     if uneven.mean() > 0.002:
         kept = _without_light(np.maximum(variance, 0.05 * base), above, gain, unusable, plane)
-        return DensePlane(kept), gain, True, [f"{said}; not smooth, kept as it is"]
-    return smooth, gain, True, [said]
+        return DensePlane(kept), gain, known, [f"{said}; not smooth, kept as it is"]
+    return smooth, gain, known, [said]
+
+
+def _as_variance(
+    frame: Frame, image: np.ndarray, unusable: np.ndarray, sigma: float
+) -> tuple[np.ndarray, float, bool, str]:
+    """((H, W) float32 variance, its typical value, whether its scale is known, note) of an error plane.
+
+    Where neighbours scatter by more than it says, but not by CONTRARY, they may be a crowd's stars: the scale is
+    then for blank sky of the difference to say.  Correlation hides as much of a variance, where there is any.  A
+    cutout may have no sky: its plane is believed.
+    Raises BadVariance where the scale is out of all reason.
+    """
+    variance = np.asarray(frame.variance, np.float32)
+    base, rough = float(np.median(variance[::3, ::3][~unusable[::3, ::3]])), _rough(image, unusable)
+    cutout = min(image.shape) < SMALLEST
+    power = 1.0 if cutout else _power(base, sigma, rough)
+    if power != 1:
+        with np.errstate(invalid="ignore", over="ignore"):
+            variance, base = variance**power, base**power
+    if sigma > 0 and not (base < UNLIKE * sigma**2 and min(sigma, rough) ** 2 < UNLIKE * base):
+        raise BadVariance(
+            f"{frame.name}: expected a variance, got a plane of {base:.3g} where the sky scatters by "
+            f"{sigma:.3g}, a variance of {sigma**2:.3g}: weights?"
+        )
+    said = "variance plane given"
+    if power != 1:
+        said = f"{said} as {OTHERWISE[power]}, by the sky's noise"
+    least = 1 / (LIKELY if rough > WHITE * sigma else CONTRARY)
+    factor = rough**2 / base
+    if not least < factor < LIKELY:  # the typical value, that is, may be of another part than the typical scatter
+        factor = _rough(image, unusable, variance) ** 2
+    if cutout or factor == 0 or least < factor < LIKELY:
+        return variance, base, True, said
+    said = f"{said}, {base**0.5:.4g} a pixel where the sky scatters by {rough:.4g}"
+    if LIKELY <= factor < CONTRARY:
+        return variance, base, False, f"{said}: taken as relative"
+    return variance * np.float32(factor), base * factor, False, f"{said}: multiplied by {factor:.3g}"
 
 
 def _power(base: float, sigma: float, rough: float) -> float:
@@ -423,7 +456,7 @@ def _power(base: float, sigma: float, rough: float) -> float:
 
     rough : noise between neighbours.  Correlation, which lowers it, may hide much of a variance, but adds none.
     """
-    likely = rough <= 0 or 0.5 < base / rough**2 < 2
+    likely = rough <= 0 or 1 / LIKELY < base / rough**2 < LIKELY
     hidden = base > rough**2 and rough < WHITE * sigma
     fitting = [] if likely or hidden else [power for power in OTHERWISE if _agree(base**power, rough)]
     return fitting[0] if fitting else 1.0

@@ -16,7 +16,7 @@ from gpudiff.edges.sources import binary_table
 from gpudiff.edges.template_index import Entry, read_entry
 from gpudiff.edges.templates import covered
 from gpudiff.model.config import Configuration
-from gpudiff.model.errors import InputRejected, StoreFailed, UnreadableFile
+from gpudiff.model.errors import GpudiffError, InputRejected, StoreFailed, UnreadableFile
 from gpudiff.model.footprint import Footprint, sample_pixels
 from gpudiff.model.frame import Exposure, Frame
 from gpudiff.model.sky import Sky, angles
@@ -90,7 +90,7 @@ def _read_entries(paths: Sequence[Path], configuration: Configuration) -> tuple[
     for path in paths:
         try:
             entries.append(read_entry(path, configuration.instrument))
-        except Exception as error:  # as in edges.fits: astropy raises any of a dozen kinds
+        except GpudiffError as error:
             refused[str(path)] = f"{type(error).__name__}: {error}"
     return entries, refused
 

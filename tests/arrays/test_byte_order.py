@@ -37,8 +37,17 @@ def test_byte_order_in_memory_does_not_matter():
     assert not swapped(SKY.astype(">u2"))
 
 
-def test_numbers_of_8_bits_times_256_are_in_order():
-    assert not swapped((np.rint(SKY / 10).astype(np.uint16) << 8).astype(np.uint16))
+@pytest.mark.parametrize("kind", ["u2", "f4"])
+@pytest.mark.parametrize("constant", [0, 7, 100, 255])
+def test_numbers_of_8_bits_times_256_are_in_order(kind, constant):
+    image = np.rint(SKY / 10 if kind == "u2" else SKY / 10 - 30) * 256 + constant
+    assert not swapped(image.astype(kind))
+
+
+def test_one_star_tells_bytes_in_the_wrong_order_from_8_bits():
+    image = np.clip(SKY, 256, 500).astype("u2")  # one high byte in all of the sky
+    image[5, 50] = 3000
+    assert swapped(image.byteswap())
 
 
 def test_one_value_is_in_order():

@@ -1,5 +1,6 @@
 """gpudiff.edges.fits: what a file says becomes a Frame, and what it does not say stays unsaid."""
 
+import bz2
 import dataclasses
 import gzip
 import os
@@ -123,6 +124,18 @@ def test_planes_are_found_by_name_in_any_order(tmp_path, names):
     assert (frame.mask == bit("BAD")).all()  # no MP_* cards: any non-zero pixel is bad
 
 
+def test_a_file_of_another_kind_is_refused_by_how_it_begins(tmp_path):
+    (tmp_path / "a.fits").write_text("hello, world")
+    with pytest.raises(UnreadableFile, match="expected a whole FITS file, got one that begins with b'hello, w'"):
+        read_frame(tmp_path / "a.fits")
+
+
+def test_a_file_packed_by_bzip2_is_read(tmp_path):
+    fits.writeto(tmp_path / "a.fits", pixels())
+    (tmp_path / "a.fits.bz2").write_bytes(bz2.compress((tmp_path / "a.fits").read_bytes()))
+    assert np.array_equal(read_frame(tmp_path / "a.fits.bz2").image, pixels())
+
+
 def test_standard_errors_are_squared(tmp_path):
     image, error = fits.ImageHDU(pixels(), name="SCI"), fits.ImageHDU(pixels() + 2, name="ERR")
     fits.HDUList([fits.PrimaryHDU(), error, image]).writeto(tmp_path / "a.fits")
@@ -232,7 +245,7 @@ def test_the_date_of_a_photographic_plate_is_taken_without_a_warning(tmp_path):
     assert read_frame(path).observation.mjd_start_tai == pytest.approx(33707 + 5 / 24, abs=1e-3)
 
 
-@pytest.mark.parametrize("date", ["25/11/98", "1998-11-25"])
+@pytest.mark.parametrize("date", ["25/11/98", "1998-11-25", "1998/11/25"])
 def test_a_date_alone_has_the_time_beside_it(tmp_path, date):
     path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": date, "UT": "05:12:33.5", "TIMESYS": "TAI"})
     # MJD 51142 is 1998-11-25; a double holds an MJD to a microsecond

@@ -21,7 +21,10 @@ from gpudiff.model.mask import bit
         ("UNCERT", {"UTYPE": "VarianceUncertainty"}, [2.0, 0.5, 0.0]),
         ("UNCERT", {"BUNIT": "(adu)2"}, [2.0, 0.5, 0.0]),
         ("ERR", {"BUNIT": "(electron / s)**2"}, [2.0, 0.5, 0.0]),
+        ("ERR", {"BUNIT": "DN2/s2"}, [2.0, 0.5, 0.0]),
         ("ERR", {"BUNIT": "1e-2"}, [4.0, 0.25, 0.0]),
+        ("ERR", {"BUNIT": "erg/s/cm2"}, [4.0, 0.25, 0.0]),
+        ("ERR", {"BUNIT": "erg s**-1 cm**-2"}, [4.0, 0.25, 0.0]),
     ],
 )
 def test_a_variance_is_read_under_the_names_of_other_houses(tmp_path, name, cards, values):

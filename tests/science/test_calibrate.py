@@ -1,6 +1,7 @@
 """From a frame to an exposure."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -424,6 +425,10 @@ def test_what_left_too_few_pixels_is_said():
         calibrate(frame(image), CONFIGURATION)
 
 
+def test_a_saturation_below_the_sky_is_named():
+    refused(NoUsablePixels, r"got 0\.0%; 100\.0% saturated, at 100 \(", frame(saturation=100.0))
+
+
 def test_how_much_must_be_usable_is_configured():
     image = pixels()
     image[:128] = np.nan
@@ -467,6 +472,44 @@ def test_a_variance_that_correlation_hides_is_a_variance():
     scale = 0.3 / float(noise.std())  # seen: 0.09; the plane says 0.3, whose square is that
     made = calibrate(frame(noise * scale, gain=None, variance=np.full((256, 256), 0.3, np.float32)), CONFIGURATION)
     np.testing.assert_allclose(sky_variance(made), 0.3, rtol=1e-4)  # float32
+
+
+@pytest.mark.parametrize("times", [1e-3, 0.01, 4.0, 30.0, 1e3])
+def test_a_variance_plane_on_a_wrong_scale_is_brought_to_the_skys_and_that_is_said(times):
+    made = calibrate(frame(variance=np.full((256, 256), times * VARIANCE, np.float32)), CONFIGURATION)
+    # 9,000 steps between pixels tell a variance to 3 %, and of two axes the larger counts
+    np.testing.assert_allclose(sky_variance(made), VARIANCE, rtol=0.08)
+    assert not made.variance_known
+    assert re.search(r"where the sky scatters by 12\.\d+: multiplied by", made.notes[0])
+
+
+@pytest.mark.parametrize("times", [0.1, 0.4])
+def test_a_variance_plane_that_a_crowd_may_belie_is_relative(times):
+    plane = np.full((256, 256), times * VARIANCE, np.float32)
+    made = calibrate(frame(variance=plane), CONFIGURATION)
+    np.testing.assert_allclose(sky_variance(made), plane, rtol=1e-4)  # float32
+    assert not made.variance_known
+    assert "taken as relative" in made.notes[0]
+
+
+def test_a_cutout_that_a_galaxy_fills_has_its_variance():
+    light = star((30, 30), 15, 15, flux=3e5, sigma=5.0)
+    plane = (VARIANCE + light / GAIN).astype(np.float32)
+    noise = np.random.default_rng(2).normal(0, np.sqrt(plane))
+    image, psf = (SKY + light + noise).astype(np.float32), np.full((9, 9), 1 / 81, np.float32)
+    for power in (1, 0.5):  # standard deviations are not told there either
+        made = calibrate(frame(image, variance=plane**power, psf=psf, gain=None), CONFIGURATION)
+        assert made.variance_known
+        assert made.notes[0].startswith("variance plane given; sources")
+
+
+def test_a_mosaic_of_two_depths_has_its_variance():
+    plane = np.full((256, 256), VARIANCE, np.float32)
+    plane[:, ::2] *= 9
+    noise = np.random.default_rng(7).normal(0, 1, plane.shape) * np.sqrt(plane)
+    made = calibrate(frame((SKY + noise).astype(np.float32), variance=plane), CONFIGURATION)
+    assert made.variance_known
+    np.testing.assert_allclose(sky_variance(made), plane, rtol=0.03)  # noise that passes for light is taken out
 
 
 def test_threads_change_nothing():

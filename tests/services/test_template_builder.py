@@ -115,9 +115,11 @@ def test_tiles_of_healpix_cells_are_built(four, tmp_path):
 def test_what_cannot_be_used_is_named_and_the_others_are(four, tmp_path):
     (tmp_path / "no.fits").write_text("not FITS")
     flat = save(tmp_path / "flat.fits", np.ones((SIZE, SIZE), np.float32), {**HEADER, **WCS, "VISIT": 8})
-    made = build([*four[:2], tmp_path / "no.fits", flat], tmp_path / "out", SETTINGS)
+    broken = [tmp_path / "no.fits", tmp_path / "absent.fits", tmp_path]
+    made = build([*four[:2], *broken, flat], tmp_path / "out", SETTINGS)
     assert len(made.templates) == 1
-    assert list(made.refused) == [str(tmp_path / "no.fits"), str(flat)]
+    assert list(made.refused) == [*map(str, broken), str(flat)]
+    assert all(made.refused[str(path)].startswith("UnreadableFile") for path in broken)
     assert made.refused[str(flat)].startswith("ConstantImage")
 
 
