@@ -109,7 +109,11 @@ def _standing_out(steps: np.ndarray, scatters: float, turns: int) -> np.ndarray:
     """(N,) those that do so by `scatters` in so many blocks in turn, 1 or 2, and where the next steps are less."""
     if len(steps) < turns:
         return np.zeros(0, int)
-    least = scatters * 1.4826 * np.median(np.abs(steps.reshape(-1)[:: max(1, steps.size // SOME)]))
+    some = np.abs(steps.reshape(-1)[:: max(1, steps.size // SOME)])
+    some = some[some > 0]  # not of what is empty, nor of the same few photons in a row
+    if len(some) == 0:
+        return np.zeros(0, int)
+    least = scatters * 1.4826 * np.median(some)
     last = len(steps) - turns + 1
     signs = [one[:last] & one[turns - 1 :] for one in (steps > least, steps < -least)]
     places = [positions(one[:, 1:-2] & other[:, 2:-1]) for one, other in (signs, signs[::-1])]
@@ -129,11 +133,8 @@ def _line(pixels: np.ndarray, flaws: np.ndarray, at: int, noise: float, is_row: 
     along = np.flatnonzero(good)[_part(np.clip(off[good], -CLIP * noise, CLIP * noise))]
     if len(along) < SHORTEST:
         return None
-    steps = np.diff(near[along], axis=1) * [1, 1, -1, -1]
-    mean, error = (
-        np.clip(steps, -CLIP * noise, CLIP * noise).mean(0),
-        robust_sigma(steps[:, ::3]) / np.sqrt(len(along)),
-    )
+    steps = np.clip(np.diff(near[along], axis=1) * [1, 1, -1, -1], -CLIP * noise, CLIP * noise)
+    mean, error = steps.mean(0), steps[:, ::3].std() / np.sqrt(len(along))  # 0 is the median of few photons' steps
     height = np.abs(mean[1:3]).min()
     if mean[1] * mean[2] < 0 or height < SURE * error or np.abs(mean[[0, 3]]).max() > SHARP * height + error:
         return None

@@ -212,11 +212,12 @@ def held_back(
     folds = np.unique(fold)
     parts = [assemble(equations, kernel_terms, background_terms, used & (fold == k)) for k in folds]
     parts = [(turned_both(matrix, turn, terms), turned(vector, turn, terms)) for matrix, vector in parts]
-    total, all_of_it = sum(matrix for matrix, _ in parts), sum(vector for _, vector in parts)
+    matrices, vectors = zip(*parts, strict=True)
     chi2 = np.empty((len(penalties), len(equations)))
-    for k, (part, its_vector) in zip(folds, parts, strict=True):
-        out = fold == k
-        rest, rest_vector = total - part, all_of_it - its_vector
+    for k, name in enumerate(folds):
+        out = fold == name
+        # the sum of all less the part would keep the rounding of a bright star in it, and may be indefinite
+        rest, rest_vector = (sum(every[:k] + every[k + 1 :]) for every in (matrices, vectors))
         mine = unpacked(equations[out])
         for n, penalty in enumerate(penalties):
             solution = turned(solve(rest, rest_vector, penalty), back, terms)

@@ -183,14 +183,16 @@ def _samples(planes: Planes, pieces: list[Tile], step: int) -> tuple[np.ndarray,
 
 
 def _scatters(ratio: np.ndarray, score: np.ndarray, blank: np.ndarray, reach: float) -> tuple[float, float]:
-    """`noise.scatter` of both on blank sky that is farther than `reach` samples from what is detected."""
+    """`noise.scatter` of both on blank sky, where there is enough farther than `reach` samples from what is
+    detected."""
     sky = np.flatnonzero(blank)
     if len(sky) == 0:
         return float("nan"), float("nan")
     size = np.abs(score)
     usual = 1.4826 * float(np.median(size.take(sky[:: max(1, len(sky) // noises.START)])))
     near = grown(size > SURE * max(usual, 1.0), int(np.ceil(reach)))
-    use = sky[~near.take(sky)]
+    far = sky[~near.take(sky)]
+    use = far if len(far) >= noises.ENOUGH else sky  # a cutout has little
     return noises.scatter(ratio.take(use)), noises.scatter(score.take(use))
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpudiff.arrays.moments import FWHM, second_moments
+from gpudiff.arrays.moments import FWHM, moments, second_moments
 from gpudiff.arrays.subtract_tiles import Factors, Found, Pair
 from gpudiff.model.config import Match
 from gpudiff.model.errors import WrongShape
@@ -43,8 +43,9 @@ def crossed_notes(target: np.ndarray, convolved: np.ndarray) -> tuple[str, ...]:
     target, convolved : (K, K) their PSFs
     """
     half = min(target.shape[0], convolved.shape[0]) // 2
-    sigma = half / 3
-    axes = [second_moments(_inner(psf, half)[None], sigma)[0] for psf in (target, convolved)]
+    stamps = [_inner(psf, half)[None] for psf in (target, convolved)]
+    # of twice its width: far out is noise where a PSF is of few stars, times the distance squared
+    axes = [second_moments(stamp, min(2 * moments(stamp)[2][0], half / 3))[0] for stamp in stamps]
     if not np.isfinite(axes).all():
         return ()
     turns = np.radians(np.arange(0, 180, 5))

@@ -45,6 +45,22 @@ def test_noise_alone_has_no_line():
     assert not any(find_lines(sky(seed), none(sky()), 2.0) for seed in range(10))
 
 
+@pytest.mark.parametrize("rate", [0.02, 0.05, 0.3])
+def test_single_photons_have_no_line(rate):
+    """Most steps between neighbours are 0, and so was the error by which the others were judged."""
+    image = np.random.default_rng(5).poisson(rate, (1024, 1024)).astype(np.float32) - np.float32(rate)
+    assert not find_lines(image, none(image), rate**0.5)
+
+
+def test_a_line_is_found_where_most_of_an_image_is_empty():
+    image = sky()
+    unusable = none(image)
+    unusable[:, 180:] = True
+    image[unusable] = 0
+    image[130:460, 100] += 6
+    assert [line.x[0] for line in find_lines(image, unusable, 2.0)] == [100]
+
+
 def test_a_long_line_is_found_below_the_noise_of_a_pixel():
     image = sky(shape=(2048, 256))
     image[:, 100] += 2.0

@@ -39,6 +39,14 @@ def test_psfs_that_are_long_in_different_directions_are_said():
     assert crossed_notes(round_, wide) == ()  # wider all round: `Roles.notes` says so
 
 
+def test_the_noise_of_round_psfs_is_not_taken_for_a_direction():
+    y, x = np.mgrid[-30:31, -30:31]
+    rng = np.random.default_rng(3)
+    for _ in range(20):  # that of the mean of eight stars whose peaks are 90 sigma
+        pair = np.exp(-0.5 * (y**2 + x**2) / 1.6**2) + rng.normal(0, 0.004, (2, 61, 61))
+        assert crossed_notes(*pair) == ()
+
+
 @pytest.mark.parametrize(("fwhm", "convolved"), [((4.6, 3.6), "TEMPLATE"), ((3.6, 4.6), "SCIENCE")])
 def test_the_sharper_image_is_convolved(maker, fwhm, convolved):
     science, template = maker.exposures(maker.pair(stars=60, fwhm=fwhm, seed=52))
