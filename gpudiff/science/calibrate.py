@@ -39,6 +39,9 @@ LIKELY = 2.0
 """Factor by which a variance and the scatter of neighbouring pixels without correlation may differ."""
 WHITE = 0.9
 """Noise between neighbours over that of the sky above which it is not correlated."""
+EVEN = 1.2
+"""Upper quartile over lower one, from the median, below which a sky is noise: crowds that scatter by CONTRARY and
+more had 1.35 at least, and 4000 pixels tell it to 0.05."""
 LIT = 3.0, 0.1
 """Sigmas above the sky, and share of its photons in its variance, from which on a pixel has light."""
 ROUND, DARK = 31, 0.05
@@ -398,7 +401,7 @@ def _from_plane(
     """
     height, width = image.shape
     above = image - sky.cut(0, height, 0, width)
-    variance, base, known, given = _as_variance(frame, image, unusable, sigma)
+    variance, base, known, given = _as_variance(frame, above, unusable, sigma)
     gain = _photon_gain(above, variance, unusable, base)
     left = variance - np.maximum(above, 0) / np.float32(gain)
     cell = int(np.clip(min(image.shape) // 8, 32, 128))
@@ -421,9 +424,11 @@ def _as_variance(
 
     The sky's scatter and that of neighbours are both that of white noise.  A crowd's stars widen one or both, and
     correlation narrows the second: a plane between the two is believed, and one above both by less than CONTRARY
-    where there is correlation.  One far below both is brought to the scatter where that is of white noise, as
-    great between neighbours as two pixels apart; else, and by less than CONTRARY, stars may belie it: it is
+    where there is correlation.  One far below both is brought to the scatter of neighbours where that is noise: as
+    great as two pixels apart, or to both sides alike.  Else, and by less than CONTRARY, stars may belie it: it is
     relative, its scale for blank sky of the difference to say.  A cutout may have no sky: its plane is believed.
+
+    image : sky-subtracted
     Raises BadVariance where the scale is out of all reason.
     """
     variance = np.asarray(frame.variance, np.float32)
@@ -452,9 +457,15 @@ def _as_variance(
     if factor < 1 and not white:
         rough, factor = sigma, factor * (sigma / rough) ** 2
     said = f"{said}, {base**0.5:.4g} a pixel where the sky scatters by {rough:.4g}"
-    if factor >= LIKELY and not (white and factor >= CONTRARY):
+    if factor >= LIKELY and not (factor >= CONTRARY and (white or _even(image, unusable))):
         return variance, base, False, f"{said}: taken as relative"
     return variance * np.float32(factor), base * factor, False, f"{said}: multiplied by {factor:.3g}"
+
+
+def _even(image: np.ndarray, unusable: np.ndarray) -> bool:
+    """Whether pixels lie as far above their median as below: noise does, the light of a crowd does not."""
+    low, middle, high = np.quantile(_some(image, unusable), (0.25, 0.5, 0.75))
+    return bool(high - middle < EVEN * (middle - low))
 
 
 def _power(base: float, sigma: float, rough: float) -> float:

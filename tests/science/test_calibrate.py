@@ -526,6 +526,17 @@ def test_an_image_that_was_smoothed_has_its_variance_where_that_is_right_and_get
     np.testing.assert_allclose(sky_variance(made), plane, rtol=0.25)
 
 
+@pytest.mark.parametrize("width", [1.0, 2.0])
+def test_a_plane_far_too_low_is_raised_to_the_scatter_of_neighbours_in_a_smoothed_image_too(width):
+    share = 1 / (4 * np.pi * width**2)
+    noise = ndimage.gaussian_filter(np.random.default_rng(5).normal(0, 30, (256, 256)), width)
+    image, plane = (SKY + noise).astype(np.float32), np.full((256, 256), 2e-3 * 900 * share, np.float32)
+    made = calibrate(frame(image, variance=plane), CONFIGURATION)
+    assert not made.variance_known
+    neighbours = 900 * share * (1 - np.exp(-1 / (4 * width**2)))  # by the Gaussian's own autocorrelation
+    np.testing.assert_allclose(sky_variance(made), neighbours, rtol=0.15)  # 9,000 steps; fewer are independent
+
+
 @pytest.mark.parametrize("fwhm", [1.5, 2.0, 3.0, 4.0])
 def test_a_crowd_does_not_belie_a_variance_plane(fwhm):
     rng, light = np.random.default_rng(3), np.zeros((256, 256))
