@@ -17,8 +17,8 @@ RICE = {b"BLOCKSIZE": (b"16", b"32"), b"BYTEPIX": (b"1", b"2", b"4", b"8")}
 LONGEST_HEADER = 10_000  # blocks; none of the largest surveys' is near it
 
 
-PACKED = (b"BZh", b"PK")
-"""How files begin that astropy unpacks by itself: bzip2, zip."""
+PACKED = (b"BZh", b"PK", b"\xfd7zXZ", b"\x1f\x9d")
+"""How files begin that astropy unpacks by itself: bzip2, zip, xz, compress."""
 
 
 @contextmanager

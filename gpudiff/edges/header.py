@@ -21,7 +21,10 @@ ALIASES = {
     "GAIN": ("EGAIN", "GAIN", "ESO DET OUT1 CONAD"),
     "RDNOISE": ("RDNOISE", "READNOIS", "READNOI", "ESO DET OUT1 RON"),
     "SATURATE": ("SATURATE", "SATURVAL"),
-    "FILTER": ("FILTER", "BAND", "FPA.FILTER", "ESO INS FILT1 NAME", "FILTER01", "FILTER1", "FILTER2", "PUPIL"),
+    "FILTER": (
+        *("FILTER", "BAND", "FPA.FILTER", "ESO INS FILT1 NAME"),
+        *("FILTER01", "FILTNAM1", "FILTNAM2", "FILTER1", "FILTER2", "PUPIL"),
+    ),
     "MAGZERO": ("MAGZERO", "MAGZEROP", "MAGZP", "ZEROPT", "PHOTZP", "ZP"),
 }
 """Other spellings that are tried when Instrument leaves a keyword at its default."""
@@ -31,6 +34,8 @@ STARTS = ("MJD-BEG", "MJD-OBS", "EXPSTART", "MJD-STR", "OBSMJD", "MJD_OBS")
 ENDS = ("MJD-END", "EXPEND")
 CLOCKS = ("TIME-OBS", "UTSTART", "UT-STR", "TAIHMS", "UT", "UTC")
 """Start and end as MJD; the time that stands beside a date."""
+RATE = re.compile(r"(/ ?S(EC(ONDS?)?)?|S(EC)?(\*\*|\^)?\(?-1\)?)$")
+"""How a unit in capitals ends that is of a second."""
 TINY = 1e-300
 """The least number above 0 that counts as one."""
 UNPRINTABLE = re.compile(r"[^ -~]")
@@ -165,7 +170,7 @@ def zero_point(cards: Cards, instrument: Instrument) -> float | None:
     value = cards.number(*_spellings(instrument.zero_point_key))
     unit, area = str(cards.find("BUNIT") or "").strip().upper(), cards.number("PIXAR_SR")
     photflam, pivot = cards.number("PHOTFLAM"), cards.number("PHOTPLAM")
-    seconds, rate = _exposure(cards), re.search(r"/ ?S(EC)?$|S-1$", unit)
+    seconds, rate = _exposure(cards), RATE.search(unit)
     if math.isnan(value) and (rate or seconds > 0):
         value = cards.number("MAGZPT") + (0.0 if rate else 2.5 * math.log10(seconds))
     for key, magnitude in (("FLUXMAG0", 0.0), ("FLUX20", 20.0)):
@@ -282,8 +287,15 @@ def _exposure(cards: Cards) -> float:
 
 
 def _band(cards: Cards, instrument: Instrument) -> str:
-    """The first word of the first filter that is one, else of the first, else ''."""
-    said = [str(cards.find(key) or "").split() for key in _spellings(instrument.band_key)]
+    """The first word of the first filter that is one, else of the first, else ''.
+
+    A number is a place in a wheel (HST's WFPC2), but under the instrument's own keyword and BAND, as WISE has it.
+    """
+    keys = _spellings(instrument.band_key)
+    found = {key: cards.find(key) for key in keys}
+    said = [
+        str(one or "").split() for key, one in found.items() if isinstance(one, str) or key in (keys[0], "BAND")
+    ]
     words = [one[0].removesuffix(".00000") for one in said if one]
     return next((one for one in words if not CLEAR.match(one)), words[0] if words else "")
 

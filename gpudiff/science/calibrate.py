@@ -39,6 +39,9 @@ LIKELY = 2.0
 """Factor by which a variance and the scatter of neighbouring pixels without correlation may differ."""
 WHITE = 0.9
 """Noise between neighbours over that of the sky above which it is not correlated."""
+EVEN = 1.2
+"""Upper quartile over lower one, from the median, below which a sky is noise: crowds that scatter by CONTRARY and
+more had 1.35 at least, and 4000 pixels tell it to 0.05."""
 LIT = 3.0, 0.1
 """Sigmas above the sky, and share of its photons in its variance, from which on a pixel has light."""
 ROUND, DARK = 31, 0.05
@@ -365,8 +368,8 @@ def _agree(expected: float, sigma: float) -> bool:
     return sigma > 0 and 0.7 < expected / sigma**2 < 1.4
 
 
-def _rough(image: np.ndarray, unusable: np.ndarray, variance: np.ndarray | None = None) -> float:
-    """Noise of a pixel by its difference from the next, along the axis that shows more of it.
+def _rough(image: np.ndarray, unusable: np.ndarray, variance: np.ndarray | None = None, lag: int = 1) -> float:
+    """Noise of a pixel by its difference from the one `lag` on, along the axis that shows more of it.
 
     Nebulae, crowds and gradients, which widen a cell's histogram, do not raise it; correlation lowers it.
     variance : (H, W), to count in sigmas of; None: in image units
@@ -374,10 +377,10 @@ def _rough(image: np.ndarray, unusable: np.ndarray, variance: np.ndarray | None 
     found = []
     for turn in (np.asarray, np.transpose):
         pixels, bad = turn(image)[::7], turn(unusable)[::7]
-        good = ~(bad[:, 1:] | bad[:, :-1])
+        good = ~(bad[:, lag:] | bad[:, :-lag])
         own = None if variance is None else turn(variance)[::7]
-        both = 2.0 if own is None else (own[:, 1:] + own[:, :-1])[good]
-        found.append(robust_sigma(np.diff(pixels)[good] / np.sqrt(both)))
+        both = 2.0 if own is None else (own[:, lag:] + own[:, :-lag])[good]
+        found.append(robust_sigma((pixels[:, lag:] - pixels[:, :-lag])[good] / np.sqrt(both)))
     return max(found)
 
 
@@ -398,7 +401,7 @@ def _from_plane(
     """
     height, width = image.shape
     above = image - sky.cut(0, height, 0, width)
-    variance, base, known, given = _as_variance(frame, image, unusable, sigma)
+    variance, base, known, given = _as_variance(frame, above, unusable, sigma)
     gain = _photon_gain(above, variance, unusable, base)
     left = variance - np.maximum(above, 0) / np.float32(gain)
     cell = int(np.clip(min(image.shape) // 8, 32, 128))
@@ -419,9 +422,13 @@ def _as_variance(
 ) -> tuple[np.ndarray, float, bool, str]:
     """((H, W) float32 variance, its typical value, whether its scale is known, note) of an error plane.
 
-    Where neighbours scatter by more than it says, but not by CONTRARY, they may be a crowd's stars: the scale is
-    then for blank sky of the difference to say.  Correlation hides as much of a variance, where there is any.  A
-    cutout may have no sky: its plane is believed.
+    The sky's scatter and that of neighbours are both that of white noise.  A crowd's stars widen one or both, and
+    correlation narrows the second: a plane between the two is believed, and one above both by less than CONTRARY
+    where there is correlation.  One far below both is brought to the scatter of neighbours where that is noise: as
+    great as two pixels apart, or to both sides alike.  Else, and by less than CONTRARY, stars may belie it: it is
+    relative, its scale for blank sky of the difference to say.  A cutout may have no sky: its plane is believed.
+
+    image : sky-subtracted
     Raises BadVariance where the scale is out of all reason.
     """
     variance = np.asarray(frame.variance, np.float32)
@@ -439,16 +446,26 @@ def _as_variance(
     said = "variance plane given"
     if power != 1:
         said = f"{said} as {OTHERWISE[power]}, by the sky's noise"
-    least = 1 / (LIKELY if rough > WHITE * sigma else CONTRARY)
-    factor = rough**2 / base
-    if not least < factor < LIKELY:  # the typical value, that is, may be of another part than the typical scatter
-        factor = _rough(image, unusable, variance) ** 2
-    if cutout or factor == 0 or least < factor < LIKELY:
+    most = LIKELY if rough > WHITE * sigma else CONTRARY
+    high = base < most * max(sigma, rough) ** 2
+    if cutout or rough == 0 or (high and min(sigma, rough) ** 2 < LIKELY * base):
         return variance, base, True, said
+    factor = _rough(image, unusable, variance) ** 2  # the typical value may be of another part than that scatter
+    if factor == 0 or 1 / most < factor < LIKELY:
+        return variance, base, True, said
+    white = factor**0.5 > WHITE * _rough(image, unusable, variance, 2)
+    if factor < 1 and not white:
+        rough, factor = sigma, factor * (sigma / rough) ** 2
     said = f"{said}, {base**0.5:.4g} a pixel where the sky scatters by {rough:.4g}"
-    if LIKELY <= factor < CONTRARY:
+    if factor >= LIKELY and not (factor >= CONTRARY and (white or _even(image, unusable))):
         return variance, base, False, f"{said}: taken as relative"
     return variance * np.float32(factor), base * factor, False, f"{said}: multiplied by {factor:.3g}"
+
+
+def _even(image: np.ndarray, unusable: np.ndarray) -> bool:
+    """Whether pixels lie as far above their median as below: noise does, the light of a crowd does not."""
+    low, middle, high = np.quantile(_some(image, unusable), (0.25, 0.5, 0.75))
+    return bool(high - middle < EVEN * (middle - low))
 
 
 def _power(base: float, sigma: float, rough: float) -> float:

@@ -3,6 +3,7 @@
 import bz2
 import dataclasses
 import gzip
+import lzma
 import os
 from pathlib import Path
 
@@ -130,10 +131,11 @@ def test_a_file_of_another_kind_is_refused_by_how_it_begins(tmp_path):
         read_frame(tmp_path / "a.fits")
 
 
-def test_a_file_packed_by_bzip2_is_read(tmp_path):
+@pytest.mark.parametrize("packer", [bz2, lzma])
+def test_a_file_packed_by_bzip2_or_xz_is_read(tmp_path, packer):
     fits.writeto(tmp_path / "a.fits", pixels())
-    (tmp_path / "a.fits.bz2").write_bytes(bz2.compress((tmp_path / "a.fits").read_bytes()))
-    assert np.array_equal(read_frame(tmp_path / "a.fits.bz2").image, pixels())
+    (tmp_path / "a.fits.packed").write_bytes(packer.compress((tmp_path / "a.fits").read_bytes()))
+    assert np.array_equal(read_frame(tmp_path / "a.fits.packed").image, pixels())
 
 
 def test_standard_errors_are_squared(tmp_path):

@@ -31,7 +31,10 @@ HOUSES = {
         {"MAGZPT": 23.0, "EXPTIME": 10.0, "ESO INS FILT1 NAME": "Ks", "BUNIT": "ADU"},
         {"band": "Ks", "zero_point": 25.5},
     ),
-    "a rate": ({"MAGZPT": 23.0, "EXPTIME": 10.0, "BUNIT": "electron s-1"}, {"zero_point": 23.0}),
+    **{
+        f"a rate in {unit}": ({"MAGZPT": 23.0, "EXPTIME": 10.0, "BUNIT": unit}, {"zero_point": 23.0})
+        for unit in ("electron s-1", "electrons/second", "ADU s**-1", "DN s^-1", "counts/sec", "adu.s^(-1)")
+    },
     "FORS": (
         {"ESO DET OUT1 CONAD": 1.25, "ESO DET OUT1 GAIN": 0.8, "ESO DET OUT1 RON": 3.2},
         {"gain": 1.25, "read_noise": 3.2},
@@ -43,6 +46,12 @@ HOUSES = {
     ),
     "PTF": ({"SATURVAL": 55000.0}, {"saturation": 55000.0}),
     "ACS": ({"FILTER1": "CLEAR1L", "FILTER2": "F814W", "CCDGAIN": 2.0}, {"band": "F814W", "gain": None}),
+    "WFPC2": (  # FILTER1 and FILTER2 are places in a wheel
+        {"FILTER1": 38, "FILTER2": 0, "FILTNAM1": "F606W", "FILTNAM2": "", "EXPTIME": 400.0},
+        {"band": "F606W", "exposure": 400.0},
+    ),
+    "WISE": ({"BAND": 1, "MAGZP": 20.5}, {"band": "1", "zero_point": 20.5}),
+    "a wheel without names": ({"FILTER1": 38}, {"band": ""}),
     "NIRISS": (
         {"FILTER": "CLEAR", "PUPIL": "F150W", "XPOSURE": 311.4, "EXPOSURE": "1"},
         {"band": "F150W", "exposure": 311.4},

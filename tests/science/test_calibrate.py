@@ -512,6 +512,47 @@ def test_a_mosaic_of_two_depths_has_its_variance():
     np.testing.assert_allclose(sky_variance(made), plane, rtol=0.03)  # noise that passes for light is taken out
 
 
+@pytest.mark.parametrize("width", [1.0, 2.0, 3.0])
+def test_an_image_that_was_smoothed_has_its_variance_where_that_is_right_and_gets_it_where_it_is_not(width):
+    share = 1 / (4 * np.pi * width**2)  # of the variance of white noise that a Gaussian leaves
+    noise = ndimage.gaussian_filter(np.random.default_rng(5).normal(0, 30, (256, 256)), width)
+    plane, image = np.full((256, 256), 900 * share, np.float32), (SKY + noise).astype(np.float32)
+    made = calibrate(frame(image, variance=plane), CONFIGURATION)
+    assert made.variance_known
+    np.testing.assert_allclose(sky_variance(made), plane, rtol=1e-4)  # float32
+    made = calibrate(frame(image, variance=1000 * plane), CONFIGURATION)
+    assert not made.variance_known
+    # 65536 / (4 pi width^2) noises that are independent, 580 at 3 px, tell a variance to 6 %: four times that
+    np.testing.assert_allclose(sky_variance(made), plane, rtol=0.25)
+
+
+@pytest.mark.parametrize("width", [1.0, 2.0])
+def test_a_plane_far_too_low_is_raised_to_the_scatter_of_neighbours_in_a_smoothed_image_too(width):
+    share = 1 / (4 * np.pi * width**2)
+    noise = ndimage.gaussian_filter(np.random.default_rng(5).normal(0, 30, (256, 256)), width)
+    image, plane = (SKY + noise).astype(np.float32), np.full((256, 256), 2e-3 * 900 * share, np.float32)
+    made = calibrate(frame(image, variance=plane), CONFIGURATION)
+    assert not made.variance_known
+    neighbours = 900 * share * (1 - np.exp(-1 / (4 * width**2)))  # by the Gaussian's own autocorrelation
+    np.testing.assert_allclose(sky_variance(made), neighbours, rtol=0.15)  # 9,000 steps; fewer are independent
+
+
+@pytest.mark.parametrize("fwhm", [1.5, 2.0, 3.0, 4.0])
+def test_a_crowd_does_not_belie_a_variance_plane(fwhm):
+    rng, light = np.random.default_rng(3), np.zeros((256, 256))
+    np.add.at(light, tuple(rng.integers(0, 256, (2, 15_000))), 1000 * rng.random(15_000) ** (-1 / 1.5))
+    plane = 100 + ndimage.gaussian_filter(light, fwhm / 2.355)
+    made = calibrate(frame(rng.poisson(plane).astype(np.float32), variance=plane, gain=None), CONFIGURATION)
+    assert "multiplied" not in made.notes[0]
+    assert np.median(sky_variance(made)) < np.median(plane)
+
+
+def test_the_scatter_of_a_few_electrons_does_not_belie_a_variance_plane():
+    counts = np.random.default_rng(5).poisson(0.5, (256, 256)).astype(np.float32)
+    made = calibrate(frame(counts, variance=np.full((256, 256), 0.5, np.float32), gain=None), CONFIGURATION)
+    assert made.variance_known
+
+
 def test_threads_change_nothing():
     given = frame(pixels((500, 400)))
     one, two = (calibrate(given, override(CONFIGURATION, "match", threads=n)) for n in (1, 2))
