@@ -12,10 +12,13 @@ BLOCKS, FEWEST = 16, 16
 them; rows in one, at least."""
 RUN = 8
 """Of them that are looked at first, side by side: they lie together in memory."""
+LINE = 5
+"""Columns a line of up to 2 is told from a step among."""
 WIDE = 8
 """Columns on either side of a step whose means are compared: no channel is narrower than both."""
 AROUND = 65
-"""Columns round a step whose median difference is the slope of the sky: four times as many as a step touches."""
+"""Columns round a step whose median difference is the slope of the sky: four times as many as a step touches.
+Half as many at the edges know none."""
 SURE = 6.0
 """Scatters of a step, as steps differ from column to column and from block to block."""
 ALIKE = 4.0
@@ -26,7 +29,7 @@ MEDIAN = 1.2533
 CLIP = 3.0
 """Sigmas from the median of some rows within which a pixel is in a block's mean."""
 HOLED = 0.25
-"""Share of unusable pixels from which on a block does not know a column."""
+"""Share of unusable pixels from which on a block does not know a column's level."""
 
 Steps = tuple[np.ndarray, np.ndarray]
 """(W,) steps to each column from the one before it, and their errors."""
@@ -44,7 +47,8 @@ def channel_levels(image: np.ndarray, unusable: np.ndarray, noise: float) -> np.
     if rows < FEWEST or image.shape[1] < AROUND or not _hinted(_runs(image, rows)):
         return None
     levels = _block_levels(image, unusable, rows, noise)
-    steps = _found([(_wide(half), _next(half)) for half in (levels[:BLOCKS], levels[BLOCKS:])])
+    halves = [_without_lines(half) for half in (levels[:BLOCKS], levels[BLOCKS:])]
+    steps = _found([(_wide(half), _next(half)) for half in halves])
     if not steps.any():
         return None
     total = np.cumsum(steps, 1)
@@ -60,13 +64,12 @@ def _runs(image: np.ndarray, rows: int) -> np.ndarray:
 
 
 def _hinted(levels: np.ndarray) -> bool:
-    """Whether one column steps from the last, in either half or both, and the next one not back."""
-    steps = np.diff(levels, axis=1)
+    """Whether the level steps from one column to the next, in either half or both, and stays for some."""
+    steps = np.diff(levels, axis=1, prepend=levels[:, :1])
     for part in (steps, steps[:BLOCKS], steps[BLOCKS:]):
-        size = np.median(part, 0)
-        back = -np.sign(size) * np.stack([np.append(size[1:], 0), np.append(0, size[:-1])])
-        high = np.abs(size) > SURE * _scatter(size)
-        if (high & (back.max(0) < 0.5 * np.abs(size))).any():
+        each = np.median(part, 0)
+        stays = np.diff(ndimage.median_filter(np.cumsum(each), LINE))[AROUND // 2 : -AROUND // 2]
+        if (np.abs(stays) > SURE * _scatter(each)).any():
             return True
     return False
 
@@ -77,20 +80,30 @@ def _scatter(values: np.ndarray) -> float:
 
 # ---------------------------------------------------------------- what they are
 def _block_levels(image: np.ndarray, unusable: np.ndarray, rows: int, noise: float) -> np.ndarray:
-    """(2 BLOCKS, W) clipped mean of each column in each block; NaN where too few pixels are usable."""
+    """(2 BLOCKS, W) clipped mean of each column in each block; where too few of its pixels are usable, that of the
+    column before it."""
     levels = np.empty((2 * BLOCKS, image.shape[1]))
+    column = np.arange(image.shape[1])
     for n, row in enumerate(range(0, 2 * BLOCKS * rows, rows)):
         block, flaws = np.ascontiguousarray(image[row : row + rows]), unusable[row : row + rows]
         middle = np.median(block[:: max(1, rows // (2 * RUN))], 0)
         off = np.clip(block - middle, -CLIP * noise, CLIP * noise)
         off[flaws] = 0
         lost = np.count_nonzero(flaws, 0)
-        levels[n] = np.where(lost < HOLED * rows, middle + off.sum(0) / np.maximum(rows - lost, 1), np.nan)
+        level = middle + off.sum(0) / np.maximum(rows - lost, 1)
+        levels[n] = level[np.maximum.accumulate(np.where(lost < HOLED * rows, column, 0))]
     return levels
 
 
+def _without_lines(levels: np.ndarray) -> np.ndarray:
+    """(B, W) levels of blocks without columns that differ from those beside them, to both sides."""
+    middle = np.median(levels, 0)
+    off = middle - ndimage.median_filter(middle, LINE)
+    return levels - np.where(np.abs(off) > SURE * _scatter(off), off, 0)
+
+
 def _wide(levels: np.ndarray) -> Steps:
-    """Steps between the means of WIDE columns on either side, the slope of the sky taken off; 0 near the edges."""
+    """Steps between the means of WIDE columns on either side."""
     steps = np.zeros(levels.shape)
     means = np.lib.stride_tricks.sliding_window_view(levels, WIDE, 1).mean(-1)
     steps[:, WIDE : 1 - WIDE] = means[:, WIDE:] - means[:, :-WIDE]
@@ -103,30 +116,31 @@ def _next(levels: np.ndarray) -> Steps:
 
 
 def _of_blocks(steps: np.ndarray) -> Steps:
-    """Median over the blocks, (B, W), that know the column, most of which must, and its error."""
-    known = np.isfinite(steps)
-    steps = np.where(known, steps, 0)
-    middle = np.where(known.sum(0) > 0.75 * len(steps), np.median(steps, 0), 0)
+    """Median over the blocks, (B, W), and its error; the slope of the sky taken off."""
+    middle = np.median(steps, 0)
     each = MEDIAN * 1.4826 * np.median(np.abs(steps - middle), 0) / np.sqrt(len(steps))
-    middle = middle - ndimage.median_filter(middle, AROUND, mode="nearest")
+    middle = middle - ndimage.median_filter(middle, AROUND)
     return middle, np.maximum(each, _scatter(middle))
 
 
 def _found(halves: list[tuple[Steps, Steps]]) -> np.ndarray:
-    """(2, W) the steps of both halves that are sure, 0 elsewhere.  halves : (wide, next) of each"""
+    """(2, W) the steps of both halves that are sure, 0 elsewhere: none, unless one is sure from one column to the
+    next.  halves : (wide, next) of each"""
     (upper, high), (lower, low) = (wide for wide, _ in halves)
     same = np.abs(upper - lower) < ALIKE * np.hypot(high, low)
     both = [_mean(*two) for two in zip(*halves, strict=True)]
-    steps = []
+    steps, sharpest = [], 0.0
     for half in halves:
         (wide, error), (sharp, blur) = (
             tuple(np.where(same, of_both, own) for of_both, own in zip(*pair, strict=True))
             for pair in zip(both, half, strict=True)
         )
         sure = np.where(np.abs(sharp - wide) < ALIKE * np.hypot(blur, error), np.abs(wide) / error, 0)
-        highest = sure == ndimage.maximum_filter1d(sure, 2 * WIDE - 1)
-        steps.append(np.where(highest & (sure > SURE), wide, 0))
-    return np.stack(steps)
+        sure[: AROUND // 2] = sure[-AROUND // 2 :] = 0
+        found = (sure == ndimage.maximum_filter1d(sure, 2 * WIDE - 1)) & (sure > SURE)
+        sharpest = max(sharpest, (np.abs(sharp) / blur)[found].max(initial=0))
+        steps.append(np.where(found, wide, 0))
+    return np.stack(steps) * (sharpest > SURE)
 
 
 def _mean(one: Steps, other: Steps) -> Steps:
