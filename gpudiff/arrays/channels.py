@@ -27,9 +27,9 @@ wide as the PSF; and by which one half's from the other's, where it is one along
 MEDIAN = 1.2533
 """Error of a median over that of a mean."""
 CLIP = 3.0
-"""Sigmas from the median of some rows within which a pixel is in a block's mean."""
-HOLED = 0.25
-"""Share of unusable pixels from which on a block does not know a column's level."""
+"""Sigmas from the median of some rows within which a pixel is in a block's mean; a star is a few of them."""
+HOLED = 0.5
+"""Share of pixels left out from which on a block does not know a column's level."""
 
 Steps = tuple[np.ndarray, np.ndarray]
 """(W,) steps to each column from the one before it, and their errors."""
@@ -66,8 +66,9 @@ def _runs(image: np.ndarray, rows: int) -> np.ndarray:
 def _hinted(levels: np.ndarray) -> bool:
     """Whether the level steps from one column to the next, in either half or both, and stays for some."""
     steps = np.diff(levels, axis=1, prepend=levels[:, :1])
-    for part in (steps, steps[:BLOCKS], steps[BLOCKS:]):
-        each = np.median(part, 0)
+    most = CLIP * _scatter(steps[:: BLOCKS // 2])
+    upper, lower = np.clip(steps, -most, most, out=steps).reshape(2, BLOCKS, -1).mean(1)
+    for each in (upper, lower, 0.5 * (upper + lower)):
         stays = np.diff(ndimage.median_filter(np.cumsum(each), LINE))[AROUND // 2 : -AROUND // 2]
         if (np.abs(stays) > SURE * _scatter(each)).any():
             return True
@@ -80,16 +81,17 @@ def _scatter(values: np.ndarray) -> float:
 
 # ---------------------------------------------------------------- what they are
 def _block_levels(image: np.ndarray, unusable: np.ndarray, rows: int, noise: float) -> np.ndarray:
-    """(2 BLOCKS, W) clipped mean of each column in each block; where too few of its pixels are usable, that of the
-    column before it."""
+    """(2 BLOCKS, W) mean of each column in each block, without stars; where too much is left out, that of the column
+    before it."""
     levels = np.empty((2 * BLOCKS, image.shape[1]))
     column = np.arange(image.shape[1])
     for n, row in enumerate(range(0, 2 * BLOCKS * rows, rows)):
         block, flaws = np.ascontiguousarray(image[row : row + rows]), unusable[row : row + rows]
         middle = np.median(block[:: max(1, rows // (2 * RUN))], 0)
-        off = np.clip(block - middle, -CLIP * noise, CLIP * noise)
-        off[flaws] = 0
-        lost = np.count_nonzero(flaws, 0)
+        off = block - middle
+        left_out = flaws | (np.abs(off) > CLIP * noise)
+        off[left_out] = 0
+        lost = np.count_nonzero(left_out, 0)
         level = middle + off.sum(0) / np.maximum(rows - lost, 1)
         levels[n] = level[np.maximum.accumulate(np.where(lost < HOLED * rows, column, 0))]
     return levels
