@@ -24,6 +24,9 @@ SURE = 6.0
 ALIKE = 4.0
 """Errors by which the step to the next column may differ from that between the means, which light's does, being as
 wide as the PSF; and by which one half's from the other's, where it is one along both."""
+UNEVEN = 2.5
+"""Times the usual error that a step has which is not the same all along: rows in one quadrant and columns in the
+next are levelled one after the other.  An error of 16 blocks is known to a quarter."""
 MEDIAN = 1.2533
 """Error of a median over that of a mean."""
 CLIP = 3.0
@@ -81,8 +84,8 @@ def _scatter(values: np.ndarray) -> float:
 
 # ---------------------------------------------------------------- what they are
 def _block_levels(image: np.ndarray, unusable: np.ndarray, rows: int, noise: float) -> np.ndarray:
-    """(2 BLOCKS, W) mean of each column in each block, without stars; where too much is left out, that of the column
-    before it."""
+    """(2 BLOCKS, W) mean of each column in each block, without stars; where too much is left out, that of the
+    column before it."""
     levels = np.empty((2 * BLOCKS, image.shape[1]))
     column = np.arange(image.shape[1])
     for n, row in enumerate(range(0, 2 * BLOCKS * rows, rows)):
@@ -118,11 +121,12 @@ def _next(levels: np.ndarray) -> Steps:
 
 
 def _of_blocks(steps: np.ndarray) -> Steps:
-    """Median over the blocks, (B, W), and its error; the slope of the sky taken off."""
+    """Median over the blocks, (B, W), the slope of the sky taken off, and its error, inf of uneven steps."""
     middle = np.median(steps, 0)
     each = MEDIAN * 1.4826 * np.median(np.abs(steps - middle), 0) / np.sqrt(len(steps))
     middle = middle - ndimage.median_filter(middle, AROUND)
-    return middle, np.maximum(each, _scatter(middle))
+    usual = _scatter(middle)
+    return middle, np.where(each > UNEVEN * usual, np.inf, np.maximum(each, usual))
 
 
 def _found(halves: list[tuple[Steps, Steps]]) -> np.ndarray:
@@ -139,7 +143,8 @@ def _found(halves: list[tuple[Steps, Steps]]) -> np.ndarray:
         )
         sure = np.where(np.abs(sharp - wide) < ALIKE * np.hypot(blur, error), np.abs(wide) / error, 0)
         sure[: AROUND // 2] = sure[-AROUND // 2 :] = 0
-        found = (sure == ndimage.maximum_filter1d(sure, 2 * WIDE - 1)) & (sure > SURE)
+        size = np.abs(wide)
+        found = (size == ndimage.maximum_filter1d(size, 2 * WIDE - 1)) & (sure > SURE)
         sharpest = max(sharpest, (np.abs(sharp) / blur)[found].max(initial=0))
         steps.append(np.where(found, wide, 0))
     return np.stack(steps) * (sharpest > SURE)

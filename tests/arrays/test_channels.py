@@ -28,7 +28,7 @@ def pedestals(seed: int = 2) -> np.ndarray:
 def test_pedestals_of_stripes_are_known(seed):
     found = levels_of(sky(seed) + pedestals(seed))
     assert found is not None
-    # a step's error is sqrt(2) / sqrt(8 x 1024 px) x 1.25 = 0.02 sigma; 15 of them add up to 0.08, and 5 errors are
+    # a step's error is 1.25 sqrt(2) / sqrt(8 x 1024 px) = 0.02 sigma, 15 add up to 0.08, of which 5
     assert np.abs(found - pedestals(seed)).max() < 0.4 * NOISE
 
 
