@@ -62,7 +62,7 @@ def difference_exposures(
     device : for this frame (`Device.frame`)
     """
     start = time.perf_counter()
-    science, template = level_channels(science), level_channels(template)
+    science, template = (level_channels(one, configuration.calibrate) for one in (science, template))
     device.hold(template.held, template.image, stays=True)
     device.hold(science.held, science.image)
     aligned = align(science, template, configuration, device)

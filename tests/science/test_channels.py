@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from gpudiff.model.config import Calibrate
 from gpudiff.science.channels import level_channels
 from gpudiff.science.stars import sky_noise
 
@@ -59,7 +60,7 @@ def test_channels_of_either_image_leave_no_trace(maker, pair, clean, name, level
 def test_an_image_without_channels_is_left_as_it_is(maker, pair):
     for one in maker.exposures(pair):
         before = one.image.copy()
-        assert level_channels(one) is one
+        assert level_channels(one, Calibrate()) is one
         np.testing.assert_array_equal(one.image, before)
 
 
@@ -67,7 +68,7 @@ def test_pixels_without_a_value_stay_zero(maker, pair):
     image = pair.science.image + np.float32(stripes())
     image[100:110, 200:230] = np.nan
     one, _ = maker.exposures(dataclasses.replace(pair, science=dataclasses.replace(pair.science, image=image)))
-    levelled = level_channels(one)
+    levelled = level_channels(one, Calibrate())
     assert (levelled.image[102:108, 202:228] == 0).all()
     assert levelled.flaws is one.flaws
 
@@ -75,6 +76,6 @@ def test_pixels_without_a_value_stay_zero(maker, pair):
 def test_what_is_left_of_a_step_is_less_than_a_tenth_of_the_noise(maker, pair):
     one, _ = maker.exposures(stepped(pair, "science", stripes()))
     before, _ = maker.exposures(pair)
-    steps = np.median(level_channels(one).image - before.image, 0)[SIDE // 16 :: SIDE // 8]
+    steps = np.median(level_channels(one, Calibrate()).image - before.image, 0)[SIDE // 16 :: SIDE // 8]
     # the sky of either is another surface; steps of an image of 640 px are known to 0.04 sigma, 3 errors
     assert np.abs(np.diff(steps, 2)).max() < 2 * 0.12 * sky_noise(one)
