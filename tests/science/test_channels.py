@@ -8,6 +8,7 @@ import pytest
 from gpudiff.model.config import Calibrate
 from gpudiff.science.channels import level_channels
 from gpudiff.science.stars import sky_noise
+from gpudiff.science.subtract import open_device, subtract
 
 SIDE, NOISE = 640, 15.0
 """Pixels; of a sky pixel of `Maker.pair`, about."""
@@ -79,3 +80,12 @@ def test_what_is_left_of_a_step_is_less_than_a_tenth_of_the_noise(maker, pair):
     steps = np.median(level_channels(one, Calibrate()).image - before.image, 0)[SIDE // 16 :: SIDE // 8]
     # the sky of either is another surface; steps of an image of 640 px are known to 0.04 sigma, 3 errors
     assert np.abs(np.diff(steps, 2)).max() < 2 * 0.12 * sky_noise(one)
+
+
+def test_a_template_that_comes_again_is_levelled_again(maker, pair):
+    made = stepped(pair, "template", stripes())
+    template, configuration = dataclasses.replace(made.template, digest="0a"), maker.settings()
+    device = open_device(configuration)
+    first, again = (subtract(made.science, template, configuration, device)[0] for _ in range(2))
+    np.testing.assert_array_equal(first.image, again.image)
+    assert first.notes == again.notes
