@@ -81,7 +81,7 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU, 
     sigma = float(np.nanmedian(scatter))
     variance, gain, known, said = _noise(frame, image, unusable, sky, level, sigma, device)
     if frame.variance is None:
-        cell = _cell(frame, configuration.calibrate)
+        cell = mesh_cell(frame.image.shape, configuration.calibrate)
         variance, uneven = _as_it_scatters(variance, image, unusable, scatter, cell)
         said.extend(uneven)
 
@@ -237,16 +237,16 @@ def _check_pixels(
         raise ConstantImage(f"{frame.name}: expected an image, got the value {first:g} in every pixel")
 
 
-def _cell(frame: Frame, settings: Calibrate) -> int:
-    """Pixels along a cell of the meshes of a frame's sky and noise."""
-    return int(np.clip(min(frame.image.shape) // 8, 32, settings.sky_cell))
+def mesh_cell(shape: tuple[int, ...], settings: Calibrate) -> int:
+    """Pixels along a cell of the meshes of an image's sky and noise."""
+    return int(np.clip(min(shape) // 8, 32, settings.sky_cell))
 
 
 def _sky(
     frame: Frame, image: np.ndarray, unusable: np.ndarray, settings: Calibrate, device: Device
 ) -> tuple[np.ndarray, np.ndarray, SmoothPlane]:
     """(mesh of levels, mesh of the noise of a sky pixel, sky).  Raises BadVariance."""
-    cell = _cell(frame, settings)
+    cell = mesh_cell(frame.image.shape, settings)
     level, sigma = device.mesh(image, unusable, cell, 4 if cell >= 128 else 1)
     stepped = np.nanmedian(sigma) < FEW * step_of(_some(image, unusable))
     if stepped or _lopsided(frame, float(np.nanmedian(level)), float(np.nanmedian(sigma))):

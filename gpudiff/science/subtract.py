@@ -12,6 +12,7 @@ from gpudiff.model.tables import Table
 from gpudiff.science.align import align
 from gpudiff.science.auto import auto
 from gpudiff.science.calibrate import calibrate
+from gpudiff.science.channels import level_channels
 from gpudiff.science.delta import delta
 from gpudiff.science.detect import detect
 from gpudiff.science.difference import difference
@@ -61,6 +62,7 @@ def difference_exposures(
     device : for this frame (`Device.frame`)
     """
     start = time.perf_counter()
+    science, template = (level_channels(one, configuration.calibrate) for one in (science, template))
     device.hold(template.held, template.image, stays=True)
     device.hold(science.held, science.image)
     aligned = align(science, template, configuration, device)
