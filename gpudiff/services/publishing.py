@@ -109,8 +109,9 @@ class PublisherProcess:
         self._tell(self._settings | {"marks": self._marks})
         late = threading.Timer(START_S, self._process.kill)
         late.start()
-        first = json.loads(pipe.readline() or "{}")
+        said = pipe.readline()
         late.cancel()
+        first = json.loads(said or "{}")
         if "names" not in first:
             pipe.close()
             status = self._process.wait()
