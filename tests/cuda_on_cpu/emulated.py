@@ -36,6 +36,8 @@ ENVIRONMENT = {
     "TSAN_OPTIONS": "halt_on_error=0:exitcode=4",
 }
 TIMEOUT = 120  # seconds; a launch of the tests takes well under one
+LARGEST_GRID = (2**31 - 1, 65535, 65535)  # CUDA C++ guide, compute capabilities
+LARGEST_SHARED = 96 << 10  # bytes a block: kernels/README.md
 
 
 class KernelFault(Exception):
@@ -90,6 +92,10 @@ class Emulated(Host):
         shared: int = 0,
         defines: Sequence[str] = (),
     ) -> None:
+        if not all(1 <= blocks <= most for blocks, most in zip(grid, LARGEST_GRID, strict=True)):
+            raise KernelFault(f"{kernel}: expected a grid of 1 to {LARGEST_GRID} blocks, got {grid}")
+        if not 0 <= shared <= LARGEST_SHARED:
+            raise KernelFault(f"{kernel}: expected at most {LARGEST_SHARED} bytes of shared memory, got {shared}")
         source = self.source.read_text() if self.source else kernel_source(stem)
         program = build_program(source, stem, self.build, defines)
         with tempfile.TemporaryDirectory() as folder:

@@ -111,3 +111,14 @@ def test_a_kernel_called_with_the_wrong_number_of_arguments_is_an_error():
 def test_a_kernel_called_with_an_array_of_the_host_is_an_error():
     with pytest.raises(AssertionError, match="no array on the device"):
         Emulated("check", 0, PLANTED).launch("planted", "right", (1, 1, 1), (64, 1, 1), [np.zeros(64)])
+
+
+@pytest.mark.parametrize("grid", [(0, 1, 1), (1, 0, 1), (1, 65536, 1), (1, 1, 65536), (2**31, 1, 1)])
+def test_a_grid_that_no_gpu_takes_is_an_error(grid):
+    with pytest.raises(KernelFault, match="expected a grid of 1 to"):
+        Emulated("check", 0, PLANTED).launch("planted", "right", grid, (64, 1, 1), [])
+
+
+def test_more_shared_memory_than_each_gpu_has_is_an_error():
+    with pytest.raises(KernelFault, match="expected at most 98304 bytes of shared memory, got 98305"):
+        Emulated("check", 0, PLANTED).launch("planted", "right", (1, 1, 1), (64, 1, 1), [], 98305)
