@@ -64,7 +64,7 @@ class Afar(NDArrayOperatorsMixin):
     def __setitem__(self, key: Any, values: Any) -> None:
         if not (isinstance(key, tuple) and len(key) == 2 and all(_whole_numbers(one) for one in key)):
             raise TypeError(f"a plane on a device is written to by [y, x], not by {key!r}")
-        y, x = np.broadcast_arrays(*key)
+        y, x = np.broadcast_arrays(*map(_from_first, key, self.shape))
         values = np.broadcast_to(np.asarray(values, self.dtype), y.shape)
         pixels, flat = np.ravel(y * self.shape[1] + x), np.ravel(values)
         if self.dtype == bool:

@@ -79,8 +79,11 @@ def test_what_is_read_comes_down_alone(there):
 
 @pytest.mark.parametrize("at", [70, -71])
 def test_pixels_that_are_not_there_are_refused(there, at):
-    with pytest.raises(IndexError, match=f"expected places of 70 pixels, got {min(at, 3)} to {max(at, 3)}"):
+    said = f"expected places of 70 pixels, got {min(at, 3)} to {max(at, 3)}"
+    with pytest.raises(IndexError, match=said):
         there[np.array([3, at]), np.array([0, 0])]
+    with pytest.raises(IndexError, match=said):
+        there[np.array([3, at]), np.array([0, 0])] = 1
 
 
 def test_squares_of_it_are_as_of_an_array(plane, there):
@@ -108,6 +111,12 @@ def test_pixels_are_written_on_the_device_and_on_the_host(plane, there):
     plane[y, x] *= 3
     np.testing.assert_array_equal(there, plane)
     there._here = None
+    np.testing.assert_array_equal(there, plane)
+
+
+def test_pixels_are_written_from_the_far_edges_too(plane, there):
+    y, x = np.array([-1, 0]), np.array([5, -2])
+    there[y, x] = plane[y, x] = 7
     np.testing.assert_array_equal(there, plane)
 
 
