@@ -21,7 +21,7 @@ import numpy as np
 from gpudiff.arrays.cubin import cubin
 from gpudiff.model.errors import DeviceFailed, DeviceFull
 
-LARGEST_STATIC_SHARED = 48 << 10  # bytes a block may have without asking for more (CUDA C++ guide, 20.7.3)
+OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY and cudaErrorMemoryAllocation
 
 Size = tuple[int, int, int]
 
@@ -150,7 +150,8 @@ class Cuda:
         self.architecture = f"sm_{self.device.compute_capability}"
         self.kernels: dict[tuple, Any] = {}
         self.shared: dict[tuple, int] = {}
-        """Bytes of dynamic shared memory that a kernel may have where those are more than every block has."""
+        """Bytes of dynamic shared memory that a kernel may have, as many as it was ever started with: it may not
+        have all of 48 kB without being asked, some of which are its static ones."""
         self._loading = threading.Lock()
 
     @contextmanager
@@ -163,7 +164,8 @@ class Cuda:
         except cuda.memory.OutOfMemoryError as error:
             raise DeviceFull(f"device {self.name}: {error}") from error
         except (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError) as error:
-            raise DeviceFailed(f"device {self.name}: {error}") from error
+            failure = DeviceFull if error.status == OUT_OF_MEMORY else DeviceFailed
+            raise failure(f"device {self.name}: {error}") from error
 
     def free(self) -> int:
         with self.here():
@@ -210,9 +212,17 @@ class Cuda:
         shared: int = 0,
         defines: Sequence[str] = (),
     ) -> None:
+        def start() -> None:
+            self._loaded(stem, kernel, shared, defines)(grid, block, tuple(arguments), shared_mem=shared)
+
         with self.here():
-            function = self._loaded(stem, kernel, shared, defines)
-            function(grid, block, tuple(arguments), shared_mem=shared)
+            try:
+                start()
+            except self.cupy.cuda.driver.CUDADriverError as error:
+                if error.status != OUT_OF_MEMORY:
+                    raise
+                self.cupy.get_default_memory_pool().free_all_blocks()  # it had left none for the kernel's code
+                start()
 
     def _loaded(self, stem: str, kernel: str, shared: int, defines: Sequence[str]) -> Any:
         """The kernel, loaded by whoever asks first; what it may have of shared memory only grows."""
@@ -221,7 +231,7 @@ class Cuda:
             if key not in self.kernels:
                 module = self.cupy.RawModule(path=str(cubin(stem, self.architecture, defines)))
                 self.kernels[key] = module.get_function(kernel)
-            if shared > max(LARGEST_STATIC_SHARED, self.shared.get(key, 0)):
+            if shared > self.shared.get(key, 0):
                 self.kernels[key].max_dynamic_shared_size_bytes = self.shared[key] = shared
             return self.kernels[key]
 
@@ -320,7 +330,7 @@ class PyCuda(InOrder):
                 self.modules.append(module)
                 self.kernels[key] = module.get_function(kernel)
             function = self.kernels[key]
-            if shared > LARGEST_STATIC_SHARED:
+            if shared:
                 attribute = self.driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
                 function.set_attribute(attribute, shared)
             function(*arguments, grid=grid, block=block, shared=shared)

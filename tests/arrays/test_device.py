@@ -85,6 +85,31 @@ def test_memory_that_is_not_there_and_a_device_that_failed_have_names(cupy, oper
             OPERATIONS[operation](cuda)
 
 
+def full():
+    error = CUDADriverError("CUDA_ERROR_OUT_OF_MEMORY: out of memory")
+    error.status = 2
+    return error
+
+
+def test_memory_that_the_driver_lacks_for_a_kernels_code_is_taken_from_the_pool(cupy):
+    cuda, freed = Cuda(), []
+    cupy.get_default_memory_pool().free_all_blocks = lambda: freed.append(True)
+    cupy.fails = full()
+    launch(cuda)
+    assert len(freed) == len(cupy.log) == 1
+
+
+def test_memory_that_the_driver_lacks_all_the_same_is_not_there(cupy):
+    def fail():
+        cupy.fails = full()
+
+    cuda = Cuda()
+    cupy.get_default_memory_pool().free_all_blocks = fail
+    fail()
+    with pytest.raises(DeviceFull, match="device cuda:0: CUDA_ERROR_OUT_OF_MEMORY: out of memory"):
+        launch(cuda)
+
+
 def test_what_comes_down_lies_in_pinned_memory(cupy):
     asked, pool = [], cupy.cuda.alloc_pinned_memory
     cupy.cuda.alloc_pinned_memory = lambda size: (asked.append(size), pool(size))[1]
@@ -98,11 +123,11 @@ def test_free_memory_is_the_drivers_and_what_the_pool_keeps_unused(cupy):
     assert Cuda().free() == 7500
 
 
-def test_more_shared_memory_than_every_block_has_is_asked_for(cupy):
-    cuda = Cuda()
-    for shared in (1000, 60_000):
+def test_more_shared_memory_than_is_left_of_every_blocks_is_asked_for(cupy):
+    cuda, sizes = Cuda(), (1000, 48 << 10, 60_000)
+    for shared in sizes:
         cuda.launch("cutouts", "cutouts", (2, 1, 1), (256, 1, 1), [np.int32(1)], shared)
-    assert cupy.log == [("launch", (2, 1, 1), (256, 1, 1), shared) for shared in (1000, 60_000)]
+    assert cupy.log == [("launch", (2, 1, 1), (256, 1, 1), shared) for shared in sizes]
     assert cuda.kernels["cutouts", "cutouts"].max_dynamic_shared_size_bytes == 60_000
 
 

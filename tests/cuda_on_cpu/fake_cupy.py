@@ -81,16 +81,20 @@ def get_current_stream() -> Stream:
     return getattr(Stream.current, "stream", DEFAULT)
 
 
+STATIC_SHARED = 400
+"""Bytes that a kernel has of its own; of 48 kB the others may be asked for without leave."""
+
+
 class OutOfMemoryError(MemoryError):
     pass
 
 
 class CUDARuntimeError(RuntimeError):
-    pass
+    status = 700
 
 
 class CUDADriverError(RuntimeError):
-    pass
+    status = 700
 
 
 class Device:
@@ -128,7 +132,11 @@ def fake_cupy() -> ModuleType:
     def raw_module(path: str) -> SimpleNamespace:
         def function(grid, block, arguments, shared_mem=0):
             may_fail()
+            if shared_mem > function.max_dynamic_shared_size_bytes:
+                raise CUDADriverError("invalid argument")
             cupy.log.append(("launch", grid, block, shared_mem))
+
+        function.max_dynamic_shared_size_bytes = (48 << 10) - STATIC_SHARED
 
         return SimpleNamespace(get_function=lambda name: function)
 
