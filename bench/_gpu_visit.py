@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from _gpu_rafts import RAFT, Rafts
 
 from gpudiff.arrays import score_tiles, subtract_tiles
 from gpudiff.arrays.components import Tops, in_order, listed_cuda
 from gpudiff.arrays.measure import fitted_cuda, weighed_cuda
-from gpudiff.arrays.rafts import RAFT, Rafts
 from gpudiff.arrays.subtract_tiles import Factors, Found, OnDevice, Pair
 from gpudiff.arrays.tiles import tiles
 

@@ -30,13 +30,14 @@ import _gpu_peers as peers
 import _gpu_visit as gpu_visit
 import numpy as np
 import predicted
+from _gpu_rafts import RAFT
+from _gpu_streams import CudaStreams
 from _gpu_timed import Timed, median_of
 
 from gpudiff.arrays import score_tiles, subtract_tiles
 from gpudiff.arrays.device import Cuda
 from gpudiff.arrays.gpu import Gpu
 from gpudiff.arrays.passes import CPU
-from gpudiff.arrays.streams import CudaStreams
 from gpudiff.arrays.survey import survey
 from gpudiff.arrays.tiles import tiles
 from gpudiff.edges.fits import read_frame
@@ -45,7 +46,6 @@ from gpudiff.model.errors import DeviceFailed
 from gpudiff.model.frame import Frame
 from gpudiff.science.subtract import subtract
 
-RAFT = 9
 SMALL = 128, "crowded"
 """px along a side of a scene, for kernels that are executed on the CPU, and a kind that has stars to fit there."""
 VISITED = 10_000, 1_000_000

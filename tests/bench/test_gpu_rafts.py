@@ -7,8 +7,6 @@ import pytest
 from fake_cupy import DEFAULT, fake_cupy, get_current_stream
 from streamed import Streamed
 
-from gpudiff.arrays.rafts import Rafts
-from gpudiff.arrays.streams import CudaStreams
 from gpudiff.model.errors import DeviceFull
 
 KINDS = [((2, 3), np.float32), ((4,), np.int32)]
@@ -34,29 +32,39 @@ def expected(count):
     return [2.0 * n + 4 * n + 6 for n in range(count)]
 
 
-def run(launcher, count, **options):
-    rafts = Rafts(launcher, KINDS, RESULTS, doubled(launcher), **options)
-    return [float(one[0, 0]) for (one,) in rafts.run(detectors(count))], rafts
+@pytest.fixture(scope="module")
+def ring(bench):
+    """The class under test."""
+    return bench("_gpu_rafts").Rafts
+
+
+@pytest.fixture(scope="module")
+def run(ring):
+    def run(launcher, count, **options):
+        rafts = ring(launcher, KINDS, RESULTS, doubled(launcher), **options)
+        return [float(one[0, 0]) for (one,) in rafts.run(detectors(count))], rafts
+
+    return run
 
 
 @pytest.mark.parametrize("count", [0, 1, 8, 9, 27, 30, 189])
-def test_each_detector_gets_its_own_result(count):
+def test_each_detector_gets_its_own_result(run, count):
     assert run(Streamed(seed=count), count)[0] == expected(count)
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_in_any_order_that_the_streams_allow(seed):
+def test_in_any_order_that_the_streams_allow(run, seed):
     size, ring = 1 + seed % 4, 2 + seed % 3
     assert run(Streamed(seed), 23, size=size, ring=ring)[0] == expected(23)
 
 
 @pytest.mark.parametrize("ignored", ["wait", "synchronize"])
-def test_without_its_waits_the_results_would_be_wrong(ignored):
+def test_without_its_waits_the_results_would_be_wrong(run, ignored):
     wrong = [run(Streamed(seed, ignored), 23, size=2)[0] != expected(23) for seed in range(10)]
     assert any(wrong)
 
 
-def test_a_batch_is_sent_up_before_the_one_before_it_is_computed():
+def test_a_batch_is_sent_up_before_the_one_before_it_is_computed(ring):
     launcher, asked = Streamed(), []
     plain = doubled(launcher)
 
@@ -64,14 +72,14 @@ def test_a_batch_is_sent_up_before_the_one_before_it_is_computed():
         asked.append(("compute", launcher.sent))
         return plain(planes)
 
-    list(Rafts(launcher, KINDS, RESULTS, compute, size=1).run(detectors(4)))
+    list(ring(launcher, KINDS, RESULTS, compute, size=1).run(detectors(4)))
     assert asked == [("compute", 2 * min(n + 2, 4)) for n in range(4)]  # two kinds each, one batch ahead
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_planes_that_are_pinned_already_go_up_from_where_they_are(seed):
+def test_planes_that_are_pinned_already_go_up_from_where_they_are(ring, seed):
     launcher = Streamed(seed)
-    rafts = Rafts(launcher, KINDS, RESULTS, doubled(launcher), size=2, pinned=True)
+    rafts = ring(launcher, KINDS, RESULTS, doubled(launcher), size=2, pinned=True)
     planes = detectors(7)
     sources = []
     send = launcher.send
@@ -82,21 +90,21 @@ def test_planes_that_are_pinned_already_go_up_from_where_they_are(seed):
     )
 
 
-def test_a_run_that_is_left_waits_for_the_copies_on_their_way():
+def test_a_run_that_is_left_waits_for_the_copies_on_their_way(ring):
     launcher = Streamed()
-    results = Rafts(launcher, KINDS, RESULTS, doubled(launcher), size=1).run(detectors(4))
+    results = ring(launcher, KINDS, RESULTS, doubled(launcher), size=1).run(detectors(4))
     next(results)
     results.close()
     assert not any(launcher.queues)
 
 
-def test_where_memory_is_short_batches_are_halved_and_a_note_says_so():
+def test_where_memory_is_short_batches_are_halved_and_a_note_says_so(run):
     results, rafts = run(Streamed(capacity=50), 20)  # three batches of 9 with two kinds each need 54
     assert results == expected(20)
     assert rafts.notes == ["GPU memory was short: batches of 4 detectors from here on"]
 
 
-def test_results_that_were_given_are_not_given_again_after_memory_ran_out():
+def test_results_that_were_given_are_not_given_again_after_memory_ran_out(ring):
     launcher = Streamed()
     calls = []
     plain = doubled(launcher)
@@ -107,20 +115,20 @@ def test_results_that_were_given_are_not_given_again_after_memory_ran_out():
             raise DeviceFull("not now")
         return plain(planes)
 
-    rafts = Rafts(launcher, KINDS, RESULTS, compute, size=4)
+    rafts = ring(launcher, KINDS, RESULTS, compute, size=4)
     assert [float(one[0, 0]) for (one,) in rafts.run(detectors(30))] == expected(30)
     assert rafts.size == 2
     assert max(calls[5:]) == 2
 
 
-def test_a_detector_that_has_no_room_alone_is_an_error():
+def test_a_detector_that_has_no_room_alone_is_an_error(run):
     with pytest.raises(DeviceFull):
         run(Streamed(capacity=3), 2)
 
 
-def test_through_cupy_it_is_the_same(monkeypatch):
+def test_through_cupy_it_is_the_same(ring, bench, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy())
-    launcher, seen = CudaStreams(), []
+    launcher, seen = bench("_gpu_streams").CudaStreams(), []
 
     def compute(planes):
         seen.append(get_current_stream())
@@ -128,7 +136,7 @@ def test_through_cupy_it_is_the_same(monkeypatch):
         out[:] = 2 * planes[0] + planes[1].sum(1)[:, None, None]
         return [out]
 
-    results = Rafts(launcher, KINDS, RESULTS, compute, size=4).run(detectors(10))
+    results = ring(launcher, KINDS, RESULTS, compute, size=4).run(detectors(10))
     assert [float(one[0, 0]) for (one,) in results] == expected(10)
     assert launcher.used() == 2500
     launcher.finish()

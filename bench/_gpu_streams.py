@@ -1,4 +1,4 @@
-"""Copies between pinned memory and a GPU through CuPy, for `arrays.rafts`.  Not yet run on a GPU."""
+"""Copies between pinned memory and a GPU through CuPy, for bench/_gpu_rafts.py.  Not yet run on a GPU."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from gpudiff.arrays.device import Cuda
 
 
 class CudaStreams(Cuda):
-    """`Cuda` with copies that run beside the host's work: a `rafts.Streams`."""
+    """`Cuda` with copies that run beside the host's work: a `_gpu_rafts.Streams`."""
 
     def event(self) -> Any:
         with self.here():

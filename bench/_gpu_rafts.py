@@ -1,4 +1,8 @@
-"""Batches of detectors through a GPU: one goes up and one comes down while another is computed."""
+"""Batches of detectors through a GPU: one goes up and one comes down while another is computed.  For bench/gpu.py.
+
+The service has no batches: one detector fills a GPU, and its frames come one by one, each on a stream of its own
+(`gpudiff.arrays.lanes`).
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -14,7 +18,7 @@ RAFT, RING = 9, 3
 
 
 class Streams(Protocol):
-    """What a launcher of `arrays.device` with streams of its own offers beside memory and kernels."""
+    """What a launcher of `gpudiff.arrays.device` with streams of its own offers beside memory and kernels."""
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any: ...
 
