@@ -157,9 +157,9 @@ def decode_cuda(
         launcher.upload(np.zeros(1) if masks is None else masks, np.int32),
         launcher.upload(boxes, np.int32),
         launcher.upload(numbers, np.float64),
-        launcher.upload(_planes(signatures, "bias", 0), np.float32),
-        launcher.upload(_planes(signatures, "flat", 1), np.float32),
-        launcher.upload(_planes(signatures, "defects", 0), np.uint8),
+        launcher.upload(_planes(signatures, "bias", 0, np.float32), np.float32),
+        launcher.upload(_planes(signatures, "flat", 1, np.float32), np.float32),
+        launcher.upload(_planes(signatures, "defects", 0, np.uint8), np.uint8),
     ]
     outputs = [launcher.empty((batch, height, width), np.dtype(kind)) for kind in ("f4", "f4", "i4")]
     sizes = [raw.shape[2], raw.shape[1], width, height, channels, degree, int(masks is not None), *marks]
@@ -186,7 +186,8 @@ def _tables(signatures: Sequence[Signature], channels: int, degree: int) -> tupl
     return boxes, numbers
 
 
-def _planes(signatures: Sequence[Signature], name: str, default: float) -> np.ndarray:
+def _planes(signatures: Sequence[Signature], name: str, default: float, dtype: Any) -> np.ndarray:
     """(B, H, W) of a plane of the signatures, `default` for one that has none."""
     planes = [getattr(one, name) for one in signatures]
-    return np.stack([np.full(signatures[0].shape, default) if plane is None else plane for plane in planes])
+    planes = [np.full(signatures[0].shape, default, dtype) if plane is None else plane for plane in planes]
+    return planes[0][None] if len(planes) == 1 else np.stack(planes)
