@@ -1,25 +1,29 @@
 """Everything that a GPU can say of the CUDA kernels, in one command of a few minutes.
 
-The card and its driver; all tests on CuPy and PyCUDA; compute-sanitizer (memcheck, racecheck) where it is
-installed; the card's own ceilings, copy bandwidth and fused multiply-adds; the whole engine on the GPU against
-the NumPy path; each kernel's time for one detector and for a raft of nine, its share of the floor by that card's
-ceilings, the same convolutions by batched FFTs of cuFFT, and cuCIM's label beside the list of tops; a visit of
-189 detectors from pinned memory to detections, cold and warm, one detector alone, and memory; the same visit
-through the whole engine with 1, 2 and 4 detectors at work at a time; SFFT's CuPy backend where it is installed.
-A result is checked before it is timed; times are medians by events on the device.
+The card and its driver; all tests on CuPy and PyCUDA; the whole engine on the GPU against the NumPy path; the
+card's own ceilings, copy bandwidth and fused multiply-adds; each kernel's time for one detector and for a raft
+of nine, its share of the floor by that card's ceilings, and the same convolutions by batched FFTs of cuFFT; a
+visit of 189 detectors from pinned memory to detections, cold and warm, one detector alone, and memory; the same
+visit through the whole engine with 1, 2 and 4 detectors at work at a time; cuCIM's label beside the list of
+tops, and SFFT's CuPy backend, where they are installed; compute-sanitizer (memcheck, racecheck), where it is. A
+result is checked before it is timed; times are medians by events on the device.  A step that fails says why,
+and the others go on; what was measured is recorded in any case.
 Needs CuPy, and pytest for the tests.
 
 `--emulated` goes through the same steps with the kernels executed on the CPU, to check this script: its times say
 nothing.
 """
 
+import argparse
 import importlib.util
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +54,10 @@ SMALL = 128, "crowded"
 """px along a side of a scene, for kernels that are executed on the CPU, and a kind that has stars to fit there."""
 VISITED = 10_000, 1_000_000
 """Detections of a visit, and known objects there."""
+PATIENCE_S = 100
+"""For each run of the tests, so that there is time left to measure where a GPU is lent by the minute."""
+LOOKED = 3
+"""Timed launches of all but the two passes, at most: the host checks each, which takes it a second a detector."""
 MOST_SIGMA = 1e-4
 """By which a pixel of the difference may differ from the NumPy path's."""
 TESTS = ["tests/arrays", "tests/science/test_on_kernels.py", "tests/science/test_side_by_side.py"]
@@ -73,11 +81,14 @@ def pytest(arguments: Sequence[str], before: Sequence[str] = ()) -> dict[str, An
     if importlib.util.find_spec("pytest") is None:
         return {"status": None, "said": "pytest is not installed"}
     command = [*before, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    done = subprocess.run(command, cwd=common.ROOT, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, cwd=common.ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        return {"status": None, "said": f"not done after {PATIENCE_S} s"}
     lines = (done.stdout + done.stderr).strip().splitlines()
     if done.returncode:
         print(*lines[-40:], sep="\n")
-    return {"status": done.returncode, "said": lines[-1] if lines else ""}
+    return {"status": done.returncode, "agrees": not done.returncode, "said": lines[-1] if lines else ""}
 
 
 def sanitized(tool: str) -> dict[str, Any]:
@@ -103,8 +114,11 @@ def ceilings(launcher: Cuda) -> dict[str, float]:
 
 
 # ---------------------------------------------------------------- kernels
-def kernels(launcher: Any, size: int, batch: int, half: int, repeats: int) -> list[dict[str, Any]]:
-    """Time, work and bytes of each kernel for a batch of detectors; checked on one tile before it is timed."""
+def kernels(
+    launcher: Any, size: int, batch: int, half: int, repeats: int, ceilings: dict[str, float]
+) -> list[dict[str, Any]]:
+    """Time, work and bytes of each kernel for a batch of detectors, and its share of the ceilings; checked on one
+    tile before it is timed."""
     rng = np.random.default_rng(batch)
     pairs, found = zip(*(_pair(rng, size, half) for _ in range(batch)), strict=True)
     variances = [(one.target_factors, one.convolved_factors) for one in pairs]
@@ -122,7 +136,7 @@ def kernels(launcher: Any, size: int, batch: int, half: int, repeats: int) -> li
     stars = predicted.STARS if isinstance(launcher, Cuda) else 3
     visited = VISITED if isinstance(launcher, Cuda) else (20, 3000)
     shapes = (predicted.PSF_STARS, predicted.PSF_SIDE) if isinstance(launcher, Cuda) else (20, 11)
-    for _ in range(repeats + 1):
+    for _ in range(min(repeats, LOOKED) + 1):
         others.planes(timed, scored[2], size, batch)
         others.cut(timed, scored[2], predicted.SOURCES, predicted.SQUARE)
         others.looked_at(timed, scored[2], scored[3], size, batch)
@@ -134,10 +148,12 @@ def kernels(launcher: Any, size: int, batch: int, half: int, repeats: int) -> li
     reach = score_tiles.filter_reach(made[0])
     done = predicted.work((size, size), half, reach, 15, 8, stars, rounds=1)
     done |= predicted.joined(*visited, others.FIELD**2) | predicted.star_psf(*shapes, 1, 1)
-    return [
-        {"kernel": name, "batch": batch, "ms": ms, "ms_per_ccd": ms / batch, **_rates(done.get(name), ms / batch)}
-        for name, ms in timed.medians().items()
-    ]
+    rows = []
+    for name, ms in timed.medians().items():
+        rates = _rates(done.get(name), ms / batch)
+        figures = {"ms": ms, "ms_per_ccd": ms / batch, **rates, **share(rates, ceilings)}
+        rows.append({"kernel": name, "batch": batch, **{key: round(value, 4) for key, value in figures.items()}})
+    return rows
 
 
 def _rates(work: predicted.Work | None, ms: float) -> dict[str, float]:
@@ -151,12 +167,14 @@ def _rates(work: predicted.Work | None, ms: float) -> dict[str, float]:
     }
 
 
-def share(row: dict[str, Any], ceilings: dict[str, float]) -> dict[str, float]:
+def share(rates: dict[str, float], ceilings: dict[str, float]) -> dict[str, float]:
     """A kernel's floor by the measured ceilings over its time; nothing where either is not known."""
-    if not ceilings or "tflop_s" not in row:
+    if "copy_gb_s" not in ceilings or not rates:
         return {}
-    double = row["double_tflop_s"] / (0.5 * ceilings["fma_tflop_s"])  # as on the cards made for it
-    return {"share": max(row["tflop_s"] / ceilings["fma_tflop_s"], double, row["gb_s"] / ceilings["copy_gb_s"])}
+    double = rates["double_tflop_s"] / (0.5 * ceilings["fma_tflop_s"])  # as on the cards made for it
+    return {
+        "share": max(rates["tflop_s"] / ceilings["fma_tflop_s"], double, rates["gb_s"] / ceilings["copy_gb_s"])
+    }
 
 
 class _Job:
@@ -241,13 +259,20 @@ def parity(launcher: Any, size: int) -> dict[str, Any]:
     (numpy, expected), (first, sources), (second, _) = made
     worst = float(np.nanmax(np.abs(first.image - numpy.image) / np.sqrt(numpy.variance)))
     return {
+        "agrees": worst < MOST_SIGMA and bool(np.array_equal(sources["diaSourceId"], expected["diaSourceId"])),
         "largest_difference_sigma": worst,
         "sources": len(expected),
-        "sources_equal": bool(np.array_equal(sources["diaSourceId"], expected["diaSourceId"])),
         "bit_identical_again": bool(np.array_equal(first.image, second.image, equal_nan=True)),
         "seconds_numpy": seconds[0],
         "seconds_device": seconds[2],
     }
+
+
+def engine(launcher: Any, size: int, half: int, detectors: int) -> list[dict[str, Any]]:
+    """A visit through the whole engine, so many detectors at work at a time."""
+    real = isinstance(launcher, Cuda)
+    made = gpu_engine.Engine(launcher, simulated(size) if real else simulated(*SMALL), half)
+    return [made.measured(most, detectors) for most in (gpu_engine.AT_A_TIME if real else (2,))]
 
 
 # ---------------------------------------------------------------- one command
@@ -264,42 +289,52 @@ def main() -> int:
     except DeviceFailed as error:
         print(f"nothing measured: {error}")
         return 0
-    document: dict[str, Any] = {"survey": survey(), "size": options.size, "half": options.half}
-    print(document["survey"])
+    document: dict[str, Any] = {"size": options.size, "half": options.half}
+    well = []
+    for name, work in _steps(launcher, options, document):
+        well.append(_done(document, name, work))
+        if not options.emulated:
+            common.record(__file__, document, options)  # after each, for the next may not end
+    return int(not all(well))
+
+
+def _done(document: dict[str, Any], name: str, work: Callable[[], Any]) -> bool:
+    """Whether a step went well; what it found, or why it failed, is in the document, and printed."""
+    try:
+        found = work()
+    except Exception as error:
+        traceback.print_exc()
+        found = {"failed": f"{type(error).__name__}: {error}"}
+    document[name] = found
+    print(name, *(found if isinstance(found, list) else [found]), sep="\n")
+    return not isinstance(found, dict) or not ("failed" in found or found.get("agrees") is False)
+
+
+def _steps(
+    launcher: Any, options: argparse.Namespace, document: dict[str, Any]
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """(name in the document, what to do for it); later ones may look at what earlier ones left there."""
+    yield "survey", survey
     if not options.no_tests:
-        document["tests"] = {"pytest": pytest([*TESTS, "-k", "Cuda"])}
-        document["tests"] |= {tool: sanitized(tool) for tool in ("memcheck", "racecheck")}
-        print(document["tests"])
+        yield "tests", lambda: pytest([*TESTS, "-k", "Cuda"])
     least = 320 if options.emulated else 512  # several tiles
-    document["parity"] = parity(launcher, max(least, min(options.size, 1024)))
-    print(document["parity"])
+    yield "parity", lambda: parity(launcher, max(least, min(options.size, 1024)))
     real = isinstance(launcher, Cuda)
-    document["ceilings"] = ceilings(launcher) if real else {}
-    document["kernels"] = []
+    if real:
+        yield "ceilings", lambda: ceilings(launcher)
     for batch in (1, RAFT if real else 2):
-        document["kernels"] += kernels(launcher, options.size, batch, options.half, options.repeats)
+        given = launcher, options.size, batch, options.half, options.repeats
+        yield f"kernels of {batch}", partial(kernels, *given, document.get("ceilings", {}))
         if real:
-            ms = peers.by_ffts(launcher, options.size, batch)
-            document["kernels"].append({"kernel": "four convolutions by cuFFT", "batch": batch, "ms": ms})
-    for row in document["kernels"]:
-        row |= share(row, document["ceilings"])
-        print({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()})
-    print(document["ceilings"])
-    document["cucim"] = peers.labels(launcher, options.size) if real else {"said": "not on emulated kernels"}
-    print(document["cucim"])
-    document["visit"] = visit(launcher, options.size, options.half, options.detectors, options.repeats)
-    print(document["visit"])
-    pair = simulated(options.size) if real else simulated(*SMALL)
-    engine = gpu_engine.Engine(launcher, pair, options.half)
-    at_a_time = gpu_engine.AT_A_TIME if real else (2,)
-    document["engine"] = [engine.measured(most, options.detectors) for most in at_a_time]
-    print(*document["engine"], sep="\n")
-    document["sfft"] = peers.sfft(min(options.size, 2048)) if real else {"said": "not on emulated kernels"}
-    print(document["sfft"])
-    if not options.emulated:
-        common.record(__file__, document, options)
-    agrees = document["parity"]["sources_equal"] and document["parity"]["largest_difference_sigma"] < MOST_SIGMA
-    return int(not agrees or any(one["status"] for one in document.get("tests", {}).values()))
+            yield f"four convolutions by cuFFT of {batch}", partial(peers.by_ffts, launcher, options.size, batch)
+    yield "visit", lambda: visit(launcher, options.size, options.half, options.detectors, options.repeats)
+    yield "engine", lambda: engine(launcher, options.size, options.half, options.detectors)
+    if real:
+        yield "cucim", lambda: peers.labels(launcher, options.size)
+        yield "sfft", lambda: peers.sfft(min(options.size, 2048))
+    if not options.no_tests:
+        for tool in ("memcheck", "racecheck"):
+            yield tool, partial(sanitized, tool)
 
 
 def _emulated() -> Any:

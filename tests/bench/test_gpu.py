@@ -18,7 +18,8 @@ def test_every_step_runs_and_agrees(bench, monkeypatch, capsys):
     assert bench("gpu").main() == 0
     out = capsys.readouterr().out
     assert re.search(r"'sources': [1-9]", out)
-    assert "'sources_equal': True, 'bit_identical_again': True" in out
+    assert "'agrees': True" in out
+    assert "'bit_identical_again': True" in out
     once = (
         "separate mix grams models count_pairs write_pairs fit_points forced aperture line_powers moments "
         "light middle judge keep solve"
@@ -82,6 +83,21 @@ def test_a_wrong_list_of_tops_does_not_agree_with_the_labels(bench, y, x):
     assert check(labels, score, np.array([4, 12]), np.array([4, 12])) == 2
     with pytest.raises(AssertionError):
         check(labels, score, np.array(y), np.array(x))
+
+
+def test_a_step_that_fails_says_why_and_the_others_go_on(bench, capsys):
+    done, document = bench("gpu")._done, {}
+    assert not done(document, "visit", lambda: [][0])
+    assert not done(document, "parity", lambda: {"agrees": False})
+    assert done(document, "engine", lambda: [{"detectors": 2}])
+    assert document["visit"] == {"failed": "IndexError: list index out of range"}
+    assert document["engine"] == [{"detectors": 2}]
+    assert "{'detectors': 2}" in capsys.readouterr().out
+
+
+def test_tests_that_take_too_long_leave_time_to_measure(bench, monkeypatch):
+    monkeypatch.setattr(bench("gpu"), "PATIENCE_S", 0)
+    assert bench("gpu").pytest(["tests/arrays"]) == {"status": None, "said": "not done after 0 s"}
 
 
 @pytest.mark.skipif(device("auto").name != "cpu", reason="there is a GPU")
