@@ -70,12 +70,15 @@ def magnitude(coefficients: np.ndarray) -> np.ndarray:
     return centre / centre.sum()
 
 
+PLACES = [(0.49 * i, 0.49 * j) for j in range(-2, 3) for i in range(-2, 3)]
+"""(u, v) of the 5 x 5 places that tell how something varies over the field."""
+
+
 def polynomial_fit(function: Callable[[float, float], np.ndarray], order: int, threads: int = 1) -> np.ndarray:
-    """(P, ...) coefficients of the polynomial over the field closest to `function(u, v)` on a 5 x 5 grid."""
-    axis = np.linspace(-0.98, 0.98, 5)
-    u, v = (a.ravel() for a in np.meshgrid(axis, axis))
-    values = np.array(over(lambda at: function(*at), zip(u, v, strict=True), threads))
-    fitted = np.linalg.pinv(terms(u, v, order)) @ values.reshape(len(u), -1)  # lstsq takes 20 times as long
+    """(P, ...) coefficients of the polynomial over the field closest to `function(u, v)` at PLACES."""
+    values = np.array(over(lambda at: function(*at), PLACES, threads))
+    u, v = np.array(PLACES).T
+    fitted = np.linalg.pinv(terms(u, v, order)) @ values.reshape(len(values), -1)  # lstsq takes 20 times as long
     return fitted.reshape(-1, *values.shape[1:])
 
 

@@ -14,7 +14,7 @@ from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.psf import lacking, moved
 from gpudiff.arrays.quiet_sky import changed, quiet_sky, quiet_sky_again
 from gpudiff.arrays.score_tiles import filters
-from gpudiff.arrays.subtract_tiles import kernel_sum, subtracter
+from gpudiff.arrays.subtract_tiles import PLACES, kernel_sum, subtracter
 from gpudiff.arrays.tiles import Tile, tiles
 from gpudiff.arrays.wings import without_wings
 from gpudiff.model.config import Configuration, Match
@@ -213,22 +213,26 @@ def _filters(
     middle = psf.half + kernel.half
     index = np.arange(middle - half, middle + half + 1) % size
 
-    @cache
-    def matched_psf(u: float, v: float) -> np.ndarray:
+    def spectrum_at(u: float, v: float) -> np.ndarray:
         y, x = (v + 1) * height / 2, (u + 1) * width / 2
         spectrum = of_psf(y, x, size) * of_kernel(y, x, size)
         spectrum /= spectrum[0, 0].real
-        if parts.convolves_science:  # it is on the template's pixels, and its PSF says how far these are off
-            return spectrum
-        dy, dx, _ = moments(image_of(spectrum)[None], parts.target_width)
-        return moved(spectrum, -dy[0], -dx[0])
+        return spectrum
 
     def image_of(spectrum: np.ndarray) -> np.ndarray:
         rows = np.fft.ifft(spectrum, axis=0)[index]  # the others are not wanted
         return np.asarray(np.fft.irfft(rows, size)[:, index])
 
+    thirds = [(u, v) for v in (-2 / 3, 0, 2 / 3) for u in (-2 / 3, 0, 2 / 3)]
+    places = [*thirds, *PLACES]
+    spectra = [spectrum_at(*place) for place in places]
+    if not parts.convolves_science:  # else it is on the template's pixels, and its PSF says how far these are off
+        offsets = moments(np.array([image_of(one) for one in spectra]), parts.target_width)[:2]
+        spectra = [moved(one, -dy, -dx) for one, dy, dx in zip(spectra, *offsets, strict=True)]
+    matched_psf = dict(zip(places, spectra, strict=True))
+
     def picture(u: float, v: float, white: bool) -> np.ndarray:
-        spectrum = matched_psf(u, v)
+        spectrum = matched_psf[u, v]
         if whiten_at and white:
             spectrum = spectrum * whiten_at(u, v, size)[0]
         return image_of(spectrum)
@@ -238,7 +242,6 @@ def _filters(
     def profile_at(u: float, v: float, white: bool = True) -> np.ndarray:
         return picture(u, v, white) / whole
 
-    thirds = [(u, v) for v in (-2 / 3, 0, 2 / 3) for u in (-2 / 3, 0, 2 / 3)]
     return Recipe(
         lambda side: filters(profile_at, whiten_at, side, reach, threads),
         reach,
