@@ -1,5 +1,7 @@
 """The PSF of an exposure: given with the frame, or measured from its stars."""
 
+from functools import cache
+
 import numpy as np
 
 from gpudiff.arrays import psf as pixels
@@ -48,12 +50,17 @@ def given(psf: np.ndarray, shape: tuple[int, int], name: str) -> PsfModel:
     if not np.isfinite(stack).all() or (stack.sum((1, 2)) <= 0).any():
         raise BadPsf(f"{name}: expected a finite PSF with a positive sum")
     stack = stack / stack.sum((1, 2))[:, None, None]
+    order = min(side - 1, 2)
+    coefficients = _through_grid(side, order) @ stack.reshape(len(stack), -1)
+    return PsfModel(coefficients.reshape(-1, *stack.shape[1:]), order, shape)
+
+
+@cache
+def _through_grid(side: int, order: int) -> np.ndarray:
+    """(T, side^2) what makes the polynomial closest to values on a grid over the frame; to be read only."""
     centre = (2 * np.arange(side) + 1) / side - 1
     v, u = np.meshgrid(centre, centre, indexing="ij")
-    order = min(side - 1, 2)
-    design = terms(u.ravel(), v.ravel(), order)
-    coefficients = np.linalg.lstsq(design, stack.reshape(len(stack), -1), rcond=None)[0]
-    return PsfModel(coefficients.reshape(-1, *stack.shape[1:]), order, shape)
+    return np.linalg.pinv(terms(u.ravel(), v.ravel(), order))
 
 
 def measured(exposure: Exposure, stars: Stars, positions: np.ndarray, device: Device = CPU) -> PsfModel:
