@@ -89,7 +89,8 @@ def _across_rows(image: np.ndarray, most: float) -> np.ndarray:
     blocks = image.shape[1] // BLOCK
     runs = image[:, : blocks * BLOCK].reshape(len(image), blocks, BLOCK)[..., MIDDLE].copy()
     steps = runs[1:] - runs[:-1]
-    return np.asarray((np.clip(steps, -most, most, out=steps) @ np.full(RUN, 1 / RUN, steps.dtype)).T)
+    means = np.clip(steps, -most, most, out=steps) @ np.full(RUN, 1 / RUN, steps.dtype)
+    return np.ascontiguousarray(means.T)  # as it is looked through, in half the time
 
 
 def _hints(steps: np.ndarray) -> np.ndarray:
