@@ -237,6 +237,8 @@ def _sky(
     """(mesh of levels, mesh of the noise of a sky pixel, sky).  Raises BadVariance."""
     cell = mesh_cell(frame.image.shape, settings)
     level, sigma = device.mesh(image, unusable, cell, 4 if cell >= 128 else 1)
+    if np.isnan(level).all():  # the rows that are looked at are the bad ones
+        level, sigma = device.mesh(image, unusable, cell)
     stepped = np.nanmedian(sigma) < FEW * step_of(some_of(image, unusable))
     if stepped or _lopsided(frame, float(np.nanmedian(level)), float(np.nanmedian(sigma))):
         level, sigma = counted_mesh(image, unusable, cell)

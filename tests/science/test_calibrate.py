@@ -291,6 +291,14 @@ def test_three_saturated_pixels_in_a_column_are_a_stars_where_there_is_light_on_
     assert (made.mask[49:52, 60] == bit("BAD")).all()
 
 
+def test_where_the_rows_that_are_looked_at_have_no_value_the_others_tell_the_sky():
+    pixels = np.random.default_rng(5).normal(400, 12, (1024, 1024)).astype(np.float32)
+    pixels[::4] = np.nan
+    made = calibrate(Frame("frame", Observation(FrameId(1, 0, 3)), pixels, gain=2.8), Configuration())
+    # 2.5 medians less 1.5 means of 12,000 pixels: known to 0.3, a quarter of which is the surface's.
+    np.testing.assert_allclose(made.sky.grid, 400, atol=1.0)
+
+
 def test_pixels_that_are_not_finite_are_masked_and_counted():
     image = pixels()
     image[5, 6], image[7, 8], image[9, 10] = np.nan, np.inf, -np.inf
