@@ -86,7 +86,7 @@ class PointFit:
     """Share of sum(P^2) on pixels with a value."""
 
 
-def fit_points(data: np.ndarray, weight: np.ndarray, psf: np.ndarray, rounds: int = ROUNDS) -> PointFit:
+def fit_points(data: np.ndarray, weight: np.ndarray, psf: np.ndarray) -> PointFit:
     """PSF flux and position of one source a stamp, by Gauss-Newton from the stamp's centre.
 
     data : (N, S, S) float32, finite; weight : (N, S, S) one over the variance, 0 where there is no value
@@ -96,7 +96,7 @@ def fit_points(data: np.ndarray, weight: np.ndarray, psf: np.ndarray, rounds: in
     dy, dx = np.zeros(count), np.zeros(count)
     converged = np.ones(count, bool)
     flux, matrix, profile = np.zeros(count), np.zeros((count, 3, 3)), psf
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         profile = shifted(psf, dy, dx)
         slope_y = -0.5 * (np.roll(profile, -1, 1) - np.roll(profile, 1, 1))
         slope_x = -0.5 * (np.roll(profile, -1, 2) - np.roll(profile, 1, 2))
@@ -195,7 +195,7 @@ def weighed_cuda(
     return out[0], out[1]
 
 
-def fitted_cuda(launcher: Launcher, data: Any, weight: Any, psf: Any, rounds: int = ROUNDS) -> tuple[Any, Any]:
+def fitted_cuda(launcher: Launcher, data: Any, weight: Any, psf: Any) -> tuple[Any, Any]:
     """What `fit_points` finds, on a GPU: (table, profiles), (N, 13) float64 and (N, S, S) float32.
 
     data, weight, psf : on the device or the host
@@ -204,14 +204,14 @@ def fitted_cuda(launcher: Launcher, data: Any, weight: Any, psf: Any, rounds: in
     count, side, _ = data.shape
     there = [launcher.upload(one, np.float32) for one in (data, weight, psf)]
     profiles, table = launcher.empty(data.shape, np.float32), launcher.empty((count, 13), np.float64)
-    sizes = [np.int32(side), np.int32(_period(side)), np.int32(rounds)]
+    sizes = [np.int32(side), np.int32(_period(side)), np.int32(ROUNDS)]
     _launch(launcher, "fit_points", count, side, [*there, profiles, table, *sizes], shared_bytes(side))
     return table, profiles
 
 
-def fit_points_cuda(launcher: Launcher, data: Any, weight: Any, psf: Any, rounds: int = ROUNDS) -> PointFit:
+def fit_points_cuda(launcher: Launcher, data: Any, weight: Any, psf: Any) -> PointFit:
     """`fit_points` on a GPU; the fits are on the host.  data, weight, psf : on the device or the host"""
-    table, profiles = (launcher.download(one) for one in fitted_cuda(launcher, data, weight, psf, rounds))
+    table, profiles = (launcher.download(one) for one in fitted_cuda(launcher, data, weight, psf))
     dy, dx, flux, chi2, pixels, converged, seen = table[:, :7].T
     matrix = table[:, 7:][:, [[0, 1, 2], [1, 3, 4], [2, 4, 5]]]
     covariance = _covariance(matrix, flux)

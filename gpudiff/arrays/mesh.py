@@ -88,17 +88,17 @@ def counted_mesh(image: np.ndarray, unusable: np.ndarray, cell: int) -> tuple[np
     return level, sigma
 
 
-def neighbours_mesh(image: np.ndarray, unusable: np.ndarray, cell: int, step: int = 4) -> np.ndarray:
+def neighbours_mesh(image: np.ndarray, unusable: np.ndarray, cell: int) -> np.ndarray:
     """(GY, GX) noise of each cell by the difference of pixels from the next in a row; NaN for an empty cell.
 
-    What is wide (nebulae, haloes, crowds) does not raise it; correlation lowers it.
+    What is wide (nebulae, haloes, crowds) does not raise it; correlation lowers it.  Every fourth row is read.
 
-    image, unusable : as `clipped_mesh`; step : take every step-th row
+    image, unusable : as `clipped_mesh`
     """
     rows, columns = edges(image.shape[0], cell), edges(image.shape[1], cell)
     noise = np.full((len(rows) - 1, len(columns) - 1), np.nan)
     for j, i in np.ndindex(noise.shape):
-        cut = slice(rows[j], rows[j + 1], step), slice(columns[i], columns[i + 1])
+        cut = slice(rows[j], rows[j + 1], 4), slice(columns[i], columns[i + 1])
         values = np.diff(image[cut])[~(unusable[cut][:, 1:] | unusable[cut][:, :-1])]
         if values.size >= FEWEST:
             noise[j, i] = robust_sigma(values) / np.sqrt(2)

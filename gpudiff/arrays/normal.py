@@ -128,13 +128,13 @@ def _both(side: int) -> np.ndarray:
     return places
 
 
-def solve(matrix: np.ndarray, vector: np.ndarray, penalty: Penalty = None, ridge: float = RIDGE) -> np.ndarray:
+def solve(matrix: np.ndarray, vector: np.ndarray, penalty: Penalty = None) -> np.ndarray:
     """Solution of the scaled, barely regularised normal equations, float64."""
     if penalty is not None:
         matrix = matrix + (np.diag(penalty) if penalty.ndim == 1 else penalty)
     scale = np.sqrt(np.maximum(np.diag(matrix), 0)) + 1e-30
     scaled = matrix / scale[:, None] / scale
-    scaled[np.diag_indices_from(scaled)] += ridge
+    scaled[np.diag_indices_from(scaled)] += RIDGE
     if penalty is not None:  # made positive definite: half the time
         factor = scipy.linalg.cho_factor(scaled.T, overwrite_a=True, check_finite=False)
         return scipy.linalg.cho_solve(factor, vector / scale, check_finite=False) / scale

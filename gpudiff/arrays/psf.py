@@ -53,9 +53,7 @@ ROUNDS = 4
 """Fits, each of what the one before left."""
 
 
-def fit(
-    stars: np.ndarray, terms: np.ndarray, noise: np.ndarray, reach: int, rounds: int = ROUNDS
-) -> tuple[np.ndarray, np.ndarray]:
+def fit(stars: np.ndarray, terms: np.ndarray, noise: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
     """(coefficients (P, K, K), kept (N,) bool): the PSF's polynomial, pixels and stars that disagree clipped.
 
     Each pixel is fitted by itself, the stars weighted by one over their squared error there: the bright ones tell
@@ -79,7 +77,7 @@ def fit(
     scaled, light, error, part = (np.empty_like(model) for _ in range(4))  # memory that rounds have in common
     kept = np.ones(count, bool)
     coefficients = np.zeros((terms.shape[1], side * side))
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         use = weight * model[:, core]
         flux = (inner * use).sum(1) / np.maximum((model[:, core] * use).sum(1), 1e-12)
         good = flux > 0
@@ -277,7 +275,7 @@ def centred_cuda(launcher: Launcher, cut: Any, dy: np.ndarray, dx: np.ndarray, h
 
 
 def fit_cuda(
-    launcher: Launcher, stars: Any, terms: np.ndarray, noise: np.ndarray, reach: int, rounds: int = ROUNDS
+    launcher: Launcher, stars: Any, terms: np.ndarray, noise: np.ndarray, reach: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """`fit` on a GPU; what comes back is on the host.  stars : on the device or the host"""
     (count, side, _), number = stars.shape, terms.shape[1]
@@ -294,7 +292,7 @@ def fit_cuda(
     sizes = [np.int32(count), np.int32(pixels)]
     launch("light", count, [there, flux, np.int32(side)])
     launch("middle", pixels, [there, flux, made, *sizes], 4 * count)
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         square = [np.int32(side), np.int32(reach)]
         launch("judge", count, [there, field, sigma, made, off, table, *square], shared_bytes(side))
         launch("keep", 1, [table, kept, np.int32(count)], 8 * count)

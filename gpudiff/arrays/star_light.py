@@ -71,9 +71,11 @@ CLIP, CLIPPED = 3.0, 0.9733
 """Sigmas beyond which a star's pixel is not the kernel's error but a change; a unit normal's variance within."""
 SURE = 1.5
 """Standard errors that a share must differ from 0 by."""
+ROUNDS = 12
+"""Fits, each of the weights that the one before tells."""
 
 
-def learn(score: np.ndarray, light: np.ndarray, shift: np.ndarray, rounds: int = 12) -> tuple[float, float]:
+def learn(score: np.ndarray, light: np.ndarray, shift: np.ndarray) -> tuple[float, float]:
     """(flux, shift) >= 0 for which score^2 is 1 + flux^2 light + shift^2 shift on average, changes clipped.
 
     score, light, shift : (N, n), n pixels of each of N static stars
@@ -85,7 +87,7 @@ def learn(score: np.ndarray, light: np.ndarray, shift: np.ndarray, rounds: int =
     typical = np.median(squared) / 0.455 - 1  # 0.455: median of chi2 of one degree of freedom
     found, excess = np.maximum(typical, 0) / np.maximum(np.median(rows, 1), 1e-30) / 2, squared / CLIPPED - 1
     design, target, gram = rows, excess, np.eye(2)
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         expected = 1 + found @ rows
         weight = (squared < CLIP**2 * expected) / expected
         design, target = rows * weight, excess * weight

@@ -285,7 +285,6 @@ def subtract_tiles_cuda(
     variances: Sequence[tuple[Factors, Factors]],
     found: Sequence[Found],
     pieces: Sequence[Tile],
-    most: float = 0.5,
     there: OnDevice | None = None,
 ) -> tuple[Any, Any, Any, Any]:
     """The same for a batch on a GPU: `subtracted_tile` of all the tiles that cover the images.
@@ -299,7 +298,7 @@ def subtract_tiles_cuda(
     size, order, background_order = _alike(found, [pair.target.shape for pair in pairs], (height, width))
     rows, columns = borders(pieces)
     warps = warps_for(size)
-    numbers = [(1 / one.target_gain, 1 / one.convolved_gain, most) for one in pairs]
+    numbers = [(1 / one.target_gain, 1 / one.convolved_gain, 0.5) for one in pairs]
     weights, shares = zip(*(tile_kernels(one, pieces) for one in found), strict=True)
     there = there or _sent(launcher, pairs, variances)
     inputs = [
