@@ -9,7 +9,7 @@ import pytest
 from emulated import Emulated
 from scipy import ndimage
 
-from gpudiff.arrays.device import device
+from gpudiff.arrays.device import Cuda, PyCuda, device
 
 
 def test_every_step_runs_and_agrees(bench, monkeypatch, capsys):
@@ -93,6 +93,19 @@ def test_a_step_that_fails_says_why_and_the_others_go_on(bench, capsys):
     assert document["visit"] == {"failed": "IndexError: list index out of range"}
     assert document["engine"] == [{"detectors": 2}]
     assert "{'detectors': 2}" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(device("auto").name != "cpu", reason="there is a GPU")
+def test_no_kernel_that_is_executed_on_the_cpu_is_among_the_tests_on_a_gpu(bench, pytestconfig):
+    arguments = pytestconfig.rootpath / "tests" / "arrays" / "test_cutouts.py", "-k", bench("gpu").ON_GPU
+    assert bench("gpu").pytest(["--collect-only", *arguments])["said"].startswith("no tests collected")
+
+
+def test_the_tests_on_a_gpu_have_its_launchers_in_their_ids(bench, pytestconfig):
+    source = (pytestconfig.rootpath / "tests" / "arrays" / "conftest.py").read_text()
+    assert 'f"{type(launcher).__name__}-{launcher.name}"' in source
+    for launcher in (Cuda, PyCuda):
+        assert f"{launcher.__name__}-cuda:0".endswith(bench("gpu").ON_GPU)
 
 
 def test_tests_that_take_too_long_leave_time_to_measure(bench, monkeypatch):
