@@ -8,7 +8,7 @@ visit through the whole engine with 1, 2 and 4 detectors at work at a time; cuCI
 tops, and SFFT's CuPy backend, where they are installed; compute-sanitizer (memcheck, racecheck), where it is. A
 result is checked before it is timed; times are medians by events on the device.  A step that fails says why,
 and the others go on; what was measured is recorded in any case.
-Needs CuPy, and pytest for the tests.
+Needs CuPy, and pytest and hypothesis for the tests.
 
 `--emulated` goes through the same steps with the kernels executed on the CPU, to check this script: its times say
 nothing.
@@ -80,8 +80,9 @@ FMA = """extern "C" __global__ void fma_rate(float* out, float x, int rounds) {
 # ---------------------------------------------------------------- tests
 def pytest(arguments: Sequence[str], before: Sequence[str] = ()) -> dict[str, Any]:
     """The exit status and the last line of a run of the tests."""
-    if importlib.util.find_spec("pytest") is None:
-        return {"status": None, "said": "pytest is not installed"}
+    missing = [name for name in ("pytest", "hypothesis") if importlib.util.find_spec(name) is None]
+    if missing:
+        return {"status": None, "said": f"{' and '.join(missing)} not installed"}
     command = [*before, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
     try:
         done = subprocess.run(command, cwd=common.ROOT, capture_output=True, text=True, timeout=PATIENCE_S)

@@ -108,6 +108,11 @@ def test_the_tests_on_a_gpu_have_its_launchers_in_their_ids(bench, pytestconfig)
         assert f"{launcher.__name__}-cuda:0".endswith(bench("gpu").ON_GPU)
 
 
+def test_without_what_the_tests_need_it_says_so(bench, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "hypothesis" else object())
+    assert bench("gpu").pytest(["tests/arrays"]) == {"status": None, "said": "hypothesis not installed"}
+
+
 def test_tests_that_take_too_long_leave_time_to_measure(bench, monkeypatch):
     monkeypatch.setattr(bench("gpu"), "PATIENCE_S", 0)
     assert bench("gpu").pytest(["tests/arrays"]) == {"status": None, "said": "not done after 0 s"}
