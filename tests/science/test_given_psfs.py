@@ -49,6 +49,15 @@ def test_a_new_source_in_a_cutout_is_found_with_its_flux():
     assert made.quality.candidates == 0
 
 
+@pytest.mark.parametrize("new", [6000.0, 60_000.0])
+def test_a_cutouts_sky_that_is_not_quite_known_is_no_correlated_noise(new):
+    expected = new / np.sqrt(4 * np.pi * 2.2**2 * 2 * (SKY / GAIN + (READ_NOISE / GAIN) ** 2))
+    for seed in range(4):  # its offset comes from the source: of a bright one the variance was five times this
+        made, sources = subtract(cutout(2.2, seed, new=new), cutout(1.6, 10 + seed), SETTINGS)
+        assert not any("correlated" in note for note in made.notes)
+        assert sources["snr"].max() > 0.9 * expected  # of both images' noise; one draw is off by a few percent
+
+
 def test_a_cutout_with_too_little_sky_to_measure_is_not_called_poor():
     made, sources = subtract(cutout(2.2, 1, new=3000.0, half=15), cutout(1.6, 2, half=15), SETTINGS)
     assert np.isnan(made.quality.score_std)
