@@ -58,6 +58,15 @@ def test_a_cutouts_sky_that_is_not_quite_known_is_no_correlated_noise(new):
         assert sources["snr"].max() > 0.9 * expected  # of both images' noise; one draw is off by a few percent
 
 
+def test_the_light_of_a_source_is_no_sky_of_a_cutout():
+    pulls = []
+    for seed in range(8):
+        _, sources = subtract(cutout(2.2, seed, new=30_000.0, half=15), cutout(1.6, 10 + seed, half=15), SETTINGS)
+        near = np.hypot(sources["y"] - 15, sources["x"] - 15) < 1
+        pulls.append(((sources["psfFlux"] - 30_000) / sources["psfFluxErr"])[near][0])
+    assert abs(np.mean(pulls)) < 1.1  # three errors of the mean of eight
+
+
 def test_a_cutout_with_too_little_sky_to_measure_is_not_called_poor():
     made, sources = subtract(cutout(2.2, 1, new=3000.0, half=15), cutout(1.6, 2, half=15), SETTINGS)
     assert np.isnan(made.quality.score_std)
