@@ -1,5 +1,7 @@
 """Cutouts: the matching kernel made of two given PSFs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.ndimage import convolve
@@ -9,6 +11,7 @@ from gpudiff.model.errors import NoStars, WrongShape
 from gpudiff.model.frame import Frame, FrameId, Observation
 from gpudiff.model.tables import flag
 from gpudiff.science.given_psfs import quotient, width
+from gpudiff.science.quality import poor
 from gpudiff.science.subtract import subtract
 
 SETTINGS = override(Configuration(), "match", threads=1)
@@ -56,6 +59,20 @@ def test_a_cutouts_sky_that_is_not_quite_known_is_no_correlated_noise(new):
         made, sources = subtract(cutout(2.2, seed, new=new), cutout(1.6, 10 + seed), SETTINGS)
         assert not any("correlated" in note for note in made.notes)
         assert sources["snr"].max() > 0.9 * expected  # of both images' noise; one draw is off by a few percent
+
+
+def test_a_good_cutout_is_not_called_poor_by_chance():
+    for seed in range(12):  # 20 independent values of the score say its scatter to 16 %
+        made, _ = subtract(cutout(2.2, seed, new=30_000.0), cutout(1.6, 20 + seed), SETTINGS)
+        assert not any("POOR" in note for note in made.notes), made.notes
+
+
+@pytest.mark.parametrize(("half", "most"), [(20, 1.6), (40, 1.4)])
+def test_a_cutout_whose_score_scatters_too_much_is_poor(half, most):
+    made, _ = subtract(cutout(2.2, 1, half=half), cutout(1.6, 2, half=half), SETTINGS)
+    for scatter, bad in ((most - 0.1, False), (most + 0.1, True)):
+        quality = dataclasses.replace(made.quality, score_std=scatter)
+        assert bool(poor(dataclasses.replace(made, quality=quality))) == bad
 
 
 def test_the_light_of_a_source_is_no_sky_of_a_cutout():
