@@ -75,6 +75,24 @@ def test_a_cutout_whose_score_scatters_too_much_is_poor(half, most):
         assert bool(poor(dataclasses.replace(made, quality=quality))) == bad
 
 
+@pytest.mark.parametrize(
+    ("science", "template", "new"), [(2.2, 1.6, 3e5), (2.2, 1.6, -3e4), (1.4, 1.9, 3e4), (1.4, 1.9, -3e4)]
+)
+def test_bright_sources_have_the_errors_they_say_whatever_was_convolved(science, template, new):
+    pulls = []
+    known = {"variance": None, "gain": GAIN, "read_noise": READ_NOISE, "half": 35}
+    for seed in range(24):
+        after = cutout(science, seed, new=max(new, 0), **known)
+        _, found = subtract(after, cutout(template, 50 + seed, new=max(-new, 0), **known), SETTINGS)
+        row = found.take([np.hypot(found["y"] - 35, found["x"] - 35).argmin()])
+        flux = (row["psfFlux"] - new) / row["psfFluxErr"]
+        pulls.append(np.concatenate([flux, (row["y"] - 35) / row["yErr"], (row["x"] - 35) / row["xErr"]]))
+    flux, *place = np.array(pulls).T
+    # 24 pulls: 14 % a sigma, of both axes 10 %; the level of so small a sky adds 10 % to the flux
+    assert 0.65 < flux.std() < 1.5
+    assert 0.65 < np.std(place) < 1.3
+
+
 def test_the_light_of_a_source_is_no_sky_of_a_cutout():
     pulls = []
     for seed in range(8):
