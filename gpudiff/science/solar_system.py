@@ -14,14 +14,12 @@ from gpudiff.model.association import Association
 from gpudiff.model.sky import angles, unit_vectors
 from gpudiff.model.tables import Table
 from gpudiff.science.ephemerides import AU_A_DAY, AU_KM, Night, Site, observer
-from gpudiff.science.orbits import GAUSS
+from gpudiff.science.orbits import GAUSS, OBLIQUITY
 
 KM_S = AU_KM / 86400
 """Of 1 AU a day."""
 SHORT = 1 / 1440
 """Days before and after, from which the observer's velocity follows to 1e-6 km/s."""
-OBLIQUITY = np.radians(84381.448 / 3600)
-"""Of the ecliptic at J2000, radians (IAU 1976, as the JPL ephemerides have it)."""
 ECLIPTIC = np.array(
     [
         [1, 0, 0],
