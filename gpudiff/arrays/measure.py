@@ -144,6 +144,17 @@ def own_photons(profile: np.ndarray) -> np.ndarray:
     return (profile.astype(float) ** 3).sum((1, 2)) / (profile.astype(float) ** 2).sum((1, 2)) ** 2
 
 
+def own_share(profile: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(N,) the share by which a source's own photons, a unit of flux, raise the variance of its position: the mean
+    of P w over the information w (grad P)^2.
+
+    profile, weight : (N, S, S), as `fit_points` has them
+    """
+    slopes = np.gradient(profile.astype(float), axis=(1, 2))
+    information = weight * (slopes[0] ** 2 + slopes[1] ** 2)
+    return (information * weight * profile).sum((1, 2)) / np.maximum(information.sum((1, 2)), 1e-30)
+
+
 def aperture(
     data: np.ndarray, variance: np.ndarray, dy: np.ndarray, dx: np.ndarray, radius: float
 ) -> tuple[np.ndarray, np.ndarray]:

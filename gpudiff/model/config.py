@@ -52,6 +52,7 @@ Order = Annotated[int, Range(0, 10)]
 Threads = Annotated[int, Range(0, 1024)]
 Frames = Annotated[int, Range(1, 64)]
 NotNegative = Annotated[float, Range(0)]
+Sigmas = Annotated[float, Range(0, 1e6)]
 Positive = Annotated[float, Range(1e-3)]
 Factor = Annotated[float, Range(1)]
 Share = Annotated[float, Range(0, 1)]
@@ -93,7 +94,7 @@ class Match:
     align: str = "auto"  # wcs | stars | none | auto: how the template comes onto the science frame's pixel grid
     convolve: str = "auto"  # template | science | auto
     candidates: Count = 600  # stars in the fit, at most
-    candidate_snr: NotNegative = 25.0  # peak over sky noise
+    candidate_snr: Sigmas = 25.0  # peak over sky noise
     spatial_order: Order = 2  # of the kernel over the field, lowered for few stars
     background_order: Order = 2
     half_width: Annotated[int, Range(1, 1000)] = 12  # px, of the kernel at the least; a wide kernel gets more
@@ -107,7 +108,7 @@ class Match:
 class Detect:
     """From the difference to DIASources."""
 
-    threshold: NotNegative = 5.0  # sigma
+    threshold: Sigmas = 5.0  # sigma
     decorrelate: bool = True
 
 

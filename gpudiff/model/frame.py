@@ -204,6 +204,16 @@ class Quality:
     """Share of the kernel candidates that the difference shows: reduced chi2 within a FWHM above 3."""
 
 
+def usual(variance: np.ndarray) -> float:
+    """The median of every 256th pixel's variance, NaN where none of them has a value.
+
+    Of ever more of them in an image of less than 512 px: a cutout is not judged by its source.
+    variance : (H, W) float32
+    """
+    step = min(max(min(variance.shape) // 32, 1), 16)
+    return float(np.nanmedian(variance[::step, ::step]))
+
+
 @dataclass(frozen=True)
 class Difference:
     """Science minus PSF-matched template, in the science frame's pixel grid and units.
@@ -245,8 +255,8 @@ class Difference:
 
     @cached_property
     def usual_variance(self) -> float:
-        """The median of every 256th pixel's; NaN where none of them has a value."""
-        return float(np.nanmedian(self.variance[::16, ::16]))
+        """`usual` of the variance."""
+        return usual(self.variance)
 
     def alone(self) -> "Difference":
         """The same without the planes of what it was made of: science, template and `matched`.

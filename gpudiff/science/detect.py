@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gpudiff.arrays.components import beyond
-from gpudiff.arrays.measure import Cut, PointFit, own_photons
+from gpudiff.arrays.measure import Cut, PointFit, own_photons, own_share
 from gpudiff.arrays.moments import second_moments
 from gpudiff.arrays.passes import CPU, Device
 from gpudiff.model.config import Configuration
@@ -17,7 +17,7 @@ from gpudiff.model.sky import Sky
 from gpudiff.model.tables import DIASOURCE, DO_NOT_ALERT_ALONE, Table, dia_source_ids, flag
 from gpudiff.science.cut import cut_difference, cut_matched
 from gpudiff.science.dipoles import find_dipoles
-from gpudiff.science.forced import MIDDLE, correlated, light_squares, science_flux, template_flux
+from gpudiff.science.forced import MIDDLE, correlated, light_squares, own_variance, science_flux, template_flux
 from gpudiff.science.judge import Shapes, flags_of
 from gpudiff.science.quality import assess, counted, poor_notes
 from gpudiff.science.streaks import mark_streaks
@@ -87,14 +87,14 @@ def _measure(
 ) -> dict[str, Any]:
     """The columns that are measured.  cut, behind : the difference and the matched template there
 
-    Flux errors include the source's own photons; what vanished has none, though the variance plane, which knows
-    the template's light alone, counts them.
+    Errors of flux and position include the source's own photons (`own_variance`).
     """
-    quality, gain, score = difference.quality, difference.science.gain, difference.score[y, x]
+    quality, score = difference.quality, difference.score[y, x]
     scale = quality.score_scale * correlated(difference, difference.psf[MIDDLE])
-    covariance = fit.covariance * scale**2
-    own = fit.flux * own_photons(fit.profile) / gain
+    covariance, photons = fit.covariance * scale**2, fit.flux * own_variance(difference)
+    own = photons * own_photons(fit.profile)
     flux_error = np.sqrt(np.maximum(covariance[:, 0, 0] + own, 0.5 * covariance[:, 0, 0]))
+    covariance *= np.maximum(1 + photons * own_share(fit.profile, cut.weight) / scale**2, 0.5)[:, None, None]
     ap_flux, ap_error = _aperture(difference, cut, fit, device)
     science, science_error = science_flux(light_squares(difference, y, x), fit, device)
     template, template_error = template_flux(difference, y, x, behind, fit, device)
@@ -131,7 +131,8 @@ def _aperture(difference: Difference, cut: Cut, fit: PointFit, device: Device) -
     axis = np.arange(-half, half + 1)
     circle = np.hypot(axis, axis[:, None]) <= radius
     scale = difference.quality.score_scale * correlated(difference, circle)
-    return flux, np.sqrt((scale * error) ** 2 + np.maximum(flux, 0) / difference.science.gain)
+    variance = (scale * error) ** 2
+    return flux, np.sqrt(np.maximum(variance + flux * own_variance(difference), 0.5 * variance))
 
 
 def _moments(cut: Cut, fit: PointFit, device: Device) -> dict[str, np.ndarray]:

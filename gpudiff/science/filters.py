@@ -140,12 +140,20 @@ def _value(node: Node, columns: Mapping[str, pa.Array], late: Callable[[], bool]
         return columns[node.value]
     if node.what == "constant":
         return node.value
-    parts = [_value(part, columns, late) for part in node.parts]
+    parts = _alike([_value(part, columns, late) for part in node.parts])
     options = pc.SetLookupOptions(node.value) if node.what == "is_in" else None
     made = pc.call_function(node.what, parts, options)
     if late():
         raise OutOfTime
     return made
+
+
+def _alike(parts: list[Any]) -> list[Any]:
+    """Whole constants beside fractions made fractions of 64 bits: Arrow refuses what 32 would round."""
+    if not any(pa.types.is_floating(part.type) for part in parts):
+        return parts
+    whole = [isinstance(part, pa.Scalar) and pa.types.is_integer(part.type) for part in parts]
+    return [pa.scalar(float(part.as_py())) if one else part for part, one in zip(parts, whole, strict=True)]
 
 
 # ---------------------------------------------------------------- parsing
@@ -210,7 +218,10 @@ def _unary(tree: ast.UnaryOp, depth: int) -> Node:
     if isinstance(tree.op, ast.Not):
         return Node(TRUTH, "invert", parts=(_typed(tree.operand, depth, TRUTH, "not"),))
     if isinstance(tree.op, ast.USub):
-        return Node(NUMBER, "negate_checked", parts=(_typed(tree.operand, depth, NUMBER, "-"),))
+        part = _typed(tree.operand, depth, NUMBER, "-")
+        if part.what == "constant":
+            return Node(NUMBER, "constant", pa.scalar(-part.value.as_py()))
+        return Node(NUMBER, "negate_checked", parts=(part,))
     raise BadFilter(f"operator {type(tree.op).__name__} is not allowed at column {tree.col_offset + 1}")
 
 
@@ -239,7 +250,7 @@ def _compare(tree: ast.Compare, depth: int) -> Node:
 def _compared(left: ast.expr, op: ast.cmpop, right: ast.expr, depth: int) -> Node:
     first = _node(left, depth)
     if isinstance(op, ast.In | ast.NotIn):
-        found = Node(TRUTH, "is_in", _set(right, first.type, depth), (first,))
+        found = Node(TRUTH, "is_in", _set(right, first, depth), (first,))
         return found if isinstance(op, ast.In) else Node(TRUTH, "invert", parts=(found,))
     if type(op) not in COMPARISON:
         raise BadFilter(f"operator {type(op).__name__} is not allowed: expected == or !=")
@@ -249,24 +260,26 @@ def _compared(left: ast.expr, op: ast.cmpop, right: ast.expr, depth: int) -> Nod
             f"expected to compare like with like, got a {first.type} and a {second.type}: "
             f"{ast.unparse(left)[:40]} and {ast.unparse(right)[:40]}"
         )
-    for side in (first, second):
-        _known_kind(side, first, second)
+    _known_kind(first, second)
+    _known_kind(second, first)
     return Node(TRUTH, COMPARISON[type(op)], parts=(first, second))
 
 
-def _known_kind(side: Node, first: Node, second: Node) -> None:
+def _known_kind(side: Node, other: Node) -> None:
     """`kind` is compared with its own words only: a misspelt one would silently match nothing."""
-    of_kind = any(one.what == "column" and one.value == "kind" for one in (first, second))
+    of_kind = (other.what, other.value) == ("column", "kind")
     if of_kind and side.what == "constant" and side.value.as_py() not in KINDS:
         raise BadFilter(f"kind: expected one of {', '.join(KINDS)}; got {side.value.as_py()!r}")
 
 
-def _set(tree: ast.expr, kind: str, depth: int) -> pa.Array:
+def _set(tree: ast.expr, of: Node, depth: int) -> pa.Array:
     if not isinstance(tree, ast.Tuple | ast.List | ast.Set) or not tree.elts:
         raise BadFilter(f"in: expected a list of constants, got {ast.unparse(tree)[:60]}")
-    members = [_typed(one, depth, kind, "in") for one in tree.elts]
+    members = [_typed(one, depth, of.type, "in") for one in tree.elts]
     if any(one.what != "constant" for one in members):
         raise BadFilter(f"in: expected constants only, got {ast.unparse(tree)[:60]}")
+    for one in members:
+        _known_kind(one, of)
     return pa.array([one.value.as_py() for one in members])
 
 

@@ -78,6 +78,17 @@ def template_flux(
     return flux, np.where(np.isfinite(error), np.sqrt(variance + photons), np.nan)
 
 
+def own_variance(difference: Difference) -> float:
+    """Variance by its own photons, a unit of flux, that a flux of the difference has beyond the variance plane.
+
+    The plane takes the light of the convolved image for that of both: of what is in the other alone it lacks the
+    photons, and what is in the convolved one alone has those in the other that it has not.
+    """
+    if difference.quality.convolved == "TEMPLATE":
+        return 1 / difference.science.gain
+    return -abs(difference.quality.kernel_sum) / difference.template.gain
+
+
 def correlated(difference: Difference, profile: np.ndarray) -> float:
     """By how much the error of a flux under `profile` exceeds that of white noise with the difference's variance.
 

@@ -6,6 +6,7 @@ its sum the ratio of the two zero points, or 1 where they are not known.
 
 import numpy as np
 
+from gpudiff.arrays.box import grown
 from gpudiff.arrays.moments import FWHM
 from gpudiff.arrays.passes import CPU, Device
 from gpudiff.model.config import Match
@@ -20,6 +21,9 @@ from gpudiff.science.stars import Stars, find_stars
 REGULAR = 1e-4
 """Squared transfer of the convolved PSF below which the quotient is not believed.  On 26 cutouts of a survey 1e-3
 leaves more of sharp stars, 1e-5 more noise."""
+SEEN, WINGS, ROUNDS, FEWEST = 3.5, 1.5, 3, 50
+"""Sigmas of the difference that are no sky, Gaussian widths round them that are none either, how often they are
+looked for; pixels that a level is known to 0.2 sigma by."""
 
 
 def both(science: Exposure, template: Exposure) -> bool:
@@ -60,26 +64,40 @@ def match_psfs(
 ) -> KernelFit:
     """The kernel that takes `convolved` to the PSF and scale of `target`, from their given PSFs, constant.
 
-    stars, psf, widths : as `science.match.match` takes them, not used.  chi2 is unknown (NaN).
+    stars, psf, widths : as `science.match.match` takes them, the first two not used.  chi2 is unknown (NaN).
     """
     half = min(settings.half_width, (min(target.shape) - 1) // 2)
     kernel = quotient(_middle(target), _middle(convolved), half) * _scale(target, convolved)
-    field = MatchingKernel(kernel[None], 0, target.shape, np.array([_level(target, convolved, kernel)]), 0)
+    level = _level(target, convolved, kernel, widths[0])
+    field = MatchingKernel(kernel[None], 0, target.shape, np.array([level]), 0)
     return KernelFit(field, np.zeros(len(stars), bool), 0, float("nan"), float("nan"), algorithm="given-psfs")
 
 
-def _level(target: Exposure, convolved: Exposure, kernel: np.ndarray) -> float:
-    """What the difference has for a sky: a source fills so much of a cutout that neither image shows its own."""
+def _level(target: Exposure, convolved: Exposure, kernel: np.ndarray, psf_width: float) -> float:
+    """What the difference has for a sky: a source fills so much of a cutout that neither image shows its own.
+
+    Of the pixels that the kernel knows, away from what changed; where they are too few, of those at the rim too.
+    """
     height, width = target.shape
     size = height + kernel.shape[0], width + kernel.shape[1]
     spectrum = np.fft.rfft2(convolved.image, size) * np.fft.rfft2(kernel, size)
     half = kernel.shape[0] // 2
-    matched = np.fft.irfft2(spectrum, size)[half : half + height, half : half + width]
+    light = target.image - np.fft.irfft2(spectrum, size)[half : half + height, half : half + width]
+    usable = ((target.mask | convolved.mask) & bit(*UNUSABLE)) == 0
     rim = min(half, min(target.shape) // 4)
-    inner = (slice(rim, height - rim), slice(rim, width - rim))
-    usable = ((target.mask | convolved.mask)[inner] & bit(*UNUSABLE)) == 0
-    values = (target.image - matched)[inner][usable]
-    return float(np.median(values)) if len(values) else 0.0
+    inner = np.zeros_like(usable)
+    inner[rim : height - rim, rim : width - rim] = usable[rim : height - rim, rim : width - rim]
+    if not inner.any():
+        return 0.0
+    middle = np.array([height // 2]), np.array([width // 2])
+    a, b = (float(one.sky_variance.at(*middle)[0]) for one in (target, convolved))
+    limit, reach = SEEN * np.sqrt(a + b * (kernel**2).sum()), round(WINGS * psf_width)
+    level = float(np.median(light[inner]))
+    for _ in range(ROUNDS):
+        changed = grown(np.abs(light - level) > limit, reach)
+        dark = next((one for one in (inner & ~changed, usable & ~changed) if one.sum() >= FEWEST), inner)
+        level = float(np.median(light[dark]))
+    return level
 
 
 def quotient(target: np.ndarray, convolved: np.ndarray, half: int) -> np.ndarray:

@@ -141,12 +141,14 @@ def measure(
         return sigmas(image[tile.core], variance[tile.core], blank[tile.core], OUTLIER)
 
     def correlation(ratio: np.ndarray) -> tuple[int, np.ndarray]:
-        """(pixels that show noise, their autocorrelation).  ratio : written to"""
+        """(pixels that show noise, their autocorrelation about their mean).  ratio : written to"""
         use = np.isfinite(ratio)
         ratio[~use] = 0
         use &= ~_lit(ratio, use)
+        number = int(use.sum())
+        ratio -= np.sum(ratio, dtype=float, where=use) / max(number, 1)  # a sky not quite known is no noise
         ratio[~use] = 0
-        return int(use.sum()), autocorrelation(ratio, use, REACH)[0]
+        return number, autocorrelation(ratio, use, REACH)[0]
 
     seen, expected, count = np.zeros((2 * REACH + 1,) * 2), np.zeros((2 * REACH + 1,) * 2), 0
     excess = list[float]()
@@ -279,7 +281,7 @@ def scatter(values: np.ndarray) -> float:
             break
         near = np.where(kept, values, 0)  # taking them out costs as much again as all else
         mean, square = float(near.sum()) / number, float(np.square(near, out=near).sum()) / number
-        sigma, count = float(np.sqrt(square - mean**2)) / CLIPPED, number
+        sigma, count = float(np.sqrt(max(square - mean**2, 0))) / CLIPPED, number
     return sigma
 
 

@@ -11,7 +11,7 @@ from gpudiff.arrays.moments import FWHM, moments
 from gpudiff.arrays.polynomial import field, terms
 from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.tiles import Tile
-from gpudiff.model.frame import Difference, Quality
+from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
 from gpudiff.model.qa import CELL, KERNEL_STAR, side
 from gpudiff.model.tables import Table
@@ -89,14 +89,16 @@ def cell_of(difference: Difference, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.clip(row, 0, grid - 1) * grid + np.clip(column, 0, grid - 1)
 
 
-def poor(quality: Quality) -> str:
+def poor(difference: Difference) -> str:
     """What is wrong with the whole subtraction, with the number; '' when nothing is.
 
     A score that is not unit normal on blank sky; stars that the kernel does not fit, or fits only because it was
     fitted to them, or rejected because they did not fit.  A cutout, matched by its given PSFs, may have too little
-    blank sky to say.
+    blank sky to say, or to say well.
     """
-    low, high = SCORE_STD
+    quality = difference.quality
+    room = 3 * _score_error(difference) if quality.candidates == 0 else 0.0
+    low, high = SCORE_STD[0] - room, SCORE_STD[1] + room
     cutout = quality.candidates == 0 and np.isnan(quality.score_std)
     if not (cutout or low < quality.score_std < high):
         return f"the score's scatter on blank sky is {quality.score_std:.2f}, not 1"
@@ -111,6 +113,13 @@ def poor(quality: Quality) -> str:
             f"and half of them leave {100 * quality.star_residual:.1f} % of their light or more"
         )
     return ""
+
+
+def _score_error(difference: Difference) -> float:
+    """Of `score_std`: the score has one independent value in 4 pi s^2 pixels, s the PSF's Gaussian width."""
+    area = 4 * np.pi * (difference.quality.science_fwhm / FWHM) ** 2
+    pixels = int(np.count_nonzero(difference.score))
+    return float(np.sqrt(area / (2 * max(pixels, 1))))
 
 
 def _poor(cells: dict[str, np.ndarray], leaving: np.ndarray) -> np.ndarray:
@@ -138,7 +147,7 @@ def _leaving(stars: Table, at: np.ndarray, number: int) -> np.ndarray:
 
 def poor_notes(difference: Difference) -> tuple[str, ...]:
     """What is poor, one line each: the frame, and its worst cell with its numbers."""
-    wrong, bad = poor(difference.quality), difference.cells["poor"]
+    wrong, bad = poor(difference), difference.cells["poor"]
     notes = [f"POOR SUBTRACTION: {wrong}"] if wrong else []
     if bad.any():
         worst = int(np.where(bad, _badness(difference.cells), -1).argmax())
@@ -172,7 +181,7 @@ def poor_at(
     it, and what exceeds that is none of it.
     size : (N,) their |score|
     """
-    if poor(difference.quality):
+    if poor(difference):
         return np.ones(len(y), bool)
     cells, stars = difference.cells, difference.stars
     if len(cells) == 0:
@@ -196,7 +205,8 @@ def _cells(difference: Difference, stars: Table) -> Table:
     columns_of |= dict(
         zip(("noiseRatio", "scoreStd", "background", "backgroundSigma", "lostFraction"), sky, strict=True)
     )
-    if np.isnan(difference.quality.score_std):  # a frame with too little blank sky to tell has none to spare
+    whole = grid == 1 and difference.quality.candidates == 0  # a cutout is judged as one
+    if whole or np.isnan(difference.quality.score_std):  # too little blank sky to tell has none to spare
         columns_of["scoreStd"] = np.full(len(boxes), np.nan)
     none = np.zeros(len(boxes), int)
     columns_of |= {"nDetections": none, "nFlagged": none}

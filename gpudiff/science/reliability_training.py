@@ -137,7 +137,7 @@ def _calibration(odds: np.ndarray, real: np.ndarray) -> Curve:
     if len(pools) > 1 and len(pools[-1]) < LEAST_POOL:
         pools[-2:] = [np.concatenate(pools[-2:])]
     count = np.array([len(pool) for pool in pools])
-    knots = np.array([odds[pool].mean() for pool in pools]).round(4)
+    knots = np.array([odds[pool].mean() for pool in pools])
     share = (np.array([real[pool].sum() for pool in pools]) + 0.5) / (count + 1)
     share = IsotonicRegression().fit(knots, share, count).predict(knots)  # what was added may have made it fall
     return Curve(tuple(knots.tolist()), tuple(np.log(share / (1 - share)).round(4).tolist()), 0.0)

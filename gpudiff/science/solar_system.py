@@ -14,14 +14,12 @@ from gpudiff.model.association import Association
 from gpudiff.model.sky import angles, unit_vectors
 from gpudiff.model.tables import Table
 from gpudiff.science.ephemerides import AU_A_DAY, AU_KM, Night, Site, observer
-from gpudiff.science.orbits import GAUSS
+from gpudiff.science.orbits import GAUSS, OBLIQUITY
 
 KM_S = AU_KM / 86400
 """Of 1 AU a day."""
 SHORT = 1 / 1440
 """Days before and after, from which the observer's velocity follows to 1e-6 km/s."""
-OBLIQUITY = np.radians(84381.448 / 3600)
-"""Of the ecliptic at J2000, radians (IAU 1976, as the JPL ephemerides have it)."""
 ECLIPTIC = np.array(
     [
         [1, 0, 0],
@@ -103,12 +101,12 @@ def solar_system(sources: Table, association: Association, seen: Sight | None = 
     columns |= {"diaSourceId": found["diaSourceId"], "ssObjectId": ids}
     columns["eclLambda"], columns["eclBeta"] = angles(icrs @ ECLIPTIC.T)
     columns["galLon"], columns["galLat"] = angles(icrs @ GALACTIC.T)
-    if seen is not None and len(ids):
+    if seen is not None and len(seen.ss_object_id):
         order = np.argsort(seen.ss_object_id, kind="stable")
         at = np.minimum(np.searchsorted(seen.ss_object_id, ids, sorter=order), len(order) - 1)
         row = order[at]
         known = seen.ss_object_id[row] == ids
-        told = _told(seen, row[known]) | _offsets(found.take(known), seen, row[known], sources)
+        told = _told(seen, row[known]) | _offsets(sources, np.flatnonzero(moving)[known], seen, row[known])
         for name, values in told.items():
             columns[name][known] = values
     return Table(SOLAR_SYSTEM, columns)
@@ -145,27 +143,29 @@ def _rates(there: np.ndarray, here: np.ndarray, toward: np.ndarray, away: np.nda
     return {"ephRate": np.hypot(*rates), "ephRateRa": rates[0], "ephRateDec": rates[1]}
 
 
-def _offsets(found: Table, seen: Sight, row: np.ndarray, sources: Table) -> dict[str, np.ndarray]:
-    """Where the detection lies, seen from the prediction, arcsec, and its rank among the frame's by nearness."""
+def _offsets(sources: Table, found: np.ndarray, seen: Sight, row: np.ndarray) -> dict[str, np.ndarray]:
+    """Where detections lie, seen from the predictions, arcsec, and their rank among the frame's by nearness.
+
+    sources : of the frame; found : (N,) which of them are the objects that `row` (N,) says
+    """
     there, here = seen.there[row], seen.here
     off = there[:, :3] - here[:3]
     away = np.linalg.norm(off, axis=1)
     toward = off / away[:, None]
     ra, dec = angles(toward)
-    east = ((found["ra"] - ra + 180) % 360 - 180) * np.cos(np.radians(dec)) * 3600
-    north = (found["dec"] - dec) * 3600
+    east = ((sources["ra"][found] - ra + 180) % 360 - 180) * np.cos(np.radians(dec)) * 3600
+    north = (sources["dec"][found] - dec) * 3600
     rate = _rates(there, here, toward, away)
     with np.errstate(invalid="ignore"):
         along, across = (rate[name] / rate["ephRate"] for name in ("ephRateRa", "ephRateDec"))
     close = unit_vectors(sources["ra"], sources["dec"]) @ toward.T
-    own = np.sum(unit_vectors(found["ra"], found["dec"]) * toward, 1)
     return {
         "ephOffset": np.hypot(east, north),
         "ephOffsetRa": east,
         "ephOffsetDec": north,
         "ephOffsetAlongTrack": east * along + north * across,
         "ephOffsetCrossTrack": north * along - east * across,
-        "diaDistanceRank": 1 + np.sum(close > own, 0),
+        "diaDistanceRank": 1 + np.sum(close > close[found, np.arange(len(found))], 0),
     }
 
 

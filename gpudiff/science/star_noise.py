@@ -13,6 +13,7 @@ from gpudiff.arrays.measure import psf_stamps
 from gpudiff.arrays.peaks import peaks
 from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.star_light import learn, light_round
+from gpudiff.model.frame import usual
 from gpudiff.model.kernel import PsfModel
 
 FAINTEST = 20.0
@@ -107,7 +108,7 @@ def allow_for_stars(surface: Surface) -> StarNoise:
 
 def _stars(surface: Surface) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(y, x, signal to noise) of the matched template's stars with a value, the brightest first."""
-    middle = float(np.nanmedian(surface.variance[::16, ::16]))
+    middle = usual(surface.variance)
     psf = surface.psf.at(surface.psf.shape[0] / 2, surface.psf.shape[1] / 2)
     noise = np.sqrt(middle / (psf**2).sum())
     y, x = peaks(surface.matched, FAINTEST * noise * psf.max(), surface.lost)

@@ -120,6 +120,12 @@ def test_a_number_that_is_none_is_out_of_every_range():
         from_tables({"service": {"lease_s": float("nan")}})
 
 
+def test_numbers_that_a_provenance_step_names_are_finite():
+    for section, key in (("detect", "threshold"), ("match", "candidate_snr")):
+        with pytest.raises(BadConfiguration, match=rf"{key}: expected 0 to 1e\+06, got inf"):
+            from_tables({section: {key: float("inf")}})
+
+
 def test_what_is_printed_is_read_back_to_the_same(tmp_path):
     path = tmp_path / "gpudiff.toml"
     path.write_text(to_toml(override(Configuration(), "service", ring='/"odd"', lease_s=2.5)))

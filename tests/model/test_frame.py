@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from gpudiff.model.frame import Exposure, Frame, FrameId, Observation
+from gpudiff.model.frame import Exposure, Frame, FrameId, Observation, usual
 from gpudiff.model.plane import SmoothPlane
 
 
@@ -36,6 +36,14 @@ def test_the_midpoint_is_between_start_and_end():
 
 def test_the_midpoint_of_unknown_times_is_unknown():
     assert math.isnan(Observation(FrameId(1, 0, 0), mjd_start_tai=61000.0).midpoint_mjd_tai)
+
+
+@pytest.mark.parametrize("side", [33, 600])
+def test_the_usual_variance_is_the_skys_in_a_cutout_too(side):
+    variance = np.full((side, side), 2.0, np.float32)
+    variance[[0, -1]] = variance[:, [0, -1]] = np.nan
+    variance[side // 2 - 4 : side // 2 + 5, side // 2 - 4 : side // 2 + 5] = 50.0  # a source in the middle
+    assert usual(variance) == 2.0
 
 
 def test_an_exposure_without_planes_keeps_its_shape_and_no_memory():

@@ -53,6 +53,9 @@ ROWS = some_rows(
         ("True", [1, 1, 1, 1]),
         ("flagged == True", [0, 1, 0, 0]),
         ("isnan(nDiaSources)", [0, 0, 0, 0]),
+        ("snr < 99999999999", [1, 1, 1, 0]),  # a whole number that no 32 bits of the column hold
+        ("psfFlux > -9223372036854775807", [1, 1, 1, 1]),
+        ("psfFlux in (-10, 0)", [1, 0, 0, 1]),
     ],
 )
 def test_an_expression_picks_what_it_says(text, expected):
@@ -119,6 +122,7 @@ def test_a_hostile_expression_is_refused_by_name(text, said):
         ("snr in dec", "list of constants"),
         ("snr in (dec, 3)", "constants only"),
         ("kind == 'nev'", "known, tonight, moving, new"),
+        ("kind in ('new', 'nev')", "known, tonight, moving, new"),
         ("flag('DIPOL')", "EDGE, MASKED"),
     ],
 )

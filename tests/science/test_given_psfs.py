@@ -1,5 +1,7 @@
 """Cutouts: the matching kernel made of two given PSFs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.ndimage import convolve
@@ -9,6 +11,7 @@ from gpudiff.model.errors import NoStars, WrongShape
 from gpudiff.model.frame import Frame, FrameId, Observation
 from gpudiff.model.tables import flag
 from gpudiff.science.given_psfs import quotient, width
+from gpudiff.science.quality import poor
 from gpudiff.science.subtract import subtract
 
 SETTINGS = override(Configuration(), "match", threads=1)
@@ -47,6 +50,56 @@ def test_a_new_source_in_a_cutout_is_found_with_its_flux():
     assert near.sum() == 1
     assert abs(sources["psfFlux"][near][0] - 3000) < 4 * sources["psfFluxErr"][near][0]
     assert made.quality.candidates == 0
+
+
+@pytest.mark.parametrize("new", [6000.0, 60_000.0])
+def test_a_cutouts_sky_that_is_not_quite_known_is_no_correlated_noise(new):
+    expected = new / np.sqrt(4 * np.pi * 2.2**2 * 2 * (SKY / GAIN + (READ_NOISE / GAIN) ** 2))
+    for seed in range(4):  # its offset comes from the source: of a bright one the variance was five times this
+        made, sources = subtract(cutout(2.2, seed, new=new), cutout(1.6, 10 + seed), SETTINGS)
+        assert not any("correlated" in note for note in made.notes)
+        assert sources["snr"].max() > 0.9 * expected  # of both images' noise; one draw is off by a few percent
+
+
+def test_a_good_cutout_is_not_called_poor_by_chance():
+    for seed in range(12):  # 20 independent values of the score say its scatter to 16 %
+        made, _ = subtract(cutout(2.2, seed, new=30_000.0), cutout(1.6, 20 + seed), SETTINGS)
+        assert not any("POOR" in note for note in made.notes), made.notes
+
+
+@pytest.mark.parametrize(("half", "most"), [(20, 1.6), (40, 1.4)])
+def test_a_cutout_whose_score_scatters_too_much_is_poor(half, most):
+    made, _ = subtract(cutout(2.2, 1, half=half), cutout(1.6, 2, half=half), SETTINGS)
+    for scatter, bad in ((most - 0.1, False), (most + 0.1, True)):
+        quality = dataclasses.replace(made.quality, score_std=scatter)
+        assert bool(poor(dataclasses.replace(made, quality=quality))) == bad
+
+
+@pytest.mark.parametrize(
+    ("science", "template", "new"), [(2.2, 1.6, 3e5), (2.2, 1.6, -3e4), (1.4, 1.9, 3e4), (1.4, 1.9, -3e4)]
+)
+def test_bright_sources_have_the_errors_they_say_whatever_was_convolved(science, template, new):
+    pulls = []
+    known = {"variance": None, "gain": GAIN, "read_noise": READ_NOISE, "half": 35}
+    for seed in range(24):
+        after = cutout(science, seed, new=max(new, 0), **known)
+        _, found = subtract(after, cutout(template, 50 + seed, new=max(-new, 0), **known), SETTINGS)
+        row = found.take([np.hypot(found["y"] - 35, found["x"] - 35).argmin()])
+        flux = (row["psfFlux"] - new) / row["psfFluxErr"]
+        pulls.append(np.concatenate([flux, (row["y"] - 35) / row["yErr"], (row["x"] - 35) / row["xErr"]]))
+    flux, *place = np.array(pulls).T
+    # 24 pulls: 14 % a sigma, of both axes 10 %; the level of so small a sky adds 10 % to the flux
+    assert 0.65 < flux.std() < 1.5
+    assert 0.65 < np.std(place) < 1.3
+
+
+def test_the_light_of_a_source_is_no_sky_of_a_cutout():
+    pulls = []
+    for seed in range(8):
+        _, sources = subtract(cutout(2.2, seed, new=30_000.0, half=15), cutout(1.6, 10 + seed, half=15), SETTINGS)
+        near = np.hypot(sources["y"] - 15, sources["x"] - 15) < 1
+        pulls.append(((sources["psfFlux"] - 30_000) / sources["psfFluxErr"])[near][0])
+    assert abs(np.mean(pulls)) < 1.1  # three errors of the mean of eight
 
 
 def test_a_cutout_with_too_little_sky_to_measure_is_not_called_poor():

@@ -124,7 +124,8 @@ def test_a_cell_is_poor_where_nearly_all_its_stars_leave_light_not_where_half_of
     ],
 )
 def test_a_poor_frame_says_why(whole, changed, says):
-    said = poor(dataclasses.replace(whole.difference.quality, **changed))
+    quality = dataclasses.replace(whole.difference.quality, **changed)
+    said = poor(dataclasses.replace(whole.difference, quality=quality))
     assert says in said
     assert bool(said) == bool(says)
 

@@ -13,8 +13,9 @@ from gpudiff.model.provenance import extend
 from gpudiff.model.reliability import FEATURES, Curve, ReliabilityModel
 from gpudiff.model.scene import Night
 from gpudiff.model.tables import DIASOURCE, Table
+from gpudiff.science import reliability_training
 from gpudiff.science.hard_pair import hard_pair
-from gpudiff.science.reliability import contributions, log_odds, rate, reliabilities
+from gpudiff.science.reliability import calibrated, contributions, log_odds, rate, reliabilities
 from gpudiff.science.reliability_features import features
 from gpudiff.science.reliability_labels import by_truth, inject, injected, repeated
 from gpudiff.science.reliability_training import Sample, area, calibration_error, held_out_odds, train
@@ -74,6 +75,13 @@ def test_a_calibration_follows_what_is_not_a_logistic():
     for low, high, expected in ((0, 0.9, 0.02), (1.1, 1.4, 0.45), (1.6, 2, 0.95)):
         here = (found[:, 0] > low) & (found[:, 0] < high)
         assert score[here].mean() == pytest.approx(expected, abs=0.05)  # some 500 detections each calibrate it
+
+
+def test_pools_of_nearly_equal_odds_calibrate():
+    odds, real = np.repeat([1.00001, 1.00003], 200), np.arange(400) % np.repeat([4, 2], 200) == 0
+    curve = reliability_training._calibration(odds, real)
+    score = calibrated(dataclasses.replace(FEW, calibration=curve), np.array([1.00001, 1.00003]))
+    np.testing.assert_allclose(score, [0.25, 0.5], atol=0.002)  # half a detection of either kind more in each
 
 
 def test_the_shape_of_a_trail_has_no_value(spikes):

@@ -10,6 +10,7 @@ from astropy.time import Time
 from batches import a_batch
 from scipy.optimize import brentq
 
+from gpudiff.model.sky import angles
 from gpudiff.model.tables import DIAOBJECT, Table
 from gpudiff.science.associate import associate
 from gpudiff.science.ephemerides import AU_A_DAY, TT_TAI, Night, Site, columns_of, predict
@@ -156,11 +157,23 @@ def test_a_detection_that_is_not_the_nearest_has_a_lower_rank(columns):
     assert table["designation"].tolist() == ["first", "near"]
 
 
+def test_no_detection_ranks_behind_itself():
+    count = 200  # the product of two vectors has one ulp more or less, by the order in which it is summed
+    there, here = np.random.default_rng(1).normal(0, 3, (count, 6)), np.array([1.0, 0, 0, 0, 0, 0])
+    ra, dec = angles(there[:, :3] - here[:3])
+    sources, ids = a_batch(count, ra=ra, dec=dec).sources, np.arange(1, count + 1)
+    found = associate(sources, Table.empty(DIAOBJECT), 1.0, 61020.0)
+    seen = Sight(ids, np.full(count, ""), np.full(count, 20.0), there, here)
+    table = solar_system(sources, dataclasses.replace(found, ss_object_ids=ids), seen)
+    assert (table["diaDistanceRank"] == 1).all()
+
+
 def test_what_is_not_in_the_ephemerides_has_its_coordinates_only(columns):
     sources = a_batch(1).sources
     found = associate(sources, Table.empty(DIAOBJECT), 1.0, 61020.0)
     found = dataclasses.replace(found, ss_object_ids=np.array([4]))
-    for seen in (None, seen_at(columns, TIMES[1])):
+    nobody = Sight(np.empty(0, int), np.empty(0, str), np.empty(0), np.empty((0, 6)), np.zeros(6))
+    for seen in (None, nobody, seen_at(columns, TIMES[1])):
         table = solar_system(sources, found, seen)
         assert np.isfinite(table["eclLambda"][0])
         assert np.isnan(table["topoRange"][0])
