@@ -31,9 +31,9 @@ from gpudiff.edges.fits_planes import (
 )
 from gpudiff.edges.fits_structure import check_structure, reading
 from gpudiff.edges.header import Cards, card, electronics, frame_cards, observation, zero_point
-from gpudiff.edges.wcs import positions, wcs_keywords
+from gpudiff.edges.wcs import wcs_of
 from gpudiff.model.config import Instrument
-from gpudiff.model.errors import BadWcs, NotAnImage, UnreadableFile, WrongShape
+from gpudiff.model.errors import NotAnImage, UnreadableFile, WrongShape
 from gpudiff.model.frame import Frame
 from gpudiff.model.mask import cards as mask_cards
 from gpudiff.model.provenance import with_digest
@@ -74,7 +74,7 @@ def read_frame(
     Keywords are looked up in the image's header, then in the primary one.
 
     Raises UnreadableFile for a file that is absent, not FITS or truncated; NotAnImage for a cube, a table or
-    no pixels at all; WrongShape for a mask or variance unlike the image; BadGain, BadWcs, BadConfiguration for
+    no pixels at all; WrongShape for a mask or variance unlike the image; BadGain, BadConfiguration for
     metadata that cannot be (edges.header).
     """
     name = str(path).encode(errors="replace").decode()  # bytes that are no UTF-8 can be printed nowhere
@@ -88,8 +88,6 @@ def read_frame(
     try:
         frame = _frame(name, planes, instrument, visit, detector, rest)
         return dataclasses.replace(frame, digest=digest) if digest else with_digest(frame)
-    except BadWcs as error:
-        raise BadWcs(f"{name}: {error}") from None
     except fits.VerifyError as error:
         raise UnreadableFile(f"{name}: expected FITS header cards, got: {' '.join(str(error).split())}") from None
 
@@ -152,6 +150,7 @@ def _frame(
     gain, read_noise, saturation, notes = electronics(cards, instrument, name)
     variance, lost = variance_of(planes["variance"]) if "variance" in planes else (None, None)
     mask, masked = mask_of(planes["mask"], instrument.bad_bits) if "mask" in planes else (None, ())
+    wcs, placed = wcs_of(cards.headers)
     empty = planes["weight"].array == 0 if "weight" in planes else None
     return Frame(
         name=name,
@@ -163,10 +162,10 @@ def _frame(
         gain=gain,
         read_noise=read_noise,
         saturation=saturation,
-        wcs=wcs_keywords(cards.headers),
+        wcs=wcs,
         unit=str(cards.find("BUNIT") or "adu").strip(),
         zero_point=zero_point(cards, instrument),
-        notes=(*notes, *positions(cards.headers), *masked, *_colours(cards), *_unused(name, planes, rest)),
+        notes=(*notes, *placed, *masked, *_colours(cards), *_unused(name, planes, rest)),
     )
 
 

@@ -71,7 +71,7 @@ class Cards:
 
     def number(self, *keys: str) -> float:
         """The first of the keywords that holds a finite number, also as text; NaN when none does."""
-        return next((one for one in map(_number, map(self.find, keys)) if math.isfinite(one)), NAN)
+        return next((one for one in map(number_of, map(self.find, keys)) if math.isfinite(one)), NAN)
 
     def whole(self, *keys: str) -> int:
         """The first of the keywords that holds a whole number of 64 bits; 0 when none does."""
@@ -110,7 +110,7 @@ def electronics(
     def told(what: str, given: float | None, key: str, least: float) -> float | None:
         way = f"--{what.replace(' ', '-')}, or {what.replace(' ', '_')} under [instrument], says it"
         key, value = ("[instrument]", given) if given is not None else cards.first(*_spellings(key))
-        number = _number(value)
+        number = number_of(value)
         known = least <= number < math.inf
         if value is None or (known and (what != "gain" or number <= LARGEST_GAIN)):
             return None if value is None else number
@@ -230,7 +230,7 @@ def printable(text: str) -> str:
     return UNPRINTABLE.sub("?", text)
 
 
-def _number(value: Any) -> float:
+def number_of(value: Any) -> float:
     """A header's number, also as text; NaN for anything else."""
     try:
         return NAN if isinstance(value, bool) else float(value)

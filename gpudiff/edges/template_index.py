@@ -21,9 +21,9 @@ from gpudiff.edges import healpix
 from gpudiff.edges.fits_planes import IMAGE, MASK, PSF, VARIANCE, WEIGHT
 from gpudiff.edges.fits_structure import check_structure, reading
 from gpudiff.edges.header import Cards, observation
-from gpudiff.edges.wcs import wcs_keywords
+from gpudiff.edges.wcs import wcs_of
 from gpudiff.model.config import Instrument
-from gpudiff.model.errors import GpudiffError, NotAnImage, StoreFailed
+from gpudiff.model.errors import BadWcs, GpudiffError, NotAnImage, StoreFailed
 from gpudiff.model.footprint import Footprint
 from gpudiff.model.frame import FrameId
 from gpudiff.model.provenance import canonical, digest
@@ -226,7 +226,9 @@ def read_entry(path: Path, instrument: Instrument) -> Entry:
             image = next((hdu for hdu in images if hdu.name in IMAGE), images[0])
             headers = (image.header.copy(), hdus[0].header.copy())
             shape = image.shape[-2:]
-        seen, wcs = observation(Cards(*headers), instrument, str(path)), wcs_keywords(headers)
+        seen, (wcs, notes) = observation(Cards(*headers), instrument, str(path)), wcs_of(headers)
+        if notes and not wcs:
+            raise BadWcs(f"{path}: {notes[0]}")
         return Entry(str(path), seen.band, seen.frame, shape, json.dumps(wcs), *circle(shape, Sky(wcs)), 0, 0, "")
 
 

@@ -1,13 +1,15 @@
 """FITS header keywords to those of a WCS that places pixels on the sky."""
 
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from astropy.io.fits import Header
 
-from gpudiff.edges.header import value_of
-from gpudiff.model.sky import Sky
+from gpudiff.edges.header import number_of, value_of
+from gpudiff.model.errors import BadWcs
+from gpudiff.model.sky import NUMBERS, Sky
 
 WCS_KEYWORD = re.compile(
     r"WCSAXES|(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)[12]|(CD|PC)[12]_[12]|(PV|PS)[12]_\d+|WAT\d_\d{3}"
@@ -25,39 +27,46 @@ TABLES = ("CPDIS1", "CPDIS2", "D2IMDIS1", "D2IMDIS2")
 """Distortions that lie in further HDUs (Calabretta et al. 2004), as HST's do."""
 
 
-def wcs_keywords(headers: Iterable[Header]) -> dict[str, Any]:
-    """The WCS keywords of the first header that has CTYPE1: numbers and strings, {} when none has.
+def wcs_of(headers: Sequence[Header]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The WCS keywords of the first header that has CTYPE1, numbers and strings, and a note where no sky positions
+    follow from them, or not quite.
 
-    {} too where they place no pixel: coordinates that lie in a table (-TAB), a singular CD matrix, such as 0.
-    Keywords of old are renamed; EPOCH is EQUINOX where it says 1950 (FITS standard 4.0, 8.3): else it may be a
-    date.
+    {} when no header has one, and where no WCS follows from them at all.  Keywords of old are renamed, numbers
+    written as texts are numbers, axes and projections are upper case; EPOCH is EQUINOX where it says 1950 (FITS
+    standard 4.0, 8.3): else it may be a date.
     """
     found = _said(headers)
-    return {} if _in_a_table(found) or _flat(found) else found
-
-
-def positions(headers: Iterable[Header]) -> tuple[str, ...]:
-    """A note where no sky positions follow from a WCS in headers, or not quite.  Raises BadWcs, as Sky does."""
-    headers = [*headers]
-    found = _said(headers)
-    if Sky(wcs_keywords(headers)):
-        tables = [key for key in TABLES if any(key in header for header in headers)]
-        return (f"positions without the distortion in tables ({', '.join(tables)})",) if tables else ()
+    try:
+        placed = bool(Sky(found))
+    except BadWcs as error:
+        return {}, (f"no sky positions: {error}",)
+    if placed:
+        tables = ", ".join(key for key in TABLES if any(key in header for header in headers))
+        return found, (f"positions without the distortion in tables ({tables})",) if tables else ()
     if not any(key in header for key in ("CTYPE1", "CRVAL1") for header in headers):
-        return ()
+        return found, ()
     said = ", ".join(f"{key} = {found[key]!r:.40}" for key in ("CTYPE1", "CTYPE2") if key in found)
-    why = " and a singular CD matrix" if _flat(found) else ""
-    return (f"no sky positions: expected a projection in CTYPE1 and CTYPE2, got {said or 'no CTYPE1'}{why}",)
+    return found, (f"no sky positions: expected a projection in CTYPE1 and CTYPE2, got {said or 'no CTYPE1'}",)
 
 
 def _said(headers: Iterable[Header]) -> dict[str, Any]:
     for header in headers:
         if "CTYPE1" in header:
             new = {OLD.sub(r"\1\2_\3", key): key for key in header}
-            found = known({key: value_of(header, old) for key, old in new.items() if WCS_KEYWORD.fullmatch(key)})
+            values = {key: value_of(header, old) for key, old in new.items() if WCS_KEYWORD.fullmatch(key)}
+            found = known({key: _meant(key, value) for key, value in values.items()})
             old = "EPOCH" in header and value_of(header, "EPOCH") == 1950
             return {"EQUINOX": 1950.0} | found if old else found
     return {}
+
+
+def _meant(key: str, value: Any) -> Any:
+    """A value as the standard has it: CTYPE in upper case, a number where a text says one."""
+    if not isinstance(value, str):
+        return value
+    if NUMBERS.fullmatch(key) and math.isfinite(number := number_of(value)):
+        return number
+    return value.upper() if key.startswith("CTYPE") else value
 
 
 def known(cards: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,15 +93,3 @@ def _cut(text: str) -> list[str]:
         pieces.append(text[:ROOM])
         text = text[ROOM:]
     return [*pieces, text] if text else pieces
-
-
-def _in_a_table(cards: Mapping[str, Any]) -> bool:
-    return any(str(cards.get(key)).strip().endswith("-TAB") for key in ("CTYPE1", "CTYPE2"))
-
-
-def _flat(cards: Mapping[str, Any]) -> bool:
-    """Whether there is a CD matrix that is singular, as one of 0 is: nobody solved the field."""
-    matrix = [cards.get(key, 0.0) for key in ("CD1_1", "CD1_2", "CD2_1", "CD2_2")]
-    if not any(re.fullmatch(r"CD\d_\d", key) for key in cards) or any(isinstance(one, str) for one in matrix):
-        return False
-    return bool(matrix[0] * matrix[3] == matrix[1] * matrix[2])

@@ -99,10 +99,11 @@ def find_stars(science: Exposure, template: Exposure, settings: Match, margin: i
         there = stamps(template.image, y, x, 2).reshape(len(y), -1).max(1) > level
         y, x, shapes = y[there], x[there], shapes[:, there]
     if len(y) < FEWEST:
+        beside = np.count_nonzero(~clear)
+        why = f"{beside} more candidates lie beside masked pixels: {_masked(science, template)}" if beside else ""
         raise NoStars(
             f"{science.name}: expected at least {FEWEST} unsaturated stars above {floor:g} sigma that the "
-            f"template shows too, got {len(y)}; "
-            f"{np.count_nonzero(~clear)} more candidates lie beside masked pixels: {_masked(science, template)}"
+            f"template shows too, got {len(y)}{why and '; '}{why}"
         )
     return _described(science, y, x, shapes, _moments(template, y, x, device))
 

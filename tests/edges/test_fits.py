@@ -17,7 +17,6 @@ from gpudiff.model.config import Instrument
 from gpudiff.model.errors import (
     BadConfiguration,
     BadGain,
-    BadWcs,
     GpudiffError,
     NotAnImage,
     StoreFailed,
@@ -327,9 +326,10 @@ def test_only_celestial_wcs_keywords_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize("card", [{"CTYPE1": 5}, {"CTYPE2": "DEC--SIN"}, {"CUNIT1": "parsec"}])
-def test_a_wcs_that_is_none_is_refused(tmp_path, card):
-    with pytest.raises(BadWcs, match=r"a\.fits: expected a FITS WCS, got"):
-        read_frame(save(tmp_path / "a.fits", pixels(), **(SKY | card)))
+def test_a_wcs_that_is_none_is_left_out_with_a_note(tmp_path, card):
+    frame = read_frame(save(tmp_path / "a.fits", pixels(), **(SKY | card)))
+    assert frame.wcs == {}
+    assert "no sky positions: expected a FITS WCS, got" in "; ".join(frame.notes)
 
 
 @pytest.mark.parametrize("card", [("NAXIS", 9999999999999), ("GCOUNT", -1), ("PCOUNT", -2880), ("NAXIS1", -64)])

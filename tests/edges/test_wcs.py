@@ -8,7 +8,7 @@ from astropy.io.fits import Header
 from astropy.wcs import WCS
 from headers import SCALE, tangent
 
-from gpudiff.edges.wcs import positions, wcs_keywords
+from gpudiff.edges.wcs import wcs_of
 from gpudiff.model.errors import BadWcs
 from gpudiff.model.sky import Sky
 
@@ -60,7 +60,7 @@ def astropys(whole: Header, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, n
 @pytest.mark.parametrize("changes", WAYS.values(), ids=WAYS.keys())
 def test_positions_are_where_astropy_has_them(changes):
     x, y = (a.ravel() for a in np.meshgrid([0.0, 200.0], [0.0, 240.0]))
-    made = Sky(wcs_keywords([header(**changes)]))
+    made = Sky(wcs_of([header(**changes)])[0])
     ra, dec = made.to_sky(x, y)
     # 1e-9 degrees: digits that are lost where astropy writes the header anew, precessed once
     np.testing.assert_allclose((ra, dec), astropys(header(**changes), x, y), rtol=0, atol=1e-9)
@@ -68,8 +68,8 @@ def test_positions_are_where_astropy_has_them(changes):
 
 
 def test_an_epoch_that_may_be_a_date_is_no_equinox():
-    assert "EQUINOX" not in wcs_keywords([header(EPOCH=1998.3)])
-    assert wcs_keywords([header(EPOCH=1950.0, EQUINOX=2000.0)])["EQUINOX"] == 2000
+    assert "EQUINOX" not in wcs_of([header(EPOCH=1998.3)])[0]
+    assert wcs_of([header(EPOCH=1950.0, EQUINOX=2000.0)])[0]["EQUINOX"] == 2000
 
 
 @pytest.mark.parametrize("digits", range(40))
@@ -80,34 +80,43 @@ def test_a_blank_between_two_cards_of_iraf_parts_two_numbers(digits):
         text = f'wtype=tnx axtype={which} {of}cor = "3. 3. 3. 2. -0.0{"2" * (digits + 1)} 0.07 -0.07 0.07'
         text += ' 1.0E-3 2.E-2 1.E-2 1.E-3 3.E-1 1.E-0 "'
         cards |= {f"WAT{axis}_{n // 68 + 1:03d}": text[n : n + 68] for n in range(0, len(text), 68)}
-    ra, dec = Sky(wcs_keywords([header(**cards)])).to_sky(100.0, 120.0)  # as far as 1e-3 degrees off 150, 20
+    ra, dec = Sky(wcs_of([header(**cards)])[0]).to_sky(100.0, 120.0)  # as far as 1e-3 degrees off 150, 20
     away = (SCALE * np.hypot(0.5, 0.5) + 1e-3) * np.array([1 / np.cos(np.radians(20)), 1])
     assert np.all(np.abs([ra - 150, dec - 20]) <= away)
     assert abs(dec - 20) > 5e-4
 
 
 NOWHERE = [
-    ({"CTYPE1": "RA---TAB", "CTYPE2": "DEC--TAB", "PS1_0": "WCS-TAB"}, "CTYPE1 = 'RA---TAB', CTYPE2 = 'DEC--TAB'"),
+    ({"CTYPE1": "RA---TAB", "CTYPE2": "DEC--TAB", "PS1_0": "WCS-TAB"}, "CTYPE1 = 'RA---TAB': a table, which"),
     ({"CTYPE1": "LINEAR", "CTYPE2": "LINEAR"}, "got CTYPE1 = 'LINEAR', CTYPE2 = 'LINEAR'"),
     ({"CTYPE1": "RA--TAN", "CTYPE2": "DEC-TAN"}, "got CTYPE1 = 'RA--TAN', CTYPE2 = 'DEC-TAN'"),
     ({"CTYPE1": None}, "got no CTYPE1"),
-    (dict.fromkeys(NO_CD, 0.0), "CTYPE2 = 'DEC--TAN' and a singular CD matrix"),
-    (dict.fromkeys(NO_CD, 1e-5), "CTYPE2 = 'DEC--TAN' and a singular CD matrix"),
+    (dict.fromkeys(NO_CD, 0.0), "got a singular CD matrix"),
+    (dict.fromkeys(NO_CD, 1e-5), "got a singular CD matrix"),
+    ({"CTYPE2": "DEC--SIN"}, "got keywords that make none: Inconsistent projection types"),
+    ({"CRVAL1": "unknown"}, "got CRVAL1 = 'unknown', which is no number"),
 ]
 
 
 @pytest.mark.parametrize(("changes", "said"), NOWHERE)
 def test_without_sky_positions_there_is_a_note_of_why(changes, said):
     whole = header(**changes)
-    assert not Sky(wcs_keywords([whole]))
-    (note,) = positions([whole])
-    assert note.startswith("no sky positions: expected a projection in CTYPE1 and CTYPE2")
+    keywords, (note,) = wcs_of([whole])
+    assert not Sky(keywords)
+    assert note.startswith("no sky positions: expected a")
     assert said in note
 
 
 def test_distortions_in_tables_are_noted_as_left_out():
-    assert positions([header(CPDIS1="LOOKUP")]) == ("positions without the distortion in tables (CPDIS1)",)
-    assert positions([header()]) == positions([Header()]) == ()
+    assert wcs_of([header(CPDIS1="LOOKUP")])[1] == ("positions without the distortion in tables (CPDIS1)",)
+    assert wcs_of([header()])[1] == wcs_of([Header()])[1] == ()
+
+
+def test_lower_case_and_numbers_as_texts_are_read_as_what_they_say():
+    plain = wcs_of([header()])[0]
+    texts = {key: str(value) for key, value in plain.items() if isinstance(value, float)}
+    assert texts
+    assert wcs_of([header(**texts, CTYPE1="ra---tan", CTYPE2="dec--tan")]) == (plain, ())
 
 
 def test_a_wcs_that_is_none_is_refused_without_wcslibs_own_places():

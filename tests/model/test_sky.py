@@ -107,6 +107,12 @@ def test_a_keyword_that_needs_a_number_and_has_none_is_refused(key, value):
         Sky({**tangent(150.0, 2.0), key: value})
 
 
+@pytest.mark.parametrize("entry", [0.0, 1e-5])
+def test_a_singular_matrix_is_refused(entry):
+    with pytest.raises(BadWcs, match="got a singular CD matrix"):
+        Sky(tangent(150.0, 2.0) | {f"CD{i}_{j}": entry for i in (1, 2) for j in (1, 2)})
+
+
 def distorted() -> dict:
     """A camera's SIP distortion, forward and backward, as an astrometric solution writes it."""
     cards = tangent(150.0, 60.0) | {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "RADESYS": "ICRS"}
