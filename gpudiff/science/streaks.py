@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 
 from gpudiff.arrays.glints import rows_of_points
-from gpudiff.arrays.streaks import Streak, find_streaks, line_pixels
+from gpudiff.arrays.streak_shape import Streak, line_pixels
+from gpudiff.arrays.streaks import find_streaks
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
 from gpudiff.science.spikes import BrightStars, bright_stars

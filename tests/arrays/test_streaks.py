@@ -10,7 +10,6 @@ from gpudiff.arrays.streaks import (
     cells,
     cells_cuda,
     find_streaks,
-    line_pixels,
     radon,
     radon_cuda,
     steepest_cuda,
@@ -116,17 +115,6 @@ def test_a_line_that_fades_like_a_spike_is_no_streak():
     rows, columns = np.mgrid[:512, :512]
     light = 10 * np.exp(-((rows - 250) ** 2) / 8) / (1 + np.abs(columns - 256) / 20) ** 2
     assert find_streaks(score_of(light), FWHM) == []
-
-
-def test_line_pixels_are_those_within_reach():
-    rows, columns = line_pixels((40, 60), 50.0, 30.0, 5.0, 10.0, 2.0)
-    near = np.zeros((40, 60), bool)
-    near[rows, columns] = True
-    y, x = np.mgrid[:40, :60]
-    unit = np.array([45.0, 20.0]) / np.hypot(45, 20)
-    across = np.abs((y - 10) * unit[0] - (x - 5) * unit[1])
-    inner = (x > 8) & (x < 47)
-    np.testing.assert_array_equal(near[inner], (across <= 2.0)[inner])
 
 
 def test_cells_hold_the_mean_of_whole_squares_clipped():
