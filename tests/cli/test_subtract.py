@@ -1,6 +1,5 @@
 """gpudiff subtract, as its users run it: two files in, exit status, one screen and files out."""
 
-import builtins
 import json
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from astropy.io import fits
 from small_pair import GAIN, GONE, HEADER, NEW, SIZE, WCS, images, save, save_pair
 
 from gpudiff.__main__ import main
-from gpudiff.cli import subtract
 from gpudiff.edges.sources import read_table
 from gpudiff.model.tables import DIASOURCE
 
@@ -69,19 +67,6 @@ print(units.Quantity("2 km").to("m"), wcs.WCS(naxis=2).wcs.naxis)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines() == ["False", "2000.0 m 2"]
-
-
-def test_an_astropy_that_needs_more_of_its_units_gets_them(monkeypatch):
-    def needs_more(name, *rest):
-        if name == "astropy.utils.data":
-            raise AttributeError("module 'astropy.units' has no attribute 'byte'")
-        return plain(name, *rest)
-
-    plain = builtins.__import__
-    monkeypatch.delitem(sys.modules, "astropy.units", raising=False)
-    monkeypatch.setattr(builtins, "__import__", needs_more)
-    subtract._leave_out_units()
-    assert "astropy.units" not in sys.modules
 
 
 def test_what_changed_is_found_where_it_is_and_nothing_else(run):
