@@ -176,10 +176,12 @@ class Worker:
         if self.service.forced:
             start = time.perf_counter()
             squares = forced_squares(difference, sources, self.known, self.service.association_radius)
-            if squares and when == NOW:
-                made = dataclasses.replace(made, forced=measured(squares, self.device.frame()))
+            if squares and when == NEVER:
+                later = None
             elif squares:
-                later = None if when == NEVER else self._put_off(made, envelope.header, squares)
+                later = 0 if when == NOW else self._put_off(made, envelope.header, squares)
+                if not later:
+                    made = dataclasses.replace(made, forced=measured(squares, self.device.frame()))
             seconds["forced"] = time.perf_counter() - start
         wire.confirm(envelope, self.segments)
         said = {
@@ -192,14 +194,14 @@ class Worker:
         }
         return made, envelope.header, said
 
-    def _put_off(self, made: DetectionBatch, header: Header, squares: ForcedSquares) -> int | None:
-        """Keep on disk what the forced photometry will be measured on; bytes, None where that cannot be."""
+    def _put_off(self, made: DetectionBatch, header: Header, squares: ForcedSquares) -> int:
+        """Keep on disk what the forced photometry will be measured on; bytes, 0 where that cannot be."""
         words = made.fingerprint, made.unit, made.zero_point
         try:
             return put_off.write(self.later, PutOff(made.observation.frame, *words, *place(header), squares))
-        except StoreFailed as error:  # it is left out, as where there is no room; the detections go on
+        except StoreFailed as error:
             _say(error)
-            return None
+            return 0
 
     def make_up(self, path: Path) -> dict[str, Any]:
         """Measure what was put off, and have it committed; its fluxes, and what the associator leaves out."""

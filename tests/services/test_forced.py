@@ -103,6 +103,21 @@ def test_what_was_put_off_is_made_up_by_the_next_differencer(tmp_path):
     associator.close()
 
 
+def test_what_the_disk_does_not_take_is_measured_at_once(tmp_path):
+    associator = SmallAssociator()
+    associator.answer = lambda batch: msgspec.structs.replace(associator.commit(batch), load=1)
+    associator.control = lambda parts: Answer(None, "done", load=1)
+    with serving(tmp_path, associator, forced_objects=a_known_object(tmp_path)) as served:
+        served.settings.put_off.rmdir()  # no file goes below it
+        with FrameClient(served.endpoint, timeout_s=TIMEOUT_S) as client:
+            assert [client.send(a_frame(visit)).status for visit in (1, 2, 3)] == ["done"] * 3
+        until(lambda: served.status()["forced_sources"] == 3)
+        said = served.status()
+    assert (said["forced_deferred"], said["forced_dropped"]) == (0, 0)
+    assert all(len(batch.forced) for batch in associator.batches.values())
+    associator.close()
+
+
 def test_what_there_is_no_room_for_is_left_out_and_counted(tmp_path):
     associator, served = put_off(tmp_path, forced_room=1)
     said = served.status()
