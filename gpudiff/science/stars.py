@@ -38,8 +38,6 @@ A_TERM = 4
 """Candidates as wide as that for each term of the polynomial by which the width varies over the field."""
 ROUNDS = 4
 """Of that, each with what the one before made even."""
-PLANE = 30, 0.02
-"""Of the first plane, and the deviation below which all count alike: half of a width's error."""
 CORE = 2
 """Pixels from a star's middle within which what an unusable pixel is filled with is not the star's light."""
 RECENTRED = 4
@@ -246,17 +244,13 @@ def _as_stars(width: np.ndarray, peak: np.ndarray, at: tuple[np.ndarray, np.ndar
     """(N,) bool: as wide as stars are, which may vary over the field as a polynomial.
 
     Stars at one place have one width, and galaxies, which may be most of the candidates, any that is larger.  So
-    stars are in the narrowest band of widths (BAND) that has half as many candidates as any other.  Where a plane
-    through most widths makes bands denser it is taken out first: of few stars that vary no band holds enough.
+    stars are in the narrowest band of widths (BAND) that has half as many candidates as any other.
 
     width, peak : (N,) pixels, image units; at : u, v (N,) each
     """
     known = (width < WIDEST) | (np.mean(width < WIDEST) < 0.25)
-    many, even = known.sum() >= MANY, np.log(width)
-    plane = _plane(even, known, at) if many else 0
-    if many and _counts(np.sort((even - plane)[known])).max() > _counts(np.sort(even[known])).max():
-        even -= plane
-    for _ in range(ROUNDS if many else 0):
+    even = np.log(width)
+    for _ in range(ROUNDS if known.sum() >= MANY else 0):
         middle, _ = _band(even[known], peak[known])
         near = known & (np.abs(even - middle) < np.log(VARYING))
         order = max(k for k in range(3) if k == 0 or near.sum() >= A_TERM * len(powers(k)))
@@ -267,32 +261,13 @@ def _as_stars(width: np.ndarray, peak: np.ndarray, at: tuple[np.ndarray, np.ndar
     return np.asarray(np.abs(even - middle) < 4 * spread + 0.1 / np.exp(middle))
 
 
-def _plane(even: np.ndarray, known: np.ndarray, at: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """(N,) how the logarithms of widths vary over the field, but for their level, by the plane of least absolute
-    deviations of those known, which galaxies pull little.
-
-    By least squares weighted again and again (Schlossmacher 1973, JASA 68, 857).
-    """
-    place, weight = terms(*at, 1), np.ones(np.count_nonzero(known))
-    for _ in range(PLANE[0]):
-        root = np.sqrt(weight)
-        found = np.linalg.lstsq(place[known] * root[:, None], even[known] * root)[0]
-        weight = 1 / np.maximum(np.abs(even[known] - place[known] @ found), PLANE[1])
-    return np.asarray(place[:, 1:] @ found[1:])
-
-
-def _counts(ordered: np.ndarray, wide: float = np.log(BAND)) -> np.ndarray:
-    """(N,) how many of the sorted values lie in the band that begins with each."""
-    return np.asarray(np.searchsorted(ordered, ordered + wide, "right") - np.arange(len(ordered)))
-
-
 def _band(widths: np.ndarray, peak: np.ndarray) -> tuple[float, float]:
     """(median, robust sigma) of the brighter half of the narrowest dense band of (N,) logarithms of widths.
 
     Of fewer than MANY, of all.
     """
     ordered, wide = np.sort(widths), np.log(BAND) if len(widths) >= MANY else np.inf
-    count = _counts(ordered, wide)
+    count = np.searchsorted(ordered, ordered + wide, "right") - np.arange(len(ordered))
     least = ordered[np.argmax(count >= count.max() / 2)]
     band = (widths >= least) & (widths <= least + wide)
     bright = widths[band & (peak >= np.median(peak[band]))]
