@@ -125,7 +125,7 @@ class Sum:
     """A weighted mean and what is known of it; all (h, w).
 
     image, variance : float32, NaN where no image counts; variance : of the sky and of the light
-    count : uint8, images that count there; saturated : bool, one of them is too low
+    count : uint16, images that count there; saturated : bool, one of them is too low
     """
 
     image: np.ndarray
@@ -150,5 +150,5 @@ def weighted(stack: Stack, weights: np.ndarray, left_out: np.ndarray) -> Sum:
     with np.errstate(divide="ignore", invalid="ignore"):
         image /= total
         variance = (sky + light * np.maximum(image, 0)) / total**2
-    count = use.sum(0).astype(np.uint8)
+    count = use.sum(0).astype(np.uint16)
     return Sum(image.astype(np.float32), variance.astype(np.float32), count, (use & stack.saturated).any(0))

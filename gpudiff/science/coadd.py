@@ -147,7 +147,7 @@ def coadd(
     weights = weights_of(layers)
     height, width = grid.shape
     image, variance = (np.empty((height, width), np.float32) for _ in range(2))
-    mask, count = np.empty((height, width), np.int32), np.empty((height, width), np.uint8)
+    mask, count = np.empty((height, width), np.int32), np.empty((height, width), np.uint16)
     starts, done = range(0, height, BAND), []
 
     def work(start: int) -> np.ndarray:

@@ -61,11 +61,14 @@ def _saturation(one: Channel) -> float:
 
 
 def _level(raw: Frame, one: Amplifier) -> float:
-    """The mean of the overscan without cosmic rays, ADU; `level` where there is none."""
+    """The mean of the overscan without cosmic rays, ADU; `level` where there is none, or none with a value."""
     if one.overscan is None:
         return one.level
     x0, x1, y0, y1 = one.overscan
     rows = raw.image[y0:y1, x0:x1].astype(np.float64)
+    rows = rows[np.isfinite(rows)]
+    if len(rows) == 0:
+        return one.level
     middle = np.median(rows)
     spread = 1.4826 * np.median(np.abs(rows - middle))
     kept = np.abs(rows - middle) <= max(5 * spread, 5.0)

@@ -15,7 +15,7 @@ from gpudiff.science.stars import Stars
 SHARPER = 0.9
 """The science image is convolved when its stars are narrower than this share of the template's."""
 WIDEST = 12
-"""FWHM, pixels, up to which the PSF's half width of 30 px is 2.5 FWHM: 1 % of a star's light lies beyond."""
+"""FWHM, pixels, of which the widest PSF, 32 px from its middle, holds 2.7: 1 % of a star's light lies beyond."""
 
 
 def check_shapes(science: Exposure, template: Exposure) -> None:

@@ -183,10 +183,10 @@ def flux_ratio(target: Exposure, convolved: Exposure, stars: Stars) -> tuple[flo
 def steady_of(ratio: np.ndarray, error: np.ndarray, where: np.ndarray) -> np.ndarray:
     """(N,) bool: stars whose flux ratio lies on the plane over the field that most lie on.
 
-    ratio, error : (N,), inf and 0 where a flux is not positive; where : (N, 2) u, v
+    ratio, error : (N,), inf and 0 where a flux is not positive, of one star at least it is; where : (N, 2) u, v
     A star is off by more than 5 sigma and CHANGED.  All are steady where fewer than 3 would be left.
     """
-    middle = float(np.median(ratio))
+    middle = float(np.median(ratio[np.isfinite(ratio)]))
     near = np.abs(ratio - middle) < 5 * error + 3 * CHANGED * middle
     design = np.column_stack([np.ones(len(ratio)), where])
     for _ in range(3):

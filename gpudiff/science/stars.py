@@ -166,16 +166,21 @@ def _candidates(
 
 
 def _masked(*exposures: Exposure) -> str:
-    """What is masked of each exposure, to tell a mask of the stars themselves by."""
-    said = []
+    """What is masked of each exposure, to tell a mask of the stars themselves by, and lines beside all of them."""
+    said, lines = [], 0
     for exposure in exposures:
         planes = {name: float((exposure.mask & bit(name) != 0).mean()) for name in UNUSABLE}
         named = ", ".join(f"{name} {share:.2%}" for name, share in planes.items() if share)
         said.append(f"{exposure.name} in {label(exposure.unusable)[1]} patches ({named or 'none'})")
+        lines += int(sum((exposure.unusable.mean(axis) > 0.5).sum() for axis in (0, 1)))
+    grid = (
+        f".  {lines} rows and columns are masked: where one lies beside every star of the template, within 9 px, "
+        "interpolate over them and leave them out of the mask"
+    )
     return (
         f"{', '.join(said)}.  A masked star is none, and a mask whose planes have no names (MP_* keywords) is BAD "
         "wherever it is not 0: bad_bits under [instrument] says which bits count (1 for JWST), or leave a mask of "
-        "the sources out"
+        f"the sources out{grid if lines else ''}"
     )
 
 

@@ -20,7 +20,6 @@ from gpudiff.arrays.passes import CPU, Device
 from gpudiff.arrays.quiet_psf import quiet_wings
 from gpudiff.arrays.quiet_sky import quiet_sky
 from gpudiff.arrays.score_tiles import filters, mean_power, reach_of
-from gpudiff.arrays.stamps import stamps
 from gpudiff.arrays.subtract_tiles import background_tile, polynomial_fit
 from gpudiff.arrays.tiles import Tile, tiles
 from gpudiff.arrays.zogy_tiles import (
@@ -47,6 +46,7 @@ from gpudiff.science.given_psfs import match_psfs
 from gpudiff.science.match import KernelFit, match
 from gpudiff.science.pair import Roles, bare, check_shapes, seeing_notes
 from gpudiff.science.planes import Planes, ResidualSky, subtract_sky
+from gpudiff.science.sample import flux_ratio
 from gpudiff.science.saturated import fill_cores
 from gpudiff.science.stars import FEWEST, Stars
 from gpudiff.science.stopwatch import Stopwatch
@@ -146,7 +146,7 @@ def _matched(
         ]
         fit = match_psfs(alike[0], alike[1], stars, psfs[1], (1.0, 1.0), settings)
         return dataclasses.replace(fit, algorithm="zogy")
-    ratio = _flux_ratio(science, template, stars)
+    ratio, _ = flux_ratio(science, template, stars)
     target, convolved = (
         _crossed(exposure, psf, stars, settings.threads)
         for exposure, psf in ((science, psfs[1]), (template, psfs[0]))
@@ -157,13 +157,6 @@ def _matched(
     width = float(np.hypot(stars.width("science"), stars.width("template")))
     wider = float(np.hypot(1, BASIS)) * width
     return match(target, convolved, stars, _product(*psfs), (wider, width), settings)
-
-
-def _flux_ratio(science: Exposure, template: Exposure, stars: Stars) -> float:
-    """Median star's flux in the science image over that in the template, roughly."""
-    flux = [stamps(one.image, stars.y, stars.x, 7).sum((1, 2)) for one in (science, template)]
-    good = (flux[0] > 0) & (flux[1] > 0)
-    return float(np.median(flux[0][good] / flux[1][good])) if good.any() else 1.0
 
 
 def _crossed(exposure: Exposure, psf: PsfModel, stars: Stars, threads: int) -> Exposure:

@@ -76,3 +76,11 @@ def test_a_pixel_without_any_value_is_nan():
     made = weighted(stack, np.array([0.5, 0.5]), np.zeros(stack.good.shape, bool))
     assert np.isnan(made.image[3, 4])
     assert np.isnan(made.variance[3, 4])
+
+
+def test_more_images_than_a_byte_counts_are_counted():
+    shape = 256, 2, 2
+    ones, no = np.ones(shape, np.float32), np.zeros(shape, bool)
+    stack = Stack(ones, ~no, no, np.ones(256), np.zeros(256), np.full(256, 1.7))
+    made = weighted(stack, np.full(256, 1 / 256), no)
+    assert (made.count == 256).all()

@@ -98,6 +98,14 @@ def test_a_cosmic_ray_in_the_overscan_moves_nothing():
     assert abs((remove_signature(frame, CALIBRATION).image - before).mean()) < 0.01
 
 
+def test_a_pixel_of_the_overscan_without_a_value_moves_nothing():
+    frame = raw(np.full((H, 2 * W), SKY), 1)
+    before = remove_signature(frame, CALIBRATION).image
+    frame = dataclasses.replace(frame, image=frame.image.astype(np.float32))
+    frame.image[20, W + 3] = np.nan
+    assert abs((remove_signature(frame, CALIBRATION).image - before).mean()) < 0.01  # of 3,840 pixels one is gone
+
+
 @pytest.mark.parametrize(
     "change", [{"bias": BIAS[1:]}, {"flat": FLAT[:, 1:]}, {"defects": np.zeros((2, 2), bool)}]
 )

@@ -36,6 +36,13 @@ def test_a_star_whose_flux_changed_does_not_start_in_the_fit():
     assert list(np.flatnonzero(~steady)) == [4, 9]
 
 
+def test_stars_without_a_positive_flux_do_not_say_what_the_others_have():
+    ratio = np.array([np.inf] * 8 + [1.0, 1.02, 0.98, 1.01, 1.4, 0.99])
+    error = np.where(np.isfinite(ratio), 0.01, 0)
+    steady = steady_of(ratio, error, np.zeros((14, 2)))
+    assert list(np.flatnonzero(steady)) == [8, 9, 10, 11, 13]
+
+
 def test_a_gradient_of_transparency_makes_no_star_variable():
     u = np.linspace(-1, 1, 30)
     steady = steady_of(1 + 0.2 * u, np.full(30, 0.005), np.stack([u, np.zeros(30)], 1))

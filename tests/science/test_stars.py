@@ -201,6 +201,13 @@ def test_a_mask_of_the_stars_themselves_is_told_when_it_leaves_none(maker, pair)
         find_stars(science, template, maker.settings().match, MARGIN)
 
 
+def test_lines_that_leave_no_star_of_the_template_whole_are_told(maker, pair):
+    science, template = maker.exposures(pair)
+    template.mark(*np.nonzero(np.indices(template.shape)[1] % 10 == 0), "BAD")
+    with pytest.raises(NoStars, match=r"in 39 patches \(BAD 10.*39 rows and columns.*interpolate over them"):
+        find_stars(science, template, maker.settings().match, MARGIN)
+
+
 def test_sky_noise_is_that_of_a_pixel(maker, pair):
     science, _ = maker.exposures(pair)
     expected = np.sqrt(300 / maker.gain + (maker.read_noise / maker.gain) ** 2)
