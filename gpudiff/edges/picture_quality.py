@@ -142,7 +142,7 @@ def _robust(values: np.ndarray) -> float:
 
 def draw_chi(axis: Any, stars: Table, sigma: float) -> None:
     """chi of the difference at the kernel's stars against their brightness.  sigma : of the sky"""
-    from matplotlib.ticker import NullLocator
+    from matplotlib.ticker import LogLocator, NullLocator
 
     signal, chi = stars["peak"] / sigma, np.sqrt(np.maximum(stars["chi2"], 0))
     known = np.isfinite(chi) & (signal > 0)
@@ -157,6 +157,10 @@ def draw_chi(axis: Any, stars: Table, sigma: float) -> None:
     axis.set_yticks([tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if tick < top])
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_locator(NullLocator())
+    left, right = axis.get_xlim()
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if right < 100 * left else (1,)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_locator(NullLocator())
     axis.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper left", handletextpad=0.2, borderpad=0)
     axis.xaxis.label.set(size=9, color=INK)
     _title(axis, "χ within a FWHM of kernel candidates")
