@@ -9,7 +9,7 @@ from skies import CONFIGURATION, GAIN, READ, SKY, VARIANCE, frame, pixels, refus
 
 from gpudiff.model.config import Configuration, override
 from gpudiff.model.errors import BadGain, BadVariance, ConstantImage, NoUsablePixels, WrongShape
-from gpudiff.model.frame import FrameId, Observation
+from gpudiff.model.frame import Frame, FrameId, Observation
 from gpudiff.model.mask import bit
 from gpudiff.science.calibrate import calibrate
 
