@@ -85,9 +85,11 @@ def test_an_alert_that_is_not_there_is_refused(archive, capsys):
     assert "diaSourceId 5" in capsys.readouterr().err
 
 
-def test_a_brokers_step_made_as_the_page_says_is_verified(archive, tmp_path, capsys):
+@pytest.mark.parametrize("beside", ["", ', "device": "cpu", "note": 1.0'], ids=["four keys", "others beside"])
+def test_a_brokers_step_made_as_the_page_says_is_verified(archive, tmp_path, capsys, beside):
     code = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL).group(1)
     code = code.replace("0123456789abcdef" * 2, kept(archive)[1]["fingerprint"])
+    code = code.replace('"inputs": []', '"inputs": []' + beside)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     (tmp_path / "broker.jsonl").write_text(done.stdout)
     extra = ["--steps", str(tmp_path / "broker.jsonl"), "--fingerprint", json.loads(done.stdout)["fingerprint"]]
