@@ -36,6 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     verdict = verify(folder, fingerprint, arguments.steps, given)
     for number, step in enumerate(verdict.steps):
         told = "" if number != verdict.broken else "   DIFFERS: this step does not give its fingerprint"
-        print(f"{step['step']:<12} {step['version']:<10} {step.get('device', ''):<8} {step['fingerprint']}{told}")
-    print(f"first that differs: {verdict.wrong[0]}" if verdict.wrong else f"verified: {fingerprint}")
+        device, so_far = step.get("device", ""), step.get("fingerprint", "")
+        print(_one_line(f"{step['step']:<12} {step['version']:<10} {device:<8} {so_far}{told}"))
+    print(_one_line(f"first that differs: {verdict.wrong[0]}" if verdict.wrong else f"verified: {fingerprint}"))
     return 3 if verdict.wrong else 0
+
+
+def _one_line(text: str) -> str:
+    """The text with escapes for line ends and all else that a terminal would obey: brokers wrote it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -19,17 +19,17 @@ def decode_header(text: Any, kind: type[Kind], required: Sequence[str], who: str
     Raises MissingKey, and BadMessage for what is no JSON, no object, or has a value of another kind.
     """
     try:
-        values = msgspec.json.decode(text)
+        said = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError as error:
+        raise BadMessage(f"{who}: expected a JSON object: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(f"{who}: expected JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise BadMessage(f"{who}: expected a JSON object, got {type(values).__name__}")
-    missing = [key for key in required if key not in values]
+    missing = [key for key in required if key not in said]
     if missing:
         raise MissingKey(f"{who}: missing {', '.join(missing)}")
     try:
-        return msgspec.convert(values, kind)
-    except msgspec.ValidationError as error:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(f"{who}: {error}") from None
 
 

@@ -2,7 +2,7 @@
 
 One JSON object a line: `fingerprint`, `after` (the fingerprint it goes on from, '' for a frame's) and `steps`,
 a chain of model.provenance.  Content-addressed: a line that stands there twice says the same twice, and a line
-that is not whole is passed over, as the ledger has the steps too.
+that is not whole, or not of this form, is passed over, as the ledger has the steps too.
 """
 
 import json
@@ -10,13 +10,34 @@ import os
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
+
+import msgspec
 
 from gpudiff.edges.folder import failing
 from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.model.provenance import chain
 
 SUFFIX = ".provenance.jsonl"
+
+
+class Step(msgspec.Struct, omit_defaults=True):
+    """One step of a line (see PROVENANCE.md)."""
+
+    step: str
+    version: str
+    configuration: str
+    inputs: list[str]
+    fingerprint: str = ""
+    device: str = ""
+
+
+class Link(msgspec.Struct):
+    """One line."""
+
+    fingerprint: Annotated[str, msgspec.Meta(min_length=1)]
+    steps: list[Step]
+    after: str = ""
 
 
 def keep_steps(
@@ -57,9 +78,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     found = []
     for line in path.read_bytes().splitlines():
         try:
-            one = json.loads(line)
-            found += [one] if one["fingerprint"] and isinstance(one["steps"], list) else []
-        except (ValueError, KeyError, TypeError):
+            found.append(msgspec.to_builtins(msgspec.json.decode(line, type=Link)))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
     return found
 

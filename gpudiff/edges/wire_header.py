@@ -77,12 +77,21 @@ class Header(msgspec.Struct, kw_only=True):
 
 
 class Identity(msgspec.Struct):
-    """As much of the identity as a broken header still says."""
+    """As much of the identity as a broken header still says; the attempt is 1 where a header says none."""
 
     visit: Visit | None = None
     snap: Snap | None = None
     detector: Detector | None = None
     attempt: Attempt | None = None
+
+
+class _Said(msgspec.Struct):
+    """What stands under the keys of the identity, unread: no other value can spoil it."""
+
+    visit: msgspec.Raw = msgspec.Raw(b"")
+    snap: msgspec.Raw = msgspec.Raw(b"")
+    detector: msgspec.Raw = msgspec.Raw(b"")
+    attempt: msgspec.Raw = msgspec.Raw(b"null")
 
 
 def decode_header(part: Part) -> Header:
@@ -134,15 +143,17 @@ def wcs(header: Header) -> dict[str, Any]:
 
 def _identity(part: Part) -> Identity:
     try:
-        values = msgspec.json.decode(part, type=dict[str, Any])
+        said = msgspec.json.decode(part, type=_Said)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Identity()
     made = {}
-    for key, kind in (("visit", Visit), ("snap", Snap), ("detector", Detector), ("attempt", Attempt)):
+    for key, kind in (("visit", Visit), ("snap", Snap), ("detector", Detector), ("attempt", Attempt | None)):
         try:
-            made[key] = msgspec.convert(values.get(key), kind)
-        except msgspec.ValidationError:
+            made[key] = msgspec.json.decode(getattr(said, key), type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
+    if made.get("attempt", 0) is None:
+        made["attempt"] = 1
     return Identity(**made)
 
 

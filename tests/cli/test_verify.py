@@ -85,11 +85,40 @@ def test_an_alert_that_is_not_there_is_refused(archive, capsys):
     assert "diaSourceId 5" in capsys.readouterr().err
 
 
-def test_a_brokers_step_made_as_the_page_says_is_verified(archive, tmp_path, capsys):
+@pytest.mark.parametrize("beside", ["", ', "device": "cpu", "note": 1.0'], ids=["four keys", "others beside"])
+def test_a_brokers_step_made_as_the_page_says_is_verified(archive, tmp_path, capsys, beside):
     code = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL).group(1)
     code = code.replace("0123456789abcdef" * 2, kept(archive)[1]["fingerprint"])
+    code = code.replace('"inputs": []', '"inputs": []' + beside)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     (tmp_path / "broker.jsonl").write_text(done.stdout)
     extra = ["--steps", str(tmp_path / "broker.jsonl"), "--fingerprint", json.loads(done.stdout)["fingerprint"]]
     assert main(["verify", str(archive), str(ID), *extra]) == 0
     assert "my-broker" in capsys.readouterr().out
+
+
+FORM = '{"step": "x", "version": "1", "configuration": "", "inputs": []}'
+BROKEN = ["7", '"x"', "null", "{}", '{"step": "x"}', FORM.replace('"1"', "null")]
+NO_DIGESTS = [FORM.replace("[]", inputs) for inputs in ("null", "[1e400]", "[" * 9999 + "]" * 9999)]
+
+
+@pytest.mark.parametrize("step", BROKEN + NO_DIGESTS)
+def test_a_line_of_a_broker_that_is_not_of_the_form_is_passed_over(archive, tmp_path, capsys, step):
+    line = f'{{"fingerprint": "{"0" * 32}", "after": "{kept(archive)[1]["fingerprint"]}", "steps": [{step}]}}'
+    (tmp_path / "broker.jsonl").write_text(line)
+    extra = ["--steps", str(tmp_path / "broker.jsonl"), "--fingerprint", "0" * 32]
+    assert main(["verify", str(archive), str(ID), *extra]) == 3
+    assert "nobody kept them" in capsys.readouterr().err
+
+
+def test_a_brokers_words_stay_on_their_line(archive, tmp_path, capsys):
+    broker = {"step": "x\nverified: 0", "version": "\x1b[2J", "configuration": "", "inputs": []}
+    after = kept(archive)[1]["fingerprint"]
+    mine = extend(after, [broker])
+    line = {"fingerprint": mine, "after": after, "steps": [{**broker, "fingerprint": mine}]}
+    (tmp_path / "broker.jsonl").write_text(json.dumps(line))
+    extra = ["--steps", str(tmp_path / "broker.jsonl"), "--fingerprint", mine]
+    assert main(["verify", str(archive), str(ID), *extra]) == 0
+    *_, said, verdict = capsys.readouterr().out.splitlines()
+    assert said.startswith(r"x\nverified: 0 \x1b[2J")
+    assert verdict == f"verified: {mine}"

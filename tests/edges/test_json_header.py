@@ -18,13 +18,20 @@ def test_what_a_header_says_is_read_and_more_is_passed_over():
     assert decode_header(b'{"visit": 7, "colour": 1}', Words, ("visit",), "words") == Words(7)
 
 
+@pytest.mark.parametrize("value", [b"1e400", b"9" * 9999, b'{"a": [-1e999]}'])
+def test_a_number_that_no_double_holds_is_passed_over_with_its_key(value):
+    text = b'{"visit": 7, "colour": ' + value + b"}"
+    assert decode_header(text, Words, ("visit",), "words") == Words(7)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         (b"{", "words: expected JSON"),
         (b"\xff", "words: expected JSON"),
-        (b"[" * 99999, "words: expected JSON"),
-        (b"[7]", "words: expected a JSON object, got list"),
+        (b'{"colour": ' + b"[" * 99999, "words: expected JSON"),
+        (b"[" * 99999, "words: expected a JSON object"),
+        (b"[7]", "words: expected a JSON object: Expected `object`, got `array`"),
         (b'{"visit": "7"}', "words: Expected `int`, got `str`"),
     ],
 )

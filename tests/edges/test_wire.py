@@ -276,6 +276,21 @@ def test_identity_is_read_from_a_header_that_lacks_the_rest():
     assert (found.visit, found.snap, found.detector, found.attempt) == (7, 0, None, 2)
 
 
+@pytest.mark.parametrize(
+    "other", [b'"gain": 1e400', b'"wcs": {"CRVAL1": -1e999}', b'"read_noise": ' + b"9" * 9999]
+)
+def test_identity_is_read_beside_a_number_that_no_double_holds(other):
+    found = wire_header.identity(
+        [b"GDF1", b'{"visit": 7, "snap": 0, "detector": 3, "attempt": 2, ' + other + b"}"]
+    )
+    assert (found.visit, found.snap, found.detector, found.attempt) == (7, 0, 3, 2)
+
+
+@pytest.mark.parametrize(("said", "attempt"), [(b"", 1), (b', "attempt": null', 1), (b', "attempt": 0', None)])
+def test_an_attempt_that_a_header_does_not_say_is_the_first(said, attempt):
+    assert wire_header.identity([b"GDF1", b'{"visit": 7' + said + b"}"]).attempt == attempt
+
+
 def test_an_image_that_the_wire_cannot_carry_is_refused_at_the_sender():
     with pytest.raises(BadMessage, match="float64"):
         wire.encode(Frame("x", Observation(FrameId(1, 0, 2)), np.zeros((2, 2))))
