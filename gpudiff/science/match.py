@@ -28,8 +28,12 @@ WIDEST = 31
 """Greatest half width of a kernel, pixels; below it the kernel reaches nine widths, for the wings of stars."""
 ROUNDS = 3
 FOLDS = 10
-NARROWEST = 0.6
-"""Width of the matching kernel, pixels, below which the basis is not scaled."""
+PULLS = 6
+"""Times that a round allows for the pull of the convolved image's noise, each by the solution of the one before:
+where that image is as noisy as the target, and as sharp, one leaves most of it."""
+NARROWEST = 0.45
+"""Width of the matching kernel over that of the convolved stars below which the basis is not scaled: narrower
+functions are one and the same, convolved."""
 ENOUGH = 300
 """Stars that carry the full basis at the full spatial order in an engine that learns no prior."""
 MANY = 60
@@ -108,7 +112,7 @@ def match(
 
 def matching_width(widths: tuple[float, float]) -> float:
     """Gaussian width of the matching kernel, pixels; widths : of target and convolved stars."""
-    return max(float(np.sqrt(max(widths[0] ** 2 - widths[1] ** 2, 0.0))), NARROWEST)
+    return max(float(np.sqrt(max(widths[0] ** 2 - widths[1] ** 2, 0.0))), NARROWEST * widths[1])
 
 
 def half_width(width: float, settings: Match, shape: tuple[int, int]) -> int:
@@ -249,17 +253,28 @@ def clipped_round(
     weights = (trust / variance).astype(np.float32)
     equations = design.grams(sample.target, weights, threads)
     matrix, vector = normal.assemble(equations, *field_terms, used)
-    if groups is not None and before is not None:
-        last = normal.local(before.solution, *field_terms)[:, :-1]
-        pull = (sample.pull(weights, design.functions, last)[used].T @ field_terms[0][used]).ravel()
-        vector[: len(pull)] += pull
     terms = field_terms[0].shape[1]
-    matrix, vector = normal.turned_both(matrix, turn, terms), normal.turned(vector, turn, terms)
+    turned = normal.turned_both(matrix, turn, terms)
+    power, overlap = sample.pull(weights, design.functions)
+
+    def pulled(solution: np.ndarray) -> np.ndarray:
+        lacks = power[:, None] * (normal.local(solution, *field_terms)[:, :-1] @ overlap)
+        right = vector.copy()
+        right[: overlap.shape[0] * terms] += (lacks[used].T @ field_terms[0][used]).ravel()
+        return right
+
+    def solved(right: np.ndarray) -> np.ndarray:
+        back = None if turn is None else turn.T
+        return normal.turned(normal.solve(turned, normal.turned(right, turn, terms), penalty), back, terms)
+
+    times = PULLS if groups is not None and before is not None else 0
+    right = pulled(before.solution) if times and before else vector
     if groups is not None:
         assert penalty is not None
-        penalty = normal.likeliest(matrix, vector, groups, penalty)
-    back = None if turn is None else turn.T
-    solution = normal.turned(normal.solve(matrix, vector, penalty), back, terms)
+        penalty = normal.likeliest(turned, normal.turned(right, turn, terms), groups, penalty)
+    solution = solved(right)
+    for _ in range(times - 1):
+        solution = solved(pulled(solution))
     local = normal.local(solution, *field_terms).astype(np.float32)
     model = design.model(local[:, :-1], threads)
     variance, count = sample.variance(model), np.count_nonzero(usable, 1)

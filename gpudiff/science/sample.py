@@ -64,17 +64,17 @@ class Sample:
         noise = SKY * self.own_variance + 1e-30
         return (light + DARK * noise) / (light + noise)
 
-    def pull(self, weights: np.ndarray, functions: np.ndarray, local: np.ndarray) -> np.ndarray:
-        """(N, M) what the right side of each star's normal equations lacks for the noise of the convolved image.
+    def pull(self, weights: np.ndarray, functions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """((N,), (M, M)): what the right side of each star's normal equations lacks for the noise of the convolved
+        image is the first, times the star's coefficients in the solution, times the second.
 
         That noise is in the sums of squares and pulls the fit to kernels that smooth (regression dilution: Fuller
         1987, Measurement Error Models, section 2.2).  What it adds there, times the solution, is added here.
 
-        weights : (N, n); functions : (M, K, K); local : (N, M) coefficients of the last solution
+        weights : (N, n); functions : (M, K, K)
         """
         flat = functions.reshape(len(functions), -1)
-        power = (weights * self.own_variance).sum(1) * (self.white / self.scale**2)
-        return np.asarray(power[:, None] * (local @ (flat @ flat.T)))
+        return (weights * self.own_variance).sum(1) * (self.white / self.scale**2), flat @ flat.T
 
     @property
     def side(self) -> int:
