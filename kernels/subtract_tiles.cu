@@ -160,12 +160,11 @@ subtract_tiles(const float* __restrict__ targets,        // (B, height, width)
         const size_t at = plane + (size_t)y * width + x;
         const float dy = y - 0.5f * (tile_rows[j] + y1 - 1), v = 2.f * y / height - 1.f;
         float model = fmaf(dy, sum[2][row], fmaf(dx, sum[1][row], model_sum[row]));
-        float variance = fmaxf(sum[3][row], 0.f) * per_convolved;
-        variance += smooth(sky_rows + (size_t)b * height * (sky_cells ? sky_cells : width),
+        float sky = smooth(sky_rows + (size_t)b * height * (sky_cells ? sky_cells : width),
                            sky_columns + (size_t)b * sky_cells * width, sky_cells, x, y, width) * shares[tile];
-        variance += smooth(target_rows + (size_t)b * height * (target_cells ? target_cells : width),
-                           target_columns + (size_t)b * target_cells * width, target_cells, x, y, width);
-        variance += fmaxf(model, 0.f) * per_target;
+        sky += smooth(target_rows + (size_t)b * height * (target_cells ? target_cells : width),
+                      target_columns + (size_t)b * target_cells * width, target_cells, x, y, width);
+        float variance = fmaxf(sum[3][row] * per_convolved + model * per_target + sky, 0.5f * sky);
         float image = targets[at] - model - polynomial(backgrounds + b * back_terms, u, v, background_order);
         if (reversed) {                                  // the science image was convolved: in its unit, science minus template
             const float scale = 1.f / polynomial(sums + b * terms, u, v, order);

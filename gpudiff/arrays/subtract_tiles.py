@@ -111,8 +111,8 @@ class Pair:
 def matched_tile(pair: Pair, spectrum: Spectra, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
     """(matched, variance) of a tile's core, float32: K (x) convolved, and the variance of target - matched.
 
-    variance = target's sky + matched / target gain + K^2 (x) (convolved's sky + its photons): from the model,
-    not from the target's own pixels, whose noise would correlate with it.
+    variance = target's sky + matched / target gain + K^2 (x) (convolved's sky + its photons), or LEAST of the
+    sky's: from the model, not from the target's own pixels, whose noise would correlate with it.
     """
     height, width = tile.shape
     y, x = tile.centre
@@ -132,15 +132,16 @@ def matched_tile(pair: Pair, spectrum: Spectra, tile: Tile) -> tuple[np.ndarray,
     if spectrum.order:
         matched += planes[1] * (np.arange(tile.x0, tile.x1) - x).astype(np.float32)
         matched += planes[2] * (np.arange(tile.y0, tile.y1) - y).astype(np.float32)[:, None]
-    np.maximum(variance, 0, out=variance)
     variance /= np.float32(pair.convolved_gain)
+    variance += matched / np.float32(pair.target_gain)
     variance += sky
-    light = np.maximum(matched, 0)
-    light /= np.float32(pair.target_gain)
-    variance += light
+    np.maximum(variance, np.float32(LEAST) * sky, out=variance)
     return matched, variance
 
 
+LEAST = 0.5
+"""Of the sky's variance, that a pixel's is at least.  Light is not cut at 0: half of all noise would be light, 2 % of
+the variance where both images are as noisy and as sharp."""
 BRIGHT = 400.0
 """Sigmas of a pixel from which a tile's brightest one is too bright for float32 FFTs: their rounding, 1e-7 of it
 over the whole tile, would be 4e-5 sigma of its sky."""

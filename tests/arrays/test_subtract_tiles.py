@@ -145,6 +145,16 @@ def test_variance_is_target_plus_kernel_squared_of_convolved(order):
         assert variance[y, x] == pytest.approx(expected, rel=2e-3)  # K^2 is carried as its own polynomial
 
 
+def test_noise_is_no_light():
+    noise = np.random.default_rng(6).normal(0, np.sqrt(20), (120, 120)).astype(np.float32)
+    impulse = np.zeros((1, 13, 13))
+    impulse[0, 6, 6] = 1
+    _, variance = whole(pair(noise, gains=(2.0, 1.5)), impulse, 0)
+    # 14,400 pixels: 0.1 %; with the half above the sky taken for light it was 4 % too much
+    assert variance.mean() == pytest.approx(50, rel=4e-3)
+    assert variance.min() > 25  # half of the sky's
+
+
 def test_variance_without_gain_is_the_skys_alone():
     coefficients = kernel(order=0)
     _, variance = whole(pair(sky((100, 100))), coefficients, 0)
