@@ -140,8 +140,8 @@ def matched_tile(pair: Pair, spectrum: Spectra, tile: Tile) -> tuple[np.ndarray,
 
 
 LEAST = 0.5
-"""Of the sky's variance, that a pixel's is at least.  Light is not cut at 0: half of all noise would be light, 2 % of
-the variance where both images are as noisy and as sharp."""
+"""Of the sky's variance, that a pixel's is at least.  Light is not cut at 0: half of all noise would be light, 2 %
+of the variance where both images are as noisy and as sharp."""
 BRIGHT = 400.0
 """Sigmas of a pixel from which a tile's brightest one is too bright for float32 FFTs: their rounding, 1e-7 of it
 over the whole tile, would be 4e-5 sigma of its sky."""
