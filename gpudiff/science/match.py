@@ -28,7 +28,7 @@ WIDEST = 31
 """Greatest half width of a kernel, pixels; below it the kernel reaches nine widths, for the wings of stars."""
 ROUNDS = 3
 FOLDS = 10
-PULLS = 6
+PULLS = 4
 """Times that a round allows for the pull of the convolved image's noise, each by the solution of the one before:
 where that image is as noisy as the target, and as sharp, one leaves most of it."""
 NARROWEST = 0.45
