@@ -18,6 +18,8 @@ from gpudiff.model.next_visit import HORIZONS, NAN, NextVisit
 
 ANNOUNCE = b"GDN1"
 MAX_BYTES = 1 << 16
+MOST_IMAGES = 100
+"""Of a visit: each of each detector is a row that the associator writes before it goes on."""
 ICRS, SKY = (2, "ICRS"), (2, "SKY")
 """The coordinate and the rotation system that are understood: Rubin's numbers, and their names."""
 REQUIRED = ("visit", "revision", "horizon", "position", "coordinateSystem", "rotationSystem", "cameraAngle")
@@ -163,7 +165,7 @@ def _checked(said: Message) -> NextVisit:
         "position": (0 <= ra < 360 and -90 <= dec <= 90, "[0 to 360 (not included), -90 to 90]"),
         "cameraAngle": (math.isfinite(said.cameraAngle), "a number"),
         "detectors": (all(0 <= detector < 256 for detector in detectors), "0 to 255 each"),
-        "nimages": ((said.nimages or 0) >= 0, "0 or more"),
+        "nimages": (0 <= (said.nimages or 0) <= MOST_IMAGES, f"0 to {MOST_IMAGES}"),
     }
     wrong = [
         f"{key}: expected {what}, got {getattr(said, key)!r}" for key, (fine, what) in good.items() if not fine
@@ -181,7 +183,7 @@ def _checked(said: Message) -> NextVisit:
         band=" ".join((said.filters or "").split())[:68],
         duration_s=or_nan(said.duration),
         images=said.nimages or 0,
-        detectors=tuple(detectors),
+        detectors=tuple(dict.fromkeys(detectors)),
         supersedes=tuple(supersedes),
         cancelled=bool(said.cancelled),
         valid_until=or_nan(said.valid_until),

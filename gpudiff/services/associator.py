@@ -303,6 +303,7 @@ class Associator:
             new = stored.sources - stored.known
             counts = (stored.sources, stored.known, new)
             return [Answer(_list(frame), "duplicate", *counts, latency_s=stored.latency_s)]
+        self.visits.admit(frame.visit)
         try:
             with self.ledger.transaction():
                 settled = self._commit(batches, stored.revision + 1 if stored else 0)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from gpudiff.model.tables import Table
 
 PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 """Between two offers of the same batch; doubled each time."""
+REOPEN_S = 1.0
+"""Before the ledger, or an archive file, that could not be read is opened again."""
 ATTEMPTS = 3
 """How often a batch is offered that makes a sink fail in a way it does not name; then it is a dead letter."""
 FRAMES = 16
@@ -80,29 +82,27 @@ class Follower:
         return found
 
     def run(self) -> None:
-        """Follow until told to stop."""
-        reader = LedgerReader(self.where)
+        """Follow until told to stop, with another connection to the ledger where one has failed."""
         self.stopping.wait(self.settle_s)
-        try:
-            while not self.stopping.is_set():
-                self.wake.clear()
-                self.idle = self.deferred
-                waiting = [] if self.deferred else self._waiting(reader)
-                for one in waiting:
-                    if not self._deliver(reader, one):
-                        return
-                if not waiting:
-                    self.wake.wait(LONGEST_PAUSE_S)
-        finally:
-            reader.close()
+        while not self.stopping.is_set():
+            try:
+                with closing(LedgerReader(self.where)) as reader:
+                    self._follow(reader)
+            except Exception as error:  # nobody else would see that this thread has ended
+                self._failed(error)
+                self.stopping.wait(REOPEN_S)
 
-    def _waiting(self, reader: LedgerReader) -> list[Pending]:
-        """The next frames of the outbox; none when the ledger cannot be read now."""
-        try:
-            return reader.pending(self.seq, FRAMES)
-        except StoreFailed:
-            self.errors += 1
-            return []
+    def _follow(self, reader: LedgerReader) -> None:
+        """Deliver what waits until told to stop; raises StoreFailed where the ledger or archive cannot be read."""
+        while not self.stopping.is_set():
+            self.wake.clear()
+            self.idle = self.deferred
+            waiting = [] if self.deferred else reader.pending(self.seq, FRAMES)
+            for one in waiting:
+                if not self._deliver(reader, one):
+                    return
+            if not waiting:
+                self.wake.wait(LONGEST_PAUSE_S)
 
     def _deliver(self, reader: LedgerReader, one: Pending) -> bool:
         """Offer one frame's alerts until they are delivered or refused; False when told to stop before that."""
@@ -113,7 +113,9 @@ class Follower:
                 self._withdraw(one)
                 self._note(one, batch, self.sink.publish(batch))
                 return True
-            except (NeighbourLost, StoreFailed) as error:  # not the alerts' fault: they are offered again
+            except StoreFailed:
+                raise
+            except NeighbourLost as error:  # not the alerts' fault: they are offered again
                 self._failed(error)
             except Exception as error:  # whatever a sink trips over is its own, not the others'
                 self._failed(error)

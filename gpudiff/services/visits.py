@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gpudiff.edges.ledger import Ledger
-from gpudiff.model import config
+from gpudiff.model import config, states
 from gpudiff.model.errors import BadMessage, StoreFailed
 from gpudiff.model.frame import FrameId
 
@@ -72,8 +72,8 @@ class Visits:
     def open(self) -> dict[str, str]:
         """The state of each visit that is not published."""
         awake = [visit for visit, timer in self._timers.items() if not timer.resting]
-        states = {str(visit): self.ledger.state(visit) for visit in awake}
-        return {visit: state for visit, state in states.items() if state != "PUBLISHED"}
+        found = {str(visit): self.ledger.state(visit) for visit in awake}
+        return {visit: state for visit, state in found.items() if state != "PUBLISHED"}
 
     # ------------------------------------------------------------ what happens to a visit
     def announce(
@@ -121,6 +121,12 @@ class Visits:
         if first:
             self.seen(frame, float("nan"))
         self.counts["failed"] += 1
+
+    def admit(self, visit: int) -> None:
+        """Raises BadMessage for a visit that is sealed, before its archive file, which may be elsewhere, is
+        touched."""
+        if (state := self.ledger.state(visit)) != "COLLECTING":
+            states.check(states.VISIT, f"visit {visit}", state, "COLLECTING")
 
     def late(self, frame: FrameId) -> bool:
         """Whether a frame that comes now comes after it was given up, or its visit was closed."""

@@ -86,6 +86,7 @@ def test_coordinate_systems_may_be_named():
         {"position": None},
         {"detectors": [256]},
         {"nimages": -1},
+        {"nimages": 101},
         {"startTime": "noon"},
         {"cancelled": 1},
     ],
@@ -96,9 +97,13 @@ def test_a_value_that_cannot_be_is_refused(values):
         from_json(said(**values))
 
 
+def test_a_detector_that_is_named_twice_counts_once():
+    assert from_json(said(detectors=[4, 5, 4])).detectors == (4, 5)
+
+
 def test_a_refusal_says_what_was_expected_and_what_came():
     with pytest.raises(
-        BadMessage, match=r"horizon: expected one of .*'next'.*, got 'week'; nimages: expected 0 or more"
+        BadMessage, match=r"horizon: expected one of .*'next'.*, got 'week'; nimages: expected 0 to 100"
     ):
         from_json(said(horizon="week", nimages=-1))
     long = said(groupId="x" * 70000)

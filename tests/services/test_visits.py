@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from batches import a_batch
 
+from gpudiff.edges import detections
 from gpudiff.edges.detections import encode_control
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import BadMessage
@@ -175,6 +176,16 @@ def test_a_published_visit_is_sealed_at_the_end_of_the_night(night):
     assert night.ledger.state(7) == "SEALED"
     with pytest.raises(BadMessage, match="SEALED"):
         night.associator.take(a_batch(2, detector=5))
+
+
+def test_a_frame_of_a_sealed_visit_is_refused_although_its_archive_file_is_elsewhere(night):
+    night.associator.take(a_batch(2))
+    night.later(50)
+    night.later(43201)
+    archive = night.directory / "alerts" / "7.avro"
+    archive.unlink()
+    answer = night.associator.answer(detections.encode(a_batch(2, fingerprint="cd" * 16)))
+    assert (answer.status, answer.error, archive.exists()) == ("failed", "BadMessage", False)
 
 
 def test_a_visit_published_before_a_restart_is_sealed_too(tmp_path):
