@@ -6,6 +6,7 @@ Alard & Lupton 1998; spatial variation as in Alard 2000 (A&AS 144, 363), with th
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -255,26 +256,22 @@ def clipped_round(
     matrix, vector = normal.assemble(equations, *field_terms, used)
     terms = field_terms[0].shape[1]
     turned = normal.turned_both(matrix, turn, terms)
-    power, overlap = sample.pull(weights, design.functions)
-
-    def pulled(solution: np.ndarray) -> np.ndarray:
-        lacks = power[:, None] * (normal.local(solution, *field_terms)[:, :-1] @ overlap)
-        right = vector.copy()
-        right[: overlap.shape[0] * terms] += (lacks[used].T @ field_terms[0][used]).ravel()
-        return right
 
     def solved(right: np.ndarray) -> np.ndarray:
         back = None if turn is None else turn.T
         return normal.turned(normal.solve(turned, normal.turned(right, turn, terms), penalty), back, terms)
 
-    times = PULLS if groups is not None and before is not None else 0
-    right = pulled(before.solution) if times and before else vector
+    right, pulled = vector, None
+    if groups is not None and before is not None:
+        pulled = partial(_pulled, vector, sample.pull(weights, design.functions), field_terms, used)
+        right = pulled(before.solution)
     if groups is not None:
         assert penalty is not None
         penalty = normal.likeliest(turned, normal.turned(right, turn, terms), groups, penalty)
     solution = solved(right)
-    for _ in range(times - 1):
-        solution = solved(pulled(solution))
+    if pulled is not None:
+        for _ in range(PULLS - 1):
+            solution = solved(pulled(solution))
     local = normal.local(solution, *field_terms).astype(np.float32)
     model = design.model(local[:, :-1], threads)
     variance, count = sample.variance(model), np.count_nonzero(usable, 1)
@@ -292,6 +289,21 @@ def clipped_round(
         penalty,
         turn,
     )
+
+
+def _pulled(
+    vector: np.ndarray,
+    pull: tuple[np.ndarray, np.ndarray],
+    field_terms: Terms,
+    used: np.ndarray,
+    solution: np.ndarray,
+) -> np.ndarray:
+    """The right side of the normal equations with what it lacks by a solution.  pull : from `Sample.pull`"""
+    power, overlap = pull
+    lacks = power[:, None] * (normal.local(solution, *field_terms)[:, :-1] @ overlap)
+    right = vector.copy()
+    right[: len(overlap) * field_terms[0].shape[1]] += (lacks[used].T @ field_terms[0][used]).ravel()
+    return right
 
 
 def _fit(sample: Sample, design: GaussianDesign, shape: Shape, threads: int, first: State | None) -> KernelFit:
