@@ -215,9 +215,11 @@ def _predict(sample: Sample, design: GaussianDesign, shape: Shape, threads: int)
 
 @dataclass(frozen=True)
 class State:
-    """Where the iteration stands: solution, model (N, n) and `Sample.variance` with it, chi2 (N,), stars and
-    pixels in use, equations and what was added to them, turned, and the chi2 (N,) to expect from their weights."""
+    """Where the iteration stands: the sample with its noise as seen, solution, model (N, n) and `Sample.variance`
+    with it, chi2 (N,), stars and pixels in use, equations and what was added to them, turned, and the chi2 (N,) to
+    expect from their weights."""
 
+    sample: Sample
     solution: np.ndarray
     model: np.ndarray
     variance: np.ndarray
@@ -242,10 +244,10 @@ def clipped_round(
 ) -> State:
     """One weighted solve and one clipping of stars and pixels; the first is of the steady stars.
 
-    groups : of unknowns, for which the penalty is where `arrays.normal.likeliest` starts; None: it stays as it is,
-        and the pull of the convolved image's noise is not allowed for, for which `before` is of the same terms
+    groups : of unknowns, for which the penalty is where `arrays.normal.likeliest` starts; None: it stays as it is
     turn : `GaussianDesign.turn`, for penalty and groups are of the unknowns of the functions turned
     """
+    sample = before.sample if before else sample
     used = before.used if before else sample.steady
     usable = before.usable if before else sample.usable
     model = before.model if before else np.maximum(sample.target, 0)
@@ -262,7 +264,7 @@ def clipped_round(
         return normal.turned(normal.solve(turned, normal.turned(right, turn, terms), penalty), back, terms)
 
     right, pulled = vector, None
-    if groups is not None and before is not None:
+    if before is not None and len(before.solution) == len(vector):  # of the same terms
         pulled = partial(_pulled, vector, sample.pull(weights, design.functions), field_terms, used)
         right = pulled(before.solution)
     if groups is not None:
@@ -274,10 +276,13 @@ def clipped_round(
             solution = solved(pulled(solution))
     local = normal.local(solution, *field_terms).astype(np.float32)
     model = design.model(local[:, :-1], threads)
+    left = sample.target - model - local[:, -1:]
+    sample = sample.seen(model, left, usable)
     variance, count = sample.variance(model), np.count_nonzero(usable, 1)
-    chi = (sample.target - model - local[:, -1:]) / np.sqrt(variance)
+    chi = left / np.sqrt(variance)
     chi2 = np.where(usable, chi**2, 0).sum(1) / np.maximum(count, 1)
     return State(
+        sample,
         solution,
         model,
         variance,

@@ -18,7 +18,14 @@ SKY = 0.5
 """Squared signal to noise of a pixel of the convolved image at which its light is half of what it tells."""
 DARK = 0.3
 """What a pixel without light counts in the fit."""
-
+PASSED = 0.07
+"""Share of the convolved image's noise that a typical matching kernel lets through, before dark pixels say it."""
+DIM, SOME = 0.1, 200
+"""Variance of a dark pixel's light over that of its sky, at most; dark pixels that say something."""
+MANY = 64
+"""Stars that are enough to tell the noise round them."""
+MEDIAN_POWER = 0.4549
+"""Median of the square of a unit normal."""
 FILLED = 1
 """Pixels from a pixel of the convolved image within which what it was filled with is felt: kernels fall off."""
 
@@ -31,7 +38,8 @@ class Sample:
 
     target : (N, n) float32; convolved : (N, S, S) float32; usable : (N, n) bool
     own_variance : (N, n) float32, variance of a pixel of the convolved image, in the target's unit
-    sky_variance, photon : variance of a difference pixel = sky_variance[n] + photon * model
+    sky, photon : of the target and of the convolved image, in the target's unit, (2, N) and (2,): the variance of
+        a pixel is sky + photon * model; passed : share of the convolved image's that is in the difference
     u, v : (N,) field coordinates; scale : flux of a star in the target over that in the convolved image
     steady : (N,) bool, False for a star whose flux changed: it may not pull the first fit
     white : from `white_share`
@@ -41,14 +49,15 @@ class Sample:
     convolved: np.ndarray
     usable: np.ndarray
     own_variance: np.ndarray
-    sky_variance: np.ndarray
-    photon: float
+    sky: np.ndarray
+    photon: np.ndarray
     u: np.ndarray
     v: np.ndarray
     scale: float
     steady: np.ndarray
     shape: tuple[int, int]
     white: float = 0.0
+    passed: float = PASSED
 
     def trust(self, model: np.ndarray) -> np.ndarray:
         """(N, n) in [DARK, 1]: how much of a pixel of the convolved image is light rather than its own noise.
@@ -84,7 +93,30 @@ class Sample:
     def variance(self, model: np.ndarray) -> np.ndarray:
         """(N, n) of target minus model, with the floor on trust."""
         bright = np.maximum(model, 0)
-        return self.sky_variance[:, None] + bright * np.float32(self.photon) + (np.float32(FLOOR) * bright) ** 2
+        photon = np.float32(self.photon[0] + self.passed * self.photon[1])
+        return self.sky_variance[:, None] + bright * photon + (np.float32(FLOOR) * bright) ** 2
+
+    @property
+    def sky_variance(self) -> np.ndarray:
+        """(N,) of a difference pixel without light."""
+        return (self.sky[0] + self.passed * self.sky[1]).astype(np.float32)
+
+    def seen(self, model: np.ndarray, left: np.ndarray, usable: np.ndarray) -> "Sample":
+        """The same with `passed` as dark pixels show it.
+
+        A kernel that hardly smooths lets nearly all through: with too little expected, chi2 of two images of the
+        same seeing and depth was 1.4, and a kernel that smooths too much won by it.
+
+        model, left : (N, n), the convolved image matched, and the target less that and the background
+        """
+        step = slice(None, None, 1 + len(model) // MANY)
+        sky = self.sky_variance[step, None]
+        dark = usable[step] & (self.photon.sum() * model[step] < DIM * sky)
+        if np.count_nonzero(dark) < SOME:
+            return self
+        power = float(np.median((left[step] ** 2 / sky)[dark])) / MEDIAN_POWER
+        passed = (power * sky[:, 0] - self.sky[0, step]) / np.maximum(self.sky[1, step], 1e-30)
+        return dataclasses.replace(self, passed=float(np.clip(np.median(passed), 0, 1)))
 
     def terms(self, spatial_order: int, background_order: int) -> Terms:
         """The polynomial terms of kernel and background at each stamp: (N, P) and (N, Q)."""
@@ -111,8 +143,7 @@ def patches(
     blocked = _any_within(blocked, 2 * half + 1) | stamps(target.unusable, y, x, fit)
     beside = half + REACH - FILLED
     blocked |= _any_within(unusable[:, beside:-beside, beside:-beside], 2 * FILLED + 1)
-    share = 0.07  # of white noise's variance that a typical matching kernel lets through
-    variance = target.sky_variance.at(y, x) + share * scale**2 * convolved.sky_variance.at(y, x)
+    sky = np.stack([target.sky_variance.at(y, x), scale**2 * convolved.sky_variance.at(y, x)])
     count = len(y)
     height, width = target.shape
     around, inner = stamps(convolved.image, y, x, fit + half), slice(half, half + 2 * fit + 1)
@@ -123,8 +154,8 @@ def patches(
         around,
         ~blocked.reshape(count, -1),
         (scale**2 * own).reshape(count, -1).astype(np.float32),
-        variance.astype(np.float32),
-        1 / target.gain + share * scale / convolved.gain,
+        sky,
+        np.array([1 / target.gain, scale / convolved.gain]),
         field(x, width),
         field(y, height),
         scale,
@@ -133,8 +164,8 @@ def patches(
     )
 
 
-BLANK, ROUND, MANY = 3.0, 20, 64
-"""Sigmas within which a pixel is sky; pixels on each side of a star that are looked at; stars that are enough."""
+BLANK, ROUND = 3.0, 20
+"""Sigmas within which a pixel is sky; pixels on each side of a star that are looked at."""
 SAME = 0.05
 """Correlation of the noise of two images up to which it is chance, or faint light that both show."""
 

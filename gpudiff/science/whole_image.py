@@ -5,6 +5,7 @@ its Gram matrix at once, so that memory holds a few tiles and one small matrix a
 Least squares over the whole image as in Alard & Lupton 1998, section 2, and Bramich 2008 (MNRAS 386, L77).
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +33,7 @@ from gpudiff.science.match import (
     matching_width,
     reach_of,
 )
-from gpudiff.science.sample import SKY, Sample, flux_ratio, patches, sample_of
+from gpudiff.science.sample import SKY, Sample, patches, sample_of
 from gpudiff.science.stars import FEWEST, Stars
 
 SIDE = 33, 65
@@ -53,6 +54,7 @@ class Tiles:
     """The pair, and the middles of the tiles that cover it: y, x (N,) int, fold (N,) int.
 
     reach : half width of a tile; half : of the kernel, pixels; scale : target's flux over the convolved image's
+    passed : as in `Sample`
     """
 
     target: Exposure
@@ -63,6 +65,7 @@ class Tiles:
     reach: int
     half: int
     scale: float
+    passed: float
 
     def __len__(self) -> int:
         return len(self.y)
@@ -70,7 +73,8 @@ class Tiles:
     def cut(self, rows: slice) -> Sample:
         """Some of the tiles as stamps."""
         y, x = self.y[rows], self.x[rows]
-        return patches(self.target, self.convolved, y, x, self.half, self.reach, self.scale)
+        made = patches(self.target, self.convolved, y, x, self.half, self.reach, self.scale)
+        return dataclasses.replace(made, passed=self.passed)
 
     def fold_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """(n,) fold of the tile at each position."""
@@ -150,11 +154,12 @@ def whole_image(
     Raises NoStars when fewer than 3 stars, or tiles, survive.
     """
     start = match(target, convolved, stars, psf, widths, settings, device).kernel
-    tiles = tiles_of(target, convolved, start.half, flux_ratio(target, convolved, stars)[0])
+    sample = sample_of(target, convolved, stars, start.half, reach_of(widths))
+    sample = sample.seen(*_under(*_local(start, sample), sample), sample.usable)
+    tiles = tiles_of(target, convolved, start.half, sample.scale, sample.passed)
     shape, sums = _choose(tiles, start, len(stars), psf, widths, settings)
     sums = sums_of(tiles, shape.basis, shape.kernel(tiles, sums), settings.threads)
     kernel = shape.kernel(tiles, sums)
-    sample = sample_of(target, convolved, stars, kernel.half, reach_of(widths))
     chi2, used, usable = _stars_under(kernel, sample)
     check_stars(used, target.name)
     held = _held_back(shape, tiles, sums, sample, usable, tiles.fold_at(stars.y, stars.x))
@@ -162,7 +167,7 @@ def whole_image(
     return KernelFit(kernel, used, functions, middle, float(np.exp(held.mean())), np.exp(held))
 
 
-def tiles_of(target: Exposure, convolved: Exposure, half: int, scale: float) -> Tiles:
+def tiles_of(target: Exposure, convolved: Exposure, half: int, scale: float, passed: float) -> Tiles:
     """Tiles in the middle of the image, of sides as SIDE says, in FOLDS folds of squares as BLOCK says."""
     side = int(np.clip(min(target.shape) // 32, *SIDE)) | 1
     counts = [-(-pixels // side) for pixels in target.shape]
@@ -172,7 +177,7 @@ def tiles_of(target: Exposure, convolved: Exposure, half: int, scale: float) -> 
     ]
     j, i = (index.ravel() for index in np.indices(counts))
     fold = (j // BLOCK * (1 + counts[1] // BLOCK) + i // BLOCK) % FOLDS
-    return Tiles(target, convolved, middles[0][j], middles[1][i], fold, side // 2, half, scale)
+    return Tiles(target, convolved, middles[0][j], middles[1][i], fold, side // 2, half, scale, passed)
 
 
 def _choose(

@@ -125,9 +125,16 @@ def test_images_as_sharp_and_as_noisy_as_each_other_are_matched(maker, fwhm, mos
     assert np.mean(left) < most
 
 
+def test_chi2_counts_the_noise_that_a_kernel_lets_through(maker):
+    fit, _ = fitted(maker, maker.pair(seed=55, fwhm=(3.2, 3.2), sky=(300.0, 300.0), widen=0.0))
+    # As above; with the 7 % of a wide kernel for the share of the template's noise it was at 1.6.
+    assert fit.chi2 == pytest.approx(1, abs=0.06)
+    assert fit.common[0] < 1.3  # noise alone gives 1 within 0.06; it was at 1.6 and called a pattern of all stars
+
+
 def test_stars_that_were_held_back_are_predicted_to_their_noise(maker):
     fit, _ = fitted(maker, maker.pair(seed=37, stars=110))
-    # 80 stars of 625 pixels: chi2 scatters by 0.6 %; the fit's own error and 7 % of the variance guessed add some.
+    # 80 stars of 625 pixels: chi2 scatters by 0.6 %; the fit's own error adds some.
     assert fit.chi2 == pytest.approx(1, abs=0.06)
     assert fit.chi2_held_back == pytest.approx(1, abs=0.06)
     assert fit.used.mean() > 0.9

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from gpudiff.science.sample import steady_of, white_share
+from gpudiff.science.sample import Sample, steady_of, white_share
 
 
 def share(maker, change=lambda science, template: template):
@@ -47,3 +47,28 @@ def test_a_gradient_of_transparency_makes_no_star_variable():
     u = np.linspace(-1, 1, 30)
     steady = steady_of(1 + 0.2 * u, np.full(30, 0.005), np.stack([u, np.zeros(30)], 1))
     assert steady.all()
+
+
+@pytest.mark.parametrize("passed", [0.02, 0.5, 1.0])
+def test_dark_pixels_say_how_much_of_the_convolved_image_s_noise_is_left(passed):
+    noise = np.random.default_rng(4).normal(0, 1, (30, 625)).astype(np.float32)
+    sky = np.array([np.linspace(50, 70, 30), np.linspace(60, 40, 30)])
+    left = noise * np.sqrt(sky[0] + passed * sky[1])[:, None]
+    model = np.full((30, 625), 1e4)
+    model[:, :400] = 0
+    seen = sample(sky).seen(model, left, np.ones((30, 625), bool))
+    # 12,000 squares: 0.02 of the variance, and here twice that of the share
+    assert seen.passed == pytest.approx(passed, abs=0.1)
+    assert np.isclose(seen.variance(np.zeros((30, 625))), (sky[0] + seen.passed * sky[1])[:, None]).all()
+
+
+def test_a_crowd_without_dark_pixels_leaves_the_noise_as_expected():
+    made = sample(np.full((2, 30), 50.0))
+    assert made.seen(np.full((30, 625), 1e4), np.zeros((30, 625)), np.ones((30, 625), bool)) is made
+
+
+def sample(sky):
+    """Stamps of 30 stars, of which the noise alone counts.  sky : (2, 30)"""
+    blank, zero = np.zeros((30, 625), np.float32), np.zeros(30)
+    usable = np.ones((30, 625), bool)
+    return Sample(blank, blank, usable, blank, sky, np.ones(2), zero, zero, 1.0, usable[:, 0], (99, 99))

@@ -14,7 +14,7 @@ from gpudiff.science.stars import find_stars
 
 def tiles_of(maker, pair, half=12):
     science, template = maker.exposures(pair)
-    return engine.tiles_of(science, template, half, 1.0)
+    return engine.tiles_of(science, template, half, 1.0, 0.07)
 
 
 def first_kernel(shape, half=12):
