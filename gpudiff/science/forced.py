@@ -89,6 +89,13 @@ def own_variance(difference: Difference) -> float:
     return -abs(difference.quality.kernel_sum) / difference.template.gain
 
 
+def with_photons(variance: np.ndarray, photons: np.ndarray) -> np.ndarray:
+    """(N,) variances of fluxes that take their own photons (`own_variance`) along, which may be negative: half the
+    variance stays.
+    """
+    return np.maximum(variance + photons, 0.5 * variance)
+
+
 def correlated(difference: Difference, profile: np.ndarray) -> float:
     """By how much the error of a flux under `profile` exceeds that of white noise with the difference's variance.
 
