@@ -263,7 +263,11 @@ def clipped_round(
 
     right, pulled = vector, None
     if groups is not None and before is not None:
-        pulled = partial(_pulled, vector, sample.pull(weights, design.functions), field_terms, used)
+        power, overlap = sample.pull(weights, design.functions)
+        size = len(overlap) * terms
+        there = normal.least_ratio(matrix[:size:terms, :size:terms], overlap)  # by the kernel that is constant
+        power *= min(1.0, there / max(power[used].sum(), 1e-30))  # a gain far too small says more than there is
+        pulled = partial(_pulled, vector, (power, overlap), field_terms, used)
         right = pulled(before.solution)
     if groups is not None:
         assert penalty is not None
