@@ -100,7 +100,7 @@ def _measure(
     quality, score = difference.quality, difference.score[y, x]
     scale = quality.score_scale * correlated(difference, difference.psf[MIDDLE])
     covariance, photons = fit.covariance * scale**2, fit.flux * own_variance(difference)
-    flux_error = np.sqrt(with_photons(covariance[:, 0, 0], photons * own_photons(fit.profile)))
+    flux_error = np.sqrt(with_photons(covariance[:, 0, 0], photons * own_photons(fit.profile, cut.weight)))
     covariance *= np.maximum(1 + photons * own_share(fit.profile, cut.weight) / scale**2, 0.5)[:, None, None]
     ap_flux, ap_error = _aperture(difference, cut, fit, device)
     science, science_error = science_flux(light_squares(difference, y, x), fit, device)

@@ -70,12 +70,14 @@ def measured(squares: ForcedSquares, device: Device = CPU) -> Table:
     """
     profile = device.shifted(squares.psf, squares.dy, squares.dx)
     flux, error = device.forced(squares.data, squares.weight, profile)
-    variance = with_photons((squares.scale * error) ** 2, flux * squares.own * own_photons(profile))
+    photons = flux * squares.own * own_photons(profile, squares.weight)
     place = Place(squares.dy, squares.dx, np.nan_to_num(flux))
     science, science_error = science_flux(squares.science, place, device)
     return squares.places.replace(
         psfFlux=flux,
-        psfFluxErr=np.where(np.isfinite(flux), np.sqrt(variance), np.nan),
+        psfFluxErr=np.where(
+            np.isfinite(flux), np.sqrt(with_photons((squares.scale * error) ** 2, photons)), np.nan
+        ),
         scienceFlux=science,
         scienceFluxErr=np.where(np.isfinite(science), science_error, np.nan),
     )
