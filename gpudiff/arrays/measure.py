@@ -139,9 +139,13 @@ def forced(data: np.ndarray, weight: np.ndarray, profile: np.ndarray) -> tuple[n
         return flux, 1 / np.sqrt(information)
 
 
-def own_photons(profile: np.ndarray) -> np.ndarray:
-    """(N,) sum P^3 / (sum P^2)^2: the variance of a PSF flux by the source's own photons, a unit of flux."""
-    return (profile.astype(float) ** 3).sum((1, 2)) / (profile.astype(float) ** 2).sum((1, 2)) ** 2
+def own_photons(profile: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(N,) sum w^2 P^3 / (sum w P^2)^2: the variance of a PSF flux by the source's own photons, a unit of flux.
+
+    profile, weight : (N, S, S), as `forced` has them; 0 where no pixel has a value
+    """
+    square = weight * profile.astype(float) ** 2
+    return (square * weight * profile).sum((1, 2)) / np.maximum(square.sum((1, 2)), 1e-30) ** 2
 
 
 def own_share(profile: np.ndarray, weight: np.ndarray) -> np.ndarray:

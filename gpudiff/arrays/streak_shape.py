@@ -111,9 +111,9 @@ def _refined(score: np.ndarray, ends: np.ndarray, loose: float, fwhm: float) -> 
     wide = int(np.ceil(loose + fwhm))
     strip, inside = straightened(score, ends, wide)
     pieces = [part for part in np.array_split(np.nonzero(inside)[0], 24) if len(part)]
-    profiles = np.array([np.median(strip[:, part], 1) for part in pieces]).reshape(len(pieces), -1)
     if len(pieces) < 2:
         return ends
+    profiles = np.array([np.median(strip[:, part], 1) for part in pieces])
     share = np.array([part.mean() for part in pieces]) / max(len(inside) - 1, 1)
     moves = np.arange(-loose, loose + 0.5, 0.5)
     first, last = np.meshgrid(moves, moves, indexing="ij")

@@ -32,8 +32,8 @@ def path_in(folder: Path, frame: FrameId) -> Path:
 def write(folder: Path, what: PutOff) -> int:
     """Keep it on disk, in the place of an earlier one of the frame; bytes written.  Raises StoreFailed."""
     squares, light = what.squares, what.squares.science
-    about = {"frame": dataclasses.astuple(what.frame), "scale": float(squares.scale), "gain": float(light.gain)}
-    about |= {name: getattr(what, name) for name in ABOUT}
+    about = {"frame": dataclasses.astuple(what.frame), "scale": squares.scale, "own": squares.own}
+    about |= {"gain": float(light.gain)} | {name: getattr(what, name) for name in ABOUT}
     arrays: dict[str, Any] = {f"places.{name}": column for name, column in squares.places.columns.items()}
     arrays |= {name: getattr(squares, name) for name in SQUARES}
     arrays |= {f"science.{name}": getattr(light, name) for name in LIGHT}
@@ -50,6 +50,7 @@ def read(path: Path) -> PutOff:
         squares = ForcedSquares(
             Table(FORCED_SOURCE, {c.name: file[f"places.{c.name}"] for c in FORCED_SOURCE}),
             scale=about["scale"],
+            own=about["own"],
             science=LightSquares(**{name: file[f"science.{name}"] for name in LIGHT}, gain=about["gain"]),
             **{name: file[name] for name in SQUARES},
         )

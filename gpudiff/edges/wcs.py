@@ -13,7 +13,7 @@ from gpudiff.model.sky import NUMBERS, Sky
 
 WCS_KEYWORD = re.compile(
     r"WCSAXES|(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)[12]|(CD|PC)[12]_[12]|(PV|PS)[12]_\d+|WAT\d_\d{3}"
-    r"|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|[AB]P?_(ORDER|DMAX|\d_\d)"
+    r"|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH|[AB]P?_(ORDER|DMAX|\d_\d)|(CD|PC)00[12]00[12]"
 )
 """WCS keywords of papers I and II, with SIP, TPV and TNX distortions; no alternate descriptions, and no
 axes beyond an image's two."""
@@ -31,9 +31,7 @@ def wcs_of(headers: Sequence[Header]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The WCS keywords of the first header that has CTYPE1, numbers and strings, and a note where no sky positions
     follow from them, or not quite.
 
-    {} when no header has one, and where no WCS follows from them at all.  Keywords of old are renamed, numbers
-    written as texts are numbers, axes and projections are upper case; EPOCH is EQUINOX where it says 1950 (FITS
-    standard 4.0, 8.3): else it may be a date.
+    {} when no header has one, and where no WCS follows from them at all.
     """
     found = _said(headers)
     try:
@@ -52,11 +50,7 @@ def wcs_of(headers: Sequence[Header]) -> tuple[dict[str, Any], tuple[str, ...]]:
 def _said(headers: Iterable[Header]) -> dict[str, Any]:
     for header in headers:
         if "CTYPE1" in header:
-            new = {OLD.sub(r"\1\2_\3", key): key for key in header}
-            values = {key: value_of(header, old) for key, old in new.items() if WCS_KEYWORD.fullmatch(key)}
-            found = known({key: _meant(key, value) for key, value in values.items()})
-            old = "EPOCH" in header and value_of(header, "EPOCH") == 1950
-            return {"EQUINOX": 1950.0} | found if old else found
+            return known({key: value_of(header, key) for key in header if WCS_KEYWORD.fullmatch(key)})
     return {}
 
 
@@ -64,14 +58,22 @@ def _meant(key: str, value: Any) -> Any:
     """A value as the standard has it: CTYPE in upper case, a number where a text says one."""
     if not isinstance(value, str):
         return value
-    if NUMBERS.fullmatch(key) and math.isfinite(number := number_of(value)):
+    if (NUMBERS.fullmatch(key) or key in ("EQUINOX", "EPOCH")) and math.isfinite(number := number_of(value)):
         return number
     return value.upper() if key.startswith("CTYPE") else value
 
 
 def known(cards: Mapping[str, Any]) -> dict[str, Any]:
-    """The WCS keywords among some that have a value, with IRAF's texts in cards that no blank begins or ends."""
-    found = {key: value for key, value in cards.items() if value is not None and WCS_KEYWORD.fullmatch(key)}
+    """The WCS keywords among some that have a value, with IRAF's texts in cards that no blank begins or ends.
+
+    Keywords of old are renamed, numbers written as texts are numbers, axes and projections are upper case; EPOCH
+    is EQUINOX where it says 1950 (FITS standard 4.0, 8.3): else it may be a date.
+    """
+    said = {key: value for key, value in cards.items() if value is not None and WCS_KEYWORD.fullmatch(key)}
+    renamed = {OLD.sub(r"\1\2_\3", key): value for key, value in said.items()}
+    found = {key: _meant(key, value) for key, value in renamed.items()}
+    if found.pop("EPOCH", None) == 1950:
+        found.setdefault("EQUINOX", 1950.0)
     for axis in "WAT1_", "WAT2_":
         pieces = [str(found.pop(key)) for key in sorted(found) if key.startswith(axis)]
         text = re.sub(" +", " ", "".join(one.ljust(ROOM) if len(one) == ROOM - 1 else one for one in pieces))

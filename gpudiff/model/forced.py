@@ -30,6 +30,7 @@ class ForcedSquares:
 
     places : Table of FORCED_SOURCE without its fluxes, which are NaN; dy, dx : (N,) float64, from the middles of
     the squares; data, weight, psf : (N, S, S) float32 of the difference, as arrays.measure.Cut; scale : of errors
+    own : variance by its own photons, a unit of flux, that a flux has beyond what the weights tell
     """
 
     places: Table
@@ -39,6 +40,7 @@ class ForcedSquares:
     weight: np.ndarray
     psf: np.ndarray
     scale: float
+    own: float
     science: LightSquares
 
     def __len__(self) -> int:

@@ -170,9 +170,10 @@ def _check_values(cards: dict[str, Any]) -> None:
             raise BadWcs(f"expected a FITS WCS, got {key} = {value!r:.40}, which is no number")
         if key.startswith("CTYPE") and str(value).strip().endswith("-TAB"):
             raise BadWcs(f"expected a FITS WCS, got {key} = {value!r:.40}: a table, which is not read")
-    a, b, c, d = (cards.get(f"CD{name}", 0.0) for name in ("1_1", "1_2", "2_1", "2_2"))
-    if any(re.fullmatch(r"CD\d_\d", key) for key in cards) and a * d == b * c:
-        raise BadWcs("expected a FITS WCS, got a singular CD matrix")  # as one of 0 is: nobody solved the field
+    name, own = ("CD", 0.0) if any(re.fullmatch(r"CD\d_\d", key) for key in cards) else ("PC", 1.0)
+    a, d = (cards.get(f"{name}{place}", own) for place in ("1_1", "2_2"))
+    if a * d == cards.get(f"{name}1_2", 0.0) * cards.get(f"{name}2_1", 0.0):  # as 0 is: nobody solved the field
+        raise BadWcs(f"expected a FITS WCS, got a singular {name} matrix")
 
 
 def unit_vectors(ra: Any, dec: Any) -> np.ndarray:

@@ -17,7 +17,15 @@ from gpudiff.model.sky import Sky
 from gpudiff.model.tables import DIASOURCE, DO_NOT_ALERT_ALONE, Table, dia_source_ids, flag
 from gpudiff.science.cut import cut_difference, cut_matched
 from gpudiff.science.dipoles import find_dipoles
-from gpudiff.science.forced import MIDDLE, correlated, light_squares, own_variance, science_flux, template_flux
+from gpudiff.science.forced import (
+    MIDDLE,
+    correlated,
+    light_squares,
+    own_variance,
+    science_flux,
+    template_flux,
+    with_photons,
+)
 from gpudiff.science.judge import Shapes, flags_of
 from gpudiff.science.quality import assess, counted, poor_notes
 from gpudiff.science.streaks import mark_streaks
@@ -92,8 +100,7 @@ def _measure(
     quality, score = difference.quality, difference.score[y, x]
     scale = quality.score_scale * correlated(difference, difference.psf[MIDDLE])
     covariance, photons = fit.covariance * scale**2, fit.flux * own_variance(difference)
-    own = photons * own_photons(fit.profile)
-    flux_error = np.sqrt(np.maximum(covariance[:, 0, 0] + own, 0.5 * covariance[:, 0, 0]))
+    flux_error = np.sqrt(with_photons(covariance[:, 0, 0], photons * own_photons(fit.profile, cut.weight)))
     covariance *= np.maximum(1 + photons * own_share(fit.profile, cut.weight) / scale**2, 0.5)[:, None, None]
     ap_flux, ap_error = _aperture(difference, cut, fit, device)
     science, science_error = science_flux(light_squares(difference, y, x), fit, device)
@@ -131,8 +138,7 @@ def _aperture(difference: Difference, cut: Cut, fit: PointFit, device: Device) -
     axis = np.arange(-half, half + 1)
     circle = np.hypot(axis, axis[:, None]) <= radius
     scale = difference.quality.score_scale * correlated(difference, circle)
-    variance = (scale * error) ** 2
-    return flux, np.sqrt(np.maximum(variance + flux * own_variance(difference), 0.5 * variance))
+    return flux, np.sqrt(with_photons((scale * error) ** 2, flux * own_variance(difference)))
 
 
 def _moments(cut: Cut, fit: PointFit, device: Device) -> dict[str, np.ndarray]:

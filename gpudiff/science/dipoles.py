@@ -123,7 +123,7 @@ def _flux_errors(difference: Difference, here: Cut, fit: DipoleFit) -> tuple[np.
     Those of the negative one are the template's, and in the variance plane.
     """
     known = fit.covariance.diagonal(axis1=1, axis2=2)[:, :2] * difference.quality.score_scale**2
-    photons = np.maximum(fit.lobes[:, 0], 0) * own_photons(here.psf) / difference.science.gain
+    photons = np.maximum(fit.lobes[:, 0], 0) * own_photons(here.psf, here.weight) / difference.science.gain
     return np.sqrt(known[:, 0] + photons / 4), np.sqrt(known[:, 1] + photons)
 
 

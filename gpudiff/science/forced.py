@@ -56,7 +56,7 @@ def science_flux(squares: LightSquares, fit: Placed, device: Device = CPU) -> tu
     variance = squares.sky[:, None, None] + np.maximum(static, 0) / np.float32(squares.gain)
     weight = np.where(squares.usable, 1 / variance, 0)
     flux, error = device.forced(squares.image, weight, profile)
-    return flux, np.sqrt(error**2 + np.maximum(fit.flux, 0) * own_photons(profile) / squares.gain)
+    return flux, np.sqrt(error**2 + np.maximum(fit.flux, 0) * own_photons(profile, weight) / squares.gain)
 
 
 def template_flux(
@@ -74,7 +74,7 @@ def template_flux(
     share = passed(difference.kernel[MIDDLE], smooth) if difference.quality.convolved == "TEMPLATE" else power
     share = share * (1 if difference.quality.convolved == "TEMPLATE" else scale**2)
     variance = template.sky_variance.at(y, x) * share / power**2
-    photons = np.maximum(flux, 0) * abs(scale) * own_photons(profile) / template.gain
+    photons = np.maximum(flux, 0) * abs(scale) * own_photons(profile, cut.weight) / template.gain
     return flux, np.where(np.isfinite(error), np.sqrt(variance + photons), np.nan)
 
 
@@ -87,6 +87,13 @@ def own_variance(difference: Difference) -> float:
     if difference.quality.convolved == "TEMPLATE":
         return 1 / difference.science.gain
     return -abs(difference.quality.kernel_sum) / difference.template.gain
+
+
+def with_photons(variance: np.ndarray, photons: np.ndarray) -> np.ndarray:
+    """(N,) variances of fluxes that take their own photons (`own_variance`) along, which may be negative: half the
+    variance stays.
+    """
+    return np.maximum(variance + photons, 0.5 * variance)
 
 
 def correlated(difference: Difference, profile: np.ndarray) -> float:

@@ -14,7 +14,7 @@ from gpudiff.model.frame import Difference
 from gpudiff.model.sky import Sky
 from gpudiff.model.tables import FORCED_FLUXES, FORCED_SOURCE, Table
 from gpudiff.science.cut import cut_difference
-from gpudiff.science.forced import MIDDLE, correlated, light_squares, science_flux
+from gpudiff.science.forced import MIDDLE, correlated, light_squares, own_variance, science_flux, with_photons
 
 Known = Callable[[float, float, float], Table]
 """(ra, dec, radius), degrees, to a table with diaObjectId, ra, dec: all objects there, perhaps some beside."""
@@ -56,6 +56,7 @@ def forced_squares(difference: Difference, sources: Table, known: Known, gate: f
         weight=cut.weight,
         psf=cut.psf,
         scale=float(difference.quality.score_scale * correlated(difference, difference.psf[MIDDLE])),
+        own=own_variance(difference),
         science=light_squares(difference, row, column),
     )
 
@@ -69,12 +70,14 @@ def measured(squares: ForcedSquares, device: Device = CPU) -> Table:
     """
     profile = device.shifted(squares.psf, squares.dy, squares.dx)
     flux, error = device.forced(squares.data, squares.weight, profile)
-    own = np.maximum(flux, 0) * own_photons(profile) / squares.science.gain
+    photons = flux * squares.own * own_photons(profile, squares.weight)
     place = Place(squares.dy, squares.dx, np.nan_to_num(flux))
     science, science_error = science_flux(squares.science, place, device)
     return squares.places.replace(
         psfFlux=flux,
-        psfFluxErr=np.where(np.isfinite(flux), np.sqrt((squares.scale * error) ** 2 + own), np.nan),
+        psfFluxErr=np.where(
+            np.isfinite(flux), np.sqrt(with_photons((squares.scale * error) ** 2, photons)), np.nan
+        ),
         scienceFlux=science,
         scienceFluxErr=np.where(np.isfinite(science), science_error, np.nan),
     )

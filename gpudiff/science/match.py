@@ -265,7 +265,8 @@ def clipped_round(
 
     right, pulled = vector, None
     if before is not None and len(before.solution) == len(vector):  # of the same terms
-        pulled = partial(_pulled, vector, sample.pull(weights, design.functions), field_terms, used)
+        pull = _least_pull(sample.pull(weights, design.functions), matrix, terms, used)
+        pulled = partial(_pulled, vector, pull, field_terms, used)
         right = pulled(before.solution)
     if groups is not None:
         assert penalty is not None
@@ -296,6 +297,16 @@ def clipped_round(
     )
 
 
+def _least_pull(
+    pull: tuple[np.ndarray, np.ndarray], matrix: np.ndarray, terms: int, used: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`Sample.pull`, but no more than the stamps have: a gain far too small says more than there is."""
+    power, overlap = pull
+    size = len(overlap) * terms
+    there = normal.least_ratio(matrix[:size:terms, :size:terms], overlap)  # by the kernel that is constant
+    return power * min(1.0, there / max(power[used].sum(), 1e-30)), overlap
+
+
 def _pulled(
     vector: np.ndarray,
     pull: tuple[np.ndarray, np.ndarray],
@@ -303,7 +314,7 @@ def _pulled(
     used: np.ndarray,
     solution: np.ndarray,
 ) -> np.ndarray:
-    """The right side of the normal equations with what it lacks by a solution.  pull : from `Sample.pull`"""
+    """The right side of the normal equations with what it lacks by a solution.  pull : from `_least_pull`"""
     power, overlap = pull
     lacks = power[:, None] * (normal.local(solution, *field_terms)[:, :-1] @ overlap)
     right = vector.copy()

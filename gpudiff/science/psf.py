@@ -1,6 +1,6 @@
 """The PSF of an exposure: given with the frame, or measured from its stars."""
 
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def given(psf: np.ndarray, shape: tuple[int, int], name: str) -> PsfModel:
     return PsfModel(coefficients.reshape(-1, *stack.shape[1:]), order, shape)
 
 
-@cache
+@lru_cache(8)
 def _through_grid(side: int, order: int) -> np.ndarray:
     """(T, side^2) what makes the polynomial closest to values on a grid over the frame; to be read only."""
     centre = (2 * np.arange(side) + 1) / side - 1

@@ -10,6 +10,7 @@ from gpudiff.arrays.measure import (
     fit_points_cuda,
     forced,
     forced_cuda,
+    own_photons,
     psf_stamps,
     shifted,
     shifted_cuda,
@@ -104,6 +105,17 @@ def test_a_forced_flux_is_unbiased_and_its_error_true():
     flux, error = forced(data, np.full(data.shape, 1 / 9), np.repeat(star(), 1500, 0))
     assert (flux - 12).mean() == pytest.approx(0, abs=4 * error[0] / 1500**0.5)
     assert flux.std() == pytest.approx(error[0], rel=0.08)  # 1500 samples, four sigma
+
+
+@pytest.mark.parametrize("lost", [slice(0), slice(8, 9), slice(8, 15)])
+def test_a_bright_fluxs_error_is_true_beside_columns_without_a_value(lost):
+    rng, weight = np.random.default_rng(6), np.full((1500, 15, 15), 1 / 9)
+    weight[:, :, lost] = 0
+    profile = np.repeat(star(), 1500, 0)
+    data = 3000 * profile + rng.normal(size=profile.shape) * np.sqrt(9 + 3000 * profile)
+    flux, error = forced(data, weight, profile)
+    photons = 3000 * own_photons(profile, weight)
+    assert flux.std() == pytest.approx(np.sqrt(error[0] ** 2 + photons[0]), rel=0.08)  # as above
 
 
 def test_an_aperture_sums_the_pixels_of_its_circle():

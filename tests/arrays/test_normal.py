@@ -182,6 +182,17 @@ def fitted_groups(rounds=10):
     return truth, normal.solve(matrix, vector), normal.solve(matrix, vector, penalty), penalty
 
 
+def test_the_least_ratio_is_that_of_noise_where_a_function_sees_nothing_else():
+    rng = np.random.default_rng(5)
+    functions = rng.normal(size=(6, 40))
+    functions = np.vstack([functions, functions[:1]])  # one twice: what tells them apart is nothing
+    noise = functions @ functions.T
+    seen = np.linalg.qr(functions[:5].T)[0]  # of what is orthogonal to these the sixth sees noise alone
+    signal = (functions @ seen) @ (functions @ seen).T
+    assert normal.least_ratio(3 * noise + signal, noise) == pytest.approx(3)
+    assert normal.least_ratio(3 * noise + functions @ functions.T, noise) == pytest.approx(4)
+
+
 def test_the_likeliest_penalty_is_one_over_the_mean_square_of_a_group():
     truth, _, _, penalty = fitted_groups()
     # 40 unknowns of variance 9, each known to about 1.1.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gpudiff.arrays.streak_shape import line_pixels
+from gpudiff.arrays.streak_shape import line_pixels, looked_at
 
 
 def test_line_pixels_are_those_within_reach():
@@ -14,3 +14,7 @@ def test_line_pixels_are_those_within_reach():
     across = np.abs((y - 10) * unit[0] - (x - 5) * unit[1])
     inner = (x > 8) & (x < 47)
     np.testing.assert_array_equal(near[inner], (across <= 2.0)[inner])
+
+
+def test_along_a_line_without_a_value_there_is_no_streak():
+    assert looked_at(np.zeros((31, 31)), np.array([2.0, 3.0, 28.0, 20.0]), 4.0, 6.0) is None

@@ -8,7 +8,7 @@ from astropy.io.fits import Header
 from astropy.wcs import WCS
 from headers import SCALE, tangent
 
-from gpudiff.edges.wcs import wcs_of
+from gpudiff.edges.wcs import known, wcs_of
 from gpudiff.model.errors import BadWcs
 from gpudiff.model.sky import Sky
 
@@ -36,6 +36,7 @@ WAYS = {
     "a pole": {"LONPOLE": 150.0, "LATPOLE": 10.0},
     "beyond 360 degrees": {"CRVAL1": 510.0},
     "EPOCH of B1950": {"EPOCH": 1950.0},
+    "EQUINOX of B1950": {"EQUINOX": 1950.0},
     "FK4": {"RADECSYS": "FK4", "EQUINOX": 1950.0},
     "galactic": {"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR"},
     "zenithal polynomial": {"CTYPE1": "RA---ZPN", "CTYPE2": "DEC--ZPN", "PV2_1": 1.0, "PV2_3": -50.0},
@@ -67,6 +68,18 @@ def test_positions_are_where_astropy_has_them(changes):
     np.testing.assert_allclose(made.to_pixels(ra, dec), (x, y), atol=1e-5)  # px; SIP's inverse stops at 1e-6
 
 
+@pytest.mark.parametrize("key", ["EPOCH", "EQUINOX"])
+def test_an_equinox_written_as_text_is_one(key):
+    assert wcs_of([header(**{key: "1950.0"})])[0]["EQUINOX"] == 1950
+    assert "EQUINOX" not in wcs_of([header(EPOCH="J2000.0")])[0]
+
+
+@pytest.mark.parametrize("changes", WAYS.values(), ids=WAYS.keys())
+def test_the_same_keywords_in_a_message_mean_the_same(changes):
+    cards = {key: value for key, value in (TURNED | changes).items() if value is not None}
+    assert Sky(known(cards)).to_sky(10.0, 20.0) == Sky(wcs_of([header(**changes)])[0]).to_sky(10.0, 20.0)
+
+
 def test_an_epoch_that_may_be_a_date_is_no_equinox():
     assert "EQUINOX" not in wcs_of([header(EPOCH=1998.3)])[0]
     assert wcs_of([header(EPOCH=1950.0, EQUINOX=2000.0)])[0]["EQUINOX"] == 2000
@@ -93,6 +106,7 @@ NOWHERE = [
     ({"CTYPE1": None}, "got no CTYPE1"),
     (dict.fromkeys(NO_CD, 0.0), "got a singular CD matrix"),
     (dict.fromkeys(NO_CD, 1e-5), "got a singular CD matrix"),
+    (CDELT | {f"PC{i}_{j}": 0.5 for i in (1, 2) for j in (1, 2)}, "got a singular PC matrix"),
     ({"CTYPE2": "DEC--SIN"}, "got keywords that make none: Inconsistent projection types"),
     ({"CRVAL1": "unknown"}, "got CRVAL1 = 'unknown', which is no number"),
 ]

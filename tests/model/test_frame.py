@@ -46,6 +46,11 @@ def test_the_usual_variance_is_the_skys_in_a_cutout_too(side):
     assert usual(variance) == 2.0
 
 
+@pytest.mark.filterwarnings("error")
+def test_where_no_variance_is_known_there_is_no_usual_one():
+    assert np.isnan(usual(np.full((25, 25), np.nan, np.float32)))
+
+
 def test_an_exposure_without_planes_keeps_its_shape_and_no_memory():
     plane = SmoothPlane(np.ones((1, 1)), (300, 200))
     frame = Frame("a", Observation(FrameId(1, 0, 0)), np.empty((0, 0)))
