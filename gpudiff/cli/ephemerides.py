@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 DESCRIPTION = """\
 `build` makes the ephemerides of one night from a table of orbits (.csv, .ecsv, .fits, .parquet) with heliocentric
@@ -20,7 +21,8 @@ asteroids with rounded elements. Orbits are integrated to the night with the pul
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    build = actions.add_parser("build", help="write a night's ephemerides")
+    told: Any = {"description": DESCRIPTION, "formatter_class": parser.formatter_class}
+    build = actions.add_parser("build", help="write a night's ephemerides", **told)
     build.add_argument("orbits", metavar="ORBITS", help="table of orbits, or `sample`")
     build.add_argument("--night", type=float, required=True, metavar="MJD", help="middle of the night, MJD TAI")
     build.add_argument("--hours", type=float, default=14.0, help="its length (default: %(default)s)")
@@ -33,8 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     build.add_argument("--faintest", type=float, default=99.0, help="V magnitude (default: all)")
     build.add_argument("--output", "-o", type=Path, required=True, metavar="FILE")
-    at = actions.add_parser("at", help="list objects near a place at a moment")
-    at.add_argument("file", type=Path)
+    at = actions.add_parser("at", help="list objects near a place at a moment", **told)
+    at.add_argument("file", type=Path, metavar="FILE", help="that `build` wrote")
     at.add_argument("--mjd", type=float, required=True, help="MJD TAI")
     at.add_argument("--ra", type=float, required=True, help="degrees")
     at.add_argument("--dec", type=float, required=True, help="degrees")
