@@ -64,6 +64,12 @@ def test_alerts_are_written(archive, capsys, tmp_path):
         assert [one["diaSource"]["visit"] for one in fastavro.reader(file)] == [8, 8]
 
 
+def test_the_archive_s_own_files_are_never_replaced(archive, capsys):
+    assert main(["query", str(archive), "--output", str(archive / "alerts" / "7.avro")]) == 3
+    assert "expected a file outside the archive" in capsys.readouterr().err
+    assert said(capsys, "query", archive)[-1] == "5 alerts"
+
+
 def test_a_damaged_block_is_named(archive, capsys):
     said(capsys, "archive", "index", archive)
     assert said(capsys, "query", archive, "--check") == ["2 sealed blocks, 0 damaged"]
