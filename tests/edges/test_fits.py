@@ -13,6 +13,7 @@ from astropy.io import fits
 from headers import tangent
 
 from gpudiff.edges.fits import read_frame, write_frame
+from gpudiff.edges.template_index import read_entry
 from gpudiff.model.config import Instrument
 from gpudiff.model.errors import (
     BadConfiguration,
@@ -432,6 +433,14 @@ def test_a_missing_padding_of_the_last_block_is_forgiven(tmp_path):
     path = save(tmp_path / "a.fits", pixels())
     path.write_bytes(path.read_bytes()[: 2880 + 48 * 64 * 4])
     assert np.array_equal(read_frame(path).image, pixels())
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_what_follows_the_last_hdu_is_passed_over(tmp_path, pack):
+    path = save(tmp_path / "a.fits", pixels())
+    path.write_bytes(pack(path.read_bytes() + b"END\0".ljust(2880)))
+    assert np.array_equal(read_frame(path).image, pixels())
+    assert read_entry(path, Instrument()).shape == (48, 64)
 
 
 def test_gzip_is_recognised_by_content(tmp_path):
