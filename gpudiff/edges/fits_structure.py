@@ -34,6 +34,10 @@ def reading(path: str | Path) -> Iterator[None]:
         raise
     except FileNotFoundError:
         raise UnreadableFile(f"{path}: expected a FITS file, found no file") from None
+    except (AttributeError, TypeError):  # of astropy's own values, which say nothing to who has the file
+        raise UnreadableFile(
+            f"{path}: expected a whole FITS file, got one with a damaged line in a header"
+        ) from None
     except Exception as error:  # a damaged file makes astropy raise any of a dozen kinds
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableFile(

@@ -435,6 +435,14 @@ def test_a_missing_padding_of_the_last_block_is_forgiven(tmp_path):
     assert np.array_equal(read_frame(path).image, pixels())
 
 
+@pytest.mark.parametrize("card", ["NAXIS1  = 64.0", "NAXIS1  = 'abc'", "NAXIS1  ="])
+def test_a_damaged_line_of_a_header_is_said_in_the_user_s_words(tmp_path, card):
+    path = save(tmp_path / "a.fits", pixels())
+    overwrite(path, b"NAXIS1  =", card)
+    with pytest.raises(UnreadableFile, match="a damaged line in a header"):
+        read_frame(path)
+
+
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_what_follows_the_last_hdu_is_passed_over(tmp_path, pack):
     path = save(tmp_path / "a.fits", pixels())
