@@ -1,5 +1,6 @@
 """The report picture: what an expert looks at first after a subtraction."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def write_picture(path: str | Path, difference: Difference, sources: Table) -> N
     draw_maps(maps, difference)
     numbers = row(BELOW, BELOW + 2 * MAP + 0.6, 1, left=0.575)
     draw_numbers(figure.add_subplot(numbers[0]), difference, sources)
-    with atomically(path) as temporary:
+    with atomically(path) as temporary, warnings.catch_warnings(action="ignore", category=UserWarning):
+        # a file's name may have letters that the font has not
         figure.savefig(temporary, format="png")
 
 
