@@ -245,18 +245,27 @@ def cells_of(ra: np.ndarray, dec: np.ndarray) -> list[int]:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
-    """(path below the folder, (mtime in ns, size)) of its FITS files, subfolders included."""
+    """(path below the folder, (mtime in ns, size)) of its FITS files, subfolders included, each once.
+
+    The path of a name that is no text is one at which nothing is found: it is told as a file that cannot be read.
+    """
+    seen = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         for name in sorted(names):
             if name.startswith(".") or not name.lower().endswith(SUFFIXES):
                 continue
             path = os.path.join(place, name)
             try:
                 stat = os.stat(path)
-            except FileNotFoundError:
+            except OSError:  # a link to nothing, or to itself
                 continue
-            yield os.path.relpath(path, folder), (stat.st_mtime_ns, stat.st_size)
+            text = os.path.relpath(path, folder).encode(errors="backslashreplace").decode()
+            yield text, (stat.st_mtime_ns, stat.st_size)
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
