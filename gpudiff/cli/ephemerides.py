@@ -55,6 +55,8 @@ def _build(arguments: argparse.Namespace) -> int:
 
     if not 0 < arguments.hours <= 24:
         raise BadConfiguration(f"hours: expected more than 0 and at most 24, got {arguments.hours}")
+    if arguments.site and not abs(arguments.site[1]) <= 90:
+        raise BadConfiguration(f"site: expected a latitude of -90 to 90 degrees, got {arguments.site[1]:g}")
     orbits = SAMPLE if arguments.orbits == "sample" else Path(arguments.orbits)
     site = Site(*arguments.site) if arguments.site else None
     night = Night(arguments.night, arguments.hours)
@@ -64,9 +66,14 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _at(arguments: argparse.Namespace) -> int:
+    from gpudiff.model.errors import BadConfiguration
     from gpudiff.services.solar_system import SolarSystem
 
     system = SolarSystem(arguments.file)
+    night = system.night
+    if not abs(night.scaled(arguments.mjd)) <= 1:
+        expected = f"a time within {night.hours / 2:g} h of MJD {night.middle:g}, the middle of {arguments.file}"
+        raise BadConfiguration(f"mjd: expected {expected}, got {arguments.mjd:g}")
     found = system.at(arguments.mjd, 60.0, arguments.ra, arguments.dec, arguments.radius)
     print(f"{len(found)} of {len(system)} objects within {arguments.radius:g} degrees at MJD {arguments.mjd} TAI")
     names = system.designations(found["ssObjectId"].tolist())
