@@ -7,6 +7,7 @@ import pytest
 from batches import a_batch, taken
 
 from gpudiff.__main__ import main
+from gpudiff.cli.query import print_table
 
 FIRST = 7 << 24 | 4 << 16
 
@@ -96,6 +97,11 @@ def test_a_night_is_exported_asked_and_deleted(archive, capsys):
     assert would == ["7.avro: would be deleted", "8.avro: would be deleted", "2 files would be deleted"]
     assert said(capsys, "archive", "delete", archive, "--days", 1)[-1] == "2 files deleted"
     assert said(capsys, "query", archive)[-1] == "0 alerts"
+
+
+def test_texts_are_printed_as_they_are(capsys):
+    print_table(["where"], [("a[red].avro",)])
+    assert "a[red].avro" in capsys.readouterr().out
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path, capsys):
