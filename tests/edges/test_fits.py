@@ -307,6 +307,25 @@ def test_a_number_beside_a_date_that_is_no_hour_is_no_time(tmp_path, time):
     assert read_frame(path).observation.mjd_start_tai == 51142
 
 
+def test_a_time_zone_behind_a_date_is_counted(tmp_path):
+    here = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": "2024-01-01T01:00:00+02:00"})
+    there = save(tmp_path / "b.fits", pixels(), **{"DATE-OBS": "2023-12-31T23:00:00"})
+    assert read_frame(here).observation.mjd_start_tai == read_frame(there).observation.mjd_start_tai
+
+
+def test_an_end_before_the_start_is_none(tmp_path):
+    cards = {"DATE-OBS": "2024-01-01T12:00:00", "DATE-END": "2024-01-01", "EXPTIME": 86.4}
+    seen = read_frame(save(tmp_path / "a.fits", pixels(), **cards)).observation
+    # doubles of an MJD are a microsecond apart
+    assert seen.mjd_end_tai - seen.mjd_start_tai == pytest.approx(0.001, abs=1e-10)
+
+
+@pytest.mark.filterwarnings("error")
+def test_pixels_beyond_float32_are_infinite(tmp_path):
+    image = read_frame(save(tmp_path / "a.fits", pixels("f8") * 1e40)).image
+    assert np.isposinf(image).all()
+
+
 def test_utc_dates_become_tai(tmp_path):
     path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": "2015-12-27T06:26:24", "EXPTIME": 60.0})
     observation = read_frame(path).observation
