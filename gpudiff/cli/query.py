@@ -32,8 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def conditions(parser: argparse.ArgumentParser) -> None:
     """The options that say which alerts."""
-    parser.add_argument("--id", type=int, metavar="DIASOURCEID")
-    parser.add_argument("--object", type=int, metavar="DIAOBJECTID")
+    parser.add_argument("--id", type=int, metavar="DIASOURCEID", help="of a detection")
+    parser.add_argument("--object", type=int, metavar="DIAOBJECTID", help="all detections of an object")
     parser.add_argument("--visit", type=int, metavar="N")
     parser.add_argument("--from", type=float, dest="since", metavar="MJD", help="TAI, this time included")
     parser.add_argument("--to", type=float, dest="until", metavar="MJD", help="TAI, this time not included")
