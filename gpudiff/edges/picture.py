@@ -83,7 +83,8 @@ def _title(figure: Any, difference: Difference, poor: list[str], page: float) ->
     o = difference.science.frame.observation
     names = f"{Path(difference.science.name).name}  −  {Path(difference.template.name).name}"
     top = 1 - 0.12 / page
-    figure.suptitle(names, x=0.03, y=top, ha="left", va="top", fontsize=15, color=INK, fontweight="bold")
+    title = {"x": 0.03, "y": top, "ha": "left", "va": "top", "fontsize": 15, "color": INK, "fontweight": "bold"}
+    figure.suptitle(names, **title, parse_math=False)
     height, width = difference.image.shape
     said = [
         f"visit {o.frame.visit}",

@@ -22,7 +22,7 @@ def draw_sheet(alerts: list[dict[str, Any]], titles: list[str], heading: str, pa
     rows = max(1, -(-len(alerts) // ACROSS))
     figure = Figure(figsize=(3.6 * ACROSS, 1.5 * rows + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(heading, fontsize=10)
+    figure.suptitle(heading, fontsize=10, parse_math=False)
     grid = figure.subplots(rows, 3 * ACROSS, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()

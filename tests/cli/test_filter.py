@@ -43,12 +43,15 @@ def test_a_test_shows_what_would_have_matched(recorded, capsys):
 
 def test_a_test_without_matches_draws_an_empty_sheet(recorded, capsys):
     picture = recorded / "sheet.png"
-    assert main(["filter", "test", "snr > 99", "--archive", str(recorded), "--png", str(picture)]) == 0
+    assert (
+        main(["filter", "test", 'snr > 99 and band == "$x_$"', "--archive", str(recorded), "--png", str(picture)])
+        == 0
+    )
     assert "0 of 4" in capsys.readouterr().out
 
 
 def test_a_folder_without_alerts_is_refused(tmp_path, capsys):
-    assert main(["filter", "test", "snr > 99", "--archive", str(tmp_path)]) == 3
+    assert main(["filter", "test", 'snr > 99 and band == "$x_$"', "--archive", str(tmp_path)]) == 3
     assert "expected a folder of alert files" in capsys.readouterr().err
 
 

@@ -53,8 +53,9 @@ def test_a_difference_without_one_usable_pixel_is_still_drawn(tmp_path, made_dif
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_name_in_letters_that_the_font_has_not_is_no_warning(tmp_path, made_difference, made_sources):
-    frame = dataclasses.replace(made_difference.science.frame, name="星.fits")
+@pytest.mark.parametrize("name", ["星.fits", "a$b_$.fits"])
+def test_a_name_that_the_font_or_mathematics_has_not_is_no_warning(tmp_path, made_difference, made_sources, name):
+    frame = dataclasses.replace(made_difference.science.frame, name=name)
     science = dataclasses.replace(made_difference.science, frame=frame)
     write_picture(tmp_path / "r.png", dataclasses.replace(made_difference, science=science), made_sources)
 
