@@ -9,7 +9,7 @@ import numpy as np
 from gpudiff.edges import healpix
 from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.edges.sky_file import SkyFile, write_sky_file
-from gpudiff.edges.sources import WRITERS, read_columns
+from gpudiff.edges.sources import WRITERS, read_columns, whole_numbers
 from gpudiff.model.errors import UnreadableFile
 from gpudiff.model.tables import DIAOBJECT, Table
 
@@ -101,23 +101,15 @@ def read_objects(path: Path | str) -> Table:
     values = {c.name: np.full(count, c.nothing, c.dtype) for c in DIAOBJECT}
     values["timeMoment"] = np.zeros(count)
     try:
-        given = {name: _whole(name, one, values[name].dtype) for name, one in columns.items() if name in values}
-        made = Table(DIAOBJECT, values | given)
+        for name in columns.keys() & values.keys():
+            whole = values[name].dtype.kind == "i"
+            values[name] = whole_numbers(name, columns[name]) if whole else columns[name]
+        made = Table(DIAOBJECT, values)
     except ValueError as error:
         raise UnreadableFile(f"{path}: {error}") from None
-    if "diaObjectId" not in given:
+    if "diaObjectId" not in columns:
         made["diaObjectId"][:] = _cells(made["ra"], made["dec"])
     return made
-
-
-def _whole(name: str, column: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The column; raises ValueError for one of whole numbers in which some are none, or have lost their digits."""
-    if dtype.kind == "i" and column.dtype.kind == "f":
-        bad = ~((column == np.rint(column)) & (np.abs(column) < 1 << 53))
-        if bad.any():
-            row = int(bad.argmax())
-            raise ValueError(f"{name}: expected a whole number in every row, row {row + 1} has {column[row]}")
-    return column
 
 
 def _cells(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
