@@ -141,10 +141,11 @@ def check_outputs(arguments: argparse.Namespace) -> None:
         if path is None:
             continue
         place = os.path.realpath(path)
-        if not os.path.isdir(os.path.dirname(place)):
-            raise BadConfiguration(f"--{option} {path}: expected an existing folder, found no {path.parent}")
-        if not os.access(os.path.dirname(place), os.W_OK | os.X_OK):
-            raise BadConfiguration(f"--{option} {path}: expected a folder that can be written, this one cannot")
+        folder = os.path.dirname(place)
+        if not os.path.isdir(folder):
+            raise BadConfiguration(f"--{option} {path}: expected an existing folder, found no {folder}")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise BadConfiguration(f"--{option} {path}: expected a folder that can be written, got {folder}")
         if os.path.lexists(place) and not os.path.isfile(place):
             raise BadConfiguration(f"--{option} {path}: expected the name of a file, found a folder or a device")
         if option in suffixes and not path.name.endswith(suffixes[option]):
