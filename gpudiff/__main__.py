@@ -4,12 +4,13 @@ import argparse
 import contextlib
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from gpudiff import __version__
-from gpudiff.model.errors import GpudiffError
+from gpudiff.model.errors import GpudiffError, InputRejected
 
 COMMANDS = {
     "subtract": "subtract a PSF-matched template from a science image and list what changed",
@@ -39,6 +40,8 @@ COMMANDS = {
     "config": "check a configuration file, print what it comes to",
 }
 
+SERVICES = ("run", "differencer", "associator")
+"""They run on and on: where the system fails one, its log has all of it, and who watches it starts it again."""
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -84,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:]
     if argv[:1] == ["associator"]:
         _keep_memory()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that no half a file is left
     status = _run(argv)
     if argv[:1] == ["subtract"]:
         _leave(status)
@@ -98,14 +102,20 @@ def _leave(status: int) -> None:
 
 
 def _run(argv: Sequence[str]) -> int:
-    arguments = parser_for(argv).parse_args(argv)
     try:
+        arguments = parser_for(argv).parse_args(argv)
         return _module(arguments.command).run(arguments)
     except GpudiffError as error:
         print(f"gpudiff {arguments.command}: {error.name}: {error}", file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        if error.filename is None or arguments.command in SERVICES:
+            raise
+        told = f"{type(error).__name__}: {os.fsdecode(error.filename)}: {error.strerror}"
+        print(f"gpudiff {arguments.command}: {told}", file=sys.stderr)
+        return InputRejected.exit_status
     except KeyboardInterrupt:
         return 130
 

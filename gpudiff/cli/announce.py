@@ -19,14 +19,14 @@ Exit status 0 when every visit was answered, 3 when one was refused, 1 when the 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.add_argument("file", type=Path, metavar="FILE", help="JSON lines, or a CSV file")
-    parser.add_argument("--to", metavar="ENDPOINT", help="where the service takes frames")
+    parser.add_argument("--to", metavar="ENDPOINT", help="default: [service] frames, tcp://127.0.0.1:5570")
     parser.add_argument("--config", type=Path, help="TOML file")
     parser.add_argument("--revision", type=int, default=1, help="of the visits of a CSV file (%(default)s)")
     parser.add_argument(
         "--horizon", choices=("night", "hour", "next"), default="night", help="of the visits of a CSV file (night)"
     )
     parser.add_argument("--key", type=Path, metavar="FILE", help="NAME.key_secret, with service.key beside it")
-    parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="longest silence of the service")
+    parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="longest silence (%(default)g)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument("action", choices=("index", "export", "delete"))
-    parser.add_argument("archive", type=Path, metavar="ARCHIVE")
+    parser.add_argument("archive", type=Path, metavar="ARCHIVE", help="its folder, or a service's directory")
     parser.add_argument("--anew", action="store_true", help="index: forget the index, make it again")
     parser.add_argument("--night", type=int, metavar="MJD", help="export: only this night")
     parser.add_argument("--days", type=float, default=30, metavar="N", help="delete: keep this long (%(default)g)")

@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _print(demo: Any, page: Path) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from gpudiff.model.demo import summary
@@ -58,5 +59,5 @@ def _print(demo: Any, page: Path) -> None:
     console = Console(soft_wrap=False)
     console.print(table)
     for problem in demo.problems:
-        console.print(f"[red]failed:[/red] {problem}", highlight=False)
-    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+        console.print(f"[red]failed:[/red] {escape(problem)}", highlight=False)
+    print(f"report: {page}")

@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 DESCRIPTION = """\
 `build` makes the ephemerides of one night from a table of orbits (.csv, .ecsv, .fits, .parquet) with heliocentric
@@ -20,7 +21,8 @@ asteroids with rounded elements. Orbits are integrated to the night with the pul
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    build = actions.add_parser("build", help="write a night's ephemerides")
+    told: Any = {"description": DESCRIPTION, "formatter_class": parser.formatter_class}
+    build = actions.add_parser("build", help="write a night's ephemerides", **told)
     build.add_argument("orbits", metavar="ORBITS", help="table of orbits, or `sample`")
     build.add_argument("--night", type=float, required=True, metavar="MJD", help="middle of the night, MJD TAI")
     build.add_argument("--hours", type=float, default=14.0, help="its length (default: %(default)s)")
@@ -33,8 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     build.add_argument("--faintest", type=float, default=99.0, help="V magnitude (default: all)")
     build.add_argument("--output", "-o", type=Path, required=True, metavar="FILE")
-    at = actions.add_parser("at", help="list objects near a place at a moment")
-    at.add_argument("file", type=Path)
+    at = actions.add_parser("at", help="list objects near a place at a moment", **told)
+    at.add_argument("file", type=Path, metavar="FILE", help="that `build` wrote")
     at.add_argument("--mjd", type=float, required=True, help="MJD TAI")
     at.add_argument("--ra", type=float, required=True, help="degrees")
     at.add_argument("--dec", type=float, required=True, help="degrees")
@@ -53,6 +55,8 @@ def _build(arguments: argparse.Namespace) -> int:
 
     if not 0 < arguments.hours <= 24:
         raise BadConfiguration(f"hours: expected more than 0 and at most 24, got {arguments.hours}")
+    if arguments.site and not abs(arguments.site[1]) <= 90:
+        raise BadConfiguration(f"site: expected a latitude of -90 to 90 degrees, got {arguments.site[1]:g}")
     orbits = SAMPLE if arguments.orbits == "sample" else Path(arguments.orbits)
     site = Site(*arguments.site) if arguments.site else None
     night = Night(arguments.night, arguments.hours)
@@ -62,9 +66,14 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _at(arguments: argparse.Namespace) -> int:
+    from gpudiff.model.errors import BadConfiguration
     from gpudiff.services.solar_system import SolarSystem
 
     system = SolarSystem(arguments.file)
+    night = system.night
+    if not abs(night.scaled(arguments.mjd)) <= 1:
+        expected = f"a time within {night.hours / 2:g} h of MJD {night.middle:g}, the middle of {arguments.file}"
+        raise BadConfiguration(f"mjd: expected {expected}, got {arguments.mjd:g}")
     found = system.at(arguments.mjd, 60.0, arguments.ra, arguments.dec, arguments.radius)
     print(f"{len(found)} of {len(system)} objects within {arguments.radius:g} degrees at MJD {arguments.mjd} TAI")
     names = system.designations(found["ssObjectId"].tolist())

@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     test = verbs.add_parser("test", help="what an expression would have matched")
     test.add_argument("expression", metavar="EXPR")
     test.add_argument("--archive", type=Path, metavar="DIR", required=True, help="recorded alerts")
-    test.add_argument("--png", type=Path, metavar="OUT", help="a sheet of the matches' cutouts")
+    test.add_argument("--png", type=Path, metavar="OUT", help="a sheet of the matches' cutouts (.png, .pdf, .svg)")
     test.add_argument("--most", type=int, default=24, metavar="N", help="lines and cutouts (default: %(default)s)")
     verbs.add_parser("example", help="print a file of filters to start from")
     shown = verbs.add_parser("list", help="the filters of a file, or the columns to filter on")
@@ -75,9 +75,12 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _test(arguments: argparse.Namespace) -> int:
+    from gpudiff.edges.picture_alert import check_suffix
     from gpudiff.edges.picture_sheet import draw_sheet
     from gpudiff.services.recorded import alert_at
 
+    if arguments.png:
+        check_suffix(arguments.png)
     total, found = 0, []
     for rows, places, hit in _matched(arguments):
         total += len(rows)

@@ -38,6 +38,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from gpudiff.edges.alert_file import read_alerts
 
+    if arguments.png:
+        from gpudiff.edges.picture_alert import check_suffix, draw
+
+        check_suffix(arguments.png)
     folder = arguments.file.is_dir()
     if folder and arguments.id is None:
         raise UnreadableFile(f"{arguments.file}: a folder: expected --id too; gpudiff query lists its alerts")
@@ -49,8 +53,6 @@ def run(arguments: argparse.Namespace) -> int:
     sys.stdout.writelines(f"{line}\n" for line in fields(alert))
     sys.stdout.writelines(f"{line}\n" for line in steps(arguments.file, alert))
     if arguments.png:
-        from gpudiff.edges.picture_alert import draw
-
         draw(alert, headline(alert), arguments.png)
         print(f"drawn to {arguments.png}")
     return 0

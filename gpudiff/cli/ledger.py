@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from contextlib import closing
 from pathlib import Path
 
 from gpudiff.model.config import Configuration, load
@@ -41,24 +42,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _visits(directory: Path, configuration: Configuration) -> int:
-    from rich.console import Console
-    from rich.table import Table
-
+    from gpudiff.cli.query import print_table
     from gpudiff.edges.ledger_reader import LedgerReader
 
     store = configuration.ledger.store
-    reader = LedgerReader(directory / "ledger.sqlite" if store == "sqlite" else store)
-    table = Table(box=None, pad_edge=False)
-    for name in ("visit", "state", "ok", "missing", "failed", "suspect", "known", "moving", "new"):
-        table.add_column(name, no_wrap=True)
-    for row in reader.visits():
-        counts = reader.counts(row["visit"])
-        names = ("ok", "missing", "failed", "suspect", "known", "moving", "new")
-        known = counts["known"] + counts["tonight"]
-        values = {**counts, "known": known}
-        table.add_row(str(row["visit"]), row["state"], *(str(values[name]) for name in names))
-    reader.close()
-    Console().print(table)
+    names = ["ok", "missing", "failed", "suspect", "known", "moving", "new"]
+    with closing(LedgerReader(directory / "ledger.sqlite" if store == "sqlite" else store)) as reader:
+        rows = []
+        for row in reader.visits():
+            counts = reader.counts(row["visit"])
+            counts["known"] += counts["tonight"]
+            rows.append((row["visit"], row["state"], *(counts[name] for name in names)))
+    print_table(["visit", "state", *names], rows)
     return 0
 
 

@@ -2,12 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 DESCRIPTION = """\
 `build` writes the store of known objects that a night starts from, from tables with columns ra and dec in degrees
 (any other DIAObject column is taken by name; .csv, .ecsv, .fits, .parquet), or from a service's ledger, its file
 or a postgresql:// URL: tonight's results become tomorrow's known sky. A store that is there is merged with: by
-diaObjectId, the later source wins. It is written new, synced and renamed; the one before stays as OUTPUT.previous.
+diaObjectId, the later source wins; rows of tables without that column get an id from their place. The store is
+written new, synced and renamed; the one before stays as OUTPUT.previous.
 
   gpudiff objects build catalogue.parquet --output known.sky
   gpudiff objects build service/ledger.sqlite --output known.sky
@@ -22,13 +24,14 @@ diaObjectId, the later source wins. It is written new, synced and renamed; the o
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    build = actions.add_parser("build", help="write a store")
+    told: Any = {"description": DESCRIPTION, "formatter_class": parser.formatter_class}
+    build = actions.add_parser("build", help="write a store", **told)
     build.add_argument(
         "sources", nargs="+", type=_source, metavar="SOURCE", help="tables or ledgers, the last one wins"
     )
     build.add_argument("--output", "-o", type=Path, required=True, metavar="FILE", help="the store")
-    near = actions.add_parser("near", help="list objects around a place")
-    near.add_argument("store", type=Path)
+    near = actions.add_parser("near", help="list objects around a place", **told)
+    near.add_argument("store", type=Path, metavar="STORE", help="that `build` wrote")
     near.add_argument("--ra", type=float, required=True, help="degrees")
     near.add_argument("--dec", type=float, required=True, help="degrees")
     near.add_argument("--radius", type=float, default=1 / 60, help="degrees (default: an arcminute)")

@@ -22,7 +22,7 @@ SHOWN = ("midpointMjdTai", "band", "ra", "dec", "psfFlux", "snr")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.add_argument("archive", type=Path, metavar="ARCHIVE")
+    parser.add_argument("archive", type=Path, metavar="ARCHIVE", help="its folder, or a service's directory")
     parser.add_argument("--sql", metavar="SELECT", help="over tables sources and objects (gpudiff archive export)")
     parser.add_argument("--check", action="store_true", help="verify the blocks' checksums, name what is damaged")
     parser.add_argument("--output", type=Path, metavar="FILE", help=".avro, .parquet, .csv or .ecsv")
@@ -32,8 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def conditions(parser: argparse.ArgumentParser) -> None:
     """The options that say which alerts."""
-    parser.add_argument("--id", type=int, metavar="DIASOURCEID")
-    parser.add_argument("--object", type=int, metavar="DIAOBJECTID")
+    parser.add_argument("--id", type=int, metavar="DIASOURCEID", help="of a detection")
+    parser.add_argument("--object", type=int, metavar="DIAOBJECTID", help="all detections of an object")
     parser.add_argument("--visit", type=int, metavar="N")
     parser.add_argument("--from", type=float, dest="since", metavar="MJD", help="TAI, this time included")
     parser.add_argument("--to", type=float, dest="until", metavar="MJD", help="TAI, this time not included")
@@ -63,8 +63,11 @@ def found(opened: Any, arguments: argparse.Namespace) -> Any:
 def run(arguments: argparse.Namespace) -> int:
     """Print or write; 0, or 3 when --check finds damage."""
     from gpudiff.edges.alert_archive import AlertArchive, archive_folder
+    from gpudiff.model.errors import BadConfiguration
 
     folder = archive_folder(arguments.archive)
+    if arguments.output and folder.resolve() in arguments.output.resolve().parents:
+        raise BadConfiguration(f"--output {arguments.output}: expected a file outside the archive {folder}")
     if arguments.sql:
         return ask(folder, arguments)
     opened = AlertArchive(folder)
@@ -128,6 +131,8 @@ def print_table(names: list[str], rows: list[tuple[Any, ...]]) -> None:
 
 
 def _text(value: Any) -> str:
+    from rich.markup import escape
+
     if value is None:
         return ""
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
+    return f"{value:.10g}" if isinstance(value, float) else escape(str(value))

@@ -21,7 +21,7 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.add_argument("archive", type=Path, metavar="ARCHIVE")
+    parser.add_argument("archive", type=Path, metavar="ARCHIVE", help="its folder, or a service's directory")
     parser.add_argument("--speed", type=_speed, default=1.0, metavar="10x", help="or max, for no waiting (1x)")
     parser.add_argument("--sink", metavar="URL", help="zmq+tcp://, kafka://, voevent+tcp:// (default: print)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML; its [security] says who may subscribe")

@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--visit", type=int, metavar="N", help="only those of this visit")
     parser.add_argument("--to", metavar="ENDPOINT", help="default: the service that runs in the directory")
     parser.add_argument("--key", type=Path, metavar="FILE", help="NAME.key_secret, with service.key beside it")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="longest silence of the service")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="longest silence (%(default)g)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -27,13 +27,13 @@ not answer.  Frames without VISIT in their headers need --visit: one visit, snap
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.add_argument("frames", type=Path, nargs="+", metavar="FRAMES", help="FITS files")
-    parser.add_argument("--to", metavar="ENDPOINT", help="where the service takes frames")
+    parser.add_argument("--to", metavar="ENDPOINT", help="default: [service] frames, tcp://127.0.0.1:5570")
     parser.add_argument("--config", type=Path, help="TOML file")
     parser.add_argument("--visit", type=int, help="visit of the first frame, counted up for the next ones")
     parser.add_argument("--detector", type=int, help="detector of all frames")
     parser.add_argument("--raw", action="store_true", help="the frames are raw: the service calibrates them")
     parser.add_argument("--key", type=Path, metavar="FILE", help="NAME.key_secret, with service.key beside it")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="longest silence of the service")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="longest silence (%(default)g)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,6 +4,8 @@ import argparse
 import contextlib
 import gc
 import json
+import os
+import re
 import time
 from concurrent.futures import Executor, Future
 from pathlib import Path
@@ -132,25 +134,36 @@ def check_outputs(arguments: argparse.Namespace) -> None:
     from gpudiff.edges.sources import check_suffix
     from gpudiff.model.errors import BadConfiguration
 
-    suffixes = {"output": (".fits", ".fits.gz", ".fits.fz"), "plot": (".png",)}
+    suffixes = {"output": (".fits", ".FITS", ".fits.gz", ".fits.fz"), "plot": (".png", ".PNG")}
+    taken = {os.path.realpath(path) for path in inputs(arguments)}
     for option in ("output", "sources", "plot", "json"):
         path = getattr(arguments, option)
         if path is None:
             continue
-        if not path.parent.is_dir():
-            raise BadConfiguration(f"--{option} {path}: expected an existing folder, found no {path.parent}")
-        if path.exists() and not path.is_file():
+        place = os.path.realpath(path)
+        folder = os.path.dirname(place)
+        if not os.path.isdir(folder):
+            raise BadConfiguration(f"--{option} {path}: expected an existing folder, found no {folder}")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise BadConfiguration(f"--{option} {path}: expected a folder that can be written, got {folder}")
+        if os.path.lexists(place) and not os.path.isfile(place):
             raise BadConfiguration(f"--{option} {path}: expected the name of a file, found a folder or a device")
-        if option in suffixes and not path.name.lower().endswith(suffixes[option]):
+        if option in suffixes and not path.name.endswith(suffixes[option]):
             choices = ", ".join(suffixes[option])
             raise BadConfiguration(f"--{option} {path}: expected a name that ends in {choices}")
+        if place in taken:
+            raise BadConfiguration(f"{path}: expected a file of its own for each output, not an input or another")
+        taken.add(place)
     if arguments.sources:
         check_suffix(arguments.sources)
-    taken = {path.resolve() for path in (arguments.science, arguments.template)}
-    for path in filter(None, (arguments.output, arguments.sources, arguments.plot, arguments.json)):
-        if path.resolve() in taken:
-            raise BadConfiguration(f"{path}: expected a file of its own for each output, not an input or another")
-        taken.add(path.resolve())
+
+
+def inputs(arguments: argparse.Namespace) -> list[str]:
+    """The files that are read, also without the extension in brackets behind their names."""
+    planes = [getattr(arguments, f"{role}_{plane}") for role in ("science", "template") for plane in PLANES]
+    given = [arguments.science, arguments.template, arguments.config, arguments.model, *planes]
+    names = [str(path) for path in given if path]
+    return names + [re.sub(r"\[[^\[\]]+\]$", "", name) for name in names]
 
 
 def reading(arguments: argparse.Namespace, configuration: Configuration, beside: Executor) -> list[Future]:

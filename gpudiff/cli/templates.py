@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 DESCRIPTION = """\
 Make the templates that `gpudiff subtract` and the service take.
@@ -11,8 +12,9 @@ Make the templates that `gpudiff subtract` and the service take.
 
 Exposures of one band that show the same sky are brought onto one grid and one scale, cleaned of cosmic rays and of
 whatever only one of them shows, and added up; that takes three or more to be safe.  The grid is that of the first
-exposure of each footprint, or with --tiles that of a HEALPix cell.  Each file has the table INPUTS, which says
-what went in with which weight, and the plane COVERAGE, how many exposures count in each pixel.
+exposure of each footprint, or with --tiles that of a HEALPix cell (nside 256: 14 arcmin wide).  Each file has the
+table INPUTS, which says what went in with which weight, and the plane COVERAGE, how many exposures count in each
+pixel.
 
 Exit status 0 when a template was written, 3 when none could be.
 """
@@ -21,11 +23,12 @@ Exit status 0 when a template was written, 3 when none could be.
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    build = commands.add_parser("build", help="from earlier exposures")
-    build.add_argument("frames", type=Path, nargs="+", metavar="FRAMES", help="FITS files")
+    told: Any = {"description": DESCRIPTION, "formatter_class": parser.formatter_class}
+    build = commands.add_parser("build", help="from earlier exposures", **told)
+    build.add_argument("frames", type=Path, nargs="+", metavar="FRAMES", help="FITS files of exposures")
     build.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the templates")
-    build.add_argument("--tiles", type=int, default=0, metavar="NSIDE", help="one template a HEALPix cell")
-    build.add_argument("--config", type=Path, help="TOML file")
+    build.add_argument("--tiles", type=int, default=0, metavar="NSIDE", help="one template a HEALPix cell, nested")
+    build.add_argument("--config", type=Path, metavar="TOML", help="settings, as of `gpudiff subtract`")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -17,10 +17,10 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.add_argument("archive", type=Path, metavar="ARCHIVE")
+    parser.add_argument("archive", type=Path, metavar="ARCHIVE", help="its folder, or a service's directory")
     parser.add_argument("id", type=int, metavar="DIASOURCEID")
     parser.add_argument("--frame", type=Path, metavar="FITS", help="the science frame, as it was sent")
-    parser.add_argument("--template", type=Path, metavar="FITS")
+    parser.add_argument("--template", type=Path, metavar="FITS", help="that was subtracted")
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration of the service, TOML")
     parser.add_argument("--steps", type=Path, action="append", default=[], metavar="JSONL", help="of brokers")
     parser.add_argument("--fingerprint", metavar="HEX", help="another than the alert's: a broker's")

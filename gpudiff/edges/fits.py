@@ -1,11 +1,8 @@
 """FITS files to Frames and back: plain, multi-extension, tile-compressed, gzipped."""
 
 import dataclasses
-import gzip
-import io
 import os
 import re
-import stat
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,7 +26,7 @@ from gpudiff.edges.fits_planes import (
     variance_of,
     with_lost,
 )
-from gpudiff.edges.fits_structure import check_structure, reading
+from gpudiff.edges.fits_structure import content, reading
 from gpudiff.edges.header import Cards, card, electronics, frame_cards, observation, zero_point
 from gpudiff.edges.wcs import wcs_of
 from gpudiff.model.config import Instrument
@@ -202,38 +199,20 @@ def _read_planes(
     file, extension = _split(path)
     with reading(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # doubts about the file are errors here
-        content = _content(file)
-        with fits.open(content, memmap=False, lazy_load_hdus=False) as hdus:
+        opened = content(file)
+        with fits.open(opened, memmap=False, lazy_load_hdus=False) as hdus:
             one = _asked(path, hdus, extension) if extension else _named(hdus, wanted[first])
             one = one or _first_image(path, hdus, wanted)
             others = {kind: _named(hdus, names, one) for kind, names in wanted.items() if kind != first}
             chosen = {kind: hdu for kind, hdu in ((first, one), *others.items()) if hdu}
             primary = hdus[0].header
-            mapped = mapped and content is file
+            mapped = mapped and opened is file
             planes = {kind: _plane(file, hdu, primary, kind, mapped) for kind, hdu in chosen.items()}
             return planes, [
                 hdu.name or str(number)
                 for number, hdu in enumerate(hdus)
                 if _has_pixels(hdu) and hdu not in chosen.values() and hdu.name.upper() not in OWN
             ]
-
-
-def _content(path: str | Path) -> Any:
-    """What astropy opens: the file, or the bytes of a gzipped one.
-
-    Raises UnreadableFile as check_structure, and for a pipe or a device, which may have no end.
-    """
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise UnreadableFile(f"{path}: expected a FITS file, got a directory, a pipe or a device")
-    with open(path, "rb") as file:
-        if file.read(2) != b"\x1f\x8b":
-            check_structure(path, file, os.fstat(file.fileno()).st_size)
-            return path
-        file.seek(0)
-        data = io.BytesIO(gzip.decompress(file.read()))
-    check_structure(path, data, data.getbuffer().nbytes)
-    data.seek(0)
-    return data
 
 
 def _split(path: str | Path) -> tuple[str | Path, str]:

@@ -60,8 +60,9 @@ def linear(plane: Plane) -> Plane:
 
 
 def floats(array: np.ndarray) -> np.ndarray:
-    """float32; a mapped plane of such stays where it is."""
-    return array if array.dtype.str in ("<f4", ">f4") else array.astype(np.float32)
+    """float32, infinite what is beyond; a mapped plane of such stays where it is."""
+    with np.errstate(over="ignore"):
+        return array if array.dtype.str in ("<f4", ">f4") else array.astype(np.float32)
 
 
 def variance_of(plane: Plane) -> tuple[np.ndarray, np.ndarray | None]:

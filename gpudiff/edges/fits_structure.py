@@ -1,10 +1,14 @@
 """A look at a FITS file's headers before a library believes them."""
 
+import gzip
+import io
 import math
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from gpudiff.model.errors import GpudiffError, UnreadableFile
 
@@ -30,6 +34,10 @@ def reading(path: str | Path) -> Iterator[None]:
         raise
     except FileNotFoundError:
         raise UnreadableFile(f"{path}: expected a FITS file, found no file") from None
+    except (AttributeError, TypeError):  # of astropy's own values, which say nothing to who has the file
+        raise UnreadableFile(
+            f"{path}: expected a whole FITS file, got one with a damaged line in a header"
+        ) from None
     except Exception as error:  # a damaged file makes astropy raise any of a dozen kinds
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableFile(
@@ -37,12 +45,32 @@ def reading(path: str | Path) -> Iterator[None]:
         ) from None
 
 
-def check_structure(path: str | Path, file: BinaryIO, size: int) -> None:
-    """Walk the headers of an open file of `size` bytes.
+def content(path: str | Path) -> Any:
+    """What astropy opens: the file, or the HDUs of one that is gzipped, or in which more follows them.
+
+    Raises UnreadableFile as _end, and for a pipe or a device, which may have no end.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise UnreadableFile(f"{path}: expected a FITS file, got a directory, a pipe or a device")
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        data = io.BytesIO(gzip.decompress(file.read())) if packed else file
+        size = data.seek(0, io.SEEK_END)
+        end = _end(path, data, size)
+        data.seek(0)
+        if end < size:
+            return io.BytesIO(data.read(end))
+        return data if packed else path
+
+
+def _end(path: str | Path, file: BinaryIO, size: int) -> int:
+    """Walk the headers of an open file of `size` bytes; where its last HDU ends.
 
     Raises UnreadableFile where a header counts more axes or columns than FITS allows, for a reader would loop
     over them all, and where the file ends inside a header or before the pixels that a header promises (the
-    padding of the last block may be missing).  What follows the last HDU is nobody's business.
+    padding of the last block may be missing).  What follows the last HDU is nobody's business, but astropy would
+    look for another one in it.
     """
     place = 0
     while place < size:
@@ -50,7 +78,7 @@ def check_structure(path: str | Path, file: BinaryIO, size: int) -> None:
         header = _header(path, file, place)
         if header is None:
             _check_start(path, file, place)
-            return
+            return place or size
         cards, length = header
         _check_counts(path, cards)
         data = _data_bytes(cards)
@@ -58,6 +86,7 @@ def check_structure(path: str | Path, file: BinaryIO, size: int) -> None:
         if place + length + data > size:
             raise UnreadableFile(f"{path}: expected {end} bytes, got {size}: the file is truncated")
         place = end
+    return place
 
 
 def _check_start(path: str | Path, file: BinaryIO, place: int) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from astropy.io.fits import Card, Header, VerifyError
@@ -266,7 +266,10 @@ def check_id(frame: FrameId, name: str) -> None:
 
 
 def _times(cards: Cards) -> tuple[float, float]:
-    """Start and end, MJD TAI, NaN for none.  Without TIMESYS times are UTC (FITS standard 4.0, 9.2.1)."""
+    """Start and end, MJD TAI, NaN for none.  Without TIMESYS times are UTC (FITS standard 4.0, 9.2.1).
+
+    An end before the start, as a date alone may be, is none: the exposure time says it.
+    """
     scale = str(cards.find("TIMESYS") or "UTC").strip().upper()
     start, end = cards.number(*STARTS), cards.number(*ENDS)
     start, end = (one if abs(one) < FARTHEST else NAN for one in (start, end))
@@ -275,7 +278,7 @@ def _times(cards: Cards) -> tuple[float, float]:
         start = _written(cards, scale)
     if math.isnan(end):
         end = _dated(str(cards.find("DATE-END") or ""), scale)
-    return start, start + _exposure(cards) / 86400 if math.isnan(end) else end
+    return start, start + _exposure(cards) / 86400 if math.isnan(end) or end < start else end
 
 
 def _exposure(cards: Cards) -> float:
@@ -325,12 +328,13 @@ def _dated(text: str, scale: str) -> float:
 
 
 def _from_iso(text: str) -> float:
-    """MJD of an ISO 8601 date and time on its own time scale; NaN when it is none."""
+    """MJD of an ISO 8601 date and time on its scale of time, of UTC where a zone stands behind; NaN for none."""
     try:
         when = datetime.fromisoformat(text)
+        zone = when.utcoffset() or timedelta()
     except ValueError:
         return NAN
-    return (when.replace(tzinfo=None) - datetime(1858, 11, 17)).total_seconds() / 86400
+    return (when.replace(tzinfo=None) - zone - datetime(1858, 11, 17)).total_seconds() / 86400
 
 
 def _to_tai(mjd: float, scale: str) -> float:

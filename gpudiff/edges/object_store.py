@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
+from gpudiff.edges import healpix
 from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.edges.sky_file import SkyFile, write_sky_file
-from gpudiff.edges.sources import WRITERS, read_columns
+from gpudiff.edges.sources import WRITERS, read_columns, whole_numbers
 from gpudiff.model.errors import UnreadableFile
 from gpudiff.model.tables import DIAOBJECT, Table
 
 KIND = "known objects"
 UNTIL = "ledger_until_tai"
+NSIDE = 1 << 29
+"""Of the smallest HEALPix cells that 64 bits number."""
 
 
 class ObjectStore:
@@ -81,8 +84,9 @@ def _newest(tables: Sequence[Table]) -> dict[str, np.ndarray]:
 def read_objects(path: Path | str) -> Table:
     """DIAObjects in a table or a ledger; a string is the ledger's URL.
 
-    A table has `ra` and `dec`, degrees, and any other column of DIAOBJECT; diaObjectId is the row's number from 1
-    on where it is absent, what else is absent is NaN or 0.  Raises UnreadableFile.
+    A table has `ra` and `dec`, degrees, and any other column of DIAOBJECT.  Where diaObjectId is absent it is the
+    place's nested HEALPix cell of 0.4 mas, so that rows of other tables are others, and the same ones the same;
+    what else is absent is NaN or 0.  Raises UnreadableFile.
     """
     if isinstance(path, str) or _is_ledger(path):
         with closing(LedgerReader(path)) as reader:
@@ -95,14 +99,26 @@ def read_objects(path: Path | str) -> Table:
         raise UnreadableFile(f"{path}: expected columns ra and dec, got {sorted(columns)[:20]}")
     count = len(columns["ra"])
     values = {c.name: np.full(count, c.nothing, c.dtype) for c in DIAOBJECT}
-    values["diaObjectId"] = np.arange(1, count + 1)
     values["timeMoment"] = np.zeros(count)
-    given = {name: column for name, column in columns.items() if name in values}
     try:
-        return Table(DIAOBJECT, values | given)
+        for name in columns.keys() & values.keys():
+            whole = values[name].dtype.kind == "i"
+            values[name] = whole_numbers(name, columns[name]) if whole else columns[name]
+        made = Table(DIAOBJECT, values)
     except ValueError as error:
         raise UnreadableFile(f"{path}: {error}") from None
+    if "diaObjectId" not in columns:
+        made["diaObjectId"][:] = _cells(made["ra"], made["dec"])
+    return made
+
+
+def _cells(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """(N,) int64 cells of NSIDE; of a row without a place the number below 0 that counts from the first row."""
+    placed = np.isfinite(ra) & (np.abs(dec) <= 90)
+    found = -np.arange(1, len(ra) + 1)
+    found[placed] = healpix.cells(ra[placed], dec[placed], NSIDE)
+    return found
 
 
 def _is_ledger(source: Path | str) -> bool:
-    return isinstance(source, str) or source.suffix == ".sqlite"
+    return isinstance(source, str) or source.suffix.lower() == ".sqlite"

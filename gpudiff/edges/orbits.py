@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from gpudiff.edges.sources import read_columns
+from gpudiff.edges.sources import read_columns, whole_numbers
 from gpudiff.model.errors import UnreadableFile
 
 SAMPLE = Path(__file__).with_name("sample_orbits.csv")
@@ -46,13 +46,13 @@ def read_orbits(path: Path) -> Orbits:
         numbers = {name: np.asarray(given[name], float) for name in ("epoch", *kind)}
         count = len(numbers["epoch"])
         others = {n: np.asarray(given.get(n, np.full(count, np.nan)), float) for n in ("h", "g", "error")}
+        names = _designations(given, count)
+        ids = whole_numbers("ssObjectId", given["ssobjectid"]) if "ssobjectid" in given else _digests(names)
     except (TypeError, ValueError) as error:
         raise UnreadableFile(f"{path}: expected numbers: {error}") from None
     _check(path, numbers)
-    names = _designations(given, count)
-    ids = given.get("ssobjectid")
     columns = {
-        "ssObjectId": _digests(names) if ids is None else np.asarray(ids, np.int64),
+        "ssObjectId": ids,
         "designation": names,
         "epoch": np.where(numbers["epoch"] > JULIAN, numbers["epoch"] - 2400000.5, numbers["epoch"]),
         **others,
@@ -76,10 +76,11 @@ def _check(path: Path, numbers: dict[str, np.ndarray]) -> None:
 
 
 def _designations(given: dict[str, np.ndarray], count: int) -> np.ndarray:
-    for name in ("designation", "name", "ssobjectid"):
-        if name in given:
-            return np.array([str(one).strip().encode()[:24] for one in given[name].tolist()], "S24")
-    return np.array([f"orbit {n + 1}".encode() for n in range(count)], "S24")
+    """(N,) S24; that of a row without one is its number."""
+    name = next((name for name in ("designation", "name", "ssobjectid") if name in given), None)
+    said = [str(one).strip() for one in given[name].tolist()] if name else [""] * count
+    texts = [f"orbit {n}" if one in ("", "nan") else one for n, one in enumerate(said, 1)]
+    return np.array([one.encode()[:24] for one in texts], "S24")
 
 
 def _digests(names: np.ndarray) -> np.ndarray:

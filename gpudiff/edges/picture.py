@@ -1,5 +1,6 @@
 """The report picture: what an expert looks at first after a subtraction."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def write_picture(path: str | Path, difference: Difference, sources: Table) -> N
     draw_maps(maps, difference)
     numbers = row(BELOW, BELOW + 2 * MAP + 0.6, 1, left=0.575)
     draw_numbers(figure.add_subplot(numbers[0]), difference, sources)
-    with atomically(path) as temporary:
+    with atomically(path) as temporary, warnings.catch_warnings(action="ignore", category=UserWarning):
+        # a file's name may have letters that the font has not
         figure.savefig(temporary, format="png")
 
 
@@ -81,7 +83,8 @@ def _title(figure: Any, difference: Difference, poor: list[str], page: float) ->
     o = difference.science.frame.observation
     names = f"{Path(difference.science.name).name}  −  {Path(difference.template.name).name}"
     top = 1 - 0.12 / page
-    figure.suptitle(names, x=0.03, y=top, ha="left", va="top", fontsize=15, color=INK, fontweight="bold")
+    title = {"x": 0.03, "y": top, "ha": "left", "va": "top", "fontsize": 15, "color": INK, "fontweight": "bold"}
+    figure.suptitle(names, **title, parse_math=False)
     height, width = difference.image.shape
     said = [
         f"visit {o.frame.visit}",

@@ -8,9 +8,17 @@ import numpy as np
 
 from gpudiff.edges.atomic import atomically
 from gpudiff.edges.picture_light_curve import draw_light_curve, light_curve
-from gpudiff.model.errors import UnreadableFile
+from gpudiff.model.errors import BadConfiguration, UnreadableFile
 
 CUTOUTS = {"science": "cutoutScience", "template": "cutoutTemplate", "difference": "cutoutDifference"}
+
+SUFFIXES = (".png", ".pdf", ".svg")
+
+
+def check_suffix(path: Path) -> None:
+    """Raises BadConfiguration for a picture of a kind that is none of SUFFIXES."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise BadConfiguration(f"{path}: expected a picture's name that ends in {', '.join(SUFFIXES)}")
 
 
 def read_cutout(data: bytes | None, name: str) -> tuple[np.ndarray, str]:
@@ -33,8 +41,7 @@ def read_cutout(data: bytes | None, name: str) -> tuple[np.ndarray, str]:
 def draw(alert: dict[str, Any], title: str, path: Path) -> None:
     """Write science, template and difference side by side, and the light curve below them where there is one.
 
-    The format follows the suffix (.png, .pdf, .svg).
-
+    The format follows the suffix, one of SUFFIXES.
     Science and template share one stretch, from low to high percentile of both; the difference is stretched
     symmetrically about zero.  Pixels without a value are grey.  Raises StoreFailed when it cannot be written.
     """

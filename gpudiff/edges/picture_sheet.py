@@ -13,7 +13,8 @@ ACROSS = 4
 def draw_sheet(alerts: list[dict[str, Any]], titles: list[str], heading: str, path: Path) -> None:
     """Write science, template and difference of each alert, four alerts a row; raises StoreFailed.
 
-    Science and template of an alert share one stretch; its difference is stretched about zero.
+    Science and template of an alert share one stretch; its difference is stretched about zero.  The format follows
+    the suffix, as that of picture_alert.draw.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -21,7 +22,7 @@ def draw_sheet(alerts: list[dict[str, Any]], titles: list[str], heading: str, pa
     rows = max(1, -(-len(alerts) // ACROSS))
     figure = Figure(figsize=(3.6 * ACROSS, 1.5 * rows + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(heading, fontsize=10)
+    figure.suptitle(heading, fontsize=10, parse_math=False)
     grid = figure.subplots(rows, 3 * ACROSS, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -30,7 +31,7 @@ def draw_sheet(alerts: list[dict[str, Any]], titles: list[str], heading: str, pa
         _draw_one(place, alert)
         place[0].set_title(title, fontsize=8, loc="left")
     with atomically(path) as temporary:
-        figure.savefig(temporary, dpi=100, format=path.suffix.lstrip(".") or "png")
+        figure.savefig(temporary, dpi=100)
 
 
 def _draw_one(place: Any, alert: dict[str, Any]) -> None:

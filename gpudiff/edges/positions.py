@@ -25,7 +25,7 @@ def known_positions(path: str) -> Callable[[float, float, float], Table]:
     if not path:
         return lambda ra, dec, radius: Table.empty(POSITION)
     where = Path(path)
-    return _cone_in(read_table(where, POSITION)) if where.suffix in WRITERS else ObjectStore(where).cone
+    return _cone_in(read_table(where, POSITION)) if where.suffix.lower() in WRITERS else ObjectStore(where).cone
 
 
 def _cone_in(table: Table) -> Callable[[float, float, float], Table]:

@@ -132,7 +132,7 @@ def write_sky_file(
     pixel, sort = _order_of_rows(columns, order)
     start = np.searchsorted(pixel, np.arange(12 * 4**order + 1)).astype("<u8")
     kinds = {name: np.dtype(column.dtype).newbyteorder("<").str for name, column in columns.items()}
-    sizes = {name: len(sort) * _bytes(columns[name]) for name in columns}
+    sizes = {name: len(sort) * np.dtype((one.dtype, one.shape[1:])).itemsize for name, one in columns.items()}
     header, offsets = _layout(kind, order, len(sort), columns, kinds, sizes, dict(facts))
     with atomically(path, lasting=True) as temporary:
         with open(temporary, "wb") as file:
@@ -166,10 +166,6 @@ def _order_of_rows(columns: Mapping[str, np.ndarray], order: int) -> tuple[np.nd
     pixel = healpix.cells(ra[placed], dec[placed], 1 << order)
     sort = np.lexsort((next(iter(columns.values()))[placed], pixel))
     return pixel[sort], placed[sort]
-
-
-def _bytes(column: np.ndarray) -> int:
-    return column.dtype.itemsize * int(np.prod(column.shape[1:], dtype=np.int64))
 
 
 def _layout(

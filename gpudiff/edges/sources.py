@@ -84,6 +84,16 @@ def _plain(column: Any) -> np.ndarray:
     return np.asarray(column) == "True" if words else np.asarray(column)
 
 
+def whole_numbers(name: str, column: np.ndarray) -> np.ndarray:
+    """(N,) int64 of a column; raises ValueError for a row without a whole number, or whose digits a float lost."""
+    if column.dtype.kind == "f":
+        bad = ~((column == np.rint(column)) & (np.abs(column) < 1 << 53))
+        if bad.any():
+            row = int(bad.argmax())
+            raise ValueError(f"{name}: expected a whole number in every row, row {row + 1} has {column[row]}")
+    return column.astype(np.int64)
+
+
 def check_suffix(path: str | Path) -> None:
     """Raises BadConfiguration when no table format has the path's suffix."""
     _writer(path)

@@ -19,7 +19,7 @@ from astropy.io import fits
 
 from gpudiff.edges import healpix
 from gpudiff.edges.fits_planes import IMAGE, MASK, PSF, VARIANCE, WEIGHT
-from gpudiff.edges.fits_structure import check_structure, reading
+from gpudiff.edges.fits_structure import content, reading
 from gpudiff.edges.header import Cards, observation
 from gpudiff.edges.wcs import wcs_of
 from gpudiff.model.config import Instrument
@@ -31,7 +31,6 @@ from gpudiff.model.sky import Sky, angles, unit_vectors
 
 SUFFIXES = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fts")
 NOT_IMAGES = (*MASK, *VARIANCE, *PSF, *WEIGHT)
-GZIP = b"\x1f\x8b"
 NSIDE = 128
 """Cells of 0.46 degrees: a CCD of a survey camera touches about five."""
 LAYOUT = 1
@@ -216,10 +215,7 @@ def read_entry(path: Path, instrument: Instrument) -> Entry:
     """What a file's headers say of it; raises UnreadableFile, NotAnImage, BadWcs."""
     with reading(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with open(path, "rb") as file:
-            if file.read(2) != GZIP:
-                check_structure(path, file, path.stat().st_size)
-        with fits.open(path) as hdus:
+        with fits.open(content(path)) as hdus:
             images = [hdu for hdu in hdus if hdu.is_image and len(hdu.shape) >= 2 and hdu.name not in NOT_IMAGES]
             if not images:
                 raise NotAnImage(f"{path}: expected a 2-D image, found none")
@@ -249,18 +245,27 @@ def cells_of(ra: np.ndarray, dec: np.ndarray) -> list[int]:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
-    """(path below the folder, (mtime in ns, size)) of its FITS files, subfolders included."""
+    """(path below the folder, (mtime in ns, size)) of its FITS files, subfolders included, each once.
+
+    The path of a name that is no text is one at which nothing is found: it is told as a file that cannot be read.
+    """
+    seen = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         for name in sorted(names):
             if name.startswith(".") or not name.lower().endswith(SUFFIXES):
                 continue
             path = os.path.join(place, name)
             try:
                 stat = os.stat(path)
-            except FileNotFoundError:
+            except OSError:  # a link to nothing, or to itself
                 continue
-            yield os.path.relpath(path, folder), (stat.st_mtime_ns, stat.st_size)
+            text = os.path.relpath(path, folder).encode(errors="backslashreplace").decode()
+            yield text, (stat.st_mtime_ns, stat.st_size)
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:

@@ -1,11 +1,12 @@
 """Cutouts as small grey pictures, inside the page itself."""
 
 import base64
-import io
 import struct
 import zlib
 
 import numpy as np
+
+from gpudiff.edges.picture_alert import read_cutout
 
 GAP = 2
 MISSING = 20
@@ -47,13 +48,7 @@ def png(grey: np.ndarray) -> str:
 
 def _pixels(cutout: bytes | None) -> np.ndarray:
     """The image in a FITS file, float64; a field of NaN for none."""
-    from astropy.io import fits
-
-    if cutout is None:
-        return np.full((51, 51), np.nan)
-    with fits.open(io.BytesIO(cutout)) as hdus:
-        image = next(hdu.data for hdu in hdus if hdu.is_image and hdu.data is not None)
-        return np.asarray(image, float)
+    return read_cutout(cutout, "cutout")[0].astype(float) if cutout else np.full((51, 51), np.nan)
 
 
 def _scatter(values: np.ndarray) -> tuple[float, float]:

@@ -7,7 +7,7 @@ PLANES: tuple[tuple[int, str, str], ...] = (
     (1, "SAT", "saturated in the science image"),
     (2, "INTRP", "value was interpolated"),
     (3, "CR", "cosmic ray"),
-    (4, "EDGE", "too little of the matching kernel falls on the image"),
+    (4, "EDGE", "too little of the kernel falls on the image"),
     (5, "DETECTED", "positive footprint"),
     (6, "DETECTED_NEGATIVE", "negative footprint"),
     (7, "SUSPECT", "near a saturated or very bright star"),

@@ -18,12 +18,10 @@ def recorded(archive: Path) -> Iterator[tuple[Table, list[tuple[Path, int]]]]:
 
     archive : a folder of alerts (VISIT.avro), or one of a service that has it under alerts/
     Fluxes are in the alerts' unit (nJy where the frame's zero point is known), lengths in arcsec.
-    Raises UnreadableFile for a folder without alert files.
+    Raises UnreadableFile for a folder without alert files, or without alerts in them.
     """
     folder = archive / "alerts" if (archive / "alerts").is_dir() else archive
-    files = sorted(folder.glob("*.avro"))
-    if not files:
-        raise UnreadableFile(f"{archive}: expected a folder of alert files (VISIT.avro), found none")
+    files, found = sorted(folder.glob("*.avro")), False
     said: list[dict[str, Any]] = []
     places: list[tuple[Path, int]] = []
     for file in files:
@@ -31,10 +29,13 @@ def recorded(archive: Path) -> Iterator[tuple[Table, list[tuple[Path, int]]]]:
             said.append(row_of(alert))
             places.append((file, number))
             if len(said) == BATCH:
+                found = True
                 yield table_of(said), places
                 said, places = [], []
     if said:
         yield table_of(said), places
+    elif not found:
+        raise UnreadableFile(f"{archive}: expected a folder of alert files (VISIT.avro), found no alert")
 
 
 def alert_at(place: tuple[Path, int]) -> dict[str, Any]:

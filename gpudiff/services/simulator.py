@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import operator
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -94,7 +95,8 @@ def _run(
             yield job()
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context)
+    deaf = signal.SIGINT, signal.SIG_IGN  # a Ctrl-C is for this process, which ends the others
+    pool = ProcessPoolExecutor(min(processes, len(jobs)), context, signal.signal, deaf)
     try:
         yield from pool.map(operator.call, jobs)
     finally:

@@ -16,7 +16,7 @@ from gpudiff.edges.sources import binary_table
 from gpudiff.edges.template_index import Entry, read_entry
 from gpudiff.edges.templates import covered
 from gpudiff.model.config import Configuration
-from gpudiff.model.errors import GpudiffError, InputRejected, StoreFailed, UnreadableFile
+from gpudiff.model.errors import BadConfiguration, GpudiffError, InputRejected, StoreFailed, UnreadableFile
 from gpudiff.model.footprint import Footprint, sample_pixels
 from gpudiff.model.frame import Exposure, Frame
 from gpudiff.model.sky import Sky, angles
@@ -28,6 +28,8 @@ SAME, SOME = 0.5, 0.1
 """Share of a grid that an exposure covers, from which on it needs no template of its own; and is added to it."""
 AROUND = 0.82
 """Half the side of a square that holds a HEALPix cell however it is turned, in roots of its area."""
+SIDES = range(128, 1 << 15)
+"""Pixels a side that a tile may have: fewer have no stars, more no memory."""
 
 Progress = Callable[[int, int], None]
 
@@ -112,26 +114,32 @@ def by_footprint(entries: list[Entry]) -> Iterator[Plan]:
 def by_tile(entries: list[Entry], nside: int) -> Iterator[Plan]:
     """One plan a band and HEALPix cell (nested) that any exposure covers: north up, the first one's scale.
 
-    Raises InputRejected where no exposure has a WCS.
+    Raises InputRejected where no exposure has a WCS, BadConfiguration for an nside that is no power of two or
+    whose tiles are none of SIDES.
     """
-    from astropy_healpix.healpy import ang2pix, nside2resol, pix2ang
+    from astropy_healpix.healpy import ang2pix, pix2ang
 
+    if nside < 1 or nside & (nside - 1):
+        raise BadConfiguration(f"tiles: expected an nside that is a power of two, got {nside}")
     placed = [entry for entry in entries if entry.sky]
     if not placed:
         raise InputRejected("expected exposures with a WCS: without one they lie on no tile")
     scale = float(np.sqrt(abs(np.linalg.det(placed[0].sky.jacobian(np.zeros(1), np.zeros(1))[0]))))
-    side = int(np.ceil(2 * AROUND * np.degrees(nside2resol(nside)) / scale))
+    side = int(np.ceil(2 * AROUND * np.degrees(np.sqrt(np.pi / 3) / nside) / scale))
+    if side not in SIDES:
+        expected = f"expected {SIDES.start} to {SIDES.stop - 1} px a side at the first exposure's scale"
+        raise BadConfiguration(f"tiles: {expected}, got {side} of nside {nside}")
     for band in sorted({entry.band for entry in placed}):
         own = [entry for entry in placed if entry.band == band]
         points = [entry.sky.to_sky(*sample_pixels(entry.shape)) for entry in own]
-        cells = np.unique([ang2pix(nside, *one, nest=True, lonlat=True) for one in points])
-        for cell in map(int, cells):
+        cells = [ang2pix(nside, *one, nest=True, lonlat=True) for one in points]
+        for cell in map(int, np.unique(cells)):
             ra, dec = (float(a) for a in pix2ang(nside, cell, nest=True, lonlat=True))
             wcs = tangent(ra, dec, side, scale)
             wanted = Footprint.of(Sky(wcs), (side, side), band, 0)
-            members = [entry for entry in own if covered(wanted, entry) > 0]
-            if members:
-                yield Plan(members, f"{band or 'any'}_nside{nside}_{cell}", wcs, (side, side))
+            near = zip(own, cells, strict=True)
+            members = [entry for entry, seen in near if cell in seen or covered(wanted, entry) > 0]
+            yield Plan(members, f"{band or 'any'}_nside{nside}_{cell}", wcs, (side, side))
 
 
 def tangent(ra: float, dec: float, side: int, scale: float) -> dict[str, Any]:

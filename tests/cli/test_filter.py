@@ -1,5 +1,6 @@
 """gpudiff filter."""
 
+import fastavro
 import pytest
 from outgoing import an_outgoing
 
@@ -42,13 +43,28 @@ def test_a_test_shows_what_would_have_matched(recorded, capsys):
 
 def test_a_test_without_matches_draws_an_empty_sheet(recorded, capsys):
     picture = recorded / "sheet.png"
-    assert main(["filter", "test", "snr > 99", "--archive", str(recorded), "--png", str(picture)]) == 0
+    assert (
+        main(["filter", "test", 'snr > 99 and band == "$x_$"', "--archive", str(recorded), "--png", str(picture)])
+        == 0
+    )
     assert "0 of 4" in capsys.readouterr().out
 
 
 def test_a_folder_without_alerts_is_refused(tmp_path, capsys):
-    assert main(["filter", "test", "snr > 99", "--archive", str(tmp_path)]) == 3
+    assert main(["filter", "test", 'snr > 99 and band == "$x_$"', "--archive", str(tmp_path)]) == 3
     assert "expected a folder of alert files" in capsys.readouterr().err
+
+
+def test_files_without_an_alert_are_refused(tmp_path, capsys):
+    with (tmp_path / "7.avro").open("wb") as file:
+        fastavro.writer(file, "string", [])
+    assert main(["filter", "test", "snr > 1", "--archive", str(tmp_path)]) == 3
+    assert "found no alert" in capsys.readouterr().err
+
+
+def test_a_picture_of_a_kind_that_nobody_draws_is_refused(recorded, capsys):
+    assert main(["filter", "test", "snr > 1", "--archive", str(recorded), "--png", "sheet.txt"]) == 3
+    assert "ends in .png, .pdf, .svg" in capsys.readouterr().err
 
 
 def test_the_columns_are_listed(capsys):

@@ -57,6 +57,12 @@ def test_cutouts_are_drawn(alerts, capsys, tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("name", ["alert.txt", "alert"])
+def test_a_picture_of_a_kind_that_nobody_draws_is_refused(alerts, capsys, name):
+    assert main(["inspect", str(alerts), "--png", name]) == 3
+    assert "ends in .png, .pdf, .svg" in capsys.readouterr().err
+
+
 def test_an_alert_of_an_archive_is_printed_with_its_steps(alerts, capsys):
     lines = said(capsys, alerts.parents[1], "--id", (8 << 24 | 4 << 16) + 1)
     assert f"diaSourceId                {(8 << 24 | 4 << 16) + 1}" in lines

@@ -7,6 +7,7 @@ import pytest
 from batches import a_batch, taken
 
 from gpudiff.__main__ import main
+from gpudiff.cli.query import print_table
 
 FIRST = 7 << 24 | 4 << 16
 
@@ -64,6 +65,12 @@ def test_alerts_are_written(archive, capsys, tmp_path):
         assert [one["diaSource"]["visit"] for one in fastavro.reader(file)] == [8, 8]
 
 
+def test_the_archive_s_own_files_are_never_replaced(archive, capsys):
+    assert main(["query", str(archive), "--output", str(archive / "alerts" / "7.avro")]) == 3
+    assert "expected a file outside the archive" in capsys.readouterr().err
+    assert said(capsys, "query", archive)[-1] == "5 alerts"
+
+
 def test_a_damaged_block_is_named(archive, capsys):
     said(capsys, "archive", "index", archive)
     assert said(capsys, "query", archive, "--check") == ["2 sealed blocks, 0 damaged"]
@@ -90,6 +97,11 @@ def test_a_night_is_exported_asked_and_deleted(archive, capsys):
     assert would == ["7.avro: would be deleted", "8.avro: would be deleted", "2 files would be deleted"]
     assert said(capsys, "archive", "delete", archive, "--days", 1)[-1] == "2 files deleted"
     assert said(capsys, "query", archive)[-1] == "0 alerts"
+
+
+def test_texts_are_printed_as_they_are(capsys):
+    print_table(["where"], [("a[red].avro",)])
+    assert "a[red].avro" in capsys.readouterr().out
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path, capsys):

@@ -202,7 +202,8 @@ def test_numbers_on_the_command_line_stand_in_for_the_header(tmp_path, capsys):
         (["--device", "cuda"], "DeviceFailed"),
         (["--device", "tpu"], "cpu, cuda or cuda:N"),
         (["--sources", "s.txt"], ".ecsv, .fits, .parquet, .csv"),
-        (["-o", "d.png"], ".fits, .fits.gz, .fits.fz"),
+        (["-o", "d.png"], ".fits, .FITS, .fits.gz, .fits.fz"),
+        (["-o", "d.fits.FZ"], ".fits, .FITS, .fits.gz, .fits.fz"),
         (["--plot", "nowhere/r.png"], "expected an existing folder"),
         (["--json", "."], "expected the name of a file, found a folder or a device"),
         (["--gain", "-1"], "BadGain"),
@@ -222,6 +223,28 @@ def test_what_cannot_be_done_is_refused_before_the_work(pair, capsys, options, e
 def test_an_output_never_replaces_an_input(pair, capsys):
     assert main(["subtract", *pair, "-o", pair[0]]) == 3
     assert "expected a file of its own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["science.fits[0]", "mask.fits", "survey.toml"])
+def test_nor_a_plane_s_file_nor_the_settings(pair, tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    for path in ("mask.fits", "survey.toml"):
+        (tmp_path / path).touch()
+    inputs = ["science.fits[0]", pair[1], "--template-mask", "mask.fits", "--config", "survey.toml"]
+    assert main(["subtract", *inputs, "--json", name.removesuffix("[0]")]) == 3
+    assert "expected a file of its own" in capsys.readouterr().err
+
+
+def test_a_link_to_itself_is_refused(pair, tmp_path, capsys):
+    (tmp_path / "d.fits").symlink_to("d.fits")
+    assert main(["subtract", *pair, "-o", str(tmp_path / "d.fits")]) == 3
+    assert "expected the name of a file" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write into every folder
+    assert main(["subtract", *pair, "-o", str(tmp_path / "d.fits")]) == 3
+    assert "expected a folder that can be written" in capsys.readouterr().err
 
 
 def test_a_bad_command_line_exits_2(pair):

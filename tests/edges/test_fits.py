@@ -13,6 +13,7 @@ from astropy.io import fits
 from headers import tangent
 
 from gpudiff.edges.fits import read_frame, write_frame
+from gpudiff.edges.template_index import read_entry
 from gpudiff.model.config import Instrument
 from gpudiff.model.errors import (
     BadConfiguration,
@@ -306,6 +307,25 @@ def test_a_number_beside_a_date_that_is_no_hour_is_no_time(tmp_path, time):
     assert read_frame(path).observation.mjd_start_tai == 51142
 
 
+def test_a_time_zone_behind_a_date_is_counted(tmp_path):
+    here = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": "2024-01-01T01:00:00+02:00"})
+    there = save(tmp_path / "b.fits", pixels(), **{"DATE-OBS": "2023-12-31T23:00:00"})
+    assert read_frame(here).observation.mjd_start_tai == read_frame(there).observation.mjd_start_tai
+
+
+def test_an_end_before_the_start_is_none(tmp_path):
+    cards = {"DATE-OBS": "2024-01-01T12:00:00", "DATE-END": "2024-01-01", "EXPTIME": 86.4}
+    seen = read_frame(save(tmp_path / "a.fits", pixels(), **cards)).observation
+    # doubles of an MJD are a microsecond apart
+    assert seen.mjd_end_tai - seen.mjd_start_tai == pytest.approx(0.001, abs=1e-10)
+
+
+@pytest.mark.filterwarnings("error")
+def test_pixels_beyond_float32_are_infinite(tmp_path):
+    image = read_frame(save(tmp_path / "a.fits", pixels("f8") * 1e40)).image
+    assert np.isposinf(image).all()
+
+
 def test_utc_dates_become_tai(tmp_path):
     path = save(tmp_path / "a.fits", pixels(), **{"DATE-OBS": "2015-12-27T06:26:24", "EXPTIME": 60.0})
     observation = read_frame(path).observation
@@ -432,6 +452,22 @@ def test_a_missing_padding_of_the_last_block_is_forgiven(tmp_path):
     path = save(tmp_path / "a.fits", pixels())
     path.write_bytes(path.read_bytes()[: 2880 + 48 * 64 * 4])
     assert np.array_equal(read_frame(path).image, pixels())
+
+
+@pytest.mark.parametrize("card", ["NAXIS1  = 64.0", "NAXIS1  = 'abc'", "NAXIS1  ="])
+def test_a_damaged_line_of_a_header_is_said_in_the_user_s_words(tmp_path, card):
+    path = save(tmp_path / "a.fits", pixels())
+    overwrite(path, b"NAXIS1  =", card)
+    with pytest.raises(UnreadableFile, match="a damaged line in a header"):
+        read_frame(path)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_what_follows_the_last_hdu_is_passed_over(tmp_path, pack):
+    path = save(tmp_path / "a.fits", pixels())
+    path.write_bytes(pack(path.read_bytes() + b"END\0".ljust(2880)))
+    assert np.array_equal(read_frame(path).image, pixels())
+    assert read_entry(path, Instrument()).shape == (48, 64)
 
 
 def test_gzip_is_recognised_by_content(tmp_path):

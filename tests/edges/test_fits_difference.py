@@ -9,9 +9,9 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from gpudiff.edges.fits import read_frame
-from gpudiff.edges.fits_difference import difference_file, write_difference
+from gpudiff.edges.fits_difference import difference_file, primary_cards, write_difference
 from gpudiff.model.errors import StoreFailed
-from gpudiff.model.mask import bit
+from gpudiff.model.mask import DESCRIPTIONS, bit
 
 
 @pytest.fixture(params=[".fits", ".fits.gz", ".fits.fz"])
@@ -42,6 +42,13 @@ def test_the_primary_header_says_what_was_done_and_how_well(written):
     assert (header["NSOURCES"], header["NFLAGGED"]) == (3, 1)
     assert header["FPRINT"] == "0123456789abcdef0123456789abcdef"
     assert "kernel order lowered to 1: 40 stars" in str(header["HISTORY"])
+
+
+def test_no_comment_is_cut(made_difference, made_sources):
+    room = 80 - len("KSUMVAR = 1.5926807083534363E-05 / ")  # beside the longest of usual numbers
+    assert [c.keyword for c in primary_cards(made_difference, made_sources) if len(c.comment) > room] == []
+    assert [name for name, said in DESCRIPTIONS.items() if len(f"HIERARCH MP_{name} = 11 / {said}") > 80] == []
+    assert len(DESCRIPTIONS["EDGE"]) <= 80 - len("MP_EDGE =                    4 / ")
 
 
 def test_the_quality_of_each_cell_and_star_is_a_table_with_units_and_meanings(written, made_difference):

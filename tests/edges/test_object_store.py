@@ -25,13 +25,27 @@ def test_every_kind_of_table_is_read(tmp_path, suffix):
     found = read_objects(a_table(tmp_path / f"a.{suffix}", nDiaSources=[4, 5, 6]))
     assert found["ra"].tolist() == [10, 20, 30]
     assert found["nDiaSources"].tolist() == [4, 5, 6]
-    assert found["diaObjectId"].tolist() == [1, 2, 3]
     assert np.isnan(found["raErr"]).all()
 
 
 def test_a_masked_number_is_unknown(tmp_path):
     path = a_table(tmp_path / "a.ecsv", raErr=MaskedColumn([1.0, 2.0, 3.0], mask=[False, True, False]))
     np.testing.assert_array_equal(read_objects(path)["raErr"], [1, np.nan, 3])
+
+
+def test_rows_of_two_tables_without_ids_are_all_there_and_the_same_ones_once(tmp_path):
+    for name, rows in (("a.csv", "10,1\n20,2\n"), ("b.csv", "-5,-3\n20,2\n355,4\n")):
+        (tmp_path / name).write_text(f"ra,dec\n{rows}")
+    assert build(tmp_path / "known.sky", [tmp_path / "a.csv", tmp_path / "b.csv"]) == (4, 0)
+    assert build(tmp_path / "known.sky", [tmp_path / "a.csv"]) == (4, 0)
+
+
+@pytest.mark.parametrize("ids", [["1", ""], ["9007199254740993", ""], ["1.5", "2"]])
+def test_an_id_that_is_missing_or_has_lost_its_digits_is_refused(tmp_path, ids):
+    path = tmp_path / "a.csv"
+    path.write_text("diaObjectId,ra,dec\n" + "".join(f"{one},10,{n}\n" for n, one in enumerate(ids)))
+    with pytest.raises(UnreadableFile, match="diaObjectId: expected a whole number in every row"):
+        read_objects(path)
 
 
 def test_a_later_source_wins_and_the_rest_stays(tmp_path):

@@ -41,6 +41,12 @@ def test_an_id_made_from_a_designation_is_the_same_every_time(tmp_path):
     assert one == two > 0
 
 
+def test_rows_without_a_designation_are_told_apart(tmp_path):
+    made = read_orbits(written(tmp_path, HEAD + ",,61000,2.5,0.1,1,2,3,4,15,\n" * 2))
+    assert made.columns["designation"].tolist() == [b"orbit 1", b"orbit 2"]
+    assert len(set(made.columns["ssObjectId"].tolist())) == 2
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -48,6 +54,8 @@ def test_an_id_made_from_a_designation_is_the_same_every_time(tmp_path):
         (HEAD + "x,y,61000,2.5,1.2,1,2,3,4,15,0\n", "row 1: expected an orbit"),
         (HEAD + "x,y,61000,-2.5,0.2,1,2,3,4,15,0\n", "row 1"),
         (HEAD + "x,y,61000,many,0.2,1,2,3,4,15,0\n", "expected numbers"),
+        ("ssObjectId,epoch,a,e,i,node,peri,M\nC1,61000,2.5,0.2,1,2,3,4\n", "expected numbers"),
+        ("ssObjectId,epoch,a,e,i,node,peri,M\n1,61000,2,0,1,2,3,4\n,61000,2,0,1,2,3,4\n", "row 2 has nan"),
         (HEAD + "x,y,61000,2.5,0.2,1,2,3,,15,0\nx,y,61000,2.5,0.2,1,2,3,4,15,0\n", "row 1"),
     ],
 )

@@ -52,6 +52,14 @@ def test_a_difference_without_one_usable_pixel_is_still_drawn(tmp_path, made_dif
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["星.fits", "a$b_$.fits"])
+def test_a_name_that_the_font_or_mathematics_has_not_is_no_warning(tmp_path, made_difference, made_sources, name):
+    frame = dataclasses.replace(made_difference.science.frame, name=name)
+    science = dataclasses.replace(made_difference.science, frame=frame)
+    write_picture(tmp_path / "r.png", dataclasses.replace(made_difference, science=science), made_sources)
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path, made_difference, made_sources):
     with pytest.raises(StoreFailed, match=r"nowhere/r\.png"):
         write_picture(tmp_path / "nowhere" / "r.png", made_difference, made_sources)

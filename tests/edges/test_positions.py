@@ -8,8 +8,9 @@ from gpudiff.model.errors import UnreadableFile
 HEAD = "diaObjectId,ra,dec\n"
 
 
-def test_objects_within_a_circle_are_found_across_ra_0_and_at_the_pole(tmp_path):
-    path = tmp_path / "known.csv"
+@pytest.mark.parametrize("name", ["known.csv", "KNOWN.CSV"])
+def test_objects_within_a_circle_are_found_across_ra_0_and_at_the_pole(tmp_path, name):
+    path = tmp_path / name
     path.write_text(HEAD + "1,359.9,10\n2,0.1,10\n3,1.0,10\n4,77,-89.95\n5,257,-89.95\n")
     cone = known_positions(str(path))
     assert sorted(cone(0.0, 10.0, 0.2)["diaObjectId"].tolist()) == [1, 2]

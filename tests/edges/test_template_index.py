@@ -105,3 +105,17 @@ def test_a_damaged_index_is_made_anew(index, tmp_path):
 def test_an_index_that_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(StoreFailed, match="index of templates"):
         TemplateIndex(tmp_path, Instrument(), tmp_path / "absent" / "index.sqlite")
+
+
+def test_links_round_and_round_and_to_nothing_are_passed_over(index):
+    write_frame(index.folder / "a.fits", frame())
+    (index.folder / "here").symlink_to(".")
+    (index.folder / "itself.fits").symlink_to("itself.fits")
+    index.refresh()
+    assert (len(index), index.unreadable()) == (1, {})
+
+
+def test_a_name_that_is_no_text_is_told(index):
+    (index.folder / os.fsdecode(b"\xe9.fits")).touch()
+    index.refresh()
+    assert [path.name for path in index.unreadable()] == ["\\udce9.fits"]

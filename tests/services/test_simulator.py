@@ -1,5 +1,7 @@
 import hashlib
 import json
+import signal
+from functools import partial
 
 import pytest
 
@@ -8,6 +10,7 @@ from gpudiff.edges.sources import read_table
 from gpudiff.model.errors import BadConfiguration
 from gpudiff.model.frame import FrameId
 from gpudiff.model.scene import TRUTH, Night, grid
+from gpudiff.services import simulator
 from gpudiff.services.simulator import simulate
 
 NIGHT = Night(visits=2, seed=11, epochs=2)
@@ -74,6 +77,11 @@ def test_an_earlier_simulation_leaves_nothing_behind(tmp_path):
     simulate(Night(visits=2, epochs=1), grid(1, 128), tmp_path, processes=1)
     made = simulate(Night(visits=1, epochs=1), grid(1, 128), tmp_path, processes=1)
     assert sorted(tmp_path.glob("frames/*.fits")) == list(made.frames)
+
+
+def test_other_processes_leave_a_ctrl_c_to_the_first():
+    heard = [partial(signal.getsignal, signal.SIGINT)] * 2
+    assert [*simulator._run(heard, 2)] == [signal.SIG_IGN] * 2
 
 
 def test_no_processes_at_all_are_refused(tmp_path):

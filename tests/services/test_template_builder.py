@@ -10,7 +10,7 @@ from gpudiff.edges.fits import read_frame
 from gpudiff.edges.template_index import read_entry
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.model.config import Configuration, Instrument, override
-from gpudiff.model.errors import UnreadableFile
+from gpudiff.model.errors import BadConfiguration, UnreadableFile
 from gpudiff.science.subtract import subtract
 from gpudiff.services import template_builder
 from gpudiff.services.template_builder import build, by_footprint, by_tile
@@ -102,6 +102,17 @@ def test_a_tile_holds_its_healpix_cell(four):
     wanted = template_builder.Sky(plan.wcs).to_pixels(ra, dec)
     assert np.min(wanted) > -0.5
     assert np.max(wanted) < plan.shape[0] - 0.5
+
+
+def test_an_exposure_between_the_points_of_a_large_tile_is_on_it(four):
+    plans = list(by_tile(entries(*four), 256))
+    assert {number for names in members(plans) for number in names} == {f"{n}.fits" for n in range(1, 5)}
+
+
+@pytest.mark.parametrize("nside", [-1, 3, 1, 1 << 29])
+def test_a_tile_that_cannot_be_is_refused(four, nside):
+    with pytest.raises(BadConfiguration, match="tiles: expected"):
+        list(by_tile(entries(*four), nside))
 
 
 def test_tiles_of_healpix_cells_are_built(four, tmp_path):
