@@ -23,6 +23,9 @@ RECEIPTS_WAITING = 1000
 SENT_AHEAD = 1000
 """Messages of a client that may wait for the other end."""
 
+LONGEST_WAIT_S = 1e6
+"""Of one wait, 12 days: ZeroMQ has no room for an infinite one."""
+
 PUBLISHER_RESTS_S = 60.0
 """How long a publisher that waited in vain for a subscriber does not wait again."""
 
@@ -342,13 +345,13 @@ class Pair(Socket):
 
 
 def wait(sources: Iterable[Any], timeout_s: float) -> list[Any]:
-    """Those of the sockets and file descriptors that can be read, [] after `timeout_s`."""
+    """Those of the sockets and file descriptors that can be read, [] after `timeout_s`, which may be infinite."""
     poller, by_key = zmq.Poller(), {}
     for source in sources:
         key = source._socket if isinstance(source, Socket) else source
         by_key[key] = source
         poller.register(key, zmq.POLLIN)
-    return [by_key[key] for key, _ in poller.poll(max(0, int(timeout_s * 1000)))]
+    return [by_key[key] for key, _ in poller.poll(int(1000 * min(max(0.0, timeout_s), LONGEST_WAIT_S)))]
 
 
 def new_pair() -> tuple[bytes, bytes]:
