@@ -36,8 +36,11 @@ class Sealer:
         self._process: subprocess.Popen[bytes] | None = None
         self._tried: dict[str, int] = {}
 
-    def turn(self, open_visits: Collection[str]) -> bool:
-        """Look after the process, and start one where there is something to seal; whether one is at work."""
+    def turn(self, open_visits: Callable[[], Collection[str]]) -> bool:
+        """Look after the process, and start one where there is something to seal; whether one is at work.
+
+        open_visits : asked every EVERY_S
+        """
         if self._process is not None:
             status = self._process.poll()
             if status is None:
@@ -47,7 +50,7 @@ class Sealer:
         if self.clock() < self._next:
             return False
         self._next = self.clock() + EVERY_S
-        waiting = self._waiting(open_visits)
+        waiting = self._waiting(open_visits())
         if waiting:
             self._tried = waiting
             command = [sys.executable, "-m", "gpudiff.services.sealing", str(self.alerts), *waiting]
