@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from gpudiff.edges import alert_tail
@@ -73,7 +74,8 @@ class Sealer:
         for path in sorted((self.alerts / FOLDER).glob(f"*{alert_tail.SUFFIX}")):
             name = path.name.removesuffix(alert_tail.SUFFIX)
             if name.partition(".")[0] not in open_visits:
-                found[name] = path.stat().st_size
+                with suppress(FileNotFoundError):  # somebody else has sealed it since: gpudiff archive index
+                    found[name] = path.stat().st_size
         return {name: size for name, size in found.items() if self._tried.get(name) != size}
 
 

@@ -31,6 +31,13 @@ def finished(sealer, open_visits):
     until(lambda: not sealer.turn(lambda: open_visits))
 
 
+def test_a_tail_that_somebody_else_seals_meanwhile_is_none(alerts):
+    for path in (alerts / "index").glob("*.tail"):
+        path.unlink()
+    (alerts / "index" / "7.avro.tail").symlink_to("gone")  # listed, and then not there
+    assert not Sealer(alerts).turn(set)
+
+
 def test_visits_that_are_over_are_sealed_and_open_ones_are_not(alerts):
     sealer = Sealer(alerts)
     finished(sealer, {"9": "COLLECTING"})
