@@ -83,10 +83,6 @@ class DeadLetters:
     def __len__(self) -> int:
         return len(_letters(self.folder))
 
-    def names(self) -> list[Path]:
-        """The letters' JSON files, by name."""
-        return _letters(self.folder)
-
 
 def read(path: Path) -> DeadLetter:
     """The letter whose JSON file is `path`; raises UnreadableFile."""
