@@ -170,7 +170,7 @@ class Postgres:
     IDS = "IN (SELECT value::bigint FROM json_array_elements_text(?::json))"
 
     def __init__(self, url: str, write: bool):
-        self.name = re.sub(r"\A\w+://([^@/]*@)?|\?.*", "", url)  # no password in messages
+        self.name = re.sub(r"(?<=://)[^@/]*@|\?.*", "", url)  # no password in messages
         try:
             import psycopg
         except ImportError:

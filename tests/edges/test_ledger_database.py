@@ -110,6 +110,6 @@ def test_a_server_that_is_silent_is_noticed_unless_its_url_says_otherwise(server
 
 @pytest.mark.parametrize("url", ["gpudiff:secret@127.0.0.1:1/night", "127.0.0.1:1/night?password=secret"])
 def test_a_server_that_is_not_there_is_named_without_its_password(url):
-    with pytest.raises(StoreFailed, match=r"^127\.0\.0\.1:1/night: connection failed") as refusal:
+    with pytest.raises(StoreFailed, match=r"^postgresql://127\.0\.0\.1:1/night: connection failed") as refusal:
         Ledger(f"postgresql://{url}")
     assert "secret" not in str(refusal.value)
