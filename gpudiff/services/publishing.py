@@ -9,6 +9,7 @@ its standard input does.  One that dies is started again, and goes on from the l
 import dataclasses
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -65,8 +66,11 @@ class PublisherProcess:
         self._attend(self._listen, pipe)
 
     def wake(self) -> None:
-        """Something was committed."""
-        self._tell({"say": "wake"})
+        """Something was committed.  One that hangs and has thousands of these unread is not waited for."""
+        room = select.poll()
+        room.register(self._process.stdin, select.POLLOUT)  # type: ignore[arg-type]
+        if room.poll(0):
+            self._tell({"say": "wake"})
 
     def progress(self) -> list[Delivered]:
         """What was delivered since the last time; starts the process again when it has died."""

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -112,6 +113,18 @@ def test_one_that_does_not_start_is_tried_again_later(associator, monkeypatch):
     assert not settled(associator)
     monkeypatch.setattr(publishing.sys, "executable", command)
     until(lambda: settled(associator))
+
+
+def test_no_frame_waits_for_one_that_hangs(associator):
+    process = associator.publisher._process
+    process.send_signal(signal.SIGSTOP)
+    commits = threading.Thread(target=lambda: [associator.publisher.wake() for _ in range(10_000)])
+    commits.start()
+    commits.join(TIMEOUT_S / 3)
+    waiting = commits.is_alive()
+    process.send_signal(signal.SIGCONT)
+    commits.join(TIMEOUT_S)
+    assert not waiting
 
 
 def test_no_frame_waits_for_one_that_starts_again(associator, tmp_path, monkeypatch):
