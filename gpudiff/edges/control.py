@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import msgspec
+
 from gpudiff.model.errors import BadMessage
 from gpudiff.model.frame import FrameId
 
@@ -90,8 +92,8 @@ def decode(parts: Sequence[bytes | memoryview]) -> dict[str, Any]:
     if len(parts) != 2 or bytes(parts[0][:5]) != CONTROL or len(parts[1]) > MAX_BYTES:
         raise BadMessage(f"expected [GDC1, JSON of at most {MAX_BYTES} bytes], got {sizes(parts)}")
     try:
-        message = json.loads(bytes(parts[1]))
-    except (ValueError, RecursionError) as error:
+        message = msgspec.json.decode(parts[1])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(f"control message: expected JSON: {error}") from None
     if not isinstance(message, dict) or not isinstance(message.get("say"), str):
         raise BadMessage(f'control message: expected an object with "say", a string, got {message!r:.60}')

@@ -81,11 +81,7 @@ class DeadLetters:
         return path
 
     def __len__(self) -> int:
-        return sum(1 for _ in self.folder.glob("*.json"))
-
-    def names(self) -> list[Path]:
-        """The letters' JSON files, by name."""
-        return sorted(self.folder.glob("*.json"))
+        return len(_letters(self.folder))
 
 
 def read(path: Path) -> DeadLetter:
@@ -111,7 +107,7 @@ def frames_in(folder: Path, error: str | None = None, visit: int | None = None) 
     Letters of detections are left out: the differencer keeps their frames.
     """
     found = []
-    for path in sorted(folder.glob("*.json")):
+    for path in _letters(folder):
         who, _, name = path.stem.rpartition("-")
         if path.name.startswith("detections-") or (error is not None and name != error):
             continue
@@ -140,6 +136,11 @@ def send_again(path: Path, sender: Sender) -> Receipt:
             path.unlink(missing_ok=True)
             path.with_suffix(".gdf").unlink(missing_ok=True)
     return receipt
+
+
+def _letters(folder: Path) -> list[Path]:
+    """The letters' JSON files, by name; not what a program that was killed left half-written."""
+    return sorted(folder.glob("[!.]*.json"))
 
 
 def _as_json(header: bytes) -> Any:

@@ -100,7 +100,7 @@ def allow(folder: Path, file: Path, door: str = "frames") -> Path:
 def allowed(folder: Path, door: str) -> dict[str, bytes]:
     """Name -> public key of those who may come in; a file that holds no key lets nobody in."""
     found = {}
-    for path in sorted((folder / "allowed" / door).glob(f"*{PUBLIC}")):
+    for path in sorted((folder / "allowed" / door).glob(f"[!.]*{PUBLIC}")):
         try:
             found[path.name.removesuffix(PUBLIC)] = read(path).public
         except BadConfiguration:
@@ -110,7 +110,7 @@ def allowed(folder: Path, door: str) -> dict[str, bytes]:
 
 def own(folder: Path) -> dict[str, bytes]:
     """Name -> public key of the pairs in the folder."""
-    return {path.name.removesuffix(SECRET): read(path).public for path in sorted(folder.glob(f"*{SECRET}"))}
+    return {path.name.removesuffix(SECRET): read(path).public for path in sorted(folder.glob(f"[!.]*{SECRET}"))}
 
 
 def client_keys(secret: Path, server: Path | None = None) -> ClientKeys:

@@ -66,6 +66,7 @@ class Delivered:
 class Published:
     """A frame whose alerts have left: how many, when their latency began (None: unknown) and ended, MJD TAI."""
 
+    visit: int
     alerts: int
     reference_tai: float | None
     at_tai: float
@@ -219,11 +220,15 @@ class Ledger(LedgerReader):
         sql = "SELECT seq, visit, snap, detector FROM outbox WHERE seq <= ? AND held = '' ORDER BY seq"
         frames = {tuple(frame): self._when.get(one, at_tai) for one, *frame in self._rows(sql, (seq,))}
         change = f"UPDATE detector SET published_tai = ? WHERE {FRAME} RETURNING sources, reference_tai"
-        found = [(row, when) for frame, when in frames.items() for row in self._rows(change, (when, *frame))]
+        left = [
+            Published(frame[0], alerts, reference_tai, when)
+            for frame, when in frames.items()
+            for alerts, reference_tai in self._rows(change, (when, *frame))
+        ]
         if frames:
             self._db.run("DELETE FROM outbox WHERE seq <= ? AND held = ''", (seq,))
         self._when = {one: when for one, when in self._when.items() if one > seq}
-        return [Published(sources, reference_tai, when) for (sources, reference_tai), when in found]
+        return left
 
     def release(self, visit: int, detector: int | None, drop: bool, now: float) -> int:
         """Let held alerts of a visit (of one of its detectors) go, or drop them; how many frames that were.
@@ -231,8 +236,7 @@ class Ledger(LedgerReader):
         Released ones join the end of the outbox.  Dropped ones stay, marked: the archive has their alerts.
         """
         with self.transaction():
-            held = [one for one in self.pending(limit=1 << 30, held=True) if one.held not in ("", DROPPED)]
-            held = [one for one in held if one.frame.visit == visit and detector in (None, one.frame.detector)]
+            held = self.held(visit, detector)
             for one in held:
                 if drop:
                     self._db.run("UPDATE outbox SET held = ? WHERE seq = ?", (DROPPED, one.seq))

@@ -10,6 +10,7 @@ WAL holds goes to the file's own pages, 16 KiB each and far apart, when nothing 
 PostgreSQL: its default, synchronous_commit = on, says the same.
 """
 
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +28,9 @@ FEW = 5
 Rows = list[tuple[Any, ...]]
 OWNER, OWNER_S = 0x67706466, 2.0
 """The advisory lock of the one writer of a PostgreSQL ledger, and how long to wait for it."""
+ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
+"""How a link that was silently cut is noticed, at both ends, within 30 s (libpq; a URL may say otherwise).  As the
+system has it, a writer would hang for a quarter of an hour, and a dead one keep the lock for two hours."""
 
 
 class Taken(Exception):
@@ -166,14 +170,16 @@ class Postgres:
     IDS = "IN (SELECT value::bigint FROM json_array_elements_text(?::json))"
 
     def __init__(self, url: str, write: bool):
+        self.name = re.sub(r"(?<=://)[^@/]*@|\?.*", "", url)  # no password in messages
         try:
             import psycopg
         except ImportError:
-            raise BadConfiguration(f"{url}: expected psycopg: pip install 'gpudiff[postgres]'") from None
-        self.name = url.split("@")[-1]  # no password in messages
+            raise BadConfiguration(f"{self.name}: expected psycopg: pip install 'gpudiff[postgres]'") from None
         self._errors = psycopg
         with self._failing():
-            self.connection = psycopg.connect(url, autocommit=True, connect_timeout=int(BUSY_S))
+            given: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(url)
+            said = {**ALIVE, "connect_timeout": int(BUSY_S), **given}
+            self.connection = psycopg.connect(autocommit=True, **said)
             if write:
                 self._own()
             else:
@@ -182,6 +188,8 @@ class Postgres:
 
     def _own(self) -> None:
         """Take the writer's lock; that of one that was killed is free as soon as the server notices."""
+        for name, value in ALIVE.items():
+            self.connection.execute(f"SET tcp_{name.removeprefix('tcp_')} = {value}")
         self.connection.execute(f"SET lock_timeout = {int(OWNER_S * 1000)}")
         try:
             self.connection.execute(f"SELECT pg_advisory_lock({OWNER})")

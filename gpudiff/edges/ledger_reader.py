@@ -164,13 +164,20 @@ class LedgerReader:
         return together.take(order[np.searchsorted(ids, wanted, sorter=order)])
 
     # ------------------------------------------------------------ the outbox and the archive
-    def pending(self, after: int = 0, limit: int = 1000, held: bool = False) -> list[Pending]:
-        """The frames whose alerts wait to be published, first come first; those that are held only if asked."""
-        shown = "" if held else "AND held = ''"
+    def pending(self, after: int = 0, limit: int = 1000) -> list[Pending]:
+        """The frames whose alerts wait to be published and may be, first come first."""
+        return self._outbox("seq > ? AND held = '' ORDER BY seq LIMIT ?", (after, limit))
+
+    def held(self, visit: int, detector: int | None = None) -> list[Pending]:
+        """The frames of a visit (of one of its detectors) whose alerts are held for a rule."""
+        which, values = ("", ()) if detector is None else ("AND detector = ?", (detector,))
+        return self._outbox(f"visit = ? AND held NOT IN ('', 'dropped') {which} ORDER BY seq", (visit, *values))
+
+    def _outbox(self, where: str, values: Sequence[Any]) -> list[Pending]:
         rows = self._rows(
             "SELECT seq, visit, snap, detector, revision, schema_fingerprint, file, offsets, lengths, held"
-            f" FROM outbox WHERE seq > ? {shown} ORDER BY seq LIMIT ?",
-            (after, limit),
+            f" FROM outbox WHERE {where}",
+            values,
         )
         return [
             Pending(seq, FrameId(*frame), *names, _places(offsets), _places(lengths), why)

@@ -59,7 +59,7 @@ def standing(directory: Path, store: str = "sqlite", clock: Callable[[], float] 
     associator = _written(directory / "associator.json")
     ledger, trouble = _ledger(directory / "ledger.sqlite" if store == "sqlite" else store, associator, clock())
     broker = _written(directory / "broker.json")
-    letters = sorted((directory / "dead").glob("*.json"), key=_age)
+    letters = sorted((directory / "dead").glob("[!.]*.json"), key=_age)
     return Standing(
         differencer=_written(directory / "status.json"),
         associator=associator,

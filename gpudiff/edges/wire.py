@@ -224,7 +224,7 @@ def _check_planes(header: Header, sent: dict[str, Part], max_frame_bytes: int, s
             raise BadMessage(
                 f"{name}: shared memory (shm) is not offered by this service: send the pixels as parts"
             )
-        if part is None and not CHECKSUM.fullmatch(plane.xxh3_128):
+        if not CHECKSUM.fullmatch(plane.xxh3_128):
             raise BadMessage(f"{name}: xxh3_128: expected 32 hex digits, got {plane.xxh3_128!r:.60}")
         _check_plane(name, plane, shape, plane.bytes if part is None else len(part))
 

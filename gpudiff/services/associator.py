@@ -220,7 +220,9 @@ class Associator:
         if done:
             self.metrics.delivered(done, self.ledger.waits([one.seq for one in done]))
         if done or (not sinks and self.ledger.pending(limit=1)):
-            self.metrics.published(self.ledger.delivered(done, sinks, self.clock()))
+            published = self.ledger.delivered(done, sinks, self.clock())
+            self.metrics.published(published)
+            self.visits.left(one.visit for one in published)
 
     @contextmanager
     def _committing(self) -> Iterator[None]:

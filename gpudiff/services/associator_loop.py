@@ -59,7 +59,7 @@ def serve(
                 idle = not (wait([router], LISTEN_S) and step(associator, router))
                 _count_refused(associator, router)
                 _tell_of_filters(associator, switched_off)
-                sealer.turn(associator.visits.open())
+                sealer.turn(associator.visits.open)
                 if sealer.failed:
                     associator.counts["index not sealed"] = sealer.failed
                 if idle or time.monotonic() - reported > LISTEN_S:

@@ -59,6 +59,8 @@ class Handover:
 
     def _ask(self, frame: FrameId, parts: list[Any]) -> Answer:
         identity = [frame.visit, frame.snap, frame.detector]
+        while self._dealer.receive(0.0) is not None:
+            pass  # second answers to what was sent twice, perhaps of this very frame
         sent, begun, there = float("-inf"), time.monotonic(), time.monotonic()
         while True:
             if self._dealer.came_back() or time.monotonic() - sent > self.silence_s:

@@ -15,7 +15,11 @@ SWEEP = 0.1
 
 
 class Loose:
-    """Loose detections of the last DAYS before the newest one."""
+    """Loose detections within DAYS of the time of night, which is that of the newest one.
+
+    Where some come that are farther from it than DAYS it is theirs: a night begins, a frame comes late or is
+    misdated.  Nothing is forgotten for such a step alone.
+    """
 
     def __init__(self) -> None:
         self._table = SkyTable(Table.empty(LOOSE))
@@ -30,7 +34,11 @@ class Loose:
         if not len(detections):
             return
         self._table.put(detections)
-        self._last = max(self._last, float(detections["midpointMjdTai"].max()))
+        newest = float(detections["midpointMjdTai"].max())
+        if abs(newest - self._last) < DAYS:
+            self._last = max(self._last, newest)
+        else:
+            self._last = self._swept = newest
         if self._last > self._swept + SWEEP * DAYS:
             self._swept = self._last
             everything = self._table.everything()
@@ -46,4 +54,4 @@ class Loose:
         return found.take(self._young(found))
 
     def _young(self, table: Table) -> np.ndarray:
-        return table["midpointMjdTai"] > self._last - DAYS
+        return np.abs(table["midpointMjdTai"] - self._last) < DAYS

@@ -75,17 +75,17 @@ class Preloader:
     def _run(self) -> None:
         settings = self.settings
         store = TemplateStore(settings.templates, settings.configuration.instrument, index=settings.index)
-        try:
-            while not self._stopping:
-                with self.schedule.changed:
-                    version, plan, last = self.schedule.version, self.schedule.plan, self.schedule.last
+        while not self._stopping:
+            with self.schedule.changed:
+                version, plan, last = self.schedule.version, self.schedule.plan, self.schedule.last
+            try:
                 self._fill(store, plan, last, version)
                 if not self._changed(version) and store.rescan():
                     self._visits.clear()
-        except Exception:  # without it frames are late, not lost: each template is read when its frame comes
-            traceback.print_exc()
-        finally:
-            store.close()
+            except Exception:  # frames are late by that, not lost: each template is read when its frame comes
+                traceback.print_exc()
+                self._changed(version)
+        store.close()
 
     def _changed(self, version: int) -> bool:
         """Wait for another plan, or the end; False when there was none for AGAIN_S."""

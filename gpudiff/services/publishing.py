@@ -9,13 +9,14 @@ its standard input does.  One that dies is started again, and goes on from the l
 import dataclasses
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -60,11 +61,16 @@ class PublisherProcess:
         self._done: SimpleQueue[Delivered] = SimpleQueue()
         self._refused: Counter[str] = Counter()
         self._not_before = float("-inf")
-        self._start()
+        pipe = self._start()
+        self.names = self._names(pipe)
+        self._attend(self._listen, pipe)
 
     def wake(self) -> None:
-        """Something was committed."""
-        self._tell({"say": "wake"})
+        """Something was committed.  One that hangs and has thousands of these unread is not waited for."""
+        room = select.poll()
+        room.register(self._process.stdin, select.POLLOUT)  # type: ignore[arg-type]
+        if room.poll(0):
+            self._tell({"say": "wake"})
 
     def progress(self) -> list[Delivered]:
         """What was delivered since the last time; starts the process again when it has died."""
@@ -96,7 +102,8 @@ class PublisherProcess:
         self._listener.join()
 
     # ------------------------------------------------------------ inside
-    def _start(self) -> None:
+    def _start(self) -> IO[str]:
+        """Start a process; the pipe on which it tells."""
         ours, theirs = os.pipe()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "gpudiff.services.publishing", str(theirs)],
@@ -105,8 +112,13 @@ class PublisherProcess:
             pass_fds=[theirs],
         )
         os.close(theirs)
-        pipe = os.fdopen(ours)
         self._tell(self._settings | {"marks": self._marks})
+        if self._deferred:
+            self.defer_full(True)
+        return os.fdopen(ours)
+
+    def _names(self, pipe: IO[str]) -> list[str]:
+        """The sinks that a process has made, which is the first that it tells; raises why it made none."""
         late = threading.Timer(START_S, self._process.kill)
         late.start()
         said = pipe.readline()
@@ -117,25 +129,32 @@ class PublisherProcess:
             status = self._process.wait()
             name = first.get("error", "NeighbourLost")
             raise error_named(name)(first.get("reason", f"the publisher ended with {status}"))
-        self.names: list[str] = first["names"]
-        self._listener = threading.Thread(target=self._listen, args=(pipe,), name="publisher", daemon=True)
+        return first["names"]
+
+    def _attend(self, hear: Callable[[IO[str]], None], pipe: IO[str]) -> None:
+        self._listener = threading.Thread(target=hear, args=(pipe,), name="publisher", daemon=True)
         self._listener.start()
-        if self._deferred:
-            self.defer_full(True)
 
     def _restart(self) -> None:
-        """Start another one; not again at once when that one does not start either."""
+        """Start another one, which no frame waits for; not again at once when that one does not start either."""
         now = time.monotonic()
         if now < self._not_before:
             return
         self._not_before = now + AGAIN_S
+        self._process.kill()  # it may hang at its end, and nobody hears it any more
         log.warn("publisher died", NeighbourLost(f"the publisher ended with {self._process.wait()}"))
         with suppress(OSError):
             self._process.stdin.close()  # type: ignore[union-attr]
+        self._attend(self._hear, self._start())
+
+    def _hear(self, pipe: IO[str]) -> None:
+        """Take in what a process that was started again tells."""
         try:
-            self._start()
+            self._names(pipe)
         except GpudiffError as error:
             log.warn("publisher does not start", error)
+            return
+        self._listen(pipe)
 
     def _listen(self, pipe: IO[str]) -> None:
         """Take in what the process tells, until it ends."""

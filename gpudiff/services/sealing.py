@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from gpudiff.edges import alert_tail
@@ -36,8 +37,11 @@ class Sealer:
         self._process: subprocess.Popen[bytes] | None = None
         self._tried: dict[str, int] = {}
 
-    def turn(self, open_visits: Collection[str]) -> bool:
-        """Look after the process, and start one where there is something to seal; whether one is at work."""
+    def turn(self, open_visits: Callable[[], Collection[str]]) -> bool:
+        """Look after the process, and start one where there is something to seal; whether one is at work.
+
+        open_visits : asked every EVERY_S
+        """
         if self._process is not None:
             status = self._process.poll()
             if status is None:
@@ -47,7 +51,7 @@ class Sealer:
         if self.clock() < self._next:
             return False
         self._next = self.clock() + EVERY_S
-        waiting = self._waiting(open_visits)
+        waiting = self._waiting(open_visits())
         if waiting:
             self._tried = waiting
             command = [sys.executable, "-m", "gpudiff.services.sealing", str(self.alerts), *waiting]
@@ -70,7 +74,8 @@ class Sealer:
         for path in sorted((self.alerts / FOLDER).glob(f"*{alert_tail.SUFFIX}")):
             name = path.name.removesuffix(alert_tail.SUFFIX)
             if name.partition(".")[0] not in open_visits:
-                found[name] = path.stat().st_size
+                with suppress(FileNotFoundError):  # somebody else has sealed it since: gpudiff archive index
+                    found[name] = path.stat().st_size
         return {name: size for name, size in found.items() if self._tried.get(name) != size}
 
 

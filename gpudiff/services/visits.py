@@ -7,7 +7,7 @@ associator first heard of a visit's frames, so a clock that jumps closes nothing
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ OPEN = ("PLANNED", "ANNOUNCED", "PRIMED", "COLLECTING", "CLOSED", "PUBLISHED")
 class Timer:
     """A visit's deadlines, by the monotonic clock.
 
-    armed : a frame has come; resting : the visit is published, and nothing is to be done before it is sealed;
+    armed : a frame has come; waits : the visit is closed, and some of its alerts are still to leave;
+    resting : it is published, and nothing is to be done before it is sealed;
     expected : whether any of its detectors was announced, None as long as the ledger was not asked
     """
 
@@ -39,6 +40,7 @@ class Timer:
     close_at: float
     seal_at: float = float("inf")
     armed: bool = False
+    waits: bool = False
     resting: bool = False
     expected: bool | None = None
 
@@ -72,7 +74,7 @@ class Visits:
     def open(self) -> dict[str, str]:
         """The state of each visit that is not published."""
         awake = [visit for visit, timer in self._timers.items() if not timer.resting]
-        found = {str(visit): self.ledger.state(visit) for visit in awake}
+        found = {str(n): "CLOSED" if self._timers[n].waits else self.ledger.state(n) for n in awake}
         return {visit: state for visit, state in found.items() if state != "PUBLISHED"}
 
     # ------------------------------------------------------------ what happens to a visit
@@ -98,7 +100,8 @@ class Visits:
         ahead = 0.0 if readout_end_tai is None else (readout_end_tai - now) * 86400
         if visit not in self._timers or not self._timers[visit].armed:
             self._timers[visit] = self._timer(min(max(ahead, 0.0), LONGEST_AHEAD_S))
-        self._timers[visit].expected, self._timers[visit].resting = bool(detectors) or None, False
+        timer = self._timers[visit]
+        timer.expected, timer.waits, timer.resting = bool(detectors) or None, False, False
 
     def move(self, visit: int, state: str, reason: str = "") -> None:
         """SUPERSEDED, CANCELLED, ABANDONED, PLANNED or PRIMED; raises BadMessage where that cannot be."""
@@ -141,14 +144,20 @@ class Visits:
             timer.armed = True
         elif timer.close_at == float("inf"):  # closed before: it is open again
             timer.close_at, timer.seal_at = self.monotonic() + self.settings.close_s, float("inf")
-        timer.resting = False
+        timer.waits = timer.resting = False
+
+    def left(self, visits: Iterable[int]) -> None:
+        """Some alerts of these visits need not be waited for any more: they have left, or never will."""
+        for visit in visits:
+            if visit in self._timers:
+                self._timers[visit].waits = False
 
     # ------------------------------------------------------------ what time does to it
     def tick(self) -> None:
         """Do what is due."""
         now = self.monotonic()
         for visit, timer in list(self._timers.items()):
-            if not timer.resting or now >= timer.seal_at:
+            if not timer.waits and (not timer.resting or now >= timer.seal_at):
                 self._tick(visit, timer, now)
 
     def _tick(self, visit: int, timer: Timer, now: float) -> None:
@@ -162,7 +171,8 @@ class Visits:
             state = "CLOSED"
         elif state in ("PLANNED", "ANNOUNCED", "PRIMED") and now >= timer.close_at:
             self.move(visit, "ABANDONED", "no frame came")
-        if state == "CLOSED" and not self.ledger.waiting(visit):
+        waiting = state == "CLOSED" and self.ledger.waiting(visit) > 0
+        if state == "CLOSED" and not waiting:
             self.ledger.move_visit(visit, "PUBLISHED", self.clock(), "outbox is empty")
             seconds = self.ledger.latencies(visit)
             some = "COMMITTED" in self.ledger.detectors(visit).values()
@@ -170,7 +180,8 @@ class Visits:
             self.counts["published"] += 1
             self.counts["in_time"] += bool(some and early)
             state = "PUBLISHED"
-        timer.resting = state == "PUBLISHED" and timer.missing_at == float("inf")
+        done = timer.missing_at == float("inf")
+        timer.waits, timer.resting = waiting and done, state == "PUBLISHED" and done
         if state == "PUBLISHED" and now >= timer.seal_at:
             self.ledger.move_visit(visit, "SEALED", self.clock(), "time")
             del self._timers[visit]
@@ -239,7 +250,9 @@ def obey(said: dict[str, Any], visits: Visits, ledger: Ledger, now: float) -> in
         elif word == "release":
             which = said.get("detector")
             detector = None if which is None else _whole(which)
-            return ledger.release(_whole(said["visit"]), detector, bool(said.get("drop")), now)
+            visit = _whole(said["visit"])
+            visits.left([visit])
+            return ledger.release(visit, detector, bool(said.get("drop")), now)
         elif word != "load":  # which asks for nothing but the answer
             raise BadMessage(f"control: expected announce, failed, visit, release or load, got {word!r}")
     except (KeyError, TypeError, ValueError) as error:

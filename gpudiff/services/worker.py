@@ -1,9 +1,10 @@
 """A worker process: one frame at a time, or several on a GPU, from their pixels to their committed detections.
 
-Started by services.workers as `python -m gpudiff.services.worker SETTINGS ENDPOINT ...`.  For each frame that it
-may have it has a socket to one of the endpoints, says [ready] there, takes [work, received_tai, when, frame
-message ...] and answers [handing] when only the associator is waited for, then [done, JSON] or [error, JSON]; it
-answers [make up, path] likewise.  It ends when it is told to over any of them, and when the differencer does.
+Started by services.workers as `python -m gpudiff.services.worker ENDPOINT ...`; its settings are the first line of
+its standard input, where no other user sees their passwords.  For each frame that it may have it has a
+socket to one of the endpoints, says [ready] there, takes [work, received_tai, when, frame message ...] and answers
+[handing] when only the associator is waited for, then [done, JSON] or [error, JSON]; it answers [make up, path]
+likewise.  It ends when it is told to over any of them, and when the differencer does.
 """
 
 import dataclasses
@@ -44,22 +45,23 @@ from gpudiff.services.settings import DONE, ERROR, HANDING, MAKE_UP, NEVER, NOW,
 LISTEN_S = 60.0
 
 
-def main(settings: str, *endpoints: str) -> int:
+def main(*endpoints: str) -> int:
     """Work until told to stop, or until the device fails: the frames in hand are then given to other workers."""
     import astropy.wcs  # noqa: F401  # now, not in the first frame's latency
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the differencer decides when a worker ends
+    settings = from_json(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     ended: queue.SimpleQueue[int] = queue.SimpleQueue()
-    configuration = from_json(settings).configuration
+    configuration = settings.configuration
     try:
         device = open_device(configuration)  # a worker that cannot compute takes no frame
     except DeviceFailed as error:
         return _said(error)
     lanes = device.lanes(configuration.match.gpu_frames, _say)
     for endpoint in endpoints[: lanes.most]:
-        seat = partial(_seat, from_json(settings), endpoint, lanes)
+        seat = partial(_seat, settings, endpoint, lanes)
         threading.Thread(target=lambda seat=seat: ended.put(seat()), daemon=True).start()
     return ended.get()
 

@@ -90,14 +90,17 @@ class WorkerProcess:
         self.seats = [Seat(endpoint, self) for endpoint in endpoints]
         self.most = len(endpoints)
         self.alive, theirs = os.pipe()
-        words = [to_json(settings), *(seat.pair.endpoint for seat in self.seats)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gpudiff.services.worker", *words],
+            [sys.executable, "-m", "gpudiff.services.worker", *(seat.pair.endpoint for seat in self.seats)],
             stdin=subprocess.PIPE,
             pass_fds=[theirs],
             env={**os.environ, **ONE_THREAD, **KEPT_MEMORY},
+            text=True,
         )
         os.close(theirs)
+        assert self.process.stdin is not None
+        with suppress(OSError):  # it has died: `alive` tells
+            print(to_json(settings), file=self.process.stdin, flush=True)  # for others see command lines, not this
 
     @property
     def pid(self) -> int:
@@ -137,7 +140,8 @@ class WorkerProcess:
             self.process.wait(patience_s)
         except subprocess.TimeoutExpired:
             self.process.kill()
-        if self.process.stdin:
+        assert self.process.stdin is not None
+        with suppress(OSError):  # of one that died before it read its settings
             self.process.stdin.close()
         for seat in self.seats:
             seat.close()

@@ -276,7 +276,21 @@ def test_a_damaged_segment_is_refused(three_visits, tmp_path):
     three_visits.catch_up()
     three_visits.segments[0].path.write_bytes(b"no Arrow file")
     with pytest.raises(StoreFailed, match="segment"):
-        AlertIndex(tmp_path)
+        AlertArchive(tmp_path)
+
+
+def test_a_damaged_segment_can_be_made_again(three_visits, tmp_path):
+    three_visits.catch_up()
+    three_visits.segments[0].path.write_bytes(b"no Arrow file")
+    AlertIndex(tmp_path).rebuild()
+    assert len(AlertArchive(tmp_path).find(EVERYTHING)) == 150
+
+
+def test_what_a_sealer_was_writing_when_it_was_killed_is_no_segment(three_visits, tmp_path):
+    three_visits.catch_up()
+    path = three_visits.segments[0].path
+    path.with_name(f".123.{path.name}").write_bytes(b"half")
+    assert len(AlertArchive(tmp_path).find(EVERYTHING)) == 150
 
 
 def test_an_empty_archive_has_no_alerts(tmp_path):

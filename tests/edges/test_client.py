@@ -1,5 +1,6 @@
 """gpudiff.edges.client: FrameClient against a service that says exactly what the test wants."""
 
+import math
 import threading
 import time
 
@@ -128,6 +129,11 @@ def test_a_service_that_never_answers_is_a_lost_neighbour():
     with FrameClient("tcp://127.0.0.1:9", timeout_s=0.3) as client, pytest.raises(NeighbourLost, match=r"0\.3 s"):
         client.send(a_frame(5))
     assert time.monotonic() - start < TIMEOUT_S
+
+
+def test_a_service_may_be_waited_for_for_ever():
+    with Script(lambda who: [("done", {})]) as script, FrameClient(script.endpoint, timeout_s=math.inf) as client:
+        assert client.send(a_frame(5)).status == "done"
 
 
 def test_a_service_that_dies_for_good_is_noticed_by_its_endpoint():

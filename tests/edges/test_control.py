@@ -44,6 +44,9 @@ def test_hello_and_ready_say_what_they_should():
         [b"GDC1", b"{}"],
         [b"GDF1", b'{"say":"x"}'],
         [b"GDC1", b"[" * 9999],
+        [b"GDC1", b'\xef\xbb\xbf{"say":"x"}'],
+        [b"GDC1", '{"say":"x"}'.encode("utf-16")],
+        [b"GDC1", b'{"say":"x","latency_s":NaN}'],
     ],
 )
 def test_a_broken_control_message_is_refused(parts):

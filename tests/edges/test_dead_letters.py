@@ -7,7 +7,7 @@ import pytest
 from serving import a_frame
 
 from gpudiff.edges import wire
-from gpudiff.edges.dead_letters import DeadLetters, read
+from gpudiff.edges.dead_letters import DeadLetters, frames_in, read
 from gpudiff.model.errors import BadMessage, NoStars, StoreFailed, UnreadableFile
 
 
@@ -51,10 +51,16 @@ def test_the_same_letter_takes_room_once(letters):
     assert len(letters) == 1
 
 
+def test_a_letter_that_was_being_written_when_its_program_was_killed_is_none(letters):
+    path = letters.bury([b"GDF1", b"{", b"12"], BadMessage("no JSON"))
+    path.with_name(f".123.{path.name}").write_bytes(path.read_bytes())
+    assert frames_in(letters.folder) == [path]
+
+
 def test_different_letters_are_kept_apart(letters):
     letters.bury([b"GDF1", b"{", b"12"], BadMessage("no JSON"))
     letters.bury([b"GDF1", b"{", b"13"], BadMessage("no JSON"))
-    assert len(letters.names()) == 2
+    assert len(letters) == 2
 
 
 def test_a_message_without_parts_has_a_letter_too(letters):

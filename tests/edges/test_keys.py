@@ -74,6 +74,13 @@ def test_a_file_that_is_no_key_lets_nobody_in(tmp_path):
     assert keys.allowed(tmp_path, "frames") == {}
 
 
+def test_a_key_that_was_being_allowed_when_its_program_was_killed_lets_nobody_in(tmp_path):
+    _, public = keys.make(tmp_path, "camera")
+    kept = keys.allow(tmp_path, public)
+    kept.rename(kept.with_name(f".123.{kept.name}"))
+    assert keys.allowed(tmp_path, "frames") == {}
+
+
 def test_a_service_lets_in_whom_it_allows_without_a_new_start(tmp_path):
     keys.make(tmp_path, "service")
     _, public = keys.make(tmp_path / "theirs", "camera")

@@ -155,7 +155,7 @@ def test_what_every_sink_has_leaves_the_outbox_and_is_published(ledger):
     first, second = (one.seq for one in ledger.pending())
     sinks = ["fast", "slow"]
     done = [Delivered("fast", second, 61020.2), Delivered("slow", first, 61020.5)]
-    assert ledger.delivered(done, sinks, 0.0) == [Published(3, 61019.0, 61020.5)]
+    assert ledger.delivered(done, sinks, 0.0) == [Published(7, 3, 61019.0, 61020.5)]
     assert [one.seq for one in ledger.pending()] == [second]
     assert ledger.watermarks() == {"fast": second, "slow": first}
     assert ledger.latencies(7).tolist() == pytest.approx([1.5 * 86400] * 3)
@@ -202,7 +202,7 @@ def test_dropped_alerts_never_leave_and_are_not_deleted(ledger):
     ledger.commit(a_commit(2, held="suspect"))
     assert ledger.release(7, None, True, 61021.0) == 1
     assert ledger.pending() == []
-    assert [one.held for one in ledger.pending(held=True)] == ["dropped"]
+    assert ledger.held(7) == []
     assert (ledger.release(7, None, False, 61022.0), ledger.waiting(7)) == (0, 0)
 
 

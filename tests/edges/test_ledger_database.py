@@ -101,6 +101,15 @@ def test_a_postgresql_ledger_has_one_writer(server):
     Ledger(where).close()
 
 
-def test_a_server_that_is_not_there_is_named():
-    with pytest.raises(StoreFailed):
-        Ledger("postgresql://127.0.0.1:1/nothing")
+def test_a_server_that_is_silent_is_noticed_unless_its_url_says_otherwise(server):
+    ledger = Ledger(f"{server.new_database()}&keepalives_idle=99")
+    said = ledger._db.connection.info.get_parameters()
+    assert (said["tcp_user_timeout"], said["keepalives_idle"]) == ("30000", "99")
+    ledger.close()
+
+
+@pytest.mark.parametrize("url", ["gpudiff:secret@127.0.0.1:1/night", "127.0.0.1:1/night?password=secret"])
+def test_a_server_that_is_not_there_is_named_without_its_password(url):
+    with pytest.raises(StoreFailed, match=r"^postgresql://127\.0\.0\.1:1/night: connection failed") as refusal:
+        Ledger(f"postgresql://{url}")
+    assert "secret" not in str(refusal.value)

@@ -4,6 +4,7 @@ import os
 import time
 
 import pytest
+import zmq
 from serving import TIMEOUT_S, bound, until
 
 from gpudiff.edges.endpoint import endpoint_in
@@ -138,3 +139,9 @@ def test_dealers_that_nobody_closes_hold_up_nobody(router):
     last.send([b"still here"])
     assert bytes(next_message(router).parts[0]) == b"still here"
     last.close()
+
+
+def test_peers_that_are_gone_without_a_word_are_asked_for(router, dealer):
+    for one in (router, dealer):
+        said = [one._socket.getsockopt(getattr(zmq, f"TCP_KEEPALIVE{name}")) for name in ("", "_IDLE", "_CNT")]
+        assert said == [1, 10, 4]

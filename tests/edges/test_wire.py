@@ -197,6 +197,11 @@ def test_a_damaged_plane_is_a_checksum_mismatch():
         wire.decode(parts, LIMIT)
 
 
+def test_what_is_no_checksum_is_a_fault_of_the_message_that_no_other_attempt_cures():
+    with pytest.raises(BadMessage, match="32 hex digits"):
+        wire.decode(with_plane(xxh3_128="0" * 31), LIMIT)
+
+
 def test_checksums_may_be_upper_case():
     checksum = json.loads(message()[1])["planes"][0]["xxh3_128"].upper()
     assert wire.decode(with_plane(xxh3_128=checksum), LIMIT).digest == full_frame().digest

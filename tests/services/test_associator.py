@@ -249,6 +249,15 @@ def test_a_directory_has_one_owner(associator, tmp_path):
         start(tmp_path)
 
 
+def test_a_damaged_index_of_the_archive_keeps_no_frame_from_being_committed(tmp_path):
+    folder = tmp_path / "alerts" / "index"
+    folder.mkdir(parents=True)
+    (folder / "60999-0-6-900.rows").write_bytes(b"no segment")
+    associator = start(tmp_path)
+    assert associator.take(a_batch(3)).status == "committed"
+    associator.close()
+
+
 def test_an_archive_file_the_ledger_does_not_know_is_not_touched(associator, tmp_path):
     foreign = tmp_path / "alerts" / "7.avro"
     foreign.write_bytes(b"somebody's alerts")

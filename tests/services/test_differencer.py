@@ -5,6 +5,7 @@ import signal
 import threading
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -209,6 +210,12 @@ def test_workers_end_with_the_service_and_leave_nothing(tmp_path, associator):
         (worker,) = served.status()["workers"]
     assert not os.path.exists(f"/proc/{worker}")
     assert list(tmp_path.glob("*.ipc")) == []
+
+
+def test_the_command_line_of_a_worker_shows_no_password(tmp_path, associator):
+    with serving(tmp_path, associator, sinks=["kafka://host:9092/secret"]) as service:
+        (pid,) = service.status()["workers"]
+        assert b"secret" not in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_a_directory_that_another_differencer_has_is_refused(service):

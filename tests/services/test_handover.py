@@ -1,6 +1,7 @@
 """gpudiff.services.handover: detections on their way to the associator."""
 
 import dataclasses
+import threading
 
 import msgspec
 import pytest
@@ -8,8 +9,8 @@ from batches import WCS, a_batch
 from serving import SmallAssociator, a_frame, until
 
 from gpudiff.edges import wire
-from gpudiff.edges.detections import Answer
-from gpudiff.edges.transport import Router, ServerKeys, new_pair
+from gpudiff.edges.detections import Answer, encode_answer
+from gpudiff.edges.transport import Router, ServerKeys, new_pair, wait
 from gpudiff.edges.wire_header import decode_header
 from gpudiff.model.errors import AssociatorAway, BadMessage, StoreFailed, TryAgain, WrongShape
 from gpudiff.model.regions import Region, Regions
@@ -55,6 +56,30 @@ def test_answers_to_other_frames_are_passed_over(handover, associator):
 
     associator.answer = answer
     assert handover.commit(a_batch(2)).alerts == 2
+
+
+def test_a_second_answer_is_not_taken_for_that_to_what_is_asked_next():
+    router = Router("tcp://127.0.0.1:*")
+    handover = Handover(router.endpoint)
+
+    def answered(*alerts: int) -> int:
+        def answer() -> None:
+            until(lambda: wait([router], 0.1))
+            sender = router.receive().sender
+            for count in alerts:
+                router.send(sender, encode_answer(Answer([7, 0, 4], "committed", alerts=count)))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        got = handover.commit(a_batch(1)).alerts
+        thread.join()
+        return got
+
+    assert answered(1, 2) == 1
+    until(lambda: wait([handover._dealer], 0.1))
+    assert answered(3) == 3
+    handover.close()
+    router.close()
 
 
 @pytest.mark.parametrize("error", [StoreFailed, BadMessage])

@@ -70,8 +70,12 @@ def test_those_of_earlier_hours_are_let_go_everywhere():
     assert len(near(loose, 150.0, 5.0, 90.0)) <= 20
 
 
-def test_an_older_frame_that_comes_late_is_not_kept():
+@pytest.mark.parametrize("days", [-2 * DAYS, 5000.0])
+def test_a_frame_that_is_late_or_misdated_makes_no_other_old(days):
     loose = Loose()
     loose.add(detections([1], [10.0], [5.0], 61000.0))
-    loose.add(detections([2], [10.0], [5.0], 61000.0 - 2 * DAYS))
-    assert near(loose, 10.0, 5.0, 0.5)["diaSourceId"].tolist() == [1]
+    loose.add(detections([2], [10.0], [5.0], 61000.0 + days))
+    loose.add(detections([3], [10.0], [5.0], 61000.0 + DAYS / 100))
+    assert near(loose, 10.0, 5.0, 0.5)["diaSourceId"].tolist() == [1, 3]
+    loose.add(detections([4], [10.0], [5.0], 61000.0 + DAYS / 2))
+    assert len(loose) == 3

@@ -7,6 +7,7 @@ from pathlib import Path
 import readme_tables
 
 from gpudiff.__main__ import parser_for
+from gpudiff.edges.ledger_tables import CREATE
 from gpudiff.model import config
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,15 @@ def test_every_event_of_the_log_is_in_its_table():
     table = PAGE[PAGE.index("| event |") : PAGE.index("## Metrics")]
     assert len(events) > 15
     assert sorted(event for event in events if f"`{event}`" not in table) == []
+
+
+def test_every_table_of_the_ledger_is_described_with_all_its_columns():
+    rows = [line for line in PAGE[PAGE.index("## The ledger in SQL") :].splitlines() if line.startswith("| `")]
+    for table, columns in re.findall(r"CREATE TABLE (\w+) \((.*)\)", "\n".join(CREATE)):
+        (row,) = [row for row in rows if f"`{table}`" in row.split("|")[1]]
+        names = re.findall(r"(?:^|, )([a-zA-Z_]+) (?:TEXT|\{)", columns)
+        assert len(names) > 1
+        assert [one for one in names if f"`{one}`" not in row and one not in ("visit", "snap", "detector")] == []
 
 
 def test_the_regions_shown_are_accepted(tmp_path):

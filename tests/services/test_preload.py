@@ -76,6 +76,23 @@ def test_each_detector_of_a_camera_gets_the_template_for_its_footprint(settings,
     assert wanted(settings, visit(1, detectors=(5,))) == ["near"]
 
 
+def test_what_fails_once_is_tried_with_the_next_plan(settings, monkeypatch):
+    schedule, fails, fill = Schedule(), [OSError("planted")], Preloader._fill
+
+    def failing(*arguments):
+        if fails:
+            raise fails.pop()
+        fill(*arguments)
+
+    monkeypatch.setattr(Preloader, "_fill", failing)
+    preloader = Preloader(settings, schedule)
+    preloader.start()
+    until(lambda: not fails)
+    schedule.hear(visit(1))
+    until(lambda: preloader.before(str(settings.templates / "template.fits"), time.monotonic()))
+    preloader.close()
+
+
 def test_a_template_is_read_when_its_visit_is_announced(settings):
     schedule = Schedule()
     preloader = Preloader(settings, schedule)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -51,6 +52,13 @@ def greet(associator, reader) -> int:
             while reader.poll(50):
                 reader.recv_multipart()
             return visit
+
+
+def a_mute_program(folder):
+    path = folder / "mute"
+    path.write_text("#!/bin/sh\nexec sleep 1000\n")
+    path.chmod(0o755)
+    return path
 
 
 def settled(associator) -> bool:
@@ -107,6 +115,28 @@ def test_one_that_does_not_start_is_tried_again_later(associator, monkeypatch):
     until(lambda: settled(associator))
 
 
+def test_no_frame_waits_for_one_that_hangs(associator):
+    process = associator.publisher._process
+    process.send_signal(signal.SIGSTOP)
+    commits = threading.Thread(target=lambda: [associator.publisher.wake() for _ in range(10_000)])
+    commits.start()
+    commits.join(TIMEOUT_S / 3)
+    waiting = commits.is_alive()
+    process.send_signal(signal.SIGCONT)
+    commits.join(TIMEOUT_S)
+    assert not waiting
+
+
+def test_no_frame_waits_for_one_that_starts_again(associator, tmp_path, monkeypatch):
+    monkeypatch.setattr(publishing.sys, "executable", str(a_mute_program(tmp_path)))
+    monkeypatch.setattr(publishing, "START_S", 5.0)
+    associator.publisher._process.kill()
+    associator.publisher._listener.join(TIMEOUT_S)
+    associator.take(a_batch(2))
+    assert associator.publisher._process.poll() is None
+    associator.publisher._process.kill()
+
+
 def test_the_last_that_was_delivered_is_noted_and_none_is_started_any_more(associator):
     associator.take(a_batch(2))
     until(lambda: associator.publisher._states and associator.publisher.lag(1).popitem()[1]["alerts"] == 2)
@@ -150,10 +180,7 @@ def test_what_no_sink_can_be_made_of_is_refused_by_its_name(tmp_path):
 
 
 def test_one_that_says_nothing_when_it_starts_is_ended(tmp_path, monkeypatch):
-    mute = tmp_path / "mute"
-    mute.write_text("#!/bin/sh\nexec sleep 1000\n")
-    mute.chmod(0o755)
-    monkeypatch.setattr(publishing.sys, "executable", str(mute))
+    monkeypatch.setattr(publishing.sys, "executable", str(a_mute_program(tmp_path)))
     monkeypatch.setattr(publishing, "START_S", 0.1)
     asked = override(Configuration(), "service", sinks=[f"zmq+tcp://127.0.0.1:{free_port()}"])
     with pytest.raises(NeighbourLost, match="ended with -9"):

@@ -13,7 +13,7 @@ import pytest
 from batches import a_batch
 from outgoing import an_outgoing
 from serving import TIMEOUT_S, Raw, Served, SmallAssociator, a_frame, serving, settings_in, until
-from sinking import free_port, subscriber
+from sinking import free_ports, subscriber
 
 from gpudiff.__main__ import main
 from gpudiff.edges import keys, wire
@@ -121,7 +121,8 @@ def test_a_plain_differencer_is_not_heard_by_a_guarded_associator(folders):
 def published(folders, tmp_path):
     """A real associator whose sink anybody can reach: (its directory, the sink, where batches go, its metrics)."""
     keys.allow(folders[0], folders[1].with_name("camera.key"), "alerts")
-    sink, metrics = f"tcp://0.0.0.0:{free_port()}", f"127.0.0.1:{free_port()}"
+    port, other = free_ports(2)
+    sink, metrics = f"tcp://0.0.0.0:{port}", f"127.0.0.1:{other}"
     configuration = override(Configuration(), "service", sinks=[f"zmq+{sink}"])
     configuration = override(configuration, "security", keys=str(folders[0]))
     bound, stop = [], threading.Event()

@@ -18,5 +18,11 @@ def test_only_what_came_since_is_news(tmp_path):
     assert list(told.news()) == []
 
 
+def test_a_line_that_was_never_finished_is_passed_over_with_the_one_behind_it(tmp_path):
+    told = SwitchedOff(tmp_path)
+    (tmp_path / "switched-off.jsonl").write_text(LINE[:20] + LINE + LINE)
+    assert [one["filter"] for one in told.news()] == ["bright"]
+
+
 def test_without_a_file_there_is_no_news(tmp_path):
     assert list(SwitchedOff(tmp_path).news()) == []

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from batches import a_batch
+from serving import until
 
 from gpudiff.edges import detections
 from gpudiff.edges.detections import encode_control
+from gpudiff.edges.sinks.memory import Memory
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import BadMessage
 from gpudiff.model.frame import FrameId
@@ -271,3 +273,19 @@ def test_a_committed_frame_cannot_fail(night):
     night.associator.take(a_batch(1))
     with pytest.raises(BadMessage, match="FAILED cannot follow COMMITTED"):
         night.visits.failed(FrameId(7, 0, 4), "late")
+
+
+def test_a_closed_visit_is_not_looked_at_again_before_some_of_its_alerts_have_left(tmp_path, monkeypatch):
+    sink, seconds = Memory(away=True), [0.0]
+    associator = Associator(tmp_path, Configuration(), sinks=[sink], monotonic=lambda: seconds[0])
+    associator.take(a_batch(2))
+    seconds[0] = 1e5
+    associator.tick()
+    assert associator.visits.open() == {"7": "CLOSED"}
+    with monkeypatch.context() as patch:
+        patch.setattr(associator.ledger, "state", lambda *_: pytest.fail("looked at"))
+        associator.visits.tick()
+        assert associator.visits.open() == {"7": "CLOSED"}
+    sink.away = False
+    until(lambda: associator.tick() or associator.ledger.state(7) == "PUBLISHED")
+    associator.close()

@@ -18,7 +18,7 @@ import numpy as np
 from disturbing import Beside, Observatory, Rogue, Subscriber
 from recorded import COUNT
 from serving import KNOWN, a_frame, until
-from sinking import free_port
+from sinking import free_ports
 from small_disk import SmallDisk
 
 from gpudiff.edges import archive
@@ -89,9 +89,9 @@ class Service:
 
     def __init__(self, directory: Path, ledger: str = "", disk: SmallDisk | None = None):
         """ledger : [ledger] of the associator's configuration; disk : a store of its own for the associator"""
-        self.directory, self.disk, self.endpoint = directory, disk, f"tcp://127.0.0.1:{free_port()}"
+        self.endpoint, stream = (f"tcp://127.0.0.1:{port}" for port in free_ports(2))
+        self.directory, self.disk = directory, disk
         self.detections = f"ipc://{directory}/detections.ipc"
-        stream = f"tcp://127.0.0.1:{free_port()}"
         templates, file = directory / "templates", directory / "associator.toml"
         templates.mkdir(parents=True)
         write_frame(templates / "template.fits", a_frame(0))
