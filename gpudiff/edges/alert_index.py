@@ -16,6 +16,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -47,19 +48,33 @@ class AlertIndex:
     """The index of an archive folder.  One object of one thread reads or writes; several processes may."""
 
     def __init__(self, folder: Path):
-        """folder : of the archive files; nothing is made before the first `add`.  Raises StoreFailed."""
+        """folder : of the archive files; nothing is made before the first `add`."""
         self.archive, self.folder = folder, folder / FOLDER
         self.refresh()
 
     def refresh(self) -> None:
         """See what others have added since."""
-        self.segments = self._segments()
+        self.__dict__.pop("segments", None)
         paths = sorted(self.folder.glob(f"*{alert_tail.SUFFIX}"))
         self._tails: dict[str, Table | None] = dict.fromkeys(
             path.name.removesuffix(alert_tail.SUFFIX) for path in paths
         )
 
     # ------------------------------------------------------------ reading
+    @cached_property
+    def segments(self) -> list[Segment]:
+        """Those that are there; looked for again when one was merged into another meanwhile.
+
+        Raises StoreFailed for a damaged one; who only adds, or makes the index again, looks at none.
+        """
+        paths = sorted(self.folder.glob(f"*{ROWS}"))
+        try:
+            return [Segment(path) for path in paths]
+        except StoreFailed:
+            if all(path.exists() for path in paths):
+                raise
+            return self.segments
+
     def find(self, query: AlertQuery) -> Table:
         """The rows of PLACED that satisfy a query, by diaSourceId and revision, each once."""
         found = [segment.find(query) for segment in self.segments]
@@ -170,16 +185,6 @@ class AlertIndex:
             self._tails.pop(name, None)
 
     # ------------------------------------------------------------ parts
-    def _segments(self) -> list[Segment]:
-        """The segments that are there; looked for again when one was merged into another meanwhile."""
-        paths = sorted(self.folder.glob(f"*{ROWS}"))
-        try:
-            return [Segment(path) for path in paths]
-        except StoreFailed:
-            if all(path.exists() for path in paths):
-                raise
-            return self._segments()
-
     def _replace(self, segments: list[Segment], level: int, files: dict[str, int]) -> None:
         """One segment, or none, instead of several; files : those to keep, with their ends."""
         rows = concatenate([segment.coded(list(files)) for segment in segments])

@@ -79,7 +79,8 @@ class Segment:
             self.coverage = Coverage(said["files"], said["night"], said["level"])
             self._first, self._last = said["first"], said["last"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreFailed(f"{path}: expected a segment of the alert index: {error}") from None
+            again = "gpudiff archive index --anew makes all again"
+            raise StoreFailed(f"{path}: expected a segment of the alert index: {error}; {again}") from None
 
     def __len__(self) -> int:
         return len(self._column("diaSourceId"))

@@ -275,8 +275,19 @@ def test_an_alert_that_is_not_where_the_index_says_is_refused(three_visits, tmp_
 def test_a_damaged_segment_is_refused(three_visits, tmp_path):
     three_visits.catch_up()
     three_visits.segments[0].path.write_bytes(b"no Arrow file")
-    with pytest.raises(StoreFailed, match="segment"):
-        AlertIndex(tmp_path)
+    with pytest.raises(StoreFailed, match=r"segment.*--anew"):
+        AlertArchive(tmp_path)
+
+
+def test_beside_a_damaged_segment_alerts_are_added_and_all_is_made_again(three_visits, tmp_path):
+    expected = three_visits.find(AlertQuery(visit=8))
+    three_visits.catch_up()
+    three_visits.segments[1].path.write_bytes(b"")  # as a power cut leaves a file that was not on disk
+    commit(AlertIndex(tmp_path), make_rows(5, 10))
+    again = AlertIndex(tmp_path)
+    again.rebuild()
+    assert same(again.find(AlertQuery(visit=8)), expected)
+    assert len(again.find(EVERYTHING)) == 155
 
 
 def test_an_empty_archive_has_no_alerts(tmp_path):
