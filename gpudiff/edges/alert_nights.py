@@ -88,7 +88,7 @@ def delete(archive: AlertArchive, names: list[str]) -> None:
     archive.close()
     with failing(archive.folder):
         for name in names:
-            (archive.folder / name).unlink()
+            (archive.folder / name).unlink(missing_ok=True)  # an earlier call may have been cut short
             (archive.folder / f"{name.split('.')[0]}{SUFFIX}").unlink(missing_ok=True)
     archive.index.forget(names)
 

@@ -77,3 +77,11 @@ def test_only_sealed_and_exported_files_of_old_nights_are_deleted(opened):
     alert_nights.delete(again, ["7.avro"])
     assert set(AlertArchive(opened.folder).find(AlertQuery())["file"]) == {"8.avro"}
     assert not list(opened.folder.glob("7.*"))
+
+
+def test_a_deletion_that_was_cut_short_is_done_by_the_next(opened):
+    opened.index.catch_up()
+    again = AlertArchive(opened.folder)
+    (opened.folder / "7.avro").unlink()
+    alert_nights.delete(again, ["7.avro"])
+    assert set(AlertArchive(opened.folder).find(AlertQuery())["file"]) == {"8.avro"}
