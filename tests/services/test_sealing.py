@@ -66,6 +66,20 @@ def test_what_cannot_be_sealed_is_counted_and_not_tried_until_it_grows(alerts, t
     assert "7.avro" in AlertIndex(alerts).sealed()
 
 
+def test_a_file_that_cannot_be_sealed_holds_up_no_other(alerts, capsys):
+    (alerts / "7.avro").unlink()  # the first of them
+    assert main(str(alerts), "7.avro", "8.avro", "9.avro") == 3
+    assert "7.avro" in capsys.readouterr().err
+    assert tails(alerts) == ["7.avro.tail"]
+
+
+def test_an_associator_starts_and_takes_alerts_beside_a_damaged_index(alerts, tmp_path):
+    seal(alerts, ["7.avro"], 61007.6)
+    next((alerts / "index").glob("*.rows")).write_bytes(b"")
+    taken(tmp_path, a_batch(2, visit=10))
+    assert "10.avro.tail" in tails(alerts)
+
+
 def test_nights_that_are_over_become_one_segment(alerts):
     seal(alerts, ["7.avro"], 61007.6)
     night = {one.coverage.night for one in AlertIndex(alerts).segments}
