@@ -241,7 +241,7 @@ def _write_checksums(path: Path, checksums: Table) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    with atomically(path) as temporary:
+    with atomically(path, lasting=True) as temporary:
         parquet.write_table(pyarrow.table(dict(checksums.columns)), temporary)
 
 

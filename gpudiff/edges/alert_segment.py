@@ -58,7 +58,7 @@ def write_segment(path: Path, rows: Table, coverage: Coverage) -> None:
     said = {**dataclasses.asdict(coverage), "first": first, "last": last}
     table = pyarrow.table(columns).replace_schema_metadata({"gpudiff": json.dumps(said)})
     with (
-        atomically(path) as temporary,
+        atomically(path, lasting=True) as temporary,
         pyarrow.OSFile(str(temporary), "wb") as file,
         pyarrow.ipc.new_file(file, table.schema) as writer,
     ):

@@ -164,6 +164,15 @@ def test_a_file_torn_anywhere_is_read_to_its_last_whole_block(tmp_path, seed):
         opened.close()
 
 
+def test_a_sealed_segment_is_on_disk_before_its_tail_is_gone(three_visits, monkeypatch):
+    synced, folder = [], three_visits.folder
+    monkeypatch.setattr(
+        "gpudiff.edges.folder.sync", lambda path: synced.append((path.suffix, (folder / "8.avro.tail").exists()))
+    )
+    three_visits.seal("8.avro")
+    assert [suffix for suffix, tail in synced if tail] == [".blocks", "", ".rows", ""]
+
+
 def test_a_block_that_is_not_committed_is_not_sealed(tmp_path):
     index = AlertIndex(tmp_path)
     size = commit(index, make_rows(20))
