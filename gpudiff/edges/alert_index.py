@@ -251,5 +251,5 @@ def _read_checksums(path: Path) -> Table:
     try:
         table = parquet.read_table(path)
         return Table(CHECKSUM, {c.name: table[c.name].to_numpy() for c in CHECKSUM})
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, NotImplementedError) as error:
         raise StoreFailed(f"{path}: expected checksums of archive blocks: {error}") from None

@@ -288,6 +288,21 @@ def test_a_damaged_segment_is_refused(three_visits, tmp_path):
         AlertArchive(tmp_path)
 
 
+@pytest.mark.parametrize("byte", [0x7F, 0xFF])
+def test_a_segment_that_is_damaged_within_is_named(three_visits, tmp_path, byte):
+    three_visits.catch_up()
+    path = three_visits.segments[1].path
+    whole, said = path.read_bytes(), []
+    for start in range(64, len(whole) - 64, len(whole) // 40):
+        path.write_bytes(whole[:start] + bytes([byte]) * 8 + whole[start + 8 :])
+        try:
+            AlertIndex(tmp_path).find(EVERYTHING)
+        except StoreFailed as error:
+            said.append(str(error))
+    assert len(said) > 5  # the rest of it are values, any of which may be
+    assert all(one.startswith(str(path)) for one in said)
+
+
 def test_beside_a_damaged_segment_alerts_are_added_and_all_is_made_again(three_visits, tmp_path):
     expected = three_visits.find(AlertQuery(visit=8))
     three_visits.catch_up()
