@@ -14,7 +14,7 @@ from gpudiff.edges import archive
 from gpudiff.edges.alert_archive import Stored
 from gpudiff.edges.alert_blocks import narrow
 from gpudiff.edges.atomic import atomically
-from gpudiff.edges.avro_rows import Records
+from gpudiff.edges.avro_rows import UNDECODABLE, Records
 from gpudiff.model.errors import BadConfiguration, UnreadableFile
 
 ARROW = {
@@ -39,10 +39,10 @@ def decode(stored: Stored, wanted: str = "") -> dict[str, Any]:
 
     Raises UnreadableFile when the bytes are none.
     """
-    written, read = _schemas(stored.schema, wanted)
     try:
+        written, read = _schemas(stored.schema, wanted)
         alert: Any = fastavro.schemaless_reader(io.BytesIO(stored.alert), written, read)
-    except (EOFError, ValueError, IndexError, OverflowError, MemoryError) as error:
+    except UNDECODABLE as error:
         raise UnreadableFile(f"alert of {len(stored.alert)} bytes: does not decode: {error}") from None
     return alert
 

@@ -281,6 +281,15 @@ def test_an_alert_that_is_not_where_the_index_says_is_refused(three_visits, tmp_
         list(AlertArchive(tmp_path).alerts(rows.replace(offset=rows["offset"] + 1)))
 
 
+@pytest.mark.parametrize("name", [b'"diaSourceId"', b'"type"', b"double"])
+def test_a_file_whose_schema_is_damaged_or_anothers_is_named(tmp_path, name):
+    put(tmp_path, make_rows(3))
+    path = tmp_path / "7.avro"
+    path.write_bytes(path.read_bytes().replace(name, name.replace(b"d", b"x").replace(b"t", b"\t"), 1))
+    with pytest.raises(UnreadableFile, match=r"7\.avro"):
+        AlertArchive(tmp_path)
+
+
 def test_a_damaged_segment_is_refused(three_visits, tmp_path):
     three_visits.catch_up()
     three_visits.segments[0].path.write_bytes(b"no Arrow file")
