@@ -3,6 +3,7 @@ metrics."""
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ class SwitchedOff:
                 if not line.endswith(b"\n"):
                     break  # it is being written
                 self._at += len(line)
-                yield json.loads(line)
+                with suppress(ValueError):  # one that a full disk cut short, and what followed it
+                    yield json.loads(line)
 
     def _size(self) -> int:
         try:
