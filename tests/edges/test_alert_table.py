@@ -1,12 +1,13 @@
 """gpudiff.edges.alert_table and alert_nights: alerts to files, nights to Parquet, SQL over them, old ones gone."""
 
 import fastavro
+import pyarrow
 import pytest
 from batches import a_batch, taken
 
-from gpudiff.edges import alert_nights
+from gpudiff.edges import alert_nights, archive
 from gpudiff.edges.alert_archive import AlertArchive
-from gpudiff.edges.alert_table import write_alerts
+from gpudiff.edges.alert_table import write_alerts, write_table
 from gpudiff.edges.sources import read_columns
 from gpudiff.model.alert_index import AlertQuery
 from gpudiff.model.errors import BadConfiguration, UnreadableFile
@@ -40,9 +41,21 @@ def test_alerts_are_written_as_a_table(opened, tmp_path, suffix):
     assert [float(one) for one in columns["psfFlux"]] == [1000, 1001, 1002, 1000, 1001]
 
 
-def test_another_suffix_is_refused(opened, tmp_path):
+@pytest.mark.parametrize("suffix", [".avro", ".parquet", ".csv", ".ecsv"])
+def test_no_alerts_make_a_file_that_can_be_read(tmp_path, suffix):
+    path = tmp_path / f"out{suffix}"
+    write_alerts(path, [])
+    if suffix == ".avro":
+        assert list(archive.read(path)) == []
+    else:
+        assert len(read_columns(path)["diaSourceId"]) == 0
+
+
+def test_another_suffix_is_refused(tmp_path):
     with pytest.raises(BadConfiguration, match="txt"):
         write_alerts(tmp_path / "out.txt", [])
+    with pytest.raises(BadConfiguration, match="avro"):
+        write_table(tmp_path / "out.avro", pyarrow.table({"n": [1]}))
 
 
 def test_nights_are_exported_and_asked_in_sql(opened):
