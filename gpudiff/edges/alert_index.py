@@ -130,17 +130,15 @@ class AlertIndex:
             if len(rows) and tail.stat().st_size == size:  # what follows may not be committed yet
                 blocks = [one for one in blocks if one.data <= rows["offset"].max()]
             end = blocks[-1].end if blocks else 0
-            rows = rows.take(rows["offset"] + rows["length"] <= end)
+            rows = rows.take((rows["offset"] >= start) & (rows["offset"] + rows["length"] <= end))
             rows = concatenate([rows, *(part for part in reader.missing(start, rows) if part["offset"][0] < end)])
-            if not blocks:
-                return
             checksums = _checksums(file_name, blocks, [reader.checksum(one) for one in blocks])
-        with self._locked():
-            if alert_tail.read_rows(tail)[1] != size:
-                return  # it grew meanwhile: the visit was not over
+        if blocks:  # else an earlier call was cut short before the tail went
             coded = Table(CODED, {**rows.columns, "file": np.zeros(len(rows), int)})
             self._write(coded, checksums, {file_name: end}, level=0)
-            tail.unlink(missing_ok=True)
+        with self._locked():
+            if alert_tail.read_rows(tail)[1] == size:  # else it grew meanwhile: the visit was not over
+                tail.unlink(missing_ok=True)
         self._tails.pop(file_name, None)
 
     def consolidate(self, night: int | None = None) -> None:
@@ -190,11 +188,10 @@ class AlertIndex:
         rows = concatenate([segment.coded(list(files)) for segment in segments])
         checksums = concatenate([_read_checksums(segment.path.with_suffix(BLOCKS)) for segment in segments])
         checksums = checksums.take(np.isin(checksums["file"], list(files)))
-        with self._locked():
-            kept = {self._write(rows, checksums, files, level)} if files else set()
-            for path in {segment.path for segment in segments} - kept:
-                path.unlink(missing_ok=True)
-                path.with_suffix(BLOCKS).unlink(missing_ok=True)
+        kept = {self._write(rows, checksums, files, level)} if files else set()
+        for path in {segment.path for segment in segments} - kept:
+            path.unlink(missing_ok=True)
+            path.with_suffix(BLOCKS).unlink(missing_ok=True)
         self.segments = [one for one in self.segments if one not in segments]
 
     def _write(self, rows: Table, checksums: Table, files: dict[str, int], level: int) -> Path:
@@ -203,6 +200,8 @@ class AlertIndex:
         night = night_of(float(times.min())) if len(times) else 0
         first, end = min(files.items())
         path = self.folder / f"{night}-{level}-{first.removesuffix('.avro')}-{end}{ROWS}"
+        with failing(self.folder):
+            self.folder.mkdir(exist_ok=True)
         _write_checksums(path.with_suffix(BLOCKS), checksums)
         write_segment(path, rows, Coverage(files, night, level))
         self.segments.append(Segment(path))
@@ -213,7 +212,7 @@ class AlertIndex:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Nobody else adds or seals meanwhile; makes the folder."""
+        """Nobody else changes a tail meanwhile: for a moment, as an associator may wait; makes the folder."""
         with failing(self.folder):
             self.folder.mkdir(exist_ok=True)
             descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -2,16 +2,17 @@
 
 import io
 import json
+import os
 
 import fastavro
 import numpy as np
 import pytest
 
-from gpudiff.edges import archive
+from gpudiff.edges import archive, folder
 from gpudiff.edges.alert_archive import AlertArchive
 from gpudiff.edges.alert_blocks import ArchiveReader
 from gpudiff.edges.alert_index import FAN, AlertIndex
-from gpudiff.edges.alert_segment import SORTED, pixel_ranges, pixels
+from gpudiff.edges.alert_segment import SORTED, pixel_ranges, pixels, write_segment
 from gpudiff.edges.avro_rows import encode_rows
 from gpudiff.model.alert_index import INDEX, PLACED, AlertQuery, Cone, night_of
 from gpudiff.model.errors import StoreFailed, UnreadableFile
@@ -171,6 +172,37 @@ def test_a_sealed_segment_is_on_disk_before_its_tail_is_gone(three_visits, monke
     )
     three_visits.seal("8.avro")
     assert [suffix for suffix, tail in synced if tail] == [".blocks", "", ".rows", ""]
+
+
+def test_who_adds_does_not_wait_while_a_segment_is_written(three_visits, monkeypatch):
+    free = []
+
+    def write(*arguments):
+        held = folder.lock(three_visits.folder / "lock")
+        free.append(held is not None)
+        if held is not None:
+            os.close(held)
+        return write_segment(*arguments)
+
+    monkeypatch.setattr("gpudiff.edges.alert_index.write_segment", write)
+    three_visits.catch_up()
+    three_visits.forget(["8.avro"])
+    assert free
+    assert all(free)
+
+
+@pytest.mark.parametrize("later", [0, 5])
+def test_a_seal_that_was_cut_short_before_its_tail_went_is_ended_by_the_next(three_visits, later):
+    tail = three_visits.folder / "8.avro.tail"
+    kept, size = tail.read_bytes(), (three_visits.archive / "8.avro").stat().st_size
+    three_visits.seal("8.avro")
+    tail.write_bytes(kept)
+    if later:
+        commit(three_visits, make_rows(later, 8, diaSourceId=(8 << 24) + 50 + np.arange(later)), size)
+    three_visits.seal("8.avro")
+    assert not tail.exists()
+    assert sum(map(len, three_visits.segments)) == 50 + later
+    assert len(three_visits.find(EVERYTHING)) == 150 + later
 
 
 def test_a_block_that_is_not_committed_is_not_sealed(tmp_path):
