@@ -67,7 +67,7 @@ class AlertIndex:
 
         Raises StoreFailed for a damaged one; who only adds, or makes the index again, looks at none.
         """
-        paths = sorted(self.folder.glob(f"*{ROWS}"))
+        paths = sorted(self.folder.glob(f"[!.]*{ROWS}"))  # with a dot: being written (edges.atomic)
         try:
             return [Segment(path) for path in paths]
         except StoreFailed:
@@ -97,7 +97,7 @@ class AlertIndex:
 
     def lagging(self) -> list[str]:
         """Archive files that hold more than has been sealed."""
-        ends, paths = self.sealed(), sorted(self.archive.glob("*.avro"))
+        ends, paths = self.sealed(), sorted(self.archive.glob("[!.]*.avro"))
         return [path.name for path in paths if path.stat().st_size > ends.get(path.name, 0)]
 
     def checksums(self) -> Table:

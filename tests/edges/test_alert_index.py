@@ -13,6 +13,7 @@ from gpudiff.edges.alert_archive import AlertArchive
 from gpudiff.edges.alert_blocks import ArchiveReader
 from gpudiff.edges.alert_index import FAN, AlertIndex
 from gpudiff.edges.alert_segment import SORTED, pixel_ranges, pixels, write_segment
+from gpudiff.edges.atomic import atomically
 from gpudiff.edges.avro_rows import encode_rows
 from gpudiff.model.alert_index import INDEX, PLACED, AlertQuery, Cone, night_of
 from gpudiff.model.errors import StoreFailed, UnreadableFile
@@ -342,6 +343,14 @@ def test_a_segment_that_is_damaged_within_is_named(three_visits, tmp_path, byte)
             said.append(str(error))
     assert len(said) > 5  # the rest of it are values, any of which may be
     assert all(one.startswith(str(path)) for one in said)
+
+
+def test_what_is_being_written_is_no_segment_and_no_archive_file(three_visits, tmp_path):
+    three_visits.catch_up()
+    with atomically(tmp_path / "index" / "61000-1-7-99.rows") as rows, atomically(tmp_path / "10.avro") as avro:
+        rows.write_bytes(b"ARROW1")
+        avro.write_bytes(b"Obj\x01")
+        assert len(AlertArchive(tmp_path).find(EVERYTHING)) == 150
 
 
 def test_beside_a_damaged_segment_alerts_are_added_and_all_is_made_again(three_visits, tmp_path):
