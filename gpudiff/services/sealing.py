@@ -5,6 +5,7 @@ segments, and makes one segment of each night that is over.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -107,4 +108,5 @@ def main(folder: str, *names: str) -> int:
 
 if __name__ == "__main__":
     os.nice(NICE)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))  # not without removing what it was writing
     sys.exit(main(*sys.argv[1:]))

@@ -97,6 +97,27 @@ def test_closing_leaves_the_rest_for_the_next_start(alerts):
     assert tails(alerts) == []
 
 
+STOPPED = """
+import os, runpy, signal
+from gpudiff.edges import alert_index
+from gpudiff.edges.atomic import atomically
+
+def write(path, *_):
+    with atomically(path) as temporary:
+        temporary.touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+alert_index.write_segment = write
+runpy.run_module("gpudiff.services.sealing", run_name="__main__")
+"""
+
+
+def test_a_process_that_is_stopped_leaves_nothing_half_written(alerts):
+    command = [sys.executable, "-c", STOPPED, str(alerts), "7.avro"]
+    assert subprocess.run(command, timeout=TIMEOUT_S).returncode == 3
+    assert list((alerts / "index").glob(".*")) == []
+
+
 def test_a_process_that_does_not_stop_holds_nobody_up(alerts, monkeypatch):
     monkeypatch.setattr(sealing, "STOP_S", 0.01)
     sealer = Sealer(alerts)
