@@ -81,11 +81,12 @@ class DeadLetters:
         return path
 
     def __len__(self) -> int:
-        return sum(1 for _ in self.folder.glob("*.json"))
+        return len(names(self.folder))
 
-    def names(self) -> list[Path]:
-        """The letters' JSON files, by name."""
-        return sorted(self.folder.glob("*.json"))
+
+def names(folder: Path) -> list[Path]:
+    """The letters' JSON files, by name; a name with a dot in front is being written, or was."""
+    return sorted(folder.glob("[!.]*.json"))
 
 
 def read(path: Path) -> DeadLetter:
@@ -111,7 +112,7 @@ def frames_in(folder: Path, error: str | None = None, visit: int | None = None) 
     Letters of detections are left out: the differencer keeps their frames.
     """
     found = []
-    for path in sorted(folder.glob("*.json")):
+    for path in names(folder):
         who, _, name = path.stem.rpartition("-")
         if path.name.startswith("detections-") or (error is not None and name != error):
             continue

@@ -7,7 +7,7 @@ import pytest
 from serving import a_frame
 
 from gpudiff.edges import wire
-from gpudiff.edges.dead_letters import DeadLetters, read
+from gpudiff.edges.dead_letters import DeadLetters, frames_in, read
 from gpudiff.model.errors import BadMessage, NoStars, StoreFailed, UnreadableFile
 
 
@@ -54,7 +54,14 @@ def test_the_same_letter_takes_room_once(letters):
 def test_different_letters_are_kept_apart(letters):
     letters.bury([b"GDF1", b"{", b"12"], BadMessage("no JSON"))
     letters.bury([b"GDF1", b"{", b"13"], BadMessage("no JSON"))
-    assert len(letters.names()) == 2
+    assert len(letters) == 2
+
+
+def test_a_letter_that_a_killed_process_left_half_written_is_none(letters):
+    path = letters.bury(wire.encode(a_frame()), NoStars("few"), "1-0-4")
+    path.with_name(f".123.{path.name}").write_text('{"error"')
+    assert frames_in(letters.folder) == [path]
+    assert len(letters) == 1
 
 
 def test_a_message_without_parts_has_a_letter_too(letters):
