@@ -67,6 +67,17 @@ def test_nights_are_exported_and_asked_in_sql(opened):
     assert sorted(objects["n"].to_pylist()) == [1, 2, 2]
 
 
+def test_a_night_that_a_killed_export_left_half_written_is_none(opened):
+    half = opened.folder / "parquet" / "sources" / ".123.61006.parquet"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"PAR1")
+    with pytest.raises(UnreadableFile, match="expected exported nights"):
+        alert_nights.ask_sql(opened.folder, "SELECT 1")
+    for night, rows in alert_nights.nights(opened).items():
+        alert_nights.export(opened, night, rows)
+    assert alert_nights.ask_sql(opened.folder, "SELECT count(*) n FROM sources").to_pydict() == {"n": [5]}
+
+
 @pytest.mark.parametrize("sql", ["SELECT nothing FROM sources", "SELECT * FROM read_csv('/etc/passwd')"])
 def test_sql_that_asks_for_something_else_is_refused(opened, sql):
     for night, rows in alert_nights.nights(opened).items():
