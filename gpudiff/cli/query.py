@@ -106,12 +106,10 @@ def ask(folder: Path, arguments: argparse.Namespace) -> int:
     """Print or write the answer to --sql."""
     from gpudiff.edges.alert_nights import ask_sql
     from gpudiff.edges.alert_table import write_table
-    from gpudiff.edges.atomic import atomically
 
     table = ask_sql(folder, arguments.sql)
     if arguments.output:
-        with atomically(arguments.output) as temporary:
-            write_table(temporary, arguments.output.suffix, table)
+        write_table(arguments.output, table)
         print(f"{len(table)} rows written to {arguments.output}")
         return 0
     print_table(table.column_names, [tuple(row.values()) for row in table.slice(0, arguments.limit).to_pylist()])

@@ -19,6 +19,7 @@ import numpy as np
 import xxhash
 
 from gpudiff.edges.archive import MAGIC
+from gpudiff.edges.avro_rows import UNDECODABLE
 from gpudiff.model.alert_index import INDEX
 from gpudiff.model.errors import UnreadableFile
 from gpudiff.model.tables import Table
@@ -111,16 +112,16 @@ class ArchiveReader:
 
         Fields that the schema does not have are 0, or NaN.
         """
-        narrow = self._narrow
         stream = io.BytesIO(self._bytes[block.data : block.end - MARKER])
         found = []
         try:
             for _ in range(block.count):
                 start = stream.tell()
-                alert: Any = fastavro.schemaless_reader(stream, self._parsed, narrow)
+                alert: Any = fastavro.schemaless_reader(stream, self._parsed, self._narrow)
                 found.append(_row(alert, block.data + start, stream.tell() - start))
-        except (EOFError, ValueError, IndexError, UnicodeDecodeError, MemoryError, OverflowError) as error:
-            raise UnreadableFile(f"{self.path}: block at byte {block.start}: does not decode: {error}") from None
+        except UNDECODABLE as error:
+            why = f"does not decode: {type(error).__name__} {error}"
+            raise UnreadableFile(f"{self.path}: block at byte {block.start}: {why}") from None
         columns = zip(*found, strict=True) if found else [()] * len(INDEX)
         return Table(INDEX, dict(zip((c.name for c in INDEX), columns, strict=True)))
 

@@ -24,7 +24,7 @@ from gpudiff.edges.alert_schema import (
     forced_source_schema,
     solar_system_schema,
 )
-from gpudiff.edges.avro_rows import NULL, VALUE, Records, encode_rows, long
+from gpudiff.edges.avro_rows import NULL, UNDECODABLE, VALUE, Records, encode_rows, long
 from gpudiff.edges.cutout_fits import write_cutouts
 from gpudiff.model.alert import AlertBatch
 from gpudiff.model.association import KINDS, Association, together
@@ -186,7 +186,7 @@ def decode_alert(data: bytes, schema: dict[str, Any] | None = None) -> dict[str,
     written = _parsed("alert") if schema is None else fastavro.parse_schema(schema)
     try:
         alert: Any = fastavro.schemaless_reader(io.BytesIO(data), written, None)
-    except (EOFError, ValueError, IndexError, UnicodeDecodeError, MemoryError, OverflowError) as error:
+    except UNDECODABLE as error:
         raise BadMessage(f"alert: {len(data)} bytes do not decode: {type(error).__name__} {error}") from None
     return alert
 

@@ -63,12 +63,12 @@ class AlertIndex:
     # ------------------------------------------------------------ reading
     @cached_property
     def segments(self) -> list[Segment]:
-        """The segments that are there; looked for again when one was merged into another meanwhile.
+        """Those that are there; looked for again when one was merged into another meanwhile.
 
-        Opened when they are first asked for: who only adds needs none.  Raises StoreFailed for a damaged one.
+        Raises StoreFailed for a damaged one; who only adds, or makes the index again, looks at none.
         """
         while True:
-            paths = sorted(self.folder.glob(f"[!.]*{ROWS}"))
+            paths = sorted(self.folder.glob(f"[!.]*{ROWS}"))  # with a dot: being written (edges.atomic)
             try:
                 return [Segment(path) for path in paths]
             except StoreFailed:
@@ -97,7 +97,7 @@ class AlertIndex:
 
     def lagging(self) -> list[str]:
         """Archive files that hold more than has been sealed."""
-        ends, paths = self.sealed(), sorted(self.archive.glob("*.avro"))
+        ends, paths = self.sealed(), sorted(self.archive.glob("[!.]*.avro"))
         return [path.name for path in paths if path.stat().st_size > ends.get(path.name, 0)]
 
     def checksums(self) -> Table:
@@ -130,17 +130,15 @@ class AlertIndex:
             if len(rows) and tail.stat().st_size == size:  # what follows may not be committed yet
                 blocks = [one for one in blocks if one.data <= rows["offset"].max()]
             end = blocks[-1].end if blocks else 0
-            rows = rows.take(rows["offset"] + rows["length"] <= end)
+            rows = rows.take((rows["offset"] >= start) & (rows["offset"] + rows["length"] <= end))
             rows = concatenate([rows, *(part for part in reader.missing(start, rows) if part["offset"][0] < end)])
-            if not blocks:
-                return
             checksums = _checksums(file_name, blocks, [reader.checksum(one) for one in blocks])
-        with self._locked():
-            if alert_tail.read_rows(tail)[1] != size:
-                return  # it grew meanwhile: the visit was not over
+        if blocks:  # else an earlier call was cut short before the tail went
             coded = Table(CODED, {**rows.columns, "file": np.zeros(len(rows), int)})
             self._write(coded, checksums, {file_name: end}, level=0)
-            tail.unlink(missing_ok=True)
+        with self._locked():
+            if alert_tail.read_rows(tail)[1] == size:  # else it grew meanwhile: the visit was not over
+                tail.unlink(missing_ok=True)
         self._tails.pop(file_name, None)
 
     def consolidate(self, night: int | None = None) -> None:
@@ -185,17 +183,15 @@ class AlertIndex:
             self._tails.pop(name, None)
 
     # ------------------------------------------------------------ parts
-
     def _replace(self, segments: list[Segment], level: int, files: dict[str, int]) -> None:
         """One segment, or none, instead of several; files : those to keep, with their ends."""
         rows = concatenate([segment.coded(list(files)) for segment in segments])
         checksums = concatenate([_read_checksums(segment.path.with_suffix(BLOCKS)) for segment in segments])
         checksums = checksums.take(np.isin(checksums["file"], list(files)))
-        with self._locked():
-            kept = {self._write(rows, checksums, files, level)} if files else set()
-            for path in {segment.path for segment in segments} - kept:
-                path.unlink(missing_ok=True)
-                path.with_suffix(BLOCKS).unlink(missing_ok=True)
+        kept = {self._write(rows, checksums, files, level)} if files else set()
+        for path in {segment.path for segment in segments} - kept:
+            path.unlink(missing_ok=True)
+            path.with_suffix(BLOCKS).unlink(missing_ok=True)
         self.segments = [one for one in self.segments if one not in segments]
 
     def _write(self, rows: Table, checksums: Table, files: dict[str, int], level: int) -> Path:
@@ -204,6 +200,8 @@ class AlertIndex:
         night = night_of(float(times.min())) if len(times) else 0
         first, end = min(files.items())
         path = self.folder / f"{night}-{level}-{first.removesuffix('.avro')}-{end}{ROWS}"
+        with failing(self.folder):
+            self.folder.mkdir(exist_ok=True)
         _write_checksums(path.with_suffix(BLOCKS), checksums)
         write_segment(path, rows, Coverage(files, night, level))
         self.segments.append(Segment(path))
@@ -214,7 +212,7 @@ class AlertIndex:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Nobody else adds or seals meanwhile; makes the folder."""
+        """Nobody else changes a tail meanwhile: for a moment, as an associator may wait; makes the folder."""
         with failing(self.folder):
             self.folder.mkdir(exist_ok=True)
             descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -242,7 +240,7 @@ def _write_checksums(path: Path, checksums: Table) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    with atomically(path) as temporary:
+    with atomically(path, lasting=True) as temporary:
         parquet.write_table(pyarrow.table(dict(checksums.columns)), temporary)
 
 
@@ -252,5 +250,5 @@ def _read_checksums(path: Path) -> Table:
     try:
         table = parquet.read_table(path)
         return Table(CHECKSUM, {c.name: table[c.name].to_numpy() for c in CHECKSUM})
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, NotImplementedError) as error:
         raise StoreFailed(f"{path}: expected checksums of archive blocks: {error}") from None

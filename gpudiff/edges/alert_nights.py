@@ -16,6 +16,8 @@ from gpudiff.model.errors import BadConfiguration, UnreadableFile
 from gpudiff.model.tables import Table
 
 PARQUET = "parquet"
+NIGHTS = "[0-9]*.parquet"
+"""What is being written begins with a dot (edges.atomic)."""
 TABLES = {"sources": "diaSource", "objects": "diaObject"}
 ROWS = 5000
 """Alerts in memory at once, and rows of a Parquet row group."""
@@ -57,11 +59,11 @@ def ask_sql(folder: Path, sql: str) -> Any:
     except ImportError:
         raise BadConfiguration("--sql: expected DuckDB, it is not installed: pip install 'gpudiff[sql]'") from None
     parquet = (folder / PARQUET).resolve()
-    if not list(parquet.glob("sources/*.parquet")):
+    if not list(parquet.glob(f"sources/{NIGHTS}")):
         raise UnreadableFile(f"{parquet}: expected exported nights, there are none: gpudiff archive export")
     with duckdb.connect() as db:
         for name in TABLES:
-            files = str(parquet / name / "*.parquet").replace("'", "''")
+            files = str(parquet / name / NIGHTS).replace("'", "''")
             db.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{files}', union_by_name = true)")
         db.execute(f"SET allowed_directories = ['{str(parquet).replace(chr(39), chr(39) * 2)}']")
         db.execute("SET enable_external_access = false")
@@ -88,7 +90,7 @@ def delete(archive: AlertArchive, names: list[str]) -> None:
     archive.close()
     with failing(archive.folder):
         for name in names:
-            (archive.folder / name).unlink()
+            (archive.folder / name).unlink(missing_ok=True)  # an earlier call may have been cut short
             (archive.folder / f"{name.split('.')[0]}{SUFFIX}").unlink(missing_ok=True)
     archive.index.forget(names)
 

@@ -7,7 +7,8 @@ pixels at whatever resolution suits its size.
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -58,7 +59,7 @@ def write_segment(path: Path, rows: Table, coverage: Coverage) -> None:
     said = {**dataclasses.asdict(coverage), "first": first, "last": last}
     table = pyarrow.table(columns).replace_schema_metadata({"gpudiff": json.dumps(said)})
     with (
-        atomically(path) as temporary,
+        atomically(path, lasting=True) as temporary,
         pyarrow.OSFile(str(temporary), "wb") as file,
         pyarrow.ipc.new_file(file, table.schema) as writer,
     ):
@@ -73,31 +74,34 @@ class Segment:
         import pyarrow
 
         self.path = path
-        try:
+        with _damage(path):
             self._file = pyarrow.ipc.open_file(pyarrow.memory_map(str(path)))
             said = json.loads(self._file.schema.metadata[b"gpudiff"])
             self.coverage = Coverage(said["files"], said["night"], said["level"])
             self._first, self._last = said["first"], said["last"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreFailed(f"{path}: expected a segment of the alert index: {error}") from None
 
     def __len__(self) -> int:
         return len(self._column("diaSourceId"))
 
     def coded(self, files: Sequence[str]) -> Table:
-        """The rows of the named files, CODED by the place of a name in `files`, by diaSourceId and revision."""
+        """The rows of the named files, CODED by the place of a name in `files`, by diaSourceId and revision.
+
+        Raises StoreFailed for a damaged segment.
+        """
         places = {name: n for n, name in enumerate(files)}
         codes = np.array([places.get(name, -1) for name in self.coverage.files], np.int32)
-        rows = self._rows(slice(None))
-        rows = rows.replace(file=codes[rows["file"]])
-        return rows.take(rows["file"] >= 0)
+        with _damage(self.path):
+            rows = self._rows(slice(None))
+            rows = rows.replace(file=codes[rows["file"]])
+            return rows.take(rows["file"] >= 0)
 
     def find(self, query: AlertQuery) -> Table:
-        """The rows of PLACED that satisfy a query, in no order that counts."""
-        rows = self._rows(self._candidates(query))
-        rows = rows.take(query.holds(rows))
-        names = np.array([*self.coverage.files, ""])
-        return Table(PLACED, {**rows.columns, "file": names[rows["file"]]})
+        """The rows of PLACED that satisfy a query, in no order that counts; raises StoreFailed as `coded`."""
+        with _damage(self.path):
+            rows = self._rows(self._candidates(query))
+            rows = rows.take(query.holds(rows))
+            names = np.array([*self.coverage.files, ""])
+            return Table(PLACED, {**rows.columns, "file": names[rows["file"]]})
 
     # ------------------------------------------------------------ searching
     def _candidates(self, query: AlertQuery) -> Any:
@@ -146,6 +150,16 @@ class Segment:
             name: column.chunk(0).to_numpy() if column.num_chunks else column.to_numpy()
             for name, column in zip(table.column_names, table.columns, strict=True)
         }
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Whatever a damaged file brings about within is a StoreFailed."""
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, NotImplementedError) as error:
+        again = "gpudiff archive index --anew makes all again"
+        raise StoreFailed(f"{path}: expected a segment of the alert index: {error}; {again}") from None
 
 
 def latest(rows: Table) -> Table:

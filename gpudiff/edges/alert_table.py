@@ -13,8 +13,9 @@ import fastavro
 from gpudiff.edges import archive
 from gpudiff.edges.alert_archive import Stored
 from gpudiff.edges.alert_blocks import narrow
+from gpudiff.edges.alert_schema import schema_text
 from gpudiff.edges.atomic import atomically
-from gpudiff.edges.avro_rows import Records
+from gpudiff.edges.avro_rows import UNDECODABLE, Records
 from gpudiff.model.errors import BadConfiguration, UnreadableFile
 
 ARROW = {
@@ -32,6 +33,8 @@ BESIDE = {
 }
 """Fields of other records of the alert that stand beside those of its diaSource."""
 BLOCK = 500
+TABLES = (".parquet", ".csv", ".ecsv")
+"""What a table is written as, by its file's suffix."""
 
 
 def decode(stored: Stored, wanted: str = "") -> dict[str, Any]:
@@ -39,10 +42,10 @@ def decode(stored: Stored, wanted: str = "") -> dict[str, Any]:
 
     Raises UnreadableFile when the bytes are none.
     """
-    written, read = _schemas(stored.schema, wanted)
     try:
+        written, read = _schemas(stored.schema, wanted)
         alert: Any = fastavro.schemaless_reader(io.BytesIO(stored.alert), written, read)
-    except (EOFError, ValueError, IndexError, OverflowError, MemoryError) as error:
+    except UNDECODABLE as error:
         raise UnreadableFile(f"alert of {len(stored.alert)} bytes: does not decode: {error}") from None
     return alert
 
@@ -50,7 +53,7 @@ def decode(stored: Stored, wanted: str = "") -> dict[str, Any]:
 def table_of(alerts: Iterable[Stored], record: str = "diaSource") -> Any:
     """Arrow table of the plain fields of a record (diaSource or diaObject), with BESIDE for the first.
 
-    Its columns follow from the schema alone, not from the values; schemas that differ give their union.
+    Its columns follow from the schema alone, not from the values; schemas that differ give their union, none ours.
     """
     import pyarrow
 
@@ -63,8 +66,9 @@ def table_of(alerts: Iterable[Stored], record: str = "diaSource") -> Any:
         for name, fields in beside.items():
             row |= {field: (alert.get(name) or {}).get(field) for field in fields}
         groups.setdefault(stored.schema, []).append(row)
+    groups = groups or {schema_text(): []}
     tables = [pyarrow.Table.from_pylist(rows, columns(schema, record)) for schema, rows in groups.items()]
-    return pyarrow.concat_tables(tables, promote_options="default") if tables else pyarrow.table({})
+    return pyarrow.concat_tables(tables, promote_options="default")
 
 
 @cache
@@ -85,31 +89,45 @@ def columns(schema: str, record: str = "diaSource") -> Any:
 
 
 def write_alerts(path: Path, alerts: Iterable[Stored]) -> None:
-    """Write alerts: .avro as they are, .parquet, .csv and .ecsv as a table (columns without a value left out).
+    """Write alerts: .avro as they are, .parquet, .csv and .ecsv as `write_table` does; none make an empty file of
+    its kind, in our schema.
 
     Raises BadConfiguration for another suffix, or for alerts of two schemas in one .avro; StoreFailed.
     """
-    suffix = path.suffix.lower()
-    if suffix not in (".avro", ".parquet", ".csv", ".ecsv"):
-        raise BadConfiguration(f"{path}: expected one of .avro, .parquet, .csv, .ecsv, got {suffix!r}")
-    with atomically(path) as temporary:
-        if suffix == ".avro":
+    if _suffix(path, ".avro", *TABLES) == ".avro":
+        with atomically(path) as temporary:
             _write_avro(temporary, alerts)
-        else:
-            write_table(temporary, suffix, table_of(alerts))
+    else:
+        write_table(path, table_of(alerts))
 
 
-def write_table(path: Path, suffix: str, table: Any) -> None:
-    """Write an Arrow table; columns without any value are left out of what people read."""
+def write_table(path: Path, table: Any) -> None:
+    """Write an Arrow table as .parquet, .csv or .ecsv; columns without any value are left out of the last two.
+
+    Raises BadConfiguration for another suffix, StoreFailed.
+    """
     from pyarrow import csv, parquet
 
-    if suffix == ".parquet":
-        parquet.write_table(table, path)
-        return
-    table = table.select([name for name in table.column_names if table[name].null_count < len(table)])
-    if suffix == ".csv":
-        csv.write_csv(table, path)
-        return
+    suffix = _suffix(path, *TABLES)
+    filled = [name for name in table.column_names if table[name].null_count < len(table)]
+    with atomically(path) as temporary:
+        if suffix == ".parquet":
+            parquet.write_table(table, temporary)
+        elif suffix == ".csv":
+            csv.write_csv(table.select(filled or table.column_names), temporary)
+        else:
+            _write_ecsv(temporary, table.select(filled or table.column_names))
+
+
+def _suffix(path: Path, *known: str) -> str:
+    """The path's, in small letters; raises BadConfiguration for one that is not known."""
+    suffix = path.suffix.lower()
+    if suffix not in known:
+        raise BadConfiguration(f"{path}: expected one of {', '.join(known)}, got {suffix!r}")
+    return suffix
+
+
+def _write_ecsv(path: Path, table: Any) -> None:
     from astropy.table import MaskedColumn
     from astropy.table import Table as AstropyTable
 
@@ -123,16 +141,16 @@ def write_table(path: Path, suffix: str, table: Any) -> None:
 
 def _write_avro(path: Path, alerts: Iterable[Stored]) -> None:
     rest: Iterator[Stored] = iter(alerts)
-    schema = marker = None
+    batch = list(islice(rest, BLOCK))
+    schema = batch[0].schema if batch else schema_text()
+    marker = archive.sync_marker(schema, path.name)
     with open(path, "wb") as file:
-        while batch := list(islice(rest, BLOCK)):
-            schema = schema or batch[0].schema
+        file.write(archive.header(schema, marker))
+        while batch:
             if any(one.schema != schema for one in batch):
                 raise BadConfiguration("expected alerts of one schema for one .avro file; write .parquet, or less")
-            if marker is None:
-                marker = archive.sync_marker(schema, path.name)
-                file.write(archive.header(schema, marker))
             file.writelines(archive.block(Records.of([one.alert for one in batch]), marker))
+            batch = list(islice(rest, BLOCK))
 
 
 @cache

@@ -22,7 +22,7 @@ ROW = np.dtype([(c.name, f"<{c.dtype}") for c in INDEX])
 
 
 def append_rows(path: Path, rows: Table) -> None:
-    """Add an entry behind the last whole one.  Raises StoreFailed."""
+    """Add an entry at the end.  Raises StoreFailed."""
     packed = np.empty(len(rows), ROW)
     for name in packed.dtype.names or ():
         packed[name] = rows[name]

@@ -19,7 +19,7 @@ import numpy as np
 
 from gpudiff.edges import aligned, folder
 from gpudiff.edges.aligned import GrowingFile
-from gpudiff.edges.avro_rows import Records, long
+from gpudiff.edges.avro_rows import UNDECODABLE, Records, long
 from gpudiff.model.errors import StoreFailed, UnreadableFile
 
 MAGIC = b"Obj\x01"
@@ -186,7 +186,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with open(path, "rb") as file:
             yield from fastavro.reader(file)  # type: ignore[misc]
-    except (OSError, EOFError, ValueError, KeyError, IndexError) as error:
+    except (OSError, *UNDECODABLE) as error:
         raise UnreadableFile(f"{path}: expected an Avro container file: {error}") from None
 
 

@@ -14,10 +14,16 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
+from fastavro.schema import SchemaParseException
 
 NULL, VALUE = b"\x00", b"\x02"
 """Which branch of a union ["null", T] follows: 0 and 1 as Avro's zigzag integers."""
 FIXED = {"float": "<f4", "double": "<f8", "boolean": "?"}
+UNDECODABLE = (
+    *(EOFError, ValueError, LookupError, TypeError, AttributeError, MemoryError, OverflowError),
+    SchemaParseException,
+)
+"""What fastavro and JSON raise for bytes that are no record, or a schema that is none, or another's."""
 ROWS = 1024
 """Records made together, at most: half a megabyte of bytes on the way."""
 

@@ -81,7 +81,12 @@ class DeadLetters:
         return path
 
     def __len__(self) -> int:
-        return len(_letters(self.folder))
+        return len(names(self.folder))
+
+
+def names(folder: Path) -> list[Path]:
+    """The letters' JSON files, by name; a name with a dot in front is being written, or was."""
+    return sorted(folder.glob("[!.]*.json"))
 
 
 def read(path: Path) -> DeadLetter:
@@ -107,7 +112,7 @@ def frames_in(folder: Path, error: str | None = None, visit: int | None = None) 
     Letters of detections are left out: the differencer keeps their frames.
     """
     found = []
-    for path in _letters(folder):
+    for path in names(folder):
         who, _, name = path.stem.rpartition("-")
         if path.name.startswith("detections-") or (error is not None and name != error):
             continue
@@ -136,11 +141,6 @@ def send_again(path: Path, sender: Sender) -> Receipt:
             path.unlink(missing_ok=True)
             path.with_suffix(".gdf").unlink(missing_ok=True)
     return receipt
-
-
-def _letters(folder: Path) -> list[Path]:
-    """The letters' JSON files, by name; not what a program that was killed left half-written."""
-    return sorted(folder.glob("[!.]*.json"))
 
 
 def _as_json(header: bytes) -> Any:

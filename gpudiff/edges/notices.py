@@ -18,7 +18,7 @@ import fastavro
 import numpy as np
 
 from gpudiff.edges.alert_schema import NOTICE_ID, notice_schema
-from gpudiff.edges.avro_rows import encode_rows
+from gpudiff.edges.avro_rows import UNDECODABLE, encode_rows
 from gpudiff.model.association import KINDS
 from gpudiff.model.errors import BadConfiguration
 from gpudiff.model.outgoing import PUBLISHED, OutgoingBatch
@@ -86,7 +86,7 @@ def sources(
     for row, (one, record) in enumerate(zip(ids, records if most is None else records[:most], strict=True)):
         try:
             found: Any = fastavro.schemaless_reader(io.BytesIO(record), schema, None)
-        except (EOFError, ValueError, IndexError, UnicodeDecodeError, MemoryError, OverflowError) as error:
+        except UNDECODABLE as error:
             refused.append((one, f"{len(record)} bytes do not decode: {type(error).__name__} {error}"))
             continue
         read.append(found["diaSource"] if whole else found)

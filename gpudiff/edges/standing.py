@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gpudiff.edges import dead_letters
 from gpudiff.edges.ledger_reader import LedgerReader
 from gpudiff.model.clock import tai_now
 from gpudiff.model.errors import StoreFailed, UnreadableFile
@@ -59,7 +60,7 @@ def standing(directory: Path, store: str = "sqlite", clock: Callable[[], float] 
     associator = _written(directory / "associator.json")
     ledger, trouble = _ledger(directory / "ledger.sqlite" if store == "sqlite" else store, associator, clock())
     broker = _written(directory / "broker.json")
-    letters = sorted((directory / "dead").glob("[!.]*.json"), key=_age)
+    letters = sorted(dead_letters.names(directory / "dead"), key=_age)
     return Standing(
         differencer=_written(directory / "status.json"),
         associator=associator,

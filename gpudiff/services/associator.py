@@ -109,6 +109,7 @@ class Associator:
             if apart and (configuration.service.sinks or configuration.broker.filters)
             else Publisher(where, self.alerts, sinks, marks, clock)
         )
+        self.ledger.delivered([], self.publisher.names, clock())  # what only waited for a sink that is no more
         self.visits = Visits(self.ledger, directory, configuration.ledger, clock, monotonic)
         self.load = Load(monotonic, configuration.ledger.patience_s)
         self.settling = Settling(configuration, self.ledger, self.visits, self.breaker, clock)

@@ -5,6 +5,7 @@ segments, and makes one segment of each night that is over.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from gpudiff.edges import alert_tail
 from gpudiff.edges.alert_index import FOLDER, AlertIndex
 from gpudiff.model.alert_index import night_of
 from gpudiff.model.clock import tai_now
-from gpudiff.model.errors import GpudiffError
+from gpudiff.model.errors import GpudiffError, UnreadableFile
 
 EVERY_S = 5.0
 """Between two looks at what there is to seal."""
@@ -27,7 +28,8 @@ STOP_S = 5.0
 class Sealer:
     """Starts a process whenever the visit of an unsealed archive file is over, one at a time.
 
-    failed : how many of these processes ended with an error; what they were to seal is tried again when it grows
+    failed : how many of these processes ended with an error; what they were to seal is tried again when it grows,
+        or beside what a later visit has to seal
     """
 
     def __init__(self, alerts: Path, clock: Callable[[], float] = time.monotonic):
@@ -68,8 +70,8 @@ class Sealer:
                 self._process.kill()
 
     def _waiting(self, open_visits: Collection[str]) -> dict[str, int]:
-        """Archive files with rows to seal whose visit is over, and how many bytes these are; not those that were
-        tried and have not grown."""
+        """Archive files with rows to seal whose visit is over, and how many bytes these are; not those of the
+        last try that have not grown."""
         found = {}
         for path in sorted((self.alerts / FOLDER).glob(f"*{alert_tail.SUFFIX}")):
             name = path.name.removesuffix(alert_tail.SUFFIX)
@@ -79,30 +81,37 @@ class Sealer:
         return {name: size for name, size in found.items() if self._tried.get(name) != size}
 
 
-def seal(alerts: Path, names: Sequence[str], now: float) -> None:
-    """Seal archive files, merge segments, of nights that are over all into one.
+def seal(alerts: Path, names: Sequence[str], now: float) -> list[UnreadableFile]:
+    """Seal archive files, merge segments, of nights that are over all into one; what kept files from being sealed.
 
-    now : MJD TAI.  Raises StoreFailed, UnreadableFile.
+    now : MJD TAI.  Raises StoreFailed.
     """
-    index = AlertIndex(alerts)
+    index, refused = AlertIndex(alerts), []
     for name in names:
-        index.seal(name)
+        try:
+            index.seal(name)
+        except UnreadableFile as error:  # the others' rows are sealed all the same
+            refused.append(error)
         index.consolidate()
     for night in sorted({one.coverage.night for one in index.segments}):
         if night < night_of(now):
             index.consolidate(night)
+    return refused
 
 
 def main(folder: str, *names: str) -> int:
-    """0, or 3 when it cannot be done."""
+    """0, or 3 when it cannot be done, or not for all."""
+    failed: Sequence[GpudiffError]
     try:
-        seal(Path(folder), names, tai_now())
+        failed = seal(Path(folder), names, tai_now())
     except GpudiffError as error:
-        print(f"{error.name}: {error}", file=sys.stderr)
-        return 3
-    return 0
+        failed = [error]
+    for one in failed:
+        print(f"{one.name}: {one}", file=sys.stderr)
+    return 3 if failed else 0
 
 
 if __name__ == "__main__":
     os.nice(NICE)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))  # not without removing what it was writing
     sys.exit(main(*sys.argv[1:]))

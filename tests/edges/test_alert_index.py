@@ -2,16 +2,18 @@
 
 import io
 import json
+import os
 
 import fastavro
 import numpy as np
 import pytest
 
-from gpudiff.edges import archive
+from gpudiff.edges import archive, folder
 from gpudiff.edges.alert_archive import AlertArchive
 from gpudiff.edges.alert_blocks import ArchiveReader
 from gpudiff.edges.alert_index import FAN, AlertIndex
-from gpudiff.edges.alert_segment import SORTED, pixel_ranges, pixels
+from gpudiff.edges.alert_segment import SORTED, pixel_ranges, pixels, write_segment
+from gpudiff.edges.atomic import atomically
 from gpudiff.edges.avro_rows import encode_rows
 from gpudiff.model.alert_index import INDEX, PLACED, AlertQuery, Cone, night_of
 from gpudiff.model.errors import StoreFailed, UnreadableFile
@@ -164,6 +166,46 @@ def test_a_file_torn_anywhere_is_read_to_its_last_whole_block(tmp_path, seed):
         opened.close()
 
 
+def test_a_sealed_segment_is_on_disk_before_its_tail_is_gone(three_visits, monkeypatch):
+    synced, folder = [], three_visits.folder
+    monkeypatch.setattr(
+        "gpudiff.edges.folder.sync", lambda path: synced.append((path.suffix, (folder / "8.avro.tail").exists()))
+    )
+    three_visits.seal("8.avro")
+    assert [suffix for suffix, tail in synced if tail] == [".blocks", "", ".rows", ""]
+
+
+def test_who_adds_does_not_wait_while_a_segment_is_written(three_visits, monkeypatch):
+    free = []
+
+    def write(*arguments):
+        held = folder.lock(three_visits.folder / "lock")
+        free.append(held is not None)
+        if held is not None:
+            os.close(held)
+        return write_segment(*arguments)
+
+    monkeypatch.setattr("gpudiff.edges.alert_index.write_segment", write)
+    three_visits.catch_up()
+    three_visits.forget(["8.avro"])
+    assert free
+    assert all(free)
+
+
+@pytest.mark.parametrize("later", [0, 5])
+def test_a_seal_that_was_cut_short_before_its_tail_went_is_ended_by_the_next(three_visits, later):
+    tail = three_visits.folder / "8.avro.tail"
+    kept, size = tail.read_bytes(), (three_visits.archive / "8.avro").stat().st_size
+    three_visits.seal("8.avro")
+    tail.write_bytes(kept)
+    if later:
+        commit(three_visits, make_rows(later, 8, diaSourceId=(8 << 24) + 50 + np.arange(later)), size)
+    three_visits.seal("8.avro")
+    assert not tail.exists()
+    assert sum(map(len, three_visits.segments)) == 50 + later
+    assert len(three_visits.find(EVERYTHING)) == 150 + later
+
+
 def test_a_block_that_is_not_committed_is_not_sealed(tmp_path):
     index = AlertIndex(tmp_path)
     size = commit(index, make_rows(20))
@@ -272,25 +314,54 @@ def test_an_alert_that_is_not_where_the_index_says_is_refused(three_visits, tmp_
         list(AlertArchive(tmp_path).alerts(rows.replace(offset=rows["offset"] + 1)))
 
 
-def test_a_damaged_segment_is_refused(three_visits, tmp_path):
-    three_visits.catch_up()
-    three_visits.segments[0].path.write_bytes(b"no Arrow file")
-    with pytest.raises(StoreFailed, match="segment"):
+@pytest.mark.parametrize("name", [b'"diaSourceId"', b'"type"', b"double"])
+def test_a_file_whose_schema_is_damaged_or_anothers_is_named(tmp_path, name):
+    put(tmp_path, make_rows(3))
+    path = tmp_path / "7.avro"
+    path.write_bytes(path.read_bytes().replace(name, name.replace(b"d", b"x").replace(b"t", b"\t"), 1))
+    with pytest.raises(UnreadableFile, match=r"7\.avro"):
         AlertArchive(tmp_path)
 
 
-def test_a_damaged_segment_can_be_made_again(three_visits, tmp_path):
+def test_a_damaged_segment_is_refused(three_visits, tmp_path):
     three_visits.catch_up()
     three_visits.segments[0].path.write_bytes(b"no Arrow file")
-    AlertIndex(tmp_path).rebuild()
-    assert len(AlertArchive(tmp_path).find(EVERYTHING)) == 150
+    with pytest.raises(StoreFailed, match=r"segment.*--anew"):
+        AlertArchive(tmp_path)
 
 
-def test_what_a_sealer_was_writing_when_it_was_killed_is_no_segment(three_visits, tmp_path):
+@pytest.mark.parametrize("byte", [0x7F, 0xFF])
+def test_a_segment_that_is_damaged_within_is_named(three_visits, tmp_path, byte):
     three_visits.catch_up()
-    path = three_visits.segments[0].path
-    path.with_name(f".123.{path.name}").write_bytes(b"half")
-    assert len(AlertArchive(tmp_path).find(EVERYTHING)) == 150
+    path = three_visits.segments[1].path
+    whole, said = path.read_bytes(), []
+    for start in range(64, len(whole) - 64, len(whole) // 40):
+        path.write_bytes(whole[:start] + bytes([byte]) * 8 + whole[start + 8 :])
+        try:
+            AlertIndex(tmp_path).find(EVERYTHING)
+        except StoreFailed as error:
+            said.append(str(error))
+    assert len(said) > 5  # the rest of it are values, any of which may be
+    assert all(one.startswith(str(path)) for one in said)
+
+
+def test_what_is_being_written_is_no_segment_and_no_archive_file(three_visits, tmp_path):
+    three_visits.catch_up()
+    with atomically(tmp_path / "index" / "61000-1-7-99.rows") as rows, atomically(tmp_path / "10.avro") as avro:
+        rows.write_bytes(b"ARROW1")
+        avro.write_bytes(b"Obj\x01")
+        assert len(AlertArchive(tmp_path).find(EVERYTHING)) == 150
+
+
+def test_beside_a_damaged_segment_alerts_are_added_and_all_is_made_again(three_visits, tmp_path):
+    expected = three_visits.find(AlertQuery(visit=8))
+    three_visits.catch_up()
+    three_visits.segments[1].path.write_bytes(b"")  # as a power cut leaves a file that was not on disk
+    commit(AlertIndex(tmp_path), make_rows(5, 10))
+    again = AlertIndex(tmp_path)
+    again.rebuild()
+    assert same(again.find(AlertQuery(visit=8)), expected)
+    assert len(again.find(EVERYTHING)) == 155
 
 
 def test_an_empty_archive_has_no_alerts(tmp_path):

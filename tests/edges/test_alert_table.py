@@ -1,12 +1,13 @@
 """gpudiff.edges.alert_table and alert_nights: alerts to files, nights to Parquet, SQL over them, old ones gone."""
 
 import fastavro
+import pyarrow
 import pytest
 from batches import a_batch, taken
 
-from gpudiff.edges import alert_nights
+from gpudiff.edges import alert_nights, archive
 from gpudiff.edges.alert_archive import AlertArchive
-from gpudiff.edges.alert_table import write_alerts
+from gpudiff.edges.alert_table import write_alerts, write_table
 from gpudiff.edges.sources import read_columns
 from gpudiff.model.alert_index import AlertQuery
 from gpudiff.model.errors import BadConfiguration, UnreadableFile
@@ -40,9 +41,21 @@ def test_alerts_are_written_as_a_table(opened, tmp_path, suffix):
     assert [float(one) for one in columns["psfFlux"]] == [1000, 1001, 1002, 1000, 1001]
 
 
-def test_another_suffix_is_refused(opened, tmp_path):
+@pytest.mark.parametrize("suffix", [".avro", ".parquet", ".csv", ".ecsv"])
+def test_no_alerts_make_a_file_that_can_be_read(tmp_path, suffix):
+    path = tmp_path / f"out{suffix}"
+    write_alerts(path, [])
+    if suffix == ".avro":
+        assert list(archive.read(path)) == []
+    else:
+        assert len(read_columns(path)["diaSourceId"]) == 0
+
+
+def test_another_suffix_is_refused(tmp_path):
     with pytest.raises(BadConfiguration, match="txt"):
         write_alerts(tmp_path / "out.txt", [])
+    with pytest.raises(BadConfiguration, match="avro"):
+        write_table(tmp_path / "out.avro", pyarrow.table({"n": [1]}))
 
 
 def test_nights_are_exported_and_asked_in_sql(opened):
@@ -52,6 +65,17 @@ def test_nights_are_exported_and_asked_in_sql(opened):
     assert asked.to_pydict() == {"visit": [7, 8], "n": [3, 2]}
     objects = alert_nights.ask_sql(opened.folder, "SELECT diaObjectId, max(nDiaSources) n FROM objects GROUP BY 1")
     assert sorted(objects["n"].to_pylist()) == [1, 2, 2]
+
+
+def test_a_night_that_a_killed_export_left_half_written_is_none(opened):
+    half = opened.folder / "parquet" / "sources" / ".123.61006.parquet"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"PAR1")
+    with pytest.raises(UnreadableFile, match="expected exported nights"):
+        alert_nights.ask_sql(opened.folder, "SELECT 1")
+    for night, rows in alert_nights.nights(opened).items():
+        alert_nights.export(opened, night, rows)
+    assert alert_nights.ask_sql(opened.folder, "SELECT count(*) n FROM sources").to_pydict() == {"n": [5]}
 
 
 @pytest.mark.parametrize("sql", ["SELECT nothing FROM sources", "SELECT * FROM read_csv('/etc/passwd')"])
@@ -77,3 +101,11 @@ def test_only_sealed_and_exported_files_of_old_nights_are_deleted(opened):
     alert_nights.delete(again, ["7.avro"])
     assert set(AlertArchive(opened.folder).find(AlertQuery())["file"]) == {"8.avro"}
     assert not list(opened.folder.glob("7.*"))
+
+
+def test_a_deletion_that_was_cut_short_is_done_by_the_next(opened):
+    opened.index.catch_up()
+    again = AlertArchive(opened.folder)
+    (opened.folder / "7.avro").unlink()
+    alert_nights.delete(again, ["7.avro"])
+    assert set(AlertArchive(opened.folder).find(AlertQuery())["file"]) == {"8.avro"}

@@ -121,7 +121,10 @@ def test_a_full_disk_is_named_and_the_next_append_makes_it_good(path):
     assert numbers(path) == [1, 2]
 
 
-@pytest.mark.parametrize("content", [b"", b"SIMPLE  =   T", b"Obj\x01half"])
+NO_SCHEMA = archive.header('{"type": "record"}', bytes(16)) + bytes(18)
+
+
+@pytest.mark.parametrize("content", [b"", b"SIMPLE  =   T", b"Obj\x01half", NO_SCHEMA])
 def test_what_is_not_a_container_file_is_refused(path, content):
     path.write_bytes(content)
     with pytest.raises(UnreadableFile):

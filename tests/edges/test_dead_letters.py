@@ -51,16 +51,17 @@ def test_the_same_letter_takes_room_once(letters):
     assert len(letters) == 1
 
 
-def test_a_letter_that_was_being_written_when_its_program_was_killed_is_none(letters):
-    path = letters.bury([b"GDF1", b"{", b"12"], BadMessage("no JSON"))
-    path.with_name(f".123.{path.name}").write_bytes(path.read_bytes())
-    assert frames_in(letters.folder) == [path]
-
-
 def test_different_letters_are_kept_apart(letters):
     letters.bury([b"GDF1", b"{", b"12"], BadMessage("no JSON"))
     letters.bury([b"GDF1", b"{", b"13"], BadMessage("no JSON"))
     assert len(letters) == 2
+
+
+def test_a_letter_that_a_killed_process_left_half_written_is_none(letters):
+    path = letters.bury(wire.encode(a_frame()), NoStars("few"), "1-0-4")
+    path.with_name(f".123.{path.name}").write_text('{"error"')
+    assert frames_in(letters.folder) == [path]
+    assert len(letters) == 1
 
 
 def test_a_message_without_parts_has_a_letter_too(letters):

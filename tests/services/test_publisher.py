@@ -118,6 +118,17 @@ def test_what_a_crash_left_in_the_outbox_is_published_at_the_next_start(tmp_path
     assert len(sink.ids) == 2
 
 
+def test_what_waited_for_a_sink_that_is_no_more_is_published_at_the_next_start(tmp_path):
+    good = Memory("good")
+    associator = start(tmp_path, good, Unreachable("dead"))
+    associator.take(a_batch(2))
+    until(lambda: len(good.ids) == 2)
+    associator.close()
+    associator = start(tmp_path, Memory("good"))
+    assert published(associator)
+    associator.close()
+
+
 def test_what_a_sink_refuses_or_breaks_on_is_a_dead_letter_and_the_rest_goes_on(tmp_path):
     refused = int(a_batch(2).sources["diaSourceId"][1])
     associator = start(tmp_path, Memory("strict", refuse=frozenset([refused])), Broken("broken"))

@@ -73,6 +73,20 @@ def test_what_cannot_be_sealed_is_counted_and_not_tried_until_it_grows(alerts, t
     assert "7.avro" in AlertIndex(alerts).sealed()
 
 
+def test_a_file_that_cannot_be_sealed_holds_up_no_other(alerts, capsys):
+    (alerts / "7.avro").unlink()  # the first of them
+    assert main(str(alerts), "7.avro", "8.avro", "9.avro") == 3
+    assert "7.avro" in capsys.readouterr().err
+    assert tails(alerts) == ["7.avro.tail"]
+
+
+def test_an_associator_starts_and_takes_alerts_beside_a_damaged_index(alerts, tmp_path):
+    seal(alerts, ["7.avro"], 61007.6)
+    next((alerts / "index").glob("*.rows")).write_bytes(b"")
+    taken(tmp_path, a_batch(2, visit=10))
+    assert "10.avro.tail" in tails(alerts)
+
+
 def test_nights_that_are_over_become_one_segment(alerts):
     seal(alerts, ["7.avro"], 61007.6)
     night = {one.coverage.night for one in AlertIndex(alerts).segments}
@@ -88,6 +102,27 @@ def test_closing_leaves_the_rest_for_the_next_start(alerts):
     sealer.close()
     finished(Sealer(alerts), {}) if tails(alerts) else None
     assert tails(alerts) == []
+
+
+STOPPED = """
+import os, runpy, signal
+from gpudiff.edges import alert_index
+from gpudiff.edges.atomic import atomically
+
+def write(path, *_):
+    with atomically(path) as temporary:
+        temporary.touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+alert_index.write_segment = write
+runpy.run_module("gpudiff.services.sealing", run_name="__main__")
+"""
+
+
+def test_a_process_that_is_stopped_leaves_nothing_half_written(alerts):
+    command = [sys.executable, "-c", STOPPED, str(alerts), "7.avro"]
+    assert subprocess.run(command, timeout=TIMEOUT_S).returncode == 3
+    assert list((alerts / "index").glob(".*")) == []
 
 
 def test_a_process_that_does_not_stop_holds_nobody_up(alerts, monkeypatch):
