@@ -21,16 +21,14 @@ from gpudiff.model.kernel import PsfModel
 from gpudiff.science.match import (
     ENOUGH,
     KernelFit,
-    State,
     check_stars,
-    clipped_round,
     fit_of,
     half_width,
-    held_back,
     kernel_of,
     matching_width,
     reach_of,
 )
+from gpudiff.science.rounds import State, clipped_round, held_back
 from gpudiff.science.sample import Sample, sample_of
 from gpudiff.science.stars import Stars
 

@@ -26,13 +26,12 @@ from gpudiff.science.match import (
     Gaussians,
     KernelFit,
     check_stars,
-    clip,
     kernel_of,
-    log_reduced,
     match,
     matching_width,
     reach_of,
 )
+from gpudiff.science.rounds import clip, log_reduced
 from gpudiff.science.sample import SKY, Sample, patches, sample_of
 from gpudiff.science.stars import FEWEST, Stars
 
