@@ -36,9 +36,10 @@ sys.argv = ["gpudiff", "devices"]
 sys.exit(__main__.main())
 """
     program = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not [*tmp_path.iterdir()] and time.monotonic() < deadline:
         time.sleep(0.01)
+    assert [*tmp_path.iterdir()] != []
     program.send_signal(number)
     assert program.communicate(timeout=20)[1] == b""
     assert program.returncode == 128 + number
