@@ -53,7 +53,7 @@ def test_unusable_pixels_and_those_beside_them_are_left_out():
 
 @pytest.mark.parametrize("sigma", [0.6, 1.0, 2.0])
 def test_no_gain_is_ruled_out_that_is_right(sigma):
-    # Of twelve such skies 0.80 to 1.04: a star's light is read from pixels with noise, which are more often too high.
+    # Of twelve such skies 0.80 to 1.04: light is that of noisy pixels, more often too high.
     assert least_gain(image(light(7, sigma), 1.0, 8), NONE, READ) < 1.1
 
 
