@@ -86,7 +86,7 @@ def test_a_point_source_is_no_dipole_and_has_no_dipole_flux(done):
 @pytest.mark.parametrize(("convolved", "of_more"), [("TEMPLATE", 1 / 2), ("SCIENCE", -3 / 4)])
 @pytest.mark.parametrize("more", [0, 300, -300])
 def test_flux_errors_have_the_photons_that_the_variance_plane_lacks(convolved, of_more, more):
-    """It has those of the convolved image's light alone, for both: of equal lobes neither lacks nor exceeds any."""
+    """It has those of the convolved image's light, for both images: of equal lobes none are missing."""
     psf = np.full((1, 5, 5), 0.04, np.float32)
     here = Cut(np.zeros_like(psf), np.full_like(psf, 0.01), psf)
     fit = DipoleFit(np.array([[500.0, more, 0, 0, 1, 0]]), 900 * np.eye(6)[None], np.ones(1), np.array([25]))
