@@ -7,12 +7,10 @@ from gpudiff.arrays.byte_order import swapped
 from gpudiff.arrays.mesh import counted_mesh, neighbours_mesh, robust_sigma, robust_surface, step_of
 from gpudiff.arrays.parallel import over
 from gpudiff.arrays.passes import CPU, Device
-from gpudiff.arrays.photon_transfer import photon_transfer
 from gpudiff.model.config import Calibrate, Configuration
 from gpudiff.model.errors import BadGain, BadVariance, ConstantImage, NoUsablePixels, WrongShape
 from gpudiff.model.frame import Exposure, Frame
 from gpudiff.model.mask import UNUSABLE, bit, marked
-from gpudiff.model.photometry import electrons
 from gpudiff.model.plane import Plane, SmoothPlane
 from gpudiff.science.error_plane import (
     CONTRARY,
@@ -24,6 +22,7 @@ from gpudiff.science.error_plane import (
     some_of,
 )
 from gpudiff.science.flaws import DEEP, dead_pixels, mend
+from gpudiff.science.gain import SHOT, believed_gain, likely_gain
 
 CUTOUT = 24
 """The same for a frame that comes with its PSF: it needs no stars."""
@@ -31,8 +30,6 @@ FILL = 1e30
 """Pixels as large as this are no light: NaN, infinity, or what some programs write where they have no value."""
 NEAR_SATURATION = 0.98
 """Pixels above this share of the saturation level are not linear."""
-SHOT = 3.0
-"""Sigmas above zero of a sky whose noise may be its photons': nine electrons a pixel."""
 NOISE = 1e-12, 1e12
 """Image units between which the noise of a sky pixel must lie: its square and a star's must be float32."""
 UNEVEN, ENOUGH = 1.3, 12
@@ -52,8 +49,8 @@ def calibrate(frame: Frame, configuration: Configuration, device: Device = CPU, 
     The sky is a robust second-order surface: a finer mesh would follow galaxies and add its own noise.  The
     variance comes from the frame's variance plane, else from gain and read noise where they agree with the
     scatter of the sky or, where it has structure, of neighbouring pixels, else from that scatter; `notes` says
-    which.  A gain far too small for that scatter is not taken: such an image is a mean of many, or per second;
-    nor one far too large, where the sky has not been removed: a camera's setting.
+    which.  A gain too small for the scatter of stars too, or far too small, is not taken: such an image is a mean
+    of many, or per second; nor one far too large, where the sky has not been removed: a camera's setting.
     Where no other is, and the sky scatters as few photons do, their size says gain and variance.
 
     device : where level and noise of the sky are looked for
@@ -321,8 +318,9 @@ def _noise(
         measured = f"variance of the sky measured ({sigma:.4g} a pixel), not the {expected**0.5:.4g} that gain"
         quiet = typical > SHOT * sigma and expected < sigma**2 / CONTRARY
         if expected < CONTRARY * sigma**2 and not quiet:
-            note = f"{measured} and read noise give: sky removed before, or pixels resampled"
-            return even_plane(sigma, frame), frame.gain, False, [note]
+            gain, belied = believed_gain(frame, image, unusable, sky, typical, sigma)
+            why = belied or "sky removed before, or pixels resampled"
+            return even_plane(sigma, frame), gain, False, [f"{measured} and read noise give: {why}"]
         notes = [f"{measured} {frame.gain:g} and read noise {frame.read_noise or 0:g} e- give: they are not taken"]
     else:
         notes = []
@@ -331,21 +329,5 @@ def _noise(
         return SmoothPlane(np.maximum(level, 0) * step, image.shape), 1 / step, True, [*notes, said]
     if frame.gain is None:
         notes = [f"variance measured from the sky ({sigma:.4g} a pixel)"]
-    gain, said = _likely_gain(frame, image, unusable, sky, typical, sigma)
+    gain, said = likely_gain(frame, image, unusable, sky, typical, sigma)
     return even_plane(sigma, frame), gain, False, [*notes, said]
-
-
-def _likely_gain(
-    frame: Frame, image: np.ndarray, unusable: np.ndarray, sky: SmoothPlane, level: float, sigma: float
-) -> tuple[float, str]:
-    """(gain where nobody said one, inf for none, what to say of it)."""
-    if sigma > 0 and level > SHOT * sigma:
-        gain = level / sigma**2
-        return gain, f"gain not given: {gain:.3g} e- a unit estimated from the sky's level and scatter"
-    of_unit = electrons(frame.unit, frame.observation.exposure_s)
-    if of_unit is not None:
-        return of_unit, f"gain not given: {of_unit:.4g} e- a unit, which is {frame.unit}"
-    gain = photon_transfer(image - sky.cut(0, image.shape[0], 0, image.shape[1]), unusable, sigma)
-    if gain < np.inf:
-        return gain, f"gain not given: {gain:.3g} e- a unit estimated from the scatter in the light of sources"
-    return np.inf, "unknown gain: the sources' own photons are not in the variance"

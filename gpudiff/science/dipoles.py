@@ -9,6 +9,7 @@ from gpudiff.arrays.measure import Cut, PointFit, forced, own_photons
 from gpudiff.arrays.stamps import stamps
 from gpudiff.model.frame import Difference
 from gpudiff.model.mask import bit
+from gpudiff.science.forced import own_variance, with_photons
 
 LOBE, SHARE = 3.5, 0.4
 """Score of the other sign, and its share of the detection's, that make a lobe."""
@@ -118,13 +119,12 @@ def find_dipoles(
 
 
 def _flux_errors(difference: Difference, here: Cut, fit: DipoleFit) -> tuple[np.ndarray, np.ndarray]:
-    """(of the mean, of the difference of the lobes' fluxes) (N,), with the photons of the positive lobe.
-
-    Those of the negative one are the template's, and in the variance plane.
+    """(of the mean, of the difference of the lobes' fluxes) (N,), with the photons of one lobe that the variance
+    plane lacks, less those of the other that it has too many (`own_variance`).
     """
     known = fit.covariance.diagonal(axis1=1, axis2=2)[:, :2] * difference.quality.score_scale**2
-    photons = np.maximum(fit.lobes[:, 0], 0) * own_photons(here.psf, here.weight) / difference.science.gain
-    return np.sqrt(known[:, 0] + photons / 4), np.sqrt(known[:, 1] + photons)
+    photons = fit.parameters[:, 1] * own_variance(difference) * own_photons(here.psf, here.weight)
+    return np.sqrt(with_photons(known[:, 0], photons / 4)), np.sqrt(with_photons(known[:, 1], photons))
 
 
 def _one(fit: DipoleFit, fwhm: float, behind: Cut) -> np.ndarray:

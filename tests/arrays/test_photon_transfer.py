@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import shift
 
-from gpudiff.arrays.photon_transfer import photon_transfer
+from gpudiff.arrays.photon_transfer import least_gain, photon_transfer
 
 SIDE, READ = 512, 3.0
 NONE = np.zeros((SIDE, SIDE), bool)
@@ -48,3 +49,18 @@ def test_unusable_pixels_and_those_beside_them_are_left_out():
     unusable[::9, ::9] = True
     spoilt = np.where(unusable, np.float32(1e6), given)
     assert photon_transfer(spoilt, unusable, READ) == photon_transfer(given, unusable, READ)
+
+
+@pytest.mark.parametrize("sigma", [0.6, 1.0, 2.0])
+def test_no_gain_is_ruled_out_that_is_right(sigma):
+    # Of twelve such skies 0.80 to 1.04: light is that of noisy pixels, more often too high.
+    assert least_gain(image(light(7, sigma), 1.0, 8), NONE, READ) < 1.1
+
+
+def test_stars_are_too_quiet_for_half_their_gain():
+    assert least_gain(image(light(7), 1.0, 8), NONE, READ) > 0.5
+
+
+def test_noise_that_resampling_took_away_rules_out_no_gain():
+    given = shift(image(light(7), 1.0, 8), (0.4, 0.4), order=3)
+    assert least_gain(given, NONE, float(given[:40].std())) == 0

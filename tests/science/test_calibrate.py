@@ -435,6 +435,28 @@ def test_the_noise_of_stars_tells_the_gain_where_the_sky_cannot():
     assert any("from the scatter in the light of sources" in note for note in exposure.notes)
 
 
+def mean_of(count, sky, seed=84):
+    """(H, W) ADU: the mean of exposures of 80 stars."""
+    rng = np.random.default_rng(seed)
+    light = sky + sum(star((512, 512), y=y, x=x, flux=8e4) for y, x in rng.uniform(10, 500, (80, 2)))
+    electrons = rng.poisson(light * GAIN * count) + rng.normal(0, READ * count**0.5, light.shape)
+    return (electrons / (GAIN * count)).astype(np.float32)
+
+
+@pytest.mark.parametrize("removed", [0, SKY])
+def test_the_gain_of_one_exposure_is_not_taken_for_a_mean_of_many(removed):
+    made = calibrate(frame(mean_of(6, SKY) - removed), CONFIGURATION)
+    # With its sky, all of one exposure's read noise makes it 8 % too small; stars alone say half of it, and more.
+    assert (0.4 if removed else 0.9) < made.gain / (6 * GAIN) < 1.1
+    assert "stars are less noisy too" in made.notes[-1]
+
+
+def test_the_gain_of_a_sky_that_was_removed_or_resampled_is_kept():
+    smooth = ndimage.shift(mean_of(1, SKY), (0.4, 0.4), order=1, mode="nearest")
+    for image in (mean_of(1, SKY) - SKY, mean_of(1, SKY) - 0.6 * SKY, mean_of(1, SKY) + 2 * SKY, smooth):
+        assert calibrate(frame(image), CONFIGURATION).gain == GAIN
+
+
 def test_few_photons_tell_the_gain_that_nobody_said():
     image = 0.25 * np.random.default_rng(82).poisson(0.5, (512, 512)).astype(np.float32)
     exposure = calibrate(frame(image, gain=None, read_noise=None), CONFIGURATION)

@@ -1,9 +1,14 @@
 """Detections that are dipoles, and those that are not."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from gpudiff.arrays.dipole import DipoleFit
+from gpudiff.arrays.measure import Cut, own_photons
 from gpudiff.model.tables import flag
+from gpudiff.science.dipoles import _flux_errors
 
 
 def light(maker, recipe, y, x, flux):
@@ -76,3 +81,18 @@ def test_a_point_source_is_no_dipole_and_has_no_dipole_flux(done):
     assert alone.mean() > 0.7
     assert np.isnan(sources["dipoleMeanFlux"][alone]).all()
     assert (sources["dipoleNdata"][alone] == 0).all()
+
+
+@pytest.mark.parametrize(("convolved", "of_more"), [("TEMPLATE", 1 / 2), ("SCIENCE", -3 / 4)])
+@pytest.mark.parametrize("more", [0, 300, -300])
+def test_flux_errors_have_the_photons_that_the_variance_plane_lacks(convolved, of_more, more):
+    """It has those of the convolved image's light, for both images: of equal lobes none are missing."""
+    psf = np.full((1, 5, 5), 0.04, np.float32)
+    here = Cut(np.zeros_like(psf), np.full_like(psf, 0.01), psf)
+    fit = DipoleFit(np.array([[500.0, more, 0, 0, 1, 0]]), 900 * np.eye(6)[None], np.ones(1), np.array([25]))
+    quality = SimpleNamespace(convolved=convolved, kernel_sum=3.0, score_scale=1.0)
+    made = SimpleNamespace(quality=quality, science=SimpleNamespace(gain=2.0), template=SimpleNamespace(gain=4.0))
+    photons = more * of_more * own_photons(psf, here.weight)
+    mean, difference = _flux_errors(made, here, fit)
+    assert mean**2 == pytest.approx(900 + photons / 4)
+    assert difference**2 == pytest.approx(900 + photons)
