@@ -262,8 +262,7 @@ class _Provider:
 class Dealer(Socket):
     """A connected DEALER that knows when its connection was lost and came back.
 
-    One that was not let in knocks again each AGAIN_S, for its key may be allowed by then: ZeroMQ does so only after
-    other failures.
+    One whose key was refused knocks again each AGAIN_S, as it may be allowed by then: ZeroMQ does not by itself.
 
     refused : why the other end does not let us in, '' as long as it does or has not said
     connected : whether the other end was there when its connection was last looked at
