@@ -28,6 +28,8 @@ HEAD = "diaSourceId", "kind", "ra", "dec", "flux", "snr", "rel", "flags"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EPILOG
+    from gpudiff.cli.query import natural
+
     verbs = parser.add_subparsers(dest="verb", metavar="check|test|list|example", required=True)
     check = verbs.add_parser("check", help="validate a file, measure its match rates on an archive")
     check.add_argument("file", type=Path, metavar="FILE")
@@ -36,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     test.add_argument("expression", metavar="EXPR")
     test.add_argument("--archive", type=Path, metavar="DIR", required=True, help="recorded alerts")
     test.add_argument("--png", type=Path, metavar="OUT", help="a sheet of the matches' cutouts (.png, .pdf, .svg)")
-    test.add_argument("--most", type=int, default=24, metavar="N", help="lines and cutouts (default: %(default)s)")
+    test.add_argument("--most", type=natural, default=24, metavar="N", help="lines and cutouts (%(default)s)")
     verbs.add_parser("example", help="print a file of filters to start from")
     shown = verbs.add_parser("list", help="the filters of a file, or the columns to filter on")
     shown.add_argument("file", type=Path, nargs="?", metavar="FILE")

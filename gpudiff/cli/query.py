@@ -26,8 +26,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sql", metavar="SELECT", help="over tables sources and objects (gpudiff archive export)")
     parser.add_argument("--check", action="store_true", help="verify the blocks' checksums, name what is damaged")
     parser.add_argument("--output", type=Path, metavar="FILE", help=".avro, .parquet, .csv or .ecsv")
-    parser.add_argument("--limit", type=int, default=50, metavar="N", help="lines printed (default: %(default)s)")
+    parser.add_argument("--limit", type=natural, default=50, metavar="N", help="lines printed (%(default)s)")
     conditions(parser)
+
+
+def natural(text: str) -> int:
+    """A number of lines; raises ValueError for one below 0."""
+    if int(text) < 0:
+        raise ValueError
+    return int(text)
 
 
 def conditions(parser: argparse.ArgumentParser) -> None:

@@ -71,9 +71,8 @@ def view(found: "Standing", directory: Path) -> "Group":
     from rich.text import Text
 
     parts: list[Any] = [Text(f"gpudiff  {directory}", style="bold"), _lines(found)]
-    if found.sinks:
-        troubles = [Text(f"  {one['name']}: {one['trouble']}", "yellow") for one in found.sinks if one["trouble"]]
-        parts += [Text(), _sinks(found), *troubles]
+    for one in found.sinks:
+        parts += [Text(), *_sink(one)]
     elsewhere = bool(found.differencer) and not found.associator
     if not (found.trouble and elsewhere):  # else the ledger is where the associator is
         parts += [Text(), _visits(found), *([Text(found.trouble, style="red")] if found.trouble else [])]
@@ -166,20 +165,16 @@ def _counts(said: dict[str, Any], *names: str) -> str:
     return "  ".join(f"{name} {said.get(name, 0)}" for name in names)
 
 
-def _sinks(found: "Standing") -> Any:
-    """What is archived but not yet delivered, sink by sink."""
-    from rich.table import Table
+def _sink(one: dict[str, Any]) -> Iterator[Any]:
+    """Its name, whole on a line; what is archived but not yet delivered to it; its trouble."""
+    from rich.text import Text
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("sink", overflow="fold")
-    for name in ("frames", "alerts wait", "for s", "delivered", "refused", "errors"):
-        table.add_column(name, justify="right")
-    for one in found.sinks:
-        counts = [one[key] for key in ("delivered", "refused", "errors")]
-        numbers = [one["frames"], one["alerts"], _seconds(one["wait_s"]), *counts]
-        style = "yellow" if one["frames"] or one["refused"] else ""
-        table.add_row(escape(one["name"]), *map(str, numbers), style=style)
-    return table
+    style = "yellow" if one["frames"] or one["refused"] else ""
+    yield Text(f"sink {one['name']}", style or "bold", no_wrap=True, overflow="ignore")
+    waits = f"{one['alerts']} alerts wait for {_seconds(one['wait_s'])} s" if one["frames"] else "nothing waits"
+    yield Text(f"  {waits}  {_counts(one, 'delivered', 'refused', 'errors')}", style)
+    if one["trouble"]:
+        yield Text(f"  {one['trouble']}", "yellow")
 
 
 def _visits(found: "Standing") -> Any:

@@ -146,6 +146,8 @@ def check_outputs(arguments: argparse.Namespace) -> None:
             raise BadConfiguration(f"--{option} {path}: expected an existing folder, found no {folder}")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise BadConfiguration(f"--{option} {path}: expected a folder that can be written, got {folder}")
+        if len(os.fsencode(os.path.basename(place))) > os.pathconf(folder, "PC_NAME_MAX"):
+            raise BadConfiguration(f"--{option} {path}: expected a shorter name: the folder does not take it")
         if os.path.lexists(place) and not os.path.isfile(place):
             raise BadConfiguration(f"--{option} {path}: expected the name of a file, found a folder or a device")
         if option in suffixes and not path.name.endswith(suffixes[option]):

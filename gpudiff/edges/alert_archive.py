@@ -28,11 +28,14 @@ class Stored:
 def archive_folder(path: Path) -> Path:
     """The folder of the archive files: `path`, or `path`/alerts, as a service's directory has it.
 
-    Raises UnreadableFile when neither is there.
+    Raises UnreadableFile when neither is there, and for a folder that has nothing of an archive.
     """
-    for folder in (path / "alerts", path):
-        if folder.is_dir():
-            return folder
+    if (path / "alerts").is_dir():
+        return path / "alerts"
+    if (path.name == "alerts" and path.is_dir()) or any(path.glob("*.avro")):
+        return path
+    if any((path / name).is_dir() for name in ("index", "parquet")):  # its archive files are deleted
+        return path
     raise UnreadableFile(f"{path}: expected the folder of an alert archive, there is none")
 
 

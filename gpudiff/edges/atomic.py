@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from gpudiff.model.errors import StoreFailed
 
 @contextmanager
 def atomically(path: str | Path, lasting: bool = False) -> Iterator[Path]:
-    """A temporary path beside `path`, with its suffixes; renamed to it at the end, removed on an error.
+    """A temporary path beside `path`, with its suffixes, this thread's own; renamed to it, or removed on an error.
 
     What a link leads to is replaced, not the link: /dev/stdout is one.
     lasting : it is on disk when this ends, also where the machine's power fails then
@@ -21,7 +22,7 @@ def atomically(path: str | Path, lasting: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     place = Path(os.path.realpath(path))
-    temporary = place.with_name(f".{os.getpid()}.{path.name}")
+    temporary = place.with_name(f".{threading.get_native_id()}.{path.name[-60:]}")  # its name may be a long one
     try:
         if path.exists() and not path.is_file():
             raise OSError(errno.EEXIST, "a folder or a device has that name")

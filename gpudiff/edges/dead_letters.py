@@ -1,8 +1,10 @@
 """Dead letters: frames that were refused, kept with the reason, so that nothing is lost silently."""
 
+import heapq
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,6 +89,17 @@ class DeadLetters:
 def names(folder: Path) -> list[Path]:
     """The letters' JSON files, by name; a name with a dot in front is being written, or was."""
     return sorted(folder.glob("[!.]*.json"))
+
+
+def latest(folder: Path, count: int) -> tuple[int, list[Path]]:
+    """How many letters there are, and the JSON files of the last `count`, the newest last; 0 without a folder."""
+    times = []
+    with suppress(FileNotFoundError), os.scandir(folder) as found:
+        for one in found:
+            if one.name.endswith(".json") and not one.name.startswith("."):
+                with suppress(FileNotFoundError):  # sent again and gone since it was listed
+                    times.append((one.stat().st_mtime_ns, one.name))
+    return len(times), [folder / name for _, name in sorted(heapq.nlargest(count, times))]
 
 
 def read(path: Path) -> DeadLetter:

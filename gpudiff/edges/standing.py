@@ -60,15 +60,15 @@ def standing(directory: Path, store: str = "sqlite", clock: Callable[[], float] 
     associator = _written(directory / "associator.json")
     ledger, trouble = _ledger(directory / "ledger.sqlite" if store == "sqlite" else store, associator, clock())
     broker = _written(directory / "broker.json")
-    letters = sorted(dead_letters.names(directory / "dead"), key=_age)
+    letters, last = dead_letters.latest(directory / "dead", ERRORS)
     return Standing(
         differencer=_written(directory / "status.json"),
         associator=associator,
         **ledger,
         filters_off=_filters_off(broker),
         filters_wrong=broker.get("problem", ""),
-        dead_letters=len(letters),
-        errors=[letter for path in letters[-ERRORS:] if (letter := _letter(path))],
+        dead_letters=letters,
+        errors=[letter for path in last if (letter := _letter(path))],
         trouble=trouble,
     )
 
@@ -137,13 +137,6 @@ def _lives(pid: int) -> bool:
     except PermissionError:
         return True
     return pid > 0
-
-
-def _age(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:  # sent again and gone since it was listed
-        return 0.0
 
 
 def _letter(path: Path) -> dict[str, str]:

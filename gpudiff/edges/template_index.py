@@ -23,7 +23,7 @@ from gpudiff.edges.fits_structure import content, reading
 from gpudiff.edges.header import Cards, observation
 from gpudiff.edges.wcs import wcs_of
 from gpudiff.model.config import Instrument
-from gpudiff.model.errors import BadWcs, GpudiffError, NotAnImage, StoreFailed
+from gpudiff.model.errors import BadWcs, GpudiffError, NotAnImage, StoreFailed, TryAgain
 from gpudiff.model.footprint import Footprint
 from gpudiff.model.frame import FrameId
 from gpudiff.model.provenance import canonical, digest
@@ -119,7 +119,18 @@ class TemplateIndex:
         return self._lines.execute("select count(*) from template where error = ''").fetchone()[0]
 
     def refresh(self) -> bool:
-        """Read the headers of files that are new or changed, forget those that are gone; whether any was."""
+        """Read the headers of files that are new or changed, forget those that are gone; whether any was.
+
+        Raises TryAgain where another program does not let go of the index, or the disk is full.
+        """
+        try:
+            return self._refresh()
+        except sqlite3.OperationalError as error:
+            raise TryAgain(f"{self.folder}: expected an index that can be written: {error}") from None
+        finally:
+            self._lines.rollback()  # where it failed half-way: no later one could begin
+
+    def _refresh(self) -> bool:
         present = dict(_files(self.folder))
         known = {
             path: (mtime, size)

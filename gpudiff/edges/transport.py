@@ -1,5 +1,6 @@
 """Sockets: the only file that knows ZeroMQ.  Messages are lists of parts; received parts are not copied."""
 
+import math
 import threading
 import time
 import uuid
@@ -16,6 +17,8 @@ from gpudiff.model.errors import BadConfiguration, NeighbourLost
 
 Part = bytes | memoryview
 RECONNECT_MS, RECONNECT_MAX_MS = 100, 1000
+AGAIN_S = 1.0
+"""Between two knocks of a client whose key is not allowed."""
 LAST_WORDS_MS = 2000
 """How long receipts sent just before a socket is closed may take to leave."""
 RECEIPTS_WAITING = 1000
@@ -259,6 +262,8 @@ class _Provider:
 class Dealer(Socket):
     """A connected DEALER that knows when its connection was lost and came back.
 
+    One whose key was refused knocks again each AGAIN_S, as it may be allowed by then: ZeroMQ does not by itself.
+
     refused : why the other end does not let us in, '' as long as it does or has not said
     connected : whether the other end was there when its connection was last looked at
     """
@@ -284,6 +289,7 @@ class Dealer(Socket):
         self._monitor.setsockopt(zmq.RCVHWM, 0)  # a full one would hold up ZeroMQ's own thread
         self._monitor.connect(address)
         self._lost = self._back = False
+        self._again_at = math.inf
         self._connect(endpoint)
 
     def close(self) -> None:
@@ -299,12 +305,12 @@ class Dealer(Socket):
         """The next message; None after `timeout_s`, or as soon as a lost connection came back."""
         last = time.monotonic() + timeout_s
         while not self._back:
-            ready = wait([self, self._monitor], last - time.monotonic())
-            if self._monitor in ready:
+            ready = wait([self, self._monitor], min(last, self._again_at) - time.monotonic())
+            if self._monitor in ready or not ready:
                 self._watch()
             if self in ready:
                 return self._receive()
-            if not ready:
+            if not ready and time.monotonic() >= last:
                 break
         return None
 
@@ -321,9 +327,15 @@ class Dealer(Socket):
                 self._lost, self.connected = True, False
             elif event in REFUSALS:
                 self.refused = REFUSALS[event]
+                if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                    self._lost, self._again_at = True, time.monotonic() + AGAIN_S
             else:
                 self._lost, self._back, self.refused = False, self._lost or self._back, ""
                 self.connected = True
+        if time.monotonic() >= self._again_at:
+            self._again_at = math.inf
+            self._socket.disconnect(self.endpoint)
+            self._connect(self.endpoint)
 
 
 class Pair(Socket):

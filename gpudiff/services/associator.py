@@ -307,11 +307,12 @@ class Associator:
             counts = (stored.sources, stored.known, new)
             return [Answer(_list(frame), "duplicate", *counts, latency_s=stored.latency_s)]
         self.visits.admit(frame.visit)
+        self.settling.sky.begin()
         try:
             with self.ledger.transaction():
                 settled = self._commit(batches, stored.revision + 1 if stored else 0)
         except Exception:
-            self.settling.start_over()
+            self.settling.sky.undo()
             raise
         return [self._committed(one) for one in settled]
 

@@ -101,6 +101,16 @@ class KnownSky:
         """Forget what tonight made of objects: the snapshot's version, if any, shows again."""
         self._tonight.remove(ids)
 
+    def begin(self) -> None:
+        """From here on `undo` leads back to the sky as it is now."""
+        self._tonight.begin()
+        self._loose.begin()
+
+    def undo(self) -> None:
+        """Be as at the last `begin`: the ledger did not take what came since."""
+        self._tonight.undo()
+        self._loose.undo()
+
     # ------------------------------------------------------------ loose detections
     def note(self, sources: Table, found: Association) -> None:
         """Keep what belongs to nothing, for tracklets; forget what has found its object.

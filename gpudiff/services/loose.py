@@ -24,6 +24,7 @@ class Loose:
     def __init__(self) -> None:
         self._table = SkyTable(Table.empty(LOOSE))
         self._last = self._swept = -math.inf
+        self.begin()
 
     def __len__(self) -> int:
         """Those that are there, perhaps with some that are too old."""
@@ -47,6 +48,16 @@ class Loose:
     def forget(self, ids: Iterable[int]) -> None:
         """Let go what has found its object, or comes again."""
         self._table.remove(ids)
+
+    def begin(self) -> None:
+        """From here on `undo` leads back to what is there now."""
+        self._table.begin()
+        self._times = self._last, self._swept
+
+    def undo(self) -> None:
+        """Be as at the last `begin`."""
+        self._table.undo()
+        self._last, self._swept = self._times
 
     def near(self, ra: np.ndarray, dec: np.ndarray, radius: float) -> Table:
         """Those within a radius, degrees, of any of (N,) finite places, and others round them: SkyTable.near."""

@@ -1,11 +1,13 @@
 """The sinks that a configuration asks for: those of the service, and the mini-broker."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 from gpudiff.edges.keys import server_keys, warning
 from gpudiff.edges.sinks import check, make_sink
 from gpudiff.model.config import Configuration, Security
+from gpudiff.model.errors import BadConfiguration
 from gpudiff.model.outgoing import Sink
 from gpudiff.services.broker import broker_of
 
@@ -15,13 +17,18 @@ ZEROMQ = "zmq+"
 def sinks_of(configuration: Configuration, directory: Path) -> list[Sink]:
     """One for each URL of [service] sinks, and the broker of [broker] filters.
 
-    Raises BadConfiguration for a URL that names no sink, a socket beyond this machine without keys, wrong filters.
+    Raises BadConfiguration for a URL that names no sink, sinks of one name (they would share a watermark), sockets
+    beyond this machine without keys, wrong filters.
     """
 
     def made(url: str) -> Sink:
         return sink_of(url, configuration.security)
 
-    return [*map(made, configuration.service.sinks), *broker_of(configuration, directory, made)]
+    sinks = list(map(made, configuration.service.sinks))
+    for name, count in Counter(one.name for one in sinks).items():
+        if count > 1:
+            raise BadConfiguration(f"[service] sinks: expected each sink once, got {name} {count} times")
+    return [*sinks, *broker_of(configuration, directory, made)]
 
 
 def sink_of(url: str, security: Security) -> Sink:

@@ -36,6 +36,8 @@ START_S = 60.0
 """What a process has to say at its start it has said by then, on a machine that is busy too; else it is ended."""
 AGAIN_S = 2.0
 """Between the death of a publisher and the start of the next: what it had bound may be held for a moment."""
+CLOSE_S = 45.0
+"""A Kafka broker that is away is given up after 33 s; `gpudiff run` kills an associator that needs 60 s to end."""
 NICE = 5
 """Where cores are short, detections are committed first: what they made can leave in the pauses."""
 
@@ -95,10 +97,15 @@ class PublisherProcess:
         return found
 
     def close(self) -> None:
-        """Stop after the batches in hand."""
+        """Stop after the batches in hand; by force after CLOSE_S: what was not noted by then leaves once more."""
         self._closed = True
         self._tell({"say": "stop"})
-        self._process.wait()
+        try:
+            self._process.wait(CLOSE_S)
+        except subprocess.TimeoutExpired:
+            log.warn("publisher hangs", NeighbourLost(f"the publisher did not end within {CLOSE_S:g} s"))
+            self._process.kill()
+            self._process.wait()
         self._listener.join()
 
     # ------------------------------------------------------------ inside
@@ -160,6 +167,8 @@ class PublisherProcess:
         """Take in what the process tells, until it ends."""
         with pipe:
             for line in pipe:
+                if not line.endswith("\n"):
+                    return  # it died in the middle: what it would have told is delivered once more
                 said = json.loads(line)
                 for sink, seq, at, refused in said["done"]:
                     self._done.put(Delivered(sink, seq, at, [(which, rev, why) for which, rev, why in refused]))

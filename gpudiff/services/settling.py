@@ -37,10 +37,6 @@ class Settling:
         known, ephemerides = configuration.sky.known_objects, configuration.sky.ephemerides
         self.snapshot = ObjectStore(Path(known)) if known else None
         self.solar_system = SolarSystem(Path(ephemerides)) if ephemerides else None
-        self.start_over()
-
-    def start_over(self) -> None:
-        """Read the known sky from the ledger, of which it may have run ahead."""
         self.sky = KnownSky(self.ledger.objects(), self.snapshot)
 
     def settle(self, batches: Sequence[DetectionBatch], number: int, now: float) -> list[Settled]:

@@ -19,7 +19,8 @@ class SkyTable:
         self._row: dict[int, int] = {}
         self._free: list[int] = []
         self._cells = SkyCells()
-        self.put(table)
+        self._before: list[tuple[list[int], Table]] = []
+        self._put(table)
 
     def __len__(self) -> int:
         return len(self._row)
@@ -30,19 +31,27 @@ class SkyTable:
 
     def put(self, table: Table) -> None:
         """Add rows of different ids, or replace those that are there under the same one."""
-        ids = table[self._id].tolist()
-        rows = np.array([self._row_of(one) for one in ids], np.int64)
-        self._grow(len(self._row) + len(self._free))
-        for name, column in table.columns.items():
-            self._columns[name][rows] = column
-        self._cells.put(rows, table["ra"], table["dec"])
+        self._note(table[self._id].tolist())
+        self._put(table)
 
     def remove(self, ids: Iterable[int]) -> None:
         """Let go of the rows with these ids, where there are any."""
-        rows = [self._row.pop(one) for one in ids if one in self._row]
+        known = self._note(ids)
+        rows = [self._row.pop(one) for one in known]
         self._free += rows
         nowhere = np.full(len(rows), np.nan)
         self._cells.put(np.array(rows, np.int64), nowhere, nowhere)
+
+    def begin(self) -> None:
+        """From here on `undo` leads back to what is there now."""
+        self._before.clear()
+
+    def undo(self) -> None:
+        """Be as at the last `begin`: what that takes does not grow with the rows that did not change."""
+        for ids, rows in self._before[::-1]:
+            self.remove(ids)
+            self.put(rows)
+        self.begin()
 
     def near(self, ra: np.ndarray, dec: np.ndarray, radius: float) -> Table:
         """The rows within a radius, degrees, of any of (N,) finite places, and what shares cells with them; a row
@@ -64,6 +73,21 @@ class SkyTable:
 
     def _taken(self, rows: np.ndarray) -> Table:
         return Table(self._schema, {name: column[rows] for name, column in self._columns.items()})
+
+    def _put(self, table: Table) -> None:
+        ids = table[self._id].tolist()
+        rows = np.array([self._row_of(one) for one in ids], np.int64)
+        self._grow(len(self._row) + len(self._free))
+        for name, column in table.columns.items():
+            self._columns[name][rows] = column
+        self._cells.put(rows, table["ra"], table["dec"])
+
+    def _note(self, ids: Iterable[int]) -> list[int]:
+        """Keep the rows with these ids as they are, for `undo`; the ids of those that are there, each once."""
+        different = list(dict.fromkeys(ids))
+        known = [one for one in different if one in self._row]
+        self._before.append((different, self._taken(np.array([self._row[one] for one in known], np.int64))))
+        return known
 
     def _row_of(self, one: int) -> int:
         """Where the row with an id is, or is to be."""

@@ -83,7 +83,7 @@ def build(
             path = _build(plan, output, configuration, refused, moved)
             made += [path] if path else []
     except OSError as error:
-        raise StoreFailed(f"{output}: cannot be written: {error}") from None
+        raise StoreFailed(f"{output}: cannot be written: {error.strerror}") from None
     return Built(made, refused)
 
 

@@ -107,3 +107,18 @@ def test_texts_are_printed_as_they_are(capsys):
 def test_a_folder_that_is_not_there_is_refused(tmp_path, capsys):
     assert main(["query", str(tmp_path / "absent")]) == 3
     assert "expected the folder of an alert archive" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_archive_is_refused_one_whose_alerts_are_still_to_come_is_not(tmp_path, capsys):
+    (tmp_path / "elsewhere" / "alerts").mkdir(parents=True)
+    assert main(["query", str(tmp_path)]) == 3
+    assert "expected the folder of an alert archive" in capsys.readouterr().err
+    for archive in (tmp_path / "elsewhere", tmp_path / "elsewhere" / "alerts"):
+        assert said(capsys, "query", archive)[-1] == "0 alerts"
+
+
+@pytest.mark.parametrize("command", [("query", "night"), ("filter", "test", "snr > 5", "--archive", "night")])
+def test_a_number_of_lines_below_0_is_refused(command, capsys):
+    with pytest.raises(SystemExit):
+        main([*command, "--limit" if command[0] == "query" else "--most", "-1"])
+    assert "invalid natural value: '-1'" in capsys.readouterr().err

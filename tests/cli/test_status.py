@@ -60,7 +60,7 @@ BUSY = {
     | {"associators": {f"tcp://10.0.0.{n}:5571": {"connected": n == 3, "refused": ""} for n in (3, 4)}},
     "associator": {"state": "ready", "running": True, "pid": 7, "counts": {"refused alerts: no key": 5}},
     "sinks": [
-        {"name": "kafka://10.0.0.9:9092/alerts", "frames": 345, "alerts": 18_234, "wait_s": 71.2}
+        {"name": "kafka://10.0.0.9:9092/alerts?tier=full", "frames": 345, "alerts": 18_234, "wait_s": 71.2}
         | {"delivered": 1_234_567, "refused": 163, "errors": 14, "trouble": "NeighbourLost: [Errno 111] refused"}
     ],
     "held": 7001,
@@ -92,8 +92,9 @@ def test_a_busy_night_fits_the_terminal(width, tmp_path):
         "not let in   2 frames: unknown key, 32 frames: no key, 5 alerts: no key",
         "visits 92  frames 17388  alerts 920000",
         "median 1.2 s  p98 2.0 s  max 13.3 s",
-        "345        18234   71.2    1234567      163      14",
-        "alerts: NeighbourLost: [Errno 111] refused",
+        "kafka://10.0.0.9:9092/alerts?tier=full\n",
+        "18234 alerts wait for 71.2 s  delivered 1234567  refused 163  errors 14\n",
+        "  NeighbourLost: [Errno 111] refused",
         "80 ok 109 expected",
         "1.2  2.0 13.3",
     ):

@@ -205,6 +205,7 @@ def test_numbers_on_the_command_line_stand_in_for_the_header(tmp_path, capsys):
         (["-o", "d.png"], ".fits, .FITS, .fits.gz, .fits.fz"),
         (["-o", "d.fits.FZ"], ".fits, .FITS, .fits.gz, .fits.fz"),
         (["--plot", "nowhere/r.png"], "expected an existing folder"),
+        (["-o", f"{251 * 'd'}.fits"], "expected a shorter name"),
         (["--json", "."], "expected the name of a file, found a folder or a device"),
         (["--gain", "-1"], "BadGain"),
         (["--read-noise", "-1"], "BadGain"),

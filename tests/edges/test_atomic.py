@@ -32,6 +32,13 @@ def test_the_suffix_is_kept_for_writers_that_go_by_it(tmp_path):
         temporary.touch()
 
 
+def test_every_name_that_a_folder_takes_can_be_written(tmp_path):
+    name = "\u00e9" * 125 + ".fits"  # 255 bytes, the most that Linux' file systems take
+    with atomically(tmp_path / name) as temporary:
+        temporary.touch()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_what_is_to_last_is_on_disk_before_it_has_its_name_and_then_the_name_is(tmp_path, monkeypatch):
     done, replace = [], os.replace
     monkeypatch.setattr("gpudiff.edges.folder.sync", lambda path: done.append(("sync", path.name)))

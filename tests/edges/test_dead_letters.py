@@ -1,13 +1,14 @@
 """gpudiff.edges.dead_letters: refused frames, kept with the reason."""
 
 import json
+import os
 import subprocess
 
 import pytest
 from serving import a_frame
 
 from gpudiff.edges import wire
-from gpudiff.edges.dead_letters import DeadLetters, frames_in, read
+from gpudiff.edges.dead_letters import DeadLetters, frames_in, latest, read
 from gpudiff.model.errors import BadMessage, NoStars, StoreFailed, UnreadableFile
 
 
@@ -106,3 +107,12 @@ def test_a_file_that_is_no_letter_is_refused(tmp_path):
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(UnreadableFile):
         read(tmp_path / "x.json")
+
+
+def test_the_latest_are_told_without_reading_any(tmp_path):
+    assert latest(tmp_path / "absent", 2) == (0, [])
+    for second, name in enumerate(("c", "a", "b", ".d")):
+        (tmp_path / f"{name}.json").touch()
+        (tmp_path / f"{name}.gdf").touch()
+        os.utime(tmp_path / f"{name}.json", (second, second))
+    assert latest(tmp_path, 2) == (3, [tmp_path / "a.json", tmp_path / "b.json"])

@@ -1,6 +1,7 @@
 """gpudiff.edges.template_index: what is known of templates without opening them."""
 
 import os
+import sqlite3
 
 import pytest
 from small_templates import frame
@@ -10,7 +11,7 @@ from gpudiff.edges.fits import write_frame
 from gpudiff.edges.template_index import TemplateIndex
 from gpudiff.edges.templates import footprint_of
 from gpudiff.model.config import Instrument
-from gpudiff.model.errors import StoreFailed
+from gpudiff.model.errors import StoreFailed, TryAgain
 
 
 @pytest.fixture
@@ -119,3 +120,26 @@ def test_a_name_that_is_no_text_is_told(index):
     (index.folder / os.fsdecode(b"\xe9.fits")).touch()
     index.refresh()
     assert [path.name for path in index.unreadable()] == ["\\udce9.fits"]
+
+
+def test_an_index_that_another_program_holds_is_for_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(template_index, "WAIT_S", 0.0)
+    index = TemplateIndex(tmp_path, Instrument(), tmp_path / "index.sqlite")
+    write_frame(tmp_path / "a.fits", frame())
+    other = sqlite3.connect(tmp_path / "index.sqlite", isolation_level=None)
+    other.execute("begin exclusive")
+    with pytest.raises(TryAgain, match="can be written: database is locked"):
+        index.refresh()
+    other.close()
+    assert index.refresh()
+
+
+def test_an_index_that_could_not_be_written_to_its_end_is_read_again(index):
+    write_frame(index.folder / "a.fits", frame())
+    index._lines.execute(
+        "create temp trigger full before insert on template begin select raise(abort, 'full'); end"
+    )
+    with pytest.raises(sqlite3.DatabaseError, match="full"):
+        index.refresh()
+    index._lines.execute("drop trigger full")
+    assert index.refresh()

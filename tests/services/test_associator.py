@@ -396,3 +396,17 @@ def test_a_frame_without_its_time_is_no_look_with_those_that_have_theirs():
 
 def records(path: Path) -> list[dict]:
     return list(archive.read(path))
+
+
+def test_a_batch_that_fails_leaves_the_known_sky_as_it_was_and_reads_no_more_of_it(associator, monkeypatch):
+    associator.take(a_batch(3))
+    loose = len(associator.settling.sky._loose)
+    store = associator.frames.store
+    monkeypatch.setattr(associator.frames, "store", lambda *_: 1 / 0)
+    monkeypatch.setattr(associator.ledger, "objects", lambda: pytest.fail("the whole sky was read"))
+    with pytest.raises(ZeroDivisionError):
+        associator.take(a_batch(4, visit=8))
+    monkeypatch.setattr(associator.frames, "store", store)
+    assert (len(associator.settling.sky), len(associator.settling.sky._loose)) == (3, loose)
+    answer = associator.take(a_batch(4, visit=8))
+    assert (answer.known, answer.new) == (3, 1)

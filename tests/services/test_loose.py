@@ -79,3 +79,12 @@ def test_a_frame_that_is_late_or_misdated_makes_no_other_old(days):
     assert near(loose, 10.0, 5.0, 0.5)["diaSourceId"].tolist() == [1, 3]
     loose.add(detections([4], [10.0], [5.0], 61000.0 + DAYS / 2))
     assert len(loose) == 3
+
+
+def test_a_misdated_detection_that_is_undone_leaves_those_of_tonight_young():
+    loose = Loose()
+    loose.add(detections([1], [150.0], [-30.0]))
+    loose.begin()
+    loose.add(detections([2], [150.0], [-30.0], 61100.0))
+    loose.undo()
+    assert loose.near(np.array([150.0]), np.array([-30.0]), 0.1)["diaSourceId"].tolist() == [1]

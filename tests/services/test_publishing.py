@@ -1,5 +1,6 @@
 """gpudiff.services.publishing: the publisher in a process of its own, and what becomes of one that dies."""
 
+import io
 import json
 import os
 import signal
@@ -163,6 +164,24 @@ def test_a_sink_that_fails_what_it_refuses_and_its_return_are_in_the_log(tmp_pat
     assert back[0] == "sink is back"
 
 
+def test_one_that_hangs_is_killed_at_the_end(associator, monkeypatch):
+    monkeypatch.setattr(publishing, "CLOSE_S", 0.1)
+    process = associator.publisher._process
+    process.send_signal(signal.SIGSTOP)
+    closing = threading.Thread(target=associator.publisher.close)
+    closing.start()
+    closing.join(TIMEOUT_S / 3)
+    process.kill()
+    assert not closing.is_alive()
+    assert process.wait(TIMEOUT_S) == -signal.SIGKILL
+
+
+def test_what_one_says_when_it_dies_in_the_middle_of_a_line_is_left_out(associator):
+    pipe = io.StringIO('{"done": [["a", 7, 61000.0, []]], "refused": {}, "sinks": {}}\n{"done": [["a", 8, 6100')
+    associator.publisher._listen(pipe)
+    assert [(one.sink, one.seq) for one in associator.publisher.progress()] == [("a", 7)]
+
+
 def test_it_ends_with_its_associator(associator):
     process = associator.publisher._process
     process.stdin.close()
@@ -173,6 +192,9 @@ def test_what_no_sink_can_be_made_of_is_refused_by_its_name(tmp_path):
     wrong = override(Configuration(), "service", sinks=["zmq+tcp://nonsense"])
     with pytest.raises(BadConfiguration, match="nonsense"):
         Associator(tmp_path / "one", wrong, apart=True)
+    wrong = override(Configuration(), "service", sinks=["voevent+tcp://127.0.0.1:9"] * 2)
+    with pytest.raises(BadConfiguration, match=r"expected each sink once, got voevent\+tcp://127.0.0.1:9 2 times"):
+        Associator(tmp_path / "same", wrong, apart=True)
     (tmp_path / "filters.toml").write_text('[[filter]]\nname = "x"\n')
     wrong = override(Configuration(), "broker", filters=str(tmp_path / "filters.toml"))
     with pytest.raises((BadConfiguration, BadFilter), match="filter"):

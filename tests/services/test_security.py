@@ -106,6 +106,28 @@ def test_an_unknown_key_is_refused_counted_and_told_why(guarded, folders):
     until(lambda: guarded.status()["refused"].get("unknown key"))
 
 
+def test_a_key_is_allowed_and_taken_back_while_clients_are_connected(guarded, folders):
+    public, there = folders[2].with_name("stranger.key"), here(guarded.endpoint)
+    with (
+        FrameClient(there, timeout_s=TIMEOUT_S, keys=folders[1]) as camera,
+        FrameClient(there, timeout_s=0.5, keys=folders[2]) as stranger,
+    ):
+        assert camera.send(a_frame(4)).status == "done"
+        with pytest.raises(NeighbourLost, match="unknown key"):
+            stranger.send(a_frame(5))
+        kept = keys.allow(folders[0], public)
+        stranger.timeout_s = TIMEOUT_S
+        assert stranger.send(a_frame(5)).status == "done"
+        kept.unlink()
+        assert stranger.send(a_frame(6)).status == "done"  # its connection is open
+        assert camera.send(a_frame(7)).status == "done"
+    with (
+        FrameClient(there, timeout_s=0.5, keys=folders[2]) as late,
+        pytest.raises(NeighbourLost, match="unknown key"),
+    ):
+        late.send(a_frame(8))
+
+
 def test_a_plain_differencer_is_not_heard_by_a_guarded_associator(folders):
     security = Security(keys=str(folders[0]))
     router = Router("tcp://0.0.0.0:*", keys=keys.server_keys(security, "tcp://0.0.0.0:*", "detections"))
@@ -170,7 +192,7 @@ def test_a_filters_sink_asks_for_keys_too_and_its_refusals_are_counted(folders, 
 def test_a_sink_beyond_this_machine_without_keys_is_refused_by_name(url, tmp_path, capsys):
     with pytest.raises(BadConfiguration, match="gpudiff keys make service"):
         sinks_of(override(Configuration(), "service", sinks=[url]), tmp_path)
-    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "alerts").mkdir(parents=True)
     assert main(["replay", str(tmp_path / "night"), "--sink", url]) == 3
     assert "gpudiff keys make service" in capsys.readouterr().err
     (tmp_path / "gpudiff.toml").write_text(f'[service]\nsinks = ["{url}"]\n')
@@ -197,7 +219,7 @@ HOSTILE = ["../../x", "/etc/passwd", "..", "a/../../b", "\x00", "x\n", "~", "%2e
 
 def test_names_in_messages_never_become_paths(tmp_path):
     associator = SmallAssociator()
-    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "alerts").mkdir(parents=True)
     with serving(tmp_path / "night", associator) as served:
         raw = Raw(served.endpoint)
         for value in HOSTILE:

@@ -57,3 +57,28 @@ def test_a_row_without_a_place_is_never_near_but_counts():
     table = SkyTable(rows([1], np.nan))
     assert found(table, 10.0, 90.0) == []
     assert table.everything()["diaSourceId"].tolist() == [1]
+
+
+def test_what_is_undone_is_as_if_it_had_never_been():
+    table = SkyTable(rows([1, 2, 3], [10.0, 10.05, np.nan], tracklet=5))
+    table.begin()
+    before = table.everything()
+    table.put(rows([1, 4], 20.0, tracklet=7))
+    table.remove([2, 2, 3, 4, 9])
+    table.put(rows([2, 5], 10.0))
+    table.undo()
+    after = table.everything()
+    for name, column in before.columns.items():
+        rank, other = np.argsort(before["diaSourceId"]), np.argsort(after["diaSourceId"])
+        np.testing.assert_array_equal(after[name][other], column[rank])
+    assert (found(table, 10.0), found(table, 20.0)) == ([1, 2], [])
+
+
+def test_what_was_there_when_it_began_is_not_undone():
+    table = SkyTable(rows([1], 10.0))
+    table.put(rows([2], 10.0))
+    table.begin()
+    table.remove([1])
+    table.undo()
+    table.undo()
+    assert found(table, 10.0) == [1, 2]

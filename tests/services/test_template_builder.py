@@ -10,7 +10,7 @@ from gpudiff.edges.fits import read_frame
 from gpudiff.edges.template_index import read_entry
 from gpudiff.edges.templates import TemplateStore
 from gpudiff.model.config import Configuration, Instrument, override
-from gpudiff.model.errors import BadConfiguration, UnreadableFile
+from gpudiff.model.errors import BadConfiguration, StoreFailed, UnreadableFile
 from gpudiff.science.subtract import subtract
 from gpudiff.services import template_builder
 from gpudiff.services.template_builder import build, by_footprint, by_tile
@@ -157,3 +157,13 @@ def test_planes_wait_in_files_until_they_are_added(four, tmp_path, monkeypatch):
     monkeypatch.setattr(template_builder, "coadd", watched)
     build(four[:2], tmp_path, SETTINGS)
     assert seen == [4 * SIZE**2, 2 * SIZE**2] * 2 + [False, False]
+
+
+def test_a_folder_that_cannot_be_written_is_named_alone(four, tmp_path, monkeypatch):
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied", f"{path}/.building-x")
+
+    monkeypatch.setattr(template_builder.tempfile, "TemporaryDirectory", lambda dir, prefix: refuse(dir))
+    with pytest.raises(StoreFailed) as caught:
+        build(four, tmp_path, SETTINGS)
+    assert str(caught.value) == f"{tmp_path}: cannot be written: Permission denied"
