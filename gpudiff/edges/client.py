@@ -24,11 +24,15 @@ SLOTS = 2
 
 @dataclass
 class Waiting:
-    """A frame without its final receipt.  asleep : it waits for a part of the service that is away, and takes no
-    credit meanwhile"""
+    """A frame without its final receipt.
+
+    failures : receipts that said `failed`, want of credit aside
+    asleep : it waits for a part of the service that is away, and takes no credit meanwhile
+    """
 
     frame: Frame
     attempt: int = 0
+    failures: int = 0
     heard: float = 0.0
     again_at: float = float("inf")
     pauses: int = 0
@@ -219,13 +223,14 @@ class FrameClient(Sender):
         waiting.asleep = receipt.error == AssociatorAway.__name__
         if receipt.status == "failed" and receipt.attempt == waiting.attempt:
             for_credit = receipt.error == "NoCredit"
+            waiting.failures += not for_credit
             if not for_credit and self._ring:
                 self._ring.free(identity)
                 waiting.placed = None
             if receipt.error == LostSegment.__name__:
                 self._ring_sure = False  # until the service says ready again
                 self.way = f"socket: the service cannot read shared memory: {receipt.reason}"
-            if receipt.retry and (for_credit or waiting.attempt < ATTEMPTS):
+            if receipt.retry and waiting.failures < ATTEMPTS:
                 waiting.attempt -= for_credit
                 waiting.pause()
                 return

@@ -20,6 +20,8 @@ ANNOUNCE = b"GDN1"
 MAX_BYTES = 1 << 16
 MOST_IMAGES = 100
 """Of a visit: each of each detector is a row that the associator writes before it goes on."""
+FURTHEST_DAYS, LONGEST_S = 1e6, 1e9
+"""MJDs (either side of 0) and durations beyond these are mistakes, as in a frame: a Julian date, milliseconds."""
 ICRS, SKY = (2, "ICRS"), (2, "SKY")
 """The coordinate and the rotation system that are understood: Rubin's numbers, and their names."""
 REQUIRED = ("visit", "revision", "horizon", "position", "coordinateSystem", "rotationSystem", "cameraAngle")
@@ -165,6 +167,10 @@ def _checked(said: Message) -> NextVisit:
         "position": (0 <= ra < 360 and -90 <= dec <= 90, "[0 to 360 (not included), -90 to 90]"),
         "cameraAngle": (math.isfinite(said.cameraAngle), "a number"),
         "detectors": (all(0 <= detector < 256 for detector in detectors), "0 to 255 each"),
+        "startTime": (_is_time(_to_mjd(said.startTime)), "TAI seconds counted from 1970"),
+        "duration": (0 <= (said.duration or 0) <= LONGEST_S, "seconds, 0 or more"),
+        "valid_until": (_is_time(or_nan(said.valid_until)), "an MJD"),
+        "supersedes": (all(0 <= visit < 1 << 39 for visit in supersedes), "0 to 2^39 - 1 each"),
         "nimages": (0 <= (said.nimages or 0) <= MOST_IMAGES, f"0 to {MOST_IMAGES}"),
     }
     wrong = [
@@ -192,6 +198,11 @@ def _checked(said: Message) -> NextVisit:
         survey=said.survey or "",
         sent_tai=_to_mjd(said.private_sndStamp),
     )
+
+
+def _is_time(mjd: float) -> bool:
+    """Whether an MJD may be one; NaN, for a time that nobody said, may."""
+    return not abs(mjd) > FURTHEST_DAYS
 
 
 def _to_mjd(seconds: float | None) -> float:

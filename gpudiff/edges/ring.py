@@ -74,7 +74,7 @@ class Segments:
     def confirm(self, place: Place, size: int, checksum: str) -> None:
         """Look at the slot's header, not at its pixels.
 
-        Raises BadMessage for a place that no ring has, LostSegment for a segment or slot that is gone.
+        Raises BadMessage for a place that no ring can have, LostSegment for a segment or slot that is not there.
         """
         descriptor = self._open(place, size)
         try:
@@ -97,7 +97,7 @@ class Segments:
         end = place.offset + HEADER_BYTES + size
         if not stat.S_ISREG(status.st_mode) or status.st_size < end:
             os.close(descriptor)
-            raise BadMessage(f"shm: {place.segment}: expected {end} bytes or more, got {status.st_size}")
+            raise LostSegment(f"shm: {place.segment}: expected {end} bytes or more, got {status.st_size}")
         return descriptor
 
 

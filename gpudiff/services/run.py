@@ -39,6 +39,7 @@ class Program:
 
     command : makes its command line from the endpoint it shall bind
     kind : the word in its line `ready: KIND ENDPOINT`
+    killed : exit status of a start that a signal ended before the child said a word
     """
 
     name: str
@@ -47,6 +48,7 @@ class Program:
     command: Callable[[str], list[str]]
     process: subprocess.Popen | None = None
     deaths: list[float] = field(default_factory=list)
+    killed: int | None = None
 
     def start(self) -> None:
         """Start it and wait until it is ready; the endpoint is then the one it really bound.
@@ -68,8 +70,21 @@ class Program:
             said = f'it said "{line}"' if line else "it ended first"
             if line is None:
                 said = f"it said nothing for {START_S:.0f} s"
-            raise self.failure(f"expected `ready: {self.kind} ENDPOINT`, {said}", self.end())
+            status = self.end()
+            self.killed = status if line == "" and status < 0 else None
+            raise self.failure(f"expected `ready: {self.kind} ENDPOINT`, {said}", status)
         self.endpoint = words[2]
+
+    def start_again(self) -> int | None:
+        """As `start`, but for one that somebody kills before it is ready (for memory, perhaps): that is a death as
+        any other, and its status comes back."""
+        try:
+            self.start()
+        except NeighbourLost:
+            if self.killed is None:
+                raise
+            return self.killed
+        return None
 
     @property
     def output(self) -> IO[bytes]:
@@ -190,13 +205,12 @@ class Supervisor:
 
     def _revive(self, program: Program) -> None:
         """Start a child again that died."""
-        status = program.end(START_S)
-        if self._signals:
-            return
-        if status in ON_PURPOSE or not program.may_start_again():
-            raise program.failure("ended", status)
-        log.say("program died", level=log.WARNING, which=program.name, status=status)
-        program.start()
+        status: int | None = program.end(START_S)
+        while status is not None and not self._signals:
+            if status in ON_PURPOSE or not program.may_start_again():
+                raise program.failure("ended", status)
+            log.say("program died", level=log.WARNING, which=program.name, status=status)
+            status = program.start_again()
 
     def _stop(self) -> None:
         """The differencer first, for it needs the associator to finish; a second signal ends both at once."""

@@ -103,6 +103,16 @@ def test_the_third_failure_is_the_last():
     assert script.seen == [(5, 1), (5, 2), (5, 3)]
 
 
+def test_a_frame_that_was_lost_on_the_way_three_times_has_not_failed_yet():
+    def answers(who):
+        failed = [("failed", {"error": "StoreFailed", "retry": True})]
+        return [] if who.attempt <= 3 else failed if who.attempt == 4 else DONE
+
+    with Script(answers, lease_s=0.2) as script, FrameClient(script.endpoint, timeout_s=TIMEOUT_S) as client:
+        assert client.send(a_frame(5)).status == "done"
+    assert script.seen == [(5, attempt) for attempt in range(1, 6)]
+
+
 def test_want_of_credit_is_no_attempt():
     refusals = iter(range(2))
 

@@ -115,16 +115,22 @@ def test_a_link_out_of_the_folder_is_not_followed(folder, tmp_path):
 
 def test_a_pipe_does_not_make_the_reader_wait(folder):
     os.mkfifo(folder.path / "x.ring")
-    with pytest.raises(BadMessage):
+    with pytest.raises(LostSegment):
         folder.segments.pixels(Place("x.ring", 0, 1), 10, CHECKSUM)
 
 
-@pytest.mark.parametrize(("offset", "size"), [(1, 10), (1 << 40, 10), (0, 1 << 40), ((1 << 62) - 64, 1 << 62)])
-def test_a_place_outside_the_file_is_refused_before_memory_is_taken(folder, ring, offset, size):
+@pytest.mark.parametrize(("offset", "size"), [(1 << 40, 10), (0, 1 << 40), ((1 << 62) - 64, 1 << 62)])
+def test_a_place_outside_the_file_is_lost_before_memory_is_taken(folder, ring, offset, size):
     segment = placed(ring).segment
     for look in (folder.segments.confirm, folder.segments.pixels):
-        with pytest.raises(BadMessage):
+        with pytest.raises(LostSegment, match="bytes or more"):
             look(Place(segment, offset, 1), size, CHECKSUM)
+
+
+def test_a_place_that_no_slot_has_is_refused(folder, ring):
+    for look in (folder.segments.confirm, folder.segments.pixels):
+        with pytest.raises(BadMessage):
+            look(Place(placed(ring).segment, 1, 1), 10, CHECKSUM)
 
 
 def test_full_memory_is_no_slot(folder, ring, monkeypatch):

@@ -69,6 +69,34 @@ def test_deaths_long_ago_are_forgotten():
     assert child.may_start_again()
 
 
+KILLED = "import os; os.kill(os.getpid(), 9)"
+READY = "print('ready: frames tcp://127.0.0.1:7', flush=True)"
+
+
+def revived(tmp_path, *codes: str) -> Program:
+    """A child that its supervisor started again after its death; each start runs the next line of Python."""
+    supervisor = Supervisor(Options(tmp_path, tmp_path, "tcp://127.0.0.1:*", "tcp://127.0.0.1:*"))
+    lines = iter([READY, *codes])
+    child = Program("child", "frames", "", lambda endpoint: [sys.executable, "-c", next(lines)])
+    child.start()
+    supervisor._revive(child)
+    return child
+
+
+def test_a_child_that_is_killed_while_it_starts_again_is_started_once_more(tmp_path):
+    assert revived(tmp_path, KILLED, KILLED, READY).end(TIMEOUT_S) == 0
+
+
+def test_a_child_that_is_killed_at_each_start_is_given_up(tmp_path):
+    with pytest.raises(NeighbourLost, match="exit status -9"):
+        revived(tmp_path, *[KILLED] * DEATHS)
+
+
+def test_a_child_that_ends_by_itself_before_it_is_ready_is_given_up(tmp_path):
+    with pytest.raises(NeighbourLost, match="it ended first, exit status 1"):
+        revived(tmp_path, "raise SystemExit(1)", READY)
+
+
 def test_options_reach_the_differencer(tmp_path):
     options = Options(tmp_path, tmp_path / "t", "tcp://a", "tcp://b", workers=3, metrics=9000)
     words = differencer_command(options, "tcp://127.0.0.1:5", "tcp://127.0.0.1:6")
