@@ -98,7 +98,8 @@ def clipped_round(
     local = normal.local(solution, *field_terms).astype(np.float32)
     model = design.model(local[:, :-1], threads)
     left = sample.target - model - local[:, -1:]
-    sample = sample.seen(model, left, usable)
+    kernel = np.tensordot(local[used, :-1].mean(0), design.functions, 1)
+    sample = sample.seen(model, left, usable, kernel)
     variance, count = sample.variance(model), np.count_nonzero(usable, 1)
     chi = left / np.sqrt(variance)
     chi2 = np.where(usable, chi**2, 0).sum(1) / np.maximum(count, 1)

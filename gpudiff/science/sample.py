@@ -22,6 +22,8 @@ PASSED = 0.07
 """Share of the convolved image's noise that a typical matching kernel lets through, before dark pixels say it."""
 DIM, SOME = 0.1, 200
 """Variance of a dark pixel's light over that of its sky, at most; dark pixels that say something."""
+BLANK = 3.0
+"""Sigmas within which a pixel is sky."""
 MANY = 64
 """Stars that are enough to tell the noise round them."""
 MEDIAN_POWER = 0.4549
@@ -67,9 +69,7 @@ class Sample:
         the background from their wings: with none of them the kernel sum came out 4 to 7 % low.  The light is
         the mean star's, scaled: a weight that followed the pixel's own noise would bias the kernel sum.
         """
-        flux = np.maximum(model.sum(1), 0)
-        profile = np.maximum(model.sum(0), 0) / max(float(flux.sum()), 1e-30)
-        light = (flux[:, None] * profile) ** 2
+        light = _mean_star(model) ** 2
         noise = SKY * self.own_variance + 1e-30
         return (light + DARK * noise) / (light + noise)
 
@@ -101,26 +101,36 @@ class Sample:
         """(N,) of a difference pixel without light."""
         return (self.sky[0] + self.passed * self.sky[1]).astype(np.float32)
 
-    def seen(self, model: np.ndarray, left: np.ndarray, usable: np.ndarray) -> "Sample":
-        """The same with `passed` as dark pixels show it.
+    def seen(self, model: np.ndarray, left: np.ndarray, usable: np.ndarray, kernel: np.ndarray) -> "Sample":
+        """The same with `passed` as dark pixels show it; at most all, or what `kernel` makes of white noise.
 
         A kernel that hardly smooths lets nearly all through: with too little expected, chi2 of two images of the
-        same seeing and depth was 1.4, and a kernel that smooths too much won by it.
+        same seeing and depth was 1.4, and a kernel that smooths too much won by it; one that sharpens makes it
+        more.  Dark is where the mean star is: what is dark in a pixel of the model itself has little of its noise.
 
         model, left : (N, n), the convolved image matched, and the target less that and the background
+        kernel : (K, K), the mean one
         """
         step = slice(None, None, 1 + len(model) // MANY)
         sky = self.sky_variance[step, None]
-        dark = usable[step] & (self.photon.sum() * model[step] < DIM * sky)
+        dark = usable[step] & (self.photon.sum() * _mean_star(model)[step] < DIM * sky)
+        dark &= model[step] < BLANK * np.sqrt(sky)  # where no other star is
         if np.count_nonzero(dark) < SOME:
             return self
         power = float(np.median((left[step] ** 2 / sky)[dark])) / MEDIAN_POWER
         passed = (power * sky[:, 0] - self.sky[0, step]) / np.maximum(self.sky[1, step], 1e-30)
-        return dataclasses.replace(self, passed=float(np.clip(np.median(passed), 0, 1)))
+        most = max(1.0, float((kernel**2).sum()) / self.scale**2)
+        return dataclasses.replace(self, passed=float(np.clip(np.median(passed), 0, most)))
 
     def terms(self, spatial_order: int, background_order: int) -> Terms:
         """The polynomial terms of kernel and background at each stamp: (N, P) and (N, Q)."""
         return terms(self.u, self.v, spatial_order), terms(self.u, self.v, background_order)
+
+
+def _mean_star(model: np.ndarray) -> np.ndarray:
+    """(N, n) light of the mean star, scaled to each of (N, n)."""
+    flux = np.maximum(model.sum(1), 0)
+    return flux[:, None] * (np.maximum(model.sum(0), 0) / max(float(flux.sum()), 1e-30))
 
 
 def sample_of(target: Exposure, convolved: Exposure, stars: Stars, half: int, fit: int) -> Sample:
@@ -164,8 +174,8 @@ def patches(
     )
 
 
-BLANK, ROUND = 3.0, 20
-"""Sigmas within which a pixel is sky; pixels on each side of a star that are looked at."""
+ROUND = 20
+"""Pixels on each side of a star that are looked at."""
 SAME = 0.05
 """Correlation of the noise of two images up to which it is chance, or faint light that both show."""
 

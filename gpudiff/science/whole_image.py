@@ -154,7 +154,8 @@ def whole_image(
     """
     start = match(target, convolved, stars, psf, widths, settings, device).kernel
     sample = sample_of(target, convolved, stars, start.half, reach_of(widths))
-    sample = sample.seen(*_under(*_local(start, sample), sample), sample.usable)
+    images, background = _local(start, sample)
+    sample = sample.seen(*_under(images, background, sample), sample.usable, images.mean(0))
     tiles = tiles_of(target, convolved, start.half, sample.scale, sample.passed)
     shape, sums = _choose(tiles, start, len(stars), psf, widths, settings)
     sums = sums_of(tiles, shape.basis, shape.kernel(tiles, sums), settings.threads)

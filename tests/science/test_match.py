@@ -141,6 +141,18 @@ def test_of_noise_no_more_is_allowed_for_than_there_is_whatever_the_gain_says(ma
     assert left(maker, 4.0, sky=30.0, gain=gain) < 0.015
 
 
+@pytest.mark.parametrize(
+    ("fwhm", "sky"), [((3.4, 3.2), (30.0, 3000.0)), ((3.0, 3.5), (300.0, 300.0)), ((3.2, 3.2), (30.0, 30.0))]
+)
+def test_chi2_counts_the_noise_that_is_in_the_dark_pixels_of_the_model_and_more_of_it_where_it_sharpens(
+    maker, fwhm, sky
+):
+    fit, _ = fitted(maker, maker.pair(seed=202, fwhm=fwhm, sky=sky, widen=0.0))
+    # As below, and 0.05 that 80 stars' fit takes up; where the noise was looked for in pixels that are dark in the
+    # model, with at most all of it, chi2 was at 1.38, 2.17 and 1.17.
+    assert fit.chi2 == pytest.approx(1, abs=0.08)
+
+
 def test_chi2_counts_the_noise_that_a_kernel_lets_through(maker):
     fit, _ = fitted(maker, maker.pair(seed=55, fwhm=(3.2, 3.2), sky=(300.0, 300.0), widen=0.0))
     # As above; with the 7 % of a wide kernel for the share of the template's noise it was at 1.6.

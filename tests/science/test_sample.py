@@ -49,22 +49,34 @@ def test_a_gradient_of_transparency_makes_no_star_variable():
     assert steady.all()
 
 
-@pytest.mark.parametrize("passed", [0.02, 0.5, 1.0])
-def test_dark_pixels_say_how_much_of_the_convolved_image_s_noise_is_left(passed):
-    noise = np.random.default_rng(4).normal(0, 1, (30, 625)).astype(np.float32)
-    sky = np.array([np.linspace(50, 70, 30), np.linspace(60, 40, 30)])
-    left = noise * np.sqrt(sky[0] + passed * sky[1])[:, None]
+SKY = np.array([np.linspace(50, 70, 30), np.linspace(60, 40, 30)])
+
+
+def noise_seen(passed, most):
+    """The sample, shown noise of which a kernel lets `passed` through that would let `most` of white noise."""
+    noise = np.random.default_rng(4).normal(0, 1, (2, 30, 625)).astype(np.float32)
+    own, through = noise * np.sqrt(SKY * [[1], [passed]])[..., None]
     model = np.full((30, 625), 1e4)
-    model[:, :400] = 0
-    seen = sample(sky).seen(model, left, np.ones((30, 625), bool))
-    # 12,000 squares: 0.02 of the variance, and here twice that of the share
+    model[:, :400] = through[:, :400]  # which is what a dark pixel of it is
+    return sample(SKY).seen(model, own - through, np.ones((30, 625), bool), np.full((1, 1), most**0.5))
+
+
+@pytest.mark.parametrize("passed", [0.02, 0.5, 1.0, 2.5])
+def test_dark_pixels_say_how_much_of_the_convolved_image_s_noise_is_left(passed):
+    seen = noise_seen(passed, passed)
+    # 12,000 squares: 0.02 of the variance, and here twice to four times that of the share
     assert seen.passed == pytest.approx(passed, abs=0.1)
-    assert np.isclose(seen.variance(np.zeros((30, 625))), (sky[0] + seen.passed * sky[1])[:, None]).all()
+    assert np.isclose(seen.variance(np.zeros((30, 625))), (SKY[0] + seen.passed * SKY[1])[:, None]).all()
+
+
+def test_no_more_noise_is_left_than_a_kernel_makes_of_white_noise():
+    assert noise_seen(2.5, 1.5).passed == pytest.approx(1.5)
+    assert noise_seen(2.5, 0.1).passed == 1  # where it is not white
 
 
 def test_a_crowd_without_dark_pixels_leaves_the_noise_as_expected():
-    made = sample(np.full((2, 30), 50.0))
-    assert made.seen(np.full((30, 625), 1e4), np.zeros((30, 625)), np.ones((30, 625), bool)) is made
+    made, full = sample(np.full((2, 30), 50.0)), np.ones((30, 625), bool)
+    assert made.seen(np.full((30, 625), 1e4), np.zeros((30, 625)), full, np.eye(3)) is made
 
 
 def sample(sky):
