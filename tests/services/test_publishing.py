@@ -1,5 +1,6 @@
 """gpudiff.services.publishing: the publisher in a process of its own, and what becomes of one that dies."""
 
+import io
 import json
 import os
 import signal
@@ -138,12 +139,17 @@ def test_no_frame_waits_for_one_that_hangs(associator):
 
 def test_one_that_starts_again_begins_behind_what_the_last_has_told(associator, monkeypatch):
     publisher, marks = associator.publisher, []
+
+    def start() -> io.StringIO:
+        marks.append(dict(publisher._marks))
+        return io.StringIO()
+
     associator.take(a_batch(2))
     until(publisher._done.qsize)
     publisher._process.kill()
     publisher._listener.join(TIMEOUT_S)
     with monkeypatch.context() as patch:
-        patch.setattr(publisher, "_start", lambda: marks.append(dict(publisher._marks)) or open(os.devnull))
+        patch.setattr(publisher, "_start", start)
         associator.tick()
     assert marks == [associator.ledger.watermarks()]
     assert marks != [{}]
