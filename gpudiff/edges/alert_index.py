@@ -125,6 +125,7 @@ class AlertIndex:
         """
         start, tail = self.sealed().get(file_name, 0), self._tail(file_name)
         rows, size = alert_tail.read_rows(tail)
+        told = rows["offset"]
         with ArchiveReader(self.archive / file_name) as reader:
             blocks = list(reader.blocks(start))
             if len(rows) and tail.stat().st_size == size:  # what follows may not be committed yet
@@ -137,7 +138,8 @@ class AlertIndex:
             coded = Table(CODED, {**rows.columns, "file": np.zeros(len(rows), int)})
             self._write(coded, checksums, {file_name: end}, level=0)
         with self._locked():
-            if alert_tail.read_rows(tail)[1] == size:  # else it grew meanwhile: the visit was not over
+            now = alert_tail.read_rows(tail)[0]["offset"]
+            if np.array_equal(now, told):  # else it grew meanwhile, or is a new one: the visit was not over
                 tail.unlink(missing_ok=True)
         self._tails.pop(file_name, None)
 
