@@ -206,19 +206,23 @@ def test_a_seal_that_was_cut_short_before_its_tail_went_is_ended_by_the_next(thr
     assert len(three_visits.find(EVERYTHING)) == 150 + later
 
 
-def test_a_tail_that_is_new_since_another_has_sealed_the_file_is_kept(three_visits, monkeypatch):
-    size = (three_visits.archive / "8.avro").stat().st_size
+def test_two_that_seal_do_so_one_after_the_other_and_see_what_the_other_made(three_visits, monkeypatch):
+    other, free = AlertIndex(three_visits.archive), []
+    assert other.segments == []
 
     def write(*arguments):
-        monkeypatch.undo()
-        AlertIndex(three_visits.archive).seal("8.avro")
-        again = commit(AlertIndex(three_visits.archive), make_rows(20, 8, 2), size)
-        commit(AlertIndex(three_visits.archive), make_rows(30, 8, 3), again)  # as many bytes as the first
+        held = folder.lock(three_visits.folder / "segments.lock")
+        free.append(held is not None)
+        if held is not None:
+            os.close(held)
         return write_segment(*arguments)
 
     monkeypatch.setattr("gpudiff.edges.alert_index.write_segment", write)
     three_visits.seal("8.avro")
-    assert len(AlertIndex(three_visits.archive).tail("8.avro")) == 50
+    three_visits.consolidate(three_visits.segments[0].coverage.night)
+    other.seal("8.avro")
+    assert free == [False]
+    assert len(other.segments) == 1
 
 
 def test_a_block_that_is_not_committed_is_not_sealed(tmp_path):
