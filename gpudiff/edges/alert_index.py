@@ -123,6 +123,10 @@ class AlertIndex:
         not be committed.  Rows that come later make a tail again.
         Raises StoreFailed, UnreadableFile.
         """
+        with self._alone():
+            self._seal(file_name)
+
+    def _seal(self, file_name: str) -> None:
         start, tail = self.sealed().get(file_name, 0), self._tail(file_name)
         rows, size = alert_tail.read_rows(tail)
         with ArchiveReader(self.archive / file_name) as reader:
@@ -143,6 +147,10 @@ class AlertIndex:
 
     def consolidate(self, night: int | None = None) -> None:
         """Merge segments where FAN of a kind have come together; of the given night all into one."""
+        with self._alone():
+            self._consolidate(night)
+
+    def _consolidate(self, night: int | None) -> None:
         groups: dict[tuple[int, int], list[Segment]] = defaultdict(list)
         for segment in self.segments:
             own = segment.coverage
@@ -173,11 +181,12 @@ class AlertIndex:
 
     def forget(self, file_names: Collection[str]) -> None:
         """Drop the rows of archive files that are gone."""
-        for segment in list(self.segments):
-            files = segment.coverage.files
-            left = {name: end for name, end in files.items() if name not in file_names}
-            if len(left) < len(files):
-                self._replace([segment], segment.coverage.level, left)
+        with self._alone():
+            for segment in list(self.segments):
+                files = segment.coverage.files
+                left = {name: end for name, end in files.items() if name not in file_names}
+                if len(left) < len(files):
+                    self._replace([segment], segment.coverage.level, left)
         for name in file_names:
             self._tail(name).unlink(missing_ok=True)
             self._tails.pop(name, None)
@@ -211,11 +220,18 @@ class AlertIndex:
         return self.folder / f"{file_name}{alert_tail.SUFFIX}"
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _alone(self) -> Iterator[None]:
+        """Nobody else writes or removes segments meanwhile; what others have made of them until now is seen."""
+        with self._locked("segments.lock"):
+            self.__dict__.pop("segments", None)
+            yield
+
+    @contextmanager
+    def _locked(self, name: str = "lock") -> Iterator[None]:
         """Nobody else changes a tail meanwhile: for a moment, as an associator may wait; makes the folder."""
         with failing(self.folder):
             self.folder.mkdir(exist_ok=True)
-            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

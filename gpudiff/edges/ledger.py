@@ -201,7 +201,9 @@ class Ledger(LedgerReader):
     # ------------------------------------------------------------ the outbox
     def delivered(self, done: Sequence[Delivered], sinks: Sequence[str], now: float) -> list[Published]:
         """Note how far sinks are; what all of `sinks` have, or, without any, the archive, is published and leaves
-        the outbox: those frames."""
+        the outbox: those frames.  Writes nothing where there is nothing to note."""
+        if not (done or self._left_over(self._slowest(sinks))):
+            return []
         with self.transaction():
             for one in done:
                 self._db.run("DELETE FROM sink WHERE name = ?", (one.sink,))
@@ -209,11 +211,18 @@ class Ledger(LedgerReader):
                 columns = ("sink", "diaSourceId", "revision", "reason", "at_tai")
                 rows = [(one.sink, *what, one.at_tai) for what in one.refused]
                 self._db.insert("dead_alert", columns, rows)
-            marks = self.watermarks()
-            slowest = min((marks.get(name, 0) for name in sinks), default=self.last_seq())
             for one in done:
                 self._when[one.seq] = max(one.at_tai, self._when.get(one.seq, one.at_tai))
-            return self._publish(slowest, max((one.at_tai for one in done), default=now))
+            return self._publish(self._slowest(sinks), max((one.at_tai for one in done), default=now))
+
+    def _slowest(self, sinks: Sequence[str]) -> int:
+        """Up to which number of the outbox all of them have everything; its last one without any."""
+        marks = self.watermarks()
+        return min((marks.get(name, 0) for name in sinks), default=self.last_seq())
+
+    def _left_over(self, seq: int) -> bool:
+        """Whether up to this number of the outbox anything may leave."""
+        return bool(self._rows("SELECT 1 FROM outbox WHERE seq <= ? AND held = '' LIMIT 1", (seq,)))
 
     def _publish(self, seq: int, at_tai: float) -> list[Published]:
         """at_tai : for frames of which nobody said when the last of the sinks had them"""

@@ -32,6 +32,9 @@ ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4,
 """How a link that was silently cut is noticed, at both ends, within 30 s (libpq; a URL may say otherwise).  As the
 system has it, a writer would hang for a quarter of an hour, and a dead one keep the lock for two hours."""
 
+URL = re.compile(r"(postgres(?:ql)?://)(?:[^@/]*@)?([^@/?]*(?:/[^@?]*)?)(?:\?.*)?", re.DOTALL)
+"""A server's URL: its groups name it in messages; user, password and options, between and behind them, do not."""
+
 
 class Taken(Exception):
     """A key is there already."""
@@ -170,14 +173,13 @@ class Postgres:
     IDS = "IN (SELECT value::bigint FROM json_array_elements_text(?::json))"
 
     def __init__(self, url: str, write: bool):
-        self.name = re.sub(r"(?<=://)[^@/]*@|\?.*", "", url)  # no password in messages
         try:
             import psycopg
         except ImportError:
-            raise BadConfiguration(f"{self.name}: expected psycopg: pip install 'gpudiff[postgres]'") from None
+            raise BadConfiguration("[ledger] store: expected psycopg: pip install 'gpudiff[postgres]'") from None
         self._errors = psycopg
+        self.name, given = _parsed(url)
         with self._failing():
-            given: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(url)
             said = {**ALIVE, "connect_timeout": int(BUSY_S), **given}
             self.connection = psycopg.connect(autocommit=True, **said)
             if write:
@@ -250,6 +252,25 @@ class Postgres:
             raise Taken from None
         except self._errors.Error as error:
             raise StoreFailed(f"{self.name}: {' '.join(str(error).split())}") from None
+
+
+def _parsed(url: str) -> tuple[str, dict[str, Any]]:
+    """The name of a server in messages, and what libpq reads in its URL.
+
+    Raises BadConfiguration, which shows nothing of the URL: what is wrong with it may be in the password.
+    """
+    import psycopg
+
+    try:
+        found = URL.fullmatch(url)
+        if found:
+            return found[1] + found[2], psycopg.conninfo.conninfo_to_dict(url)
+    except (psycopg.Error, UnicodeDecodeError):
+        pass
+    raise BadConfiguration(
+        "ledger: expected postgresql://USER:PASSWORD@HOST:PORT/NAME?OPTION=VALUE with options of libpq, and"
+        " in user, password and values %40 for @, %2F for /, %25 for %, %20 for a space"
+    )
 
 
 def _typed(statement: str, types: dict[str, str]) -> str:

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from math import inf
 from types import MappingProxyType
 from typing import Any
@@ -38,7 +39,8 @@ class Handover:
     ):
         """silence_s : without an answer the batch is sent again; away_s, hangs_s : as AWAY_S and HANGS_S"""
         self.silence_s, self.away_s, self.hangs_s, self._said = silence_s, away_s, hangs_s, False
-        self._dealer = Dealer(endpoint, keys=keys)
+        self._open = partial(Dealer, endpoint, keys=keys)
+        self._dealer, self._unanswered = self._open(), 0
 
     def close(self) -> None:
         """Close the connection."""
@@ -59,12 +61,13 @@ class Handover:
 
     def _ask(self, frame: FrameId, parts: list[Any]) -> Answer:
         identity = [frame.visit, frame.snap, frame.detector]
-        while self._dealer.receive(0.0) is not None:
-            pass  # second answers to what was sent twice, perhaps of this very frame
+        if self._unanswered:  # what was sent twice is answered twice, and perhaps was of this very frame
+            self._dealer.close()
+            self._dealer, self._unanswered = self._open(), 0
         sent, begun, there = float("-inf"), time.monotonic(), time.monotonic()
         while True:
             if self._dealer.came_back() or time.monotonic() - sent > self.silence_s:
-                self._dealer.send(parts)
+                self._unanswered += self._dealer.send(parts)
                 sent = time.monotonic()
             message = self._dealer.receive(LISTEN_S)
             if message is None:
@@ -73,6 +76,7 @@ class Handover:
                 self._give_up(begun, there)
                 continue
             answer = decode_answer(message)
+            self._unanswered -= 1
             if answer.frame == identity:
                 return _judged(answer)
 

@@ -11,14 +11,14 @@ from gpudiff.services.sky_table import SkyTable
 DAYS = 0.1
 """How long a loose detection may begin a tracklet."""
 SWEEP = 0.1
-"""Of DAYS, between two searches for those that are too old."""
+"""Of DAYS, between two searches for those that are too old; frames that follow each other are closer."""
 
 
 class Loose:
     """Loose detections within DAYS of the time of night, which is that of the newest one.
 
-    Where some come that are farther from it than DAYS it is theirs: a night begins, a frame comes late or is
-    misdated.  Nothing is forgotten for such a step alone.
+    Where some come that are farther from it than SWEEP of DAYS it is theirs: a night begins, a frame comes late
+    or is misdated.  Nothing is forgotten for such a step alone.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Loose:
             return
         self._table.put(detections)
         newest = float(detections["midpointMjdTai"].max())
-        if abs(newest - self._last) < DAYS:
+        if abs(newest - self._last) < SWEEP * DAYS:
             self._last = max(self._last, newest)
         else:
             self._last = self._swept = newest

@@ -1,9 +1,9 @@
 """The publisher in a process of its own: what sinks and filters need of a core is not taken from the associator.
 
 Started as `python -m gpudiff.services.publishing PIPE`.  It hears lines of JSON on its standard input: its
-settings, then {"say": "wake"}, {"say": "defer", "on": true} and {"say": "stop"}.  It tells on the pipe of that
-number: {"names": [...]} or {"error", "reason"} once, then what was delivered and how the sinks are.  It ends when
-its standard input does.  One that dies is started again, and goes on from the ledger's watermarks.
+settings, then {"say": "wake", "defer": false} and {"say": "stop"}.  It tells on the pipe of that number:
+{"names": [...]} or {"error", "reason"} once, then what was delivered and how the sinks are.  It ends when its
+standard input does.  One that dies is started again, and goes on from what it has told.
 """
 
 import dataclasses
@@ -38,6 +38,8 @@ AGAIN_S = 2.0
 """Between the death of a publisher and the start of the next: what it had bound may be held for a moment."""
 CLOSE_S = 45.0
 """A Kafka broker that is away is given up after 33 s; `gpudiff run` kills an associator that needs 60 s to end."""
+END_S = 5.0
+"""What one that tells no more may take to end: it may be saying why, on its standard error."""
 NICE = 5
 """Where cores are short, detections are committed first: what they made can leave in the pauses."""
 
@@ -59,6 +61,7 @@ class PublisherProcess:
             "folder": str(folder),
         }
         self._marks, self._deferred, self._closed = dict(marks), False, False
+        self._untold = False
         self._states: dict[str, State] = {}
         self._done: SimpleQueue[Delivered] = SimpleQueue()
         self._refused: Counter[str] = Counter()
@@ -68,24 +71,24 @@ class PublisherProcess:
         self._attend(self._listen, pipe)
 
     def wake(self) -> None:
-        """Something was committed.  One that hangs and has thousands of these unread is not waited for."""
-        room = select.poll()
-        room.register(self._process.stdin, select.POLLOUT)  # type: ignore[arg-type]
-        if room.poll(0):
-            self._tell({"say": "wake"})
+        """Something was committed."""
+        self._untold = not self._tell({"say": "wake", "defer": self._deferred})
 
     def progress(self) -> list[Delivered]:
         """What was delivered since the last time; starts the process again when it has died."""
-        if not (self._closed or self._listener.is_alive()):
-            self._restart()
+        died = not (self._closed or self._listener.is_alive())
         done = [self._done.get() for _ in range(self._done.qsize())]
         self._marks |= {one.sink: one.seq for one in done}
+        if died:
+            self._restart()
+        elif self._untold:
+            self.wake()
         return done
 
     def defer_full(self, deferred: bool) -> None:
         """Whether the sinks of full alerts must wait."""
         self._deferred = deferred
-        self._tell({"say": "defer", "on": deferred})
+        self.wake()
 
     def lag(self, last: int) -> dict[str, dict[str, Any]]:
         """As Publisher.lag."""
@@ -120,8 +123,7 @@ class PublisherProcess:
         )
         os.close(theirs)
         self._tell(self._settings | {"marks": self._marks})
-        if self._deferred:
-            self.defer_full(True)
+        self.wake()
         return os.fdopen(ours)
 
     def _names(self, pipe: IO[str]) -> list[str]:
@@ -181,10 +183,18 @@ class PublisherProcess:
                 )
                 _say_troubles(before, self._states)
                 self._refused.update(said["refused"])
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_S)
 
-    def _tell(self, what: dict[str, Any]) -> None:
+    def _tell(self, what: dict[str, Any]) -> bool:
+        """Say something; False for one that hangs and has thousands of lines unread: it is not waited for."""
         with suppress(OSError, ValueError):  # it has died: `progress` sees to that
+            room = select.poll()
+            room.register(self._process.stdin, select.POLLOUT)  # type: ignore[arg-type]
+            if not room.poll(0):
+                return False
             print(json.dumps(what, default=str), file=self._process.stdin, flush=True)
+        return True
 
 
 def _say_troubles(before: Mapping[str, State], now: Mapping[str, State]) -> None:
@@ -237,9 +247,7 @@ def _obey(publisher: Publisher, stop: threading.Event) -> None:
         if said["say"] == "stop":
             stop.set()
             return
-        if said["say"] == "defer":
-            publisher.defer_full(said["on"])
-        publisher.wake()
+        publisher.defer_full(said["defer"])
     os._exit(1)
 
 

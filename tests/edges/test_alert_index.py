@@ -206,6 +206,25 @@ def test_a_seal_that_was_cut_short_before_its_tail_went_is_ended_by_the_next(thr
     assert len(three_visits.find(EVERYTHING)) == 150 + later
 
 
+def test_two_that_seal_do_so_one_after_the_other_and_see_what_the_other_made(three_visits, monkeypatch):
+    other, free = AlertIndex(three_visits.archive), []
+    assert other.segments == []
+
+    def write(*arguments):
+        held = folder.lock(three_visits.folder / "segments.lock")
+        free.append(held is not None)
+        if held is not None:
+            os.close(held)
+        return write_segment(*arguments)
+
+    monkeypatch.setattr("gpudiff.edges.alert_index.write_segment", write)
+    three_visits.seal("8.avro")
+    three_visits.consolidate(three_visits.segments[0].coverage.night)
+    other.seal("8.avro")
+    assert free == [False]
+    assert len(other.segments) == 1
+
+
 def test_a_block_that_is_not_committed_is_not_sealed(tmp_path):
     index = AlertIndex(tmp_path)
     size = commit(index, make_rows(20))

@@ -7,7 +7,7 @@ import pytest
 from ledgers import a_commit, everything
 
 from gpudiff.edges.ledger import Ledger
-from gpudiff.model.errors import StoreFailed
+from gpudiff.model.errors import BadConfiguration, StoreFailed
 
 
 @pytest.fixture
@@ -113,3 +113,10 @@ def test_a_server_that_is_not_there_is_named_without_its_password(url):
     with pytest.raises(StoreFailed, match=r"^postgresql://127\.0\.0\.1:1/night: connection failed") as refusal:
         Ledger(f"postgresql://{url}")
     assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("password", ["se%cret", "se%zzcret", "se@cret", "se/cret", "se cret", "x@[::1"])
+def test_a_password_that_breaks_its_url_is_not_shown(password):
+    with pytest.raises(BadConfiguration, match="%40 for @") as refusal:
+        Ledger(f"postgresql://gpudiff:{password}@127.0.0.1:1/night")
+    assert "cret" not in str(refusal.value)

@@ -10,6 +10,7 @@ from batches import a_batch
 
 from gpudiff.edges import archive
 from gpudiff.edges.detections import encode, encode_later
+from gpudiff.edges.ledger_database import Sqlite
 from gpudiff.model.batch import DetectionBatch
 from gpudiff.model.config import Configuration
 from gpudiff.model.errors import StoreFailed
@@ -247,6 +248,16 @@ def test_a_message_beyond_the_limit_is_refused(associator):
 def test_a_directory_has_one_owner(associator, tmp_path):
     with pytest.raises(StoreFailed, match="owns"):
         start(tmp_path)
+
+
+def test_a_start_with_nothing_to_note_writes_nothing_to_the_ledger(tmp_path, monkeypatch):
+    associator = start(tmp_path)
+    associator.take(a_batch(3))
+    associator.close()
+    monkeypatch.setattr(Sqlite, "begin", lambda *_: pytest.fail("a transaction"))
+    again = start(tmp_path)
+    again.tick()
+    again.close()
 
 
 def test_a_damaged_index_of_the_archive_keeps_no_frame_from_being_committed(tmp_path):

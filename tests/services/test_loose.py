@@ -5,7 +5,7 @@ import pytest
 
 from gpudiff.model.sky import within
 from gpudiff.model.tables import LOOSE, Table
-from gpudiff.services.loose import DAYS, Loose
+from gpudiff.services.loose import DAYS, SWEEP, Loose
 
 PLACES = [(150.0, -30.0), (0.01, 10.0), (359.99, -10.0), (40.0, 89.7), (10.0, -90.0), (180.0, 0.0)]
 
@@ -77,8 +77,20 @@ def test_a_frame_that_is_late_or_misdated_makes_no_other_old(days):
     loose.add(detections([2], [10.0], [5.0], 61000.0 + days))
     loose.add(detections([3], [10.0], [5.0], 61000.0 + DAYS / 100))
     assert near(loose, 10.0, 5.0, 0.5)["diaSourceId"].tolist() == [1, 3]
-    loose.add(detections([4], [10.0], [5.0], 61000.0 + DAYS / 2))
-    assert len(loose) == 3
+    for number in (4, 5):  # frames follow each other closely
+        loose.add(detections([number], [10.0], [5.0], 61000.0 + (number - 3) * 0.9 * SWEEP * DAYS))
+    assert near(loose, 10.0, 5.0, 0.5)["diaSourceId"].tolist() == [1, 3, 4, 5]
+    assert len(loose) == 4
+
+
+def test_a_frame_that_is_dated_an_hour_or_two_ahead_makes_no_other_old():
+    loose, when = Loose(), 61000.0 + np.arange(30) * DAYS / 20
+    for number in range(30):
+        loose.add(detections([number], [10.0], [5.0], when[number]))
+        if number == 20:
+            loose.add(detections([99], [10.0], [5.0], when[number] + 0.9 * DAYS))
+    found = near(loose, 10.0, 5.0, 0.5)["diaSourceId"]
+    assert np.isin(np.flatnonzero(when > when[-1] - DAYS), found).all()
 
 
 def test_a_misdated_detection_that_is_undone_leaves_those_of_tonight_young():

@@ -119,13 +119,53 @@ def test_one_that_does_not_start_is_tried_again_later(associator, monkeypatch):
 def test_no_frame_waits_for_one_that_hangs(associator):
     process = associator.publisher._process
     process.send_signal(signal.SIGSTOP)
-    commits = threading.Thread(target=lambda: [associator.publisher.wake() for _ in range(10_000)])
+    publisher = associator.publisher
+
+    def work() -> None:
+        for _ in range(10_000):
+            publisher.wake()
+        publisher.defer_full(True)
+
+    commits = threading.Thread(target=work)
     commits.start()
     commits.join(TIMEOUT_S / 3)
     waiting = commits.is_alive()
     process.send_signal(signal.SIGCONT)
     commits.join(TIMEOUT_S)
     assert not waiting
+    assert publisher._untold
+    until(lambda: publisher.progress() or not publisher._untold)
+
+
+def test_one_that_starts_again_begins_behind_what_the_last_has_told(associator, monkeypatch):
+    publisher, marks = associator.publisher, []
+
+    def start() -> io.StringIO:
+        marks.append(dict(publisher._marks))
+        return io.StringIO()
+
+    associator.take(a_batch(2))
+    until(publisher._done.qsize)
+    publisher._process.kill()
+    publisher._listener.join(TIMEOUT_S)
+    with monkeypatch.context() as patch:
+        patch.setattr(publisher, "_start", start)
+        associator.tick()
+    assert marks == [associator.ledger.watermarks()]
+    assert marks != [{}]
+
+
+def test_one_that_ends_is_left_to_say_why(tmp_path, monkeypatch):
+    ending = tmp_path / "ending"
+    ending.write_text("""#!/bin/bash\necho '{"names": []}' >&$3; eval "exec $3>&-"; sleep 0.3; exit 7\n""")
+    ending.chmod(0o755)
+    monkeypatch.setattr(publishing.sys, "executable", str(ending))
+    said = []
+    monkeypatch.setattr(publishing.log, "warn", lambda event, error: said.append(str(error)))
+    process = publishing.PublisherProcess(tmp_path, Configuration(), tmp_path, tmp_path, {})
+    until(lambda: process.progress() or said)
+    process.close()
+    assert said[0] == "the publisher ended with 7"
 
 
 def test_no_frame_waits_for_one_that_starts_again(associator, tmp_path, monkeypatch):
