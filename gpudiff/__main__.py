@@ -102,19 +102,20 @@ def _leave(status: int) -> None:
 
 
 def _run(argv: Sequence[str]) -> int:
+    command = argv[0] if argv else ""
     try:
         arguments = parser_for(argv).parse_args(argv)
         return _module(arguments.command).run(arguments)
     except GpudiffError as error:
-        print(f"gpudiff {arguments.command}: {error.name}: {error}", file=sys.stderr)
+        print(f"gpudiff {command}: {error.name}: {error}", file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:
         return 0
     except OSError as error:
-        if error.filename is None or arguments.command in SERVICES:
+        if error.filename is None or command in SERVICES:
             raise
         told = f"{type(error).__name__}: {os.fsdecode(error.filename)}: {error.strerror}"
-        print(f"gpudiff {arguments.command}: {told}", file=sys.stderr)
+        print(f"gpudiff {command}: {told}", file=sys.stderr)
         return InputRejected.exit_status
     except KeyboardInterrupt:
         return 130

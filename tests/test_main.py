@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from gpudiff import __main__
 from gpudiff.__main__ import main
 
 
@@ -46,3 +47,12 @@ sys.exit(__main__.main())
     assert program.communicate(timeout=20)[1] == b""
     assert program.returncode == 128 + number
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_file_that_is_missing_while_the_command_line_is_read_is_one_line(monkeypatch, capsys):
+    def broken(argv):
+        raise FileNotFoundError(2, "No such file or directory", "gpudiff/cli/devices.py")
+
+    monkeypatch.setattr(__main__, "parser_for", broken)
+    assert __main__.main(["devices"]) == 3
+    assert capsys.readouterr().err.count("\n") == 1

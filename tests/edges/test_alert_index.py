@@ -175,17 +175,23 @@ def test_a_sealed_segment_is_on_disk_before_its_tail_is_gone(three_visits, monke
     assert [suffix for suffix, tail in synced if tail] == [".blocks", "", ".rows", ""]
 
 
-def test_who_adds_does_not_wait_while_a_segment_is_written(three_visits, monkeypatch):
+def lock_is_free(monkeypatch, path):
+    """Filled with whether a lock could be had, each time that a segment is written."""
     free = []
 
     def write(*arguments):
-        held = folder.lock(three_visits.folder / "lock")
+        held = folder.lock(path)
         free.append(held is not None)
         if held is not None:
             os.close(held)
         return write_segment(*arguments)
 
     monkeypatch.setattr("gpudiff.edges.alert_index.write_segment", write)
+    return free
+
+
+def test_who_adds_does_not_wait_while_a_segment_is_written(three_visits, monkeypatch):
+    free = lock_is_free(monkeypatch, three_visits.folder / "lock")
     three_visits.catch_up()
     three_visits.forget(["8.avro"])
     assert free
@@ -207,17 +213,9 @@ def test_a_seal_that_was_cut_short_before_its_tail_went_is_ended_by_the_next(thr
 
 
 def test_two_that_seal_do_so_one_after_the_other_and_see_what_the_other_made(three_visits, monkeypatch):
-    other, free = AlertIndex(three_visits.archive), []
+    other = AlertIndex(three_visits.archive)
     assert other.segments == []
-
-    def write(*arguments):
-        held = folder.lock(three_visits.folder / "segments.lock")
-        free.append(held is not None)
-        if held is not None:
-            os.close(held)
-        return write_segment(*arguments)
-
-    monkeypatch.setattr("gpudiff.edges.alert_index.write_segment", write)
+    free = lock_is_free(monkeypatch, three_visits.folder / "segments.lock")
     three_visits.seal("8.avro")
     three_visits.consolidate(three_visits.segments[0].coverage.night)
     other.seal("8.avro")

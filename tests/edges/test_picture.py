@@ -58,6 +58,7 @@ def test_a_name_that_the_font_or_mathematics_has_not_is_no_warning(tmp_path, mad
     frame = dataclasses.replace(made_difference.science.frame, name=name)
     science = dataclasses.replace(made_difference.science, frame=frame)
     write_picture(tmp_path / "r.png", dataclasses.replace(made_difference, science=science), made_sources)
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path, made_difference, made_sources):
