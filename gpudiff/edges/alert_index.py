@@ -101,9 +101,16 @@ class AlertIndex:
         return [path.name for path in paths if path.stat().st_size > ends.get(path.name, 0)]
 
     def checksums(self) -> Table:
-        """Table of CHECKSUM: every sealed block and the checksum that it had then."""
-        paths = (segment.path.with_suffix(BLOCKS) for segment in self.segments)
-        return concatenate([Table.empty(CHECKSUM), *(_read_checksums(path) for path in paths)])
+        """Table of CHECKSUM: every sealed block and the checksum that it had then; segments as for `segments`."""
+        while True:
+            paths = [segment.path for segment in self.segments]
+            try:
+                found = [_read_checksums(path.with_suffix(BLOCKS)) for path in paths]
+                return concatenate([Table.empty(CHECKSUM), *found])
+            except StoreFailed:
+                if all(path.exists() for path in paths):
+                    raise
+                self.refresh()
 
     # ------------------------------------------------------------ writing
     def add(self, file_name: str, rows: Table) -> None:

@@ -175,6 +175,21 @@ def test_a_sealed_segment_is_on_disk_before_its_tail_is_gone(three_visits, monke
     assert [suffix for suffix, tail in synced if tail] == [".blocks", "", ".rows", ""]
 
 
+def test_checksums_are_those_of_what_others_merged_meanwhile(three_visits):
+    three_visits.catch_up()
+    reader, before = AlertIndex(three_visits.archive), len(three_visits.checksums())
+    assert len(reader.segments) > 1
+    three_visits.consolidate(three_visits.segments[0].coverage.night)
+    assert len(reader.checksums()) == before > 0
+
+
+def test_a_segment_without_its_checksums_is_named(three_visits):
+    three_visits.catch_up()
+    three_visits.segments[0].path.with_suffix(".blocks").unlink()
+    with pytest.raises(StoreFailed, match=r"blocks: expected checksums"):
+        three_visits.checksums()
+
+
 def lock_is_free(monkeypatch, path):
     """Filled with whether a lock could be had, each time that a segment is written."""
     free = []
